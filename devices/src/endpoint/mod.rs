@@ -1,0 +1,271 @@
+//! The ATS test endpoint: a function with an ATC and a DMA engine that a guest drives through
+//! BAR 0.
+//!
+//! ```text
+//!   configuration ---->  ConfigSpace: BAR 0, PM, MSI, PCIe (FLR), ATS
+//!   memory ----------->  regs: what the guest programs
+//!                          | COMMAND
+//!                        engine: commands, repeating write (timer)
+//!                          |
+//!                        dma: pieces, translations -----------> Upstream
+//!   Invalidate Request ->  atc --- Invalidate Completion ----> poll_message
+//! ```
+//!
+//! The function knows nothing of its link: it goes on living when the link is gone, its ATC holds
+//! what it held, and only requests that wait for an answer fail.
+
+pub mod atc;
+mod dma;
+mod engine;
+pub mod regs;
+
+use std::collections::VecDeque;
+
+use iommu::ats::{self, InvalidateCompletion, InvalidateRequest};
+use iommu::event::{Event, Tracer};
+use iommu::ids::Bdf;
+use iommu::time::Instant;
+
+use crate::Error;
+use crate::pcie::caps::ats::Ats;
+use crate::pcie::caps::express::{Express, PortType};
+use crate::pcie::caps::msi::Msi;
+use crate::pcie::caps::power::PowerManagement;
+use crate::pcie::config::ConfigSpace;
+use crate::pcie::header::{self, Bar, ConfigBuilder, HeaderType, Identity};
+use crate::pcie::{Upstream, UpstreamMessage};
+use dma::{Bus, Rights};
+use engine::Engine;
+use regs::{Counters, Opcode, Registers, Status};
+
+/// Vendor ID of the endpoint.
+pub const VENDOR_ID: u16 = 0x1234;
+/// Device ID of the endpoint.
+pub const DEVICE_ID: u16 = 0x6c6b;
+
+/// Class: none of the defined ones.
+const IDENTITY: Identity = Identity {
+    vendor: VENDOR_ID,
+    device: DEVICE_ID,
+    class: 0xff_00_00,
+    revision: 1,
+};
+
+/// The endpoint.
+#[derive(Debug)]
+pub struct AtsEndpoint {
+    /// Captured from the last configuration write (`PCIe 2.2.6.2`).
+    id: Bdf,
+    config: ConfigSpace,
+    bar: Bar,
+    power: PowerManagement,
+    msi: Msi,
+    express: Express,
+    ats: Ats,
+    registers: Registers,
+    engine: Engine,
+    invalidations: u32,
+    messages: VecDeque<UpstreamMessage>,
+    tracer: Tracer,
+}
+
+impl AtsEndpoint {
+    /// An endpoint after reset.
+    ///
+    /// # Errors
+    /// [`Error::CapabilitySpace`] if its capabilities do not fit.
+    pub fn new(tracer: Tracer) -> Result<Self, Error> {
+        let mut builder = ConfigBuilder::new(IDENTITY, HeaderType::Endpoint);
+        let bar = builder.memory_bar(0, regs::SIZE);
+        let power = PowerManagement::add(&mut builder)?;
+        let msi = Msi::add(&mut builder)?;
+        let express = Express::add(&mut builder, PortType::Endpoint)?;
+        let ats = Ats::add(&mut builder)?;
+        Ok(Self {
+            id: Bdf::default(),
+            config: builder.build(),
+            bar,
+            power,
+            msi,
+            express,
+            ats,
+            registers: Registers::default(),
+            engine: Engine::default(),
+            invalidations: 0,
+            messages: VecDeque::new(),
+            tracer,
+        })
+    }
+
+    /// A configuration read.
+    pub fn config_read(&self, offset: u16, data: &mut [u8]) {
+        self.config.read(offset, data);
+    }
+
+    /// A configuration write, addressed to `id`, which the function takes as its own from now on.
+    pub fn config_write(&mut self, id: Bdf, offset: u16, data: &[u8], now: Instant) {
+        self.id = id;
+        self.config.write(offset, data);
+        if self.express.take_reset(&mut self.config) {
+            self.reset(now);
+        }
+        if !self.ats.is_enabled(&self.config) {
+            self.clear_atc(now);
+        }
+        if self.is_bus_master() {
+            let unmasked = self.msi.take_pending(&mut self.config);
+            self.send_msi(unmasked);
+        }
+    }
+
+    /// A memory read. What no BAR claims leaves `data` as it is.
+    pub fn memory_read(&self, address: u64, data: &mut [u8]) {
+        if let Some(offset) = self.claim(address, data.len()) {
+            self.registers.read(offset, data, self.counters());
+        }
+    }
+
+    /// A memory write. A command that this starts has ended when it returns.
+    pub fn memory_write(
+        &mut self,
+        address: u64,
+        data: &[u8],
+        upstream: &mut dyn Upstream,
+        now: Instant,
+    ) {
+        let Some(offset) = self.claim(address, data.len()) else {
+            return;
+        };
+        let Some(command) = self.registers.write(offset, data) else {
+            return;
+        };
+        let mut bus = Bus {
+            rights: self.rights(),
+            upstream,
+            tracer: &self.tracer,
+            now,
+        };
+        self.registers.result = self.engine.run(command, &mut self.registers, &mut bus);
+        let asks = Opcode::decode(command.opcode()) == Some(Opcode::Interrupt)
+            && self.registers.result == Status::Ok;
+        if asks || command.interrupt() {
+            self.interrupt();
+        }
+    }
+
+    /// An Invalidate Request: drops what it covers and answers at once, with one completion.
+    ///
+    /// The request's PASID makes no difference: the ATC holds only translations without one, and
+    /// to drop more than was asked for is always allowed.
+    ///
+    /// With ATS off the function answers too. The specification leaves that open, some devices stay
+    /// mute; answering is what keeps a driver that turned ATS off too early from waiting for ever.
+    pub fn invalidate_request(&mut self, request: InvalidateRequest, now: Instant) {
+        if request.destination != self.id {
+            return;
+        }
+        self.invalidations = self.invalidations.wrapping_add(1);
+        let dropped = self.engine.dma.atc.invalidate(request.range);
+        self.tracer.emit(now, || Event::AtcInvalidated {
+            function: self.id,
+            dropped,
+        });
+        self.messages
+            .push_back(UpstreamMessage::InvalidateCompletion(
+                InvalidateCompletion {
+                    requester: self.id,
+                    itag_vector: request.itag.bit(),
+                    completion_count: 1,
+                },
+            ));
+    }
+
+    /// When [`Self::handle_timeout`] must be called next.
+    pub fn poll_timeout(&self) -> Option<Instant> {
+        self.engine.poll_timeout()
+    }
+
+    /// Does the repeating write if it is due.
+    pub fn handle_timeout(&mut self, upstream: &mut dyn Upstream, now: Instant) {
+        let mut bus = Bus {
+            rights: self.rights(),
+            upstream,
+            tracer: &self.tracer,
+            now,
+        };
+        self.engine.handle_timeout(&mut bus);
+    }
+
+    /// The next message that the function has sent, `None` when there are no more.
+    pub fn poll_message(&mut self) -> Option<UpstreamMessage> {
+        self.messages.pop_front()
+    }
+
+    /// Function Level Reset (`PCIe 6.6.2`): all but its id and sticky bits is as after power-on.
+    fn reset(&mut self, now: Instant) {
+        self.clear_atc(now);
+        self.config.reset();
+        self.registers = Registers::default();
+        self.engine = Engine::default();
+        self.invalidations = 0;
+        self.messages.clear();
+    }
+
+    fn clear_atc(&mut self, now: Instant) {
+        let dropped = self.engine.dma.atc.clear();
+        if dropped > 0 {
+            self.tracer.emit(now, || Event::AtcInvalidated {
+                function: self.id,
+                dropped,
+            });
+        }
+    }
+
+    fn interrupt(&mut self) {
+        if self.is_bus_master() {
+            let msi = self.msi.raise(&mut self.config);
+            self.send_msi(msi);
+        }
+    }
+
+    fn send_msi(&mut self, msi: Option<ats::Msi>) {
+        let requester = self.id;
+        self.messages
+            .extend(msi.map(|msi| UpstreamMessage::Msi { requester, msi }));
+    }
+
+    /// Where in BAR 0 an access falls, if the function answers it.
+    fn claim(&self, address: u64, length: usize) -> Option<u64> {
+        let on = header::command(&self.config).memory_space() && self.power.is_on(&self.config);
+        self.bar
+            .offset(&self.config, address, length)
+            .filter(|_| on)
+    }
+
+    fn is_bus_master(&self) -> bool {
+        header::command(&self.config).bus_master() && self.power.is_on(&self.config)
+    }
+
+    fn rights(&self) -> Rights {
+        Rights {
+            requester: self.id,
+            bus_master: self.is_bus_master(),
+            ats: self.ats.is_enabled(&self.config),
+        }
+    }
+
+    fn counters(&self) -> Counters {
+        let dma = &self.engine.dma;
+        Counters {
+            busy: self.engine.is_busy(),
+            done: dma.done,
+            failed: dma.failed,
+            atc_entries: dma.atc.len(),
+            invalidations: self.invalidations,
+            translated: dma.translated,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,273 @@
+//! BAR 0 of the ATS test endpoint: 4 KiB of registers.
+//!
+//! | offset | register | |
+//! |---|---|---|
+//! | 0x00 | [`ID`] | RO |
+//! | 0x04 | [`STATUS`] | RO bit 0: a repeating write runs |
+//! | 0x08 | [`COMMAND`] | WO, see [`Command`] |
+//! | 0x0c | [`RESULT`] | RO outcome of the last command, see [`Status`] |
+//! | 0x10 | [`IOVA`] | RW, 64 bits |
+//! | 0x18 | [`LENGTH`] | RW bytes, 1 to [`BUFFER_SIZE`] |
+//! | 0x1c | [`PATTERN`] | RW |
+//! | 0x20 | [`PERIOD`] | RW microseconds, 10 and up |
+//! | 0x24 | [`COUNT`] | RO requests done, wraps; a posted write is done when it is sent |
+//! | 0x28 | [`ERRORS`] | RO requests failed, wraps |
+//! | 0x2c | [`ATC_ENTRIES`] | RO |
+//! | 0x30 | [`INVALIDATIONS`] | RO Invalidate Requests received, wraps |
+//! | 0x38 | [`TRANSLATED`] | RO, 64 bits: where the last translation that was used led |
+//! | 0x800 | [`BUFFER`] | RW data, up to the end |
+//!
+//! Registers take aligned accesses of four bytes, those of 64 bits also of eight; the buffer takes
+//! aligned accesses of one to eight bytes. Whatever else is read gives all ones, whatever else is
+//! written is ignored. Offsets without a register read as zero.
+
+use bitfield_struct::bitfield;
+use iommu::ats::RequestError;
+use iommu::ids::{Gpa, Iova};
+
+/// Bytes in BAR 0.
+pub const SIZE: u32 = 4096;
+/// Bytes in the data buffer.
+pub const BUFFER_SIZE: usize = 2048;
+/// What [`ID`] reads: version 1, and the device id.
+pub const ID_VALUE: u32 = 0x0001_6c6b;
+/// The shortest period of a repeating write, in microseconds.
+pub const MIN_PERIOD: u32 = 10;
+const RESET_PERIOD: u32 = 1000;
+
+/// Identification.
+pub const ID: u64 = 0x00;
+/// Bit 0: a repeating write runs.
+pub const STATUS: u64 = 0x04;
+/// Starts a command.
+pub const COMMAND: u64 = 0x08;
+/// Outcome of the last command.
+pub const RESULT: u64 = 0x0c;
+/// Address for the next command.
+pub const IOVA: u64 = 0x10;
+/// Bytes for the next command.
+pub const LENGTH: u64 = 0x18;
+/// What fills and repeating writes write.
+pub const PATTERN: u64 = 0x1c;
+/// Microseconds between repeating writes.
+pub const PERIOD: u64 = 0x20;
+/// Requests done.
+pub const COUNT: u64 = 0x24;
+/// Requests failed.
+pub const ERRORS: u64 = 0x28;
+/// Valid ATC entries.
+pub const ATC_ENTRIES: u64 = 0x2c;
+/// Invalidate Requests received.
+pub const INVALIDATIONS: u64 = 0x30;
+/// Where the last translation that was used led.
+pub const TRANSLATED: u64 = 0x38;
+/// The data buffer.
+pub const BUFFER: u64 = 0x800;
+
+/// What a write to [`COMMAND`] asks for.
+#[bitfield(u32)]
+pub struct Command {
+    /// What to do, see [`Opcode`].
+    #[bits(4)]
+    pub opcode: u8,
+    /// Use the ATC: a Translation Request on a miss, then translated requests.
+    pub use_atc: bool,
+    /// Send the MSI when done.
+    pub interrupt: bool,
+    #[bits(26)]
+    __: u32,
+}
+
+/// The opcodes of [`Command`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Opcode {
+    /// Read memory into the buffer.
+    Read,
+    /// Write the buffer to memory.
+    Write,
+    /// Fill memory with the pattern.
+    Fill,
+    /// Start to write eight bytes every period: the pattern, and above it a rising count.
+    StartRepeating,
+    /// Stop that.
+    StopRepeating,
+    /// Translate the page at IOVA into the ATC, no more.
+    Translate,
+    /// Send the MSI.
+    Interrupt,
+}
+
+impl Opcode {
+    /// The opcode with the number `bits`, if there is one.
+    pub const fn decode(bits: u8) -> Option<Self> {
+        match bits {
+            1 => Some(Self::Read),
+            2 => Some(Self::Write),
+            3 => Some(Self::Fill),
+            4 => Some(Self::StartRepeating),
+            5 => Some(Self::StopRepeating),
+            6 => Some(Self::Translate),
+            7 => Some(Self::Interrupt),
+            _ => None,
+        }
+    }
+}
+
+/// What [`RESULT`] reads.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Status {
+    /// Done.
+    #[default]
+    Ok = 0,
+    /// Unsupported Request.
+    UnsupportedRequest = 1,
+    /// Completer Abort.
+    CompleterAbort = 2,
+    /// Completion Timeout: the link is gone.
+    CompletionTimeout = 3,
+    /// There is no translation, or it does not permit the access.
+    NoTranslation = 4,
+    /// ATS is not enabled.
+    AtsOff = 5,
+    /// An unknown command, or a length or address out of range.
+    BadCommand = 6,
+    /// Bus mastering is off.
+    BusMasterOff = 7,
+}
+
+impl From<RequestError> for Status {
+    fn from(error: RequestError) -> Self {
+        match error {
+            RequestError::UnsupportedRequest => Self::UnsupportedRequest,
+            RequestError::CompleterAbort => Self::CompleterAbort,
+            RequestError::CompletionTimeout => Self::CompletionTimeout,
+        }
+    }
+}
+
+/// What read-only registers show that live elsewhere in the function.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Counters {
+    pub(super) busy: bool,
+    pub(super) done: u32,
+    pub(super) failed: u32,
+    pub(super) atc_entries: u32,
+    pub(super) invalidations: u32,
+    pub(super) translated: Gpa,
+}
+
+/// The registers that hold what was written.
+#[derive(Debug)]
+pub(super) struct Registers {
+    pub(super) result: Status,
+    pub(super) iova: Iova,
+    pub(super) length: u32,
+    pub(super) pattern: u32,
+    pub(super) period: u32,
+    pub(super) buffer: Box<[u8; BUFFER_SIZE]>,
+}
+
+impl Default for Registers {
+    fn default() -> Self {
+        Self {
+            result: Status::Ok,
+            iova: Iova(0),
+            length: 0,
+            pattern: 0,
+            period: RESET_PERIOD,
+            buffer: Box::new([0; BUFFER_SIZE]),
+        }
+    }
+}
+
+impl Registers {
+    /// Reads `data.len()` bytes at `offset`.
+    pub(super) fn read(&self, offset: u64, data: &mut [u8], counters: Counters) {
+        if let Some(span) = buffer_span(offset, data.len()) {
+            data.copy_from_slice(&self.buffer[span]);
+            return;
+        }
+        data.fill(0xff);
+        if !offset.is_multiple_of(data.len().max(1) as u64) {
+            return;
+        }
+        if let Ok(data) = <&mut [u8; 4]>::try_from(&mut *data) {
+            *data = self.register(offset, counters).to_le_bytes();
+        } else if let Ok(data) = <&mut [u8; 8]>::try_from(data) {
+            match offset {
+                IOVA => *data = self.iova.0.to_le_bytes(),
+                TRANSLATED => *data = counters.translated.0.to_le_bytes(),
+                _ => {}
+            }
+        }
+    }
+
+    /// Writes `data` at `offset`; `Some` if that starts a command.
+    pub(super) fn write(&mut self, offset: u64, data: &[u8]) -> Option<Command> {
+        if let Some(span) = buffer_span(offset, data.len()) {
+            self.buffer[span].copy_from_slice(data);
+            return None;
+        }
+        if let (IOVA, Ok(data)) = (offset, data.try_into()) {
+            self.iova = Iova(u64::from_le_bytes(data));
+        }
+        let value = u32::from_le_bytes(data.try_into().ok()?);
+        match offset {
+            COMMAND => return Some(Command::from(value)),
+            IOVA => self.iova.0 = with_half(self.iova.0, value, 0),
+            IOVA_HIGH => self.iova.0 = with_half(self.iova.0, value, 32),
+            LENGTH => self.length = value,
+            PATTERN => self.pattern = value,
+            PERIOD => self.period = value.max(MIN_PERIOD),
+            _ => {}
+        }
+        None
+    }
+
+    /// The length of the next command, if it is one that the buffer and the address can take.
+    pub(super) fn checked_length(&self) -> Option<usize> {
+        let length = usize::try_from(self.length).ok()?;
+        let fits = (1..=BUFFER_SIZE).contains(&length);
+        (fits && self.iova.checked_add(u64::from(self.length) - 1).is_some()).then_some(length)
+    }
+
+    fn register(&self, offset: u64, counters: Counters) -> u32 {
+        match offset {
+            ID => ID_VALUE,
+            STATUS => counters.busy.into(),
+            RESULT => self.result as u32,
+            IOVA => half(self.iova.0, 0),
+            IOVA_HIGH => half(self.iova.0, 32),
+            LENGTH => self.length,
+            PATTERN => self.pattern,
+            PERIOD => self.period,
+            COUNT => counters.done,
+            ERRORS => counters.failed,
+            ATC_ENTRIES => counters.atc_entries,
+            INVALIDATIONS => counters.invalidations,
+            TRANSLATED => half(counters.translated.0, 0),
+            TRANSLATED_HIGH => half(counters.translated.0, 32),
+            _ => 0,
+        }
+    }
+}
+
+const IOVA_HIGH: u64 = IOVA + 4;
+const TRANSLATED_HIGH: u64 = TRANSLATED + 4;
+
+/// The bytes of the buffer that an access means, if it is an access to the buffer.
+fn buffer_span(offset: u64, length: usize) -> Option<std::ops::Range<usize>> {
+    let start = usize::try_from(offset.checked_sub(BUFFER)?).ok()?;
+    let aligned = matches!(length, 1 | 2 | 4 | 8) && start.is_multiple_of(length);
+    (aligned && start + length <= BUFFER_SIZE).then(|| start..start + length)
+}
+
+/// One half of `value`.
+fn half(value: u64, shift: u32) -> u32 {
+    (value >> shift) as u32
+}
+
+/// `value` with one half replaced.
+fn with_half(value: u64, half: u32, shift: u32) -> u64 {
+    value & !(0xffff_ffff << shift) | u64::from(half) << shift
+}

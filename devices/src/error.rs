@@ -1,0 +1,29 @@
+//! What can go wrong while a machine's devices are put together. Nothing here is raised by what a
+//! guest does later: a guest's mistakes get the answers that hardware gives.
+
+/// Why a hierarchy of devices cannot be built.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// The number of root ports is out of range.
+    #[error("{ports} root ports asked for; choose 1 to {max}")]
+    PortCount {
+        /// How many were asked for.
+        ports: u8,
+        /// How many there can be.
+        max: u8,
+    },
+    /// A function declares more capabilities than its configuration space holds.
+    #[error(
+        "capability {id:#06x} of {length} bytes does not fit into what is left of the \
+         configuration space ({left} bytes); declare fewer capabilities"
+    )]
+    CapabilitySpace {
+        /// Its id.
+        id: u16,
+        /// Bytes that it takes.
+        length: u16,
+        /// Bytes that are left.
+        left: u16,
+    },
+}

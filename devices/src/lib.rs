@@ -1,0 +1,20 @@
+//! The PCIe side of the bench: ports, links that can vanish, and endpoints with an address
+//! translation cache (ATC).
+//!
+//! Nothing here knows KVM, reads a clock or blocks. Calls take the time as an argument; what
+//! should happen elsewhere is left in a queue that the caller drains.
+//!
+//! - [`pcie`]: configuration space, root ports, and [`pcie::Hierarchy`], which routes.
+//! - [`link`]: the one seam that everything between a port and a function passes.
+//! - [`endpoint`]: the ATS test endpoint: registers, DMA engine, ATC.
+//! - [`config_ports`]: ports 0xcf8 and 0xcfc. [`io_apic`]: the I/O APIC.
+#![forbid(unsafe_code)]
+
+pub mod config_ports;
+pub mod endpoint;
+pub mod error;
+pub mod io_apic;
+pub mod link;
+pub mod pcie;
+
+pub use error::Error;

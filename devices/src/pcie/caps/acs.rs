@@ -1,0 +1,66 @@
+//! Access Control Services of a root port (`PCIe 6.12`, `PCIe 7.7.11`).
+//!
+//! There is no peer-to-peer road in this hierarchy: whatever comes up a link goes to the remapping
+//! unit. P2P Request Redirect, P2P Completion Redirect and Upstream Forwarding thus hold whether or
+//! not they are on. Source Validation and Translation Blocking are checked by the port.
+
+use bitfield_struct::bitfield;
+
+use crate::Error;
+use crate::pcie::config::{ConfigSpace, Register, register_layout};
+use crate::pcie::header::ConfigBuilder;
+
+const ID: u16 = 0x000d;
+const VERSION: u8 = 1;
+const LENGTH: u16 = 8;
+const CAPABILITY: u16 = 4;
+const CONTROL: u16 = 6;
+
+/// The bits of both ACS Capability and ACS Control.
+#[bitfield(u16)]
+pub struct AcsBits {
+    /// A requester id must lie on a bus below the port.
+    pub source_validation: bool,
+    /// Only untranslated requests pass.
+    pub translation_blocking: bool,
+    /// Peer-to-peer requests go to the root complex.
+    pub request_redirect: bool,
+    /// Peer-to-peer completions go to the root complex.
+    pub completion_redirect: bool,
+    /// Requests that would go back down go to the root complex.
+    pub upstream_forwarding: bool,
+    #[bits(11)]
+    __: u16,
+}
+
+register_layout!(AcsBits: u16);
+
+/// The ACS capability of a port.
+#[derive(Debug, Clone, Copy)]
+pub struct Acs {
+    at: u16,
+}
+
+impl Acs {
+    /// Declares it.
+    ///
+    /// # Errors
+    /// [`Error::CapabilitySpace`] if it does not fit.
+    pub fn add(builder: &mut ConfigBuilder) -> Result<Self, Error> {
+        let at = builder.extended_capability(ID, VERSION, LENGTH)?;
+        let all = AcsBits::new()
+            .with_source_validation(true)
+            .with_translation_blocking(true)
+            .with_request_redirect(true)
+            .with_completion_redirect(true)
+            .with_upstream_forwarding(true);
+        builder.declare(at + CAPABILITY, Register::new(all));
+        builder.declare(at + CONTROL, Register::new(AcsBits::new()).writable(all));
+        Ok(Self { at })
+    }
+
+    /// What software has turned on.
+    pub fn control(self, config: &ConfigSpace) -> AcsBits {
+        config.get(self.at + CONTROL)
+    }
+}

@@ -1,0 +1,59 @@
+//! PCI Power Management (`PCIe 7.5.2`): D0 and D3hot, no PME.
+
+use bitfield_struct::bitfield;
+
+use crate::Error;
+use crate::pcie::config::{ConfigSpace, Register, register_layout};
+use crate::pcie::header::ConfigBuilder;
+
+const ID: u8 = 0x01;
+const LENGTH: u16 = 8;
+const CAPABILITIES: u16 = 2;
+const CONTROL: u16 = 4;
+
+/// Version 3 of the interface, no D1, no D2, no PME.
+const VERSION: u16 = 3;
+
+/// Power Management Control/Status.
+#[bitfield(u16)]
+struct Control {
+    /// 0 is D0, 3 is D3hot.
+    #[bits(2)]
+    power_state: u8,
+    __: bool,
+    /// Going back to D0 does not reset the function.
+    no_soft_reset: bool,
+    #[bits(12)]
+    __: u16,
+}
+
+register_layout!(Control: u16);
+
+/// The Power Management capability of a function.
+#[derive(Debug, Clone, Copy)]
+pub struct PowerManagement {
+    at: u16,
+}
+
+impl PowerManagement {
+    /// Declares it.
+    ///
+    /// # Errors
+    /// [`Error::CapabilitySpace`] if it does not fit.
+    pub fn add(builder: &mut ConfigBuilder) -> Result<Self, Error> {
+        let at = builder.capability(ID, LENGTH)?;
+        let control = Control::new().with_no_soft_reset(true);
+        builder.declare(at + CAPABILITIES, Register::new(VERSION));
+        builder.declare(
+            at + CONTROL,
+            Register::new(control).writable(Control::new().with_power_state(3)),
+        );
+        Ok(Self { at })
+    }
+
+    /// Whether the function is in D0. In any other state it answers configuration requests and
+    /// messages only, and sends nothing of its own.
+    pub fn is_on(self, config: &ConfigSpace) -> bool {
+        config.get::<Control>(self.at + CONTROL).power_state() == 0
+    }
+}

@@ -1,0 +1,261 @@
+//! The 4 KiB of configuration space of one function, as software sees it (`PCIe 7.2`).
+//!
+//! Each bit is read-only unless its register was declared otherwise: writable, or cleared by
+//! writing one (RW1C). The function itself reads and sets registers past these masks, by
+//! [`ConfigSpace::get`] and [`ConfigSpace::set`]; what software writes goes through
+//! [`ConfigSpace::write`] and meets them.
+
+use std::ops::Range;
+
+/// Bytes in a function's configuration space.
+pub const CONFIG_SPACE_SIZE: u16 = 4096;
+
+/// What fits into a register of one, two or four bytes.
+pub trait Layout: Copy {
+    /// Its size in bytes.
+    const SIZE: u16;
+
+    /// From the register's bits; those above [`Self::SIZE`] are cut off.
+    fn from_word(word: u32) -> Self;
+
+    /// The register's bits.
+    fn to_word(self) -> u32;
+}
+
+/// Makes integers, and `bitfield-struct` layouts of that width, usable as registers.
+macro_rules! register_layout {
+    ($($layout:ty: $bits:ty),* $(,)?) => {
+        $(impl $crate::pcie::config::Layout for $layout {
+            const SIZE: u16 = size_of::<$bits>() as u16;
+
+            fn from_word(word: u32) -> Self {
+                Self::from(word as $bits)
+            }
+
+            fn to_word(self) -> u32 {
+                u32::from(<$bits>::from(self))
+            }
+        })*
+    };
+}
+pub(crate) use register_layout;
+
+register_layout!(u8: u8, u16: u16, u32: u32);
+
+/// How one register behaves. Read-only where nothing else is said.
+#[derive(Debug, Clone, Copy)]
+pub struct Register<T> {
+    reset: T,
+    writable: u32,
+    clearable: u32,
+    sticky: u32,
+}
+
+impl<T: Layout> Register<T> {
+    /// A register that holds `reset` after a reset.
+    pub fn new(reset: T) -> Self {
+        Self {
+            reset,
+            writable: 0,
+            clearable: 0,
+            sticky: 0,
+        }
+    }
+
+    /// Software may write the bits that are set in `mask`.
+    #[must_use]
+    pub fn writable(self, mask: T) -> Self {
+        Self {
+            writable: mask.to_word(),
+            ..self
+        }
+    }
+
+    /// Software clears the bits that are set in `mask` by writing ones to them (RW1C).
+    #[must_use]
+    pub fn clearable(self, mask: T) -> Self {
+        Self {
+            clearable: mask.to_word(),
+            ..self
+        }
+    }
+
+    /// The bits that are set in `mask` survive a Function Level Reset.
+    #[must_use]
+    pub fn sticky(self, mask: T) -> Self {
+        Self {
+            sticky: mask.to_word(),
+            ..self
+        }
+    }
+}
+
+/// One byte and its masks.
+#[derive(Debug, Clone, Copy, Default)]
+struct Cell {
+    value: u8,
+    reset: u8,
+    writable: u8,
+    clearable: u8,
+    sticky: u8,
+}
+
+/// A function's configuration space.
+#[derive(Debug, Clone)]
+pub struct ConfigSpace {
+    cells: Box<[Cell]>,
+}
+
+impl ConfigSpace {
+    /// A space in which everything reads as zero and nothing can be written.
+    pub(crate) fn empty() -> Self {
+        Self {
+            cells: vec![Cell::default(); usize::from(CONFIG_SPACE_SIZE)].into(),
+        }
+    }
+
+    /// Declares the register at `offset`; it takes its reset value.
+    pub(crate) fn declare<T: Layout>(&mut self, offset: u16, register: Register<T>) {
+        let bytes = |word: u32| word.to_le_bytes();
+        let (reset, writable) = (bytes(register.reset.to_word()), bytes(register.writable));
+        let (clearable, sticky) = (bytes(register.clearable), bytes(register.sticky));
+        for (index, cell) in self.cells_mut::<T>(offset).iter_mut().enumerate() {
+            *cell = Cell {
+                value: reset[index],
+                reset: reset[index],
+                writable: writable[index],
+                clearable: clearable[index],
+                sticky: sticky[index],
+            };
+        }
+    }
+
+    /// Software reads `data.len()` bytes at `offset`. What is not within one aligned double word
+    /// reads as all ones.
+    pub fn read(&self, offset: u16, data: &mut [u8]) {
+        match within_dword(offset, data.len()) {
+            Some(span) => {
+                for (byte, cell) in data.iter_mut().zip(&self.cells[span]) {
+                    *byte = cell.value;
+                }
+            }
+            None => data.fill(0xff),
+        }
+    }
+
+    /// Software writes `data` at `offset`. What is not within one aligned double word is ignored.
+    pub fn write(&mut self, offset: u16, data: &[u8]) {
+        let Some(span) = within_dword(offset, data.len()) else {
+            return;
+        };
+        for (byte, cell) in data.iter().zip(&mut self.cells[span]) {
+            let written = (cell.value & !cell.writable) | (byte & cell.writable);
+            cell.value = written & !(byte & cell.clearable);
+        }
+    }
+
+    /// The function reads its own register at `offset`.
+    pub fn get<T: Layout>(&self, offset: u16) -> T {
+        let start = usize::from(offset);
+        let cells = self.cells.iter().skip(start).take(usize::from(T::SIZE));
+        T::from_word(
+            cells
+                .rev()
+                .fold(0, |word, cell| word << 8 | u32::from(cell.value)),
+        )
+    }
+
+    /// The function sets its own register at `offset`, read-only bits too.
+    pub fn set<T: Layout>(&mut self, offset: u16, value: T) {
+        let bytes = value.to_word().to_le_bytes();
+        for (cell, byte) in self.cells_mut::<T>(offset).iter_mut().zip(bytes) {
+            cell.value = byte;
+        }
+    }
+
+    /// Function Level Reset: everything that is not sticky takes its reset value (`PCIe 6.6.2`).
+    pub fn reset(&mut self) {
+        for cell in &mut self.cells {
+            cell.value = (cell.value & cell.sticky) | (cell.reset & !cell.sticky);
+        }
+    }
+
+    /// The cells of the register at `offset`, as many as lie inside.
+    fn cells_mut<T: Layout>(&mut self, offset: u16) -> &mut [Cell] {
+        let end = self.cells.len();
+        let start = usize::from(offset).min(end);
+        &mut self.cells[start..(start + usize::from(T::SIZE)).min(end)]
+    }
+}
+
+/// The bytes of an access that one configuration request can carry: inside one aligned double
+/// word, inside the space.
+fn within_dword(offset: u16, length: usize) -> Option<Range<usize>> {
+    let start = usize::from(offset);
+    let fits = (1..=4 - start % 4).contains(&length) && offset < CONFIG_SPACE_SIZE;
+    fits.then(|| start..start + length)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    const AT: u16 = 0x44;
+
+    fn space(reset: u32, writable: u32, clearable: u32, sticky: u32) -> ConfigSpace {
+        let mut space = ConfigSpace::empty();
+        let register = Register::new(reset).writable(writable).clearable(clearable);
+        space.declare(AT, register.sticky(sticky));
+        space
+    }
+
+    proptest! {
+        #[test]
+        fn every_bit_obeys_its_mask(reset: u32, a: u32, b: u32, written: u32) {
+            let (writable, clearable) = (a & !b, b & !a);
+            let mut space = space(reset, writable, clearable, 0);
+            space.write(AT, &written.to_le_bytes());
+            let read = space.get::<u32>(AT);
+            let fixed = !(writable | clearable);
+            prop_assert_eq!(read & fixed, reset & fixed);
+            prop_assert_eq!(read & writable, written & writable);
+            prop_assert_eq!(read & clearable, reset & !written & clearable);
+        }
+
+        #[test]
+        fn narrow_writes_leave_the_other_lanes_alone(
+            reset: u32, written: u32, lane in 0_usize..4, length in 1_usize..=4,
+        ) {
+            prop_assume!(lane + length <= 4);
+            let mut space = space(reset, u32::MAX, 0, 0);
+            space.write(AT + lane as u16, &written.to_le_bytes()[..length]);
+            let mut expected = reset.to_le_bytes();
+            expected[lane..lane + length].copy_from_slice(&written.to_le_bytes()[..length]);
+            prop_assert_eq!(space.get::<u32>(AT), u32::from_le_bytes(expected));
+        }
+
+        #[test]
+        fn a_reset_keeps_only_sticky_bits(reset: u32, sticky: u32, written: u32) {
+            let mut space = space(reset, u32::MAX, 0, sticky);
+            space.write(AT, &written.to_le_bytes());
+            space.reset();
+            prop_assert_eq!(space.get::<u32>(AT), (written & sticky) | (reset & !sticky));
+        }
+
+        #[test]
+        fn no_access_panics_and_odd_ones_read_all_ones(
+            offset: u16, written in prop::collection::vec(any::<u8>(), 0..17),
+        ) {
+            let mut space = space(0x1234_5678, u32::MAX, 0, 0);
+            space.write(offset, &written);
+            let mut read = vec![0; written.len()];
+            space.read(offset, &mut read);
+            let inside = usize::from(offset % 4) + written.len() <= 4 && offset < 4096;
+            if !inside {
+                prop_assert!(read.iter().all(|byte| *byte == 0xff));
+                prop_assert_eq!(space.get::<u32>(AT), 0x1234_5678);
+            }
+        }
+    }
+}

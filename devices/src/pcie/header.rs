@@ -1,0 +1,236 @@
+//! Configuration headers: type 0 for endpoints, type 1 for ports, and BARs (`PCIe 7.5.1`).
+
+use bitfield_struct::bitfield;
+
+use super::config::{ConfigSpace, Register, register_layout};
+use crate::Error;
+
+const VENDOR_ID: u16 = 0x00;
+const DEVICE_ID: u16 = 0x02;
+const COMMAND: u16 = 0x04;
+const STATUS: u16 = 0x06;
+const REVISION_AND_CLASS: u16 = 0x08;
+const CACHE_LINE_SIZE: u16 = 0x0c;
+const HEADER_TYPE: u16 = 0x0e;
+const BAR0: u16 = 0x10;
+const SUBSYSTEM_VENDOR_ID: u16 = 0x2c;
+const SUBSYSTEM_ID: u16 = 0x2e;
+const CAPABILITIES_POINTER: u16 = 0x34;
+const INTERRUPT_LINE: u16 = 0x3c;
+
+/// Where capabilities begin, and where extended ones do.
+const FIRST_CAPABILITY: u16 = 0x40;
+const FIRST_EXTENDED: u16 = 0x100;
+
+/// The Command register (`PCIe 7.5.1.1.3`).
+#[bitfield(u16)]
+#[derive(PartialEq, Eq)]
+pub struct Command {
+    /// The function answers in I/O space.
+    pub io_space: bool,
+    /// The function answers in memory space.
+    pub memory_space: bool,
+    /// The function may send requests; a port may forward those from below.
+    pub bus_master: bool,
+    #[bits(3)]
+    __: u8,
+    /// Poisoned TLPs are reported.
+    pub parity_error_response: bool,
+    __: bool,
+    /// Errors are reported to the root complex.
+    pub serr_enable: bool,
+    __: bool,
+    /// INTx is off.
+    pub interrupt_disable: bool,
+    #[bits(5)]
+    __: u8,
+}
+
+/// The Status register, and the Secondary Status of a port (`PCIe 7.5.1.1.4`).
+#[bitfield(u16)]
+pub struct Status {
+    #[bits(4)]
+    __: u8,
+    /// There are capabilities.
+    pub capabilities_list: bool,
+    #[bits(3)]
+    __: u8,
+    /// Master Data Parity Error.
+    pub master_data_parity_error: bool,
+    #[bits(2)]
+    __: u8,
+    /// Signaled Target Abort up to Detected Parity Error.
+    #[bits(5)]
+    pub errors: u8,
+}
+
+register_layout!(Command: u16, Status: u16);
+
+/// All error bits, which software clears by writing ones.
+pub(super) const STATUS_ERRORS: Status = Status::new()
+    .with_master_data_parity_error(true)
+    .with_errors(0x1f);
+
+/// Who a function says that it is.
+#[derive(Debug, Clone, Copy)]
+pub struct Identity {
+    /// Vendor ID; also that of the subsystem.
+    pub vendor: u16,
+    /// Device ID; also that of the subsystem.
+    pub device: u16,
+    /// Class code, 24 bits: class, subclass, programming interface.
+    pub class: u32,
+    /// Revision ID.
+    pub revision: u8,
+}
+
+/// Whether a header describes an endpoint or a port.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum HeaderType {
+    /// Type 0.
+    Endpoint = 0,
+    /// Type 1.
+    Bridge = 1,
+}
+
+/// Puts a configuration space together: header first, then capabilities, each linked to the last.
+#[derive(Debug)]
+pub struct ConfigBuilder {
+    space: ConfigSpace,
+    next: u16,
+    /// The byte that must point to the next capability.
+    pointer: u16,
+    next_extended: u16,
+    /// The header that must point to the next extended capability.
+    last_extended: Option<u16>,
+}
+
+impl ConfigBuilder {
+    /// Starts with the registers that both header types have.
+    pub fn new(identity: Identity, header: HeaderType) -> Self {
+        let mut builder = Self {
+            space: ConfigSpace::empty(),
+            next: FIRST_CAPABILITY,
+            pointer: CAPABILITIES_POINTER,
+            next_extended: FIRST_EXTENDED,
+            last_extended: None,
+        };
+        let command = Command::new()
+            .with_memory_space(true)
+            .with_bus_master(true)
+            .with_parity_error_response(true)
+            .with_serr_enable(true)
+            .with_interrupt_disable(true);
+        let class = identity.class << 8 | u32::from(identity.revision);
+        builder.declare(VENDOR_ID, Register::new(identity.vendor));
+        builder.declare(DEVICE_ID, Register::new(identity.device));
+        builder.declare(COMMAND, Register::new(Command::new()).writable(command));
+        builder.declare(
+            STATUS,
+            Register::new(Status::new()).clearable(STATUS_ERRORS),
+        );
+        builder.declare(REVISION_AND_CLASS, Register::new(class));
+        builder.declare(CACHE_LINE_SIZE, Register::new(0_u8).writable(0xff));
+        builder.declare(HEADER_TYPE, Register::new(header as u8));
+        builder.declare(INTERRUPT_LINE, Register::new(0_u8).writable(0xff));
+        if header == HeaderType::Endpoint {
+            builder.declare(SUBSYSTEM_VENDOR_ID, Register::new(identity.vendor));
+            builder.declare(SUBSYSTEM_ID, Register::new(identity.device));
+        }
+        builder
+    }
+
+    /// Declares one register.
+    pub fn declare<T: super::config::Layout>(&mut self, offset: u16, register: Register<T>) {
+        self.space.declare(offset, register);
+    }
+
+    /// Declares BAR `index` as 32-bit, non-prefetchable memory of `size` bytes, a power of two
+    /// from 16 up.
+    pub fn memory_bar(&mut self, index: u8, size: u32) -> Bar {
+        let at = BAR0 + 4 * u16::from(index);
+        // Sizing (`PCIe 7.5.1.2.1`) needs no more than this: address bits below the size read 0.
+        self.declare(at, Register::new(0_u32).writable(size.wrapping_neg()));
+        Bar { at, size }
+    }
+
+    /// Reserves `length` bytes for the capability `id` and links it; returns its offset.
+    ///
+    /// # Errors
+    /// [`Error::CapabilitySpace`] if it does not fit below 0x100.
+    pub fn capability(&mut self, id: u8, length: u16) -> Result<u16, Error> {
+        let at = self.next;
+        self.next = reserve(at, length, FIRST_EXTENDED, id.into())?;
+        self.declare(self.pointer, Register::new(at as u8));
+        self.declare(at, Register::new(id));
+        self.pointer = at + 1;
+        let status = Status::new().with_capabilities_list(true);
+        self.declare(STATUS, Register::new(status).clearable(STATUS_ERRORS));
+        Ok(at)
+    }
+
+    /// Reserves `length` bytes for the extended capability `id` and links it; returns its offset.
+    ///
+    /// # Errors
+    /// [`Error::CapabilitySpace`] if it does not fit below 0x1000.
+    pub fn extended_capability(&mut self, id: u16, version: u8, length: u16) -> Result<u16, Error> {
+        let at = self.next_extended;
+        self.next_extended = reserve(at, length, super::config::CONFIG_SPACE_SIZE, id)?;
+        let header = ExtendedHeader::new().with_id(id).with_version(version);
+        self.declare(at, Register::new(header));
+        if let Some(last) = self.last_extended.replace(at) {
+            let header = self.space.get::<ExtendedHeader>(last).with_next(at);
+            self.declare(last, Register::new(header));
+        }
+        Ok(at)
+    }
+
+    /// The finished space.
+    pub fn build(self) -> ConfigSpace {
+        self.space
+    }
+}
+
+/// Where the next capability may begin, if `length` bytes at `at` fit below `end`.
+fn reserve(at: u16, length: u16, end: u16, id: u16) -> Result<u16, Error> {
+    let left = end.saturating_sub(at);
+    if length > left {
+        return Err(Error::CapabilitySpace { id, length, left });
+    }
+    Ok((at + length).next_multiple_of(4))
+}
+
+/// The first double word of an extended capability (`PCIe 7.6.3`).
+#[bitfield(u32)]
+struct ExtendedHeader {
+    id: u16,
+    #[bits(4)]
+    version: u8,
+    #[bits(12)]
+    next: u16,
+}
+
+register_layout!(ExtendedHeader: u32);
+
+/// A memory BAR of a function.
+#[derive(Debug, Clone, Copy)]
+pub struct Bar {
+    at: u16,
+    size: u32,
+}
+
+impl Bar {
+    /// Where in this BAR an access of `length` bytes at `address` falls; `None` if not all of it
+    /// does.
+    pub fn offset(self, config: &ConfigSpace, address: u64, length: usize) -> Option<u64> {
+        let base = u64::from(config.get::<u32>(self.at) & self.size.wrapping_neg());
+        let offset = address.checked_sub(base)?;
+        let end = offset.checked_add(u64::try_from(length).ok()?)?;
+        (end <= u64::from(self.size)).then_some(offset)
+    }
+}
+
+/// What software has written to the Command register.
+pub fn command(config: &ConfigSpace) -> Command {
+    config.get(COMMAND)
+}

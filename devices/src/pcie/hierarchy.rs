@@ -1,0 +1,184 @@
+//! The whole hierarchy, routed as the guest has programmed it.
+//!
+//! Configuration requests and Invalidate Requests go by bus number, memory requests by the ports'
+//! windows and the functions' BARs. Where a guest programs overlaps or loops, the first port takes
+//! what matches, and nothing is ever routed twice: such a guest harms only itself.
+
+use std::collections::VecDeque;
+
+use iommu::ats::InvalidateRequest;
+use iommu::event::{LinkState, Tracer};
+use iommu::ids::Bdf;
+use iommu::time::Instant;
+
+use super::branch::Branch;
+use super::config::ConfigSpace;
+use super::header::{ConfigBuilder, HeaderType, Identity};
+use super::{Upstream, UpstreamMessage};
+use crate::Error;
+
+/// Root ports that a hierarchy can have.
+pub const MAX_PORTS: u8 = 8;
+
+/// The host bridge of a q35, which firmware and drivers know.
+const HOST_BRIDGE: Identity = Identity {
+    vendor: 0x8086,
+    device: 0x29c0,
+    class: 0x06_00_00,
+    revision: 0,
+};
+
+/// A host bridge, and root ports with an ATS test endpoint behind each.
+#[derive(Debug)]
+pub struct Hierarchy {
+    host_bridge: ConfigSpace,
+    /// The branch at index n hangs off device n + 1 on bus 0.
+    branches: Vec<Branch>,
+    messages: VecDeque<UpstreamMessage>,
+}
+
+impl Hierarchy {
+    /// A hierarchy with `ports` root ports, 1 to [`MAX_PORTS`].
+    ///
+    /// # Errors
+    /// [`Error::PortCount`] if there are too few or too many.
+    pub fn new(ports: u8, tracer: Tracer) -> Result<Self, Error> {
+        if !(1..=MAX_PORTS).contains(&ports) {
+            return Err(Error::PortCount {
+                ports,
+                max: MAX_PORTS,
+            });
+        }
+        let branches = (1..=ports)
+            .map(|device| Branch::new(Bdf::new(0, device, 0), device, tracer.clone()))
+            .collect::<Result<_, _>>()?;
+        Ok(Self {
+            host_bridge: ConfigBuilder::new(HOST_BRIDGE, HeaderType::Endpoint).build(),
+            branches,
+            messages: VecDeque::new(),
+        })
+    }
+
+    /// Reads `data.len()` bytes of configuration space. All ones where there is no function, where
+    /// a link is down, and for an access that crosses a double word.
+    pub fn config_read(&mut self, function: Bdf, offset: u16, data: &mut [u8], now: Instant) {
+        data.fill(0xff);
+        match self.route_config(function) {
+            Some(Target::HostBridge) => self.host_bridge.read(offset, data),
+            Some(Target::Port(branch)) => branch.port().config().read(offset, data),
+            Some(Target::Below(branch)) => branch.config_read(function, offset, data, now),
+            None => {}
+        }
+    }
+
+    /// Writes `data` to configuration space; nothing happens where [`Self::config_read`] gives all
+    /// ones.
+    pub fn config_write(&mut self, function: Bdf, offset: u16, data: &[u8], now: Instant) {
+        match self.route_config(function) {
+            Some(Target::HostBridge) => self.host_bridge.write(offset, data),
+            Some(Target::Port(branch)) => branch.port_mut().config_write(offset, data),
+            Some(Target::Below(branch)) => branch.config_write(function, offset, data, now),
+            None => {}
+        }
+        self.collect_messages(now);
+    }
+
+    /// Reads `data.len()` bytes of the PCI memory window; all ones where nothing answers.
+    pub fn memory_read(&mut self, address: u64, data: &mut [u8], now: Instant) {
+        data.fill(0xff);
+        if let Some(branch) = self.route_memory(address, data.len()) {
+            branch.memory_read(address, data, now);
+        }
+    }
+
+    /// Writes `data` into the PCI memory window. DMA that this starts has been done when it
+    /// returns.
+    pub fn memory_write(
+        &mut self,
+        address: u64,
+        data: &[u8],
+        upstream: &mut dyn Upstream,
+        now: Instant,
+    ) {
+        if let Some(branch) = self.route_memory(address, data.len()) {
+            branch.memory_write(address, data, upstream, now);
+        }
+        self.collect_messages(now);
+    }
+
+    /// Sends an Invalidate Request down: posted, so that nothing says whether it arrived.
+    pub fn invalidate_request(&mut self, request: InvalidateRequest, now: Instant) {
+        let bus = request.destination.bus();
+        if let Some(branch) = self
+            .branches
+            .iter_mut()
+            .find(|branch| branch.port().owns_bus(bus))
+        {
+            branch.invalidate_request(request, now);
+        }
+        self.collect_messages(now);
+    }
+
+    /// Changes what the link below the port with index `port` does. There is nothing to change
+    /// below a port that does not exist.
+    pub fn set_link(&mut self, port: usize, state: LinkState, now: Instant) {
+        if let Some(branch) = self.branches.get_mut(port) {
+            branch.set_link(state, now);
+        }
+    }
+
+    /// When [`Self::handle_timeout`] must be called next, `None` if nothing is due.
+    pub fn poll_timeout(&self) -> Option<Instant> {
+        self.branches.iter().filter_map(Branch::poll_timeout).min()
+    }
+
+    /// Does what is due at `now`.
+    pub fn handle_timeout(&mut self, upstream: &mut dyn Upstream, now: Instant) {
+        for branch in &mut self.branches {
+            branch.handle_timeout(upstream, now);
+        }
+        self.collect_messages(now);
+    }
+
+    /// The next message that came up a link, `None` when there are no more.
+    pub fn poll_message(&mut self) -> Option<UpstreamMessage> {
+        self.messages.pop_front()
+    }
+
+    fn collect_messages(&mut self, now: Instant) {
+        for branch in &mut self.branches {
+            branch.collect_messages(&mut self.messages, now);
+        }
+    }
+
+    fn route_config(&mut self, function: Bdf) -> Option<Target<'_>> {
+        if function.bus() != 0 {
+            let owner = self
+                .branches
+                .iter_mut()
+                .find(|branch| branch.port().owns_bus(function.bus()));
+            return owner.map(Target::Below);
+        }
+        if function == Bdf::new(0, 0, 0) {
+            return Some(Target::HostBridge);
+        }
+        let port = self
+            .branches
+            .iter_mut()
+            .find(|branch| branch.port().id() == function);
+        port.map(Target::Port)
+    }
+
+    fn route_memory(&mut self, address: u64, length: usize) -> Option<&mut Branch> {
+        self.branches
+            .iter_mut()
+            .find(|branch| branch.port().owns_memory(address, length))
+    }
+}
+
+/// Where a configuration request goes.
+enum Target<'a> {
+    HostBridge,
+    Port(&'a mut Branch),
+    Below(&'a mut Branch),
+}

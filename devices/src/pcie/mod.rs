@@ -1,0 +1,80 @@
+//! The PCIe hierarchy: a host bridge, root ports, links, and the functions below them.
+//!
+//! ```text
+//!   root complex  --- config, memory, Invalidate Requests --->  Hierarchy
+//!                 <-- Upstream: DMA, Translation Requests ----     | bus 0
+//!                 <-- UpstreamMessage: MSIs, completions ------    +- 00:00.0 host bridge
+//!                                                                  +- 00:01.0 port === link === endpoint
+//!                                                                  +- 00:02.0 port === link === endpoint
+//! ```
+//!
+//! - [`hierarchy`]: routes by what the guest has programmed; [`branch`]: one port with what is below.
+//! - [`config`], [`header`], [`caps`]: configuration space, its headers and its capabilities.
+//! - [`root_port`]: what decides which way a port lets requests through.
+
+pub mod branch;
+pub mod caps;
+pub mod config;
+pub mod header;
+pub mod hierarchy;
+pub mod root_port;
+
+use iommu::ats::{
+    DmaRequest, InvalidateCompletion, Msi, RequestError, Translation, TranslationRequest,
+};
+use iommu::event::Lost;
+use iommu::ids::Bdf;
+use iommu::time::Instant;
+
+pub use hierarchy::Hierarchy;
+
+/// What a function can ask of whatever is above it: in the end, of the root complex.
+pub trait Upstream {
+    /// A memory read of `data.len()` bytes.
+    ///
+    /// # Errors
+    /// How it failed; `data` then holds nothing of use.
+    fn read(
+        &mut self,
+        request: DmaRequest,
+        data: &mut [u8],
+        now: Instant,
+    ) -> Result<(), RequestError>;
+
+    /// A memory write: posted, so that nobody tells the function what became of it.
+    fn write(&mut self, request: DmaRequest, data: &[u8], now: Instant);
+
+    /// An ATS Translation Request.
+    ///
+    /// # Errors
+    /// How it failed. "There is no translation" is not a failure, see [`Translation`].
+    fn translate(
+        &mut self,
+        request: TranslationRequest,
+        now: Instant,
+    ) -> Result<Translation, RequestError>;
+}
+
+/// Posted messages that came up a link, drained by the root complex after every call.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum UpstreamMessage {
+    /// An interrupt.
+    Msi {
+        /// Who sends it.
+        requester: Bdf,
+        /// Its address and data.
+        msi: Msi,
+    },
+    /// The answer to one or more Invalidate Requests.
+    InvalidateCompletion(InvalidateCompletion),
+}
+
+impl UpstreamMessage {
+    /// How the loss of such a message is called.
+    fn kind(&self) -> Lost {
+        match self {
+            Self::Msi { .. } => Lost::Msi,
+            Self::InvalidateCompletion(_) => Lost::InvalidateCompletion,
+        }
+    }
+}

@@ -1,0 +1,184 @@
+//! A root port: a bridge from bus 0 to the one device below (`PCIe 1.3.1`, `PCIe 7.5.1.3`).
+//!
+//! It owns the buses and the memory that the guest has programmed into it. Its slot is occupied and
+//! its link is up, and so say Slot Status and Link Status; as a silent drop changes neither, nothing
+//! here ever does.
+
+use std::ops::RangeInclusive;
+
+use iommu::ats::{AddressType, RequestError};
+use iommu::ids::Bdf;
+
+use super::caps::acs::Acs;
+use super::caps::express::{Express, PortType};
+use super::caps::msi::Msi;
+use super::caps::power::PowerManagement;
+use super::config::{ConfigSpace, Register};
+use super::header::{self, ConfigBuilder, HeaderType, Identity, STATUS_ERRORS, Status};
+use crate::Error;
+
+/// A root port of Intel's 5520 I/O hub, of which the usual drivers expect nothing unusual.
+const IDENTITY: Identity = Identity {
+    vendor: 0x8086,
+    device: 0x3420,
+    class: 0x06_04_00,
+    revision: 2,
+};
+
+const PRIMARY_BUS: u16 = 0x18;
+const SECONDARY_BUS: u16 = 0x19;
+const SUBORDINATE_BUS: u16 = 0x1a;
+const SECONDARY_STATUS: u16 = 0x1e;
+const MEMORY_BASE: u16 = 0x20;
+const MEMORY_LIMIT: u16 = 0x22;
+const PREFETCHABLE_BASE: u16 = 0x24;
+const PREFETCHABLE_LIMIT: u16 = 0x26;
+const PREFETCHABLE_BASE_UPPER: u16 = 0x28;
+const PREFETCHABLE_LIMIT_UPPER: u16 = 0x2c;
+const BRIDGE_CONTROL: u16 = 0x3e;
+
+/// The bits of a memory base or limit that are address: 31:20, one MiB apart.
+const WINDOW_ADDRESS: u16 = 0xfff0;
+/// The low bits of a prefetchable base or limit: 64-bit addresses.
+const WINDOW_64_BIT: u16 = 1;
+/// Bridge Control: parity errors and SERR are forwarded. Secondary Bus Reset is read-only zero.
+const BRIDGE_CONTROL_WRITABLE: u16 = 0b11;
+
+/// A root port on bus 0.
+#[derive(Debug)]
+pub struct RootPort {
+    id: Bdf,
+    config: ConfigSpace,
+    express: Express,
+    power: PowerManagement,
+    acs: Acs,
+}
+
+impl RootPort {
+    /// The port `id` with the physical slot number `slot`.
+    ///
+    /// # Errors
+    /// [`Error::CapabilitySpace`] if its capabilities do not fit.
+    pub fn new(id: Bdf, slot: u8) -> Result<Self, Error> {
+        let mut builder = ConfigBuilder::new(IDENTITY, HeaderType::Bridge);
+        declare_bridge(&mut builder);
+        let power = PowerManagement::add(&mut builder)?;
+        Msi::add(&mut builder)?;
+        let express = Express::add(&mut builder, PortType::RootPort { slot })?;
+        let acs = Acs::add(&mut builder)?;
+        Ok(Self {
+            id,
+            config: builder.build(),
+            express,
+            power,
+            acs,
+        })
+    }
+
+    /// Its own bus, device and function.
+    pub fn id(&self) -> Bdf {
+        self.id
+    }
+
+    /// Its own configuration space, which answers whatever its link does.
+    pub fn config(&self) -> &ConfigSpace {
+        &self.config
+    }
+
+    /// The guest writes its configuration space.
+    pub fn config_write(&mut self, offset: u16, data: &[u8]) {
+        self.config.write(offset, data);
+    }
+
+    /// The bus on the other side of its link; 0 until the guest has programmed one.
+    pub fn secondary_bus(&self) -> u8 {
+        self.config.get(SECONDARY_BUS)
+    }
+
+    /// Whether requests and messages to `bus` go down its link. Bus 0 is above it, whatever the
+    /// guest writes.
+    pub fn owns_bus(&self, bus: u8) -> bool {
+        let buses = self.secondary_bus()..=self.config.get(SUBORDINATE_BUS);
+        bus != 0 && self.secondary_bus() != 0 && buses.contains(&bus)
+    }
+
+    /// Whether all `length` bytes at `address` go down its link.
+    pub fn owns_memory(&self, address: u64, length: usize) -> bool {
+        let Some(last) = u64::try_from(length)
+            .ok()
+            .and_then(|length| address.checked_add(length.saturating_sub(1)))
+        else {
+            return false;
+        };
+        header::command(&self.config).memory_space()
+            && self.power.is_on(&self.config)
+            && self
+                .windows()
+                .iter()
+                .any(|window| window.contains(&address) && window.contains(&last))
+    }
+
+    /// Whether a memory request of `requester`, which came up the link, goes on; a translation
+    /// request counts as translated.
+    ///
+    /// # Errors
+    /// What the requester is told if it asked for an answer: Unsupported Request with Bus Master
+    /// Enable off (`PCIe 7.5.1.1.3`), Completer Abort after an ACS violation (`PCIe 6.12.4`).
+    pub fn admits(&self, requester: Bdf, address_type: AddressType) -> Result<(), RequestError> {
+        if !header::command(&self.config).bus_master() || !self.power.is_on(&self.config) {
+            return Err(RequestError::UnsupportedRequest);
+        }
+        let acs = self.acs.control(&self.config);
+        let is_spoofed = acs.source_validation() && !self.owns_bus(requester.bus());
+        let is_blocked = acs.translation_blocking() && address_type == AddressType::Translated;
+        if is_spoofed || is_blocked {
+            return Err(RequestError::CompleterAbort);
+        }
+        Ok(())
+    }
+
+    /// The link as the port reports it.
+    pub fn express(&self) -> Express {
+        self.express
+    }
+
+    /// The non-prefetchable and the prefetchable window; a window whose base lies above its limit
+    /// is empty.
+    fn windows(&self) -> [RangeInclusive<u64>; 2] {
+        let address = |register| u64::from(self.config.get::<u16>(register) & WINDOW_ADDRESS) << 16;
+        let upper = |register| u64::from(self.config.get::<u32>(register)) << 32;
+        let end_of_mib = 0xf_ffff;
+        [
+            address(MEMORY_BASE)..=address(MEMORY_LIMIT) | end_of_mib,
+            upper(PREFETCHABLE_BASE_UPPER) | address(PREFETCHABLE_BASE)
+                ..=upper(PREFETCHABLE_LIMIT_UPPER) | address(PREFETCHABLE_LIMIT) | end_of_mib,
+        ]
+    }
+}
+
+/// The registers that only a type 1 header has. There is no I/O window and no BAR.
+fn declare_bridge(builder: &mut ConfigBuilder) {
+    for bus in [PRIMARY_BUS, SECONDARY_BUS, SUBORDINATE_BUS] {
+        builder.declare(bus, Register::new(0_u8).writable(u8::MAX));
+    }
+    builder.declare(
+        SECONDARY_STATUS,
+        Register::new(Status::new()).clearable(STATUS_ERRORS),
+    );
+    for window in [MEMORY_BASE, MEMORY_LIMIT] {
+        builder.declare(window, Register::new(0_u16).writable(WINDOW_ADDRESS));
+    }
+    for window in [PREFETCHABLE_BASE, PREFETCHABLE_LIMIT] {
+        builder.declare(
+            window,
+            Register::new(WINDOW_64_BIT).writable(WINDOW_ADDRESS),
+        );
+    }
+    for upper in [PREFETCHABLE_BASE_UPPER, PREFETCHABLE_LIMIT_UPPER] {
+        builder.declare(upper, Register::new(0_u32).writable(u32::MAX));
+    }
+    builder.declare(
+        BRIDGE_CONTROL,
+        Register::new(0_u16).writable(BRIDGE_CONTROL_WRITABLE),
+    );
+}
