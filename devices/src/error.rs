@@ -26,4 +26,7 @@ pub enum Error {
         /// Bytes that are left.
         left: u16,
     },
+    /// The host side below the guest-visible unit cannot be built.
+    #[error(transparent)]
+    Host(#[from] iommu::submit::HostError),
 }

@@ -7,6 +7,7 @@
 //! - [`pcie`]: configuration space, root ports, and [`pcie::Hierarchy`], which routes.
 //! - [`link`]: the one seam that everything between a port and a function passes.
 //! - [`endpoint`]: the ATS test endpoint: registers, DMA engine, ATC.
+//! - [`root_complex`]: units, host side and hierarchy joined.
 //! - [`config_ports`]: ports 0xcf8 and 0xcfc. [`io_apic`]: the I/O APIC.
 #![forbid(unsafe_code)]
 
@@ -16,5 +17,6 @@ pub mod error;
 pub mod io_apic;
 pub mod link;
 pub mod pcie;
+pub mod root_complex;
 
 pub use error::Error;

@@ -1,0 +1,314 @@
+//! The root complex: everything between the guest's CPUs and memory on one side and the links on
+//! the other.
+//!
+//! ```text
+//!        CPU: configuration, memory window, unit registers          interrupts
+//!   ---------|------------------|---------------|----------------------^------------
+//!            v                  v               v                      |
+//!        +-----------------------------+   +---------+  Msi            |
+//!        | Hierarchy: ports, links,    |   | guest's |-----------------+
+//!        | endpoints                   |   | unit    |  Invalidate
+//!        |            DMA, translation ----> tables  |----------> HostSide: policy, physical unit
+//!        |                             |   +---------+                 |      ^
+//!        |       Invalidate Request <------------------- request ------+      |
+//!        |       Invalidate Completion --------------------- completion ------+
+//!        +-----------------------------+                                verdict -> guest's unit
+//! ```
+//!
+//! After each call everything that can happen at that moment has happened; what the CPUs must be
+//! told waits in [`RootComplex::poll_interrupt`].
+
+use std::collections::VecDeque;
+
+use iommu::Memory;
+use iommu::ats::{AddressType, DmaRequest, Msi, RequestError, Translation, TranslationRequest};
+use iommu::event::{Event, LinkState, Tracer, UnitRole};
+use iommu::ids::Bdf;
+use iommu::submit::{HostSide, Policy, Presence};
+use iommu::time::Instant;
+use iommu::unit::{Output, Unit, UnitConfig, in_interrupt_range};
+use vm_memory::{Bytes, GuestAddress};
+
+use crate::Error;
+use crate::pcie::{Hierarchy, Upstream, UpstreamMessage};
+
+/// The requester id of the I/O APIC in events: no PCI function has it.
+pub const IO_APIC_ID: Bdf = Bdf::new(0xff, 0, 0);
+
+/// How a root complex is built.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RootComplexConfig {
+    /// The unit that the guest sees.
+    pub guest_unit: UnitConfig,
+    /// The physical one below it.
+    pub host_unit: UnitConfig,
+    /// What the host does when an invalidation takes too long.
+    pub policy: Policy,
+    /// Root ports, each with an ATS test endpoint behind it, 1 to 8.
+    pub ports: u8,
+}
+
+impl RootComplexConfig {
+    /// Two ports, and units in legacy mode of which only the physical one may time out, as `host`
+    /// says: for the guest's unit the host's verdict takes the place of a time-out.
+    pub fn new(policy: Policy, host: UnitConfig) -> Self {
+        let guest_unit = UnitConfig { role: UnitRole::Guest, ict: Default::default(), ..host };
+        let host_unit = UnitConfig { role: UnitRole::Host, ..host };
+        Self { guest_unit, host_unit, policy, ports: 2 }
+    }
+}
+
+/// The root complex with all that hangs off it.
+#[derive(Debug)]
+pub struct RootComplex {
+    unit: Unit,
+    host: HostSide,
+    hierarchy: Hierarchy,
+    memory: Memory,
+    tracer: Tracer,
+    interrupts: VecDeque<Msi>,
+}
+
+impl RootComplex {
+    /// A root complex after power-on, in front of the guest's `memory`.
+    ///
+    /// # Errors
+    /// [`Error::PortCount`], and [`Error::Host`] if the host side cannot be built.
+    pub fn new(config: RootComplexConfig, memory: Memory, tracer: Tracer) -> Result<Self, Error> {
+        Ok(Self {
+            unit: Unit::new(config.guest_unit, tracer.clone()),
+            host: HostSide::new(config.host_unit, config.policy, tracer.clone())?,
+            hierarchy: Hierarchy::new(config.ports, tracer.clone())?,
+            memory,
+            tracer,
+            interrupts: VecDeque::new(),
+        })
+    }
+
+    /// A configuration read of `data.len()` bytes; all ones where nothing answers.
+    pub fn config_read(&mut self, function: Bdf, offset: u16, data: &mut [u8], now: Instant) {
+        self.hierarchy.config_read(function, offset, data, now);
+    }
+
+    /// A configuration write.
+    pub fn config_write(&mut self, function: Bdf, offset: u16, data: &[u8], now: Instant) {
+        self.hierarchy.config_write(function, offset, data, now);
+        self.settle(now);
+    }
+
+    /// A read in the PCI memory window; all ones where nothing answers.
+    pub fn memory_read(&mut self, address: u64, data: &mut [u8], now: Instant) {
+        self.hierarchy.memory_read(address, data, now);
+    }
+
+    /// A write in the PCI memory window.
+    pub fn memory_write(&mut self, address: u64, data: &[u8], now: Instant) {
+        let (hierarchy, mut upstream) = self.split();
+        hierarchy.memory_write(address, data, &mut upstream, now);
+        self.settle(now);
+    }
+
+    /// A read of the unit's registers.
+    pub fn unit_read(&mut self, offset: u64, data: &mut [u8]) {
+        self.unit.read(offset, data);
+    }
+
+    /// A write to the unit's registers.
+    pub fn unit_write(&mut self, offset: u64, data: &[u8], now: Instant) {
+        self.unit.write(offset, data, &self.memory, now);
+        self.settle(now);
+    }
+
+    /// The I/O APIC sends an interrupt.
+    pub fn io_apic_message(&mut self, msi: Msi, now: Instant) {
+        self.split().1.interrupt(IO_APIC_ID, msi, now);
+    }
+
+    /// Changes the link below the port with index `port`.
+    pub fn set_link(&mut self, port: usize, state: LinkState, now: Instant) {
+        self.hierarchy.set_link(port, state, now);
+        self.settle(now);
+    }
+
+    /// When [`Self::handle_timeout`] wants to be called next.
+    pub fn poll_timeout(&self) -> Option<Instant> {
+        [self.unit.poll_timeout(), self.host.poll_timeout(), self.hierarchy.poll_timeout()]
+            .into_iter()
+            .flatten()
+            .min()
+    }
+
+    /// Does what is due at `now`.
+    pub fn handle_timeout(&mut self, now: Instant) {
+        self.unit.handle_timeout(now);
+        self.host.handle_timeout(&mut Functions { hierarchy: &mut self.hierarchy, now }, now);
+        let (hierarchy, mut upstream) = self.split();
+        hierarchy.handle_timeout(&mut upstream, now);
+        self.settle(now);
+    }
+
+    /// Takes the oldest interrupt that a CPU must be told of.
+    pub fn poll_interrupt(&mut self) -> Option<Msi> {
+        self.interrupts.pop_front()
+    }
+
+    /// The unit that the guest sees, to look at.
+    pub fn guest_unit(&self) -> &Unit {
+        &self.unit
+    }
+
+    /// The physical unit, to look at.
+    pub fn host_unit(&self) -> &Unit {
+        self.host.unit()
+    }
+
+    fn split(&mut self) -> (&mut Hierarchy, ToMemory<'_>) {
+        let Self { unit, hierarchy, memory, tracer, interrupts, .. } = self;
+        (hierarchy, ToMemory { unit, memory, tracer, interrupts })
+    }
+
+    /// Carries messages between the parts until nobody has one left. Each stems from a descriptor
+    /// or from a deadline, and the rings do not grow meanwhile: this ends.
+    fn settle(&mut self, now: Instant) {
+        while self.forward_unit_outputs(now)
+            | self.forward_requests(now)
+            | self.forward_messages(now)
+            | self.forward_verdicts(now)
+        {}
+    }
+
+    fn forward_unit_outputs(&mut self, now: Instant) -> bool {
+        let mut any = false;
+        while let Some(output) = self.unit.poll_output() {
+            any = true;
+            match output {
+                Output::Invalidate(request) => {
+                    let mut functions = Functions { hierarchy: &mut self.hierarchy, now };
+                    self.host.submit(request, &mut functions, now);
+                }
+                Output::Msi(msi) => self.interrupts.push_back(msi),
+            }
+        }
+        any
+    }
+
+    fn forward_requests(&mut self, now: Instant) -> bool {
+        let mut any = false;
+        while let Some(request) = self.host.poll_request() {
+            any = true;
+            self.hierarchy.invalidate_request(request, now);
+        }
+        any
+    }
+
+    fn forward_messages(&mut self, now: Instant) -> bool {
+        let mut any = false;
+        while let Some(message) = self.hierarchy.poll_message() {
+            any = true;
+            match message {
+                UpstreamMessage::Msi { requester, msi } => {
+                    self.split().1.interrupt(requester, msi, now);
+                }
+                UpstreamMessage::InvalidateCompletion(completion) => {
+                    let mut functions = Functions { hierarchy: &mut self.hierarchy, now };
+                    self.host.handle_completion(completion, &mut functions, now);
+                }
+            }
+        }
+        any
+    }
+
+    fn forward_verdicts(&mut self, now: Instant) -> bool {
+        let mut any = false;
+        while let Some((request, verdict)) = self.host.poll_verdict() {
+            any = true;
+            if verdict.is_success() {
+                self.unit.complete(request.destination, request.itag, &self.memory, now);
+            } else {
+                self.unit.time_out(request.destination, request.itag, now);
+            }
+        }
+        any
+    }
+}
+
+/// How the host asks whether a function is there.
+struct Functions<'a> {
+    hierarchy: &'a mut Hierarchy,
+    now: Instant,
+}
+
+impl Presence for Functions<'_> {
+    fn is_present(&mut self, function: Bdf) -> bool {
+        let mut vendor = [0; 2];
+        self.hierarchy.config_read(function, 0, &mut vendor, self.now);
+        u16::from_le_bytes(vendor) != 0xffff
+    }
+
+    fn is_disconnected(&self, _function: Bdf) -> bool {
+        // Ports raise no hot-plug events, so that nobody has marked anything.
+        false
+    }
+}
+
+/// The way of a function's requests through the unit into memory.
+struct ToMemory<'a> {
+    unit: &'a mut Unit,
+    memory: &'a Memory,
+    tracer: &'a Tracer,
+    interrupts: &'a mut VecDeque<Msi>,
+}
+
+impl ToMemory<'_> {
+    fn interrupt(&mut self, requester: Bdf, msi: Msi, now: Instant) {
+        self.tracer.emit(now, || Event::Interrupt {
+            requester,
+            address: msi.address,
+            data: msi.data,
+        });
+        self.interrupts.push_back(msi);
+    }
+
+    /// The message that a write is, if it is one (`VT-d 3.15`).
+    fn as_interrupt(request: &DmaRequest, data: &[u8]) -> Option<Msi> {
+        let interrupt = request.address_type == AddressType::Untranslated
+            && request.pasid.is_none()
+            && in_interrupt_range(request.address.0);
+        let data = u32::from_le_bytes(data.try_into().ok()?);
+        interrupt.then_some(Msi { address: request.address.0, data })
+    }
+}
+
+impl Upstream for ToMemory<'_> {
+    fn read(
+        &mut self,
+        request: DmaRequest,
+        data: &mut [u8],
+        now: Instant,
+    ) -> Result<(), RequestError> {
+        let address = self.unit.dma(&request, self.memory, now)?;
+        self.memory
+            .read_slice(data, GuestAddress::from(address))
+            .map_err(|_| RequestError::UnsupportedRequest)
+    }
+
+    fn write(&mut self, request: DmaRequest, data: &[u8], now: Instant) {
+        if let Some(msi) = Self::as_interrupt(&request, data) {
+            self.interrupt(request.requester, msi, now);
+        } else if let Ok(address) = self.unit.dma(&request, self.memory, now) {
+            // A posted write to where there is no memory is lost.
+            let _ = self.memory.write_slice(data, GuestAddress::from(address));
+        }
+    }
+
+    fn translate(
+        &mut self,
+        request: TranslationRequest,
+        now: Instant,
+    ) -> Result<Translation, RequestError> {
+        self.unit.translation_request(&request, self.memory, now)
+    }
+}
+
+#[cfg(test)]
+mod tests;

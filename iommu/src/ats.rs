@@ -1,0 +1,277 @@
+//! What remapping units and functions say to each other over PCIe: DMA requests, Address
+//! Translation Services messages, interrupts.
+//!
+//! ```text
+//!             Invalidate Request (ITag, range) ------------------>
+//!    unit     <------------------ Invalidate Completion (ITags, CC)     function
+//!             <------------------ translation request, DMA, MSI           with ATC
+//!             Translation Completion ---------------------------->
+//! ```
+
+use serde::Serialize;
+
+use crate::ids::{Bdf, Gpa, Iova, PAGE_SIZE, Pasid};
+
+/// An ITag: which of a function's up to 32 outstanding Invalidate Requests a completion answers
+/// (`PCIe 10.3.1`).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
+pub struct ITag(u8);
+
+impl ITag {
+    /// ITags per function.
+    pub const COUNT: u8 = 32;
+
+    /// The tag in the low five bits of `bits`.
+    pub const fn new(bits: u8) -> Self {
+        Self(bits & (Self::COUNT - 1))
+    }
+
+    /// The five bits.
+    pub const fn get(self) -> u8 {
+        self.0
+    }
+
+    /// This tag's bit in an ITag vector.
+    pub const fn bit(self) -> u32 {
+        1 << self.0
+    }
+}
+
+/// A naturally aligned range of pages, a power of two in size, as Device-TLB descriptors,
+/// Invalidate Requests and Translation Completions carry it: address bits plus `S`
+/// (`PCIe 10.2.3.2`).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize)]
+pub struct PageRange {
+    start: Iova,
+    /// log2 of the size in bytes, 12 to 64.
+    order: u8,
+}
+
+impl PageRange {
+    /// Everything.
+    pub const ALL: Self = Self { start: Iova(0), order: 64 };
+
+    /// The 4-KiB page that holds `address`.
+    pub const fn page(address: Iova) -> Self {
+        Self { start: address.page(), order: 12 }
+    }
+
+    /// The range of 2^`order` bytes that holds `address`; `order` is taken as 12 if below and 64
+    /// if above.
+    pub const fn containing(address: Iova, order: u8) -> Self {
+        let order = if order < 12 { 12 } else { order };
+        if order >= 63 {
+            return Self::ALL;
+        }
+        Self { start: Iova(address.0 & !((1 << order) - 1)), order }
+    }
+
+    /// Reads the encoding: with `size` clear one page; with it set, the lowest zero bit of the
+    /// address from bit 12 up gives the size, and 62:12 all ones mean everything.
+    pub const fn decode(address: u64, size: bool) -> Self {
+        if !size {
+            return Self::page(Iova(address));
+        }
+        Self::containing(Iova(address), 13 + (address >> 12).trailing_ones() as u8)
+    }
+
+    /// The encoding that [`Self::decode`] reads: address bits 63:12, and `S`.
+    pub const fn encode(self) -> (u64, bool) {
+        if self.order >= 64 {
+            return (0x7fff_ffff_ffff_f000, true);
+        }
+        let ones = ((1_u64 << (self.order - 1)) - 1) & !(PAGE_SIZE - 1);
+        (self.start.0 | ones, self.order > 12)
+    }
+
+    /// First address.
+    pub const fn start(self) -> Iova {
+        self.start
+    }
+
+    /// Last address.
+    pub const fn last(self) -> Iova {
+        match self.order {
+            64 => Iova(u64::MAX),
+            order => Iova(self.start.0 | ((1 << order) - 1)),
+        }
+    }
+
+    /// log2 of the size in bytes, 12 to 64.
+    pub const fn order(self) -> u8 {
+        self.order
+    }
+
+    /// Whether `address` lies inside.
+    pub const fn contains(self, address: Iova) -> bool {
+        self.start.0 <= address.0 && address.0 <= self.last().0
+    }
+
+    /// Whether the two have an address in common.
+    pub const fn overlaps(self, other: Self) -> bool {
+        self.start.0 <= other.last().0 && other.start.0 <= self.last().0
+    }
+}
+
+/// An ATS Invalidate Request message (`PCIe 10.3.1`): posted, so that a link that is down
+/// swallows it and nobody is told.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+pub struct InvalidateRequest {
+    /// The function whose ATC is meant.
+    pub destination: Bdf,
+    /// The tag that the completion must carry.
+    pub itag: ITag,
+    /// The address space, if the request has a PASID prefix.
+    pub pasid: Option<Pasid>,
+    /// Global Invalidate: the range in all address spaces of the function.
+    pub global: bool,
+    /// What to forget.
+    pub range: PageRange,
+}
+
+/// An ATS Invalidate Completion message (`PCIe 10.3.2`).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+pub struct InvalidateCompletion {
+    /// The function that answers.
+    pub requester: Bdf,
+    /// One bit for each ITag that is answered.
+    pub itag_vector: u32,
+    /// How many completions the unit must count for each of these tags, 1 to 8.
+    pub completion_count: u8,
+}
+
+/// How a request's address is to be taken: the TLP's AT field (`PCIe 2.2.4.1`).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum AddressType {
+    /// AT=00: the unit translates it.
+    Untranslated,
+    /// AT=10: the function's ATC has translated it.
+    Translated,
+}
+
+/// Whether memory is read or written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Access {
+    /// A read.
+    Read,
+    /// A write.
+    Write,
+}
+
+/// One DMA request as it reaches the unit. It must not cross a 4-KiB boundary (`PCIe 2.2.7`).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+pub struct DmaRequest {
+    /// The function that asks.
+    pub requester: Bdf,
+    /// Its address space, if the request has a PASID prefix.
+    pub pasid: Option<Pasid>,
+    /// Where to. For [`AddressType::Translated`] it is the number that a Translation Completion gave.
+    pub address: Iova,
+    /// How the address is to be taken.
+    pub address_type: AddressType,
+    /// Read or write.
+    pub access: Access,
+}
+
+/// An ATS Translation Request for one page (`PCIe 10.2.2`).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+pub struct TranslationRequest {
+    /// The function that asks.
+    pub requester: Bdf,
+    /// Its address space, if the request has a PASID prefix.
+    pub pasid: Option<Pasid>,
+    /// What to translate.
+    pub address: Iova,
+    /// No Write: the function only wants to read.
+    pub no_write: bool,
+}
+
+/// A successful Translation Completion for one range (`PCIe 10.2.3`).
+///
+/// With neither `read` nor `write` there is no translation: not an error of the protocol.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+pub struct Translation {
+    /// The untranslated range that this covers.
+    pub range: PageRange,
+    /// Where its first byte is.
+    pub output: Gpa,
+    /// May be read.
+    pub read: bool,
+    /// May be written.
+    pub write: bool,
+    /// U: only untranslated requests may be used for this range.
+    pub untranslated_only: bool,
+}
+
+impl Translation {
+    /// Where `address` ends up, `None` outside the range.
+    pub const fn translate(&self, address: Iova) -> Option<Gpa> {
+        if !self.range.contains(address) {
+            return None;
+        }
+        self.output.checked_add(address.0 - self.range.start().0)
+    }
+}
+
+/// How a non-posted request failed (`PCIe 2.2.9`, and no answer at all, `PCIe 2.8`).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, thiserror::Error)]
+#[serde(rename_all = "snake_case")]
+pub enum RequestError {
+    /// Completion status UR.
+    #[error("Unsupported Request")]
+    UnsupportedRequest,
+    /// Completion status CA.
+    #[error("Completer Abort")]
+    CompleterAbort,
+    /// The completion never came: the link is gone.
+    #[error("Completion Timeout")]
+    CompletionTimeout,
+}
+
+/// A message-signalled interrupt: a posted write of four bytes (`PCIe 6.1.4`).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize)]
+pub struct Msi {
+    /// Where it is written; 0xfeexxxxx for an interrupt.
+    pub address: u64,
+    /// What is written.
+    pub data: u32,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    #[test]
+    fn ranges_read_as_the_specification_writes_them() {
+        let range = |address, size| {
+            let range = PageRange::decode(address, size);
+            (range.start().0, range.last().0)
+        };
+        assert_eq!(range(0x1234_5000, false), (0x1234_5000, 0x1234_5fff));
+        assert_eq!(range(0x1234_4000, true), (0x1234_4000, 0x1234_5fff));
+        assert_eq!(range(0x1234_5000, true), (0x1234_4000, 0x1234_7fff));
+        assert_eq!(range(0x000f_f000, true), (0, 0x001f_ffff));
+        assert_eq!(range(0x7fff_ffff_ffff_f000, true), (0, u64::MAX));
+        assert_eq!(range(0xffff_ffff_ffff_f000, true), (0, u64::MAX));
+    }
+
+    proptest! {
+        #[test]
+        fn every_range_survives_its_encoding(address: u64, order in 12_u8..=64) {
+            let range = PageRange::containing(Iova(address), order);
+            let (bits, size) = range.encode();
+            prop_assert_eq!(PageRange::decode(bits, size), range);
+            prop_assert!(range.contains(range.start()) && range.contains(range.last()));
+        }
+
+        #[test]
+        fn any_bits_decode(address: u64, size: bool) {
+            let range = PageRange::decode(address, size);
+            prop_assert!(range.contains(Iova(address)));
+            prop_assert!(range.overlaps(PageRange::ALL));
+        }
+    }
+}

@@ -1,0 +1,310 @@
+//! Everything that happens, as typed [`Event`]s with a time stamp.
+//!
+//! Tests assert on them; traces, tables and reports are views of them. Where nobody listens,
+//! an event costs one branch and is never built.
+
+use std::fmt;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use serde::Serialize;
+
+use crate::ats::{Access, AddressType, ITag};
+use crate::ids::{Bdf, Gpa, Iova};
+use crate::spec::fault::FaultReason;
+use crate::spec::queue::QueueErrorInfo;
+use crate::submit::{Ticket, Verdict};
+use crate::time::Instant;
+
+/// Which of the two remapping units speaks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum UnitRole {
+    /// The one that the guest sees and programs.
+    Guest,
+    /// The physical one, which the host's driver programs.
+    Host,
+}
+
+/// What a port's link does.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum LinkState {
+    /// It carries everything.
+    Up,
+    /// It carries nothing, and nothing says so: no status bit, no interrupt.
+    SilentlyDown,
+}
+
+/// What a link that is down has swallowed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Lost {
+    /// A configuration read; it reads as all ones.
+    ConfigRead,
+    /// A configuration write.
+    ConfigWrite,
+    /// A memory read of the function's registers; it reads as all ones.
+    MemoryRead,
+    /// A memory write to the function's registers.
+    MemoryWrite,
+    /// The function's own DMA.
+    Dma,
+    /// The function's interrupt.
+    Msi,
+    /// A Translation Request of the function.
+    TranslationRequest,
+    /// An Invalidate Request to the function.
+    InvalidateRequest,
+    /// An Invalidate Completion of the function.
+    InvalidateCompletion,
+}
+
+/// One thing that happened.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(tag = "event", rename_all = "snake_case")]
+#[non_exhaustive]
+pub enum Event {
+    /// The unit has fetched and accepted a descriptor, and moved its head past it.
+    DescriptorFetched {
+        /// Whose queue.
+        unit: UnitRole,
+        /// Its type field.
+        descriptor_type: u8,
+        /// Its slot in the ring.
+        slot: u32,
+    },
+    /// The unit has sent an Invalidate Request.
+    InvalidateRequested {
+        /// Which unit.
+        unit: UnitRole,
+        /// The function whose ATC is meant.
+        function: Bdf,
+        /// Under which tag.
+        itag: ITag,
+    },
+    /// All Invalidate Completions for a tag have come, or the host has said so.
+    InvalidateCompleted {
+        /// Which unit.
+        unit: UnitRole,
+        /// The function that answered.
+        function: Bdf,
+        /// Under which tag.
+        itag: ITag,
+        /// How long it took.
+        waited: Duration,
+    },
+    /// Invalidation Time-out Error: the unit has set FSTS.ITE (`VT-d 6.5.2.11`).
+    InvalidationTimeout {
+        /// Which unit.
+        unit: UnitRole,
+        /// The function that did not answer.
+        function: Bdf,
+        /// The tag that is free again.
+        itag: ITag,
+        /// Pending waits that will never complete because of it.
+        waits_aborted: u32,
+    },
+    /// An Invalidate Completion that nobody waits for: FSTS.ICE.
+    UnexpectedCompletion {
+        /// Which unit.
+        unit: UnitRole,
+        /// Who sent it.
+        function: Bdf,
+        /// The tags in it that match nothing.
+        itag_vector: u32,
+    },
+    /// A wait descriptor has done what it was asked to.
+    WaitCompleted {
+        /// Which unit.
+        unit: UnitRole,
+        /// Where its status data went, if it had any.
+        status_address: Option<Gpa>,
+    },
+    /// Invalidation Queue Error: FSTS.IQE, the queue stands still.
+    QueueError {
+        /// Which unit.
+        unit: UnitRole,
+        /// IQERCD.IQEI.
+        reason: QueueErrorInfo,
+        /// The slot at which the head stands.
+        slot: u32,
+    },
+    /// A DMA request was blocked.
+    DmaFault {
+        /// Which unit.
+        unit: UnitRole,
+        /// Who asked.
+        function: Bdf,
+        /// For what.
+        address: Iova,
+        /// Why not.
+        reason: FaultReason,
+        /// Whether a fault record was written.
+        recorded: bool,
+    },
+    /// The host side has put an invalidation on the physical unit's queue.
+    Submitted {
+        /// The invalidation.
+        ticket: Ticket,
+        /// The function whose ATC is meant.
+        function: Bdf,
+        /// 1 for the first time, more after a retry.
+        attempt: u32,
+    },
+    /// The host side has asked a function for its vendor ID.
+    PresenceChecked {
+        /// Which function.
+        function: Bdf,
+        /// Whether it answered.
+        present: bool,
+    },
+    /// The host side is done waiting.
+    Verdict {
+        /// The invalidation.
+        ticket: Ticket,
+        /// The function whose ATC is meant.
+        function: Bdf,
+        /// How it ended.
+        verdict: Verdict,
+        /// Since the first submission.
+        waited: Duration,
+    },
+    /// Host descriptors that the physical unit's ITE has aborted.
+    HostWaitsAborted {
+        /// How many waits.
+        count: u32,
+    },
+    /// A link has changed.
+    Link {
+        /// The port above it.
+        port: Bdf,
+        /// What it does now.
+        state: LinkState,
+    },
+    /// A link that is down has swallowed something.
+    Lost {
+        /// The port above it.
+        port: Bdf,
+        /// What.
+        what: Lost,
+    },
+    /// A function's ATC holds a new translation.
+    AtcFilled {
+        /// Whose ATC.
+        function: Bdf,
+        /// The first address that it covers.
+        address: Iova,
+        /// log2 of its size in bytes.
+        order: u8,
+    },
+    /// A function's ATC has dropped translations.
+    AtcInvalidated {
+        /// Whose ATC.
+        function: Bdf,
+        /// How many.
+        dropped: u32,
+    },
+    /// A function's DMA has reached memory.
+    Dma {
+        /// Whose.
+        function: Bdf,
+        /// The address that it used.
+        address: Iova,
+        /// How the address was to be taken.
+        address_type: AddressType,
+        /// Read or write.
+        access: Access,
+        /// Bytes.
+        length: u32,
+    },
+    /// A function or a port has sent an interrupt.
+    Interrupt {
+        /// Who.
+        requester: Bdf,
+        /// The message's address.
+        address: u64,
+        /// The message's data.
+        data: u32,
+    },
+    /// The guest has rung the bench's doorbell.
+    Doorbell {
+        /// What it wrote.
+        value: u32,
+    },
+    /// The guest has reported a measurement.
+    GuestReport {
+        /// What was measured, see the guest's protocol.
+        metric: u32,
+        /// The measured value.
+        value: u64,
+    },
+    /// The guest has ended the run by the debug-exit port, with this value.
+    GuestExit {
+        /// What it wrote; the exit status is `value << 1 | 1`.
+        value: u32,
+    },
+}
+
+/// An event and when it happened.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct TimedEvent {
+    /// When.
+    pub at: Instant,
+    /// What.
+    #[serde(flatten)]
+    pub event: Event,
+}
+
+/// Where events go. Called with locks held: be quick, and do not call back into the machine.
+pub trait EventSink: Send + Sync {
+    /// Takes one event.
+    fn record(&self, event: TimedEvent);
+}
+
+/// The way to the sink, if there is one. Cheap to clone.
+#[derive(Clone, Default)]
+pub struct Tracer(Option<Arc<dyn EventSink>>);
+
+impl Tracer {
+    /// Events go nowhere.
+    pub fn none() -> Self {
+        Self(None)
+    }
+
+    /// Events go to `sink`.
+    pub fn to(sink: Arc<dyn EventSink>) -> Self {
+        Self(Some(sink))
+    }
+
+    /// Records what `event` makes, if anybody listens.
+    #[inline]
+    pub fn emit(&self, at: Instant, event: impl FnOnce() -> Event) {
+        if let Some(sink) = &self.0 {
+            sink.record(TimedEvent { at, event: event() });
+        }
+    }
+}
+
+impl fmt::Debug for Tracer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Tracer").field(&self.0.is_some()).finish()
+    }
+}
+
+/// A sink that keeps everything in memory.
+#[derive(Debug, Default)]
+pub struct Recorder(Mutex<Vec<TimedEvent>>);
+
+impl Recorder {
+    /// All events so far, oldest first.
+    pub fn events(&self) -> Vec<TimedEvent> {
+        self.0.lock().unwrap_or_else(std::sync::PoisonError::into_inner).clone()
+    }
+}
+
+impl EventSink for Recorder {
+    fn record(&self, event: TimedEvent) {
+        self.0.lock().unwrap_or_else(std::sync::PoisonError::into_inner).push(event);
+    }
+}

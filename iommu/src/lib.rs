@@ -1,0 +1,39 @@
+//! A model of an Intel VT-d remapping unit whose Device-TLB invalidations can time out as real
+//! ones do, and of the software that submits them and waits.
+//!
+//! Nothing here blocks, sleeps, spawns a thread or reads a clock. State machines take the time as
+//! an argument, keep what they want done in a queue that the caller drains, and name their next
+//! deadline. The same code thus runs under KVM in real time and in a simulation in virtual time.
+//!
+//! ```text
+//!  guest's driver             guest-visible Unit        Submitter       physical Unit      function
+//!  --------------             ------------------        ---------       -------------      --------
+//!  descriptors, IQT ------->  fetch, check, head += 1
+//!                             InvalidateRequest ------>  submit
+//!                                                        descriptors, IQT -->  fetch
+//!                                                                      InvalidateRequest -->  ATC
+//!                                                              settle <-- InvalidateCompletion
+//!                                                        poll  <-- status write
+//!                             complete  <-- Completed
+//!  poll  <------------------  status write
+//!
+//!                             time_out  <-- TimedOut     (policy's bound, or the unit's own ITE)
+//!  FSTS.ITE, waits aborted <
+//! ```
+//!
+//! - [`spec`]: registers, descriptors and tables bit by bit; nothing there has an effect.
+//! - [`unit`]: the remapping unit: [`unit::Unit`] joins register file, queue, translation, faults.
+//! - [`submit`]: the host's submit-and-wait loop, with policies as data.
+//! - [`ats`], [`ids`], [`time`], [`event`]: the words that all of them use.
+#![forbid(unsafe_code)]
+
+pub mod ats;
+pub mod event;
+pub mod ids;
+pub mod spec;
+pub mod submit;
+pub mod time;
+pub mod unit;
+
+/// The memory that a unit reads its tables and queues from.
+pub type Memory = vm_memory::GuestMemoryMmap<()>;

@@ -1,0 +1,565 @@
+//! Invalidation descriptors (`VT-d 6.5.2`): their layouts, and [`Descriptor::decode`], which checks
+//! them as the unit does.
+//!
+//! All have 128 bits; on a ring of 256-bit descriptors the upper half is zero.
+
+use bitfield_struct::bitfield;
+
+use super::queue::QueueErrorInfo;
+use crate::ats::PageRange;
+use crate::ids::{Bdf, DomainId, Gpa, Iova, PAGE_SIZE, Pasid};
+
+/// Descriptor types: bits 11:9 and 3:0.
+pub mod kind {
+    /// Context-cache invalidate.
+    pub const CONTEXT_CACHE: u8 = 1;
+    /// IOTLB invalidate.
+    pub const IOTLB: u8 = 2;
+    /// Device-TLB invalidate.
+    pub const DEVICE_TLB: u8 = 3;
+    /// Interrupt entry cache invalidate.
+    pub const INTERRUPT_ENTRY_CACHE: u8 = 4;
+    /// Invalidation wait.
+    pub const WAIT: u8 = 5;
+    /// PASID-based IOTLB invalidate.
+    pub const PASID_IOTLB: u8 = 6;
+    /// PASID-cache invalidate.
+    pub const PASID_CACHE: u8 = 7;
+    /// PASID-based Device-TLB invalidate.
+    pub const PASID_DEVICE_TLB: u8 = 8;
+    /// Page group response.
+    pub const PAGE_GROUP_RESPONSE: u8 = 9;
+}
+
+/// The bits `high:low` of a descriptor.
+const fn bits(high: u32, low: u32) -> u128 {
+    (u128::MAX >> (127 - high)) & (u128::MAX << low)
+}
+
+/// Bits 11:9 and 3:0, which every descriptor uses for its type.
+const TYPE: u128 = bits(11, 9) | bits(3, 0);
+
+/// Context-cache invalidate (`VT-d 6.5.2.1`).
+#[bitfield(u128)]
+#[derive(PartialEq, Eq)]
+pub struct ContextCacheDescriptor {
+    /// Type, low part.
+    #[bits(4, default = kind::CONTEXT_CACHE)]
+    pub kind: u8,
+    /// G: 1 global, 2 domain, 3 device.
+    #[bits(2)]
+    pub granularity: u8,
+    #[bits(10)]
+    __: u16,
+    /// DID.
+    #[bits(16)]
+    pub domain: u16,
+    /// SID.
+    #[bits(16)]
+    pub source_id: u16,
+    /// FM: how many low function bits of SID do not count.
+    #[bits(2)]
+    pub function_mask: u8,
+    #[bits(78)]
+    __: u128,
+}
+
+/// IOTLB invalidate (`VT-d 6.5.2.3`), and with a PASID the PASID-based one (`VT-d 6.5.2.4`).
+#[bitfield(u128)]
+#[derive(PartialEq, Eq)]
+pub struct IotlbDescriptor {
+    /// Type, low part.
+    #[bits(4, default = kind::IOTLB)]
+    pub kind: u8,
+    /// G: 1 global, 2 domain, 3 page; PASID-based: 2 all of the PASID, 3 page.
+    #[bits(2)]
+    pub granularity: u8,
+    /// DW: drain writes.
+    pub drain_writes: bool,
+    /// DR: drain reads.
+    pub drain_reads: bool,
+    __: u8,
+    /// DID.
+    #[bits(16)]
+    pub domain: u16,
+    /// PASID, in the PASID-based form.
+    #[bits(20)]
+    pub pasid: u32,
+    #[bits(12)]
+    __: u16,
+    /// AM: 2^AM pages.
+    #[bits(6)]
+    pub mask: u8,
+    /// IH: upper levels have not changed.
+    pub hint: bool,
+    #[bits(5)]
+    __: u8,
+    /// ADDR: bits 63:12.
+    #[bits(52)]
+    pub page: u64,
+}
+
+/// Device-TLB invalidate (`VT-d 6.5.2.5`).
+#[bitfield(u128)]
+#[derive(PartialEq, Eq)]
+pub struct DeviceTlbDescriptor {
+    /// Type, low part.
+    #[bits(4, default = kind::DEVICE_TLB)]
+    pub kind: u8,
+    #[bits(8)]
+    __: u8,
+    /// PFSID, bits 3:0.
+    #[bits(4)]
+    pub physical_function_low: u8,
+    /// MIP: how many requests the function takes at once, 0 for 32.
+    #[bits(5)]
+    pub max_pending: u8,
+    #[bits(11)]
+    __: u16,
+    /// SID: whose Device-TLB.
+    #[bits(16)]
+    pub source_id: u16,
+    #[bits(4)]
+    __: u8,
+    /// PFSID, bits 15:4.
+    #[bits(12)]
+    pub physical_function_high: u16,
+    /// S: more than one page, see [`PageRange::decode`].
+    pub size: bool,
+    #[bits(11)]
+    __: u16,
+    /// ADDR: bits 63:12.
+    #[bits(52)]
+    pub page: u64,
+}
+
+/// PASID-based Device-TLB invalidate (`VT-d 6.5.2.6`).
+#[bitfield(u128)]
+#[derive(PartialEq, Eq)]
+pub struct PasidDeviceTlbDescriptor {
+    /// Type, low part.
+    #[bits(4, default = kind::PASID_DEVICE_TLB)]
+    pub kind: u8,
+    /// MIP: how many requests the function takes at once, 0 for 32.
+    #[bits(5)]
+    pub max_pending: u8,
+    #[bits(3)]
+    __: u8,
+    /// PFSID, bits 3:0.
+    #[bits(4)]
+    pub physical_function_low: u8,
+    /// SID: whose Device-TLB.
+    #[bits(16)]
+    pub source_id: u16,
+    /// PASID.
+    #[bits(20)]
+    pub pasid: u32,
+    /// PFSID, bits 15:4.
+    #[bits(12)]
+    pub physical_function_high: u16,
+    /// GI: all PASIDs of the function.
+    pub global: bool,
+    #[bits(10)]
+    __: u16,
+    /// S: more than one page, see [`PageRange::decode`].
+    pub size: bool,
+    /// ADDR: bits 63:12.
+    #[bits(52)]
+    pub page: u64,
+}
+
+/// Interrupt entry cache invalidate (`VT-d 6.5.2.7`).
+#[bitfield(u128)]
+#[derive(PartialEq, Eq)]
+pub struct InterruptEntryCacheDescriptor {
+    /// Type, low part.
+    #[bits(4, default = kind::INTERRUPT_ENTRY_CACHE)]
+    pub kind: u8,
+    /// G: only the entries that the index and its mask name, not all.
+    pub selective: bool,
+    #[bits(22)]
+    __: u32,
+    /// IM: how many low bits of the index do not count.
+    #[bits(5)]
+    pub mask: u8,
+    /// IIDX: the first entry.
+    #[bits(16)]
+    pub index: u16,
+    #[bits(80)]
+    __: u128,
+}
+
+/// Invalidation wait (`VT-d 6.5.2.8`).
+#[bitfield(u128)]
+#[derive(PartialEq, Eq)]
+pub struct WaitDescriptor {
+    /// Type, low part.
+    #[bits(4, default = kind::WAIT)]
+    pub kind: u8,
+    /// IF: interrupt on completion.
+    pub interrupt: bool,
+    /// SW: write the status data on completion.
+    pub status_write: bool,
+    /// FN: nothing behind starts before this completes.
+    pub fence: bool,
+    /// PD: page requests are drained first.
+    pub page_request_drain: bool,
+    #[bits(24)]
+    __: u32,
+    /// Status data.
+    pub status_data: u32,
+    #[bits(2)]
+    __: u8,
+    /// Status address, bits 63:2.
+    #[bits(62)]
+    pub status_dword: u64,
+}
+
+/// PASID-cache invalidate (`VT-d 6.5.2.2`).
+#[bitfield(u128)]
+#[derive(PartialEq, Eq)]
+pub struct PasidCacheDescriptor {
+    /// Type, low part.
+    #[bits(4, default = kind::PASID_CACHE)]
+    pub kind: u8,
+    /// G: 0 domain, 1 PASID in a domain, 3 global.
+    #[bits(2)]
+    pub granularity: u8,
+    #[bits(10)]
+    __: u16,
+    /// DID.
+    #[bits(16)]
+    pub domain: u16,
+    /// PASID.
+    #[bits(20)]
+    pub pasid: u32,
+    #[bits(76)]
+    __: u128,
+}
+
+/// Page group response (`VT-d 7.7.1`).
+#[bitfield(u128)]
+#[derive(PartialEq, Eq)]
+pub struct PageGroupResponseDescriptor {
+    /// Type, low part.
+    #[bits(4, default = kind::PAGE_GROUP_RESPONSE)]
+    pub kind: u8,
+    /// PP: the response has a PASID.
+    pub pasid_present: bool,
+    #[bits(7)]
+    __: u8,
+    /// RC: 0 success, 1 invalid request, 15 failure.
+    #[bits(4)]
+    pub code: u8,
+    /// RID: who asked.
+    #[bits(16)]
+    pub requester: u16,
+    /// PASID.
+    #[bits(20)]
+    pub pasid: u32,
+    #[bits(12)]
+    __: u16,
+    #[bits(2)]
+    __: u8,
+    /// LPIG of old revisions, ignored.
+    pub last: bool,
+    /// PRGI: which group.
+    #[bits(9)]
+    pub group: u16,
+    #[bits(52)]
+    __: u64,
+}
+
+/// How much of a cache an invalidation names.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ContextScope {
+    /// Everything.
+    Global,
+    /// One domain.
+    Domain(DomainId),
+    /// One function, or those that differ from it in masked function bits.
+    Device {
+        /// Its domain.
+        domain: DomainId,
+        /// The function.
+        source: Bdf,
+        /// Function bits that do not count.
+        ignored: u16,
+    },
+}
+
+impl ContextScope {
+    /// The device scope whose FM field is `function_mask`: 1 ignores bit 2 of the function
+    /// number, 2 bits 2:1, 3 bits 2:0.
+    pub const fn device(domain: DomainId, source: Bdf, function_mask: u8) -> Self {
+        let ignored = match function_mask & 3 {
+            0 => 0,
+            1 => 0b100,
+            2 => 0b110,
+            _ => 0b111,
+        };
+        Self::Device { domain, source, ignored }
+    }
+}
+
+/// How much of the IOTLB an invalidation names.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum IotlbScope {
+    /// Everything.
+    Global,
+    /// One domain.
+    Domain(DomainId),
+    /// One domain's pages in a range.
+    Pages(DomainId, PageRange),
+}
+
+/// How much of the PASID cache an invalidation names.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum PasidScope {
+    /// Everything.
+    Global,
+    /// One domain.
+    Domain(DomainId),
+    /// One PASID in a domain.
+    Pasid(DomainId, Pasid),
+}
+
+/// A Device-TLB invalidation, with or without PASID.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct DeviceTlbInvalidate {
+    /// Whose Device-TLB.
+    pub function: Bdf,
+    /// How many requests the function takes at once, 1 to 32.
+    pub max_pending: u8,
+    /// The address space, if there is a PASID.
+    pub pasid: Option<Pasid>,
+    /// All address spaces of the function.
+    pub global: bool,
+    /// What to forget.
+    pub range: PageRange,
+}
+
+/// An invalidation wait.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Wait {
+    /// Where to write what on completion.
+    pub status: Option<(Gpa, u32)>,
+    /// Interrupt on completion.
+    pub interrupt: bool,
+    /// Nothing behind starts before this completes.
+    pub fence: bool,
+    /// Page requests are drained first.
+    pub page_request_drain: bool,
+}
+
+/// A descriptor that the unit has accepted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Descriptor {
+    /// Type 1.
+    ContextCache(ContextScope),
+    /// Type 2.
+    Iotlb(IotlbScope),
+    /// Types 3 and 8.
+    DeviceTlb(DeviceTlbInvalidate),
+    /// Type 4: nothing for all entries, or the first entry and how many index bits do not count.
+    InterruptEntryCache(Option<(u16, u8)>),
+    /// Type 5.
+    Wait(Wait),
+    /// Type 6: a PASID in a domain, all of it or a range.
+    PasidIotlb(DomainId, Pasid, Option<PageRange>),
+    /// Type 7.
+    PasidCache(PasidScope),
+    /// Type 9.
+    PageGroupResponse(PageGroupResponseDescriptor),
+}
+
+/// What decides whether a descriptor is legal: capabilities and mode of the unit.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct DecodeRules {
+    /// The translation table mode is scalable: types 6 to 9 exist.
+    pub scalable: bool,
+    /// ECAP.DT: Device-TLB types exist.
+    pub device_tlb: bool,
+    /// ECAP.DIT: PFSID is not reserved.
+    pub throttle: bool,
+    /// ECAP.IR: type 4 exists.
+    pub interrupt_remapping: bool,
+    /// ECAP.MHMV.
+    pub max_handle_mask: u8,
+    /// ECAP.PRS: type 9 exists.
+    pub page_requests: bool,
+    /// ECAP.PDS: PD is not reserved.
+    pub page_request_drain: bool,
+    /// CAP.PSI.
+    pub page_selective: bool,
+    /// CAP.MAMV.
+    pub max_address_mask: u8,
+}
+
+/// The type of a descriptor: bits 11:9 and 3:0.
+pub const fn kind_of(raw: u128) -> u8 {
+    ((raw >> 5) as u8 & 0x70) | (raw as u8 & 0xf)
+}
+
+impl Descriptor {
+    /// Checks and reads a 128-bit descriptor (`VT-d 6.5.2`).
+    ///
+    /// Fails with `InvalidType` for a type that the rules rule out, and with `ReservedField` for
+    /// reserved bits, granularities and masks.
+    pub fn decode(raw: u128, rules: &DecodeRules) -> Result<Self, QueueErrorInfo> {
+        match kind_of(raw) {
+            kind::CONTEXT_CACHE => decode_context_cache(raw),
+            kind::IOTLB => decode_iotlb(raw, rules),
+            kind::DEVICE_TLB if rules.device_tlb => decode_device_tlb(raw, rules),
+            kind::INTERRUPT_ENTRY_CACHE if rules.interrupt_remapping => decode_iec(raw, rules),
+            kind::WAIT => decode_wait(raw, rules),
+            kind::PASID_IOTLB if rules.scalable => decode_pasid_iotlb(raw),
+            kind::PASID_CACHE if rules.scalable => decode_pasid_cache(raw),
+            kind::PASID_DEVICE_TLB if rules.scalable && rules.device_tlb => {
+                decode_pasid_device_tlb(raw, rules)
+            }
+            kind::PAGE_GROUP_RESPONSE if rules.scalable && rules.page_requests => {
+                let response = PageGroupResponseDescriptor::from_bits(raw);
+                reject_unless(raw & reserved::PAGE_GROUP_RESPONSE == 0)?;
+                Ok(Self::PageGroupResponse(response))
+            }
+            _ => Err(QueueErrorInfo::InvalidType),
+        }
+    }
+}
+
+/// Bits that must be zero in each type.
+mod reserved {
+    use super::{TYPE, bits};
+
+    pub(super) const CONTEXT_CACHE: u128 = !(TYPE | bits(5, 4) | bits(49, 16));
+    pub(super) const IOTLB: u128 =
+        !(TYPE | bits(7, 4) | bits(31, 16) | bits(64 + 6, 64) | bits(127, 64 + 12));
+    pub(super) const DEVICE_TLB: u128 =
+        !(TYPE | bits(20, 12) | bits(47, 32) | bits(63, 52) | bits(64, 64) | bits(127, 64 + 12));
+    pub(super) const INTERRUPT_ENTRY_CACHE: u128 = !(TYPE | bits(4, 4) | bits(47, 27));
+    pub(super) const WAIT: u128 = !(TYPE | bits(7, 4) | bits(63, 32) | bits(127, 64 + 2));
+    pub(super) const PASID_IOTLB: u128 =
+        !(TYPE | bits(5, 4) | bits(51, 16) | bits(64 + 6, 64) | bits(127, 64 + 12));
+    pub(super) const PASID_CACHE: u128 = !(TYPE | bits(5, 4) | bits(51, 16));
+    // Bits 8:4 are MIP here, and the type's high part begins above them.
+    pub(super) const PASID_DEVICE_TLB: u128 =
+        !(TYPE | bits(8, 4) | bits(63, 12) | bits(64, 64) | bits(127, 64 + 11));
+    pub(super) const PAGE_GROUP_RESPONSE: u128 =
+        !(TYPE | bits(4, 4) | bits(51, 12) | bits(64 + 11, 64 + 2));
+    pub(super) const PFSID: u128 = bits(15, 12) | bits(63, 52);
+    pub(super) const WAIT_PD: u128 = bits(7, 7);
+}
+
+fn reject_unless(legal: bool) -> Result<(), QueueErrorInfo> {
+    if legal { Ok(()) } else { Err(QueueErrorInfo::ReservedField) }
+}
+
+fn decode_context_cache(raw: u128) -> Result<Descriptor, QueueErrorInfo> {
+    reject_unless(raw & reserved::CONTEXT_CACHE == 0)?;
+    let d = ContextCacheDescriptor::from_bits(raw);
+    let domain = DomainId(d.domain());
+    Ok(Descriptor::ContextCache(match d.granularity() {
+        1 => ContextScope::Global,
+        2 => ContextScope::Domain(domain),
+        3 => ContextScope::device(domain, Bdf::from_bits(d.source_id()), d.function_mask()),
+        _ => return Err(QueueErrorInfo::ReservedField),
+    }))
+}
+
+fn decode_iotlb(raw: u128, rules: &DecodeRules) -> Result<Descriptor, QueueErrorInfo> {
+    reject_unless(raw & reserved::IOTLB == 0)?;
+    let d = IotlbDescriptor::from_bits(raw);
+    let domain = DomainId(d.domain());
+    Ok(Descriptor::Iotlb(match d.granularity() {
+        1 => IotlbScope::Global,
+        2 => IotlbScope::Domain(domain),
+        3 => {
+            reject_unless(rules.page_selective && d.mask() <= rules.max_address_mask)?;
+            IotlbScope::Pages(domain, masked_range(d.page(), d.mask()))
+        }
+        _ => return Err(QueueErrorInfo::ReservedField),
+    }))
+}
+
+/// 2^`mask` pages around page number `page`.
+pub(crate) const fn masked_range(page: u64, mask: u8) -> PageRange {
+    PageRange::containing(Iova(page.wrapping_mul(PAGE_SIZE)), mask.saturating_add(12))
+}
+
+/// MIP: 0 stands for 32.
+const fn pending_limit(field: u8) -> u8 {
+    if field == 0 { 32 } else { field }
+}
+
+fn decode_device_tlb(raw: u128, rules: &DecodeRules) -> Result<Descriptor, QueueErrorInfo> {
+    reject_unless(raw & reserved::DEVICE_TLB == 0)?;
+    reject_unless(rules.throttle || raw & reserved::PFSID == 0)?;
+    let d = DeviceTlbDescriptor::from_bits(raw);
+    Ok(Descriptor::DeviceTlb(DeviceTlbInvalidate {
+        function: Bdf::from_bits(d.source_id()),
+        max_pending: pending_limit(d.max_pending()),
+        pasid: None,
+        global: false,
+        range: PageRange::decode(d.page() * PAGE_SIZE, d.size()),
+    }))
+}
+
+fn decode_pasid_device_tlb(raw: u128, rules: &DecodeRules) -> Result<Descriptor, QueueErrorInfo> {
+    reject_unless(raw & reserved::PASID_DEVICE_TLB == 0)?;
+    reject_unless(rules.throttle || raw & reserved::PFSID == 0)?;
+    let d = PasidDeviceTlbDescriptor::from_bits(raw);
+    Ok(Descriptor::DeviceTlb(DeviceTlbInvalidate {
+        function: Bdf::from_bits(d.source_id()),
+        max_pending: pending_limit(d.max_pending()),
+        pasid: (!d.global()).then_some(Pasid::new(d.pasid())),
+        global: d.global(),
+        range: PageRange::decode(d.page() * PAGE_SIZE, d.size()),
+    }))
+}
+
+fn decode_iec(raw: u128, rules: &DecodeRules) -> Result<Descriptor, QueueErrorInfo> {
+    reject_unless(raw & reserved::INTERRUPT_ENTRY_CACHE == 0)?;
+    let d = InterruptEntryCacheDescriptor::from_bits(raw);
+    reject_unless(!d.selective() || d.mask() <= rules.max_handle_mask)?;
+    Ok(Descriptor::InterruptEntryCache(d.selective().then_some((d.index(), d.mask()))))
+}
+
+fn decode_wait(raw: u128, rules: &DecodeRules) -> Result<Descriptor, QueueErrorInfo> {
+    reject_unless(raw & reserved::WAIT == 0)?;
+    reject_unless(rules.page_request_drain || raw & reserved::WAIT_PD == 0)?;
+    let d = WaitDescriptor::from_bits(raw);
+    Ok(Descriptor::Wait(Wait {
+        status: d.status_write().then_some((Gpa(d.status_dword() << 2), d.status_data())),
+        interrupt: d.interrupt(),
+        fence: d.fence(),
+        page_request_drain: d.page_request_drain(),
+    }))
+}
+
+fn decode_pasid_iotlb(raw: u128) -> Result<Descriptor, QueueErrorInfo> {
+    reject_unless(raw & reserved::PASID_IOTLB == 0)?;
+    let d = IotlbDescriptor::from_bits(raw);
+    let range = match d.granularity() {
+        2 => None,
+        3 => Some(masked_range(d.page(), d.mask())),
+        _ => return Err(QueueErrorInfo::ReservedField),
+    };
+    Ok(Descriptor::PasidIotlb(DomainId(d.domain()), Pasid::new(d.pasid()), range))
+}
+
+fn decode_pasid_cache(raw: u128) -> Result<Descriptor, QueueErrorInfo> {
+    reject_unless(raw & reserved::PASID_CACHE == 0)?;
+    let d = PasidCacheDescriptor::from_bits(raw);
+    let domain = DomainId(d.domain());
+    Ok(Descriptor::PasidCache(match d.granularity() {
+        0 => PasidScope::Domain(domain),
+        1 => PasidScope::Pasid(domain, Pasid::new(d.pasid())),
+        3 => PasidScope::Global,
+        _ => return Err(QueueErrorInfo::ReservedField),
+    }))
+}
+
+#[cfg(test)]
+#[path = "descriptor_tests.rs"]
+mod tests;

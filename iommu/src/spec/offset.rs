@@ -1,0 +1,38 @@
+//! Where each register is (`VT-d 11.4`), in bytes from the start of the unit's page.
+
+/// VER, architecture version.
+pub const VER: u16 = 0x00;
+/// CAP, capabilities.
+pub const CAP: u16 = 0x08;
+/// ECAP, extended capabilities.
+pub const ECAP: u16 = 0x10;
+/// GCMD, global command.
+pub const GCMD: u16 = 0x18;
+/// GSTS, global status.
+pub const GSTS: u16 = 0x1c;
+/// RTADDR, root table address.
+pub const RTADDR: u16 = 0x20;
+/// CCMD, context command (register-based invalidation).
+pub const CCMD: u16 = 0x28;
+/// FSTS, fault status.
+pub const FSTS: u16 = 0x34;
+/// FECTL, fault event control; its data, address and upper address follow.
+pub const FECTL: u16 = 0x38;
+/// IQH, invalidation queue head.
+pub const IQH: u16 = 0x80;
+/// IQT, invalidation queue tail.
+pub const IQT: u16 = 0x88;
+/// IQA, invalidation queue address.
+pub const IQA: u16 = 0x90;
+/// ICS, invalidation completion status.
+pub const ICS: u16 = 0x9c;
+/// IECTL, invalidation event control; its data, address and upper address follow.
+pub const IECTL: u16 = 0xa0;
+/// IQERCD, invalidation queue error record.
+pub const IQERCD: u16 = 0xb0;
+/// IVA, address of a register-based IOTLB invalidation: where ECAP.IRO says.
+pub const IVA: u16 = 0xf0;
+/// IOTLB, register-based IOTLB invalidation.
+pub const IOTLB: u16 = 0xf8;
+/// FRCD, the first fault record: where CAP.FRO says.
+pub const FRCD: u16 = 0x220;

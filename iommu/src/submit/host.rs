@@ -1,0 +1,124 @@
+//! The physical unit, its driver's memory and the submit-and-wait loop, joined.
+
+use vm_memory::GuestAddress;
+
+use super::submitter::{Hardware, Submitter};
+use super::{Policy, Presence, Verdict};
+use crate::Memory;
+use crate::ats::{InvalidateCompletion, InvalidateRequest};
+use crate::event::Tracer;
+use crate::ids::{Gpa, PAGE_SIZE};
+use crate::spec::control::GlobalBits;
+use crate::spec::offset;
+use crate::time::Instant;
+use crate::unit::{Output, Unit, UnitConfig};
+
+/// Where the driver keeps things in its memory.
+const ROOT_TABLE: u64 = 0;
+const RING: u64 = PAGE_SIZE;
+const STATUS: u64 = 2 * PAGE_SIZE;
+const MEMORY: usize = 3 * PAGE_SIZE as usize;
+
+/// There is no host side: its driver's few pages of memory cannot be had.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("cannot map {MEMORY} bytes for the host's remapping driver: {0}")]
+pub struct HostError(String);
+
+/// The host below the guest: a driver with a policy, and the physical unit that it drives.
+///
+/// The physical unit does not translate: guest-physical addresses stand for host-physical ones.
+#[derive(Debug)]
+pub struct HostSide {
+    unit: Unit,
+    memory: Memory,
+    submitter: Submitter,
+}
+
+impl HostSide {
+    /// A host whose unit is built as `config` says, switched on and idle.
+    pub fn new(config: UnitConfig, policy: Policy, tracer: Tracer) -> Result<Self, HostError> {
+        let memory = Memory::from_ranges(&[(GuestAddress(0), MEMORY)])
+            .map_err(|error| HostError(error.to_string()))?;
+        let mut unit = Unit::new(config, tracer.clone());
+        let now = Instant::START;
+        let mut write = |at: u16, value: u32| {
+            unit.write(u64::from(at), &value.to_le_bytes(), &memory, now);
+        };
+        write(offset::IQA, RING as u32);
+        write(offset::RTADDR, ROOT_TABLE as u32);
+        let on = GlobalBits::new().with_queued_invalidation(true);
+        write(offset::GCMD, on.with_set_root_table(true).into_bits());
+        write(offset::GCMD, on.with_translation(true).into_bits());
+        let submitter = Submitter::new(policy, Gpa(RING), Gpa(STATUS), tracer);
+        Ok(Self { unit, memory, submitter })
+    }
+
+    /// The physical unit, to look at.
+    pub fn unit(&self) -> &Unit {
+        &self.unit
+    }
+
+    /// The guest-visible unit wants `request` carried out: a caller begins to wait for it.
+    pub fn submit(
+        &mut self,
+        request: InvalidateRequest,
+        presence: &mut dyn Presence,
+        now: Instant,
+    ) {
+        let (submitter, mut hardware) = self.parts(presence);
+        submitter.submit(request, &mut hardware, now);
+        submitter.poll(&mut hardware, now);
+    }
+
+    /// An Invalidate Completion has come up a link.
+    pub fn handle_completion(
+        &mut self,
+        completion: InvalidateCompletion,
+        presence: &mut dyn Presence,
+        now: Instant,
+    ) {
+        self.unit.handle_completion(completion, &self.memory, now);
+        self.poll(presence, now);
+    }
+
+    /// Time has passed.
+    pub fn handle_timeout(&mut self, presence: &mut dyn Presence, now: Instant) {
+        self.unit.handle_timeout(now);
+        self.poll(presence, now);
+    }
+
+    /// When [`Self::handle_timeout`] wants to be called next.
+    pub fn poll_timeout(&self) -> Option<Instant> {
+        [self.unit.poll_timeout(), self.submitter.poll_timeout()].into_iter().flatten().min()
+    }
+
+    /// Takes the oldest Invalidate Request that is to go down a link.
+    pub fn poll_request(&mut self) -> Option<InvalidateRequest> {
+        // The driver polls and leaves the unit's events masked: no MSI comes.
+        std::iter::from_fn(|| self.unit.poll_output()).find_map(|output| match output {
+            Output::Invalidate(request) => Some(request),
+            Output::Msi(_) => None,
+        })
+    }
+
+    /// Takes the oldest verdict, with the request that it is about.
+    pub fn poll_verdict(&mut self) -> Option<(InvalidateRequest, Verdict)> {
+        self.submitter.poll_verdict()
+    }
+
+    fn poll(&mut self, presence: &mut dyn Presence, now: Instant) {
+        let (submitter, mut hardware) = self.parts(presence);
+        submitter.poll(&mut hardware, now);
+    }
+
+    fn parts<'a>(
+        &'a mut self,
+        presence: &'a mut dyn Presence,
+    ) -> (&'a mut Submitter, Hardware<'a>) {
+        let hardware = Hardware { unit: &mut self.unit, memory: &self.memory, presence };
+        (&mut self.submitter, hardware)
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,178 @@
+//! Telling software: fault records, status bits, and the event messages that announce them.
+//!
+//! ```text
+//! blocked request -> FRCD[i], FSTS.PPF --+
+//! queue error, time-out, completion -----+--> FECTL: IM=0 send, IM=1 keep IP -> fault MSI
+//! wait with IF=1 -> ICS.IWC ----------------> IECTL: likewise             -> completion MSI
+//! ```
+
+use super::registers::Registers;
+use super::translate::Fault;
+use super::{Output, Unit};
+use crate::ats::{Access, Msi};
+use crate::event::Event;
+use crate::ids::Bdf;
+use crate::spec::fault::{FaultRecordHigh, FaultStatus};
+use crate::spec::offset;
+use crate::spec::queue::QueueErrorInfo;
+use crate::time::Instant;
+
+/// The message that the event registers at `control` hold.
+fn message(registers: &Registers, control: u16) -> Msi {
+    let [data, low, high] = [4, 8, 12].map(|at| registers.read(control + at));
+    Msi { address: u64::from(low) | u64::from(high) << 32, data }
+}
+
+/// FSTS bits of which any one keeps further events from sending a message (`VT-d 7.3`).
+const fn announced(status: FaultStatus) -> bool {
+    status.overflow()
+        || status.pending()
+        || status.queue_error()
+        || status.completion_error()
+        || status.timeout_error()
+}
+
+impl Unit {
+    /// A condition has arisen that the event registers at `control` announce, and none was there
+    /// before: send the message, or keep it pending while masked (`VT-d 7.3`).
+    pub(super) fn raise_event(&mut self, control: u16) {
+        let state = self.registers.event_control(control);
+        if state.masked() {
+            self.registers.set_event_control(control, state.with_pending(true));
+        } else {
+            self.outputs.push_back(Output::Msi(message(&self.registers, control)));
+        }
+    }
+
+    /// Software has written the control register: a pending message goes out once unmasked.
+    pub(super) fn event_control_written(&mut self, control: u16) {
+        let state = self.registers.event_control(control);
+        if state.pending() && !state.masked() {
+            self.registers.set_event_control(control, state.with_pending(false));
+            self.outputs.push_back(Output::Msi(message(&self.registers, control)));
+        }
+    }
+
+    /// Nothing is left to announce: a pending message is forgotten.
+    fn withdraw_event(&mut self, control: u16) {
+        let state = self.registers.event_control(control);
+        self.registers.set_event_control(control, state.with_pending(false));
+    }
+
+    /// Sets status bits, with an event if none was set.
+    fn set_fault_status(&mut self, change: impl FnOnce(FaultStatus) -> FaultStatus) {
+        let before = self.registers.fault_status();
+        self.registers.set_fault_status(change(before));
+        if !announced(before) {
+            self.raise_event(offset::FECTL);
+        }
+    }
+
+    /// Software has cleared status or record bits: settles what follows from them.
+    pub(super) fn fault_status_written(&mut self) {
+        let records = 0..self.fault_records();
+        let pending = records.clone().any(|i| self.record_in_use(i));
+        let mut status = self.registers.fault_status().with_pending(pending);
+        if pending && !self.record_in_use(status.record_index()) {
+            // FRI names the oldest record in use: the first one from where it was.
+            let count = self.fault_records();
+            let from = status.record_index();
+            let oldest = (0..count).map(|i| (from + i) % count).find(|i| self.record_in_use(*i));
+            status.set_record_index(oldest.unwrap_or(0));
+        }
+        self.registers.set_fault_status(status);
+        if !announced(status) {
+            self.withdraw_event(offset::FECTL);
+        }
+    }
+
+    /// Software has cleared ICS.IWC, or tried to.
+    pub(super) fn completion_status_written(&mut self) {
+        if !self.registers.wait_completed() {
+            self.withdraw_event(offset::IECTL);
+        }
+    }
+
+    /// A wait descriptor with IF=1 has completed (`VT-d 6.5.2.8`).
+    pub(super) fn announce_wait(&mut self) {
+        if !self.registers.wait_completed() {
+            self.registers.set_wait_completed();
+            self.raise_event(offset::IECTL);
+        }
+    }
+
+    /// The queue cannot go on (`VT-d 6.5.2.11`).
+    pub(super) fn queue_error(&mut self, reason: QueueErrorInfo, now: Instant) {
+        let record = self.registers.error_record().with_info(reason as u8);
+        self.registers.set_error_record(record);
+        self.set_fault_status(|status| status.with_queue_error(true));
+        let (unit, slot) = (self.role(), self.queue.slot(&self.registers));
+        self.tracer.emit(now, || Event::QueueError { unit, reason, slot });
+    }
+
+    /// A Device-TLB invalidation has timed out: ITE, and whose it was if this is the first.
+    pub(super) fn timeout_error(&mut self, function: Bdf) {
+        if !self.registers.fault_status().timeout_error() {
+            let record = self.registers.error_record().with_timeout_source(function.into_bits());
+            self.registers.set_error_record(record);
+        }
+        self.set_fault_status(|status| status.with_timeout_error(true));
+    }
+
+    /// An Invalidate Completion that nobody waits for: ICE, and whose it was if this is the first.
+    pub(super) fn completion_error(&mut self, function: Bdf) {
+        if !self.registers.fault_status().completion_error() {
+            let record = self.registers.error_record().with_completion_source(function.into_bits());
+            self.registers.set_error_record(record);
+        }
+        self.set_fault_status(|status| status.with_completion_error(true));
+    }
+
+    /// Records a blocked request, if its fault is one that is recorded (`VT-d 7.2.1`).
+    pub(super) fn record_fault(&mut self, fault: &Fault, now: Instant) {
+        let recorded = !fault.silenced && self.write_record(fault);
+        let unit = self.role();
+        self.tracer.emit(now, || Event::DmaFault {
+            unit,
+            function: fault.requester,
+            address: fault.address,
+            reason: fault.reason,
+            recorded,
+        });
+    }
+
+    fn write_record(&mut self, fault: &Fault) -> bool {
+        let status = self.registers.fault_status();
+        let index = self.next_record;
+        if status.overflow() {
+            return false;
+        }
+        if self.record_in_use(index) {
+            self.set_fault_status(|status| status.with_overflow(true));
+            return false;
+        }
+        let high = FaultRecordHigh::new()
+            .with_source_id(fault.requester.into_bits())
+            .with_pasid_present(fault.pasid.is_some())
+            .with_pasid(fault.pasid.map_or(0, |pasid| pasid.get()))
+            .with_reason(fault.reason.0)
+            .with_address_type(fault.address_type)
+            .with_type1(fault.access == Access::Read)
+            .with_fault(true);
+        self.registers.set_fault_record(index, (fault.address.page().0, high.into_bits()));
+        self.next_record = (index + 1) % self.fault_records();
+        self.set_fault_status(|status| {
+            let first = if status.pending() { status.record_index() } else { index };
+            status.with_pending(true).with_record_index(first)
+        });
+        true
+    }
+
+    fn record_in_use(&self, index: u8) -> bool {
+        FaultRecordHigh::from_bits(self.registers.fault_record(index).1).fault()
+    }
+
+    fn fault_records(&self) -> u8 {
+        self.registers.cap().fault_records() + 1
+    }
+}

@@ -1,0 +1,153 @@
+//! Invalidate Requests that have no (complete) answer yet, by function and ITag.
+
+use crate::ats::ITag;
+use crate::ids::Bdf;
+use crate::time::Instant;
+
+/// One Invalidate Request under way.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Request {
+    pub(super) function: Bdf,
+    pub(super) itag: ITag,
+    pub(super) sent: Instant,
+    /// When the unit gives up, `None` for never.
+    pub(super) expires: Option<Instant>,
+    /// The wait that comes after it, see [`super::queue`].
+    pub(super) epoch: u64,
+    /// Completions that have come, of those that the function said it would send.
+    received: u8,
+}
+
+/// All of them, oldest first.
+#[derive(Debug, Default)]
+pub(super) struct Outstanding {
+    requests: Vec<Request>,
+}
+
+impl Outstanding {
+    /// The unit's own limit, over all functions; a function's is its Invalidate Queue Depth.
+    pub(super) const LIMIT: usize = 256;
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.requests.is_empty()
+    }
+
+    /// A tag that `function` does not use, `None` while it has `depth` requests under way or the
+    /// unit has [`Self::LIMIT`].
+    pub(super) fn free_itag(&self, function: Bdf, depth: u8) -> Option<ITag> {
+        let mine = || self.requests.iter().filter(|request| request.function == function);
+        if self.requests.len() >= Self::LIMIT || mine().count() >= usize::from(depth) {
+            return None;
+        }
+        let used = mine().fold(0_u32, |used, request| used | request.itag.bit());
+        (used != u32::MAX).then(|| ITag::new(used.trailing_ones() as u8))
+    }
+
+    pub(super) fn add(
+        &mut self,
+        function: Bdf,
+        itag: ITag,
+        sent: Instant,
+        expires: Option<Instant>,
+        epoch: u64,
+    ) {
+        self.requests.push(Request { function, itag, sent, expires, epoch, received: 0 });
+    }
+
+    /// Counts one completion out of `expected`. `Err` if nothing waits for it, `Ok(Some)` if it
+    /// was the last.
+    pub(super) fn answer(
+        &mut self,
+        function: Bdf,
+        itag: ITag,
+        expected: u8,
+    ) -> Result<Option<Request>, ()> {
+        let position = self.position(function, itag).ok_or(())?;
+        self.requests[position].received += 1;
+        let complete = self.requests[position].received >= expected;
+        Ok(complete.then(|| self.requests.remove(position)))
+    }
+
+    /// Gives up on one request.
+    pub(super) fn abandon(&mut self, function: Bdf, itag: ITag) -> Option<Request> {
+        self.position(function, itag).map(|position| self.requests.remove(position))
+    }
+
+    /// Gives up on the oldest request that has expired by `now`.
+    pub(super) fn abandon_expired(&mut self, now: Instant) -> Option<Request> {
+        let expired = |request: &Request| request.expires.is_some_and(|at| at <= now);
+        let position = self.requests.iter().position(expired)?;
+        Some(self.requests.remove(position))
+    }
+
+    /// When the first one expires.
+    pub(super) fn next_expiry(&self) -> Option<Instant> {
+        self.requests.iter().filter_map(|request| request.expires).min()
+    }
+
+    /// Whether one of the requests that `epoch` selects is under way.
+    pub(super) fn any(&self, epoch: impl Fn(u64) -> bool) -> bool {
+        self.requests.iter().any(|request| epoch(request.epoch))
+    }
+
+    fn position(&self, function: Bdf, itag: ITag) -> Option<usize> {
+        self.requests
+            .iter()
+            .position(|request| request.function == function && request.itag == itag)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    const FUNCTION: Bdf = Bdf::new(1, 0, 0);
+
+    proptest! {
+        #[test]
+        fn a_tag_is_never_given_twice(answers in proptest::collection::vec(0_u8..64, 1..200)) {
+            let mut outstanding = Outstanding::default();
+            let mut used = std::collections::BTreeSet::new();
+            for answer in answers {
+                match outstanding.free_itag(FUNCTION, 32) {
+                    Some(itag) => {
+                        prop_assert!(used.insert(itag));
+                        outstanding.add(FUNCTION, itag, Instant::START, None, 0);
+                    }
+                    None => prop_assert_eq!(used.len(), 32),
+                }
+                let itag = ITag::new(answer);
+                let known = outstanding.answer(FUNCTION, itag, 1).is_ok();
+                prop_assert_eq!(known, used.remove(&itag));
+            }
+        }
+    }
+
+    #[test]
+    fn the_depth_of_a_function_and_of_the_unit_bound_it() {
+        let mut outstanding = Outstanding::default();
+        for count in 0..4 {
+            let itag = outstanding.free_itag(FUNCTION, 4).unwrap();
+            assert_eq!(itag.get(), count);
+            outstanding.add(FUNCTION, itag, Instant::START, None, 0);
+        }
+        assert_eq!(outstanding.free_itag(FUNCTION, 4), None);
+        for function in 0..1024_u16 {
+            let function = Bdf::from_bits(0x1000 + function);
+            if let Some(itag) = outstanding.free_itag(function, 32) {
+                outstanding.add(function, itag, Instant::START, None, 0);
+            }
+        }
+        assert_eq!(outstanding.requests.len(), Outstanding::LIMIT);
+    }
+
+    #[test]
+    fn two_completions_are_counted_when_two_are_promised() {
+        let mut outstanding = Outstanding::default();
+        outstanding.add(FUNCTION, ITag::new(3), Instant::START, None, 0);
+        assert_eq!(outstanding.answer(FUNCTION, ITag::new(3), 2), Ok(None));
+        assert!(matches!(outstanding.answer(FUNCTION, ITag::new(3), 2), Ok(Some(_))));
+        assert_eq!(outstanding.answer(FUNCTION, ITag::new(3), 2), Err(()));
+    }
+}

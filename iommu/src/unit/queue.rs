@@ -1,0 +1,433 @@
+//! The invalidation queue (`VT-d 6.5.2`): fetch, check, execute, and wait for Device-TLBs.
+//!
+//! ```text
+//!            IQH moves here                            deferred until an ITag is free
+//! ring ----> fetch + check ----> IOTLB, context, ...: done at once
+//!              |    |                Device-TLB: InvalidateRequest, outstanding ---> completion
+//!              |    |                wait: pending while what it covers is outstanding
+//!              |   bad: IQE, stop                                  |
+//!             stop while IQE or ITE is set               time-out: ITE, all pending waits aborted
+//! ```
+//!
+//! Waits count epochs: a request belongs to the epoch of the wait that comes after it. A serial
+//! unit completes a wait when nothing of its epoch or an earlier one is outstanding, a parallel one
+//! when nothing of its own epoch is.
+
+use std::collections::VecDeque;
+
+use vm_memory::{Bytes, GuestAddress};
+
+use super::config::Ordering;
+use super::outstanding::{Outstanding, Request};
+use super::registers::Registers;
+use super::{Output, Unit};
+use crate::Memory;
+use crate::ats::{ITag, InvalidateCompletion, InvalidateRequest};
+use crate::event::Event;
+use crate::ids::{Bdf, PAGE_SIZE};
+use crate::spec::control::TableMode;
+use crate::spec::descriptor::{self, DecodeRules, Descriptor, DeviceTlbInvalidate, Wait};
+use crate::spec::descriptor::{ContextScope, IotlbScope};
+use crate::spec::queue::{QueueAddress, QueueErrorInfo};
+use crate::time::Instant;
+
+/// Waits that can be pending at once; then the unit stops fetching until one is done.
+const PENDING_WAITS: usize = 1024;
+
+#[derive(Debug, Clone, Copy)]
+struct PendingWait {
+    wait: Wait,
+    epoch: u64,
+}
+
+/// The queue's state beyond its registers.
+#[derive(Debug, Default)]
+pub(super) struct Queue {
+    /// IQA as it was when the queue was enabled.
+    ring: QueueAddress,
+    /// GSTS.QIES.
+    enabled: bool,
+    /// QIE has been cleared; QIES follows when what was fetched is done.
+    draining: bool,
+    outstanding: Outstanding,
+    waits: VecDeque<PendingWait>,
+    /// The epoch of descriptors that are fetched now.
+    epoch: u64,
+    /// Fetched, but its function has no free ITag.
+    deferred: Option<DeviceTlbInvalidate>,
+}
+
+impl Queue {
+    /// The slot at which the head stands.
+    pub(super) fn slot(&self, registers: &Registers) -> u32 {
+        registers.head() / self.ring.descriptor_bytes()
+    }
+
+    pub(super) fn enabled(&self) -> bool {
+        self.enabled
+    }
+
+    pub(super) fn next_expiry(&self) -> Option<Instant> {
+        self.outstanding.next_expiry()
+    }
+
+    fn is_idle(&self) -> bool {
+        self.outstanding.is_empty() && self.waits.is_empty() && self.deferred.is_none()
+    }
+
+    /// Something that was fetched keeps everything behind it from being fetched.
+    fn is_held(&self) -> bool {
+        self.draining
+            || self.deferred.is_some()
+            || self.waits.len() >= PENDING_WAITS
+            || self.waits.back().is_some_and(|pending| pending.wait.fence)
+    }
+
+    fn covered(&self, pending: &PendingWait, ordering: Ordering) -> bool {
+        !self.outstanding.any(|epoch| match ordering {
+            Ordering::Serial => epoch <= pending.epoch,
+            Ordering::Parallel => epoch == pending.epoch,
+        })
+    }
+
+    /// The first pending wait that may complete, taken out.
+    fn take_completed(&mut self, ordering: Ordering) -> Option<Wait> {
+        let done = match ordering {
+            Ordering::Serial => {
+                self.waits.front().is_some_and(|wait| self.covered(wait, ordering)).then_some(0)
+            }
+            Ordering::Parallel => self.waits.iter().position(|w| self.covered(w, ordering)),
+        };
+        self.waits.remove(done?).map(|pending| pending.wait)
+    }
+}
+
+impl Unit {
+    /// QIE has been set: the ring is where IQA says, and begins at 0 (`VT-d 6.5.2`).
+    pub(super) fn enable_queue(&mut self, memory: &Memory, now: Instant) {
+        self.queue.draining = false;
+        if self.queue.enabled {
+            return;
+        }
+        self.queue.ring = self.registers.queue_address();
+        self.queue.enabled = true;
+        self.registers.set_head(0);
+        self.reflect_queue_status();
+        self.run_queue(memory, now);
+    }
+
+    /// QIE has been cleared: what was fetched is completed first.
+    pub(super) fn disable_queue(&mut self) {
+        if self.queue.enabled {
+            self.queue.draining = true;
+            self.finish_draining();
+        }
+    }
+
+    fn finish_draining(&mut self) {
+        if self.queue.draining && self.queue.is_idle() {
+            self.queue.enabled = false;
+            self.queue.draining = false;
+            self.registers.set_head(0);
+            self.reflect_queue_status();
+        }
+    }
+
+    fn reflect_queue_status(&mut self) {
+        let status = self.registers.status().with_queued_invalidation(self.queue.enabled);
+        self.registers.set_status(status);
+    }
+
+    /// Fetches until the ring is empty or something stands in the way, one ring at the most.
+    pub(super) fn run_queue(&mut self, memory: &Memory, now: Instant) {
+        if !self.queue.enabled {
+            return;
+        }
+        let ring = self.queue.ring;
+        let rules = self.decode_rules();
+        for _ in 0..ring.bytes() / ring.descriptor_bytes() {
+            let status = self.registers.fault_status();
+            if status.queue_error() || status.timeout_error() || self.queue.is_held() {
+                break;
+            }
+            let (head, tail) = (self.registers.head(), self.registers.tail());
+            if head == tail {
+                break;
+            }
+            let step = check_ring(ring, tail, self.translator.mode(), self.config.scalable_mode)
+                .and_then(|()| fetch(ring, head, memory))
+                .and_then(|raw| Ok((raw, Descriptor::decode(raw, &rules)?)));
+            match step {
+                Ok((raw, descriptor)) => {
+                    let (unit, slot) = (self.role(), self.queue.slot(&self.registers));
+                    let descriptor_type = descriptor::kind_of(raw);
+                    self.tracer.emit(now, || Event::DescriptorFetched {
+                        unit,
+                        descriptor_type,
+                        slot,
+                    });
+                    self.registers.set_head((head + ring.descriptor_bytes()) % ring.bytes());
+                    self.execute(descriptor, memory, now);
+                }
+                Err(reason) => {
+                    self.queue_error(reason, now);
+                    break;
+                }
+            }
+        }
+    }
+
+    fn decode_rules(&self) -> DecodeRules {
+        let (cap, ecap) = (self.registers.cap(), self.registers.ecap());
+        DecodeRules {
+            scalable: self.translator.mode() == TableMode::Scalable,
+            device_tlb: ecap.device_tlb(),
+            throttle: ecap.device_tlb_throttle(),
+            interrupt_remapping: ecap.interrupt_remapping(),
+            max_handle_mask: ecap.max_handle_mask(),
+            page_requests: ecap.page_requests(),
+            page_request_drain: ecap.page_request_drain(),
+            page_selective: cap.page_selective(),
+            max_address_mask: cap.max_address_mask(),
+        }
+    }
+
+    fn execute(&mut self, descriptor: Descriptor, memory: &Memory, now: Instant) {
+        match descriptor {
+            Descriptor::ContextCache(scope) => self.translator.invalidate_contexts(scope),
+            Descriptor::Iotlb(scope) => self.translator.invalidate_iotlb(scope),
+            Descriptor::PasidCache(scope) => self.translator.invalidate_pasids(scope),
+            // First-stage entries, which this would drop, do not exist here: without ECAP.FSTS
+            // nothing is tagged by a PASID.
+            Descriptor::PasidIotlb(..) => {}
+            // Without ECAP.IR and ECAP.PRS the decoder refuses these two.
+            Descriptor::InterruptEntryCache(_) | Descriptor::PageGroupResponse(_) => {}
+            Descriptor::DeviceTlb(invalidate) => self.send_or_defer(invalidate, now),
+            Descriptor::Wait(wait) => {
+                let epoch = self.queue.epoch;
+                self.queue.epoch += 1;
+                self.queue.waits.push_back(PendingWait { wait, epoch });
+                self.complete_waits(memory, now);
+            }
+        }
+    }
+
+    fn send_or_defer(&mut self, invalidate: DeviceTlbInvalidate, now: Instant) {
+        let free = self.queue.outstanding.free_itag(invalidate.function, invalidate.max_pending);
+        let Some(itag) = free else {
+            self.queue.deferred = Some(invalidate);
+            return;
+        };
+        let DeviceTlbInvalidate { function, pasid, global, range, .. } = invalidate;
+        let expires = self.config.ict.expires(now);
+        self.queue.outstanding.add(function, itag, now, expires, self.queue.epoch);
+        let request = InvalidateRequest { destination: function, itag, pasid, global, range };
+        self.outputs.push_back(Output::Invalidate(request));
+        let unit = self.role();
+        self.tracer.emit(now, || Event::InvalidateRequested { unit, function, itag });
+    }
+
+    fn complete_waits(&mut self, memory: &Memory, now: Instant) {
+        while let Some(wait) = self.queue.take_completed(self.config.ordering) {
+            if let Some((address, data)) = wait.status {
+                // A status address outside memory is undefined (VT-d 6.5.2.8): the store is lost.
+                let address = GuestAddress::from(address);
+                let _ = memory.store(data.to_le(), address, std::sync::atomic::Ordering::SeqCst);
+            }
+            if wait.interrupt {
+                self.announce_wait();
+            }
+            let (unit, status_address) = (self.role(), wait.status.map(|(address, _)| address));
+            self.tracer.emit(now, || Event::WaitCompleted { unit, status_address });
+        }
+    }
+
+    /// An Invalidate Completion has come up the link (`PCIe 10.3.2`).
+    ///
+    /// With DMA remapping off the unit does not take it (`VT-d 4.2.1`), and tags that nobody waits
+    /// for raise ICE.
+    pub fn handle_completion(
+        &mut self,
+        completion: InvalidateCompletion,
+        memory: &Memory,
+        now: Instant,
+    ) {
+        if !self.translator.enabled() {
+            return;
+        }
+        let function = completion.requester;
+        let mut unexpected = 0_u32;
+        for itag in (0..ITag::COUNT).map(ITag::new) {
+            if completion.itag_vector & itag.bit() == 0 {
+                continue;
+            }
+            let expected = completion.completion_count;
+            match self.queue.outstanding.answer(function, itag, expected) {
+                Ok(Some(request)) => self.emit_completed(&request, now),
+                Ok(None) => {}
+                Err(()) => unexpected |= itag.bit(),
+            }
+        }
+        if unexpected != 0 {
+            self.completion_error(function);
+            let unit = self.role();
+            self.tracer.emit(now, || Event::UnexpectedCompletion {
+                unit,
+                function,
+                itag_vector: unexpected,
+            });
+        }
+        self.go_on(memory, now);
+    }
+
+    /// Whoever answers for the functions says that this invalidation is complete, although no
+    /// message has come. Unknown tags are ignored.
+    pub fn complete(&mut self, function: Bdf, itag: ITag, memory: &Memory, now: Instant) {
+        if let Ok(Some(request)) = self.queue.outstanding.answer(function, itag, 1) {
+            self.emit_completed(&request, now);
+            self.go_on(memory, now);
+        }
+    }
+
+    fn emit_completed(&self, request: &Request, now: Instant) {
+        let (unit, waited) = (self.role(), now - request.sent);
+        let (function, itag) = (request.function, request.itag);
+        self.tracer.emit(now, || Event::InvalidateCompleted { unit, function, itag, waited });
+    }
+
+    /// Something outstanding is done: waits complete, a deferred request goes out, fetching goes on.
+    fn go_on(&mut self, memory: &Memory, now: Instant) {
+        if let Some(invalidate) = self.queue.deferred.take() {
+            self.send_or_defer(invalidate, now);
+        }
+        self.complete_waits(memory, now);
+        self.run_queue(memory, now);
+        self.finish_draining();
+    }
+
+    /// Whoever answers for the functions says that this invalidation will not complete: the unit
+    /// treats it as timed out. Unknown tags are ignored.
+    pub fn time_out(&mut self, function: Bdf, itag: ITag, now: Instant) {
+        if let Some(request) = self.queue.outstanding.abandon(function, itag) {
+            self.expire(&request, now);
+        }
+    }
+
+    /// Gives up on every request whose Invalidation Completion Time-out has passed by `now`.
+    pub fn handle_timeout(&mut self, now: Instant) {
+        while let Some(request) = self.queue.outstanding.abandon_expired(now) {
+            self.expire(&request, now);
+        }
+    }
+
+    /// When [`Self::handle_timeout`] wants to be called next.
+    pub fn poll_timeout(&self) -> Option<Instant> {
+        self.queue.next_expiry()
+    }
+
+    /// Sets ITE and aborts all pending waits: they will never complete (`VT-d 6.5.2.11`). What was
+    /// fetched behind the request is not guaranteed to have been executed; here it has been, but
+    /// for a deferred request.
+    fn expire(&mut self, request: &Request, now: Instant) {
+        self.timeout_error(request.function);
+        let waits_aborted = self.queue.waits.len() as u32;
+        self.queue.waits.clear();
+        self.queue.deferred = None;
+        let (unit, function, itag) = (self.role(), request.function, request.itag);
+        self.tracer.emit(now, || Event::InvalidationTimeout {
+            unit,
+            function,
+            itag,
+            waits_aborted,
+        });
+        self.finish_draining();
+    }
+
+    /// Register-based invalidation of the context cache: works only without the queue and in
+    /// legacy mode (`VT-d 6.5.1`).
+    pub(super) fn context_command(&mut self) {
+        let command = self.registers.context_command();
+        if !command.start() {
+            return;
+        }
+        let domain = crate::ids::DomainId(command.domain());
+        let source = Bdf::from_bits(command.source_id());
+        let scope = match command.granularity() {
+            1 => Some(ContextScope::Global),
+            2 => Some(ContextScope::Domain(domain)),
+            3 => Some(ContextScope::device(domain, source, command.function_mask())),
+            _ => None,
+        };
+        let scope = scope.filter(|_| self.register_invalidation_works());
+        let actual = if scope.is_some() { command.granularity() } else { 0 };
+        if let Some(scope) = scope {
+            self.translator.invalidate_contexts(scope);
+        }
+        self.registers.set_context_command(command.with_start(false).with_actual(actual));
+    }
+
+    /// Register-based invalidation of the IOTLB (`VT-d 6.5.1`).
+    pub(super) fn iotlb_command(&mut self) {
+        let command = self.registers.iotlb_command();
+        if !command.start() {
+            return;
+        }
+        let domain = crate::ids::DomainId(command.domain());
+        let address = self.registers.invalidate_address();
+        let scope = match command.granularity() {
+            1 => Some(IotlbScope::Global),
+            2 => Some(IotlbScope::Domain(domain)),
+            3 if address.mask() <= self.registers.cap().max_address_mask() => {
+                let range = descriptor::masked_range(address.page(), address.mask());
+                Some(IotlbScope::Pages(domain, range))
+            }
+            _ => None,
+        };
+        let scope = scope.filter(|_| self.register_invalidation_works());
+        let actual = if scope.is_some() { command.granularity() } else { 0 };
+        if let Some(scope) = scope {
+            self.translator.invalidate_iotlb(scope);
+        }
+        self.registers.set_iotlb_command(command.with_start(false).with_actual(actual));
+    }
+
+    fn register_invalidation_works(&self) -> bool {
+        !self.queue.enabled() && self.translator.mode() == TableMode::Legacy
+    }
+}
+
+/// Whether the ring may be read at all (`VT-d 6.5.2.11`, IQEI 1 and 5 to 7).
+fn check_ring(
+    ring: QueueAddress,
+    tail: u32,
+    mode: TableMode,
+    scalable_unit: bool,
+) -> Result<(), QueueErrorInfo> {
+    if tail >= ring.bytes() {
+        return Err(QueueErrorInfo::TailOutOfRing);
+    }
+    if tail % ring.descriptor_bytes() != 0 {
+        return Err(QueueErrorInfo::TailMisaligned);
+    }
+    match mode {
+        TableMode::Invalid => Err(QueueErrorInfo::InvalidTableMode),
+        TableMode::Scalable if !ring.wide() => Err(QueueErrorInfo::InvalidWidth),
+        TableMode::Legacy if ring.wide() && !scalable_unit => Err(QueueErrorInfo::InvalidWidth),
+        _ => Ok(()),
+    }
+}
+
+/// Reads the descriptor at `head`. The upper half of a wide one must be zero: no type up to 9
+/// uses it.
+fn fetch(ring: QueueAddress, head: u32, memory: &Memory) -> Result<u128, QueueErrorInfo> {
+    let read = |offset: u32| {
+        let address = GuestAddress(ring.page() * PAGE_SIZE + u64::from(offset));
+        let raw = memory.read_obj::<u128>(address).map_err(|_| QueueErrorInfo::FetchFailed)?;
+        Ok(u128::from_le(raw))
+    };
+    let low = read(head)?;
+    if ring.wide() && read(head + 16)? != 0 {
+        return Err(QueueErrorInfo::ReservedField);
+    }
+    Ok(low)
+}
