@@ -75,10 +75,7 @@ impl ConfigPorts {
     }
 }
 
-const WRITABLE: Address = Address::new()
-    .with_offset(0xff)
-    .with_function(0xffff)
-    .with_enable(true);
+const WRITABLE: Address = Address::new().with_offset(0xff).with_function(0xffff).with_enable(true);
 
 #[cfg(test)]
 mod tests {
@@ -92,10 +89,7 @@ mod tests {
     }
 
     fn target(bus: u8, device: u8, function: u8, offset: u16) -> Option<ConfigTarget> {
-        Some(ConfigTarget {
-            function: Bdf::new(bus, device, function),
-            offset,
-        })
+        Some(ConfigTarget { function: Bdf::new(bus, device, function), offset })
     }
 
     #[test]
@@ -135,10 +129,9 @@ mod tests {
             address: u32, port: u16, mut data in prop::collection::vec(any::<u8>(), 0..9),
         ) {
             let mut ports = latch(address);
-            for target in [ports.read(port, &mut data), ports.write(port, &data)] {
-                if let Some(ConfigTarget { offset, .. }) = target {
-                    prop_assert!(usize::from(offset % 4) + data.len() <= 4 && offset < 256);
-                }
+            let targets = [ports.read(port, &mut data), ports.write(port, &data)];
+            for ConfigTarget { offset, .. } in targets.into_iter().flatten() {
+                prop_assert!(usize::from(offset % 4) + data.len() <= 4 && offset < 256);
             }
         }
     }

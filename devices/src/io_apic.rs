@@ -87,11 +87,7 @@ struct Pin {
 }
 
 impl Pin {
-    const RESET: Self = Self {
-        entry: Entry::new().with_masked(true),
-        line: false,
-        pending: false,
-    };
+    const RESET: Self = Self { entry: Entry::new().with_masked(true), line: false, pending: false };
 
     fn set_line(&mut self, line: bool) {
         let rises = line && !self.line;
@@ -117,8 +113,7 @@ impl Pin {
         let mask = ENTRY_WRITABLE.into_bits() & lanes;
         self.entry = Entry::from_bits(self.entry.into_bits() & !mask | bits & mask);
         // Remote IRR is undefined for edges; drivers clear a stuck one by going through edge mode.
-        self.entry
-            .set_remote_irr(self.entry.remote_irr() && self.entry.level());
+        self.entry.set_remote_irr(self.entry.remote_irr() && self.entry.level());
         self.evaluate_level();
     }
 
@@ -138,11 +133,7 @@ pub struct IoApic {
 
 impl Default for IoApic {
     fn default() -> Self {
-        Self {
-            select: 0,
-            id: 0,
-            pins: [Pin::RESET; PINS as usize],
-        }
+        Self { select: 0, id: 0, pins: [Pin::RESET; PINS as usize] }
     }
 }
 
@@ -209,9 +200,7 @@ impl IoApic {
     /// The message of every entry that is not masked, with its pin. Data bit 15 tells the
     /// level-triggered ones, which need [`Self::eoi`].
     pub fn routes(&self) -> impl Iterator<Item = (u8, Msi)> + '_ {
-        let pins = (0..PINS)
-            .zip(&self.pins)
-            .filter(|(_, pin)| !pin.entry.masked());
+        let pins = (0..PINS).zip(&self.pins).filter(|(_, pin)| !pin.entry.masked());
         pins.map(|(number, pin)| (number, pin.entry.message()))
     }
 

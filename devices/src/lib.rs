@@ -8,9 +8,11 @@
 //! - [`link`]: the one seam that everything between a port and a function passes.
 //! - [`endpoint`]: the ATS test endpoint: registers, DMA engine, ATC.
 //! - [`root_complex`]: units, host side and hierarchy joined.
-//! - [`config_ports`]: ports 0xcf8 and 0xcfc. [`io_apic`]: the I/O APIC.
+//! - [`config_ports`]: ports 0xcf8 and 0xcfc. [`io_apic`]: the I/O APIC. [`bench`]: the ports by
+//!   which a guest talks to the bench.
 #![forbid(unsafe_code)]
 
+pub mod bench;
 pub mod config_ports;
 pub mod endpoint;
 pub mod error;
@@ -18,5 +20,7 @@ pub mod io_apic;
 pub mod link;
 pub mod pcie;
 pub mod root_complex;
+#[cfg(test)]
+mod testkit;
 
 pub use error::Error;

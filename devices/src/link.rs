@@ -24,11 +24,7 @@ pub struct Link {
 impl Link {
     /// A link below `port` that is up.
     pub fn new(port: Bdf, tracer: Tracer) -> Self {
-        Self {
-            port,
-            state: LinkState::Up,
-            tracer,
-        }
+        Self { port, state: LinkState::Up, tracer }
     }
 
     /// What the link does now.
@@ -40,10 +36,7 @@ impl Link {
     pub fn set_state(&mut self, state: LinkState, now: Instant) {
         if self.state != state {
             self.state = state;
-            self.tracer.emit(now, || Event::Link {
-                port: self.port,
-                state,
-            });
+            self.tracer.emit(now, || Event::Link { port: self.port, state });
         }
     }
 
@@ -54,12 +47,12 @@ impl Link {
         match self.state {
             LinkState::Up => true,
             LinkState::SilentlyDown => {
-                self.tracer.emit(now, || Event::Lost {
-                    port: self.port,
-                    what: tlp,
-                });
+                self.tracer.emit(now, || Event::Lost { port: self.port, what: tlp });
                 false
             }
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -20,10 +20,7 @@ impl Atc {
 
     /// The translation that covers `address`.
     pub fn lookup(&self, address: Iova) -> Option<Translation> {
-        self.entries
-            .iter()
-            .copied()
-            .find(|entry| entry.range.contains(address))
+        self.entries.iter().copied().find(|entry| entry.range.contains(address))
     }
 
     /// Caches `translation` in place of all that it overlaps, and of the oldest one if there is no
@@ -93,13 +90,7 @@ mod tests {
 
     fn translation(range: PageRange, serial: usize) -> Translation {
         let output = Gpa((serial as u64) << 40 | range.start().0);
-        Translation {
-            range,
-            output,
-            read: true,
-            write: false,
-            untranslated_only: false,
-        }
+        Translation { range, output, read: true, write: false, untranslated_only: false }
     }
 
     /// One slot per page; every translation also knows when it came.
@@ -108,8 +99,7 @@ mod tests {
 
     impl Naive {
         fn insert(&mut self, serial: usize, translation: Translation) {
-            self.0
-                .retain(|(_, old)| !old.range.overlaps(translation.range));
+            self.0.retain(|(_, old)| !old.range.overlaps(translation.range));
             self.0.push((serial, translation));
             while self.0.len() > Atc::CAPACITY {
                 let oldest = self.0.iter().map(|(serial, _)| *serial).min();

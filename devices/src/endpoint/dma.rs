@@ -94,11 +94,7 @@ impl Dma {
                 Transfer::Write(data) => Transfer::Write(&data[done..end]),
             };
             let outcome = self.piece(at, piece, use_atc, bus);
-            let counter = if outcome.is_ok() {
-                &mut self.done
-            } else {
-                &mut self.failed
-            };
+            let counter = if outcome.is_ok() { &mut self.done } else { &mut self.failed };
             *counter = counter.wrapping_add(1);
             outcome?;
             done = end;
@@ -136,13 +132,7 @@ impl Dma {
             false => (address, AddressType::Untranslated),
         };
         let requester = bus.rights.requester;
-        let request = DmaRequest {
-            requester,
-            pasid: None,
-            address,
-            address_type,
-            access,
-        };
+        let request = DmaRequest { requester, pasid: None, address, address_type, access };
         match transfer {
             Transfer::Read(data) => bus.upstream.read(request, data, bus.now)?,
             Transfer::Write(data) => bus.upstream.write(request, data, bus.now),
@@ -191,12 +181,8 @@ impl Dma {
             return Err(Status::AtsOff);
         }
         let requester = bus.rights.requester;
-        let request = TranslationRequest {
-            requester,
-            pasid: None,
-            address: address.page(),
-            no_write,
-        };
+        let request =
+            TranslationRequest { requester, pasid: None, address: address.page(), no_write };
         let translation = bus.upstream.translate(request, bus.now)?;
         if !(translation.read || translation.write) || !translation.range.contains(address) {
             return Err(Status::NoTranslation);

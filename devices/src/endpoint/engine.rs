@@ -36,9 +36,7 @@ impl Engine {
         registers: &mut Registers,
         bus: &mut Bus<'_>,
     ) -> Status {
-        self.try_run(command, registers, bus)
-            .err()
-            .unwrap_or_default()
+        self.try_run(command, registers, bus).err().unwrap_or_default()
     }
 
     /// Whether a repeating write runs.
@@ -58,12 +56,12 @@ impl Engine {
         };
         let data = u64::from(repeating.count) << 32 | u64::from(repeating.pattern);
         repeating.count = repeating.count.wrapping_add(1);
-        repeating.due = (repeating.due + repeating.period).max(bus.now + MIN_PAUSE);
+        // A caller that comes late does not find a burst of what it has missed.
+        let next = repeating.due + repeating.period;
+        repeating.due = if next > bus.now { next } else { bus.now + repeating.period };
         let transfer = Transfer::Write(&data.to_le_bytes());
         // The outcome is counted; there is no command that it could be the result of.
-        let _ = self
-            .dma
-            .run(repeating.address, transfer, repeating.use_atc, bus);
+        let _ = self.dma.run(repeating.address, transfer, repeating.use_atc, bus);
     }
 
     fn try_run(
@@ -129,6 +127,3 @@ impl Engine {
         });
     }
 }
-
-/// The least time between two repeating writes when the caller comes late.
-const MIN_PAUSE: Duration = Duration::from_micros(super::regs::MIN_PERIOD as u64);

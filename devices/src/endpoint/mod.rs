@@ -44,12 +44,8 @@ pub const VENDOR_ID: u16 = 0x1234;
 pub const DEVICE_ID: u16 = 0x6c6b;
 
 /// Class: none of the defined ones.
-const IDENTITY: Identity = Identity {
-    vendor: VENDOR_ID,
-    device: DEVICE_ID,
-    class: 0xff_00_00,
-    revision: 1,
-};
+const IDENTITY: Identity =
+    Identity { vendor: VENDOR_ID, device: DEVICE_ID, class: 0xff_00_00, revision: 1 };
 
 /// The endpoint.
 #[derive(Debug)]
@@ -139,12 +135,7 @@ impl AtsEndpoint {
         let Some(command) = self.registers.write(offset, data) else {
             return;
         };
-        let mut bus = Bus {
-            rights: self.rights(),
-            upstream,
-            tracer: &self.tracer,
-            now,
-        };
+        let mut bus = Bus { rights: self.rights(), upstream, tracer: &self.tracer, now };
         self.registers.result = self.engine.run(command, &mut self.registers, &mut bus);
         let asks = Opcode::decode(command.opcode()) == Some(Opcode::Interrupt)
             && self.registers.result == Status::Ok;
@@ -166,18 +157,12 @@ impl AtsEndpoint {
         }
         self.invalidations = self.invalidations.wrapping_add(1);
         let dropped = self.engine.dma.atc.invalidate(request.range);
-        self.tracer.emit(now, || Event::AtcInvalidated {
-            function: self.id,
-            dropped,
-        });
-        self.messages
-            .push_back(UpstreamMessage::InvalidateCompletion(
-                InvalidateCompletion {
-                    requester: self.id,
-                    itag_vector: request.itag.bit(),
-                    completion_count: 1,
-                },
-            ));
+        self.tracer.emit(now, || Event::AtcInvalidated { function: self.id, dropped });
+        self.messages.push_back(UpstreamMessage::InvalidateCompletion(InvalidateCompletion {
+            requester: self.id,
+            itag_vector: request.itag.bit(),
+            completion_count: 1,
+        }));
     }
 
     /// When [`Self::handle_timeout`] must be called next.
@@ -187,12 +172,7 @@ impl AtsEndpoint {
 
     /// Does the repeating write if it is due.
     pub fn handle_timeout(&mut self, upstream: &mut dyn Upstream, now: Instant) {
-        let mut bus = Bus {
-            rights: self.rights(),
-            upstream,
-            tracer: &self.tracer,
-            now,
-        };
+        let mut bus = Bus { rights: self.rights(), upstream, tracer: &self.tracer, now };
         self.engine.handle_timeout(&mut bus);
     }
 
@@ -214,10 +194,7 @@ impl AtsEndpoint {
     fn clear_atc(&mut self, now: Instant) {
         let dropped = self.engine.dma.atc.clear();
         if dropped > 0 {
-            self.tracer.emit(now, || Event::AtcInvalidated {
-                function: self.id,
-                dropped,
-            });
+            self.tracer.emit(now, || Event::AtcInvalidated { function: self.id, dropped });
         }
     }
 
@@ -230,16 +207,13 @@ impl AtsEndpoint {
 
     fn send_msi(&mut self, msi: Option<ats::Msi>) {
         let requester = self.id;
-        self.messages
-            .extend(msi.map(|msi| UpstreamMessage::Msi { requester, msi }));
+        self.messages.extend(msi.map(|msi| UpstreamMessage::Msi { requester, msi }));
     }
 
     /// Where in BAR 0 an access falls, if the function answers it.
     fn claim(&self, address: u64, length: usize) -> Option<u64> {
         let on = header::command(&self.config).memory_space() && self.power.is_on(&self.config);
-        self.bar
-            .offset(&self.config, address, length)
-            .filter(|_| on)
+        self.bar.offset(&self.config, address, length).filter(|_| on)
     }
 
     fn is_bus_master(&self) -> bool {

@@ -48,10 +48,7 @@ fn a_compatibility_entry_gives_a_compatibility_message() {
     let mut apic = IoApic::new();
     write_entry(&mut apic, 4, 0x0300_0000_0000_0830); // logical destination 3, vector 0x30
     apic.set_level(4, true);
-    let message = Msi {
-        address: 0xfee0_3004,
-        data: 0x4030,
-    };
+    let message = Msi { address: 0xfee0_3004, data: 0x4030 };
     assert_eq!(apic.routes().collect::<Vec<_>>(), [(4, message)]);
     assert_eq!(drain(&mut apic), [message]);
 }
@@ -64,16 +61,11 @@ fn a_remappable_entry_gives_a_remappable_message() {
     write_entry(&mut apic, 0, entry);
     assert_eq!(read_entry(&mut apic, 0), entry);
     apic.set_level(0, true);
-    let [message] = drain(&mut apic)[..] else {
-        panic!("one message expected")
-    };
+    let [message] = drain(&mut apic)[..] else { panic!("one message expected") };
     assert_eq!(message.address >> 20, 0xfee);
     assert_eq!(message.address >> 4 & 1, 1, "interrupt format");
     assert_eq!(message.address >> 3 & 1, 0, "no subhandle");
-    assert_eq!(
-        (message.address >> 5 & 0x7fff) | (message.address >> 2 & 1) << 15,
-        handle
-    );
+    assert_eq!((message.address >> 5 & 0x7fff) | (message.address >> 2 & 1) << 15, handle);
 }
 
 #[test]
@@ -95,13 +87,7 @@ fn a_level_fires_again_only_after_its_eoi() {
     let mut apic = IoApic::new();
     write_entry(&mut apic, 2, LEVEL | 0x50);
     apic.set_level(2, true);
-    assert_eq!(
-        drain(&mut apic),
-        [Msi {
-            address: 0xfee0_0000,
-            data: 0xc050
-        }]
-    );
+    assert_eq!(drain(&mut apic), [Msi { address: 0xfee0_0000, data: 0xc050 }]);
     assert_eq!(read_entry(&mut apic, 2), LEVEL | REMOTE_IRR | 0x50);
     apic.set_level(2, false);
     apic.set_level(2, true);

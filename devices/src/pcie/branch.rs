@@ -99,23 +99,8 @@ impl Branch {
         now: Instant,
     ) {
         if self.link.carries(Lost::MemoryWrite, now) {
-            let Self {
-                port,
-                link,
-                endpoint,
-                tracer,
-            } = self;
-            endpoint.memory_write(
-                address,
-                data,
-                &mut Uplink {
-                    port,
-                    link,
-                    tracer,
-                    upstream,
-                },
-                now,
-            );
+            let Self { port, link, endpoint, tracer } = self;
+            endpoint.memory_write(address, data, &mut Uplink { port, link, tracer, upstream }, now);
         }
     }
 
@@ -133,21 +118,8 @@ impl Branch {
 
     /// Does what is due at `now`.
     pub fn handle_timeout(&mut self, upstream: &mut dyn Upstream, now: Instant) {
-        let Self {
-            port,
-            link,
-            endpoint,
-            tracer,
-        } = self;
-        endpoint.handle_timeout(
-            &mut Uplink {
-                port,
-                link,
-                tracer,
-                upstream,
-            },
-            now,
-        );
+        let Self { port, link, endpoint, tracer } = self;
+        endpoint.handle_timeout(&mut Uplink { port, link, tracer, upstream }, now);
     }
 
     /// Moves the messages that the endpoint has sent up the link.
@@ -157,11 +129,7 @@ impl Branch {
                 continue;
             }
             if let UpstreamMessage::Msi { requester, msi } = message {
-                if self
-                    .port
-                    .admits(requester, AddressType::Untranslated)
-                    .is_err()
-                {
+                if self.port.admits(requester, AddressType::Untranslated).is_err() {
                     continue;
                 }
                 self.tracer.emit(now, || Event::Interrupt {
@@ -225,10 +193,7 @@ impl Upstream for Uplink<'_> {
 
     fn write(&mut self, request: DmaRequest, data: &[u8], now: Instant) {
         if self.link.carries(Lost::Dma, now)
-            && self
-                .port
-                .admits(request.requester, request.address_type)
-                .is_ok()
+            && self.port.admits(request.requester, request.address_type).is_ok()
         {
             self.record(request, data.len(), Access::Write, now);
             self.upstream.write(request, data, now);
@@ -243,8 +208,10 @@ impl Upstream for Uplink<'_> {
         if !self.link.carries(Lost::TranslationRequest, now) {
             return Err(RequestError::CompletionTimeout);
         }
-        self.port
-            .admits(request.requester, AddressType::Translated)?;
+        self.port.admits(request.requester, AddressType::Translated)?;
         self.upstream.translate(request, now)
     }
 }
+
+#[cfg(test)]
+mod tests;

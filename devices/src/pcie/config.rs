@@ -54,39 +54,25 @@ pub struct Register<T> {
 impl<T: Layout> Register<T> {
     /// A register that holds `reset` after a reset.
     pub fn new(reset: T) -> Self {
-        Self {
-            reset,
-            writable: 0,
-            clearable: 0,
-            sticky: 0,
-        }
+        Self { reset, writable: 0, clearable: 0, sticky: 0 }
     }
 
     /// Software may write the bits that are set in `mask`.
     #[must_use]
     pub fn writable(self, mask: T) -> Self {
-        Self {
-            writable: mask.to_word(),
-            ..self
-        }
+        Self { writable: mask.to_word(), ..self }
     }
 
     /// Software clears the bits that are set in `mask` by writing ones to them (RW1C).
     #[must_use]
     pub fn clearable(self, mask: T) -> Self {
-        Self {
-            clearable: mask.to_word(),
-            ..self
-        }
+        Self { clearable: mask.to_word(), ..self }
     }
 
     /// The bits that are set in `mask` survive a Function Level Reset.
     #[must_use]
     pub fn sticky(self, mask: T) -> Self {
-        Self {
-            sticky: mask.to_word(),
-            ..self
-        }
+        Self { sticky: mask.to_word(), ..self }
     }
 }
 
@@ -109,9 +95,7 @@ pub struct ConfigSpace {
 impl ConfigSpace {
     /// A space in which everything reads as zero and nothing can be written.
     pub(crate) fn empty() -> Self {
-        Self {
-            cells: vec![Cell::default(); usize::from(CONFIG_SPACE_SIZE)].into(),
-        }
+        Self { cells: vec![Cell::default(); usize::from(CONFIG_SPACE_SIZE)].into() }
     }
 
     /// Declares the register at `offset`; it takes its reset value.
@@ -158,11 +142,7 @@ impl ConfigSpace {
     pub fn get<T: Layout>(&self, offset: u16) -> T {
         let start = usize::from(offset);
         let cells = self.cells.iter().skip(start).take(usize::from(T::SIZE));
-        T::from_word(
-            cells
-                .rev()
-                .fold(0, |word, cell| word << 8 | u32::from(cell.value)),
-        )
+        T::from_word(cells.rev().fold(0, |word, cell| word << 8 | u32::from(cell.value)))
     }
 
     /// The function sets its own register at `offset`, read-only bits too.

@@ -67,9 +67,8 @@ pub struct Status {
 register_layout!(Command: u16, Status: u16);
 
 /// All error bits, which software clears by writing ones.
-pub(super) const STATUS_ERRORS: Status = Status::new()
-    .with_master_data_parity_error(true)
-    .with_errors(0x1f);
+pub(super) const STATUS_ERRORS: Status =
+    Status::new().with_master_data_parity_error(true).with_errors(0x1f);
 
 /// Who a function says that it is.
 #[derive(Debug, Clone, Copy)]
@@ -125,10 +124,7 @@ impl ConfigBuilder {
         builder.declare(VENDOR_ID, Register::new(identity.vendor));
         builder.declare(DEVICE_ID, Register::new(identity.device));
         builder.declare(COMMAND, Register::new(Command::new()).writable(command));
-        builder.declare(
-            STATUS,
-            Register::new(Status::new()).clearable(STATUS_ERRORS),
-        );
+        builder.declare(STATUS, Register::new(Status::new()).clearable(STATUS_ERRORS));
         builder.declare(REVISION_AND_CLASS, Register::new(class));
         builder.declare(CACHE_LINE_SIZE, Register::new(0_u8).writable(0xff));
         builder.declare(HEADER_TYPE, Register::new(header as u8));

@@ -21,12 +21,8 @@ use crate::Error;
 pub const MAX_PORTS: u8 = 8;
 
 /// The host bridge of a q35, which firmware and drivers know.
-const HOST_BRIDGE: Identity = Identity {
-    vendor: 0x8086,
-    device: 0x29c0,
-    class: 0x06_00_00,
-    revision: 0,
-};
+const HOST_BRIDGE: Identity =
+    Identity { vendor: 0x8086, device: 0x29c0, class: 0x06_00_00, revision: 0 };
 
 /// A host bridge, and root ports with an ATS test endpoint behind each.
 #[derive(Debug)]
@@ -44,10 +40,7 @@ impl Hierarchy {
     /// [`Error::PortCount`] if there are too few or too many.
     pub fn new(ports: u8, tracer: Tracer) -> Result<Self, Error> {
         if !(1..=MAX_PORTS).contains(&ports) {
-            return Err(Error::PortCount {
-                ports,
-                max: MAX_PORTS,
-            });
+            return Err(Error::PortCount { ports, max: MAX_PORTS });
         }
         let branches = (1..=ports)
             .map(|device| Branch::new(Bdf::new(0, device, 0), device, tracer.clone()))
@@ -109,11 +102,7 @@ impl Hierarchy {
     /// Sends an Invalidate Request down: posted, so that nothing says whether it arrived.
     pub fn invalidate_request(&mut self, request: InvalidateRequest, now: Instant) {
         let bus = request.destination.bus();
-        if let Some(branch) = self
-            .branches
-            .iter_mut()
-            .find(|branch| branch.port().owns_bus(bus))
-        {
+        if let Some(branch) = self.branches.iter_mut().find(|branch| branch.port().owns_bus(bus)) {
             branch.invalidate_request(request, now);
         }
         self.collect_messages(now);
@@ -153,26 +142,19 @@ impl Hierarchy {
 
     fn route_config(&mut self, function: Bdf) -> Option<Target<'_>> {
         if function.bus() != 0 {
-            let owner = self
-                .branches
-                .iter_mut()
-                .find(|branch| branch.port().owns_bus(function.bus()));
+            let owner =
+                self.branches.iter_mut().find(|branch| branch.port().owns_bus(function.bus()));
             return owner.map(Target::Below);
         }
         if function == Bdf::new(0, 0, 0) {
             return Some(Target::HostBridge);
         }
-        let port = self
-            .branches
-            .iter_mut()
-            .find(|branch| branch.port().id() == function);
+        let port = self.branches.iter_mut().find(|branch| branch.port().id() == function);
         port.map(Target::Port)
     }
 
     fn route_memory(&mut self, address: u64, length: usize) -> Option<&mut Branch> {
-        self.branches
-            .iter_mut()
-            .find(|branch| branch.port().owns_memory(address, length))
+        self.branches.iter_mut().find(|branch| branch.port().owns_memory(address, length))
     }
 }
 
@@ -182,3 +164,6 @@ enum Target<'a> {
     Port(&'a mut Branch),
     Below(&'a mut Branch),
 }
+
+#[cfg(test)]
+mod tests;

@@ -18,12 +18,8 @@ use super::header::{self, ConfigBuilder, HeaderType, Identity, STATUS_ERRORS, St
 use crate::Error;
 
 /// A root port of Intel's 5520 I/O hub, of which the usual drivers expect nothing unusual.
-const IDENTITY: Identity = Identity {
-    vendor: 0x8086,
-    device: 0x3420,
-    class: 0x06_04_00,
-    revision: 2,
-};
+const IDENTITY: Identity =
+    Identity { vendor: 0x8086, device: 0x3420, class: 0x06_04_00, revision: 2 };
 
 const PRIMARY_BUS: u16 = 0x18;
 const SECONDARY_BUS: u16 = 0x19;
@@ -66,13 +62,7 @@ impl RootPort {
         Msi::add(&mut builder)?;
         let express = Express::add(&mut builder, PortType::RootPort { slot })?;
         let acs = Acs::add(&mut builder)?;
-        Ok(Self {
-            id,
-            config: builder.build(),
-            express,
-            power,
-            acs,
-        })
+        Ok(Self { id, config: builder.build(), express, power, acs })
     }
 
     /// Its own bus, device and function.
@@ -161,24 +151,15 @@ fn declare_bridge(builder: &mut ConfigBuilder) {
     for bus in [PRIMARY_BUS, SECONDARY_BUS, SUBORDINATE_BUS] {
         builder.declare(bus, Register::new(0_u8).writable(u8::MAX));
     }
-    builder.declare(
-        SECONDARY_STATUS,
-        Register::new(Status::new()).clearable(STATUS_ERRORS),
-    );
+    builder.declare(SECONDARY_STATUS, Register::new(Status::new()).clearable(STATUS_ERRORS));
     for window in [MEMORY_BASE, MEMORY_LIMIT] {
         builder.declare(window, Register::new(0_u16).writable(WINDOW_ADDRESS));
     }
     for window in [PREFETCHABLE_BASE, PREFETCHABLE_LIMIT] {
-        builder.declare(
-            window,
-            Register::new(WINDOW_64_BIT).writable(WINDOW_ADDRESS),
-        );
+        builder.declare(window, Register::new(WINDOW_64_BIT).writable(WINDOW_ADDRESS));
     }
     for upper in [PREFETCHABLE_BASE_UPPER, PREFETCHABLE_LIMIT_UPPER] {
         builder.declare(upper, Register::new(0_u32).writable(u32::MAX));
     }
-    builder.declare(
-        BRIDGE_CONTROL,
-        Register::new(0_u16).writable(BRIDGE_CONTROL_WRITABLE),
-    );
+    builder.declare(BRIDGE_CONTROL, Register::new(0_u16).writable(BRIDGE_CONTROL_WRITABLE));
 }

@@ -52,17 +52,11 @@ impl Ats {
     /// [`Error::CapabilitySpace`] if it does not fit.
     pub fn add(builder: &mut ConfigBuilder) -> Result<Self, Error> {
         let at = builder.extended_capability(ID, VERSION, LENGTH)?;
-        let capability = Capability::new()
-            .with_page_aligned_request(true)
-            .with_global_invalidate(true);
-        let writable = Control::new()
-            .with_smallest_translation_unit(0x1f)
-            .with_enable(true);
+        let capability =
+            Capability::new().with_page_aligned_request(true).with_global_invalidate(true);
+        let writable = Control::new().with_smallest_translation_unit(0x1f).with_enable(true);
         builder.declare(at + CAPABILITY, Register::new(capability));
-        builder.declare(
-            at + CONTROL,
-            Register::new(Control::new()).writable(writable),
-        );
+        builder.declare(at + CONTROL, Register::new(Control::new()).writable(writable));
         Ok(Self { at })
     }
 

@@ -50,9 +50,7 @@ impl Msi {
     /// [`Error::CapabilitySpace`] if it does not fit.
     pub fn add(builder: &mut ConfigBuilder) -> Result<Self, Error> {
         let at = builder.capability(ID, LENGTH)?;
-        let control = Control::new()
-            .with_is_64_bit(true)
-            .with_per_vector_mask(true);
+        let control = Control::new().with_is_64_bit(true).with_per_vector_mask(true);
         let writable = Control::new().with_enable(true).with_multiple_enable(7);
         builder.declare(at + CONTROL, Register::new(control).writable(writable));
         builder.declare(at + ADDRESS, Register::new(0_u32).writable(!3));
@@ -84,9 +82,6 @@ impl Msi {
         let upper = u64::from(config.get::<u32>(self.at + UPPER_ADDRESS));
         let lower = u64::from(config.get::<u32>(self.at + ADDRESS));
         let data = config.get::<u16>(self.at + DATA);
-        Some(ats::Msi {
-            address: upper << 32 | lower,
-            data: data.into(),
-        })
+        Some(ats::Msi { address: upper << 32 | lower, data: data.into() })
     }
 }

@@ -1,0 +1,126 @@
+//! A link that goes down silently: what each side of it sees, and what it does not.
+
+use iommu::ats::PageRange;
+use iommu::event::Event;
+use iommu::ids::Iova;
+
+use super::*;
+use crate::endpoint::regs;
+use crate::testkit::{Machine, offset};
+
+const FILL: u32 = 3;
+const START: u32 = 4;
+const TRANSLATE: u32 = 6;
+const USE_ATC: u32 = 1 << 4;
+
+fn lost(machine: &Machine) -> Vec<Lost> {
+    machine
+        .events()
+        .into_iter()
+        .filter_map(|event| match event {
+            Event::Lost { port, what } => {
+                assert_eq!(port, Machine::port(0), "only this link is down");
+                Some(what)
+            }
+            _ => None,
+        })
+        .collect()
+}
+
+/// A mapped page at 0, cached by endpoint 0, whose link then goes down.
+fn dropped() -> Machine {
+    let mut machine = Machine::ready();
+    machine.upstream.map(0, 12, 0x8000, true, true);
+    assert_eq!(machine.command(0, TRANSLATE, 0, 0), 0);
+    machine.drop_link(0);
+    machine
+}
+
+fn port_registers(machine: &mut Machine) -> Vec<u32> {
+    (0..4096).step_by(4).map(|at| machine.config_u32(Machine::port(0), at)).collect()
+}
+
+#[test]
+fn every_kind_of_request_from_above_is_lost() {
+    let mut machine = dropped();
+    let endpoint = Machine::endpoint(0);
+    assert_eq!(machine.config::<4>(endpoint, 0), [0xff; 4]);
+    machine.config_write(endpoint, offset::COMMAND, &[0, 0]);
+    assert_eq!(machine.register(0, regs::ID), u32::MAX);
+    machine.write_register(0, regs::PATTERN, 1);
+    machine.invalidate(0, 0, PageRange::ALL);
+    assert_eq!(machine.messages(), []);
+    assert_eq!(
+        lost(&machine),
+        [
+            Lost::ConfigRead,
+            Lost::ConfigWrite,
+            Lost::MemoryRead,
+            Lost::MemoryWrite,
+            Lost::InvalidateRequest
+        ]
+    );
+}
+
+#[test]
+fn a_repeating_write_goes_on_into_nothing() {
+    let mut machine = Machine::ready();
+    machine.upstream.map(0, 12, 0x8000, true, true);
+    machine.write_register(0, regs::PATTERN, 0x77);
+    machine.command(0, START | USE_ATC, 0, 8);
+    machine.run_for(0);
+    assert_eq!(machine.upstream.requests.len(), 1);
+    machine.drop_link(0);
+    machine.run_for(5000);
+    assert_eq!(machine.upstream.requests.len(), 1);
+    assert_eq!(lost(&machine), [Lost::Dma; 5]);
+}
+
+#[test]
+fn a_repeating_write_that_needs_a_translation_does_not_get_one() {
+    let mut machine = Machine::ready();
+    machine.upstream.map(0, 12, 0x8000, true, true);
+    machine.command(0, START | USE_ATC, 0, 8);
+    machine.drop_link(0);
+    machine.run_for(1000);
+    assert!(machine.upstream.translations.is_empty());
+    assert_eq!(lost(&machine), [Lost::TranslationRequest; 2]);
+    machine.hierarchy.set_link(0, LinkState::Up, machine.now);
+    assert_eq!(machine.register(0, regs::ERRORS), 2);
+}
+
+#[test]
+fn nothing_else_changes() {
+    let mut machine = Machine::ready();
+    let before = port_registers(&mut machine);
+    machine.drop_link(0);
+    machine.run_for(60_000_000);
+    assert_eq!(port_registers(&mut machine), before);
+    assert_eq!(machine.messages(), [], "no interrupt");
+    assert_eq!(lost(&machine), []);
+    assert_eq!(machine.register(1, regs::ID), regs::ID_VALUE, "the neighbour lives");
+    machine.invalidate(1, 0, PageRange::ALL);
+    assert_eq!(machine.messages().len(), 1);
+}
+
+#[test]
+fn a_link_that_comes_back_finds_the_atc_as_it_was() {
+    let mut machine = dropped();
+    machine.invalidate(0, 0, PageRange::page(Iova(0)));
+    machine.upstream.mappings.clear();
+    machine.hierarchy.set_link(0, LinkState::Up, machine.now);
+    assert_eq!(machine.register(0, regs::ATC_ENTRIES), 1);
+    assert_eq!(machine.register(0, regs::INVALIDATIONS), 0);
+    assert_eq!(machine.command(0, FILL | USE_ATC, 0, 8), 0, "a stale write succeeds");
+    assert_eq!(machine.upstream.requests.last().unwrap().0.address, Iova(0x8000));
+}
+
+#[test]
+fn a_link_reports_changes_once() {
+    let mut machine = Machine::bare();
+    machine.drop_link(1);
+    machine.drop_link(1);
+    machine.drop_link(7);
+    let port = Machine::port(1);
+    assert_eq!(machine.events(), [Event::Link { port, state: LinkState::SilentlyDown }]);
+}

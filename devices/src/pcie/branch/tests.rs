@@ -1,0 +1,77 @@
+//! What an endpoint sends when its link is gone. A guest cannot ask for most of it any more, so
+//! that these tests reach past the link.
+
+use iommu::ats::{ITag, PageRange};
+use iommu::event::Recorder;
+use iommu::ids::Iova;
+use std::sync::Arc;
+
+use super::*;
+use crate::endpoint::regs;
+use crate::testkit::{FakeUpstream, MEMORY_AND_MASTER, offset};
+
+const NOW: Instant = Instant::START;
+const PORT: Bdf = Bdf::new(0, 1, 0);
+const ENDPOINT: Bdf = Bdf::new(1, 0, 0);
+
+/// A branch that is set up, whose link then goes down.
+fn dropped() -> (Branch, Arc<Recorder>) {
+    let recorder = Arc::new(Recorder::default());
+    let mut branch = Branch::new(PORT, 1, Tracer::to(recorder.clone())).unwrap();
+    branch.port_mut().config_write(offset::SECONDARY_BUS, &[1]);
+    branch.port_mut().config_write(offset::SUBORDINATE_BUS, &[1]);
+    branch.port_mut().config_write(offset::COMMAND, &MEMORY_AND_MASTER.to_le_bytes());
+    branch.config_write(ENDPOINT, offset::COMMAND, &MEMORY_AND_MASTER.to_le_bytes(), NOW);
+    branch.set_link(LinkState::SilentlyDown, NOW);
+    (branch, recorder)
+}
+
+fn lost(recorder: &Recorder) -> Vec<Lost> {
+    let lost = |event| match event {
+        Event::Lost { port: PORT, what } => Some(what),
+        _ => None,
+    };
+    recorder.events().into_iter().filter_map(|timed| lost(timed.event)).collect()
+}
+
+#[test]
+fn requests_do_not_come_up_and_those_that_wait_time_out() {
+    let (branch, recorder) = dropped();
+    let mut upstream = FakeUpstream::default();
+    upstream.map(0, 12, 0, true, true);
+    let Branch { port, link, tracer, .. } = &branch;
+    let mut uplink = Uplink { port, link, tracer, upstream: &mut upstream };
+    let dma = |access| DmaRequest {
+        requester: ENDPOINT,
+        pasid: None,
+        address: Iova(0),
+        address_type: AddressType::Untranslated,
+        access,
+    };
+    let translation =
+        TranslationRequest { requester: ENDPOINT, pasid: None, address: Iova(0), no_write: false };
+    let timeout = RequestError::CompletionTimeout;
+    assert_eq!(uplink.read(dma(Access::Read), &mut [0; 8], NOW), Err(timeout));
+    assert_eq!(uplink.translate(translation, NOW), Err(timeout));
+    uplink.write(dma(Access::Write), &[0; 8], NOW);
+    assert_eq!(lost(&recorder), [Lost::Dma, Lost::TranslationRequest, Lost::Dma]);
+    assert!(upstream.requests.is_empty() && upstream.translations.is_empty());
+}
+
+#[test]
+fn messages_do_not_come_up() {
+    let (mut branch, recorder) = dropped();
+    let itag = ITag::new(0);
+    let range = PageRange::ALL;
+    let request =
+        InvalidateRequest { destination: ENDPOINT, itag, pasid: None, global: false, range };
+    branch.endpoint.invalidate_request(request, NOW);
+    let msi_control = 0x48 + 2;
+    branch.endpoint.config_write(ENDPOINT, msi_control, &[1], NOW);
+    let (mut upstream, command) = (FakeUpstream::default(), 7_u32.to_le_bytes());
+    branch.endpoint.memory_write(regs::COMMAND, &command, &mut upstream, NOW);
+    let mut messages = VecDeque::new();
+    branch.collect_messages(&mut messages, NOW);
+    assert!(messages.is_empty());
+    assert_eq!(lost(&recorder), [Lost::InvalidateCompletion, Lost::Msi]);
+}

@@ -1,0 +1,306 @@
+//! What tests need: a root complex with memory and page tables of its own, and a machine that is
+//! driven as a guest's driver would drive it.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use iommu::ats::{
+    AddressType, DmaRequest, ITag, InvalidateRequest, PageRange, RequestError, Translation,
+    TranslationRequest,
+};
+use iommu::event::{Event, LinkState, Recorder, Tracer};
+use iommu::ids::{Bdf, Gpa, Iova};
+use iommu::time::Instant;
+
+use crate::endpoint::regs;
+use crate::pcie::{Hierarchy, Upstream, UpstreamMessage};
+
+/// Memory behind page tables. What is not mapped is refused.
+#[derive(Default)]
+pub(crate) struct FakeUpstream {
+    pub(crate) memory: HashMap<u64, u8>,
+    pub(crate) mappings: Vec<Translation>,
+    pub(crate) requests: Vec<(DmaRequest, usize)>,
+    pub(crate) translations: Vec<TranslationRequest>,
+}
+
+impl FakeUpstream {
+    /// Maps 2^`order` bytes at `iova` to `output`.
+    pub(crate) fn map(&mut self, iova: u64, order: u8, output: u64, read: bool, write: bool) {
+        let range = PageRange::containing(Iova(iova), order);
+        self.mappings.retain(|old| !old.range.overlaps(range));
+        let untranslated_only = false;
+        self.mappings.push(Translation {
+            range,
+            output: Gpa(output),
+            read,
+            write,
+            untranslated_only,
+        });
+    }
+
+    pub(crate) fn load(&self, address: u64, length: usize) -> Vec<u8> {
+        (address..).take(length).map(|at| self.memory.get(&at).copied().unwrap_or(0)).collect()
+    }
+
+    pub(crate) fn store(&mut self, address: u64, data: &[u8]) {
+        self.memory.extend((address..).zip(data.iter().copied()));
+    }
+
+    fn find(&self, address: Iova) -> Option<Translation> {
+        self.mappings.iter().copied().find(|mapping| mapping.range.contains(address))
+    }
+
+    fn resolve(&mut self, request: DmaRequest, length: usize) -> Option<u64> {
+        assert!(request.address.0 % 4096 + length as u64 <= 4096, "crosses a page: {request:?}");
+        self.requests.push((request, length));
+        match request.address_type {
+            AddressType::Translated => Some(request.address.0),
+            AddressType::Untranslated => {
+                self.find(request.address)?.translate(request.address).map(|output| output.0)
+            }
+        }
+    }
+}
+
+impl Upstream for FakeUpstream {
+    fn read(
+        &mut self,
+        request: DmaRequest,
+        data: &mut [u8],
+        _now: Instant,
+    ) -> Result<(), RequestError> {
+        let at = self.resolve(request, data.len()).ok_or(RequestError::UnsupportedRequest)?;
+        data.copy_from_slice(&self.load(at, data.len()));
+        Ok(())
+    }
+
+    fn write(&mut self, request: DmaRequest, data: &[u8], _now: Instant) {
+        if let Some(at) = self.resolve(request, data.len()) {
+            self.store(at, data);
+        }
+    }
+
+    fn translate(
+        &mut self,
+        request: TranslationRequest,
+        _now: Instant,
+    ) -> Result<Translation, RequestError> {
+        self.translations.push(request);
+        let nothing = Translation {
+            range: PageRange::page(request.address),
+            output: Gpa(0),
+            read: false,
+            write: false,
+            untranslated_only: false,
+        };
+        Ok(self.find(request.address).unwrap_or(nothing))
+    }
+}
+
+/// Offsets in configuration space that tests use; those of capabilities are found by walking.
+pub(crate) mod offset {
+    pub(crate) const COMMAND: u16 = 0x04;
+    pub(crate) const BAR0: u16 = 0x10;
+    pub(crate) const SECONDARY_BUS: u16 = 0x19;
+    pub(crate) const SUBORDINATE_BUS: u16 = 0x1a;
+    pub(crate) const MEMORY_BASE: u16 = 0x20;
+    pub(crate) const MEMORY_LIMIT: u16 = 0x22;
+    pub(crate) const CAPABILITIES: u16 = 0x34;
+}
+
+/// Command: memory space and bus master.
+pub(crate) const MEMORY_AND_MASTER: u16 = 0b110;
+
+/// A hierarchy, what is above it, and the events of both.
+pub(crate) struct Machine {
+    pub(crate) hierarchy: Hierarchy,
+    pub(crate) upstream: FakeUpstream,
+    pub(crate) now: Instant,
+    recorder: Arc<Recorder>,
+}
+
+impl Machine {
+    /// Two ports, with nothing programmed.
+    pub(crate) fn bare() -> Self {
+        let recorder = Arc::new(Recorder::default());
+        let hierarchy = Hierarchy::new(2, Tracer::to(recorder.clone())).unwrap();
+        Self { hierarchy, upstream: FakeUpstream::default(), now: Instant::START, recorder }
+    }
+
+    /// Two ports; buses, windows and BARs programmed, memory and bus mastering on.
+    pub(crate) fn enumerated() -> Self {
+        let mut machine = Self::bare();
+        for port in 0..2 {
+            let (id, window) = (Self::port(port), (Self::bar(port) >> 16) as u16);
+            machine.config_write(id, offset::SECONDARY_BUS, &[port + 1]);
+            machine.config_write(id, offset::SUBORDINATE_BUS, &[port + 1]);
+            machine.config_write(id, offset::MEMORY_BASE, &window.to_le_bytes());
+            machine.config_write(id, offset::MEMORY_LIMIT, &window.to_le_bytes());
+            machine.config_write(id, offset::COMMAND, &MEMORY_AND_MASTER.to_le_bytes());
+            let (id, bar) = (Self::endpoint(port), Self::bar(port) as u32);
+            machine.config_write(id, offset::BAR0, &bar.to_le_bytes());
+            machine.config_write(id, offset::COMMAND, &MEMORY_AND_MASTER.to_le_bytes());
+        }
+        machine
+    }
+
+    /// As [`Self::enumerated`], with ATS and MSI on.
+    pub(crate) fn ready() -> Self {
+        let mut machine = Self::enumerated();
+        for port in 0..2 {
+            machine.enable_ats(port);
+            let id = Self::endpoint(port);
+            let msi = machine.find_capability(id, 0x05).unwrap();
+            machine.config_write(id, msi + 4, &0xfee0_1000_u32.to_le_bytes());
+            machine.config_write(id, msi + 12, &0x0041_u16.to_le_bytes());
+            machine.config_write(id, msi + 2, &1_u16.to_le_bytes());
+        }
+        machine
+    }
+
+    pub(crate) fn port(port: u8) -> Bdf {
+        Bdf::new(0, port + 1, 0)
+    }
+
+    pub(crate) fn endpoint(port: u8) -> Bdf {
+        Bdf::new(port + 1, 0, 0)
+    }
+
+    /// Where [`Self::enumerated`] puts the endpoint's BAR.
+    pub(crate) fn bar(port: u8) -> u64 {
+        0xc000_0000 + u64::from(port) * 0x10_0000
+    }
+
+    pub(crate) fn config<const N: usize>(&mut self, function: Bdf, offset: u16) -> [u8; N] {
+        let mut data = [0; N];
+        self.hierarchy.config_read(function, offset, &mut data, self.now);
+        data
+    }
+
+    pub(crate) fn config_u16(&mut self, function: Bdf, offset: u16) -> u16 {
+        u16::from_le_bytes(self.config(function, offset))
+    }
+
+    pub(crate) fn config_u32(&mut self, function: Bdf, offset: u16) -> u32 {
+        u32::from_le_bytes(self.config(function, offset))
+    }
+
+    pub(crate) fn config_write(&mut self, function: Bdf, offset: u16, data: &[u8]) {
+        self.hierarchy.config_write(function, offset, data, self.now);
+    }
+
+    /// Walks the capability list as a driver does; it must end.
+    pub(crate) fn capabilities(&mut self, function: Bdf) -> Vec<(u8, u16)> {
+        let mut found = Vec::new();
+        let [mut at] = self.config::<1>(function, offset::CAPABILITIES);
+        while at != 0 {
+            let [id, next] = self.config::<2>(function, at.into());
+            found.push((id, u16::from(at)));
+            assert!(found.len() <= 48, "a loop: {found:x?}");
+            at = next;
+        }
+        found
+    }
+
+    pub(crate) fn extended_capabilities(&mut self, function: Bdf) -> Vec<(u16, u16)> {
+        let mut found = Vec::new();
+        let mut at = 0x100;
+        while at != 0 {
+            let header = self.config_u32(function, at);
+            if header == 0 {
+                break;
+            }
+            found.push((header as u16, at));
+            assert!(found.len() <= 960, "a loop: {found:x?}");
+            at = (header >> 20) as u16;
+        }
+        found
+    }
+
+    pub(crate) fn find_capability(&mut self, function: Bdf, id: u8) -> Option<u16> {
+        self.capabilities(function).into_iter().find(|found| found.0 == id).map(|found| found.1)
+    }
+
+    pub(crate) fn ats_control(&mut self, port: u8) -> u16 {
+        let found = self.extended_capabilities(Self::endpoint(port));
+        found.into_iter().find(|found| found.0 == 0x000f).unwrap().1 + 6
+    }
+
+    pub(crate) fn enable_ats(&mut self, port: u8) {
+        let control = self.ats_control(port);
+        self.config_write(Self::endpoint(port), control, &0x8000_u16.to_le_bytes());
+    }
+
+    pub(crate) fn register(&mut self, port: u8, register: u64) -> u32 {
+        let mut data = [0; 4];
+        self.hierarchy.memory_read(Self::bar(port) + register, &mut data, self.now);
+        u32::from_le_bytes(data)
+    }
+
+    pub(crate) fn write(&mut self, port: u8, register: u64, data: &[u8]) {
+        let address = Self::bar(port) + register;
+        self.hierarchy.memory_write(address, data, &mut self.upstream, self.now);
+    }
+
+    pub(crate) fn write_register(&mut self, port: u8, register: u64, value: u32) {
+        self.write(port, register, &value.to_le_bytes());
+    }
+
+    /// Gives a command and reads its result.
+    pub(crate) fn command(&mut self, port: u8, command: u32, iova: u64, length: u32) -> u32 {
+        self.write(port, regs::IOVA, &iova.to_le_bytes());
+        self.write_register(port, regs::LENGTH, length);
+        self.write_register(port, regs::COMMAND, command);
+        self.register(port, regs::RESULT)
+    }
+
+    pub(crate) fn buffer(&mut self, port: u8, length: usize) -> Vec<u8> {
+        (regs::BUFFER..)
+            .take(length)
+            .map(|register| {
+                let mut byte = [0];
+                let address = Self::bar(port) + register;
+                self.hierarchy.memory_read(address, &mut byte, self.now);
+                byte[0]
+            })
+            .collect()
+    }
+
+    pub(crate) fn invalidate(&mut self, port: u8, itag: u8, range: PageRange) {
+        let request = InvalidateRequest {
+            destination: Self::endpoint(port),
+            itag: ITag::new(itag),
+            pasid: None,
+            global: false,
+            range,
+        };
+        self.hierarchy.invalidate_request(request, self.now);
+    }
+
+    pub(crate) fn drop_link(&mut self, port: usize) {
+        self.hierarchy.set_link(port, LinkState::SilentlyDown, self.now);
+    }
+
+    pub(crate) fn messages(&mut self) -> Vec<UpstreamMessage> {
+        std::iter::from_fn(|| self.hierarchy.poll_message()).collect()
+    }
+
+    /// Lets time pass up to `until`, with every timer in its turn.
+    pub(crate) fn run_until(&mut self, until: Instant) {
+        while let Some(due) = self.hierarchy.poll_timeout().filter(|due| *due <= until) {
+            self.now = due;
+            self.hierarchy.handle_timeout(&mut self.upstream, due);
+        }
+        self.now = until;
+    }
+
+    pub(crate) fn run_for(&mut self, micros: u64) {
+        self.run_until(self.now + Duration::from_micros(micros));
+    }
+
+    pub(crate) fn events(&self) -> Vec<Event> {
+        self.recorder.events().into_iter().map(|timed| timed.event).collect()
+    }
+}
