@@ -1,0 +1,220 @@
+//! Loading the kernel. `linux-loader` does the work; before it does, the headers are checked for
+//! what it takes for granted, so that a file of another kind gets an answer that helps.
+
+use std::fs::File;
+use std::io::{self, Cursor, Read, Seek, SeekFrom};
+
+use iommu::Memory;
+use linux_loader::loader::{Elf, KernelLoader};
+use vm_memory::{GuestAddress, ReadVolatile};
+
+use crate::Error;
+use crate::config::{Kernel, MemorySize};
+use crate::layout::{HIGH_RAM, RAM_ABOVE_GAP};
+use crate::memory;
+
+const HEADER_SIZE: usize = 64;
+const PROGRAM_HEADER_SIZE: usize = 56;
+const CLASS_64: u8 = 2;
+const MACHINE_X86_64: u16 = 62;
+const PT_LOAD: u32 = 1;
+
+/// Puts `kernel` where its program headers say; returns its entry point.
+pub(super) fn load(
+    memory: &Memory,
+    size: MemorySize,
+    kernel: &Kernel,
+) -> Result<GuestAddress, Error> {
+    let name = kernel.to_string();
+    match kernel {
+        Kernel::File(path) => {
+            let error = |source| Error::KernelFile { path: path.clone(), source };
+            let mut file = File::open(path).map_err(error)?;
+            // A directory opens, and only fails when it is read.
+            let mut first = [0; 1];
+            let _ = file.read(&mut first).map_err(error)?;
+            load_image(memory, size, &name, &mut file)
+        }
+        Kernel::Image { bytes, .. } => load_image(memory, size, &name, &mut Cursor::new(bytes)),
+    }
+}
+
+fn load_image<F: Read + ReadVolatile + Seek>(
+    memory: &Memory,
+    size: MemorySize,
+    name: &str,
+    image: &mut F,
+) -> Result<GuestAddress, Error> {
+    let foreign = |reason: String| Error::NotAKernel { name: name.to_owned(), reason };
+    let headers = Headers::read(image).map_err(foreign)?;
+    headers.check(name, size)?;
+    // The checks above leave only files that end before their segments do.
+    Elf::load(memory, None, image, None).map_err(|error| foreign(error.to_string()))?;
+    Ok(GuestAddress(headers.entry))
+}
+
+/// What a segment asks for.
+#[derive(Debug)]
+struct Segment {
+    start: u64,
+    size: u64,
+}
+
+impl Segment {
+    fn contains(&self, address: u64) -> bool {
+        address.checked_sub(self.start).is_some_and(|offset| offset < self.size)
+    }
+}
+
+/// The parts of the ELF headers that say where things go.
+#[derive(Debug)]
+struct Headers {
+    entry: u64,
+    segments: Vec<Segment>,
+}
+
+impl Headers {
+    fn read(image: &mut (impl Read + Seek)) -> Result<Self, String> {
+        let mut header = [0; HEADER_SIZE];
+        image.rewind().and_then(|()| image.read_exact(&mut header)).map_err(describe)?;
+        if header[..4] != *b"\x7fELF" {
+            return Err("it is not an ELF file".to_owned());
+        }
+        let machine = u16_at(&header, 18);
+        if header[4] != CLASS_64 || machine != MACHINE_X86_64 {
+            return Err(format!("it is an ELF file for machine {machine}, class {}", header[4]));
+        }
+        let (offset, size, count) = (u64_at(&header, 32), u16_at(&header, 54), u16_at(&header, 56));
+        if usize::from(size) != PROGRAM_HEADER_SIZE {
+            return Err(format!("its program headers have {size} bytes each instead of 56"));
+        }
+        image.seek(SeekFrom::Start(offset)).map_err(describe)?;
+        let mut segments = Vec::new();
+        for _ in 0..count {
+            let mut program_header = [0; PROGRAM_HEADER_SIZE];
+            image.read_exact(&mut program_header).map_err(describe)?;
+            let size = u64_at(&program_header, 40);
+            if u32_at(&program_header, 0) == PT_LOAD && size > 0 {
+                segments.push(Segment { start: u64_at(&program_header, 24), size });
+            }
+        }
+        Ok(Self { entry: u64_at(&header, 24), segments })
+    }
+
+    /// Whether all segments fit into RAM and the entry point is in one of them.
+    fn check(&self, name: &str, size: MemorySize) -> Result<(), Error> {
+        let foreign = |reason| Error::NotAKernel { name: name.to_owned(), reason };
+        let ram = memory::ranges(size);
+        for segment in &self.segments {
+            if segment.start < HIGH_RAM {
+                return Err(foreign(format!("it wants to be loaded at {:#x}", segment.start)));
+            }
+            let end = segment.start.checked_add(segment.size).ok_or_else(|| {
+                foreign(format!("its segment at {:#x} goes round the end", segment.start))
+            })?;
+            if !ram.iter().any(|range| range.start <= segment.start && end <= range.end()) {
+                return Err(Error::MemoryTooSmall { memory: size, name: name.to_owned(), end });
+            }
+        }
+        let inside = self.segments.iter().any(|segment| segment.contains(self.entry));
+        if !inside || self.entry >= RAM_ABOVE_GAP {
+            return Err(foreign(format!("its entry point {:#x} is in no segment", self.entry)));
+        }
+        Ok(())
+    }
+}
+
+fn describe(error: io::Error) -> String {
+    match error.kind() {
+        io::ErrorKind::UnexpectedEof => "it is too short for an ELF file".to_owned(),
+        _ => error.to_string(),
+    }
+}
+
+fn bytes_at<const N: usize>(bytes: &[u8], offset: usize) -> [u8; N] {
+    let mut field = [0; N];
+    field.copy_from_slice(&bytes[offset..offset + N]);
+    field
+}
+
+fn u16_at(bytes: &[u8], offset: usize) -> u16 {
+    u16::from_le_bytes(bytes_at(bytes, offset))
+}
+
+fn u32_at(bytes: &[u8], offset: usize) -> u32 {
+    u32::from_le_bytes(bytes_at(bytes, offset))
+}
+
+fn u64_at(bytes: &[u8], offset: usize) -> u64 {
+    u64::from_le_bytes(bytes_at(bytes, offset))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testkit::{ENTRY, elf};
+    use vm_memory::Bytes;
+
+    fn try_load(bytes: &'static [u8]) -> Result<GuestAddress, Error> {
+        let memory = memory::allocate(MemorySize::MIN).unwrap();
+        load(&memory, MemorySize::MIN, &Kernel::Image { name: "image", bytes })
+    }
+
+    #[test]
+    fn a_kernel_lands_where_its_headers_say() {
+        let memory = memory::allocate(MemorySize::MIN).unwrap();
+        let kernel = Kernel::Image { name: "image", bytes: elf(&[0xfa, 0xf4, 0xeb, 0xfd]) };
+        assert_eq!(load(&memory, MemorySize::MIN, &kernel).unwrap(), GuestAddress(ENTRY));
+        let mut code = [0; 4];
+        memory.read_slice(&mut code, GuestAddress(ENTRY)).unwrap();
+        assert_eq!(code, [0xfa, 0xf4, 0xeb, 0xfd]);
+    }
+
+    /// The valid image with some bytes replaced.
+    fn patched(offset: usize, bytes: &[u8]) -> &'static [u8] {
+        let mut image = elf(&[0xf4; 16]).to_vec();
+        image[offset..offset + bytes.len()].copy_from_slice(bytes);
+        image.leak()
+    }
+
+    #[test]
+    fn foreign_files_are_refused_with_the_reason() {
+        let below = 0x8000_u64.to_le_bytes();
+        let last = u64::MAX.to_le_bytes();
+        for (image, reason) in [
+            (&b""[..], "too short"),
+            (b"\x7fELF", "too short"),
+            (&[b'#'; 200], "not an ELF file"),
+            (patched(4, &[1]), "machine 62, class 1"),
+            (patched(18, &[183]), "machine 183, class 2"),
+            (patched(54, &[1]), "1 bytes each"),
+            (patched(56, &[200]), "too short"),
+            (patched(HEADER_SIZE + 24, &below), "loaded at 0x8000"),
+            (patched(HEADER_SIZE + 24, &last), "goes round the end"),
+            (patched(24, &below), "entry point 0x8000"),
+            (&elf(&[0xf4; 16])[..HEADER_SIZE + PROGRAM_HEADER_SIZE + 4], "read kernel image"),
+        ] {
+            let error = try_load(image).unwrap_err();
+            assert!(matches!(error, Error::NotAKernel { .. }), "{error:?}");
+            assert!(error.to_string().contains(reason), "'{error}' lacks '{reason}'");
+        }
+    }
+
+    #[test]
+    fn a_kernel_that_does_not_fit_is_refused_with_what_would_do() {
+        let size = (7_u64 << 20).to_le_bytes();
+        let error = try_load(patched(HEADER_SIZE + 40, &size)).unwrap_err();
+        let text = error.to_string();
+        assert!(text.starts_with("memory of 2M is too small for 'image'"), "{text}");
+        assert!(text.ends_with("try 8M or more"), "{text}");
+    }
+
+    #[test]
+    fn a_missing_file_and_a_directory_are_refused_by_name() {
+        let memory = memory::allocate(MemorySize::MIN).unwrap();
+        for path in ["/no/such/kernel", "/"] {
+            let error = load(&memory, MemorySize::MIN, &Kernel::File(path.into())).unwrap_err();
+            assert!(error.to_string().starts_with(&format!("cannot read kernel file '{path}'")));
+        }
+    }
+}

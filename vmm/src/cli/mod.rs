@@ -1,0 +1,132 @@
+//! The command line: options typed by the crates that own them, and one line for each mistake.
+
+mod run;
+
+use clap::error::ErrorKind;
+use clap::{Parser, Subcommand};
+
+/// Exit status for mistakes on the command line.
+const USAGE: u8 = vmm::Error::USER;
+
+/// What happens to a machine when a PCIe device stops answering invalidations?
+///
+/// Without a command: demo.
+#[derive(Debug, Parser)]
+#[command(name = "ghostlink", version, about)]
+struct Cli {
+    #[command(subcommand)]
+    command: Option<Command>,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Boot one guest, and end with its exit status
+    Run(run::RunArgs),
+    /// List the policies, with what each reproduces
+    Policies,
+    /// Run the built-in guest once with each policy, and compare what it suffers
+    Demo,
+}
+
+/// Does what the command line says; returns the exit status.
+pub(crate) fn main() -> u8 {
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) => return report_usage(&error),
+    };
+    match cli.command.unwrap_or(Command::Demo) {
+        Command::Run(args) => report(run::run(args)),
+        // The two that follow are not written yet.
+        Command::Policies | Command::Demo => report(Err(CliError::NotThere)),
+    }
+}
+
+/// Why a command failed.
+#[derive(Debug, thiserror::Error)]
+enum CliError {
+    /// The machine could not be built, or could not go on.
+    #[error(transparent)]
+    Vmm(#[from] vmm::Error),
+    /// The file for events cannot be made.
+    #[error("cannot write events to '{}': {source}; name a file in a directory that exists", path.display())]
+    Events {
+        /// The file.
+        path: std::path::PathBuf,
+        /// Why not.
+        source: std::io::Error,
+    },
+    /// A command that is not written yet.
+    #[error("this command is not there yet")]
+    NotThere,
+}
+
+impl CliError {
+    fn status(&self) -> u8 {
+        match self {
+            Self::Vmm(error) => error.status(),
+            Self::Events { .. } | Self::NotThere => USAGE,
+        }
+    }
+}
+
+/// Says what went wrong, if anything did; returns the exit status.
+fn report(result: Result<u8, CliError>) -> u8 {
+    result.unwrap_or_else(|error| {
+        eprintln!("ghostlink: {error}");
+        error.status()
+    })
+}
+
+/// clap explains mistakes in several paragraphs; the first one, on one line, and where to find the
+/// rest, is enough.
+fn report_usage(error: &clap::Error) -> u8 {
+    if matches!(error.kind(), ErrorKind::DisplayHelp | ErrorKind::DisplayVersion) {
+        // Fails only if nobody reads it.
+        let _ = error.print();
+        return 0;
+    }
+    eprintln!("ghostlink: {}; see 'ghostlink --help'", first_paragraph(&error.to_string()));
+    USAGE
+}
+
+fn first_paragraph(text: &str) -> String {
+    let text = text.strip_prefix("error: ").unwrap_or(text);
+    let lines = text.lines().take_while(|line| !line.trim().is_empty());
+    lines.map(str::trim).collect::<Vec<_>>().join(" ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Cli::command().debug_assert();
+    }
+
+    /// What is said of a command line that is wrong.
+    fn complaint(arguments: &str) -> String {
+        let arguments = ["ghostlink"].into_iter().chain(arguments.split_whitespace());
+        first_paragraph(&Cli::try_parse_from(arguments).unwrap_err().to_string())
+    }
+
+    #[test]
+    fn mistakes_are_told_on_one_line_with_the_value_and_what_would_be_right() {
+        for (arguments, value, right) in [
+            ("run --memory 5", "'5'", "256M"),
+            ("run --policy sometimes", "'sometimes'", "linux"),
+            ("run --ict 60", "'60'", "60s"),
+            ("run --time-limit soon", "'soon'", "60s"),
+            ("run --drop-link now", "'now'", "doorbell"),
+            ("run --ordering random", "'random'", "serial or parallel"),
+            ("run --cpus 9", "'9'", "1..=8"),
+            ("run --ports 0", "'0'", "1..=8"),
+            ("fly", "'fly'", "subcommand"),
+        ] {
+            let text = complaint(arguments);
+            assert!(!text.contains('\n'), "{text}");
+            assert!(text.contains(value) && text.contains(right), "{arguments}: {text}");
+        }
+    }
+}

@@ -1,0 +1,104 @@
+//! `ghostlink run`: boot one guest.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use clap::Args;
+use devices::root_complex::RootComplexConfig;
+use iommu::event::{Tracer, UnitRole};
+use iommu::submit::Policy;
+use iommu::time::{Timeout, parse_duration};
+use iommu::unit::{Ordering, UnitConfig};
+use vmm::{Console, DropLink, JsonLines, Kernel, MemorySize, Vm, VmConfig};
+
+use super::CliError;
+
+/// Options of `ghostlink run`.
+#[derive(Debug, Args)]
+pub(super) struct RunArgs {
+    /// 64-bit ELF file to boot, such as a vmlinux [default: the built-in guest]
+    #[arg(long, value_name = "FILE")]
+    kernel: Option<PathBuf>,
+
+    /// Command line for the kernel
+    #[arg(long, value_name = "TEXT", default_value = "")]
+    cmdline: String,
+
+    /// Guest memory
+    #[arg(long, value_name = "SIZE", default_value_t)]
+    memory: MemorySize,
+
+    /// Virtual CPUs, 1 to 8
+    #[arg(long, value_name = "N", default_value_t = 2,
+          value_parser = clap::value_parser!(u8).range(1..=8))]
+    cpus: u8,
+
+    /// What the host does when an invalidation takes too long; see 'ghostlink policies'
+    #[arg(long, value_name = "POLICY", default_value = "linux")]
+    policy: Policy,
+
+    /// How long the physical unit waits for a function's answer before it raises ITE, or never
+    #[arg(long, value_name = "TIME", default_value = "60s")]
+    ict: Timeout,
+
+    /// Whether the units' queues wait for everything in front (serial), or only for what has to be
+    /// waited for (parallel)
+    #[arg(long, value_name = "ORDER", default_value_t)]
+    ordering: Ordering,
+
+    /// Root ports, each with an endpoint behind it, 1 to 8
+    #[arg(long, value_name = "N", default_value_t = 2,
+          value_parser = clap::value_parser!(u8).range(1..=8))]
+    ports: u8,
+
+    /// Let a link vanish: at=2s or doorbell, and optionally ,port=rp1; once for each port
+    #[arg(long, value_name = "WHEN")]
+    drop_link: Vec<DropLink>,
+
+    /// Write events as JSON lines to this file
+    #[arg(long, value_name = "FILE")]
+    events: Option<PathBuf>,
+
+    /// End the run after this time, with status 124
+    #[arg(long, value_name = "TIME", value_parser = parse_duration)]
+    time_limit: Option<Duration>,
+}
+
+/// Runs one guest; returns the exit status.
+pub(super) fn run(args: RunArgs) -> Result<u8, CliError> {
+    let vm = Vm::new(args.into_config()?)?;
+    Ok(vm.run()?.status())
+}
+
+impl RunArgs {
+    fn into_config(self) -> Result<VmConfig, CliError> {
+        let tracer = match self.events {
+            None => Tracer::none(),
+            Some(path) => match JsonLines::create(&path) {
+                Ok(sink) => Tracer::to(Arc::new(sink)),
+                Err(source) => return Err(CliError::Events { path, source }),
+            },
+        };
+        let kernel = match self.kernel {
+            Some(path) => Kernel::File(path),
+            None => Kernel::Image { name: "the built-in guest", bytes: resources::GUEST },
+        };
+        let mut host_unit = UnitConfig::new(UnitRole::Host);
+        host_unit.ict = self.ict;
+        host_unit.ordering = self.ordering;
+        let mut root_complex = RootComplexConfig::new(self.policy, host_unit);
+        root_complex.ports = self.ports;
+        Ok(VmConfig {
+            kernel,
+            cmdline: self.cmdline,
+            memory: self.memory,
+            cpus: self.cpus,
+            root_complex,
+            drop_links: self.drop_link,
+            console: Console::Stdio,
+            tracer,
+            time_limit: self.time_limit,
+        })
+    }
+}

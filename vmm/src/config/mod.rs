@@ -1,0 +1,93 @@
+//! What a virtual machine is to be made of.
+
+mod drop_link;
+mod memory_size;
+
+use std::fmt;
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use devices::root_complex::RootComplexConfig;
+use iommu::event::Tracer;
+
+pub use drop_link::{DropLink, DropWhen, ParseDropLinkError};
+pub use memory_size::{MemorySize, ParseMemorySizeError};
+
+use crate::Error;
+
+/// The most virtual CPUs that a machine can have.
+pub const MAX_CPUS: u8 = 8;
+
+/// The ELF image that a machine boots.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Kernel {
+    /// A file.
+    File(PathBuf),
+    /// An image in memory.
+    Image {
+        /// What errors call it.
+        name: &'static str,
+        /// The ELF file's bytes.
+        bytes: &'static [u8],
+    },
+}
+
+impl fmt::Display for Kernel {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::File(path) => path.display().fmt(f),
+            Self::Image { name, .. } => f.write_str(name),
+        }
+    }
+}
+
+/// Where COM1 leads.
+#[derive(Debug, Clone, Default)]
+pub enum Console {
+    /// To standard output and from standard input; a terminal is in raw mode while the machine runs.
+    #[default]
+    Stdio,
+    /// To this buffer, which the embedder reads; no input.
+    Capture(Arc<Mutex<Vec<u8>>>),
+}
+
+/// What a virtual machine is made of.
+#[derive(Debug, Clone)]
+pub struct VmConfig {
+    /// What it boots.
+    pub kernel: Kernel,
+    /// The kernel's command line, up to 2047 bytes.
+    pub cmdline: String,
+    /// Its RAM.
+    pub memory: MemorySize,
+    /// Its virtual CPUs, 1 to [`MAX_CPUS`].
+    pub cpus: u8,
+    /// Its PCIe hierarchy, both remapping units and the host's policy.
+    pub root_complex: RootComplexConfig,
+    /// The links that vanish, at most one drop for each port.
+    pub drop_links: Vec<DropLink>,
+    /// Where COM1 leads.
+    pub console: Console,
+    /// Where events go.
+    pub tracer: Tracer,
+    /// When the run ends at the latest, counted from its start.
+    pub time_limit: Option<Duration>,
+}
+
+impl VmConfig {
+    /// Checks what can be wrong without anything having been opened.
+    pub(crate) fn check(&self) -> Result<(), Error> {
+        if !(1..=MAX_CPUS).contains(&self.cpus) {
+            return Err(Error::Cpus { cpus: self.cpus });
+        }
+        if let Some((first, second)) = DropLink::find_conflict(&self.drop_links) {
+            return Err(Error::DropConflict { first, second });
+        }
+        let ports = self.root_complex.ports;
+        if let Some(drop) = self.drop_links.iter().find(|drop| drop.port >= usize::from(ports)) {
+            return Err(Error::NoSuchPort { drop: *drop, ports });
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,154 @@
+//! What can go wrong outside of the guest, and the guest failures that no machine survives.
+
+use std::io;
+use std::path::PathBuf;
+
+use crate::config::{DropLink, MAX_CPUS, MemorySize};
+use crate::kvm::GuestFailure;
+use crate::layout::CMDLINE_MAX;
+
+/// Why a machine could not be built, or could not go on.
+///
+/// Each message is for the person at the terminal: what failed, with which value, what to do.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// `/dev/kvm` is missing.
+    #[error(
+        "there is no /dev/kvm: load the module kvm_intel or kvm_amd, and see that the firmware has virtualization turned on"
+    )]
+    NoKvm,
+    /// `/dev/kvm` must not be opened by this user.
+    #[error("no permission to open /dev/kvm: join its group (often 'kvm') and log in again")]
+    KvmPermission,
+    /// This host's KVM has not what is needed.
+    #[error("this host's KVM lacks {0}; use a Linux kernel of version 5.4 or later")]
+    KvmLacks(&'static str),
+    /// The kernel file cannot be read.
+    #[error("cannot read kernel file '{}': {source}", path.display())]
+    KernelFile {
+        /// The file.
+        path: PathBuf,
+        /// Why not.
+        source: io::Error,
+    },
+    /// The kernel file is no kernel that can be booted here.
+    #[error(
+        "'{name}' is not a kernel that can be booted: {reason}; give a 64-bit x86 ELF file that loads at 1 MiB or above, such as a vmlinux"
+    )]
+    NotAKernel {
+        /// The file.
+        name: String,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// The kernel does not fit.
+    #[error("memory of {memory} is too small for '{name}', which ends at {end:#x}{}", suggest_memory(*end))]
+    MemoryTooSmall {
+        /// The memory that there is.
+        memory: MemorySize,
+        /// The kernel.
+        name: String,
+        /// The first address behind the kernel.
+        end: u64,
+    },
+    /// The host does not give that much memory.
+    #[error("the host has no {size} of address space for the guest's memory; ask for less")]
+    NoMemory {
+        /// What was asked for.
+        size: MemorySize,
+    },
+    /// The command line is too long.
+    #[error("the kernel command line has {length} bytes; at most {CMDLINE_MAX} fit")]
+    CmdlineTooLong {
+        /// Its length in bytes.
+        length: usize,
+    },
+    /// The command line has a zero byte in it.
+    #[error(
+        "the kernel command line has a zero byte in it, which would end it early; leave it out"
+    )]
+    CmdlineZero,
+    /// Too many CPUs, or none.
+    #[error("{cpus} CPUs are not possible; give 1 to {MAX_CPUS}")]
+    Cpus {
+        /// How many were asked for.
+        cpus: u8,
+    },
+    /// A link cannot vanish twice.
+    #[error("'{first}' and '{second}' contradict each other; drop each port's link once")]
+    DropConflict {
+        /// One of them.
+        first: DropLink,
+        /// The other.
+        second: DropLink,
+    },
+    /// A link that does not exist cannot vanish.
+    #[error("'{drop}' names a port that there is not; this machine has rp0 to rp{}", ports.saturating_sub(1))]
+    NoSuchPort {
+        /// What was asked for.
+        drop: DropLink,
+        /// How many ports there are.
+        ports: u8,
+    },
+    /// The PCIe hierarchy cannot be built as configured.
+    #[error(transparent)]
+    Devices(#[from] devices::Error),
+    /// KVM has refused something.
+    #[error("KVM cannot {action}: {source}")]
+    Kvm {
+        /// What it was to do.
+        action: &'static str,
+        /// What it said.
+        source: io::Error,
+    },
+    /// The host's operating system has refused something.
+    #[error("cannot {action}: {source}")]
+    Host {
+        /// What it was to do.
+        action: &'static str,
+        /// What it said.
+        source: io::Error,
+    },
+    /// A virtual CPU cannot go on.
+    #[error("{0}")]
+    Guest(Box<GuestFailure>),
+    /// A thread of the monitor has panicked.
+    #[error("the thread of CPU {cpu} panicked; this is a bug in ghostlink, please report it")]
+    Panicked {
+        /// Whose thread.
+        cpu: u8,
+    },
+}
+
+impl Error {
+    /// Exit status for what the user can mend by other options or on the host.
+    pub const USER: u8 = 2;
+    /// Exit status for a guest or a monitor that could not go on. Even, so that no value of the
+    /// debug-exit port gives the same.
+    pub const FAILED: u8 = 4;
+
+    /// The exit status that a program should end with.
+    pub fn status(&self) -> u8 {
+        match self {
+            Self::Kvm { .. } | Self::Host { .. } | Self::Guest(_) | Self::Panicked { .. } => {
+                Self::FAILED
+            }
+            _ => Self::USER,
+        }
+    }
+
+    /// Makes an error of what KVM said when it was to do `action`.
+    pub(crate) fn kvm(action: &'static str) -> impl Fn(kvm_ioctls::Error) -> Self {
+        move |error| Self::Kvm { action, source: error.into() }
+    }
+
+    /// Makes an error of what the operating system said when it was to do `action`.
+    pub(crate) fn host<E: Into<io::Error>>(action: &'static str) -> impl Fn(E) -> Self {
+        move |error| Self::Host { action, source: error.into() }
+    }
+}
+
+fn suggest_memory(end: u64) -> String {
+    MemorySize::covering(end).map(|size| format!("; try {size} or more")).unwrap_or_default()
+}

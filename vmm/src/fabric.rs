@@ -1,0 +1,107 @@
+//! The root complex as threads see it: one lock, one clock, and the roads that lead out of it.
+//!
+//! ```text
+//!   CPU threads ----+                      +--> KVM: interrupts
+//!                   +--> lock, call, drain-+
+//!   event loop  ----+                      +--> timer: when to call again
+//! ```
+
+use std::os::fd::{AsRawFd, RawFd};
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
+
+use devices::root_complex::RootComplex;
+use iommu::ats::Msi;
+use iommu::event::LinkState;
+use iommu::time::Instant;
+use vmm_sys_util::timerfd::TimerFd;
+
+use crate::Error;
+use crate::clock::Clock;
+use crate::kvm::Injector;
+
+/// The root complex, shared by all threads.
+pub(crate) struct Fabric {
+    /// No other lock is taken while this one is held.
+    state: Mutex<State>,
+    timer: RawFd,
+    clock: Clock,
+    injector: Injector,
+}
+
+struct State {
+    root_complex: RootComplex,
+    timer: TimerFd,
+    /// When the timer fires; at the root complex's next deadline or before.
+    armed: Option<Instant>,
+}
+
+impl Fabric {
+    pub(crate) fn new(
+        root_complex: RootComplex,
+        clock: Clock,
+        injector: Injector,
+    ) -> Result<Self, Error> {
+        let timer = TimerFd::new().map_err(Error::host("make a timer"))?;
+        let fd = timer.as_raw_fd();
+        let state = Mutex::new(State { root_complex, timer, armed: None });
+        Ok(Self { state, timer: fd, clock, injector })
+    }
+
+    /// Calls the root complex, arms the timer for what it wants next, and then, with the lock
+    /// released, delivers the interrupts that have come of it.
+    pub(crate) fn with<R>(&self, call: impl FnOnce(&mut RootComplex, Instant) -> R) -> R {
+        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        let now = self.clock.now();
+        let result = call(&mut state.root_complex, now);
+        let messages: Vec<Msi> =
+            std::iter::from_fn(|| state.root_complex.poll_interrupt()).collect();
+        state.arm(now);
+        drop(state);
+        for message in messages {
+            self.injector.inject(message);
+        }
+        result
+    }
+
+    /// Changes a port's link.
+    pub(crate) fn set_link(&self, port: usize, link: LinkState) {
+        self.with(|root_complex, now| root_complex.set_link(port, link, now));
+    }
+
+    /// The timer's descriptor: readable means that [`Self::handle_timer`] is due.
+    pub(crate) fn timer(&self) -> RawFd {
+        self.timer
+    }
+
+    /// The timer has fired.
+    pub(crate) fn handle_timer(&self) {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner).disarm();
+        self.with(|root_complex, now| root_complex.handle_timeout(now));
+    }
+}
+
+impl State {
+    /// Makes the timer fire no later than the root complex wants. A deadline that has moved
+    /// further away is left alone: the timer then fires once for nothing, which is cheaper than a
+    /// system call for each change.
+    fn arm(&mut self, now: Instant) {
+        let Some(deadline) = self.root_complex.poll_timeout() else { return };
+        if self.armed.is_some_and(|armed| armed <= deadline) {
+            return;
+        }
+        // Zero would disarm it.
+        let wait = (deadline - now).max(Duration::from_nanos(1));
+        if self.timer.reset(wait, None).is_ok() {
+            self.armed = Some(deadline);
+        }
+    }
+
+    /// Also takes back that the timer is readable. It is not read: if another thread had armed it
+    /// again in between, that would block.
+    fn disarm(&mut self) {
+        // Fails for no argument that is given here; the timer would fire again, for nothing.
+        let _ = self.timer.clear();
+        self.armed = None;
+    }
+}

@@ -1,0 +1,49 @@
+//! A small virtual machine monitor on KVM, made to put a guest in front of the remapping unit and
+//! the PCIe hierarchy of the crates `iommu` and `devices`.
+//!
+//! ```text
+//!   guest --KVM--> kvm::Vcpu --> bus --> fabric: devices::root_complex --> KVM interrupts
+//!                                   \--> interrupts: devices::io_apic --/
+//!                                   \--> uart, ports that end the run, the bench's ports
+//!   timers, signals, console --> event_loop --> the same
+//! ```
+//!
+//! Models know neither KVM nor time nor threads; this crate brings them those. Only the modules
+//! `kvm::raw` and `sys` hold unsafe code.
+//!
+//! ```no_run
+//! # fn config() -> vmm::VmConfig { unimplemented!() }
+//! let vm = vmm::Vm::new(config())?;
+//! let exit = vm.run()?;
+//! println!("status {}", exit.status());
+//! # Ok::<(), vmm::Error>(())
+//! ```
+#![deny(unsafe_code)]
+
+mod boot;
+mod bus;
+mod clock;
+pub mod config;
+mod console;
+mod error;
+mod event_loop;
+mod exit;
+mod fabric;
+mod interrupts;
+mod json_lines;
+mod kvm;
+pub mod layout;
+mod memory;
+mod sys;
+#[cfg(test)]
+#[path = "../tests/common/elf.rs"]
+mod testkit;
+mod uart;
+mod vm;
+
+pub use config::{Console, DropLink, DropWhen, Kernel, MemorySize, VmConfig};
+pub use error::Error;
+pub use exit::Exit;
+pub use json_lines::JsonLines;
+pub use kvm::{CpuState, FailureKind, GuestFailure};
+pub use vm::{Vm, VmHandle};

@@ -1,0 +1,230 @@
+//! A virtual machine: put together by [`Vm::new`], run once by [`Vm::run`].
+//!
+//! ```text
+//!   this thread:    event loop -- timers, signals, console input
+//!   CPU threads:    KVM_RUN, exits --> buses --> root complex, I/O APIC, COM1
+//!   any of them:    Ending::end --> the loop returns --> CPUs are kicked --> threads are joined
+//! ```
+
+mod threads;
+
+use std::io;
+use std::os::fd::AsFd;
+use std::sync::{Arc, Mutex};
+
+use devices::bench::Bench;
+use devices::root_complex::RootComplex;
+use iommu::event::{LinkState, Tracer};
+use vmm_sys_util::eventfd::{EFD_CLOEXEC, EFD_NONBLOCK, EventFd};
+
+use crate::Error;
+use crate::boot;
+use crate::bus::{
+    BenchPorts, Bus, DebugExit, Ecam, Keyboard, Parts, PciPorts, PciWindow, PowerControl, UnitPage,
+};
+use crate::clock::Clock;
+use crate::config::{Console, DropLink, DropWhen, VmConfig};
+use crate::console::{Input, Output};
+use crate::event_loop::{Alarm, Deadlines, EventLoop, Signals};
+use crate::exit::{Ending, Exit};
+use crate::fabric::Fabric;
+use crate::interrupts::Interrupts;
+use crate::kvm::{Exits, Injector, KvmVm, Vcpu};
+use crate::memory;
+use crate::sys::{RawTerminal, SignalFd};
+use crate::uart::Uart;
+
+use threads::Threads;
+
+/// The signals that end a run in order.
+const SIGNALS: [libc::c_int; 3] = [libc::SIGINT, libc::SIGTERM, libc::SIGHUP];
+
+/// A virtual machine that is ready to run.
+pub struct Vm {
+    config: VmConfig,
+    machine: Arc<Machine>,
+    vcpus: Vec<Vcpu>,
+    /// Written when COM1 has room for input.
+    room: EventFd,
+}
+
+/// What all threads share.
+struct Machine {
+    bus: Bus,
+    interrupts: Arc<Interrupts>,
+    uart: Arc<Uart>,
+    fabric: Arc<Fabric>,
+    ending: Arc<Ending>,
+}
+
+/// A way to reach a machine while it runs, from any thread. Cheap to clone; harmless afterwards.
+#[derive(Clone)]
+pub struct VmHandle {
+    fabric: Arc<Fabric>,
+    ending: Arc<Ending>,
+}
+
+impl VmHandle {
+    /// Ends the run with [`Exit::Stopped`]. Does not wait for it.
+    pub fn stop(&self) {
+        self.ending.end(Ok(Exit::Stopped));
+    }
+
+    /// Changes the link below root port `port`, counted from 0; nothing happens if there is none.
+    pub fn set_link(&self, port: usize, state: LinkState) {
+        self.fabric.set_link(port, state);
+    }
+}
+
+impl Vm {
+    /// Opens `/dev/kvm`, builds the machine and loads its kernel. Nothing runs yet.
+    ///
+    /// # Errors
+    ///
+    /// Everything that the user can mend is found here: see [`Error`].
+    pub fn new(config: VmConfig) -> Result<Self, Error> {
+        config.check()?;
+        let memory = memory::allocate(config.memory)?;
+        let entry = boot::load(&memory, config.memory, &config.kernel, &config.cmdline)?;
+        let kvm = KvmVm::new(memory.clone())?;
+        let vcpus = (0..config.cpus)
+            .map(|id| Vcpu::new(kvm.clone(), id, config.cpus))
+            .collect::<Result<Vec<_>, _>>()?;
+        let boot_cpu = vcpus.first().ok_or(Error::Cpus { cpus: config.cpus })?;
+        boot_cpu.start_at(entry)?;
+
+        let root_complex =
+            RootComplex::new(config.root_complex.clone(), memory, config.tracer.clone())?;
+        // A guest can do without; it is told that the frequency is unknown.
+        let tsc_khz = boot_cpu.tsc_khz().unwrap_or(0);
+        let room =
+            EventFd::new(EFD_CLOEXEC | EFD_NONBLOCK).map_err(Error::host("make an eventfd"))?;
+        let machine = Machine::new(&config, root_complex, kvm, tsc_khz, &room)?;
+        Ok(Self { config, machine: Arc::new(machine), vcpus, room })
+    }
+
+    /// A way to reach the machine while it runs.
+    pub fn handle(&self) -> VmHandle {
+        let Machine { fabric, ending, .. } = &*self.machine;
+        VmHandle { fabric: fabric.clone(), ending: ending.clone() }
+    }
+
+    /// Runs the machine on this thread and one more for each CPU, until it ends in one way or
+    /// another. All threads have ended when this returns. SIGINT, SIGTERM and SIGHUP that reach
+    /// this thread end the run; a terminal is in raw mode while it lasts.
+    ///
+    /// # Errors
+    ///
+    /// A CPU cannot go on ([`Error::Guest`]), or KVM or the host refuse something.
+    pub fn run(self) -> Result<Exit, Error> {
+        let Self { config, machine, vcpus, room } = self;
+        let ending = machine.ending.clone();
+        // Before the threads, which inherit that these signals do not interrupt them.
+        let signals = SignalFd::new(&SIGNALS).map_err(Error::host("take the signals"))?;
+        let terminal = match config.console {
+            Console::Stdio => RawTerminal::enter(io::stdin().as_fd())
+                .map_err(Error::host("set the terminal to raw mode"))?,
+            Console::Capture(_) => None,
+        };
+        let mut events = EventLoop::new(ending.clone())?;
+        events.add(Box::new(Signals { signals, ending: ending.clone() }));
+        let fabric = machine.fabric.clone();
+        events.add(Box::new(Deadlines { fabric, ending: ending.clone() }));
+        if matches!(config.console, Console::Stdio) {
+            let uart = machine.uart.clone();
+            let input = Input::new(terminal.is_some(), room, uart, ending.clone())?;
+            events.add(Box::new(input));
+        }
+        add_alarms(&mut events, &config, &machine)?;
+
+        let mut threads = Threads::new(ending.clone())?;
+        for vcpu in vcpus {
+            threads.start(vcpu, machine.clone())?;
+        }
+        events.run();
+        drop(threads);
+        ending.take().unwrap_or(Ok(Exit::Stopped))
+    }
+}
+
+fn add_alarms(events: &mut EventLoop, config: &VmConfig, machine: &Machine) -> Result<(), Error> {
+    let ending = &machine.ending;
+    if let Some(limit) = config.time_limit {
+        let end = ending.clone();
+        let action = move || end.end(Ok(Exit::TimeLimit));
+        events.add(Box::new(Alarm::new(limit, action, ending.clone())?));
+    }
+    for drop in &config.drop_links {
+        let DropLink { port, when: DropWhen::At(time) } = *drop else { continue };
+        let fabric = machine.fabric.clone();
+        let action = move || fabric.set_link(port, LinkState::SilentlyDown);
+        events.add(Box::new(Alarm::new(time, action, ending.clone())?));
+    }
+    Ok(())
+}
+
+impl Machine {
+    fn new(
+        config: &VmConfig,
+        root_complex: RootComplex,
+        kvm: Arc<KvmVm>,
+        tsc_khz: u32,
+        room: &EventFd,
+    ) -> Result<Self, Error> {
+        let clock = Clock::start();
+        let ending = Arc::new(Ending::new()?);
+        let injector = Injector::new(kvm);
+        let fabric = Arc::new(Fabric::new(root_complex, clock, injector.clone())?);
+        let interrupts = Arc::new(Interrupts::new(fabric.clone(), injector, ending.clone()));
+        let output = Output::new(&config.console, ending.clone());
+        let room = room.try_clone().map_err(Error::host("clone an eventfd"))?;
+        let uart = Arc::new(Uart::new(output, room, interrupts.clone()));
+        let tracer: &Tracer = &config.tracer;
+        let doorbell = config.drop_links.iter().filter(|drop| drop.when == DropWhen::Doorbell);
+        let bus = Bus::new(Parts {
+            uart: uart.clone(),
+            interrupts: interrupts.clone(),
+            ecam: Ecam(fabric.clone()),
+            pci_window: PciWindow(fabric.clone()),
+            pci_ports: PciPorts::new(fabric.clone(), ending.clone()),
+            unit: UnitPage(fabric.clone()),
+            bench: BenchPorts {
+                bench: Mutex::new(Bench::new(tsc_khz, config.cpus.into())),
+                fabric: fabric.clone(),
+                drop_on_doorbell: doorbell.map(|drop| drop.port).collect(),
+                clock,
+                tracer: tracer.clone(),
+            },
+            debug_exit: DebugExit { ending: ending.clone(), clock, tracer: tracer.clone() },
+            keyboard: Keyboard(ending.clone()),
+            power: PowerControl(ending.clone()),
+        })?;
+        Ok(Self { bus, interrupts, uart, fabric, ending })
+    }
+}
+
+impl Exits for Machine {
+    fn port_read(&self, port: u16, data: &mut [u8]) {
+        self.bus.port_read(port, data);
+    }
+
+    fn port_write(&self, port: u16, data: &[u8]) {
+        self.bus.port_write(port, data);
+    }
+
+    fn memory_read(&self, address: u64, data: &mut [u8]) {
+        self.bus.memory_read(address, data);
+    }
+
+    fn memory_write(&self, address: u64, data: &[u8]) {
+        self.bus.memory_write(address, data);
+    }
+
+    fn end_of_interrupt(&self, vector: u8) {
+        self.interrupts.end_of_interrupt(vector);
+    }
+
+    fn is_over(&self) -> bool {
+        self.ending.is_over()
+    }
+}

@@ -1,0 +1,63 @@
+//! What the tests that run guests share: a machine around a few bytes of code.
+
+mod elf;
+
+use std::sync::{Arc, Mutex};
+
+use devices::root_complex::RootComplexConfig;
+use iommu::event::{Recorder, Tracer, UnitRole};
+use iommu::unit::UnitConfig;
+use vmm::{Console, Error, Exit, Kernel, MemorySize, Vm, VmConfig};
+
+pub(crate) use elf::ENTRY;
+
+/// The beginning of each guest's name for a test that needs `/dev/kvm`. `false`: the test is to be
+/// skipped, as the environment says.
+pub(crate) fn kvm_wanted() -> bool {
+    if std::env::var_os("GHOSTLINK_NO_KVM").is_some_and(|value| value == "1") {
+        eprintln!("skipped: GHOSTLINK_NO_KVM=1");
+        return false;
+    }
+    let opened = std::fs::File::options().read(true).write(true).open("/dev/kvm");
+    assert!(opened.is_ok(), "this test needs /dev/kvm; set GHOSTLINK_NO_KVM=1 to skip it");
+    true
+}
+
+/// A machine that runs `code`, and what comes out of it.
+pub(crate) struct Guest {
+    pub(crate) config: VmConfig,
+    pub(crate) console: Arc<Mutex<Vec<u8>>>,
+    pub(crate) events: Arc<Recorder>,
+}
+
+impl Guest {
+    /// A machine of one CPU and little memory that enters `code` at [`ENTRY`] in long mode.
+    pub(crate) fn new(code: &[u8]) -> Self {
+        let console = Arc::new(Mutex::new(Vec::new()));
+        let events = Arc::new(Recorder::default());
+        let policy = "linux".parse().expect("there is a preset of this name");
+        let root_complex = RootComplexConfig::new(policy, UnitConfig::new(UnitRole::Host));
+        let config = VmConfig {
+            kernel: Kernel::Image { name: "test", bytes: elf::elf(code) },
+            cmdline: String::new(),
+            memory: MemorySize::MIN,
+            cpus: 1,
+            root_complex,
+            drop_links: Vec::new(),
+            console: Console::Capture(console.clone()),
+            tracer: Tracer::to(events.clone()),
+            time_limit: None,
+        };
+        Self { config, console, events }
+    }
+
+    /// Runs it to its end.
+    pub(crate) fn run(&self) -> Result<Exit, Error> {
+        Vm::new(self.config.clone())?.run()
+    }
+
+    /// What it has printed.
+    pub(crate) fn printed(&self) -> String {
+        String::from_utf8_lossy(&self.console.lock().unwrap()).into_owned()
+    }
+}
