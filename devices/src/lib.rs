@@ -8,8 +8,8 @@
 //! - [`link`]: the one seam that everything between a port and a function passes.
 //! - [`endpoint`]: the ATS test endpoint: registers, DMA engine, ATC.
 //! - [`root_complex`]: units, host side and hierarchy joined.
-//! - [`config_ports`]: ports 0xcf8 and 0xcfc. [`io_apic`]: the I/O APIC. [`bench`]: the ports by
-//!   which a guest talks to the bench.
+//! - [`config_ports`]: ports 0xcf8 and 0xcfc. [`io_apic`]: the I/O APIC. [`mod@bench`]: the ports
+//!   by which a guest talks to the bench.
 #![forbid(unsafe_code)]
 
 pub mod bench;

@@ -262,9 +262,6 @@ fn interrupts_go_out_as_the_guest_has_programmed_them() {
     assert_eq!(machine.messages(), [msi()]);
     machine.command(0, WRITE | INTERRUPT_WHEN_DONE, IOVA_PAGE, 8);
     assert_eq!(machine.messages(), [msi()]);
-    let requester = Machine::endpoint(0);
-    let sent = Event::Interrupt { requester, address: 0xfee0_1000, data: 0x41 };
-    assert_eq!(machine.events().iter().filter(|event| **event == sent).count(), 2);
 }
 
 #[test]

@@ -40,6 +40,18 @@ fn port_registers(machine: &mut Machine) -> Vec<u32> {
     (0..4096).step_by(4).map(|at| machine.config_u32(Machine::port(0), at)).collect()
 }
 
+/// All that a driver can do to hear of it: MSI on, and every enable of Slot Control.
+fn enable_hot_plug_interrupt(machine: &mut Machine) {
+    let port = Machine::port(0);
+    let msi = machine.find_capability(port, 0x05).unwrap();
+    machine.config_write(port, msi + 4, &0xfee0_0000_u32.to_le_bytes());
+    machine.config_write(port, msi + 2, &[1]);
+    let slot_control = machine.find_capability(port, 0x10).unwrap() + 0x18;
+    machine.config_write(port, slot_control, &[0xff; 2]);
+    let enabled = machine.config_u16(port, slot_control);
+    assert_eq!(enabled, 1 << 3 | 1 << 5 | 1 << 12, "PDCE, HPIE, DLLSCE");
+}
+
 #[test]
 fn every_kind_of_request_from_above_is_lost() {
     let mut machine = dropped();
@@ -92,6 +104,7 @@ fn a_repeating_write_that_needs_a_translation_does_not_get_one() {
 #[test]
 fn nothing_else_changes() {
     let mut machine = Machine::ready();
+    enable_hot_plug_interrupt(&mut machine);
     let before = port_registers(&mut machine);
     machine.drop_link(0);
     machine.run_for(60_000_000);

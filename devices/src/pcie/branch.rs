@@ -128,15 +128,10 @@ impl Branch {
             if !self.link.carries(message.kind(), now) {
                 continue;
             }
-            if let UpstreamMessage::Msi { requester, msi } = message {
-                if self.port.admits(requester, AddressType::Untranslated).is_err() {
-                    continue;
-                }
-                self.tracer.emit(now, || Event::Interrupt {
-                    requester,
-                    address: msi.address,
-                    data: msi.data,
-                });
+            if let UpstreamMessage::Msi { requester, .. } = message
+                && self.port.admits(requester, AddressType::Untranslated).is_err()
+            {
+                continue;
             }
             messages.push_back(message);
         }

@@ -59,6 +59,30 @@ fn requests_do_not_come_up_and_those_that_wait_time_out() {
 }
 
 #[test]
+fn the_function_counts_what_timed_out_and_not_what_was_posted() {
+    let (mut branch, _) = dropped();
+    let mut upstream = FakeUpstream::default();
+    let ats_control = 0x100 + 6;
+    branch.endpoint.config_write(ENDPOINT, ats_control, &0x8000_u16.to_le_bytes(), NOW);
+    let Branch { port, link, endpoint, tracer } = &mut branch;
+    let mut run = |command: u32| {
+        let mut uplink = Uplink { port, link, tracer, upstream: &mut upstream };
+        endpoint.memory_write(regs::LENGTH, &8_u32.to_le_bytes(), &mut uplink, NOW);
+        endpoint.memory_write(regs::COMMAND, &command.to_le_bytes(), &mut uplink, NOW);
+        [regs::RESULT, regs::COUNT, regs::ERRORS].map(|register| {
+            let mut data = [0; 4];
+            endpoint.memory_read(register, &mut data);
+            u32::from_le_bytes(data)
+        })
+    };
+    let timeout = regs::Status::CompletionTimeout as u32;
+    let [read, write, translate] = [1, 2, 6].map(&mut run);
+    assert_eq!(read, [timeout, 0, 1]);
+    assert_eq!(write, [0, 1, 1]);
+    assert_eq!(translate, [timeout, 1, 1]);
+}
+
+#[test]
 fn messages_do_not_come_up() {
     let (mut branch, recorder) = dropped();
     let itag = ITag::new(0);
