@@ -1,0 +1,167 @@
+//! The ATS test endpoint: DMA by untranslated requests or by translations that it keeps in its ATC.
+
+use crate::device::{CopyEngine, DmaError};
+use crate::machine::mmio::Mmio;
+use crate::machine::time::{Ticks, poll};
+use crate::machine::{apic, interrupts};
+use crate::pci::enumerate::bar0;
+use crate::pci::{Bdf, config};
+
+/// Device and vendor id.
+pub const ID: u32 = 0x6c6b_1234;
+/// What the ID register reads.
+pub const SIGNATURE: u32 = 0x0001_6c6b;
+/// BAR 0 has this many bytes.
+pub const BAR_SIZE: u64 = 0x1000;
+
+/// Registers in BAR 0.
+pub mod register {
+    #![allow(missing_docs, reason = "the table in the README explains them")]
+    pub const ID: u64 = 0x00;
+    pub const STATUS: u64 = 0x04;
+    pub const COMMAND: u64 = 0x08;
+    pub const RESULT: u64 = 0x0c;
+    pub const IOVA: u64 = 0x10;
+    pub const LENGTH: u64 = 0x18;
+    pub const PATTERN: u64 = 0x1c;
+    pub const PERIOD: u64 = 0x20;
+    pub const COUNT: u64 = 0x24;
+    pub const ATC_ENTRIES: u64 = 0x2c;
+    pub const INVALIDATIONS: u64 = 0x30;
+}
+
+/// What the COMMAND register takes.
+#[derive(Clone, Copy, Debug)]
+#[repr(u32)]
+pub enum Command {
+    /// Memory into the device's buffer.
+    Read = 1,
+    /// The buffer into memory.
+    Write = 2,
+    /// PATTERN into memory.
+    Fill = 3,
+    /// Write to IOVA every PERIOD, until told to stop.
+    StartRepeating = 4,
+    /// Stop that.
+    StopRepeating = 5,
+    /// Ask for a translation, and keep it.
+    Translate = 6,
+    /// Send an MSI.
+    Interrupt = 7,
+}
+
+/// Whether a command uses the ATC.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Via {
+    /// Untranslated requests.
+    Untranslated,
+    /// A cached translation, asked for on a miss.
+    Atc,
+}
+
+/// An ATS test endpoint.
+#[derive(Clone, Copy)]
+pub struct Endpoint {
+    bdf: Bdf,
+    registers: Mmio,
+}
+
+impl Endpoint {
+    /// Takes the function into use; `None` if its BAR has no address or something else answers there.
+    pub fn open(bdf: Bdf) -> Option<Self> {
+        let registers = bar0(bdf, BAR_SIZE)?;
+        config::enable(bdf, config::COMMAND_MEMORY | config::COMMAND_BUS_MASTER);
+        let endpoint = Self { bdf, registers };
+        (endpoint.read(register::ID) == SIGNATURE).then_some(endpoint)
+    }
+
+    /// Lets the function use ATS, with 4-KiB pages as smallest unit. False if it has no ATS.
+    pub fn enable_ats(&self) -> bool {
+        const CONTROL: u16 = 6;
+        const ENABLE: u16 = 1 << 15;
+        let Some(ats) = config::extended_capability(self.bdf, config::EXTENDED_ATS) else {
+            return false;
+        };
+        config::write16(self.bdf, ats + CONTROL, ENABLE);
+        config::read16(self.bdf, ats + CONTROL) & ENABLE != 0
+    }
+
+    /// Sends the function's MSI to [`interrupts::ENDPOINT`]. False if it has none.
+    pub fn enable_msi(&self) -> bool {
+        const CONTROL: u16 = 2;
+        const ENABLE: u16 = 1 << 0;
+        let Some(msi) = config::capability(self.bdf, config::CAPABILITY_MSI) else {
+            return false;
+        };
+        let (address, data) = apic::message(interrupts::ENDPOINT);
+        config::write32(self.bdf, msi + 4, address);
+        config::write32(self.bdf, msi + 8, 0);
+        config::write16(self.bdf, msi + 12, data as u16);
+        let control = config::read16(self.bdf, msi + CONTROL);
+        config::write16(self.bdf, msi + CONTROL, control | ENABLE);
+        true
+    }
+
+    /// Reads a register.
+    pub fn read(&self, register: u64) -> u32 {
+        self.registers.read32(register)
+    }
+
+    /// Writes a register.
+    pub fn write(&self, register: u64, value: u32) {
+        self.registers.write32(register, value);
+    }
+
+    /// Its registers.
+    pub fn registers(&self) -> Mmio {
+        self.registers
+    }
+
+    /// Fills `length` bytes at `iova` with `pattern`.
+    pub fn fill(&self, iova: u64, length: u32, pattern: u32, via: Via) -> Result<(), DmaError> {
+        self.write(register::PATTERN, pattern);
+        self.run(Command::Fill, iova, length, via)
+    }
+
+    /// Carries out a command and waits for its end.
+    pub fn run(&self, command: Command, iova: u64, length: u32, via: Via) -> Result<(), DmaError> {
+        const USE_ATC: u32 = 1 << 4;
+        self.registers.write64(register::IOVA, iova);
+        self.write(register::LENGTH, length);
+        let via = if via == Via::Atc { USE_ATC } else { 0 };
+        self.write(register::COMMAND, command as u32 | via);
+        self.result()
+    }
+
+    /// How the last command ended.
+    pub fn result(&self) -> Result<(), DmaError> {
+        match self.read(register::RESULT) {
+            0 => Ok(()),
+            1 => Err(DmaError::UnsupportedRequest),
+            2 => Err(DmaError::CompleterAbort),
+            3 => Err(DmaError::CompletionTimeout),
+            4 => Err(DmaError::NoTranslation),
+            5 => Err(DmaError::AtsOff),
+            6 => Err(DmaError::BadCommand),
+            7 => Err(DmaError::BusMasterOff),
+            _ => Err(DmaError::Dead),
+        }
+    }
+
+    /// Waits until the repeating write has been to memory at least `times` times more.
+    pub fn wait_for_writes(&self, times: u32, limit: Ticks) -> bool {
+        let before = self.read(register::COUNT);
+        poll(limit, || self.read(register::COUNT).wrapping_sub(before) >= times)
+    }
+}
+
+impl CopyEngine for Endpoint {
+    fn bdf(&self) -> Bdf {
+        self.bdf
+    }
+
+    fn copy(&self, source: u64, destination: u64, length: u32) -> Result<(), DmaError> {
+        self.run(Command::Read, source, length, Via::Untranslated)?;
+        self.run(Command::Write, destination, length, Via::Untranslated)
+    }
+}

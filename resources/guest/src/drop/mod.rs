@@ -1,0 +1,154 @@
+//! The story that this program exists for: a device with cached translations stops answering, and the
+//! driver flushes.
+//!
+//! ```text
+//!   CPU 0   set up - cache a page - healthy flushes - doorbell - THE flush - report
+//!   CPU 1                                    flushes of the neighbour's page, in a loop
+//! ```
+//!
+//! Whatever THE flush ends with is a result. Only what comes before it can fail.
+
+mod neighbor;
+mod rig;
+mod settings;
+
+use crate::bench::{self, Metric};
+use crate::cmdline::Cmdline;
+use crate::ktap::{Ktap, Verdict};
+use crate::machine::time::{self, Deadline, Ticks, delay};
+use crate::machine::{exit, smp};
+use crate::pci::{Bdf, config};
+use crate::println;
+use crate::vtd::Flush;
+
+use neighbor::Neighbor;
+use rig::{Rig, Target};
+use settings::{Drop, MAX_FLUSHES, Scenario, Settings};
+
+/// Runs the scenario of the command line.
+pub fn run(cmdline: &Cmdline) -> ! {
+    let settings = match Settings::parse(cmdline) {
+        Ok(settings) => settings,
+        Err(reason) => {
+            println!("# {reason}");
+            exit::exit(exit::USAGE)
+        }
+    };
+    let cpus = smp::start();
+    let mut ktap = Ktap::start(5);
+    println!("# drop: {settings}, {cpus} cpus, TSC {} kHz", time::khz());
+    if let Err((name, reason)) = play(&settings, cpus, &mut ktap) {
+        ktap.result(name, Verdict::Fail(reason));
+    }
+    ktap.finish()
+}
+
+/// The steps in order; the name of the one that failed, and why.
+fn play(
+    settings: &Settings,
+    cpus: usize,
+    ktap: &mut Ktap,
+) -> Result<(), (&'static str, &'static str)> {
+    let rig = Rig::new().map_err(|reason| ("unit", reason))?;
+    ktap.result("unit", Verdict::Pass);
+
+    rig.prove_dma().map_err(|reason| ("dma", reason))?;
+    ktap.result("dma", Verdict::Pass);
+
+    measure_healthy(&rig, settings).map_err(|reason| ("healthy_flushes", reason))?;
+    ktap.result("healthy_flushes", Verdict::Pass);
+
+    let neighbor = rig.neighbor.as_ref().filter(|_| cpus > 1);
+    let neighbor = neighbor.map(|target| Neighbor::new(&rig.queue, target, settings.give_up));
+    let measured = match &neighbor {
+        None => measure(&rig, settings),
+        Some(neighbor) => smp::beside(&|| neighbor.run(), || {
+            neighbor.wait_until_busy();
+            let measured = measure(&rig, settings);
+            neighbor.stop();
+            measured
+        }),
+    };
+    let (verdict, flush) = measured.map_err(|reason| ("measured_flush", reason))?;
+    report_measured(&rig.victim, &flush, neighbor.as_ref());
+    ktap.result("measured_flush", verdict);
+
+    match neighbor {
+        Some(neighbor) => {
+            neighbor.report();
+            ktap.result("neighbor", Verdict::Pass);
+        }
+        None => ktap.result("neighbor", Verdict::Skip("needs two endpoints and two CPUs")),
+    }
+    Ok(())
+}
+
+fn measure_healthy(rig: &Rig, settings: &Settings) -> Result<(), &'static str> {
+    let mut times = [Ticks::default(); MAX_FLUSHES];
+    let times = &mut times[..settings.flushes];
+    for time in times.iter_mut() {
+        let flush = rig.victim.flush(&rig.queue, settings.give_up);
+        if !flush.is_healthy() {
+            return Err("a flush failed although the link is up");
+        }
+        *time = flush.time;
+    }
+    rig.victim.expect_empty_atc()?;
+    times.sort_unstable();
+    let (median, longest) = (times[times.len() / 2], times[times.len() - 1]);
+    println!("# healthy: {} flushes, median {median}, longest {longest}", times.len());
+    bench::report(Metric::HealthyMedianNs, median.as_ns());
+    bench::report(Metric::HealthyMaximumNs, longest.as_ns());
+    Ok(())
+}
+
+/// Has the page cached again, sees to it that the link drops, and makes THE flush.
+fn measure(rig: &Rig, settings: &Settings) -> Result<(Verdict, Flush), &'static str> {
+    rig.victim.cache_page()?;
+    let flush = || rig.victim.flush(&rig.queue, settings.give_up);
+    match (settings.scenario, settings.drop) {
+        (Scenario::Healthy, _) => Ok((Verdict::Pass, flush())),
+        (Scenario::Silent, Drop::Doorbell) if !bench::present() => {
+            Ok((Verdict::Skip("no bench port, so the link stays up"), flush()))
+        }
+        (Scenario::Silent, Drop::Doorbell) => {
+            const DROP_FIRST_LINK: u32 = 1;
+            bench::ring_doorbell(DROP_FIRST_LINK);
+            Ok((Verdict::Pass, flush()))
+        }
+        (Scenario::Silent, Drop::Wait) => flush_until_dropped(rig, settings),
+    }
+}
+
+/// Flushes every 10 ms. The measured one is the first that begins with the device gone, or that runs
+/// into the loss itself.
+fn flush_until_dropped(rig: &Rig, settings: &Settings) -> Result<(Verdict, Flush), &'static str> {
+    let patience = Deadline::after(settings.wait);
+    while !patience.passed() {
+        let gone = !config::is_present(rig.victim.bdf());
+        let flush = rig.victim.flush(&rig.queue, settings.give_up);
+        if gone || !flush.is_healthy() {
+            return Ok((Verdict::Pass, flush));
+        }
+        rig.victim.cache_page().ok();
+        delay(Ticks::from_ms(10));
+    }
+    Err("the link did not drop in time (wait_ms)")
+}
+
+fn report_measured(victim: &Target, flush: &Flush, neighbor: Option<&Neighbor<'_>>) {
+    let waits_aborted = flush.waits_aborted + neighbor.map_or(0, Neighbor::waits_aborted);
+    let (outcome, time) = (flush.outcome.name(), flush.time);
+    println!("# measured: {outcome} after {time}, {} resubmissions", flush.resubmissions);
+    let source = Bdf(flush.timeout_source);
+    println!("# {} ITE, last by {source}; {waits_aborted} waits aborted", flush.timeouts);
+    if config::is_present(victim.bdf()) {
+        println!("# {} still answers", victim.bdf());
+    }
+    bench::report(Metric::Outcome, flush.outcome as u64);
+    bench::report(Metric::GuestStallNs, time.as_ns());
+    bench::report(Metric::Timeouts, flush.timeouts.into());
+    bench::report(Metric::TimeoutSource, flush.timeout_source.into());
+    bench::report(Metric::WaitsAborted, waits_aborted.into());
+    bench::report(Metric::Resubmissions, flush.resubmissions.into());
+}

@@ -1,0 +1,87 @@
+//! The healthy neighbour: another processor flushes another device's page by the same queue.
+
+use core::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
+
+use crate::bench::{self, Metric};
+use crate::drop::rig::Target;
+use crate::machine::time::{Ticks, poll};
+use crate::println;
+use crate::vtd::{Flush, Outcome, Queue};
+
+/// A loop of flushes, and what it saw. Only the processor that runs it writes the numbers.
+pub struct Neighbor<'a> {
+    queue: &'a Queue,
+    target: &'a Target,
+    give_up: Ticks,
+    stop: AtomicBool,
+    longest: AtomicU64,
+    flushes: AtomicU32,
+    resubmissions: AtomicU32,
+    waits_aborted: AtomicU32,
+    worst: AtomicU32,
+}
+
+impl<'a> Neighbor<'a> {
+    /// Nothing runs yet.
+    pub fn new(queue: &'a Queue, target: &'a Target, give_up: Ticks) -> Self {
+        Self {
+            queue,
+            target,
+            give_up,
+            stop: AtomicBool::new(false),
+            longest: AtomicU64::new(0),
+            flushes: AtomicU32::new(0),
+            resubmissions: AtomicU32::new(0),
+            waits_aborted: AtomicU32::new(0),
+            worst: AtomicU32::new(Outcome::Completed as u32),
+        }
+    }
+
+    /// Flushes until told to stop; a flush in flight then is still brought to its end. After a stall the
+    /// ring holds slots that never come back, so that is the end too.
+    pub fn run(&self) {
+        loop {
+            let flush = self.target.flush(self.queue, self.give_up);
+            self.record(&flush);
+            if self.stop.load(Ordering::Acquire) || flush.outcome == Outcome::Stalled {
+                break;
+            }
+        }
+    }
+
+    fn record(&self, flush: &Flush) {
+        self.longest.fetch_max(flush.time.0, Ordering::Relaxed);
+        self.resubmissions.fetch_add(flush.resubmissions, Ordering::Relaxed);
+        self.waits_aborted.fetch_add(flush.waits_aborted, Ordering::Relaxed);
+        self.worst.fetch_max(flush.outcome as u32, Ordering::Relaxed);
+        self.flushes.fetch_add(1, Ordering::Release);
+    }
+
+    /// Returns when the loop is under way.
+    pub fn wait_until_busy(&self) {
+        poll(Ticks::from_ms(1000), || self.flushes.load(Ordering::Acquire) >= 2);
+    }
+
+    /// Lets the loop end.
+    pub fn stop(&self) {
+        self.stop.store(true, Ordering::Release);
+    }
+
+    /// Waits that this loop marked aborted.
+    pub fn waits_aborted(&self) -> u32 {
+        self.waits_aborted.load(Ordering::Relaxed)
+    }
+
+    /// Prints and reports the numbers.
+    pub fn report(&self) {
+        let longest = Ticks(self.longest.load(Ordering::Relaxed));
+        let flushes = self.flushes.load(Ordering::Relaxed);
+        let resubmissions = self.resubmissions.load(Ordering::Relaxed);
+        let worst = self.worst.load(Ordering::Relaxed);
+        println!("# neighbor: {flushes} flushes, longest {longest}, {resubmissions} resubmissions");
+        bench::report(Metric::NeighborStallNs, longest.as_ns());
+        bench::report(Metric::NeighborFlushes, flushes.into());
+        bench::report(Metric::NeighborResubmissions, resubmissions.into());
+        bench::report(Metric::NeighborOutcome, worst.into());
+    }
+}

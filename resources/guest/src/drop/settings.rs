@@ -1,0 +1,82 @@
+//! What the command line asks for.
+
+use core::fmt;
+
+use crate::cmdline::Cmdline;
+use crate::machine::time::Ticks;
+
+/// The most healthy flushes that are measured.
+pub const MAX_FLUSHES: usize = 512;
+
+/// What happens to the link.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Scenario {
+    /// Nothing.
+    Healthy,
+    /// It vanishes, and nobody says so.
+    Silent,
+}
+
+/// When it happens.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Drop {
+    /// When this program rings the doorbell.
+    Doorbell,
+    /// By itself, some time.
+    Wait,
+}
+
+/// The words of the `drop` test.
+#[derive(Clone, Copy, Debug)]
+pub struct Settings {
+    /// `scenario=silent` (default) or `healthy`.
+    pub scenario: Scenario,
+    /// `drop=doorbell` (default) or `wait`.
+    pub drop: Drop,
+    /// `flushes=N`: healthy flushes to measure, 1 to [`MAX_FLUSHES`], 64 by default.
+    pub flushes: usize,
+    /// `giveup_ms=N`: when a flush counts as stalled, 5000 by default.
+    pub give_up: Ticks,
+    /// `wait_ms=N`: how long `drop=wait` waits for the link to drop, 60000 by default.
+    pub wait: Ticks,
+}
+
+impl Settings {
+    /// Reads the words; an unknown value is an error.
+    pub fn parse(cmdline: &Cmdline) -> Result<Self, &'static str> {
+        let scenario = match cmdline.get("scenario").unwrap_or("silent") {
+            "silent" => Scenario::Silent,
+            "healthy" => Scenario::Healthy,
+            _ => return Err("scenario= takes silent or healthy"),
+        };
+        let drop = match cmdline.get("drop").unwrap_or("doorbell") {
+            "doorbell" => Drop::Doorbell,
+            "wait" => Drop::Wait,
+            _ => return Err("drop= takes doorbell or wait"),
+        };
+        let flushes = number(cmdline, "flushes", 64)? as usize;
+        if !(1..=MAX_FLUSHES).contains(&flushes) {
+            return Err("flushes= takes 1 to 512");
+        }
+        let give_up = Ticks::from_ms(number(cmdline, "giveup_ms", 5_000)?);
+        let wait = Ticks::from_ms(number(cmdline, "wait_ms", 60_000)?);
+        Ok(Self { scenario, drop, flushes, give_up, wait })
+    }
+}
+
+fn number(cmdline: &Cmdline, key: &str, default: u64) -> Result<u64, &'static str> {
+    if cmdline.get(key).is_none() {
+        return Ok(default);
+    }
+    cmdline.number(key).ok_or("flushes=, giveup_ms= and wait_ms= take decimal numbers")
+}
+
+impl fmt::Display for Settings {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let drop = if self.drop == Drop::Wait { "wait" } else { "doorbell" };
+        match self.scenario {
+            Scenario::Healthy => f.write_str("healthy"),
+            Scenario::Silent => write!(f, "silent loss by {drop}"),
+        }
+    }
+}

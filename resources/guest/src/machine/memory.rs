@@ -1,0 +1,69 @@
+//! Memory that devices see: whole pages, zero at first, handed out once and never taken back.
+//!
+//! The machine maps memory one to one, so an address is the same for processor and device. Words are
+//! atomics because a device, or another processor, writes them behind the compiler's back.
+
+use core::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+
+/// Bytes in a page.
+pub const PAGE_SIZE: u64 = 4096;
+
+const WORDS: usize = 512;
+const FRAMES: usize = 256;
+
+#[repr(C, align(4096))]
+struct Frame([AtomicU64; WORDS]);
+
+static FRAME_POOL: [Frame; FRAMES] =
+    [const { Frame([const { AtomicU64::new(0) }; WORDS]) }; FRAMES];
+static NEXT: AtomicUsize = AtomicUsize::new(0);
+
+/// Some pages in a row.
+#[derive(Clone, Copy)]
+pub struct Pages(&'static [Frame]);
+
+impl Pages {
+    /// `count` fresh pages.
+    ///
+    /// # Panics
+    /// When the pool is empty, which is a mistake in this program.
+    pub fn new(count: usize) -> Self {
+        let first = NEXT.fetch_add(count, Ordering::Relaxed);
+        assert!(first + count <= FRAMES, "out of pages");
+        Self(&FRAME_POOL[first..first + count])
+    }
+
+    /// One fresh page.
+    pub fn one() -> Self {
+        Self::new(1)
+    }
+
+    /// The page at an address that [`Pages::address`] gave for a page before; `None` for every other.
+    pub fn at(address: u64) -> Option<Self> {
+        let offset = address.checked_sub(FRAME_POOL.as_ptr() as u64)?;
+        let index = usize::try_from(offset / PAGE_SIZE).ok()?;
+        let taken = NEXT.load(Ordering::Relaxed).min(FRAMES);
+        let is_page = offset.is_multiple_of(PAGE_SIZE) && index < taken;
+        is_page.then(|| Self(&FRAME_POOL[index..=index]))
+    }
+
+    /// Its address, for the processor and for devices.
+    pub fn address(self) -> u64 {
+        self.0.as_ptr() as u64
+    }
+
+    /// The 64-bit word number `index`.
+    pub fn word(self, index: usize) -> &'static AtomicU64 {
+        &self.0[index / WORDS].0[index % WORDS]
+    }
+
+    /// Reads a word.
+    pub fn read(self, index: usize) -> u64 {
+        self.word(index).load(Ordering::Acquire)
+    }
+
+    /// Writes a word.
+    pub fn write(self, index: usize, value: u64) {
+        self.word(index).store(value, Ordering::Release);
+    }
+}

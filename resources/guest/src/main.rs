@@ -1,0 +1,66 @@
+//! The test guest of ghostlink: a driver in miniature for a VT-d remapping unit and a device with an
+//! ATC, on the bare machine. It behaves towards the unit as Linux's driver does, and it measures what
+//! that costs when the device stops answering.
+//!
+//! ```text
+//!   drop, selftest, garbage, small      what is run: `test=NAME` on the command line
+//!        |           |
+//!      vtd        device                drivers: remapping unit; ATS endpoint (or QEMU's edu)
+//!        |           |
+//!        |          pci                 configuration space, enumeration
+//!        +-----+-----+
+//!           machine                     CPU, APICs, ports, memory, serial line, time
+//!           boot                        entry, page tables
+//! ```
+//!
+//! Where KVM has no hardware support, its instruction emulator executes this program, at about 1.4
+//! million instructions a second: no SSE, no fancy instructions, and no byte loops over pages.
+
+#![no_std]
+#![no_main]
+
+mod bench;
+mod boot;
+mod cmdline;
+mod device;
+mod drop;
+mod garbage;
+mod ktap;
+mod machine;
+mod pci;
+mod selftest;
+mod small;
+mod vtd;
+
+use core::panic::PanicInfo;
+
+use cmdline::Cmdline;
+use machine::{apic, exit, interrupts, serial, time};
+
+/// Where `entry.s` sends the boot processor.
+#[unsafe(no_mangle)]
+extern "C" fn kmain(protocol: u64, info: u64) -> ! {
+    let cmdline = Cmdline::new(boot::command_line(protocol, info));
+    serial::init();
+    interrupts::init();
+    apic::init();
+    time::init();
+    if let Some(value) = cmdline.number("exit") {
+        exit::exit(value as u32);
+    }
+    match cmdline.get("test").unwrap_or("drop") {
+        "drop" => drop::run(&cmdline),
+        "selftest" => selftest::run(),
+        "garbage" => garbage::run(&cmdline),
+        name => small::run(name),
+    }
+}
+
+#[panic_handler]
+fn panic(info: &PanicInfo<'_>) -> ! {
+    println!("# panic: {}", info.message());
+    if let Some(location) = info.location() {
+        println!("# at {}:{}", location.file(), location.line());
+    }
+    exit::exit(exit::PANICKED)
+}

@@ -1,0 +1,112 @@
+//! Does everything that the driver leans on work as the specification says? One KTAP result per
+//! behaviour; what a machine lacks is skipped.
+
+mod ats;
+mod interrupts;
+mod pci;
+mod queue;
+mod registers;
+mod translation;
+
+use crate::device::CopyEngine;
+use crate::device::edu::{self, Edu};
+use crate::device::endpoint::{self, Endpoint};
+use crate::ktap::{Ktap, Verdict};
+use crate::machine::{smp, time};
+use crate::pci::Bdf;
+use crate::pci::enumerate::Functions;
+use crate::println;
+use crate::vtd::Unit;
+
+/// What was found on this machine.
+struct Machine {
+    cpus: usize,
+    unit: Unit,
+    endpoint: Option<Endpoint>,
+    edu: Option<Edu>,
+}
+
+type Test = fn(&Machine) -> Verdict;
+
+/// In this order: the last one costs the endpoint its link.
+const TESTS: [(&str, Test); 21] = [
+    ("ecam_equals_ports", pci::ecam_equals_ports),
+    ("bar_sizing", pci::bar_sizing),
+    ("register_masks", registers::masks),
+    ("register_halves", registers::halves),
+    ("command_handshakes", registers::handshakes),
+    ("queue_narrow", queue::narrow),
+    ("queue_wide", queue::wide),
+    ("queue_error", queue::error),
+    ("wait_interrupt", queue::wait_interrupt),
+    ("wait_fence", queue::wait_fence),
+    ("page_4k", translation::small),
+    ("page_2m", translation::large),
+    ("page_1g", translation::huge),
+    ("fault_record", translation::fault_record),
+    ("scalable_mode", translation::scalable_mode),
+    ("atc_until_invalidated", ats::until_invalidated),
+    ("repeating_write", ats::repeating_write),
+    ("endpoint_msi", interrupts::endpoint_msi),
+    ("io_apic_edge", interrupts::io_apic_edge),
+    ("smp", interrupts::smp),
+    ("silent_drop", ats::silent_drop),
+];
+
+/// Runs them all.
+pub fn run() -> ! {
+    let cpus = smp::start();
+    let functions = Functions::enumerate();
+    let mut ktap = Ktap::start(TESTS.len());
+    println!("# selftest: {cpus} cpus, TSC {} kHz", time::khz());
+    let Some(unit) = Unit::find() else {
+        println!("Bail out! no remapping unit with a queue at 0xfed90000");
+        ktap.result(TESTS[0].0, Verdict::Fail("no unit"));
+        ktap.finish()
+    };
+    let machine = Machine {
+        cpus,
+        unit,
+        endpoint: functions.with_id(endpoint::ID).find_map(Endpoint::open),
+        edu: functions.with_id(edu::ID).find_map(Edu::open),
+    };
+    for (name, test) in TESTS {
+        ktap.result(name, test(&machine));
+    }
+    ktap.finish()
+}
+
+impl Machine {
+    /// A device for plain DMA.
+    fn engine(&self) -> Option<&dyn CopyEngine> {
+        match (&self.endpoint, &self.edu) {
+            (Some(endpoint), _) => Some(endpoint),
+            (None, Some(edu)) => Some(edu),
+            (None, None) => None,
+        }
+    }
+
+    /// A test that needs the ATS endpoint.
+    fn with_endpoint(&self, test: impl FnOnce(&Endpoint) -> Result<(), &'static str>) -> Verdict {
+        match &self.endpoint {
+            Some(endpoint) => test(endpoint).into(),
+            None => Verdict::Skip("needs the ATS test endpoint"),
+        }
+    }
+
+    /// A test that needs any device for DMA.
+    fn with_engine(
+        &self,
+        test: impl FnOnce(&dyn CopyEngine) -> Result<(), &'static str>,
+    ) -> Verdict {
+        match self.engine() {
+            Some(engine) => test(engine).into(),
+            None => Verdict::Skip("needs a device that does DMA"),
+        }
+    }
+
+    /// Some device's requester id: whose is of no importance.
+    fn any_device(&self) -> Bdf {
+        self.engine().map_or(Bdf::new(0, 1), CopyEngine::bdf)
+    }
+}

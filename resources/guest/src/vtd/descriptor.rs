@@ -1,0 +1,96 @@
+//! Descriptors of the invalidation queue (VT-d 6.5.2). The 256-bit form of each has zeroes behind it.
+
+use crate::pci::Bdf;
+use crate::vtd::registers::Capability;
+
+const CONTEXT_CACHE: u64 = 1;
+const IOTLB: u64 = 2;
+const DEVICE_TLB: u64 = 3;
+const WAIT: u64 = 5;
+const PASID_CACHE: u64 = 7;
+const TYPE_MASK: u64 = 0xf;
+
+const GLOBAL: u64 = 1 << 4;
+const PAGE: u64 = 3 << 4;
+const PASID_CACHE_GLOBAL: u64 = 3 << 4;
+
+const WAIT_INTERRUPT: u64 = 1 << 4;
+const WAIT_STATUS_WRITE: u64 = 1 << 5;
+const WAIT_FENCE: u64 = 1 << 6;
+
+/// One descriptor.
+#[derive(Clone, Copy, Debug)]
+pub struct Descriptor {
+    /// The first quadword.
+    pub low: u64,
+    /// The second.
+    pub high: u64,
+}
+
+impl Descriptor {
+    /// Drops every cached context entry.
+    pub const fn all_contexts() -> Self {
+        Self { low: CONTEXT_CACHE | GLOBAL, high: 0 }
+    }
+
+    /// Drops every cached PASID entry; scalable mode only.
+    pub const fn all_pasids() -> Self {
+        Self { low: PASID_CACHE | PASID_CACHE_GLOBAL, high: 0 }
+    }
+
+    /// Drops every cached translation.
+    pub fn all_translations(capability: Capability) -> Self {
+        Self { low: IOTLB | GLOBAL | drains(capability), high: 0 }
+    }
+
+    /// Drops the translations of one page of a domain.
+    pub fn page(domain: u16, iova: u64, capability: Capability) -> Self {
+        Self {
+            low: IOTLB | PAGE | drains(capability) | u64::from(domain) << 16,
+            high: iova & !0xfff,
+        }
+    }
+
+    /// Has a device drop the translations of one page.
+    pub fn device_page(device: Bdf, iova: u64) -> Self {
+        Self { low: DEVICE_TLB | u64::from(device.0) << 32, high: iova & !0xfff }
+    }
+
+    /// Writes `data` to `address` when everything before it is done.
+    pub fn wait(address: u64, data: u32) -> Self {
+        Self { low: WAIT | WAIT_STATUS_WRITE | u64::from(data) << 32, high: address }
+    }
+
+    /// Raises the completion event when everything before it is done.
+    pub const fn wait_interrupt() -> Self {
+        Self { low: WAIT | WAIT_INTERRUPT, high: 0 }
+    }
+
+    /// As [`Descriptor::wait`], and keeps what follows from starting earlier.
+    pub fn fence(address: u64, data: u32) -> Self {
+        let wait = Self::wait(address, data);
+        Self { low: wait.low | WAIT_FENCE, ..wait }
+    }
+
+    /// A fence that tells nobody.
+    pub const fn silent_fence() -> Self {
+        Self { low: WAIT | WAIT_FENCE, high: 0 }
+    }
+
+    /// A type that no unit knows.
+    pub const fn invalid() -> Self {
+        Self { low: TYPE_MASK, high: 0 }
+    }
+
+    /// Whether the first quadword of a descriptor is a wait's.
+    pub const fn is_wait(low: u64) -> bool {
+        low & TYPE_MASK == WAIT
+    }
+}
+
+/// The bits that ask for in-flight requests to be drained, where the unit has them.
+fn drains(capability: Capability) -> u64 {
+    let writes = u64::from(capability.drains_writes()) << 6;
+    let reads = u64::from(capability.drains_reads()) << 7;
+    writes | reads
+}

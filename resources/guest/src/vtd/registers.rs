@@ -1,0 +1,116 @@
+//! Offsets and bits of the unit's registers (VT-d 11.4).
+
+#![allow(missing_docs, reason = "the names are the specification's")]
+
+pub const VER: u64 = 0x00;
+pub const CAP: u64 = 0x08;
+pub const ECAP: u64 = 0x10;
+pub const GCMD: u64 = 0x18;
+pub const GSTS: u64 = 0x1c;
+pub const RTADDR: u64 = 0x20;
+pub const FSTS: u64 = 0x34;
+pub const FECTL: u64 = 0x38;
+pub const FEDATA: u64 = 0x3c;
+pub const FEADDR: u64 = 0x40;
+pub const FEUADDR: u64 = 0x44;
+pub const IQH: u64 = 0x80;
+pub const IQT: u64 = 0x88;
+pub const IQA: u64 = 0x90;
+pub const ICS: u64 = 0x9c;
+pub const IECTL: u64 = 0xa0;
+pub const IEDATA: u64 = 0xa4;
+pub const IEADDR: u64 = 0xa8;
+pub const IEUADDR: u64 = 0xac;
+pub const IQERCD: u64 = 0xb0;
+pub const IRTA: u64 = 0xb8;
+
+/// Bits of GCMD, and of GSTS at the same places.
+pub const TRANSLATION: u32 = 1 << 31;
+pub const ROOT_POINTER: u32 = 1 << 30;
+pub const QUEUED_INVALIDATION: u32 = 1 << 26;
+/// GSTS without the bits that a write of GCMD would take as a new one-shot request.
+pub const PERSISTENT: u32 = 0x96ff_ffff;
+
+/// Bits of FSTS.
+pub const FAULT_OVERFLOW: u32 = 1 << 0;
+pub const FAULT_PENDING: u32 = 1 << 1;
+pub const QUEUE_ERROR: u32 = 1 << 4;
+pub const COMPLETION_ERROR: u32 = 1 << 5;
+pub const TIME_OUT_ERROR: u32 = 1 << 6;
+
+/// FECTL, IECTL: interrupt mask.
+pub const EVENT_MASKED: u32 = 1 << 31;
+/// ICS: a wait descriptor with the interrupt flag has completed.
+pub const WAIT_COMPLETED: u32 = 1 << 0;
+
+/// IQA: 256-bit descriptors.
+pub const IQA_WIDE: u64 = 1 << 11;
+
+/// Source id of the time-out, in IQERCD.
+pub fn time_out_source(iqercd: u64) -> u16 {
+    (iqercd >> 32) as u16
+}
+
+/// Reason of the queue error, in IQERCD.
+pub fn queue_error_reason(iqercd: u64) -> u8 {
+    (iqercd & 0xf) as u8
+}
+
+/// CAP, decoded as far as needed.
+#[derive(Clone, Copy, Debug)]
+pub struct Capability(pub u64);
+
+impl Capability {
+    /// Second-stage tables of `levels` levels (3, 4 or 5).
+    pub fn has_levels(self, levels: u8) -> bool {
+        self.0 >> (8 + levels - 2) & 1 != 0
+    }
+
+    pub fn has_2m_pages(self) -> bool {
+        self.0 >> 34 & 1 != 0
+    }
+
+    pub fn has_1g_pages(self) -> bool {
+        self.0 >> 35 & 1 != 0
+    }
+
+    /// Number of fault records.
+    pub fn fault_records(self) -> u64 {
+        (self.0 >> 40 & 0xff) + 1
+    }
+
+    /// Offset of the first fault record.
+    pub fn fault_record_offset(self) -> u64 {
+        (self.0 >> 24 & 0x3ff) * 16
+    }
+
+    pub fn drains_writes(self) -> bool {
+        self.0 >> 54 & 1 != 0
+    }
+
+    pub fn drains_reads(self) -> bool {
+        self.0 >> 55 & 1 != 0
+    }
+}
+
+/// ECAP, decoded as far as needed.
+#[derive(Clone, Copy, Debug)]
+pub struct ExtendedCapability(pub u64);
+
+impl ExtendedCapability {
+    pub fn has_queue(self) -> bool {
+        self.0 >> 1 & 1 != 0
+    }
+
+    pub fn has_device_tlb(self) -> bool {
+        self.0 >> 2 & 1 != 0
+    }
+
+    pub fn has_scalable_mode(self) -> bool {
+        self.0 >> 43 & 1 != 0
+    }
+
+    pub fn has_scalable_second_stage(self) -> bool {
+        self.has_scalable_mode() && self.0 >> 46 & 1 != 0
+    }
+}
