@@ -1,1 +1,317 @@
+//! The host's wait, against functions that answer, answer late, or never.
 
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::*;
+use crate::ats::{ITag, PageRange};
+use crate::event::{Event, Recorder, UnitRole};
+use crate::ids::{Bdf, Iova};
+use crate::time::Timeout;
+use crate::unit::Ordering;
+
+const VICTIM: Bdf = Bdf::new(1, 0, 0);
+const NEIGHBOR: Bdf = Bdf::new(2, 0, 0);
+const BOUND: Duration = Duration::from_millis(100);
+const ICT: Duration = Duration::from_secs(60);
+
+/// Functions that are there, and those that answer Invalidate Requests.
+#[derive(Default)]
+struct Functions {
+    gone: BTreeSet<Bdf>,
+    mute: BTreeSet<Bdf>,
+}
+
+impl Presence for Functions {
+    fn is_present(&mut self, function: Bdf) -> bool {
+        !self.gone.contains(&function)
+    }
+
+    fn is_disconnected(&self, _: Bdf) -> bool {
+        false
+    }
+}
+
+struct Rig {
+    host: HostSide,
+    functions: Functions,
+    recorder: Arc<Recorder>,
+    now: Instant,
+    /// Requests of mute functions.
+    unanswered: Vec<InvalidateRequest>,
+}
+
+impl Rig {
+    fn new(policy: &str, ict: Timeout) -> Self {
+        Self::with(policy, ict, Ordering::Serial)
+    }
+
+    fn with(policy: &str, ict: Timeout, ordering: Ordering) -> Self {
+        let recorder = Arc::new(Recorder::default());
+        let config = UnitConfig { ict, ordering, ..UnitConfig::new(UnitRole::Host) };
+        let tracer = Tracer::to(recorder.clone());
+        let host = HostSide::new(config, policy.parse().unwrap(), tracer).unwrap();
+        let (functions, now) = (Functions::default(), Instant::START);
+        Self { host, functions, recorder, now, unanswered: Vec::new() }
+    }
+
+    /// The link of `function` is gone: no answer of any kind.
+    fn drop_link(&mut self, function: Bdf) {
+        self.functions.gone.insert(function);
+        self.functions.mute.insert(function);
+    }
+
+    fn flush(&mut self, function: Bdf) {
+        let itag = ITag::new(5);
+        let range = PageRange::page(Iova(0x1000));
+        let request =
+            InvalidateRequest { destination: function, itag, pasid: None, global: false, range };
+        self.host.submit(request, &mut self.functions, self.now);
+        self.deliver();
+    }
+
+    fn deliver(&mut self) {
+        while let Some(request) = self.host.poll_request() {
+            if self.functions.mute.contains(&request.destination) {
+                self.unanswered.push(request);
+            } else {
+                self.answer(request);
+            }
+        }
+    }
+
+    fn answer(&mut self, request: InvalidateRequest) {
+        let completion = InvalidateCompletion {
+            requester: request.destination,
+            itag_vector: request.itag.bit(),
+            completion_count: 1,
+        };
+        self.host.handle_completion(completion, &mut self.functions, self.now);
+    }
+
+    /// Lets time pass, stopping wherever the host wants to be called.
+    fn pass(&mut self, time: Duration) {
+        let end = self.now + time;
+        while let Some(next) = self.host.poll_timeout().filter(|next| *next <= end) {
+            self.now = next;
+            self.host.handle_timeout(&mut self.functions, next);
+            self.deliver();
+        }
+        self.now = end;
+    }
+
+    fn verdicts(&mut self) -> Vec<(Bdf, Verdict)> {
+        let verdicts = std::iter::from_fn(|| self.host.poll_verdict());
+        verdicts.map(|(request, verdict)| (request.destination, verdict)).collect()
+    }
+
+    fn submissions(&self) -> usize {
+        let events = self.recorder.events();
+        events.iter().filter(|timed| matches!(timed.event, Event::Submitted { .. })).count()
+    }
+
+    fn longest_wait(&self) -> Duration {
+        let waited = |event: &Event| match event {
+            Event::Verdict { waited, .. } => Some(*waited),
+            _ => None,
+        };
+        let events = self.recorder.events();
+        events.iter().filter_map(|timed| waited(&timed.event)).max().unwrap_or_default()
+    }
+}
+
+#[test]
+fn a_healthy_function_completes_at_once_under_every_policy() {
+    for policy in ["linux", "bounded:100ms", "amd", "present+bounded:100ms"] {
+        let mut rig = Rig::new(policy, Timeout::Never);
+        for _ in 0..1000 {
+            rig.flush(VICTIM);
+            assert_eq!(rig.verdicts(), [(VICTIM, Verdict::Completed)], "{policy}");
+        }
+    }
+}
+
+#[test]
+fn linux_waits_for_ever_without_a_unit_timeout() {
+    let mut rig = Rig::new("linux", Timeout::Never);
+    rig.drop_link(VICTIM);
+    rig.flush(VICTIM);
+    rig.pass(Duration::from_secs(365 * 86400));
+    assert_eq!(rig.verdicts(), []);
+    assert_eq!(rig.host.poll_timeout(), None);
+}
+
+#[test]
+fn linux_gives_up_when_ite_names_a_function_that_is_gone() {
+    let mut rig = Rig::new("linux", Timeout::After(ICT));
+    rig.drop_link(VICTIM);
+    rig.flush(VICTIM);
+    rig.pass(ICT);
+    assert_eq!(rig.verdicts(), [(VICTIM, Verdict::UnitTimedOut)]);
+    assert_eq!(rig.longest_wait(), ICT);
+}
+
+#[test]
+fn linux_submits_again_and_again_when_the_function_is_present_but_mute() {
+    let mut rig = Rig::new("linux", Timeout::After(ICT));
+    rig.functions.mute.insert(VICTIM);
+    rig.flush(VICTIM);
+    rig.pass(ICT * 10);
+    assert_eq!(rig.verdicts(), []);
+    assert_eq!(rig.submissions(), 11);
+    rig.functions.mute.clear();
+    rig.pass(ICT);
+    assert_eq!(rig.verdicts(), [(VICTIM, Verdict::Completed)]);
+}
+
+#[test]
+fn a_bound_ends_the_wait_when_it_says() {
+    for policy in ["bounded:100ms", "amd"] {
+        let mut rig = Rig::new(policy, Timeout::After(ICT));
+        rig.drop_link(VICTIM);
+        rig.flush(VICTIM);
+        rig.pass(BOUND - Duration::from_nanos(1));
+        assert_eq!(rig.verdicts(), []);
+        rig.pass(Duration::from_nanos(1));
+        assert_eq!(rig.verdicts(), [(VICTIM, Verdict::DeadlinePassed)], "{policy}");
+        assert_eq!(rig.longest_wait(), BOUND);
+    }
+}
+
+#[test]
+fn the_presence_check_skips_what_is_gone_and_not_what_is_mute() {
+    let mut rig = Rig::new("present+bounded:100ms", Timeout::Never);
+    rig.functions.mute.insert(VICTIM);
+    rig.flush(VICTIM);
+    rig.pass(BOUND);
+    assert_eq!(rig.verdicts(), [(VICTIM, Verdict::DeadlinePassed)]);
+    rig.drop_link(VICTIM);
+    rig.flush(VICTIM);
+    assert_eq!(rig.verdicts(), [(VICTIM, Verdict::Skipped)]);
+}
+
+#[test]
+fn on_a_serial_unit_a_bound_punishes_the_neighbor_until_the_unit_gives_up() {
+    let mut rig = Rig::new("bounded:100ms", Timeout::After(ICT));
+    rig.drop_link(VICTIM);
+    rig.flush(VICTIM);
+    rig.flush(NEIGHBOR);
+    rig.pass(BOUND);
+    let both = [(VICTIM, Verdict::DeadlinePassed), (NEIGHBOR, Verdict::DeadlinePassed)];
+    assert_eq!(rig.verdicts(), both);
+    rig.pass(ICT);
+    rig.flush(NEIGHBOR);
+    let blamed = [(NEIGHBOR, Verdict::UnitTimedOut)];
+    assert_eq!(rig.verdicts(), blamed, "as in Linux, who sees the ITE gives up, guilty or not");
+    rig.flush(NEIGHBOR);
+    assert_eq!(rig.verdicts(), [(NEIGHBOR, Verdict::Completed)]);
+}
+
+#[test]
+fn on_a_parallel_unit_the_neighbor_notices_nothing() {
+    let mut rig = Rig::with("bounded:100ms", Timeout::After(ICT), Ordering::Parallel);
+    rig.drop_link(VICTIM);
+    rig.flush(VICTIM);
+    rig.flush(NEIGHBOR);
+    assert_eq!(rig.verdicts(), [(NEIGHBOR, Verdict::Completed)]);
+}
+
+#[test]
+fn an_ite_aborts_the_innocent_who_submits_again() {
+    let mut rig = Rig::new("linux", Timeout::After(ICT));
+    rig.drop_link(VICTIM);
+    rig.flush(VICTIM);
+    rig.flush(NEIGHBOR);
+    rig.pass(ICT);
+    let verdicts = [(VICTIM, Verdict::UnitTimedOut), (NEIGHBOR, Verdict::Completed)];
+    assert_eq!(rig.verdicts(), verdicts);
+    assert_eq!(rig.submissions(), 3);
+}
+
+#[test]
+fn a_full_ring_makes_submitters_wait_and_loses_nobody() {
+    let mut rig = Rig::new("linux", Timeout::Never);
+    rig.functions.mute.insert(VICTIM);
+    for _ in 0..300 {
+        rig.flush(VICTIM);
+    }
+    assert_eq!(rig.submissions(), 127, "256 slots, two each, one stays free");
+    rig.functions.mute.clear();
+    for request in std::mem::take(&mut rig.unanswered) {
+        rig.answer(request);
+        rig.deliver();
+    }
+    assert_eq!(rig.verdicts().len(), 300);
+}
+
+/// Gives up on the victim, uses up the rest of the ring, then lets the late answer come while a
+/// second mute function's wait is in the slot where the first one's was.
+fn late_answer_hits_a_new_waiter(policy: &str) -> Vec<(Bdf, Verdict)> {
+    let mut rig = Rig::with(policy, Timeout::Never, Ordering::Parallel);
+    rig.functions.mute.insert(VICTIM);
+    rig.flush(VICTIM);
+    rig.pass(BOUND);
+    for _ in 0..127 {
+        rig.flush(NEIGHBOR);
+    }
+    rig.verdicts();
+    rig.flush(VICTIM);
+    let late = rig.unanswered[0];
+    rig.answer(late);
+    rig.pass(Duration::from_millis(1));
+    rig.verdicts()
+}
+
+#[test]
+fn a_late_status_write_wakes_the_wrong_waiter_where_slots_are_reused() {
+    let woken = late_answer_hits_a_new_waiter("bounded:100ms");
+    assert_eq!(woken, [(VICTIM, Verdict::Completed)], "a false completion (XSA-373)");
+}
+
+#[test]
+fn a_late_status_write_of_a_lower_number_wakes_nobody() {
+    assert_eq!(late_answer_hits_a_new_waiter("amd"), []);
+}
+
+#[test]
+fn leaked_status_words_are_not_given_out_before_the_unit_is_done() {
+    let recorder = Arc::new(Recorder::default());
+    let mut policy: Policy = "bounded:100ms".parse().unwrap();
+    policy.completion = crate::submit::Completion::Leak;
+    let config = UnitConfig::new(UnitRole::Host);
+    let host = HostSide::new(config, policy, Tracer::to(recorder.clone())).unwrap();
+    let mut rig = Rig::new("linux", Timeout::Never);
+    (rig.host, rig.recorder) = (host, recorder);
+    rig.functions.mute.insert(VICTIM);
+    for _ in 0..20 {
+        rig.flush(VICTIM);
+        rig.pass(BOUND);
+    }
+    assert_eq!(rig.verdicts().len(), 20);
+    rig.flush(VICTIM);
+    // All late answers come; only the last one is the new waiter's.
+    let late = std::mem::take(&mut rig.unanswered);
+    let (own, late) = late.split_last().unwrap();
+    for request in late {
+        rig.answer(*request);
+    }
+    assert_eq!(rig.verdicts(), []);
+    rig.answer(*own);
+    assert_eq!(rig.verdicts(), [(VICTIM, Verdict::Completed)]);
+}
+
+#[test]
+fn retries_are_counted_before_the_caller_is_told() {
+    let mut policy: Policy = "bounded:100ms".parse().unwrap();
+    policy.on_timeout = crate::submit::OnTimeout::Retry(2);
+    let mut rig = Rig::new("linux", Timeout::Never);
+    let tracer = Tracer::to(rig.recorder.clone());
+    rig.host = HostSide::new(UnitConfig::new(UnitRole::Host), policy, tracer).unwrap();
+    rig.functions.mute.insert(VICTIM);
+    rig.flush(VICTIM);
+    rig.pass(BOUND * 3);
+    assert_eq!(rig.verdicts(), [(VICTIM, Verdict::DeadlinePassed)]);
+    assert_eq!(rig.submissions(), 3);
+    assert_eq!(rig.longest_wait(), BOUND * 3);
+}

@@ -1,0 +1,147 @@
+//! Whatever a guest writes, the unit answers and goes on.
+
+use proptest::prelude::*;
+
+use super::*;
+use crate::ats::{Access, AddressType, DmaRequest, TranslationRequest};
+use crate::ids::{Iova, Pasid};
+
+#[derive(Debug, Clone)]
+enum Step {
+    Write(u16, u64, bool),
+    Access(u64, usize),
+    Memory(u64, u64),
+    Dma(u16, u64, Option<u32>, bool, bool),
+    Translate(u16, u64, Option<u32>, bool),
+    Completion(u16, u32, u8),
+    Pass(u64),
+}
+
+/// Registers that do something, more often than holes.
+fn register() -> impl Strategy<Value = u16> {
+    let known = [
+        offset::GCMD,
+        offset::RTADDR,
+        offset::CCMD,
+        offset::FSTS,
+        offset::FECTL,
+        offset::IQT,
+        offset::IQA,
+        offset::ICS,
+        offset::IECTL,
+        offset::IVA,
+        offset::IOTLB,
+        offset::FRCD + 12,
+    ];
+    prop_oneof![4 => proptest::sample::select(known.to_vec()), 1 => (0_u16..0x400).prop_map(|at| at * 4)]
+}
+
+/// Values that reach something: small numbers, addresses in memory, anything.
+fn value() -> impl Strategy<Value = u64> {
+    prop_oneof![
+        any::<u64>(),
+        0_u64..MEMORY as u64,
+        (0_u64..64).prop_map(|bit| 1 << bit),
+        Just(0),
+        Just(u64::MAX)
+    ]
+}
+
+fn step() -> impl Strategy<Value = Step> {
+    let pasid = || proptest::option::of(0_u32..4);
+    prop_oneof![
+        8 => (register(), value(), any::<bool>()).prop_map(|(at, v, q)| Step::Write(at, v, q)),
+        1 => (any::<u64>(), 0_usize..17).prop_map(|(at, n)| Step::Access(at, n)),
+        6 => (0_u64..MEMORY as u64, value()).prop_map(|(at, v)| Step::Memory(at, v)),
+        2 => (0_u16..0x300, value(), pasid(), any::<bool>(), any::<bool>())
+            .prop_map(|(f, a, p, w, t)| Step::Dma(f, a, p, w, t)),
+        2 => (0_u16..0x300, value(), pasid(), any::<bool>())
+            .prop_map(|(f, a, p, n)| Step::Translate(f, a, p, n)),
+        2 => (0_u16..0x300, any::<u32>(), any::<u8>())
+            .prop_map(|(f, v, c)| Step::Completion(f, v, c)),
+        1 => (0_u64..1 << 40).prop_map(Step::Pass),
+    ]
+}
+
+fn run(rig: &mut Rig, step: Step) {
+    let access = |write| if write { Access::Write } else { Access::Read };
+    match step {
+        Step::Write(at, value, true) => rig.write64(at & !7, value),
+        Step::Write(at, value, false) => rig.write32(at, value as u32),
+        Step::Access(at, size) => {
+            let mut data = vec![0; size];
+            rig.unit.read(at, &mut data);
+            rig.unit.write(at, &data, &rig.memory, rig.now);
+        }
+        Step::Memory(at, value) => {
+            let _ = rig.memory.write_obj(value, GuestAddress(at & !7));
+        }
+        Step::Dma(function, address, pasid, write, translated) => {
+            let request = DmaRequest {
+                requester: Bdf::from_bits(function),
+                pasid: pasid.map(Pasid::new),
+                address: Iova(address),
+                address_type: match translated {
+                    true => AddressType::Translated,
+                    false => AddressType::Untranslated,
+                },
+                access: access(write),
+            };
+            let _ = rig.unit.dma(&request, &rig.memory, rig.now);
+        }
+        Step::Translate(function, address, pasid, no_write) => {
+            let request = TranslationRequest {
+                requester: Bdf::from_bits(function),
+                pasid: pasid.map(Pasid::new),
+                address: Iova(address),
+                no_write,
+            };
+            let _ = rig.unit.translation_request(&request, &rig.memory, rig.now);
+        }
+        Step::Completion(function, itag_vector, completion_count) => {
+            let requester = Bdf::from_bits(function);
+            let completion = InvalidateCompletion { requester, itag_vector, completion_count };
+            rig.unit.handle_completion(completion, &rig.memory, rig.now);
+        }
+        Step::Pass(nanos) => rig.pass(Duration::from_nanos(nanos)),
+    }
+    rig.outputs();
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(256))]
+
+    #[test]
+    fn nothing_panics_or_runs_for_ever(
+        steps in proptest::collection::vec(step(), 1..80),
+        scalable: bool,
+        parallel: bool,
+    ) {
+        let ordering = if parallel { Ordering::Parallel } else { Ordering::Serial };
+        let mut rig = Rig::with(UnitConfig {
+            scalable_mode: scalable,
+            ordering,
+            ict: Timeout::After(Duration::from_secs(1)),
+            ..UnitConfig::new(UnitRole::Guest)
+        });
+        for step in steps {
+            run(&mut rig, step);
+        }
+        // Whatever has happened, the identity of the unit is what it was.
+        let config = UnitConfig { scalable_mode: scalable, ..UnitConfig::new(UnitRole::Guest) };
+        prop_assert_eq!(rig.read64(offset::CAP), config.cap().into_bits());
+        prop_assert_eq!(rig.read64(offset::ECAP), config.ecap().into_bits());
+    }
+}
+
+#[test]
+fn accesses_of_other_sizes_read_as_all_ones_and_write_nothing() {
+    let mut rig = Rig::new();
+    for (at, size) in [(0_u64, 1), (0, 2), (0x20, 3), (0x22, 4), (0x24, 8), (4096, 4), (0x20, 16)] {
+        let mut data = vec![0; size];
+        rig.unit.read(at, &mut data);
+        assert!(data.iter().all(|byte| *byte == 0xff), "{size} bytes at {at:#x}");
+        rig.unit.write(at, &vec![0xff; size], &rig.memory, rig.now);
+        assert_eq!(rig.read64(offset::RTADDR), 0);
+    }
+}
