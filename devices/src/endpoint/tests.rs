@@ -92,7 +92,9 @@ fn the_atc_is_asked_before_the_unit() {
     let mut machine = machine();
     assert_eq!(machine.command(0, WRITE | USE_ATC, IOVA_PAGE + 0x18, 8), OK);
     assert_eq!(machine.command(0, WRITE | USE_ATC, IOVA_PAGE + 0x20, 8), OK);
-    assert_eq!(machine.upstream.translations.len(), 1);
+    let asked: Vec<Iova> =
+        machine.upstream.translations.iter().map(|asked| asked.address).collect();
+    assert_eq!(asked, [Iova(IOVA_PAGE)], "once, and for the page");
     let (request, _) = machine.upstream.requests[1];
     assert_eq!(request.address_type, AddressType::Translated);
     assert_eq!(request.address, Iova(OUTPUT + 0x20));

@@ -40,7 +40,8 @@ fn bus_0_holds_the_host_bridge_and_the_ports() {
 fn nothing_is_behind_a_port_before_its_buses_are_programmed() {
     let mut machine = Machine::bare();
     assert!((1..=255).all(|bus| machine.config_u32(Bdf::new(bus, 0, 0), 0) == ABSENT));
-    program_buses(&mut machine, 0, 7, 9);
+    program_buses(&mut machine, 0, 0, 255); // owns nothing while its secondary bus is 0
+    program_buses(&mut machine, 1, 7, 9);
     assert_eq!(machine.config_u32(Bdf::new(7, 0, 0), 0), 0x6c6b_1234);
     for absent in [Bdf::new(7, 1, 0), Bdf::new(7, 0, 1), Bdf::new(8, 0, 0), Bdf::new(6, 0, 0)] {
         assert_eq!(machine.config_u32(absent, 0), ABSENT, "{absent}");
@@ -184,6 +185,15 @@ fn messages_go_to_the_function_that_is_meant() {
     };
     assert_eq!((completion.requester, completion.itag_vector), (Machine::endpoint(1), 1 << 9));
     assert_eq!(machine.register(0, regs::INVALIDATIONS), 0);
+    let request = InvalidateRequest {
+        destination: Bdf::new(2, 0, 1),
+        itag: iommu::ats::ITag::new(0),
+        pasid: None,
+        global: false,
+        range: PageRange::ALL,
+    };
+    machine.hierarchy.invalidate_request(request, machine.now);
+    assert_eq!(machine.messages(), [], "function 1 does not exist");
     machine.command(1, 7, 0, 0);
     let msi = Msi { address: 0xfee0_1000, data: 0x41 };
     let requester = Machine::endpoint(1);
