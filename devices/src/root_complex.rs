@@ -269,6 +269,17 @@ impl ToMemory<'_> {
         self.interrupts.push_back(msi);
     }
 
+    /// A request has reached memory.
+    fn record(&self, request: &DmaRequest, length: usize, now: Instant) {
+        self.tracer.emit(now, || Event::Dma {
+            function: request.requester,
+            address: request.address,
+            address_type: request.address_type,
+            access: request.access,
+            length: u32::try_from(length).unwrap_or(u32::MAX),
+        });
+    }
+
     /// The message that a write is, if it is one (`VT-d 3.15`).
     fn as_interrupt(request: &DmaRequest, data: &[u8]) -> Option<Msi> {
         let interrupt = request.address_type == AddressType::Untranslated
@@ -289,7 +300,9 @@ impl Upstream for ToMemory<'_> {
         let address = self.unit.dma(&request, self.memory, now)?;
         self.memory
             .read_slice(data, GuestAddress::from(address))
-            .map_err(|_| RequestError::UnsupportedRequest)
+            .map_err(|_| RequestError::UnsupportedRequest)?;
+        self.record(&request, data.len(), now);
+        Ok(())
     }
 
     fn write(&mut self, request: DmaRequest, data: &[u8], now: Instant) {
@@ -297,7 +310,9 @@ impl Upstream for ToMemory<'_> {
             self.interrupt(request.requester, msi, now);
         } else if let Ok(address) = self.unit.dma(&request, self.memory, now) {
             // A posted write to where there is no memory is lost.
-            let _ = self.memory.write_slice(data, GuestAddress::from(address));
+            if self.memory.write_slice(data, GuestAddress::from(address)).is_ok() {
+                self.record(&request, data.len(), now);
+            }
         }
     }
 

@@ -11,10 +11,9 @@
 use std::collections::VecDeque;
 
 use iommu::ats::{
-    Access, AddressType, DmaRequest, InvalidateRequest, RequestError, Translation,
-    TranslationRequest,
+    AddressType, DmaRequest, InvalidateRequest, RequestError, Translation, TranslationRequest,
 };
-use iommu::event::{Event, LinkState, Lost, Tracer};
+use iommu::event::{LinkState, Lost, Tracer};
 use iommu::ids::Bdf;
 use iommu::time::Instant;
 
@@ -30,7 +29,6 @@ pub struct Branch {
     port: RootPort,
     link: Link,
     endpoint: AtsEndpoint,
-    tracer: Tracer,
 }
 
 impl Branch {
@@ -42,8 +40,7 @@ impl Branch {
         Ok(Self {
             port: RootPort::new(id, slot)?,
             link: Link::new(id, tracer.clone()),
-            endpoint: AtsEndpoint::new(tracer.clone())?,
-            tracer,
+            endpoint: AtsEndpoint::new(tracer)?,
         })
     }
 
@@ -99,8 +96,8 @@ impl Branch {
         now: Instant,
     ) {
         if self.link.carries(Lost::MemoryWrite, now) {
-            let Self { port, link, endpoint, tracer } = self;
-            endpoint.memory_write(address, data, &mut Uplink { port, link, tracer, upstream }, now);
+            let Self { port, link, endpoint } = self;
+            endpoint.memory_write(address, data, &mut Uplink { port, link, upstream }, now);
         }
     }
 
@@ -118,8 +115,8 @@ impl Branch {
 
     /// Does what is due at `now`.
     pub fn handle_timeout(&mut self, upstream: &mut dyn Upstream, now: Instant) {
-        let Self { port, link, endpoint, tracer } = self;
-        endpoint.handle_timeout(&mut Uplink { port, link, tracer, upstream }, now);
+        let Self { port, link, endpoint } = self;
+        endpoint.handle_timeout(&mut Uplink { port, link, upstream }, now);
     }
 
     /// Moves the messages that the endpoint has sent up the link.
@@ -153,21 +150,7 @@ impl Branch {
 struct Uplink<'a> {
     port: &'a RootPort,
     link: &'a Link,
-    tracer: &'a Tracer,
     upstream: &'a mut dyn Upstream,
-}
-
-impl Uplink<'_> {
-    /// Records a request that went through.
-    fn record(&self, request: DmaRequest, length: usize, access: Access, now: Instant) {
-        self.tracer.emit(now, || Event::Dma {
-            function: request.requester,
-            address: request.address,
-            address_type: request.address_type,
-            access,
-            length: u32::try_from(length).unwrap_or(u32::MAX),
-        });
-    }
 }
 
 impl Upstream for Uplink<'_> {
@@ -181,16 +164,13 @@ impl Upstream for Uplink<'_> {
             return Err(RequestError::CompletionTimeout);
         }
         self.port.admits(request.requester, request.address_type)?;
-        self.upstream.read(request, data, now)?;
-        self.record(request, data.len(), Access::Read, now);
-        Ok(())
+        self.upstream.read(request, data, now)
     }
 
     fn write(&mut self, request: DmaRequest, data: &[u8], now: Instant) {
         if self.link.carries(Lost::Dma, now)
             && self.port.admits(request.requester, request.address_type).is_ok()
         {
-            self.record(request, data.len(), Access::Write, now);
             self.upstream.write(request, data, now);
         }
     }

@@ -194,7 +194,7 @@ impl Unit {
 
 /// The offset of an access that the registers answer: an aligned dword or qword inside the page.
 fn register_access(offset: u64, size: usize) -> Option<u16> {
-    let aligned = matches!(size, 4 | 8) && offset % size as u64 == 0;
+    let aligned = matches!(size, 4 | 8) && offset.is_multiple_of(size as u64);
     u16::try_from(offset).ok().filter(|offset| aligned && u64::from(*offset) < Unit::SIZE)
 }
 

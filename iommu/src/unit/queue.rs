@@ -15,7 +15,7 @@
 
 use std::collections::VecDeque;
 
-use vm_memory::{Bytes, GuestAddress};
+use vm_memory::{Bytes, GuestAddress, GuestMemoryBackend, VolatileMemory, VolatileSlice};
 
 use super::config::Ordering;
 use super::outstanding::{Outstanding, Request};
@@ -140,41 +140,41 @@ impl Unit {
 
     /// Fetches until the ring is empty or something stands in the way, one ring at the most.
     pub(super) fn run_queue(&mut self, memory: &Memory, now: Instant) {
-        if !self.queue.enabled {
+        let (ring, tail) = (self.queue.ring, self.registers.tail());
+        if !self.queue.enabled || self.registers.head() == tail || self.is_stopped() {
             return;
         }
-        let ring = self.queue.ring;
+        let mode = self.translator.mode();
+        if let Err(reason) = check_ring(ring, tail, mode, self.config.scalable_mode) {
+            return self.queue_error(reason, now);
+        }
         let rules = self.decode_rules();
-        for _ in 0..ring.bytes() / ring.descriptor_bytes() {
-            let status = self.registers.fault_status();
-            if status.queue_error() || status.timeout_error() || self.queue.is_held() {
-                break;
-            }
-            let (head, tail) = (self.registers.head(), self.registers.tail());
-            if head == tail {
-                break;
-            }
-            let step = check_ring(ring, tail, self.translator.mode(), self.config.scalable_mode)
-                .and_then(|()| fetch(ring, head, memory))
-                .and_then(|raw| Ok((raw, Descriptor::decode(raw, &rules)?)));
-            match step {
+        let fetcher = Fetcher::new(ring, memory);
+        while self.registers.head() != tail && !self.is_stopped() {
+            let head = self.registers.head();
+            match fetcher.fetch(head).and_then(|raw| Ok((raw, Descriptor::decode(raw, &rules)?))) {
                 Ok((raw, descriptor)) => {
-                    let (unit, slot) = (self.role(), self.queue.slot(&self.registers));
-                    let descriptor_type = descriptor::kind_of(raw);
-                    self.tracer.emit(now, || Event::DescriptorFetched {
-                        unit,
-                        descriptor_type,
-                        slot,
-                    });
-                    self.registers.set_head((head + ring.descriptor_bytes()) % ring.bytes());
+                    self.emit_fetched(raw, now);
+                    self.registers.set_head((head + ring.descriptor_bytes()) & (ring.bytes() - 1));
                     self.execute(descriptor, memory, now);
                 }
-                Err(reason) => {
-                    self.queue_error(reason, now);
-                    break;
-                }
+                Err(reason) => return self.queue_error(reason, now),
             }
         }
+    }
+
+    /// Something keeps the next descriptor from being fetched.
+    fn is_stopped(&self) -> bool {
+        let status = self.registers.fault_status();
+        status.queue_error() || status.timeout_error() || self.queue.is_held()
+    }
+
+    fn emit_fetched(&self, raw: u128, now: Instant) {
+        self.tracer.emit(now, || Event::DescriptorFetched {
+            unit: self.role(),
+            descriptor_type: descriptor::kind_of(raw),
+            slot: self.queue.slot(&self.registers),
+        });
     }
 
     fn decode_rules(&self) -> DecodeRules {
@@ -406,7 +406,7 @@ fn check_ring(
     if tail >= ring.bytes() {
         return Err(QueueErrorInfo::TailOutOfRing);
     }
-    if tail % ring.descriptor_bytes() != 0 {
+    if !tail.is_multiple_of(ring.descriptor_bytes()) {
         return Err(QueueErrorInfo::TailMisaligned);
     }
     match mode {
@@ -417,17 +417,39 @@ fn check_ring(
     }
 }
 
-/// Reads the descriptor at `head`. The upper half of a wide one must be zero: no type up to 9
-/// uses it.
-fn fetch(ring: QueueAddress, head: u32, memory: &Memory) -> Result<u128, QueueErrorInfo> {
-    let read = |offset: u32| {
-        let address = GuestAddress(ring.page() * PAGE_SIZE + u64::from(offset));
-        let raw = memory.read_obj::<u128>(address).map_err(|_| QueueErrorInfo::FetchFailed)?;
-        Ok(u128::from_le(raw))
-    };
-    let low = read(head)?;
-    if ring.wide() && read(head + 16)? != 0 {
-        return Err(QueueErrorInfo::ReservedField);
+/// The ring as the unit reads it.
+struct Fetcher<'a> {
+    ring: QueueAddress,
+    memory: &'a Memory,
+    /// The whole ring, where it lies in one piece of memory: no look-up for each descriptor.
+    slice: Option<VolatileSlice<'a>>,
+}
+
+impl<'a> Fetcher<'a> {
+    fn new(ring: QueueAddress, memory: &'a Memory) -> Self {
+        let base = GuestAddress(ring.page() * PAGE_SIZE);
+        let slice = GuestMemoryBackend::get_slice(memory, base, ring.bytes() as usize).ok();
+        Self { ring, memory, slice }
     }
-    Ok(low)
+
+    /// The descriptor at `head`. The upper half of a wide one must be zero: no type up to 9 uses
+    /// it.
+    fn fetch(&self, head: u32) -> Result<u128, QueueErrorInfo> {
+        let low = self.read(head)?;
+        if self.ring.wide() && self.read(head + 16)? != 0 {
+            return Err(QueueErrorInfo::ReservedField);
+        }
+        Ok(low)
+    }
+
+    fn read(&self, offset: u32) -> Result<u128, QueueErrorInfo> {
+        let raw = match &self.slice {
+            Some(slice) => slice.get_ref::<u128>(offset as usize).ok().map(|slot| slot.load()),
+            None => {
+                let base = self.ring.page() * PAGE_SIZE;
+                self.memory.read_obj(GuestAddress(base + u64::from(offset))).ok()
+            }
+        };
+        raw.map(u128::from_le).ok_or(QueueErrorInfo::FetchFailed)
+    }
 }

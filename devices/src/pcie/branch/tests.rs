@@ -1,8 +1,8 @@
 //! What an endpoint sends when its link is gone. A guest cannot ask for most of it any more, so
 //! that these tests reach past the link.
 
-use iommu::ats::{ITag, PageRange};
-use iommu::event::Recorder;
+use iommu::ats::{Access, ITag, PageRange};
+use iommu::event::{Event, Recorder};
 use iommu::ids::Iova;
 use std::sync::Arc;
 
@@ -39,8 +39,8 @@ fn requests_do_not_come_up_and_those_that_wait_time_out() {
     let (branch, recorder) = dropped();
     let mut upstream = FakeUpstream::default();
     upstream.map(0, 12, 0, true, true);
-    let Branch { port, link, tracer, .. } = &branch;
-    let mut uplink = Uplink { port, link, tracer, upstream: &mut upstream };
+    let Branch { port, link, .. } = &branch;
+    let mut uplink = Uplink { port, link, upstream: &mut upstream };
     let dma = |access| DmaRequest {
         requester: ENDPOINT,
         pasid: None,
@@ -64,9 +64,9 @@ fn the_function_counts_what_timed_out_and_not_what_was_posted() {
     let mut upstream = FakeUpstream::default();
     let ats_control = 0x100 + 6;
     branch.endpoint.config_write(ENDPOINT, ats_control, &0x8000_u16.to_le_bytes(), NOW);
-    let Branch { port, link, endpoint, tracer } = &mut branch;
+    let Branch { port, link, endpoint } = &mut branch;
     let mut run = |command: u32| {
-        let mut uplink = Uplink { port, link, tracer, upstream: &mut upstream };
+        let mut uplink = Uplink { port, link, upstream: &mut upstream };
         endpoint.memory_write(regs::LENGTH, &8_u32.to_le_bytes(), &mut uplink, NOW);
         endpoint.memory_write(regs::COMMAND, &command.to_le_bytes(), &mut uplink, NOW);
         [regs::RESULT, regs::COUNT, regs::ERRORS].map(|register| {

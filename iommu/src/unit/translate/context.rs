@@ -239,8 +239,8 @@ impl ContextCache {
 
     fn slot(requester: Bdf, pasid: Option<Pasid>) -> usize {
         let pasid = pasid.map_or(0, |pasid| pasid.get() as usize + 1);
-        (usize::from(requester.into_bits()) ^ (usize::from(requester.bus()) << 3) ^ pasid * 31)
-            % Self::SLOTS
+        let function = usize::from(requester.into_bits());
+        (function ^ (function >> 5) ^ (pasid * 31)) % Self::SLOTS
     }
 
     pub(super) fn lookup(&self, requester: Bdf, pasid: Option<Pasid>) -> Option<Context> {
