@@ -15,7 +15,8 @@ use crate::layout::CMDLINE_MAX;
 pub enum Error {
     /// `/dev/kvm` is missing.
     #[error(
-        "there is no /dev/kvm: load the module kvm_intel or kvm_amd, and see that the firmware has virtualization turned on"
+        "there is no /dev/kvm: load the module kvm_intel or kvm_amd, and see that the firmware has \
+         virtualization turned on"
     )]
     NoKvm,
     /// `/dev/kvm` must not be opened by this user.
@@ -25,7 +26,11 @@ pub enum Error {
     #[error("this host's KVM lacks {0}; use a Linux kernel of version 5.4 or later")]
     KvmLacks(&'static str),
     /// The kernel file cannot be read.
-    #[error("cannot read kernel file '{}': {source}", path.display())]
+    #[error(
+        "cannot read kernel file '{}': {source}; give the path of a 64-bit ELF file, such as a \
+         vmlinux",
+        path.display()
+    )]
     KernelFile {
         /// The file.
         path: PathBuf,
@@ -34,7 +39,8 @@ pub enum Error {
     },
     /// The kernel file is no kernel that can be booted here.
     #[error(
-        "'{name}' is not a kernel that can be booted: {reason}; give a 64-bit x86 ELF file that loads at 1 MiB or above, such as a vmlinux"
+        "'{name}' is not a kernel that can be booted: {reason}; give a 64-bit x86 ELF file that \
+         loads at 1 MiB or above, such as a vmlinux"
     )]
     NotAKernel {
         /// The file.
@@ -43,7 +49,10 @@ pub enum Error {
         reason: String,
     },
     /// The kernel does not fit.
-    #[error("memory of {memory} is too small for '{name}', which ends at {end:#x}{}", suggest_memory(*end))]
+    #[error(
+        "memory of {memory} is too small for '{name}', which ends at {end:#x}{}",
+        suggest_memory(*end)
+    )]
     MemoryTooSmall {
         /// The memory that there is.
         memory: MemorySize,
@@ -84,7 +93,10 @@ pub enum Error {
         second: DropLink,
     },
     /// A link that does not exist cannot vanish.
-    #[error("'{drop}' names a port that there is not; this machine has rp0 to rp{}", ports.saturating_sub(1))]
+    #[error(
+        "'{drop}' names a port that there is not; this machine has rp0 to rp{}",
+        ports.saturating_sub(1)
+    )]
     NoSuchPort {
         /// What was asked for.
         drop: DropLink,

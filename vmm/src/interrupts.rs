@@ -1,5 +1,8 @@
 //! The I/O APIC as threads see it. Its messages go through the root complex, where they can be
 //! remapped as those of any device; KVM hears of its routes, so that ends of interrupt come back.
+//!
+//! The routes are the messages as the I/O APIC sends them, which is what arrives for as long as the
+//! remapping unit leaves interrupts alone. When it remaps them, KVM must be told what comes out.
 
 use std::sync::{Arc, Mutex, PoisonError};
 

@@ -36,7 +36,7 @@ pub mod layout;
 mod memory;
 mod sys;
 #[cfg(test)]
-#[path = "../tests/common/elf.rs"]
+#[path = "../tests/machine/elf.rs"]
 mod testkit;
 mod uart;
 mod vm;

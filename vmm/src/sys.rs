@@ -48,7 +48,7 @@ impl Drop for RawTerminal {
 
 fn set_mode(fd: BorrowedFd<'_>, mode: &libc::termios) -> io::Result<()> {
     // SAFETY: `fd` is open, and `mode` is only read.
-    check(unsafe { libc::tcsetattr(fd.as_raw_fd(), libc::TCSADRAIN, mode) })
+    check(unsafe { libc::tcsetattr(fd.as_raw_fd(), libc::TCSANOW, mode) })
 }
 
 /// Signals that do not interrupt this thread, and threads that it starts, but can be read.

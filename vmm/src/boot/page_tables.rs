@@ -26,7 +26,7 @@ fn build() -> Vec<u8> {
     let pml4 = [pointers | PRESENT_WRITABLE].into_iter();
     let pdpt = (0..GIGABYTES).map(|index| (directories + index * TABLE_SIZE) | PRESENT_WRITABLE);
     let pages = 0..GIGABYTES * ENTRIES;
-    let directories = pages.map(|page| page * LARGE_PAGE | PAGE_SIZE_BIT | PRESENT_WRITABLE);
+    let directories = pages.map(|page| (page * LARGE_PAGE) | PAGE_SIZE_BIT | PRESENT_WRITABLE);
     fill(pml4).chain(fill(pdpt)).chain(directories).flat_map(u64::to_le_bytes).collect()
 }
 

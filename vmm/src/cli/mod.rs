@@ -48,7 +48,10 @@ enum CliError {
     #[error(transparent)]
     Vmm(#[from] vmm::Error),
     /// The file for events cannot be made.
-    #[error("cannot write events to '{}': {source}; name a file in a directory that exists", path.display())]
+    #[error(
+        "cannot write events to '{}': {source}; name a file in a directory that exists",
+        path.display()
+    )]
     Events {
         /// The file.
         path: std::path::PathBuf,

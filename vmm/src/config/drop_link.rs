@@ -39,7 +39,8 @@ impl DropLink {
 /// What [`DropLink::from_str`] says of a text that is not one.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error(
-    "'{text}' does not say when a link drops ({reason}); write at=2s or doorbell, and add ,port=rp1 for another port than rp0"
+    "'{text}' does not say when a link drops ({reason}); write at=2s or doorbell, and add \
+     ,port=rp1 for another port than rp0"
 )]
 pub struct ParseDropLinkError {
     text: String,

@@ -45,7 +45,8 @@ impl fmt::Display for Kernel {
 /// Where COM1 leads.
 #[derive(Debug, Clone, Default)]
 pub enum Console {
-    /// To standard output and from standard input; a terminal is in raw mode while the machine runs.
+    /// To standard output and from standard input; a terminal is in raw mode while the machine
+    /// runs.
     #[default]
     Stdio,
     /// To this buffer, which the embedder reads; no input.

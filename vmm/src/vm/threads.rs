@@ -19,7 +19,8 @@ impl Threads {
         Ok(Self { handles: Vec::new(), ending })
     }
 
-    /// Runs `vcpu` on a thread of its own until the run is over, or ends the run if it cannot go on.
+    /// Runs `vcpu` on a thread of its own until the run is over, or ends the run if it cannot go
+    /// on.
     pub(super) fn start<E>(&mut self, vcpu: Vcpu, exits: Arc<E>) -> Result<(), Error>
     where
         E: Exits + Send + Sync + 'static,
@@ -42,8 +43,8 @@ impl Drop for Threads {
     fn drop(&mut self) {
         // Without effect where the run is over already, which is the rule.
         self.ending.end(Ok(Exit::Stopped));
+        self.handles.iter().for_each(kick);
         for handle in self.handles.drain(..) {
-            kick(&handle);
             // A panic has been reported by its `PanicAlarm`.
             let _ = handle.join();
         }

@@ -1,6 +1,4 @@
-//! What the tests that run guests share: a machine around a few bytes of code.
-
-mod elf;
+//! A machine around a few bytes of code.
 
 use std::sync::{Arc, Mutex};
 
@@ -9,10 +7,10 @@ use iommu::event::{Recorder, Tracer, UnitRole};
 use iommu::unit::UnitConfig;
 use vmm::{Console, Error, Exit, Kernel, MemorySize, Vm, VmConfig};
 
-pub(crate) use elf::ENTRY;
+use crate::elf::elf;
 
-/// The beginning of each guest's name for a test that needs `/dev/kvm`. `false`: the test is to be
-/// skipped, as the environment says.
+/// Whether a test that needs `/dev/kvm` is to run; `false` if the environment says that it is to be
+/// skipped.
 pub(crate) fn kvm_wanted() -> bool {
     if std::env::var_os("GHOSTLINK_NO_KVM").is_some_and(|value| value == "1") {
         eprintln!("skipped: GHOSTLINK_NO_KVM=1");
@@ -31,14 +29,14 @@ pub(crate) struct Guest {
 }
 
 impl Guest {
-    /// A machine of one CPU and little memory that enters `code` at [`ENTRY`] in long mode.
+    /// A machine of one CPU and little memory that enters `code` in long mode.
     pub(crate) fn new(code: &[u8]) -> Self {
         let console = Arc::new(Mutex::new(Vec::new()));
         let events = Arc::new(Recorder::default());
         let policy = "linux".parse().expect("there is a preset of this name");
         let root_complex = RootComplexConfig::new(policy, UnitConfig::new(UnitRole::Host));
         let config = VmConfig {
-            kernel: Kernel::Image { name: "test", bytes: elf::elf(code) },
+            kernel: Kernel::Image { name: "test", bytes: elf(code) },
             cmdline: String::new(),
             memory: MemorySize::MIN,
             cpus: 1,

@@ -1,0 +1,131 @@
+//! What a guest finds in memory and at its ports.
+
+use std::time::Duration;
+
+use iommu::event::{Event, LinkState};
+use vmm::{DropLink, DropWhen, Exit};
+
+use crate::code::{HALT, mov_eax, out8, out32, report_port};
+use crate::guest::{Guest, kvm_wanted};
+
+#[test]
+fn the_kernel_finds_boot_parameters_at_rsi_and_its_command_line_there() {
+    if !kvm_wanted() {
+        return;
+    }
+    // mov eax, [rsi + 0x228]; mov eax, [rax]; then the four bytes to the debug-exit port.
+    let mut code = vec![0x8b, 0x86, 0x28, 0x02, 0, 0, 0x8b, 0x00];
+    code.extend([0xba, 0xf4, 0, 0, 0, 0xef]);
+    let mut guest = Guest::new(&code);
+    guest.config.cmdline = "ping=1".to_owned();
+    assert_eq!(guest.run().unwrap(), Exit::DebugExit(u32::from_le_bytes(*b"ping")));
+}
+
+#[test]
+fn com1_prints_single_bytes_and_strings() {
+    if !kvm_wanted() {
+        return;
+    }
+    let mut code = [out8(0x3f8, b'o'), out8(0x3f8, b'k')].concat();
+    // lea rsi, [rip + 24]: the text behind the code
+    code.extend([0x48, 0x8d, 0x35, 24, 0, 0, 0]);
+    // mov ecx, 5; mov edx, 0x3f8; cld; rep outsb
+    code.extend([0xb9, 5, 0, 0, 0, 0xba, 0xf8, 3, 0, 0, 0xfc, 0xf3, 0x6e]);
+    code.extend(out32(0xf4, 0));
+    code.extend(b" then");
+    let guest = Guest::new(&code);
+    guest.run().unwrap();
+    assert_eq!(guest.printed(), "ok then");
+}
+
+#[test]
+fn string_reads_of_a_port_are_single_accesses() {
+    if !kvm_wanted() {
+        return;
+    }
+    let mut code = out32(0xcf8, 0x8000_0000);
+    // mov edi, 0x180000; mov ecx, 4; mov edx, 0xcfc; cld; rep insb; mov eax, [0x180000]
+    code.extend([0xbf, 0, 0, 0x18, 0, 0xb9, 4, 0, 0, 0, 0xba, 0xfc, 0x0c, 0, 0, 0xfc, 0xf3, 0x6c]);
+    code.extend([0x8b, 0x04, 0x25, 0, 0, 0x18, 0]);
+    code.extend([0xba, 0xf4, 0, 0, 0, 0xef]);
+    let vendor_low = 0x8686_8686;
+    assert_eq!(Guest::new(&code).run().unwrap(), Exit::DebugExit(vendor_low));
+}
+
+#[test]
+fn configuration_space_is_behind_ports_and_in_memory() {
+    if !kvm_wanted() {
+        return;
+    }
+    let host_bridge = Exit::DebugExit(0x29c0_8086);
+    let ports = [out32(0xcf8, 0x8000_0000), report_port(0xcfc)].concat();
+    assert_eq!(Guest::new(&ports).run().unwrap(), host_bridge);
+    // mov eax, 0xb0000000; mov eax, [rax]; then to the debug-exit port.
+    let mut ecam = mov_eax(0xb000_0000);
+    ecam.extend([0x8b, 0x00, 0xba, 0xf4, 0, 0, 0, 0xef]);
+    assert_eq!(Guest::new(&ecam).run().unwrap(), host_bridge);
+}
+
+#[test]
+fn the_remapping_unit_has_a_version() {
+    if !kvm_wanted() {
+        return;
+    }
+    let mut code = mov_eax(0xfed9_0000);
+    code.extend([0x8b, 0x00, 0xba, 0xf4, 0, 0, 0, 0xef]);
+    let Exit::DebugExit(version) = Guest::new(&code).run().unwrap() else { panic!() };
+    assert_ne!((version, version >> 8), (0, 0));
+}
+
+#[test]
+fn what_is_not_there_reads_as_all_ones() {
+    if !kvm_wanted() {
+        return;
+    }
+    assert_eq!(Guest::new(&report_port(0x2f8)).run().unwrap(), Exit::DebugExit(u32::MAX));
+    let mut code = mov_eax(0xfed0_0000);
+    code.extend([0x8b, 0x00, 0xba, 0xf4, 0, 0, 0, 0xef]);
+    assert_eq!(Guest::new(&code).run().unwrap(), Exit::DebugExit(u32::MAX));
+}
+
+#[test]
+fn the_bench_answers_and_its_doorbell_drops_the_link_first() {
+    if !kvm_wanted() {
+        return;
+    }
+    let signature = Exit::DebugExit(0x4b4e_4c47);
+    assert_eq!(Guest::new(&report_port(0x5e0)).run().unwrap(), signature);
+
+    let code = [out32(0x5e4, 7), out32(0x5e8, 3), out32(0x5ec, 1), out32(0x5f0, 2), out32(0xf4, 0)];
+    let mut guest = Guest::new(&code.concat());
+    guest.config.drop_links = vec![DropLink { port: 1, when: DropWhen::Doorbell }];
+    guest.run().unwrap();
+    let events: Vec<_> = guest.events.events().into_iter().map(|event| event.event).collect();
+    assert!(
+        matches!(
+            events[..],
+            [
+                Event::Doorbell { value: 7 },
+                Event::Link { state: LinkState::SilentlyDown, .. },
+                Event::GuestReport { metric: 3, value: 0x2_0000_0001 },
+                Event::GuestExit { value: 0 },
+            ]
+        ),
+        "{events:?}"
+    );
+}
+
+#[test]
+fn a_link_can_drop_at_a_time() {
+    if !kvm_wanted() {
+        return;
+    }
+    let mut guest = Guest::new(&HALT);
+    let when = DropWhen::At(Duration::from_millis(1));
+    guest.config.drop_links = vec![DropLink { port: 0, when }];
+    guest.config.time_limit = Some(Duration::from_millis(200));
+    assert_eq!(guest.run().unwrap(), Exit::TimeLimit);
+    let events = guest.events.events();
+    let down = |event: &Event| matches!(event, Event::Link { state: LinkState::SilentlyDown, .. });
+    assert_eq!(events.iter().filter(|event| down(&event.event)).count(), 1, "{events:?}");
+}

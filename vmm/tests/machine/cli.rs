@@ -1,0 +1,144 @@
+//! The program as its users see it: exit status, one line for each mistake, console.
+
+use std::fs::File;
+use std::io::Write;
+use std::path::PathBuf;
+use std::process::{Command, Output, Stdio};
+
+use crate::elf::elf;
+use crate::guest::kvm_wanted;
+
+/// Sends what it receives back, until it receives a `q`.
+#[rustfmt::skip]
+const ECHO: &[u8] = &[
+    0xba, 0xfd, 0x03, 0x00, 0x00, // again: mov $0x3fd, %edx
+    0xec,                         //        in %dx, %al
+    0xa8, 0x01,                   //        test $1, %al
+    0x74, 0xf6,                   //        jz again
+    0xba, 0xf8, 0x03, 0x00, 0x00, //        mov $0x3f8, %edx
+    0xec,                         //        in %dx, %al
+    0xee,                         //        out %al, %dx
+    0x3c, 0x71,                   //        cmp $'q', %al
+    0x75, 0xeb,                   //        jne again
+    0xba, 0xf4, 0x00, 0x00, 0x00, //        mov $0xf4, %edx
+    0x31, 0xc0,                   //        xor %eax, %eax
+    0xef,                         //        out %eax, %dx
+];
+
+/// A file that is deleted with this.
+struct TempFile(PathBuf);
+
+impl TempFile {
+    fn new(name: &str, content: &[u8]) -> Self {
+        let path = PathBuf::from(env!("CARGO_TARGET_TMPDIR"));
+        let path = path.join(format!("{}-{name}", std::process::id()));
+        std::fs::write(&path, content).unwrap();
+        Self(path)
+    }
+
+    fn path(&self) -> &str {
+        self.0.to_str().unwrap()
+    }
+}
+
+impl Drop for TempFile {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_file(&self.0);
+    }
+}
+
+fn ghostlink(arguments: &[&str]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_ghostlink"));
+    command.args(arguments).stdin(Stdio::null());
+    command
+}
+
+fn text(bytes: &[u8]) -> String {
+    String::from_utf8_lossy(bytes).into_owned()
+}
+
+#[test]
+fn input_that_is_wrong_gives_status_2_and_one_line() {
+    let foreign =
+        TempFile::new("foreign", b"#!/bin/sh\necho not a kernel, whatever its length\n......");
+    let large = TempFile::new("large", elf(&vec![0; 3 << 20]));
+    for (arguments, value, right) in [
+        (&["run", "--kernel", "/no/such/file"][..], "/no/such/file", "ELF"),
+        (&["run", "--kernel", foreign.path()], foreign.path(), "ELF"),
+        (&["run", "--kernel", large.path(), "--memory", "3M"], "memory of 3M", "try 4M"),
+        (&["run", "--policy", "hope"], "'hope'", "bounded:<t>"),
+        (&["run", "--policy", "bounded:10"], "bounded:10", "ms"),
+        (&["run", "--ict", "soon"], "'soon'", "60s"),
+        (&["run", "--cpus", "9"], "'9'", "1..=8"),
+        (&["run", "--drop-link", "doorbell", "--drop-link", "at=2s"], "'at=2s,port=rp0'", "once"),
+        (&["run", "--frobnicate"], "--frobnicate", "--help"),
+        (&["run", "--events", "/no/such/directory/e"], "/no/such/directory/e", "directory"),
+    ] {
+        let Output { status, stdout, stderr } = ghostlink(arguments).output().unwrap();
+        let stderr = text(&stderr);
+        assert_eq!(status.code(), Some(2), "{arguments:?}: {stderr}");
+        assert!(stdout.is_empty(), "{arguments:?}: {}", text(&stdout));
+        assert_eq!(stderr.lines().count(), 1, "{arguments:?}: {stderr}");
+        assert!(stderr.starts_with("ghostlink: "), "{stderr}");
+        assert!(stderr.contains(value) && stderr.contains(right), "{arguments:?}: {stderr}");
+    }
+}
+
+#[test]
+fn piped_input_reaches_the_guest_no_faster_than_it_reads() {
+    if !kvm_wanted() {
+        return;
+    }
+    let kernel = TempFile::new("echo-pipe", elf(ECHO));
+    let input = format!("{}q", "0123456789\n".repeat(50));
+    let mut command = ghostlink(&["run", "--kernel", kernel.path(), "--time-limit", "60s"]);
+    let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
+    child.stdin.take().unwrap().write_all(input.as_bytes()).unwrap();
+    let output = child.wait_with_output().unwrap();
+    assert_eq!(text(&output.stdout), input);
+    assert_eq!(output.status.code(), Some(1));
+}
+
+#[test]
+fn a_file_as_input_reaches_the_guest_too() {
+    if !kvm_wanted() {
+        return;
+    }
+    let kernel = TempFile::new("echo-file", elf(ECHO));
+    let content = format!("{}q", "\u{1}x in a file is no command\n".repeat(10));
+    let input = TempFile::new("input", content.as_bytes());
+    let mut command = ghostlink(&["run", "--kernel", kernel.path(), "--time-limit", "60s"]);
+    let output = command.stdin(File::open(&input.0).unwrap()).output().unwrap();
+    assert_eq!(text(&output.stdout), content);
+    assert_eq!(output.status.code(), Some(1));
+}
+
+#[test]
+fn a_guest_that_cannot_go_on_shows_where() {
+    if !kvm_wanted() {
+        return;
+    }
+    let kernel = TempFile::new("ud2", elf(&[0x0f, 0x0b]));
+    let output = ghostlink(&["run", "--kernel", kernel.path()]).output().unwrap();
+    assert_eq!(output.status.code(), Some(4));
+    let stderr = text(&output.stderr);
+    assert!(
+        stderr.starts_with("ghostlink: CPU 0 cannot go on: triple fault at 0x100000, bytes 0f 0b")
+    );
+    assert!(stderr.contains("rip 0000000000100000"), "{stderr}");
+}
+
+#[test]
+fn events_are_written_as_json_lines() {
+    if !kvm_wanted() {
+        return;
+    }
+    // mov $5, %eax; mov $0xf4, %edx; out %eax, %dx
+    let code = [0xb8, 5, 0, 0, 0, 0xba, 0xf4, 0, 0, 0, 0xef];
+    let (kernel, events) = (TempFile::new("exit", elf(&code)), TempFile::new("events", b""));
+    let arguments = ["run", "--kernel", kernel.path(), "--events", events.path()];
+    assert_eq!(ghostlink(&arguments).status().unwrap().code(), Some(11));
+    let lines = std::fs::read_to_string(&events.0).unwrap();
+    let event: serde_json::Value = serde_json::from_str(lines.lines().last().unwrap()).unwrap();
+    assert_eq!((&event["event"], &event["value"]), (&"guest_exit".into(), &5.into()));
+}

@@ -1,0 +1,9 @@
+//! Whole machines under a real KVM, each with a guest of a few bytes of machine code.
+
+mod buses;
+mod cli;
+mod code;
+mod elf;
+mod endings;
+mod guest;
+mod interrupts;
