@@ -23,9 +23,10 @@ pub enum Metric {
     GuestStallNs = 2,
     /// The longest flush of the healthy neighbour.
     NeighborStallNs = 3,
-    /// Time-outs (ITE) that the measured flush handled.
+    /// Time-outs (ITE) that were handled, by either processor.
     Timeouts = 4,
-    /// Source id of the last of them.
+    /// Source id of the last that the measured flush handled; if it handled none, of the first that the
+    /// neighbour did.
     TimeoutSource = 5,
     /// Median of the healthy flushes.
     HealthyMedianNs = 6,

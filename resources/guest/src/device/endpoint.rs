@@ -75,13 +75,15 @@ impl Endpoint {
         (endpoint.read(register::ID) == SIGNATURE).then_some(endpoint)
     }
 
-    /// Lets the function use ATS, with 4-KiB pages as smallest unit. False if it has no ATS.
+    /// Lets the function use ATS, with 4-KiB pages as smallest unit, and with an empty ATC: turning ATS
+    /// off empties it. False if the function has no ATS.
     pub fn enable_ats(&self) -> bool {
         const CONTROL: u16 = 6;
         const ENABLE: u16 = 1 << 15;
         let Some(ats) = config::extended_capability(self.bdf, config::EXTENDED_ATS) else {
             return false;
         };
+        config::write16(self.bdf, ats + CONTROL, 0);
         config::write16(self.bdf, ats + CONTROL, ENABLE);
         config::read16(self.bdf, ats + CONTROL) & ENABLE != 0
     }

@@ -49,7 +49,7 @@ fn play(
     cpus: usize,
     ktap: &mut Ktap,
 ) -> Result<(), (&'static str, &'static str)> {
-    let rig = Rig::new().map_err(|reason| ("unit", reason))?;
+    let rig = Rig::new(settings.blame).map_err(|reason| ("unit", reason))?;
     ktap.result("unit", Verdict::Pass);
 
     rig.prove_dma().map_err(|reason| ("dma", reason))?;
@@ -138,17 +138,22 @@ fn flush_until_dropped(rig: &Rig, settings: &Settings) -> Result<(Verdict, Flush
 
 fn report_measured(victim: &Target, flush: &Flush, neighbor: Option<&Neighbor<'_>>) {
     let waits_aborted = flush.waits_aborted + neighbor.map_or(0, Neighbor::waits_aborted);
+    let timeouts = flush.timeouts + neighbor.map_or(0, Neighbor::timeouts);
+    // Either processor may have handled the one that the loss of the link led to.
+    let source = match neighbor {
+        Some(neighbor) if flush.timeouts == 0 => neighbor.first_source(),
+        _ => flush.last_source,
+    };
     let (outcome, time) = (flush.outcome.name(), flush.time);
     println!("# measured: {outcome} after {time}, {} resubmissions", flush.resubmissions);
-    let source = Bdf(flush.timeout_source);
-    println!("# {} ITE, last by {source}; {waits_aborted} waits aborted", flush.timeouts);
+    println!("# {timeouts} ITE, source {}; {waits_aborted} waits aborted", Bdf(source));
     if config::is_present(victim.bdf()) {
         println!("# {} still answers", victim.bdf());
     }
     bench::report(Metric::Outcome, flush.outcome as u64);
     bench::report(Metric::GuestStallNs, time.as_ns());
-    bench::report(Metric::Timeouts, flush.timeouts.into());
-    bench::report(Metric::TimeoutSource, flush.timeout_source.into());
+    bench::report(Metric::Timeouts, timeouts.into());
+    bench::report(Metric::TimeoutSource, source.into());
     bench::report(Metric::WaitsAborted, waits_aborted.into());
     bench::report(Metric::Resubmissions, flush.resubmissions.into());
 }

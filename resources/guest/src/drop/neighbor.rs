@@ -1,6 +1,6 @@
 //! The healthy neighbour: another processor flushes another device's page by the same queue.
 
-use core::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
+use core::sync::atomic::{AtomicBool, AtomicU16, AtomicU32, AtomicU64, Ordering};
 
 use crate::bench::{self, Metric};
 use crate::drop::rig::Target;
@@ -18,6 +18,9 @@ pub struct Neighbor<'a> {
     flushes: AtomicU32,
     resubmissions: AtomicU32,
     waits_aborted: AtomicU32,
+    timeouts: AtomicU32,
+    first_source: AtomicU16,
+    /// An [`Outcome`].
     worst: AtomicU32,
 }
 
@@ -33,6 +36,8 @@ impl<'a> Neighbor<'a> {
             flushes: AtomicU32::new(0),
             resubmissions: AtomicU32::new(0),
             waits_aborted: AtomicU32::new(0),
+            timeouts: AtomicU32::new(0),
+            first_source: AtomicU16::new(0),
             worst: AtomicU32::new(Outcome::Completed as u32),
         }
     }
@@ -53,6 +58,9 @@ impl<'a> Neighbor<'a> {
         self.longest.fetch_max(flush.time.0, Ordering::Relaxed);
         self.resubmissions.fetch_add(flush.resubmissions, Ordering::Relaxed);
         self.waits_aborted.fetch_add(flush.waits_aborted, Ordering::Relaxed);
+        if flush.timeouts > 0 && self.timeouts.fetch_add(flush.timeouts, Ordering::Relaxed) == 0 {
+            self.first_source.store(flush.first_source, Ordering::Relaxed);
+        }
         self.worst.fetch_max(flush.outcome as u32, Ordering::Relaxed);
         self.flushes.fetch_add(1, Ordering::Release);
     }
@@ -67,6 +75,16 @@ impl<'a> Neighbor<'a> {
         self.stop.store(true, Ordering::Release);
     }
 
+    /// How many time-outs (ITE) it handled.
+    pub fn timeouts(&self) -> u32 {
+        self.timeouts.load(Ordering::Relaxed)
+    }
+
+    /// Source id of the first of them.
+    pub fn first_source(&self) -> u16 {
+        self.first_source.load(Ordering::Relaxed)
+    }
+
     /// Waits that this loop marked aborted.
     pub fn waits_aborted(&self) -> u32 {
         self.waits_aborted.load(Ordering::Relaxed)
@@ -78,7 +96,9 @@ impl<'a> Neighbor<'a> {
         let flushes = self.flushes.load(Ordering::Relaxed);
         let resubmissions = self.resubmissions.load(Ordering::Relaxed);
         let worst = self.worst.load(Ordering::Relaxed);
-        println!("# neighbor: {flushes} flushes, longest {longest}, {resubmissions} resubmissions");
+        let outcome = Outcome::from_code(worst).name();
+        println!("# neighbor: {flushes} flushes, at worst {outcome}, longest {longest},");
+        println!("#   {} ITE, {resubmissions} resubmissions", self.timeouts());
         bench::report(Metric::NeighborStallNs, longest.as_ns());
         bench::report(Metric::NeighborFlushes, flushes.into());
         bench::report(Metric::NeighborResubmissions, resubmissions.into());

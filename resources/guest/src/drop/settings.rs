@@ -4,6 +4,7 @@ use core::fmt;
 
 use crate::cmdline::Cmdline;
 use crate::machine::time::Ticks;
+use crate::vtd::Blame;
 
 /// The most healthy flushes that are measured.
 pub const MAX_FLUSHES: usize = 512;
@@ -33,6 +34,8 @@ pub struct Settings {
     pub scenario: Scenario,
     /// `drop=doorbell` (default) or `wait`.
     pub drop: Drop,
+    /// `blame=finder` (default) or `owner`.
+    pub blame: Blame,
     /// `flushes=N`: healthy flushes to measure, 1 to [`MAX_FLUSHES`], 64 by default.
     pub flushes: usize,
     /// `giveup_ms=N`: when a flush counts as stalled, 5000 by default.
@@ -54,13 +57,18 @@ impl Settings {
             "wait" => Drop::Wait,
             _ => return Err("drop= takes doorbell or wait"),
         };
+        let blame = match cmdline.get("blame").unwrap_or("finder") {
+            "finder" => Blame::Finder,
+            "owner" => Blame::Owner,
+            _ => return Err("blame= takes finder or owner"),
+        };
         let flushes = number(cmdline, "flushes", 64)? as usize;
         if !(1..=MAX_FLUSHES).contains(&flushes) {
             return Err("flushes= takes 1 to 512");
         }
         let give_up = Ticks::from_ms(number(cmdline, "giveup_ms", 5_000)?);
         let wait = Ticks::from_ms(number(cmdline, "wait_ms", 60_000)?);
-        Ok(Self { scenario, drop, flushes, give_up, wait })
+        Ok(Self { scenario, drop, blame, flushes, give_up, wait })
     }
 }
 

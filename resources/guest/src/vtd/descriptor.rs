@@ -56,6 +56,11 @@ impl Descriptor {
         Self { low: DEVICE_TLB | u64::from(device.0) << 32, high: iova & !0xfff }
     }
 
+    /// The device that has to answer it, if one has to.
+    pub fn device(&self) -> Option<Bdf> {
+        (self.low & TYPE_MASK == DEVICE_TLB).then_some(Bdf((self.low >> 32) as u16))
+    }
+
     /// Writes `data` to `address` when everything before it is done.
     pub fn wait(address: u64, data: u32) -> Self {
         Self { low: WAIT | WAIT_STATUS_WRITE | u64::from(data) << 32, high: address }

@@ -14,5 +14,5 @@ pub mod unit;
 
 pub use descriptor::Descriptor;
 pub use queue::{Queue, Width};
-pub use submit::{Flush, Outcome};
+pub use submit::{Blame, Flush, Outcome};
 pub use unit::Unit;

@@ -10,6 +10,7 @@ use crate::machine::memory::Pages;
 use crate::machine::sync::SpinLock;
 use crate::vtd::descriptor::Descriptor;
 use crate::vtd::registers as reg;
+use crate::vtd::submit::Blame;
 use crate::vtd::unit::Unit;
 
 /// Slots in the ring, in either width.
@@ -45,6 +46,8 @@ impl Width {
 
 /// An invalidation queue.
 pub struct Queue {
+    /// Which flush a time-out is blamed on.
+    pub blame: Blame,
     pub(super) unit: Unit,
     pub(super) slots: SpinLock<Slots>,
     ring: Pages,
@@ -64,7 +67,8 @@ pub struct Slots {
 
 /// The slots of one batch: its descriptors, then the wait.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Batch {
+pub(super) struct Batch<'a> {
+    pub(super) descriptors: &'a [Descriptor],
     pub(super) first: usize,
     pub(super) wait: usize,
 }
@@ -74,6 +78,7 @@ impl Queue {
     pub fn new(unit: Unit, width: Width) -> Self {
         let pages = if width == Width::Wide { 2 } else { 1 };
         Self {
+            blame: Blame::Finder,
             unit,
             slots: SpinLock::new(Slots { next: 0, oldest: 0, free: SLOTS }),
             ring: Pages::new(pages),
@@ -91,7 +96,7 @@ impl Queue {
     }
 
     /// Writes descriptors and their wait into free slots; the caller has seen that there are enough.
-    pub(super) fn fill(&self, slots: &mut Slots, descriptors: &[Descriptor]) -> Batch {
+    pub(super) fn fill<'a>(&self, slots: &mut Slots, descriptors: &'a [Descriptor]) -> Batch<'a> {
         let first = slots.next;
         for (index, &descriptor) in descriptors.iter().enumerate() {
             self.put((first + index) % SLOTS, descriptor);
@@ -100,7 +105,7 @@ impl Queue {
         self.put(wait, self.wait_for(wait));
         slots.next = (wait + 1) % SLOTS;
         slots.free -= descriptors.len() + 1;
-        Batch { first, wait }
+        Batch { descriptors, first, wait }
     }
 
     /// The wait descriptor that belongs in slot `slot`.
@@ -110,7 +115,7 @@ impl Queue {
     }
 
     /// Gives a batch's slots back, and all before it that were waiting for that.
-    pub(super) fn release(&self, slots: &mut Slots, batch: Batch) {
+    pub(super) fn release(&self, slots: &mut Slots, batch: Batch<'_>) {
         let mut slot = batch.first;
         loop {
             self.set_state(slot, FREE);

@@ -36,6 +36,16 @@ pub enum Outcome {
 }
 
 impl Outcome {
+    /// The outcome with that number; a number that none has is the last one's.
+    pub fn from_code(code: u32) -> Self {
+        match code {
+            0 => Self::Completed,
+            1 => Self::TimedOut,
+            2 => Self::Stalled,
+            _ => Self::Rejected,
+        }
+    }
+
     /// A word for it.
     pub fn name(self) -> &'static str {
         match self {
@@ -58,8 +68,10 @@ pub struct Flush {
     pub resubmissions: u32,
     /// Time-outs (ITE) that this flush handled.
     pub timeouts: u32,
+    /// Source id of the first of them.
+    pub first_source: u16,
     /// Source id of the last of them.
-    pub timeout_source: u16,
+    pub last_source: u16,
     /// Wait descriptors that it marked aborted, its own among them.
     pub waits_aborted: u32,
     /// Reason of the last queue error.
@@ -71,6 +83,16 @@ impl Flush {
     pub fn is_healthy(&self) -> bool {
         self.outcome == Outcome::Completed && self.resubmissions == 0
     }
+}
+
+/// Which flush ends as timed out when ITE names a device that is gone.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Blame {
+    /// The one that sees ITE first, whatever device it is for, as in Linux. The flush for the dead device,
+    /// if it is another, submits again, and waits for the same time-out once more.
+    Finder,
+    /// Those for the device that is gone. All others submit again.
+    Owner,
 }
 
 /// How one submission ended.
@@ -88,6 +110,7 @@ impl Queue {
         flush.outcome = loop {
             match self.submit(descriptors, deadline, &mut flush) {
                 End::Done(outcome) => break outcome,
+                End::Aborted if self.is_owner_of_dead(descriptors) => break Outcome::TimedOut,
                 End::Aborted if deadline.passed() => break Outcome::Stalled,
                 End::Aborted => flush.resubmissions += 1,
             }
@@ -117,7 +140,7 @@ impl Queue {
     fn wait<'a>(
         &'a self,
         mut slots: Guard<'a, Slots>,
-        own: Batch,
+        own: Batch<'_>,
         deadline: Deadline,
         flush: &mut Flush,
     ) -> (Guard<'a, Slots>, End) {
@@ -136,7 +159,7 @@ impl Queue {
     }
 
     /// Looks for reasons why the wait might never be done. Under the lock.
-    fn check_faults(&self, own: Batch, flush: &mut Flush) -> Option<End> {
+    fn check_faults(&self, own: Batch<'_>, flush: &mut Flush) -> Option<End> {
         if self.state(own.wait) == ABORT {
             return Some(End::Aborted);
         }
@@ -159,20 +182,34 @@ impl Queue {
     }
 
     /// Whoever sees ITE first handles it for all: what the unit had fetched will never be done.
-    fn handle_time_out(&self, own: Batch, flush: &mut Flush) -> Option<End> {
+    fn handle_time_out(&self, own: Batch<'_>, flush: &mut Flush) -> Option<End> {
         let registers = self.unit.registers();
         let (head, tail) = (self.head(), self.tail());
         let source = reg::time_out_source(registers.read64(reg::IQERCD));
         // From here on the unit fetches again.
         registers.write32(reg::FSTS, reg::TIME_OUT_ERROR);
+        if flush.timeouts == 0 {
+            flush.first_source = source;
+        }
         flush.timeouts += 1;
-        flush.timeout_source = source;
+        flush.last_source = source;
         flush.waits_aborted += self.abort_fetched(head, tail);
         // 0 says that the unit does not report the source.
-        if source != 0 && !config::is_present(Bdf(source)) {
+        if source != 0 && self.is_blamed(own, source) && !config::is_present(Bdf(source)) {
             return Some(End::Done(Outcome::TimedOut));
         }
         (self.state(own.wait) == ABORT).then_some(End::Aborted)
+    }
+
+    fn is_blamed(&self, own: Batch<'_>, source: u16) -> bool {
+        let mut devices = own.descriptors.iter().filter_map(Descriptor::device);
+        self.blame == Blame::Finder || devices.any(|device| device.0 == source)
+    }
+
+    /// Whether there is no use in submitting again: somebody else has handled the time-out.
+    fn is_owner_of_dead(&self, descriptors: &[Descriptor]) -> bool {
+        let mut devices = descriptors.iter().filter_map(Descriptor::device);
+        self.blame == Blame::Owner && devices.any(|device| !config::is_present(device))
     }
 
     /// Marks the slots in use behind the head, back to the tail, and counts the waits among them.
