@@ -108,10 +108,13 @@ impl Garbage {
     fn start_over(&mut self) {
         let registers = self.unit.registers();
         if self.random.one_in(2) {
+            const SCALABLE: u64 = 1 << 10;
+            let (wide, mode) =
+                if self.random.one_in(4) { (reg::IQA_WIDE, SCALABLE) } else { (0, 0) };
             registers.write32(reg::GCMD, 0);
             registers.write64(reg::IQT, 0);
-            registers.write64(reg::IQA, self.playground.ring());
-            registers.write64(reg::RTADDR, self.playground.root());
+            registers.write64(reg::IQA, self.playground.ring() | wide);
+            registers.write64(reg::RTADDR, self.playground.root() | mode);
         }
         let status = registers.read32(reg::GSTS) & reg::PERSISTENT;
         registers.write32(reg::GCMD, status | reg::ROOT_POINTER | reg::QUEUED_INVALIDATION);

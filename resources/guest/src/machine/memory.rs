@@ -9,7 +9,7 @@ use core::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 pub const PAGE_SIZE: u64 = 4096;
 
 const WORDS: usize = 512;
-const FRAMES: usize = 256;
+const FRAMES: usize = 160;
 
 #[repr(C, align(4096))]
 struct Frame([AtomicU64; WORDS]);
