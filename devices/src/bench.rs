@@ -17,6 +17,36 @@ const CPUS_METRIC: u16 = 0x08;
 const VALUE_LOW: u16 = 0x0c;
 const VALUE_HIGH: u16 = 0x10;
 
+/// What the built-in guest reports, by the number that it writes. Guests may report others.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[repr(u32)]
+pub enum Metric {
+    /// How the measured flush ended: 0 completed, 1 timed out, 2 stalled.
+    Outcome = 1,
+    /// How long it took, in nanoseconds.
+    GuestStall = 2,
+    /// The longest flush of the healthy neighbour, in nanoseconds.
+    NeighborStall = 3,
+    /// Time-outs (ITE) that the guest has handled.
+    Timeouts = 4,
+    /// ITESID of one of them.
+    TimeoutSource = 5,
+    /// Median of the healthy flushes, in nanoseconds.
+    HealthyMedian = 6,
+    /// The longest healthy flush, in nanoseconds.
+    HealthyMaximum = 7,
+    /// Wait descriptors that the guest has marked as aborted.
+    WaitsAborted = 8,
+    /// Flushes that the neighbour has made.
+    NeighborFlushes = 9,
+    /// How often the neighbour has submitted again.
+    NeighborResubmissions = 10,
+    /// The neighbour's worst outcome, as for [`Metric::Outcome`].
+    NeighborOutcome = 11,
+    /// How often the measured flush was submitted again.
+    Resubmissions = 12,
+}
+
 /// What a guest asks of the bench.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Request {

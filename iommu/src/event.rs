@@ -60,6 +60,30 @@ pub enum Lost {
     InvalidateCompletion,
 }
 
+/// Linux's lock-up detectors, at their default thresholds
+/// (`Documentation/admin-guide/lockup-watchdogs.rst`).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum LockupDetector {
+    /// Interrupts off for 10 s.
+    Hard,
+    /// No other task for 20 s.
+    Soft,
+}
+
+impl LockupDetector {
+    /// In the order in which they speak.
+    pub const ALL: [Self; 2] = [Self::Hard, Self::Soft];
+
+    /// How long a CPU must be stuck.
+    pub const fn threshold(self) -> Duration {
+        match self {
+            Self::Hard => Duration::from_secs(10),
+            Self::Soft => Duration::from_secs(20),
+        }
+    }
+}
+
 /// One thing that happened.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(tag = "event", rename_all = "snake_case")]
@@ -174,6 +198,13 @@ pub enum Event {
     HostWaitsAborted {
         /// How many waits.
         count: u32,
+    },
+    /// A CPU of the host has spun in one wait for so long that a lock-up detector speaks.
+    HostLockup {
+        /// The invalidation that it waits for.
+        ticket: Ticket,
+        /// Which detector.
+        detector: LockupDetector,
     },
     /// A link has changed.
     Link {

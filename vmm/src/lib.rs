@@ -34,6 +34,7 @@ mod json_lines;
 mod kvm;
 pub mod layout;
 mod memory;
+mod summary;
 mod sys;
 #[cfg(test)]
 #[path = "../tests/machine/elf.rs"]
@@ -46,4 +47,5 @@ pub use error::Error;
 pub use exit::Exit;
 pub use json_lines::JsonLines;
 pub use kvm::{CpuState, FailureKind, GuestFailure};
+pub use summary::{Outcome, Summary};
 pub use vm::{Vm, VmHandle};

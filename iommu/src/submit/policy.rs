@@ -46,6 +46,35 @@ pub enum Completion {
     Leak,
 }
 
+impl fmt::Display for Precheck {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::None => "none",
+            Self::Disconnected => "disconnected",
+            Self::Present => "present",
+        })
+    }
+}
+
+impl fmt::Display for OnTimeout {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Report => f.write_str("report"),
+            Self::Retry(times) => write!(f, "retry({times})"),
+        }
+    }
+}
+
+impl fmt::Display for Completion {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Slot => "slot",
+            Self::Sequence => "sequence",
+            Self::Leak => "leak",
+        })
+    }
+}
+
 /// What software does when a Device-TLB invalidation takes too long.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Policy {

@@ -9,7 +9,7 @@ use super::status::{StatusWords, Token};
 use super::{Presence, Ticket, Verdict};
 use crate::Memory;
 use crate::ats::InvalidateRequest;
-use crate::event::{Event, Tracer};
+use crate::event::{Event, LockupDetector, Tracer};
 use crate::ids::{Bdf, Gpa};
 use crate::spec::descriptor::{DeviceTlbDescriptor, PasidDeviceTlbDescriptor, WaitDescriptor};
 use crate::spec::fault::FaultStatus;
@@ -50,8 +50,12 @@ struct Waiter {
     ticket: Ticket,
     request: InvalidateRequest,
     since: Instant,
-    /// When this attempt has lasted long enough.
+    /// When this attempt was made: Linux lets interrupts in between two.
+    attempted: Instant,
+    /// When it has lasted long enough.
     deadline: Option<Instant>,
+    /// How many of the lock-up detectors have spoken during this attempt.
+    detected: usize,
     /// From 1.
     attempt: u32,
     retries_left: u32,
@@ -96,9 +100,29 @@ impl Submitter {
         self.verdicts.pop_front()
     }
 
-    /// When the first deadline passes.
+    /// When the first deadline passes, or the first lock-up detector speaks.
     pub(super) fn poll_timeout(&self) -> Option<Instant> {
-        self.waiters.iter().filter_map(|waiter| waiter.deadline).min()
+        let deadlines = self.waiters.iter().filter_map(|waiter| waiter.deadline);
+        let detectors = self.waiters.iter().filter_map(|waiter| Some(self.detector(waiter)?.1));
+        deadlines.chain(detectors).min()
+    }
+
+    /// The lock-up detector that speaks next of `waiter`, and when; none if the loop pets them.
+    fn detector(&self, waiter: &Waiter) -> Option<(LockupDetector, Instant)> {
+        let detector = *LockupDetector::ALL.get(waiter.detected)?;
+        (!self.policy.watchdog).then(|| (detector, waiter.attempted + detector.threshold()))
+    }
+
+    fn run_detectors(&mut self, now: Instant) {
+        for index in 0..self.waiters.len() {
+            while let Some((detector, _)) =
+                self.detector(&self.waiters[index]).filter(|(_, at)| *at <= now)
+            {
+                self.waiters[index].detected += 1;
+                let ticket = self.waiters[index].ticket;
+                self.tracer.emit(now, || Event::HostLockup { ticket, detector });
+            }
+        }
     }
 
     /// A caller asks for an invalidation and begins to wait.
@@ -116,6 +140,8 @@ impl Submitter {
             ticket: Ticket(self.next_ticket),
             request,
             since: now,
+            attempted: now,
+            detected: 0,
             deadline: self.policy.deadline.expires(now),
             attempt: 0,
             retries_left,
@@ -152,6 +178,7 @@ impl Submitter {
             self.handle_timeout_error(hw, now);
         }
         self.settle_deadlines(now);
+        self.run_detectors(now);
         self.enqueue_backlog(hw, now);
         // A submission may have been answered at once.
         self.collect_completed(hw, now);
@@ -260,6 +287,7 @@ impl Submitter {
             return false;
         };
         waiter.attempt += 1;
+        (waiter.attempted, waiter.detected) = (now, 0);
         waiter.token = Some(token);
         let wait = WaitDescriptor::new()
             .with_status_write(true)

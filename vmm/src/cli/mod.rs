@@ -1,5 +1,7 @@
 //! The command line: options typed by the crates that own them, and one line for each mistake.
 
+mod demo;
+mod policies;
 mod run;
 
 use clap::error::ErrorKind;
@@ -7,6 +9,8 @@ use clap::{Parser, Subcommand};
 
 /// Exit status for mistakes on the command line.
 const USAGE: u8 = vmm::Error::USER;
+/// Exit status for what went wrong on the way.
+const FAILURE: u8 = 1;
 
 /// What happens to a machine when a PCIe device stops answering invalidations?
 ///
@@ -25,7 +29,7 @@ enum Command {
     /// List the policies, with what each reproduces
     Policies,
     /// Run the built-in guest once with each policy, and compare what it suffers
-    Demo,
+    Demo(demo::DemoArgs),
 }
 
 /// Does what the command line says; returns the exit status.
@@ -34,10 +38,10 @@ pub(crate) fn main() -> u8 {
         Ok(cli) => cli,
         Err(error) => return report_usage(&error),
     };
-    match cli.command.unwrap_or(Command::Demo) {
+    match cli.command.unwrap_or_else(|| Command::Demo(demo::DemoArgs::default())) {
         Command::Run(args) => report(run::run(args)),
-        // The two that follow are not written yet.
-        Command::Policies | Command::Demo => report(Err(CliError::NotThere)),
+        Command::Policies => report(policies::list().map(|()| 0).map_err(CliError::Output)),
+        Command::Demo(args) => report(demo::run(&args)),
     }
 }
 
@@ -58,16 +62,31 @@ enum CliError {
         /// Why not.
         source: std::io::Error,
     },
-    /// A command that is not written yet.
-    #[error("this command is not there yet")]
-    NotThere,
+    /// Standard output is closed or full.
+    #[error("cannot write to standard output: {0}")]
+    Output(std::io::Error),
+    /// The built-in guest did not get through.
+    #[error(
+        "the guest ended with {exit:?} under '{policy}', {scenario}; its last words:\n{console}"
+    )]
+    Guest {
+        /// The policy.
+        policy: String,
+        /// The scenario.
+        scenario: &'static str,
+        /// How it ended.
+        exit: vmm::Exit,
+        /// The end of its console.
+        console: String,
+    },
 }
 
 impl CliError {
     fn status(&self) -> u8 {
         match self {
             Self::Vmm(error) => error.status(),
-            Self::Events { .. } | Self::NotThere => USAGE,
+            Self::Events { .. } => USAGE,
+            Self::Output(_) | Self::Guest { .. } => FAILURE,
         }
     }
 }

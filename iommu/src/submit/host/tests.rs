@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use super::*;
 use crate::ats::{ITag, PageRange};
-use crate::event::{Event, Recorder, UnitRole};
+use crate::event::{Event, LockupDetector, Recorder, UnitRole};
 use crate::ids::{Bdf, Iova};
 use crate::time::Timeout;
 use crate::unit::Ordering;
@@ -111,6 +111,14 @@ impl Rig {
         events.iter().filter(|timed| matches!(timed.event, Event::Submitted { .. })).count()
     }
 
+    fn lockups(&self) -> Vec<LockupDetector> {
+        let lockup = |event: &Event| match event {
+            Event::HostLockup { detector, .. } => Some(*detector),
+            _ => None,
+        };
+        self.recorder.events().iter().filter_map(|timed| lockup(&timed.event)).collect()
+    }
+
     fn longest_wait(&self) -> Duration {
         let waited = |event: &Event| match event {
             Event::Verdict { waited, .. } => Some(*waited),
@@ -140,6 +148,7 @@ fn linux_waits_for_ever_without_a_unit_timeout() {
     rig.pass(Duration::from_secs(365 * 86400));
     assert_eq!(rig.verdicts(), []);
     assert_eq!(rig.host.poll_timeout(), None);
+    assert_eq!(rig.lockups(), [LockupDetector::Hard, LockupDetector::Soft]);
 }
 
 #[test]
@@ -299,6 +308,19 @@ fn leaked_status_words_are_not_given_out_before_the_unit_is_done() {
     assert_eq!(rig.verdicts(), []);
     rig.answer(*own);
     assert_eq!(rig.verdicts(), [(VICTIM, Verdict::Completed)]);
+}
+
+#[test]
+fn a_loop_that_pets_the_watchdog_is_not_detected() {
+    let mut policy: Policy = "linux".parse().unwrap();
+    policy.watchdog = true;
+    let mut rig = Rig::new("linux", Timeout::Never);
+    let tracer = Tracer::to(rig.recorder.clone());
+    rig.host = HostSide::new(UnitConfig::new(UnitRole::Host), policy, tracer).unwrap();
+    rig.functions.mute.insert(VICTIM);
+    rig.flush(VICTIM);
+    rig.pass(Duration::from_secs(100));
+    assert_eq!(rig.lockups(), []);
 }
 
 #[test]

@@ -1,0 +1,128 @@
+//! What the demo prints: one table, or a JSON object for each run.
+
+use std::io::{self, Write};
+use std::time::Duration;
+
+use comfy_table::presets::ASCII_MARKDOWN;
+use comfy_table::{CellAlignment, Table};
+use iommu::ids::Bdf;
+use serde::Serialize;
+use vmm::{Outcome, Summary};
+
+use super::{DemoArgs, GIVE_UP, Run, VICTIM};
+
+/// One run as JSON. Times are nanoseconds; what the guest did not get to is null.
+#[derive(Debug, Serialize)]
+struct Row<'a> {
+    policy: &'a str,
+    scenario: &'a str,
+    outcome: Option<Outcome>,
+    guest_stall_ns: Option<u128>,
+    host_stall_ns: u128,
+    waits_aborted: u32,
+    /// Whether the guest-visible unit has raised ITE.
+    ite: bool,
+    /// Whom it has blamed first.
+    ite_sid: Option<Bdf>,
+    neighbor_stall_ns: Option<u128>,
+    neighbor_outcome: Option<Outcome>,
+    ict: iommu::time::Timeout,
+    ordering: iommu::unit::Ordering,
+}
+
+/// Prints one run as a line of JSON.
+pub(super) fn write_json(run: &Run, summary: &Summary) -> io::Result<()> {
+    let row = Row {
+        policy: &run.policy.name,
+        scenario: run.scenario.name(),
+        outcome: summary.outcome,
+        guest_stall_ns: summary.guest_stall.map(|time| time.as_nanos()),
+        host_stall_ns: summary.host_stall.as_nanos(),
+        waits_aborted: summary.waits_aborted,
+        ite: !summary.timeouts.is_empty(),
+        ite_sid: summary.timeouts.first().copied(),
+        neighbor_stall_ns: summary.neighbor_stall.map(|time| time.as_nanos()),
+        neighbor_outcome: summary.neighbor_outcome,
+        ict: run.ict,
+        ordering: run.ordering,
+    };
+    let mut out = io::stdout().lock();
+    serde_json::to_writer(&mut out, &row)?;
+    writeln!(out)
+}
+
+/// Prints all runs as one table, with what one has to know to read it.
+pub(super) fn write_table(args: &DemoArgs, rows: &[(Run, Summary)]) -> io::Result<()> {
+    let mut table = Table::new();
+    table.load_style(ASCII_MARKDOWN);
+    table.set_header([
+        "scenario",
+        "policy",
+        "outcome",
+        "guest stall",
+        "host stall",
+        "aborted",
+        "ITE blames",
+        "neighbor",
+        "its stall",
+    ]);
+    for (run, summary) in rows {
+        table.add_row([
+            run.scenario.name().to_owned(),
+            run.policy.name.clone(),
+            outcome(summary.outcome),
+            time(summary.guest_stall),
+            time(Some(summary.host_stall)),
+            summary.waits_aborted.to_string(),
+            summary.timeouts.first().map_or("-".to_owned(), Bdf::to_string),
+            outcome(summary.neighbor_outcome),
+            time(summary.neighbor_stall),
+        ]);
+    }
+    for column in [3, 4, 5, 8] {
+        if let Some(column) = table.column_mut(column) {
+            column.set_cell_alignment(CellAlignment::Right);
+        }
+    }
+    let mut out = io::stdout().lock();
+    writeln!(out, "{table}")?;
+    writeln!(
+        out,
+        "victim {VICTIM}; physical unit: ICT {}, never in silent-no-ite, ordering {}; the guest \
+         gives up after {}",
+        args.ict,
+        args.ordering,
+        time(Some(GIVE_UP)),
+    )
+}
+
+fn outcome(outcome: Option<Outcome>) -> String {
+    outcome.map_or("-", Outcome::name).to_owned()
+}
+
+/// A time with three digits or so: nobody reads more, and the clocks are no better.
+fn time(time: Option<Duration>) -> String {
+    let Some(time) = time else { return "-".to_owned() };
+    let seconds = time.as_secs_f64();
+    match time.as_nanos() {
+        0 => "0".to_owned(),
+        1..1_000_000 => format!("{:.0} µs", seconds * 1e6),
+        1_000_000..1_000_000_000 => format!("{:.1} ms", seconds * 1e3),
+        _ => format!("{seconds:.2} s"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn times_are_short_and_have_their_unit() {
+        let text = |nanos| time(Some(Duration::from_nanos(nanos)));
+        assert_eq!(text(0), "0");
+        assert_eq!(text(12_345), "12 µs");
+        assert_eq!(text(101_340_000), "101.3 ms");
+        assert_eq!(text(2_004_000_000), "2.00 s");
+        assert_eq!(time(None), "-");
+    }
+}
