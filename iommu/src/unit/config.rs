@@ -50,61 +50,402 @@ impl fmt::Display for Ordering {
     }
 }
 
-/// How a unit is built.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+/// A set of second-stage address widths: 39, 48 and 57 bits, for 3, 4 and 5 levels (CAP.SAGAW).
+///
+/// In TOML a list of numbers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(try_from = "Vec<u8>", into = "Vec<u8>")]
+pub struct AddressWidths(u8);
+
+impl AddressWidths {
+    /// 39, 48 and 57 bits.
+    pub const ALL: Self = Self(0b1110);
+
+    /// SAGAW.
+    pub const fn into_bits(self) -> u8 {
+        self.0
+    }
+
+    /// Whether tables of `levels` levels are in the set.
+    pub const fn has_levels(self, levels: u8) -> bool {
+        levels >= 3 && self.0 >> (levels - 2) & 1 != 0
+    }
+
+    /// Levels of the deepest tables, 0 for none.
+    pub const fn deepest(self) -> u8 {
+        match self.0.checked_ilog2() {
+            Some(bit) => bit as u8 + 2,
+            None => 0,
+        }
+    }
+
+    /// The largest width in bits, 0 for none.
+    pub const fn largest(self) -> u8 {
+        match self.deepest() {
+            0 => 0,
+            levels => 12 + 9 * levels,
+        }
+    }
+}
+
+impl TryFrom<Vec<u8>> for AddressWidths {
+    type Error = String;
+
+    fn try_from(widths: Vec<u8>) -> Result<Self, String> {
+        widths.iter().try_fold(Self(0), |set, width| match width {
+            39 | 48 | 57 => Ok(Self(set.0 | 1 << ((width - 12) / 9 - 2))),
+            _ => Err(format!("{width} is not an address width; there are 39, 48 and 57")),
+        })
+    }
+}
+
+impl From<AddressWidths> for Vec<u8> {
+    fn from(set: AddressWidths) -> Self {
+        (3..=5).filter(|levels| set.has_levels(*levels)).map(|levels| 12 + 9 * levels).collect()
+    }
+}
+
+/// The largest page that second-stage tables map (CAP.SSLPS).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+pub enum LargePages {
+    /// 4 KiB.
+    #[serde(rename = "none")]
+    None,
+    /// 2 MiB.
+    #[serde(rename = "2M")]
+    TwoMiB,
+    /// 1 GiB.
+    #[serde(rename = "1G")]
+    OneGiB,
+}
+
+/// How a unit is built: CAP and ECAP follow from it. What it lacks is really absent.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
 pub struct UnitConfig {
     /// Its name in events.
+    #[serde(skip, default = "guest")]
     pub role: UnitRole,
-    /// ECAP.SMTS: scalable-mode tables (second stage and pass-through) and 256-bit descriptors.
-    pub scalable_mode: bool,
     /// Invalidation Completion Time-out: how long the unit waits for Invalidate Completions before
     /// it raises ITE. PCIe recommends that a function answers within a minute, plus half of that
     /// (`PCIe 10.3.1`).
     pub ict: Timeout,
     /// How far it runs ahead.
     pub ordering: Ordering,
+    /// HAW: bits of a physical address, 36 to 52.
+    pub host_address_width: u8,
+    /// SAGAW: widths of second-stage tables.
+    pub address_widths: AddressWidths,
+    /// SSLPS: the largest second-stage page.
+    pub large_pages: LargePages,
+    /// ND: bits of a domain id, an even number from 4 to 16.
+    pub domain_bits: u8,
+    /// NFR: fault records, 1 to 128.
+    pub fault_records: u8,
+    /// MAMV: the largest address mask of a page-selective invalidation; PSI if there is one.
+    pub max_address_mask: Option<u8>,
+    /// DWD: invalidations can drain writes.
+    pub write_drain: bool,
+    /// DRD: invalidations can drain reads.
+    pub read_drain: bool,
+    /// CM: entries that are not present may be cached.
+    pub caching_mode: bool,
+    /// SC: the snoop bit of second-stage entries.
+    pub snoop_control: bool,
+    /// PT: pass-through.
+    pub pass_through: bool,
+    /// DT: Device-TLBs.
+    pub device_tlb: bool,
+    /// SMTS: scalable-mode tables and 256-bit descriptors.
+    pub scalable_mode: bool,
+    /// SSTS: second-stage translation in scalable mode.
+    pub second_stage: bool,
+    /// FSTS: first-stage translation.
+    pub first_stage: bool,
+    /// FS1GP: 1-GiB first-stage pages.
+    pub first_stage_1g: bool,
+    /// FS5LP: five-level first-stage tables.
+    pub first_stage_5_level: bool,
+    /// NEST: nested translation.
+    pub nested: bool,
+    /// SSADS: accessed and dirty bits in second-stage tables.
+    pub second_stage_dirty: bool,
+    /// EAFS: extended accessed flag in first-stage tables.
+    pub extended_accessed: bool,
+    /// PSS: bits of a PASID, 1 to 20; none for no PASIDs.
+    pub pasid_bits: Option<u8>,
+    /// SRS: privileged requests.
+    pub supervisor_requests: bool,
+    /// NWFS: the No Write flag of translation requests is heeded.
+    pub no_write_flag: bool,
+    /// PRS: page requests, and PDS: wait descriptors can drain them.
+    pub page_requests: bool,
+    /// IR: interrupt remapping.
+    pub interrupt_remapping: bool,
+    /// EIM: 32-bit APIC ids in interrupt remapping.
+    pub extended_interrupt_mode: bool,
 }
+
+/// A unit of which nobody has said anything yet is the guest's.
+fn guest() -> UnitRole {
+    UnitRole::Guest
+}
+
+impl Default for UnitConfig {
+    fn default() -> Self {
+        Self::new(UnitRole::Guest)
+    }
+}
+
+/// Two settings that no unit can have together, or one that none can have.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("impossible remapping unit: {0}")]
+pub struct UnitConfigError(&'static str);
 
 impl UnitConfig {
     /// Physical addresses have this many bits.
-    pub const HOST_ADDRESS_WIDTH: u8 = 46;
-    /// Fault records.
-    pub const FAULT_RECORDS: u8 = 8;
+    pub(crate) const HOST_ADDRESS_WIDTH: u8 = 46;
 
-    /// A unit in legacy mode only that waits for ever for Invalidate Completions.
+    /// A unit in legacy mode only, with everything that second-stage translation and ATS need, and
+    /// that waits for ever for Invalidate Completions.
     pub const fn new(role: UnitRole) -> Self {
-        Self { role, scalable_mode: false, ict: Timeout::Never, ordering: Ordering::Serial }
+        Self {
+            role,
+            ict: Timeout::Never,
+            ordering: Ordering::Serial,
+            host_address_width: 46,
+            address_widths: AddressWidths::ALL,
+            large_pages: LargePages::OneGiB,
+            domain_bits: 16,
+            fault_records: 8,
+            max_address_mask: Some(18),
+            write_drain: true,
+            read_drain: true,
+            caching_mode: false,
+            snoop_control: false,
+            pass_through: true,
+            device_tlb: true,
+            scalable_mode: false,
+            second_stage: false,
+            first_stage: false,
+            first_stage_1g: false,
+            first_stage_5_level: false,
+            nested: false,
+            second_stage_dirty: false,
+            extended_accessed: false,
+            pasid_bits: None,
+            supervisor_requests: false,
+            no_write_flag: false,
+            page_requests: false,
+            interrupt_remapping: false,
+            extended_interrupt_mode: false,
+        }
+    }
+
+    /// A unit with everything that this model has: both modes, both stages, PASIDs, page requests,
+    /// interrupt remapping.
+    pub const fn full(role: UnitRole) -> Self {
+        Self {
+            scalable_mode: true,
+            second_stage: true,
+            first_stage: true,
+            first_stage_1g: true,
+            first_stage_5_level: true,
+            nested: true,
+            second_stage_dirty: true,
+            extended_accessed: true,
+            pasid_bits: Some(20),
+            supervisor_requests: true,
+            no_write_flag: true,
+            page_requests: true,
+            interrupt_remapping: true,
+            extended_interrupt_mode: true,
+            snoop_control: true,
+            ..Self::new(role)
+        }
+    }
+
+    /// Refuses what no unit can be (`VT-d 11.4.2`, `VT-d 11.4.3`).
+    pub fn check(&self) -> Result<(), UnitConfigError> {
+        let scalable_only = self.second_stage
+            || self.first_stage
+            || self.pasid_bits.is_some()
+            || self.page_requests
+            || self.supervisor_requests;
+        let first_stage_only =
+            self.first_stage_1g || self.first_stage_5_level || self.extended_accessed;
+        let needs_no_legacy = self.scalable_mode && !self.second_stage;
+        let smallest_mask = match self.large_pages {
+            LargePages::None => 0,
+            LargePages::TwoMiB => 9,
+            LargePages::OneGiB => 18,
+        };
+        let rules = [
+            ((36..=52).contains(&self.host_address_width), "host_address_width is 36 to 52"),
+            (
+                self.address_widths.0 != 0 || needs_no_legacy,
+                "address_widths is empty, which leaves no second stage; name 39, 48 or 57",
+            ),
+            (
+                matches!(self.domain_bits, 4 | 6 | 8 | 10 | 12 | 14 | 16),
+                "domain_bits is an even number from 4 to 16",
+            ),
+            ((1..=128).contains(&self.fault_records), "fault_records is 1 to 128"),
+            (
+                self.max_address_mask.is_none_or(|mask| (smallest_mask..=52).contains(&mask)),
+                "max_address_mask must reach the largest page (9 for 2M, 18 for 1G) and is at most 52",
+            ),
+            (
+                self.scalable_mode || !scalable_only,
+                "second_stage, first_stage, pasid_bits, page_requests and supervisor_requests need \
+                 scalable_mode",
+            ),
+            (
+                !self.scalable_mode || self.second_stage || self.first_stage,
+                "scalable_mode needs second_stage or first_stage",
+            ),
+            (
+                !self.nested || (self.first_stage && self.second_stage),
+                "nested needs first_stage and second_stage",
+            ),
+            (
+                self.first_stage || !first_stage_only,
+                "first_stage_1g, first_stage_5_level and extended_accessed need first_stage",
+            ),
+            (
+                !self.second_stage_dirty || self.second_stage,
+                "second_stage_dirty needs second_stage",
+            ),
+            (self.pasid_bits.is_none_or(|bits| (1..=20).contains(&bits)), "pasid_bits is 1 to 20"),
+            (!self.page_requests || self.device_tlb, "page_requests needs device_tlb"),
+            (!self.no_write_flag || self.device_tlb, "no_write_flag needs device_tlb"),
+            (
+                !self.extended_interrupt_mode || self.interrupt_remapping,
+                "extended_interrupt_mode needs interrupt_remapping",
+            ),
+        ];
+        match rules.into_iter().find(|(holds, _)| !holds) {
+            Some((_, reason)) => Err(UnitConfigError(reason)),
+            None => Ok(()),
+        }
+    }
+
+    /// The bits that no physical address has.
+    pub(crate) const fn beyond_host(&self) -> u64 {
+        !((1 << self.host_address_width) - 1)
     }
 
     /// CAP.
     pub const fn cap(&self) -> Cap {
+        let width = match self.address_widths.largest() {
+            0 => 48,
+            width => width,
+        };
+        let (page_selective, mask) = match self.max_address_mask {
+            Some(mask) => (true, mask),
+            None => (false, 0),
+        };
         Cap::new()
-            .with_domains(6)
-            .with_second_stage_widths(0b1110)
-            .with_guest_address_width(56)
+            .with_domains((self.domain_bits - 4) / 2)
+            .with_caching_mode(self.caching_mode)
+            .with_second_stage_widths(self.address_widths.into_bits())
+            .with_guest_address_width(width - 1)
             .with_zero_length_read(true)
             .with_fault_record_offset(offset::FRCD / 16)
-            .with_second_stage_large_pages(0b11)
-            .with_page_selective(true)
-            .with_fault_records(Self::FAULT_RECORDS - 1)
-            .with_max_address_mask(18)
-            .with_write_drain(true)
-            .with_read_drain(true)
+            .with_second_stage_large_pages(match self.large_pages {
+                LargePages::None => 0,
+                LargePages::TwoMiB => 1,
+                LargePages::OneGiB => 3,
+            })
+            .with_page_selective(page_selective)
+            .with_fault_records(self.fault_records - 1)
+            .with_max_address_mask(mask)
+            .with_write_drain(self.write_drain)
+            .with_read_drain(self.read_drain)
+            .with_first_stage_1g(self.first_stage_1g)
+            .with_first_stage_5_level(self.first_stage_5_level)
     }
 
     /// ECAP.
     pub const fn ecap(&self) -> Ecap {
+        let pasid_width = match self.pasid_bits {
+            Some(bits) => bits - 1,
+            None => 0,
+        };
         Ecap::new()
             .with_coherent(true)
             .with_queued_invalidation(true)
-            .with_device_tlb(true)
-            .with_pass_through(true)
+            .with_device_tlb(self.device_tlb)
+            .with_interrupt_remapping(self.interrupt_remapping)
+            .with_extended_interrupt_mode(self.extended_interrupt_mode)
+            .with_pass_through(self.pass_through)
+            .with_snoop_control(self.snoop_control)
             .with_iotlb_offset(offset::IVA / 16)
+            .with_max_handle_mask(if self.interrupt_remapping { 15 } else { 0 })
+            .with_nested(self.nested)
+            .with_page_requests(self.page_requests)
+            .with_supervisor_requests(self.supervisor_requests)
+            .with_no_write_flag(self.no_write_flag)
+            .with_extended_accessed(self.extended_accessed)
+            .with_pasid_width(pasid_width)
+            .with_pasid(self.pasid_bits.is_some())
+            .with_page_request_drain(self.page_requests)
             .with_scalable_mode(self.scalable_mode)
-            .with_second_stage(self.scalable_mode)
+            .with_second_stage_dirty(self.second_stage_dirty)
+            .with_second_stage(self.second_stage)
+            .with_first_stage(self.first_stage)
             .with_scalable_coherent(self.scalable_mode)
             .with_rid_pasid(self.scalable_mode)
-            .with_pasid(self.scalable_mode)
-            .with_pasid_width(if self.scalable_mode { 19 } else { 0 })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_two_ready_made_units_are_possible() {
+        assert_eq!(UnitConfig::new(UnitRole::Guest).check(), Ok(()));
+        assert_eq!(UnitConfig::full(UnitRole::Guest).check(), Ok(()));
+    }
+
+    #[test]
+    fn capabilities_follow_from_the_settings() {
+        let legacy = UnitConfig::new(UnitRole::Guest);
+        assert_eq!(legacy.cap().into_bits(), 0x00d2_078c_2278_0e06);
+        assert_eq!(legacy.ecap().into_bits(), 0x0f47);
+        let remapping = UnitConfig {
+            address_widths: AddressWidths(0b0110),
+            fault_records: 1,
+            interrupt_remapping: true,
+            extended_interrupt_mode: true,
+            ..legacy
+        };
+        assert_eq!(remapping.cap().into_bits(), 0x00d2_008c_226f_0606);
+        assert_eq!(remapping.ecap().into_bits(), 0x00f0_0f5f);
+    }
+
+    #[test]
+    fn contradictions_are_refused_with_their_reason() {
+        let legacy = UnitConfig::new(UnitRole::Guest);
+        let full = UnitConfig::full(UnitRole::Guest);
+        for (config, word) in [
+            (UnitConfig { host_address_width: 53, ..legacy }, "host_address_width"),
+            (UnitConfig { address_widths: AddressWidths(0), ..legacy }, "address_widths"),
+            (UnitConfig { domain_bits: 5, ..legacy }, "domain_bits"),
+            (UnitConfig { fault_records: 0, ..legacy }, "fault_records"),
+            (UnitConfig { max_address_mask: Some(9), ..legacy }, "max_address_mask"),
+            (UnitConfig { pasid_bits: Some(20), ..legacy }, "scalable_mode"),
+            (UnitConfig { scalable_mode: true, ..legacy }, "first_stage"),
+            (UnitConfig { second_stage: false, second_stage_dirty: false, ..full }, "nested"),
+            (UnitConfig { first_stage_1g: true, ..legacy }, "first_stage_1g"),
+            (UnitConfig { second_stage_dirty: true, ..legacy }, "second_stage_dirty"),
+            (UnitConfig { pasid_bits: Some(21), ..full }, "pasid_bits"),
+            (UnitConfig { device_tlb: false, ..full }, "page_requests"),
+            (UnitConfig { extended_interrupt_mode: true, ..legacy }, "interrupt_remapping"),
+        ] {
+            let error = config.check().unwrap_err().to_string();
+            assert!(error.contains(word), "{error}");
+        }
     }
 }

@@ -21,7 +21,9 @@ mod translate;
 
 use std::collections::VecDeque;
 
-pub use config::{Ordering, ParseOrderingError, UnitConfig};
+pub use config::{
+    AddressWidths, LargePages, Ordering, ParseOrderingError, UnitConfig, UnitConfigError,
+};
 pub use translate::in_interrupt_range;
 
 use queue::Queue;

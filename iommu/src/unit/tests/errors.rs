@@ -157,7 +157,7 @@ fn a_fault_record_says_who_what_and_why() {
 #[test]
 fn records_fill_in_turn_overflow_and_come_free() {
     let mut rig = Rig::enabled();
-    let records = u16::from(UnitConfig::FAULT_RECORDS);
+    let records = u16::from(rig.unit.config.fault_records);
     for _ in 0..records {
         rig.unit.record_fault(&blocked(), rig.now);
     }

@@ -118,17 +118,14 @@ proptest! {
         parallel: bool,
     ) {
         let ordering = if parallel { Ordering::Parallel } else { Ordering::Serial };
-        let mut rig = Rig::with(UnitConfig {
-            scalable_mode: scalable,
-            ordering,
-            ict: Timeout::After(Duration::from_secs(1)),
-            ..UnitConfig::new(UnitRole::Guest)
-        });
+        let built = if scalable { UnitConfig::full } else { UnitConfig::new };
+        let ict = Timeout::After(Duration::from_secs(1));
+        let config = UnitConfig { ordering, ict, ..built(UnitRole::Guest) };
+        let mut rig = Rig::with(config);
         for step in steps {
             run(&mut rig, step);
         }
         // Whatever has happened, the identity of the unit is what it was.
-        let config = UnitConfig { scalable_mode: scalable, ..UnitConfig::new(UnitRole::Guest) };
         prop_assert_eq!(rig.read64(offset::CAP), config.cap().into_bits());
         prop_assert_eq!(rig.read64(offset::ECAP), config.ecap().into_bits());
     }

@@ -45,7 +45,7 @@ impl Rig {
     }
 
     fn scalable() -> Self {
-        Self::with(UnitConfig { scalable_mode: true, ..UnitConfig::new(UnitRole::Guest) })
+        Self::with(UnitConfig::full(UnitRole::Guest))
     }
 
     fn with(config: UnitConfig) -> Self {
