@@ -5,7 +5,9 @@ use std::io;
 use std::sync::Arc;
 
 use iommu::Memory;
-use kvm_bindings::{CpuId, KVM_CAP_SPLIT_IRQCHIP, KVM_MAX_CPUID_ENTRIES, kvm_enable_cap};
+use kvm_bindings::{
+    CpuId, KVM_API_VERSION, KVM_CAP_SPLIT_IRQCHIP, KVM_MAX_CPUID_ENTRIES, kvm_enable_cap,
+};
 use kvm_ioctls::{Cap, Kvm, VcpuFd, VmFd};
 
 use super::raw::VmWithMemory;
@@ -70,6 +72,9 @@ fn open() -> Result<Kvm, Error> {
         libc::EACCES | libc::EPERM => Error::KvmPermission,
         _ => Error::Host { action: "open /dev/kvm", source: io::Error::from(error) },
     })?;
+    if kvm.get_api_version() != KVM_API_VERSION as i32 {
+        return Err(Error::NoKvm);
+    }
     let needed = [
         (Cap::SplitIrqchip, "the split interrupt controller"),
         (Cap::SignalMsi, "direct message-signalled interrupts"),

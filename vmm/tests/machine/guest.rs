@@ -13,7 +13,8 @@ use crate::elf::elf;
 /// skipped.
 pub(crate) fn kvm_wanted() -> bool {
     if std::env::var_os("GHOSTLINK_NO_KVM").is_some_and(|value| value == "1") {
-        eprintln!("skipped: GHOSTLINK_NO_KVM=1");
+        let test = std::thread::current();
+        eprintln!("skipped: {} (GHOSTLINK_NO_KVM=1)", test.name().unwrap_or("?"));
         return false;
     }
     let opened = std::fs::File::options().read(true).write(true).open("/dev/kvm");
