@@ -13,6 +13,14 @@ pub enum Error {
         /// How many there can be.
         max: u8,
     },
+    /// There are too many `edu` devices.
+    #[error("{edus} edu devices asked for; choose 0 to {max}")]
+    EduCount {
+        /// How many were asked for.
+        edus: u8,
+        /// How many there can be.
+        max: u8,
+    },
     /// A function declares more capabilities than its configuration space holds.
     #[error(
         "capability {id:#06x} of {length} bytes does not fit into what is left of the \

@@ -7,6 +7,7 @@
 //! - [`pcie`]: configuration space, root ports, and [`pcie::Hierarchy`], which routes.
 //! - [`link`]: the one seam that everything between a port and a function passes.
 //! - [`endpoint`]: the ATS test endpoint: registers, DMA engine, ATC.
+//! - [`edu`]: QEMU's educational device, which other people's tests know.
 //! - [`root_complex`]: units, host side and hierarchy joined.
 //! - [`config_ports`]: ports 0xcf8 and 0xcfc. [`io_apic`]: the I/O APIC. [`mod@bench`]: the ports
 //!   by which a guest talks to the bench.
@@ -14,6 +15,7 @@
 
 pub mod bench;
 pub mod config_ports;
+pub mod edu;
 pub mod endpoint;
 pub mod error;
 pub mod io_apic;

@@ -30,10 +30,32 @@ use iommu::unit::{Output, Unit, UnitConfig, in_interrupt_range};
 use vm_memory::{Bytes, GuestAddress};
 
 use crate::Error;
+use crate::edu::Edu;
+use crate::pcie::host_bridge::EcamWindow;
 use crate::pcie::{Hierarchy, Upstream, UpstreamMessage};
 
 /// The requester id of the I/O APIC in events: no PCI function has it.
 pub const IO_APIC_ID: Bdf = Bdf::new(0xff, 0, 0);
+
+/// The device number of the first `edu` on bus 0; others follow. No root port reaches as far.
+pub const EDU_DEVICE: u8 = 0x10;
+/// How many `edu`s a root complex can have.
+pub const MAX_EDUS: u8 = 8;
+
+/// A change of one of the wires from INTA to the I/O APIC.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Line {
+    /// The I/O APIC's pin.
+    pub pin: u8,
+    /// Asserted.
+    pub level: bool,
+}
+
+/// The I/O APIC pin to which INTA of `device` on bus 0 leads: pins 20 to 23 in turn, as q35's
+/// chipset has it.
+pub const fn inta_pin(device: u8) -> u8 {
+    20 + device % 4
+}
 
 /// How a root complex is built.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -46,15 +68,17 @@ pub struct RootComplexConfig {
     pub policy: Policy,
     /// Root ports, each with an ATS test endpoint behind it, 1 to 8.
     pub ports: u8,
+    /// `edu` devices on bus 0, from [`EDU_DEVICE`] up; 0 to [`MAX_EDUS`].
+    pub edus: u8,
 }
 
 impl RootComplexConfig {
-    /// Two ports, and units in legacy mode of which only the physical one may time out, as `host`
+    /// Two ports, no `edu`, and units in legacy mode of which only the physical one may time out, as `host`
     /// says: for the guest's unit the host's verdict takes the place of a time-out.
     pub fn new(policy: Policy, host: UnitConfig) -> Self {
         let guest_unit = UnitConfig { role: UnitRole::Guest, ict: Default::default(), ..host };
         let host_unit = UnitConfig { role: UnitRole::Host, ..host };
-        Self { guest_unit, host_unit, policy, ports: 2 }
+        Self { guest_unit, host_unit, policy, ports: 2, edus: 0 }
     }
 }
 
@@ -67,21 +91,34 @@ pub struct RootComplex {
     memory: Memory,
     tracer: Tracer,
     interrupts: VecDeque<Msi>,
+    /// The I/O APIC pins that are asserted, a bit for each, as of the last [`Self::settle`].
+    lines: u32,
+    line_changes: VecDeque<Line>,
 }
 
 impl RootComplex {
     /// A root complex after power-on, in front of the guest's `memory`.
     ///
     /// # Errors
-    /// [`Error::PortCount`], and [`Error::Host`] if the host side cannot be built.
+    /// [`Error::PortCount`], [`Error::EduCount`], and [`Error::Host`] if the host side cannot be
+    /// built.
     pub fn new(config: RootComplexConfig, memory: Memory, tracer: Tracer) -> Result<Self, Error> {
+        if config.edus > MAX_EDUS {
+            return Err(Error::EduCount { edus: config.edus, max: MAX_EDUS });
+        }
+        let mut hierarchy = Hierarchy::new(config.ports, tracer.clone())?;
+        for index in 0..config.edus {
+            hierarchy.integrate(EDU_DEVICE + index, Box::new(Edu::new()?));
+        }
         Ok(Self {
             unit: Unit::new(config.guest_unit, tracer.clone()),
             host: HostSide::new(config.host_unit, config.policy, tracer.clone())?,
-            hierarchy: Hierarchy::new(config.ports, tracer.clone())?,
+            hierarchy,
             memory,
             tracer,
             interrupts: VecDeque::new(),
+            lines: 0,
+            line_changes: VecDeque::new(),
         })
     }
 
@@ -152,6 +189,16 @@ impl RootComplex {
         self.interrupts.pop_front()
     }
 
+    /// Takes the oldest change of a wire to the I/O APIC. Drain it after every other call, too.
+    pub fn poll_line(&mut self) -> Option<Line> {
+        self.line_changes.pop_front()
+    }
+
+    /// Where software has put ECAM by the host bridge's PCIEXBAR, if it has.
+    pub fn ecam(&self) -> Option<EcamWindow> {
+        self.hierarchy.ecam()
+    }
+
     /// The unit that the guest sees, to look at.
     pub fn guest_unit(&self) -> &Unit {
         &self.unit
@@ -175,6 +222,17 @@ impl RootComplex {
             | self.forward_messages(now)
             | self.forward_verdicts(now)
         {}
+        self.note_lines();
+    }
+
+    /// Functions share wires; a wire changes when the first asserts it or the last lets go.
+    fn note_lines(&mut self) {
+        let inta = self.hierarchy.inta();
+        let asserting = (0..32_u8).filter(|device| inta & 1 << device != 0);
+        let lines = asserting.fold(0, |lines, device| lines | 1 << inta_pin(device));
+        let changed = std::mem::replace(&mut self.lines, lines) ^ lines;
+        let pins = (0..32_u8).filter(|pin| changed & 1 << pin != 0);
+        self.line_changes.extend(pins.map(|pin| Line { pin, level: lines & 1 << pin != 0 }));
     }
 
     fn forward_unit_outputs(&mut self, now: Instant) -> bool {
@@ -327,3 +385,6 @@ impl Upstream for ToMemory<'_> {
 
 #[cfg(test)]
 mod tests;
+
+#[cfg(test)]
+mod integrated_tests;

@@ -16,7 +16,9 @@ const BAR0: u16 = 0x10;
 const SUBSYSTEM_VENDOR_ID: u16 = 0x2c;
 const SUBSYSTEM_ID: u16 = 0x2e;
 const CAPABILITIES_POINTER: u16 = 0x34;
-const INTERRUPT_LINE: u16 = 0x3c;
+/// Where software notes to which interrupt controller input INTA leads.
+pub const INTERRUPT_LINE: u16 = 0x3c;
+const INTERRUPT_PIN: u16 = 0x3d;
 
 /// Where capabilities begin, and where extended ones do.
 const FIRST_CAPABILITY: u16 = 0x40;
@@ -148,6 +150,11 @@ impl ConfigBuilder {
         // Sizing (`PCIe 7.5.1.2.1`) needs no more than this: address bits below the size read 0.
         self.declare(at, Register::new(0_u32).writable(size.wrapping_neg()));
         Bar { at, size }
+    }
+
+    /// Declares that the function uses INTA.
+    pub fn uses_inta(&mut self) {
+        self.declare(INTERRUPT_PIN, Register::new(1_u8));
     }
 
     /// Reserves `length` bytes for the capability `id` and links it; returns its offset.

@@ -12,24 +12,20 @@ use iommu::ids::Bdf;
 use iommu::time::Instant;
 
 use super::branch::Branch;
-use super::config::ConfigSpace;
-use super::header::{ConfigBuilder, HeaderType, Identity};
-use super::{Upstream, UpstreamMessage};
+use super::host_bridge::{EcamWindow, HostBridge};
+use super::{Function, Upstream, UpstreamMessage};
 use crate::Error;
 
 /// Root ports that a hierarchy can have.
 pub const MAX_PORTS: u8 = 8;
 
-/// The host bridge of a q35, which firmware and drivers know.
-const HOST_BRIDGE: Identity =
-    Identity { vendor: 0x8086, device: 0x29c0, class: 0x06_00_00, revision: 0 };
-
-/// A host bridge, and root ports with an ATS test endpoint behind each.
+/// A host bridge, root ports with an ATS test endpoint behind each, and functions on bus 0.
 #[derive(Debug)]
 pub struct Hierarchy {
-    host_bridge: ConfigSpace,
+    host_bridge: HostBridge,
     /// The branch at index n hangs off device n + 1 on bus 0.
     branches: Vec<Branch>,
+    functions: Vec<(Bdf, Box<dyn Function>)>,
     messages: VecDeque<UpstreamMessage>,
 }
 
@@ -46,10 +42,27 @@ impl Hierarchy {
             .map(|device| Branch::new(Bdf::new(0, device, 0), device, tracer.clone()))
             .collect::<Result<_, _>>()?;
         Ok(Self {
-            host_bridge: ConfigBuilder::new(HOST_BRIDGE, HeaderType::Endpoint).build(),
+            host_bridge: HostBridge::default(),
             branches,
+            functions: Vec::new(),
             messages: VecDeque::new(),
         })
+    }
+
+    /// Puts `function` on bus 0, at a device number that nobody has.
+    pub fn integrate(&mut self, device: u8, function: Box<dyn Function>) {
+        self.functions.push((Bdf::new(0, device, 0), function));
+    }
+
+    /// Where software has put ECAM, if it has.
+    pub fn ecam(&self) -> Option<EcamWindow> {
+        self.host_bridge.ecam()
+    }
+
+    /// The device numbers on bus 0 that assert INTA, a bit for each.
+    pub fn inta(&self) -> u32 {
+        let asserting = self.functions.iter().filter(|(_, function)| function.asserts_inta());
+        asserting.fold(0, |bits, (id, _)| bits | 1 << id.device())
     }
 
     /// Reads `data.len()` bytes of configuration space. All ones where there is no function, where
@@ -57,7 +70,8 @@ impl Hierarchy {
     pub fn config_read(&mut self, function: Bdf, offset: u16, data: &mut [u8], now: Instant) {
         data.fill(0xff);
         match self.route_config(function) {
-            Some(Target::HostBridge) => self.host_bridge.read(offset, data),
+            Some(Target::HostBridge(bridge)) => bridge.config().read(offset, data),
+            Some(Target::Integrated(integrated)) => integrated.config_read(offset, data),
             Some(Target::Port(branch)) => branch.port().config().read(offset, data),
             Some(Target::Below(branch)) => branch.config_read(function, offset, data, now),
             None => {}
@@ -68,7 +82,10 @@ impl Hierarchy {
     /// ones.
     pub fn config_write(&mut self, function: Bdf, offset: u16, data: &[u8], now: Instant) {
         match self.route_config(function) {
-            Some(Target::HostBridge) => self.host_bridge.write(offset, data),
+            Some(Target::HostBridge(bridge)) => bridge.config_write(offset, data),
+            Some(Target::Integrated(integrated)) => {
+                integrated.config_write(function, offset, data);
+            }
             Some(Target::Port(branch)) => branch.port_mut().config_write(offset, data),
             Some(Target::Below(branch)) => branch.config_write(function, offset, data, now),
             None => {}
@@ -81,6 +98,8 @@ impl Hierarchy {
         data.fill(0xff);
         if let Some(branch) = self.route_memory(address, data.len()) {
             branch.memory_read(address, data, now);
+        } else if let Some(function) = self.claimant(address, data.len()) {
+            function.memory_read(address, data);
         }
     }
 
@@ -95,6 +114,8 @@ impl Hierarchy {
     ) {
         if let Some(branch) = self.route_memory(address, data.len()) {
             branch.memory_write(address, data, upstream, now);
+        } else if let Some(function) = self.claimant(address, data.len()) {
+            function.memory_write(address, data, now);
         }
         self.collect_messages(now);
     }
@@ -118,13 +139,17 @@ impl Hierarchy {
 
     /// When [`Self::handle_timeout`] must be called next, `None` if nothing is due.
     pub fn poll_timeout(&self) -> Option<Instant> {
-        self.branches.iter().filter_map(Branch::poll_timeout).min()
+        let functions = self.functions.iter().filter_map(|(_, function)| function.poll_timeout());
+        self.branches.iter().filter_map(Branch::poll_timeout).chain(functions).min()
     }
 
     /// Does what is due at `now`.
     pub fn handle_timeout(&mut self, upstream: &mut dyn Upstream, now: Instant) {
         for branch in &mut self.branches {
             branch.handle_timeout(upstream, now);
+        }
+        for (_, function) in &mut self.functions {
+            function.handle_timeout(upstream, now);
         }
         self.collect_messages(now);
     }
@@ -138,6 +163,9 @@ impl Hierarchy {
         for branch in &mut self.branches {
             branch.collect_messages(&mut self.messages, now);
         }
+        for (_, function) in &mut self.functions {
+            self.messages.extend(std::iter::from_fn(|| function.poll_message()));
+        }
     }
 
     fn route_config(&mut self, function: Bdf) -> Option<Target<'_>> {
@@ -147,7 +175,10 @@ impl Hierarchy {
             return owner.map(Target::Below);
         }
         if function == Bdf::new(0, 0, 0) {
-            return Some(Target::HostBridge);
+            return Some(Target::HostBridge(&mut self.host_bridge));
+        }
+        if let Some((_, integrated)) = self.functions.iter_mut().find(|(id, _)| *id == function) {
+            return Some(Target::Integrated(integrated.as_mut()));
         }
         let port = self.branches.iter_mut().find(|branch| branch.port().id() == function);
         port.map(Target::Port)
@@ -156,11 +187,19 @@ impl Hierarchy {
     fn route_memory(&mut self, address: u64, length: usize) -> Option<&mut Branch> {
         self.branches.iter_mut().find(|branch| branch.port().owns_memory(address, length))
     }
+
+    /// The function on bus 0 with a BAR at `address`.
+    fn claimant(&mut self, address: u64, length: usize) -> Option<&mut dyn Function> {
+        let mut functions = self.functions.iter_mut();
+        let (_, function) = functions.find(|(_, function)| function.claims(address, length))?;
+        Some(function.as_mut())
+    }
 }
 
 /// Where a configuration request goes.
 enum Target<'a> {
-    HostBridge,
+    HostBridge(&'a mut HostBridge),
+    Integrated(&'a mut dyn Function),
     Port(&'a mut Branch),
     Below(&'a mut Branch),
 }

@@ -9,14 +9,17 @@
 //! ```
 //!
 //! - [`hierarchy`]: routes by what the guest has programmed; [`branch`]: one port with what is below.
+//! - [`host_bridge`]: 00:00.0. [`function`]: what else can sit on bus 0.
 //! - [`config`], [`header`], [`caps`]: configuration space, its headers and its capabilities.
 //! - [`root_port`]: what decides which way a port lets requests through.
 
 pub mod branch;
 pub mod caps;
 pub mod config;
+pub mod function;
 pub mod header;
 pub mod hierarchy;
+pub mod host_bridge;
 pub mod root_port;
 
 use iommu::ats::{
@@ -26,6 +29,7 @@ use iommu::event::Lost;
 use iommu::ids::Bdf;
 use iommu::time::Instant;
 
+pub use function::Function;
 pub use hierarchy::Hierarchy;
 
 /// What a function can ask of whatever is above it: in the end, of the root complex.

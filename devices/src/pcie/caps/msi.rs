@@ -1,4 +1,4 @@
-//! MSI with one vector, 64-bit address and per-vector mask (`PCIe 7.7.1`).
+//! MSI with one vector and 64-bit address, with or without per-vector mask (`PCIe 7.7.1`).
 
 use bitfield_struct::bitfield;
 use iommu::ats;
@@ -8,7 +8,8 @@ use crate::pcie::config::{ConfigSpace, Register, register_layout};
 use crate::pcie::header::ConfigBuilder;
 
 const ID: u8 = 0x05;
-const LENGTH: u16 = 0x18;
+const LENGTH: u16 = 0x0e;
+const LENGTH_WITH_MASK: u16 = 0x18;
 const CONTROL: u16 = 0x02;
 const ADDRESS: u16 = 0x04;
 const UPPER_ADDRESS: u16 = 0x08;
@@ -41,31 +42,55 @@ register_layout!(Control: u16);
 #[derive(Debug, Clone, Copy)]
 pub struct Msi {
     at: u16,
+    has_mask: bool,
 }
 
 impl Msi {
-    /// Declares it.
+    /// Declares it, with a mask.
     ///
     /// # Errors
     /// [`Error::CapabilitySpace`] if it does not fit.
     pub fn add(builder: &mut ConfigBuilder) -> Result<Self, Error> {
-        let at = builder.capability(ID, LENGTH)?;
-        let control = Control::new().with_is_64_bit(true).with_per_vector_mask(true);
+        let msi = Self { at: builder.capability(ID, LENGTH_WITH_MASK)?, has_mask: true };
+        msi.declare(builder);
+        builder.declare(msi.at + MASK, Register::new(0_u32).writable(VECTOR));
+        builder.declare(msi.at + PENDING, Register::new(0_u32));
+        Ok(msi)
+    }
+
+    /// Declares it, without a mask.
+    ///
+    /// # Errors
+    /// [`Error::CapabilitySpace`] if it does not fit.
+    pub fn add_without_mask(builder: &mut ConfigBuilder) -> Result<Self, Error> {
+        let msi = Self { at: builder.capability(ID, LENGTH)?, has_mask: false };
+        msi.declare(builder);
+        Ok(msi)
+    }
+
+    fn declare(self, builder: &mut ConfigBuilder) {
+        let at = self.at;
+        let control = Control::new().with_is_64_bit(true).with_per_vector_mask(self.has_mask);
         let writable = Control::new().with_enable(true).with_multiple_enable(7);
         builder.declare(at + CONTROL, Register::new(control).writable(writable));
         builder.declare(at + ADDRESS, Register::new(0_u32).writable(!3));
         builder.declare(at + UPPER_ADDRESS, Register::new(0_u32).writable(u32::MAX));
         builder.declare(at + DATA, Register::new(0_u16).writable(u16::MAX));
-        builder.declare(at + MASK, Register::new(0_u32).writable(VECTOR));
-        builder.declare(at + PENDING, Register::new(0_u32));
-        Ok(Self { at })
+    }
+
+    /// Software has turned it on: the function must not use INTx.
+    pub fn is_enabled(self, config: &ConfigSpace) -> bool {
+        config.get::<Control>(self.at + CONTROL).enable()
     }
 
     /// The function has something to say: the message to send now, `None` while MSI is off or the
     /// vector is masked. A masked message stays pending.
     pub fn raise(self, config: &mut ConfigSpace) -> Option<ats::Msi> {
-        if !config.get::<Control>(self.at + CONTROL).enable() {
+        if !self.is_enabled(config) {
             return None;
+        }
+        if !self.has_mask {
+            return Some(self.message(config));
         }
         config.set(self.at + PENDING, VECTOR);
         self.take_pending(config)
@@ -73,15 +98,18 @@ impl Msi {
 
     /// The message that was held back, if software has unmasked the vector since.
     pub fn take_pending(self, config: &mut ConfigSpace) -> Option<ats::Msi> {
-        let enabled = config.get::<Control>(self.at + CONTROL).enable();
         let ready = config.get::<u32>(self.at + PENDING) & !config.get::<u32>(self.at + MASK);
-        if !enabled || ready & VECTOR == 0 {
+        if !self.has_mask || !self.is_enabled(config) || ready & VECTOR == 0 {
             return None;
         }
         config.set(self.at + PENDING, 0_u32);
+        Some(self.message(config))
+    }
+
+    fn message(self, config: &ConfigSpace) -> ats::Msi {
         let upper = u64::from(config.get::<u32>(self.at + UPPER_ADDRESS));
         let lower = u64::from(config.get::<u32>(self.at + ADDRESS));
         let data = config.get::<u16>(self.at + DATA);
-        Some(ats::Msi { address: upper << 32 | lower, data: data.into() })
+        ats::Msi { address: upper << 32 | lower, data: data.into() }
     }
 }

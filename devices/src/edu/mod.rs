@@ -1,0 +1,161 @@
+//! QEMU's educational device, `edu`: what kvm-unit-tests and other people's tests do DMA with.
+//!
+//! ```text
+//!   BAR 0 --> Registers ---> factorial --(a moment)--> result, interrupt
+//!                       \--> DMA engine --(100 ms)---> Upstream: untranslated reads and writes
+//!   interrupt status != 0 --> MSI if software has turned it on, else INTA
+//! ```
+//!
+//! A conventional function without ATS, on bus 0. Registers and behaviour are those of QEMU's
+//! (`docs/specs/edu.rst` there): also that a read of memory that fails leaves zeros in the buffer,
+//! and that the pieces behind it are read all the same.
+
+mod dma;
+pub mod regs;
+
+use std::collections::VecDeque;
+use std::time::Duration;
+
+use iommu::ids::Bdf;
+use iommu::time::Instant;
+
+use crate::Error;
+use crate::pcie::caps::msi::Msi;
+use crate::pcie::config::ConfigSpace;
+use crate::pcie::function::Function;
+use crate::pcie::header::{self, Bar, ConfigBuilder, HeaderType, Identity};
+use crate::pcie::{Upstream, UpstreamMessage};
+use regs::{Effect, Registers};
+
+/// Vendor ID.
+pub const VENDOR_ID: u16 = 0x1234;
+/// Device ID.
+pub const DEVICE_ID: u16 = 0x11e8;
+/// From the command that starts a DMA until memory is accessed.
+pub const DMA_DELAY: Duration = Duration::from_millis(100);
+/// From the write of a number until its factorial is there. QEMU computes in a thread and promises
+/// no time.
+pub const FACTORIAL_DELAY: Duration = Duration::from_micros(10);
+
+const IDENTITY: Identity =
+    Identity { vendor: VENDOR_ID, device: DEVICE_ID, class: 0x00_ff_00, revision: 0x10 };
+
+/// The device.
+#[derive(Debug)]
+pub struct Edu {
+    /// Captured from the last configuration write.
+    id: Bdf,
+    config: ConfigSpace,
+    bar: Bar,
+    msi: Msi,
+    registers: Registers,
+    buffer: Box<[u8; regs::BUFFER_SIZE]>,
+    /// When the factorial is there, and when the DMA happens.
+    factorial_due: Option<Instant>,
+    dma_due: Option<Instant>,
+    messages: VecDeque<UpstreamMessage>,
+}
+
+impl Edu {
+    /// A device after reset.
+    ///
+    /// # Errors
+    /// [`Error::CapabilitySpace`] if its capabilities do not fit.
+    pub fn new() -> Result<Self, Error> {
+        let mut builder = ConfigBuilder::new(IDENTITY, HeaderType::Endpoint);
+        let bar = builder.memory_bar(0, regs::SIZE);
+        let msi = Msi::add_without_mask(&mut builder)?;
+        builder.uses_inta();
+        Ok(Self {
+            id: Bdf::default(),
+            config: builder.build(),
+            bar,
+            msi,
+            registers: Registers::default(),
+            buffer: Box::new([0; regs::BUFFER_SIZE]),
+            factorial_due: None,
+            dma_due: None,
+            messages: VecDeque::new(),
+        })
+    }
+
+    /// Adds to the interrupt status; every time that is an interrupt of its own.
+    fn raise(&mut self, bits: u32) {
+        self.registers.interrupts |= bits;
+        if self.registers.interrupts != 0 && header::command(&self.config).bus_master() {
+            let (requester, msi) = (self.id, self.msi.raise(&mut self.config));
+            self.messages.extend(msi.map(|msi| UpstreamMessage::Msi { requester, msi }));
+        }
+    }
+
+    fn run_dma(&mut self, upstream: &mut dyn Upstream, now: Instant) {
+        if let Some(transfer) = self.registers.transfer()
+            && header::command(&self.config).bus_master()
+        {
+            transfer.run(self.id, &mut self.buffer, upstream, now);
+        }
+        if self.registers.finish_dma() {
+            self.raise(regs::DMA_DONE);
+        }
+    }
+}
+
+impl Function for Edu {
+    fn config_read(&self, offset: u16, data: &mut [u8]) {
+        self.config.read(offset, data);
+    }
+
+    fn config_write(&mut self, id: Bdf, offset: u16, data: &[u8]) {
+        self.id = id;
+        self.config.write(offset, data);
+    }
+
+    fn claims(&self, address: u64, length: usize) -> bool {
+        header::command(&self.config).memory_space()
+            && self.bar.offset(&self.config, address, length).is_some()
+    }
+
+    fn memory_read(&self, address: u64, data: &mut [u8]) {
+        if let Some(offset) = self.bar.offset(&self.config, address, data.len()) {
+            self.registers.read(offset, data);
+        }
+    }
+
+    fn memory_write(&mut self, address: u64, data: &[u8], now: Instant) {
+        let Some(offset) = self.bar.offset(&self.config, address, data.len()) else { return };
+        match self.registers.write(offset, data) {
+            Some(Effect::Compute) => self.factorial_due = Some(now + FACTORIAL_DELAY),
+            Some(Effect::StartDma) => self.dma_due = Some(now + DMA_DELAY),
+            Some(Effect::Raise(bits)) => self.raise(bits),
+            None => {}
+        }
+    }
+
+    fn poll_timeout(&self) -> Option<Instant> {
+        [self.factorial_due, self.dma_due].into_iter().flatten().min()
+    }
+
+    fn handle_timeout(&mut self, upstream: &mut dyn Upstream, now: Instant) {
+        if self.factorial_due.take_if(|due| *due <= now).is_some()
+            && self.registers.finish_factorial()
+        {
+            self.raise(regs::FACTORIAL_DONE);
+        }
+        if self.dma_due.take_if(|due| *due <= now).is_some() {
+            self.run_dma(upstream, now);
+        }
+    }
+
+    fn poll_message(&mut self) -> Option<UpstreamMessage> {
+        self.messages.pop_front()
+    }
+
+    fn asserts_inta(&self) -> bool {
+        self.registers.interrupts != 0
+            && !self.msi.is_enabled(&self.config)
+            && !header::command(&self.config).interrupt_disable()
+    }
+}
+
+#[cfg(test)]
+mod tests;

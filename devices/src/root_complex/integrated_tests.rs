@@ -1,0 +1,79 @@
+//! Functions on bus 0: how they are reached, and the wires that they share.
+
+use iommu::time::Instant;
+
+use super::*;
+
+const BARS: u64 = 0xe000_0000;
+const RAISE: u64 = 0x60;
+const ACKNOWLEDGE: u64 = 0x64;
+const NOW: Instant = Instant::START;
+
+fn config(edus: u8) -> RootComplexConfig {
+    let unit = UnitConfig::new(UnitRole::Host);
+    RootComplexConfig { edus, ..RootComplexConfig::new("linux".parse().unwrap(), unit) }
+}
+
+/// Eight devices, with their BARs one after the other.
+fn complex() -> RootComplex {
+    let memory = Memory::from_ranges(&[(GuestAddress(0), 2 << 20)]).unwrap();
+    let mut complex = RootComplex::new(config(MAX_EDUS), memory, Tracer::none()).unwrap();
+    for index in 0..MAX_EDUS {
+        let id = Bdf::new(0, EDU_DEVICE + index, 0);
+        complex.config_write(id, 0x10, &(bar(index) as u32).to_le_bytes(), NOW);
+        complex.config_write(id, 0x04, &6_u16.to_le_bytes(), NOW);
+    }
+    complex
+}
+
+fn bar(index: u8) -> u64 {
+    BARS + (u64::from(index) << 20)
+}
+
+fn write(complex: &mut RootComplex, index: u8, register: u64, value: u32) {
+    complex.memory_write(bar(index) + register, &value.to_le_bytes(), NOW);
+}
+
+fn lines(complex: &mut RootComplex) -> Vec<(u8, bool)> {
+    std::iter::from_fn(|| complex.poll_line()).map(|line| (line.pin, line.level)).collect()
+}
+
+#[test]
+fn each_device_answers_at_its_own_bar() {
+    let mut complex = complex();
+    for index in 0..MAX_EDUS {
+        write(&mut complex, index, 0x04, !u32::from(index));
+    }
+    for index in 0..MAX_EDUS {
+        let mut data = [0; 4];
+        complex.memory_read(bar(index) + 0x04, &mut data, NOW);
+        assert_eq!(u32::from_le_bytes(data), index.into());
+    }
+}
+
+#[test]
+fn devices_four_apart_share_a_wire() {
+    let mut complex = complex();
+    write(&mut complex, 1, RAISE, 1);
+    write(&mut complex, 5, RAISE, 1);
+    assert_eq!(lines(&mut complex), [(21, true)]);
+    write(&mut complex, 1, ACKNOWLEDGE, 1);
+    assert_eq!(lines(&mut complex), []);
+    write(&mut complex, 5, ACKNOWLEDGE, 1);
+    assert_eq!(lines(&mut complex), [(21, false)]);
+}
+
+#[test]
+fn software_moves_ecam() {
+    let mut complex = complex();
+    assert_eq!(complex.ecam(), None);
+    complex.config_write(Bdf::new(0, 0, 0), 0x60, &0xb000_0001_u32.to_le_bytes(), NOW);
+    assert_eq!(complex.ecam().map(|window| window.base), Some(0xb000_0000));
+}
+
+#[test]
+fn too_many_devices_are_refused_with_the_number() {
+    let memory = Memory::from_ranges(&[(GuestAddress(0), 2 << 20)]).unwrap();
+    let error = RootComplex::new(config(9), memory, Tracer::none()).unwrap_err();
+    assert_eq!(error.to_string(), "9 edu devices asked for; choose 0 to 8");
+}
