@@ -1,0 +1,62 @@
+//! What a test needs of the machine that it runs on. Missing, it is a failure with one line that
+//! says so, unless the environment asks to skip such tests; `tests/run` counts those.
+
+use std::env;
+use std::fs::File;
+use std::io::{self, Write};
+use std::path::Path;
+
+/// What a test needs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Need {
+    /// `/dev/kvm`, and the right to use it. `GHOSTLINK_NO_KVM=1` skips.
+    Kvm,
+    /// `qemu-system-x86_64`. `GHOSTLINK_NO_QEMU=1` skips.
+    Qemu,
+}
+
+impl Need {
+    const fn variable(self) -> &'static str {
+        match self {
+            Self::Kvm => "GHOSTLINK_NO_KVM",
+            Self::Qemu => "GHOSTLINK_NO_QEMU",
+        }
+    }
+
+    /// What is missing and how to get it, if it is missing.
+    fn missing(self) -> Option<String> {
+        match self {
+            Self::Kvm => {
+                let error = File::options().read(true).write(true).open("/dev/kvm").err()?;
+                Some(format!("cannot open /dev/kvm ({error})"))
+            }
+            Self::Qemu => {
+                let path = env::var_os("PATH").unwrap_or_default();
+                let found = |directory: &Path| directory.join("qemu-system-x86_64").is_file();
+                (!env::split_paths(&path).any(|directory| found(&directory))).then(|| {
+                    "there is no qemu-system-x86_64: apt-get install qemu-system-x86".to_owned()
+                })
+            }
+        }
+    }
+}
+
+/// Whether the calling test is to go on; `false` if the environment says that it is to be skipped.
+///
+/// # Panics
+///
+/// If what it needs is missing: it has failed then.
+pub fn wanted(need: Need) -> bool {
+    let variable = need.variable();
+    if env::var_os(variable).is_some_and(|value| value == "1") {
+        let test = std::thread::current();
+        let name = test.name().unwrap_or("?");
+        // Not by a macro of the print family, whose output the test harness keeps to itself.
+        let _ = writeln!(io::stderr(), "skipped: {name} ({variable}=1)");
+        return false;
+    }
+    if let Some(reason) = need.missing() {
+        panic!("{reason}; {variable}=1 skips the tests that need it");
+    }
+    true
+}

@@ -1,0 +1,169 @@
+//! The built-in guest in a machine that a test describes in a few words.
+
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::{self, JoinHandle};
+use std::time::Duration;
+
+use devices::root_complex::RootComplexConfig;
+use iommu::event::{Event, LinkState, Tracer, UnitRole};
+use iommu::time::Timeout;
+use iommu::unit::{Ordering, UnitConfig};
+use vmm::{Console, Error, Exit, Kernel, MemorySize, Vm, VmConfig, VmHandle};
+
+use crate::need::{Need, wanted};
+use crate::run::Run;
+use crate::watch::Watch;
+
+/// When a machine hangs. Far above what any test takes, on any host.
+const HANGS: Duration = Duration::from_secs(120);
+
+/// A machine that is being put together.
+///
+/// Unless told otherwise: two CPUs, units in legacy mode and serial order that never raise ITE by
+/// themselves, the host's policy `linux`, no link that drops.
+#[derive(Debug)]
+pub struct Rig {
+    config: VmConfig,
+    watch: Arc<Watch>,
+    console: Arc<Mutex<Vec<u8>>>,
+}
+
+impl Rig {
+    /// A machine with this command line, or `None` if tests with KVM are to be skipped.
+    ///
+    /// # Panics
+    ///
+    /// If there is no KVM to be had and nobody has said that this is fine.
+    pub fn new(cmdline: &str) -> Option<Self> {
+        if !wanted(Need::Kvm) {
+            return None;
+        }
+        let watch = Arc::new(Watch::default());
+        let console = Arc::new(Mutex::new(Vec::new()));
+        let policy = "linux".parse().expect("a preset has this name");
+        let config = VmConfig {
+            kernel: Kernel::Image { name: "the built-in guest", bytes: resources::GUEST },
+            cmdline: cmdline.to_owned(),
+            memory: MemorySize::default(),
+            cpus: 2,
+            root_complex: RootComplexConfig::new(policy, UnitConfig::new(UnitRole::Host)),
+            drop_links: Vec::new(),
+            console: Console::Capture(console.clone()),
+            tracer: Tracer::to(watch.clone()),
+            time_limit: Some(HANGS),
+        };
+        Some(Self { config, watch, console })
+    }
+
+    /// With this many CPUs.
+    pub fn cpus(mut self, cpus: u8) -> Self {
+        self.config.cpus = cpus;
+        self
+    }
+
+    /// With this policy of the host, as the command line takes it.
+    pub fn policy(mut self, text: &str) -> Self {
+        self.config.root_complex.policy = text.parse().expect("the test names a policy");
+        self
+    }
+
+    /// With a physical unit that raises ITE after this time.
+    pub fn ict(mut self, time: Duration) -> Self {
+        self.config.root_complex.host_unit.ict = Timeout::After(time);
+        self
+    }
+
+    /// With both units in this order.
+    pub fn ordering(mut self, ordering: Ordering) -> Self {
+        let root_complex = &mut self.config.root_complex;
+        (root_complex.guest_unit.ordering, root_complex.host_unit.ordering) = (ordering, ordering);
+        self
+    }
+
+    /// With units that know scalable mode, or do not.
+    pub fn scalable(mut self, scalable: bool) -> Self {
+        let root_complex = &mut self.config.root_complex;
+        root_complex.guest_unit.scalable_mode = scalable;
+        root_complex.host_unit.scalable_mode = scalable;
+        self
+    }
+
+    /// With a link that drops, as `--drop-link` takes it.
+    pub fn drop_link(mut self, text: &str) -> Self {
+        self.config.drop_links.push(text.parse().expect("the test says when a link drops"));
+        self
+    }
+
+    /// Runs the machine to its end.
+    pub fn run(self) -> Run {
+        self.start().join()
+    }
+
+    /// Lets the machine run on a thread of its own.
+    ///
+    /// # Panics
+    ///
+    /// If it cannot be built.
+    pub fn start(self) -> Machine {
+        let Self { config, watch, console } = self;
+        let vm = Vm::new(config).expect("the machine can be built");
+        let handle = vm.handle();
+        let closing = Closing(watch.clone());
+        let run = move || {
+            let _closing = closing;
+            vm.run()
+        };
+        Machine { handle, watch, console, thread: thread::spawn(run) }
+    }
+}
+
+/// Closes the log however the machine ends.
+struct Closing(Arc<Watch>);
+
+impl Drop for Closing {
+    fn drop(&mut self) {
+        self.0.close();
+    }
+}
+
+/// A machine that runs.
+pub struct Machine {
+    handle: VmHandle,
+    watch: Arc<Watch>,
+    console: Arc<Mutex<Vec<u8>>>,
+    thread: JoinHandle<Result<Exit, Error>>,
+}
+
+impl Machine {
+    /// Returns as soon as there have been `times` events that `wanted` is looking for.
+    ///
+    /// # Panics
+    ///
+    /// If the machine ends, or hangs, without them.
+    #[track_caller]
+    pub fn wait_for(&self, times: usize, wanted: impl Fn(&Event) -> bool) {
+        assert!(self.watch.wait_for(times, wanted, HANGS), "what was to come has not come");
+    }
+
+    /// Changes the link below the root port with this number.
+    pub fn set_link(&self, port: usize, state: LinkState) {
+        self.handle.set_link(port, state);
+    }
+
+    /// Ends the run.
+    pub fn stop(&self) {
+        self.handle.stop();
+    }
+
+    /// Waits for the end of the run.
+    ///
+    /// # Panics
+    ///
+    /// If the VMM has.
+    pub fn join(self) -> Run {
+        let exit = self.thread.join().expect("the VMM does not panic");
+        let console = self.console.lock().unwrap_or_else(PoisonError::into_inner);
+        let console = String::from_utf8_lossy(&console).into_owned();
+        Run { exit, events: self.watch.take(), console }
+    }
+}

@@ -1,0 +1,9 @@
+//! The built-in guest under a real KVM: what happens to it, event by event.
+
+mod endings;
+mod garbage;
+mod healthy;
+mod links;
+mod neighbor;
+mod policies;
+mod selftest;

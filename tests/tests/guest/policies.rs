@@ -1,0 +1,129 @@
+//! The link has vanished: who ends the wait, if anybody does.
+
+use std::time::Duration;
+
+use devices::bench::Metric;
+use iommu::event::{Event, LinkState, Lost, TimedEvent, UnitRole};
+use iommu::submit::Verdict;
+use tests::{Rig, Run, VICTIM, VICTIM_PORT, count};
+use vmm::Outcome;
+
+const BOUND: Duration = Duration::from_millis(50);
+const ICT: Duration = Duration::from_millis(200);
+
+/// One CPU, so that nothing but the measured flush happens after the drop.
+fn silent_drop(more: &str) -> Option<Rig> {
+    let rig = Rig::new(&format!("test=drop flushes=4 blame=owner {more}"))?;
+    Some(rig.cpus(1).drop_link("doorbell"))
+}
+
+fn lost_requests(events: &[TimedEvent]) -> usize {
+    count(events, |event| {
+        *event == Event::Lost { port: VICTIM_PORT, what: Lost::InvalidateRequest }
+    })
+}
+
+/// The guest has seen one ITE, and it named the victim.
+fn assert_one_timeout_of_the_victim(run: &Run) {
+    assert_eq!(run.timeouts(UnitRole::Guest, VICTIM), 1);
+    assert_eq!(run.report(Metric::Timeouts), Some(1));
+    assert_eq!(run.report(Metric::TimeoutSource), Some(VICTIM.into_bits().into()));
+    let summary = run.summary();
+    assert_eq!(summary.outcome, Some(Outcome::TimedOut));
+    assert_eq!(summary.waits_aborted, 1);
+    assert_eq!(run.report(Metric::WaitsAborted), Some(1));
+}
+
+/// The last wait for the victim, which is the measured one.
+fn last_verdict(run: &Run) -> (Verdict, Duration) {
+    run.verdicts(VICTIM).pop().expect("the victim was flushed")
+}
+
+#[test]
+fn the_doorbell_drops_the_link_before_the_flush() {
+    let Some(rig) = silent_drop("") else { return };
+    let run = rig.policy("bounded:50ms").run().passed();
+    let down = Event::Link { port: VICTIM_PORT, state: LinkState::SilentlyDown };
+    let order: Vec<&Event> = run
+        .events
+        .iter()
+        .map(|timed| &timed.event)
+        .filter(|event| {
+            matches!(event, Event::Doorbell { .. } | Event::Link { .. } | Event::Lost { .. })
+        })
+        .collect();
+    let lost = Event::Lost { port: VICTIM_PORT, what: Lost::InvalidateRequest };
+    assert_eq!(order[..3], [&Event::Doorbell { value: 1 }, &down, &lost]);
+}
+
+#[test]
+fn linux_never_gets_away_without_ite() {
+    let Some(rig) = silent_drop("giveup_ms=1000") else { return };
+    let run = rig.run().passed();
+    let after = run.after_drop();
+    assert_eq!(lost_requests(after), 1);
+    assert_eq!(count(after, |event| matches!(event, Event::Submitted { .. })), 1);
+    assert_eq!(count(after, |event| matches!(event, Event::Verdict { .. })), 0);
+    assert_eq!(count(&run.events, |event| matches!(event, Event::InvalidationTimeout { .. })), 0);
+    let summary = run.summary();
+    assert_eq!(summary.outcome, Some(Outcome::Stalled));
+    // The host's CPU is in it for as long as the guest's at least.
+    assert!(summary.host_stall >= Duration::from_secs(1), "{summary:?}");
+}
+
+#[test]
+fn linux_waits_for_ite_of_the_physical_unit() {
+    let Some(rig) = silent_drop("") else { return };
+    let run = rig.ict(ICT).run().passed();
+    assert_eq!(run.timeouts(UnitRole::Host, VICTIM), 1);
+    let after = run.after_drop();
+    assert_eq!(lost_requests(after), 1);
+    assert_eq!(count(after, |event| *event == Event::HostWaitsAborted { count: 1 }), 1);
+    let gone = Event::PresenceChecked { function: VICTIM, present: false };
+    assert_eq!(count(after, |event| *event == gone), 1);
+    let (verdict, waited) = last_verdict(&run);
+    assert_eq!(verdict, Verdict::UnitTimedOut);
+    assert!(waited >= ICT, "{waited:?}");
+    assert_one_timeout_of_the_victim(&run);
+}
+
+#[test]
+fn a_bound_ends_the_wait_without_ite_of_the_physical_unit() {
+    let Some(rig) = silent_drop("") else { return };
+    let run = rig.policy("bounded:50ms").run().passed();
+    assert_eq!(lost_requests(run.after_drop()), 1);
+    assert_eq!(run.timeouts(UnitRole::Host, VICTIM), 0);
+    let (verdict, waited) = last_verdict(&run);
+    assert_eq!(verdict, Verdict::DeadlinePassed);
+    assert!(waited >= BOUND, "{waited:?}");
+    let summary = run.summary();
+    assert!(summary.guest_stall.is_some_and(|stall| stall >= BOUND), "{summary:?}");
+    assert_one_timeout_of_the_victim(&run);
+}
+
+#[test]
+fn amd_waits_a_hundred_milliseconds() {
+    let Some(rig) = silent_drop("") else { return };
+    let run = rig.policy("amd").run().passed();
+    let (verdict, waited) = last_verdict(&run);
+    assert_eq!(verdict, Verdict::DeadlinePassed);
+    assert!(waited >= Duration::from_millis(100), "{waited:?}");
+    assert_one_timeout_of_the_victim(&run);
+}
+
+#[test]
+fn a_presence_check_submits_nothing_to_a_device_that_is_gone() {
+    let Some(rig) = silent_drop("") else { return };
+    let run = rig.policy("present+bounded:50ms").run().passed();
+    let after = run.after_drop();
+    let gone = Event::PresenceChecked { function: VICTIM, present: false };
+    assert_eq!(count(after, |event| *event == gone), 1);
+    assert_eq!(count(after, |event| matches!(event, Event::Submitted { .. })), 0);
+    assert_eq!(lost_requests(after), 0);
+    assert_eq!(last_verdict(&run).0, Verdict::Skipped);
+    // The guest is told that all is well, although the ATC holds what it held.
+    assert_eq!(count(after, |event| matches!(event, Event::AtcInvalidated { .. })), 0);
+    let summary = run.summary();
+    assert_eq!(summary.outcome, Some(Outcome::Completed));
+    assert!(summary.timeouts.is_empty(), "{summary:?}");
+}

@@ -1,0 +1,55 @@
+//! The guest's own test of everything that its driver leans on, and what it must have caused.
+
+use iommu::ats::AddressType;
+use iommu::event::{Event, LinkState, Lost, UnitRole};
+use tests::{Rig, VICTIM, VICTIM_PORT, count};
+
+/// Runs it on `cpus` CPUs, in front of units of either kind.
+fn selftest(cpus: u8, scalable: bool) {
+    let Some(rig) = Rig::new("test=selftest") else { return };
+    let run = rig.cpus(cpus).scalable(scalable).drop_link("doorbell").run().passed();
+    let happened = |wanted: &dyn Fn(&Event) -> bool| {
+        assert!(count(&run.events, wanted) >= 1, "something was not tested: {run}");
+    };
+    let guest = UnitRole::Guest;
+    happened(&|event| matches!(event, Event::QueueError { unit, .. } if *unit == guest));
+    happened(
+        &|event| matches!(event, Event::DmaFault { unit, recorded: true, .. } if *unit == guest),
+    );
+    happened(&|event| matches!(event, Event::InvalidateCompleted { function: VICTIM, .. }));
+    happened(&|event| matches!(event, Event::Interrupt { requester: VICTIM, .. }));
+    happened(&|event| matches!(event, Event::Dma { address_type: AddressType::Translated, .. }));
+    happened(&|event| *event == Event::Lost { port: VICTIM_PORT, what: Lost::Dma });
+    let down = Event::Link { port: VICTIM_PORT, state: LinkState::SilentlyDown };
+    assert_eq!(count(&run.events, |event| *event == down), 1);
+}
+
+#[test]
+fn one_cpu_legacy_unit() {
+    selftest(1, false);
+}
+
+#[test]
+fn two_cpus_legacy_unit() {
+    selftest(2, false);
+}
+
+#[test]
+fn eight_cpus_legacy_unit() {
+    selftest(8, false);
+}
+
+#[test]
+fn one_cpu_scalable_unit() {
+    selftest(1, true);
+}
+
+#[test]
+fn two_cpus_scalable_unit() {
+    selftest(2, true);
+}
+
+#[test]
+fn eight_cpus_scalable_unit() {
+    selftest(8, true);
+}
