@@ -28,3 +28,5 @@ pub const VICTIM: Bdf = Bdf::new(1, 0, 0);
 pub const VICTIM_PORT: Bdf = Bdf::new(0, 1, 0);
 /// Where it finds the second endpoint: the victim's healthy neighbour.
 pub const NEIGHBOR: Bdf = Bdf::new(2, 0, 0);
+/// The port above it.
+pub const NEIGHBOR_PORT: Bdf = Bdf::new(0, 2, 0);

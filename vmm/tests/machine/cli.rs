@@ -1,7 +1,7 @@
 //! The program as its users see it: exit status, one line for each mistake, console.
 
 use std::fs::File;
-use std::io::Write;
+use std::io::{BufRead, BufReader, Write};
 use std::path::PathBuf;
 use std::process::{Command, Output, Stdio};
 
@@ -47,7 +47,8 @@ impl Drop for TempFile {
     }
 }
 
-fn ghostlink(arguments: &[&str]) -> Command {
+/// The program, with nothing on its standard input.
+pub(crate) fn ghostlink(arguments: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_ghostlink"));
     command.args(arguments).stdin(Stdio::null());
     command
@@ -141,4 +142,20 @@ fn events_are_written_as_json_lines() {
     let lines = std::fs::read_to_string(&events.0).unwrap();
     let event: serde_json::Value = serde_json::from_str(lines.lines().last().unwrap()).unwrap();
     assert_eq!((&event["event"], &event["value"]), (&"guest_exit".into(), &5.into()));
+}
+
+#[test]
+fn signals_end_the_guest_in_order() {
+    if !kvm_wanted() {
+        return;
+    }
+    for (signal, status) in [("INT", 130), ("TERM", 143), ("HUP", 129)] {
+        let mut command = ghostlink(&["run", "--cmdline", "test=idle", "--time-limit", "60s"]);
+        let mut child = command.stdout(Stdio::piped()).spawn().unwrap();
+        // What the guest says first: it is under way.
+        BufReader::new(child.stdout.take().unwrap()).read_line(&mut String::new()).unwrap();
+        let kill = format!("kill -{signal} {}", child.id());
+        assert!(Command::new("sh").args(["-c", &kill]).status().unwrap().success());
+        assert_eq!(child.wait().unwrap().code(), Some(status), "SIG{signal}");
+    }
 }

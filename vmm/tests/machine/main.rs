@@ -3,6 +3,7 @@
 mod buses;
 mod cli;
 mod code;
+mod demo;
 mod elf;
 mod endings;
 mod guest;
