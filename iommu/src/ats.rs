@@ -6,6 +6,8 @@
 //!    unit     <------------------ Invalidate Completion (ITags, CC)     function
 //!             <------------------ translation request, DMA, MSI           with ATC
 //!             Translation Completion ---------------------------->
+//!             <------------------ Page Request (PRG Index)
+//!             PRG Response ------------------------------------->
 //! ```
 
 use serde::Serialize;
@@ -138,6 +140,107 @@ pub struct InvalidateCompletion {
     pub itag_vector: u32,
     /// How many completions the unit must count for each of these tags, 1 to 8.
     pub completion_count: u8,
+}
+
+/// An ATS Page Request message (`PCIe 10.4.1`): posted. The function asks for a page to be made
+/// present, as part of a group that is answered as a whole.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+pub struct PageRequest {
+    /// The function that asks.
+    pub requester: Bdf,
+    /// Its address space, if the message has a PASID prefix.
+    pub pasid: Option<Pasid>,
+    /// Execute permission is asked for; with a PASID only.
+    pub execute: bool,
+    /// Privileged mode; with a PASID only.
+    pub privileged: bool,
+    /// The page.
+    pub address: Iova,
+    /// Read permission is asked for.
+    pub read: bool,
+    /// Write permission is asked for.
+    pub write: bool,
+    /// L: the last request of its group.
+    pub last: bool,
+    /// PRG Index: which group, 9 bits.
+    pub group: u16,
+}
+
+impl PageRequest {
+    /// PRG Indexes that a function has.
+    pub const GROUPS: u16 = 512;
+
+    /// A Stop Marker (`PCIe 10.4.1.2.1`): no more requests with this PASID will follow. It asks
+    /// for nothing.
+    pub const fn stop_marker(requester: Bdf, pasid: Pasid, group: u16) -> Self {
+        Self {
+            requester,
+            pasid: Some(pasid),
+            execute: false,
+            privileged: false,
+            address: Iova(0),
+            read: false,
+            write: false,
+            last: true,
+            group,
+        }
+    }
+
+    /// Whether this is a Stop Marker.
+    pub const fn is_stop_marker(&self) -> bool {
+        self.pasid.is_some() && self.last && !self.read && !self.write
+    }
+
+    /// Whether the function waits for a PRG Response to it: to the last one of each group.
+    pub const fn needs_response(&self) -> bool {
+        self.last && !self.is_stop_marker()
+    }
+}
+
+/// What a PRG Response says of the whole group (`PCIe 10.4.2.1`).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ResponseCode {
+    /// 0: all that can be made present is; the function may ask for translations again.
+    Success,
+    /// 1: some page does not exist or not with that permission.
+    InvalidRequest,
+    /// 15: the function must stop making page requests.
+    Failure,
+}
+
+impl ResponseCode {
+    /// From the low four bits of `bits`. Codes without a meaning are Response Failure, which is how
+    /// a function must take them.
+    pub const fn from_bits(bits: u8) -> Self {
+        match bits & 0xf {
+            0 => Self::Success,
+            1 => Self::InvalidRequest,
+            _ => Self::Failure,
+        }
+    }
+
+    /// The four bits.
+    pub const fn into_bits(self) -> u8 {
+        match self {
+            Self::Success => 0,
+            Self::InvalidRequest => 1,
+            Self::Failure => 0xf,
+        }
+    }
+}
+
+/// An ATS Page Request Group Response message (`PCIe 10.4.2`): posted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+pub struct PageGroupResponse {
+    /// The function that has asked.
+    pub destination: Bdf,
+    /// Its address space, if the message has a PASID prefix.
+    pub pasid: Option<Pasid>,
+    /// PRG Index: which group, 9 bits.
+    pub group: u16,
+    /// What became of it.
+    pub code: ResponseCode,
 }
 
 /// How a request's address is to be taken: the TLP's AT field (`PCIe 2.2.4.1`).

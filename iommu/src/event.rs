@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use serde::Serialize;
 
-use crate::ats::{Access, AddressType, ITag};
+use crate::ats::{Access, AddressType, ITag, ResponseCode};
 use crate::ids::{Bdf, Gpa, Iova};
 use crate::spec::fault::FaultReason;
 use crate::spec::queue::QueueErrorInfo;
@@ -58,6 +58,24 @@ pub enum Lost {
     InvalidateRequest,
     /// An Invalidate Completion of the function.
     InvalidateCompletion,
+    /// A Page Request of the function.
+    PageRequest,
+    /// A PRG Response to the function.
+    PageGroupResponse,
+}
+
+/// What a unit has done with a Page Request.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum PageRequestOutcome {
+    /// It lies in the page request queue.
+    Queued,
+    /// The queue is full, or has been since software last cleared PRS.PRO.
+    Overflowed,
+    /// The tables do not allow it.
+    Refused,
+    /// The queue is not in memory.
+    Lost,
 }
 
 /// Linux's lock-up detectors, at their default thresholds
@@ -166,6 +184,32 @@ pub enum Event {
         reason: FaultReason,
         /// Whether a fault record was written.
         recorded: bool,
+    },
+    /// A Page Request has reached the unit.
+    PageRequested {
+        /// Which unit.
+        unit: UnitRole,
+        /// Who asks.
+        function: Bdf,
+        /// For which page.
+        address: Iova,
+        /// As part of which group.
+        group: u16,
+        /// What became of it.
+        outcome: PageRequestOutcome,
+    },
+    /// The unit has sent a PRG Response.
+    PageGroupResponded {
+        /// Which unit.
+        unit: UnitRole,
+        /// To whom.
+        function: Bdf,
+        /// For which group.
+        group: u16,
+        /// What it says.
+        code: ResponseCode,
+        /// The unit has sent it on its own, not because of a descriptor.
+        automatic: bool,
     },
     /// The host side has put an invalidation on the physical unit's queue.
     Submitted {

@@ -94,6 +94,8 @@ reasons! {
     TABLE_MODE_INVALID = 0x30, "RTADDR names a translation table mode that the unit lacks";
     /// A request with PASID in legacy mode.
     PASID_IN_LEGACY_MODE = 0x31, "a request with PASID came in legacy mode";
+    /// A page request in legacy mode.
+    PAGE_REQUEST_IN_LEGACY_MODE = 0x32, "a page request came in legacy mode";
     /// Scalable: the root table cannot be read.
     SM_ROOT_INACCESSIBLE = 0x38, "the scalable-mode root table cannot be read";
     /// Scalable: the half of the root entry is not present.
@@ -114,6 +116,8 @@ reasons! {
     SM_PASID_DISABLED = 0x45, "the scalable-mode context entry does not allow PASIDs";
     /// Scalable: the PASID is beyond the directory.
     SM_PASID_BEYOND_DIRECTORY = 0x46, "the PASID is beyond the PASID directory";
+    /// Scalable: the context entry does not allow page requests.
+    SM_PAGE_REQUESTS_DISABLED = 0x47, "the scalable-mode context entry does not allow page requests";
     /// Scalable: a request carries the PASID that stands for requests without one.
     SM_PASID_IS_RID_PASID = 0x48, "the PASID equals RID_PASID";
     /// Scalable: the PASID directory cannot be read.

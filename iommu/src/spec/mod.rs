@@ -6,5 +6,6 @@ pub mod control;
 pub mod descriptor;
 pub mod fault;
 pub mod offset;
+pub mod page_request;
 pub mod queue;
 pub mod tables;
