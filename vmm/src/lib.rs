@@ -8,6 +8,8 @@
 //!   timers, signals, console --> event_loop --> the same
 //! ```
 //!
+//! [`qtest`] is the same machine without CPUs, driven by a script.
+//!
 //! Models know neither KVM nor time nor threads; this crate brings them those. Only the modules
 //! `kvm::raw` and `sys` hold unsafe code.
 //!
@@ -34,6 +36,7 @@ mod json_lines;
 mod kvm;
 pub mod layout;
 mod memory;
+pub mod qtest;
 mod summary;
 mod sys;
 #[cfg(test)]

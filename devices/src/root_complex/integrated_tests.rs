@@ -47,7 +47,7 @@ fn each_device_answers_at_its_own_bar() {
     for index in 0..MAX_EDUS {
         let mut data = [0; 4];
         complex.memory_read(bar(index) + 0x04, &mut data, NOW);
-        assert_eq!(u32::from_le_bytes(data), index.into());
+        assert_eq!(u32::from_le_bytes(data), u32::from(index));
     }
 }
 

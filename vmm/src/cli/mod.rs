@@ -2,10 +2,16 @@
 
 mod demo;
 mod policies;
+mod qtest;
 mod run;
+
+use std::path::Path;
+use std::sync::Arc;
 
 use clap::error::ErrorKind;
 use clap::{Parser, Subcommand};
+use iommu::event::Tracer;
+use vmm::JsonLines;
 
 /// Exit status for mistakes on the command line.
 const USAGE: u8 = vmm::Error::USER;
@@ -30,6 +36,8 @@ enum Command {
     Policies,
     /// Run the built-in guest once with each policy, and compare what it suffers
     Demo(demo::DemoArgs),
+    /// Serve QEMU's qtest protocol: the machine without CPUs, driven by a script
+    Qtest(qtest::QtestArgs),
 }
 
 /// Does what the command line says; returns the exit status.
@@ -42,6 +50,7 @@ pub(crate) fn main() -> u8 {
         Command::Run(args) => report(run::run(args)),
         Command::Policies => report(policies::list().map(|()| 0).map_err(CliError::Output)),
         Command::Demo(args) => report(demo::run(&args)),
+        Command::Qtest(args) => report(qtest::run(args)),
     }
 }
 
@@ -58,6 +67,18 @@ enum CliError {
     )]
     Events {
         /// The file.
+        path: std::path::PathBuf,
+        /// Why not.
+        source: std::io::Error,
+    },
+    /// The socket cannot be made, or the traffic on it has failed.
+    #[error(
+        "cannot serve at '{}': {source}; name a socket that does not exist yet, in a directory \
+         that does",
+        path.display()
+    )]
+    Socket {
+        /// The socket.
         path: std::path::PathBuf,
         /// Why not.
         source: std::io::Error,
@@ -85,9 +106,18 @@ impl CliError {
     fn status(&self) -> u8 {
         match self {
             Self::Vmm(error) => error.status(),
-            Self::Events { .. } => USAGE,
+            Self::Events { .. } | Self::Socket { .. } => USAGE,
             Self::Output(_) | Self::Guest { .. } => FAILURE,
         }
+    }
+}
+
+/// Where events go: into `path` as JSON lines, or nowhere.
+fn tracer(path: Option<&Path>) -> Result<Tracer, CliError> {
+    let Some(path) = path else { return Ok(Tracer::none()) };
+    match JsonLines::create(path) {
+        Ok(sink) => Ok(Tracer::to(Arc::new(sink))),
+        Err(source) => Err(CliError::Events { path: path.to_owned(), source }),
     }
 }
 

@@ -1,16 +1,15 @@
 //! `ghostlink run`: boot one guest.
 
 use std::path::PathBuf;
-use std::sync::Arc;
 use std::time::Duration;
 
 use clap::Args;
 use devices::root_complex::RootComplexConfig;
-use iommu::event::{Tracer, UnitRole};
+use iommu::event::UnitRole;
 use iommu::submit::Policy;
 use iommu::time::{Timeout, parse_duration};
 use iommu::unit::{Ordering, UnitConfig};
-use vmm::{Console, DropLink, JsonLines, Kernel, MemorySize, Vm, VmConfig};
+use vmm::{Console, DropLink, Kernel, MemorySize, Vm, VmConfig};
 
 use super::CliError;
 
@@ -73,13 +72,7 @@ pub(super) fn run(args: RunArgs) -> Result<u8, CliError> {
 
 impl RunArgs {
     fn into_config(self) -> Result<VmConfig, CliError> {
-        let tracer = match self.events {
-            None => Tracer::none(),
-            Some(path) => match JsonLines::create(&path) {
-                Ok(sink) => Tracer::to(Arc::new(sink)),
-                Err(source) => return Err(CliError::Events { path, source }),
-            },
-        };
+        let tracer = super::tracer(self.events.as_deref())?;
         let kernel = match self.kernel {
             Some(path) => Kernel::File(path),
             None => Kernel::Image { name: "the built-in guest", bytes: resources::GUEST },

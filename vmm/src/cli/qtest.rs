@@ -1,0 +1,84 @@
+//! `ghostlink qtest`: the machine without CPUs, driven by QEMU's qtest protocol.
+
+use std::io;
+use std::path::PathBuf;
+
+use clap::Args;
+use devices::root_complex::RootComplexConfig;
+use iommu::event::{Tracer, UnitRole};
+use iommu::submit::Policy;
+use iommu::time::Timeout;
+use iommu::unit::{Ordering, UnitConfig};
+use vmm::MemorySize;
+use vmm::qtest::{Machine, MachineConfig, Session, serve, serve_socket};
+
+use super::CliError;
+
+/// Options of `ghostlink qtest`.
+#[derive(Debug, Args)]
+pub(super) struct QtestArgs {
+    /// Wait for one client at this unix socket [default: standard input and output]
+    #[arg(long, value_name = "PATH")]
+    socket: Option<PathBuf>,
+
+    /// Memory
+    #[arg(long, value_name = "SIZE", default_value_t)]
+    memory: MemorySize,
+
+    /// Root ports, each with an endpoint behind it, 1 to 8
+    #[arg(long, value_name = "N", default_value_t = 2,
+          value_parser = clap::value_parser!(u8).range(1..=8))]
+    ports: u8,
+
+    /// 'edu' devices, from 00:10.0 up, 0 to 8
+    #[arg(long, value_name = "N", default_value_t = 1,
+          value_parser = clap::value_parser!(u8).range(0..=8))]
+    edus: u8,
+
+    /// What the host does when an invalidation takes too long; see 'ghostlink policies'
+    #[arg(long, value_name = "POLICY", default_value = "linux")]
+    policy: Policy,
+
+    /// How long the physical unit waits for a function's answer before it raises ITE, or never
+    #[arg(long, value_name = "TIME", default_value = "60s")]
+    ict: Timeout,
+
+    /// How far the units' queues run ahead: serial or parallel
+    #[arg(long, value_name = "ORDER", default_value_t)]
+    ordering: Ordering,
+
+    /// Write events as JSON lines to this file
+    #[arg(long, value_name = "FILE")]
+    events: Option<PathBuf>,
+}
+
+/// Serves one client; returns the exit status.
+pub(super) fn run(args: QtestArgs) -> Result<u8, CliError> {
+    let tracer = super::tracer(args.events.as_deref())?;
+    let mut session = Session::new(Machine::new(args.machine(tracer))?);
+    match args.socket {
+        Some(path) => {
+            serve_socket(&mut session, &path)
+                .map_err(|source| CliError::Socket { path, source })?;
+        }
+        None => serve(&mut session, io::stdin().lock(), io::stdout().lock())
+            .map_err(CliError::Output)?,
+    }
+    Ok(0)
+}
+
+impl QtestArgs {
+    fn machine(&self, tracer: Tracer) -> MachineConfig {
+        let host_unit = UnitConfig {
+            ict: self.ict,
+            ordering: self.ordering,
+            ..UnitConfig::new(UnitRole::Host)
+        };
+        let root_complex = RootComplexConfig {
+            ports: self.ports,
+            edus: self.edus,
+            ..RootComplexConfig::new(self.policy.clone(), host_unit)
+        };
+        MachineConfig { memory: self.memory, root_complex, tracer }
+    }
+}

@@ -1,0 +1,127 @@
+//! A machine as a test sees it through the protocol.
+
+use proptest::prelude::*;
+
+use super::testkit::session;
+
+const EDU_CONFIG: u32 = 0x8000_8000;
+
+fn lines(script: &str) -> Vec<String> {
+    let mut session = session();
+    script.lines().map(|line| session.execute(line.trim()).trim_end().to_owned()).collect()
+}
+
+fn last(script: &str) -> String {
+    lines(script).pop().unwrap()
+}
+
+#[test]
+fn memory_and_its_edges() {
+    assert_eq!(last("write 0x1000 4 0x01020304\nreadl 0x1000"), "OK 0x0000000004030201");
+    assert_eq!(last("memset 0x1000 0x20000 0x5a\nreadw 0x20fff"), "OK 0x000000000000005a");
+    assert_eq!(last("b64write 0x10 3 Af+g\nread 0xf 5"), "OK 0x0001ffa000");
+    assert_eq!(last("b64read 0x10 3"), "OK AAAA");
+    // Half of it is RAM.
+    assert_eq!(last("read 0x3fffffe 4"), "OK 0x0000ffff");
+    assert_eq!(
+        last("read 0xffffffffffffffff 2"),
+        "FAIL the access runs past the end of the address space"
+    );
+    assert_eq!(last("readq 0xffffffffffffffff"), "OK 0xffffffffffffffff");
+}
+
+#[test]
+fn the_unit_and_the_io_apic_are_where_q35_has_them() {
+    assert_eq!(last("readl 0xfed90000"), "OK 0x0000000000000010");
+    assert_eq!(last("writel 0xfec00000 1\nreadl 0xfec00010"), "OK 0x0000000000170020");
+}
+
+#[test]
+fn configuration_space_by_ports_and_once_enabled_by_ecam() {
+    assert_eq!(last("outl 0xcf8 0x80008000\ninl 0xcfc"), "OK 0x11e81234");
+    assert_eq!(last("outl 0xcf8 0x80008002\ninw 0xcfe"), "OK 0xffff");
+    assert_eq!(last("readl 0xb0080000"), "OK 0x00000000ffffffff");
+    assert_eq!(
+        last("outl 0xcf8 0x80000060\noutl 0xcfc 0xb0000001\nreadl 0xb0080000"),
+        "OK 0x0000000011e81234"
+    );
+}
+
+/// BAR at 0xe0000000, memory and bus mastering on.
+fn enable_edu() -> String {
+    format!(
+        "outl 0xcf8 {:#x}\noutl 0xcfc 0xe0000000\noutl 0xcf8 {:#x}\noutl 0xcfc 6\n",
+        EDU_CONFIG | 0x10,
+        EDU_CONFIG | 0x04
+    )
+}
+
+#[test]
+fn dma_happens_when_the_clock_gets_there() {
+    let start = "writel 0x1000 0x11223344\nwriteq 0xe0000080 0x1000\nwriteq 0xe0000088 0x40000\n\
+                 writeq 0xe0000090 4\nwriteq 0xe0000098 1\nclock_step 99999999\nreadq 0xe0000098";
+    let script = enable_edu() + start;
+    assert_eq!(last(&script), "OK 0x0000000000000001");
+    assert_eq!(
+        last(&(script.clone() + "\nclock_step 1\nreadq 0xe0000098")),
+        "OK 0x0000000000000000"
+    );
+    assert_eq!(last(&(script + "\nclock_step")), "OK 100000000");
+}
+
+#[test]
+fn the_clock_does_not_go_back() {
+    assert_eq!(last("clock_set 100\nclock_set 50"), "OK 100");
+    assert_eq!(last("clock_set 100\nclock_step"), "OK 100");
+    assert_eq!(last("clock_step 0xffffffffffffffff\nclock_step 1"), "OK 18446744073709551615");
+}
+
+#[test]
+fn wires_and_messages_are_told_if_asked_for() {
+    let raise = enable_edu() + "writel 0xe0000060 1";
+    assert_eq!(last(&raise), "OK");
+    let script = format!("irq_intercept_in ioapic\n{raise}");
+    assert_eq!(last(&script), "IRQ raise 20\nOK");
+    assert_eq!(last(&(script + "\nwritel 0xe0000064 1")), "IRQ lower 20\nOK");
+    // Entry 20: vector 0x41, not masked.
+    let script = format!("msi_intercept\nwritel 0xfec00000 0x38\nwritel 0xfec00010 0x41\n{raise}");
+    assert_eq!(last(&script), "MSI 0xfee00000 0x4041\nOK");
+}
+
+#[test]
+fn unknown_devices_are_refused() {
+    assert_eq!(last("irq_intercept_in pic"), "FAIL Unknown device 'pic'; there is ioapic");
+    assert!(last("irq_intercept_out ioapic").starts_with("FAIL ioapic has no wires"));
+}
+
+#[test]
+fn reset_puts_devices_back_and_leaves_memory() {
+    let script = enable_edu() + "writel 0x1000 5\noutb 0xcf9 6\nreadl 0x1000";
+    assert_eq!(last(&script), "OK 0x0000000000000005");
+    let script = script + "\nreadl 0xe0000000";
+    assert_eq!(last(&script), "OK 0x00000000ffffffff");
+}
+
+proptest! {
+    #[test]
+    fn any_script_is_answered_line_by_line(
+        script in prop::collection::vec(
+            (
+                "(read|write)[bwlq]|read|write|memset|clock_step|in[bwl]|out[bwl]",
+                prop::sample::select(vec![
+                    0_u64, 0xfed9_0018, 0xfed9_0088, 0xfec0_0010, 0xe000_0098, 0xcf8, 0xcfc, 0x3ff_ffff, !0,
+                ]),
+                prop::collection::vec(prop_oneof![0_u64..300, any::<u64>()], 0..3),
+            ),
+            0..20,
+        )
+    ) {
+        let mut session = session();
+        for (name, address, rest) in script {
+            let rest: Vec<String> = rest.iter().map(|value| format!("{value:#x}")).collect();
+            let answer = session.execute(&format!("{name} {address:#x} {}", rest.join(" ")));
+            let last = answer.lines().last().unwrap_or_default();
+            prop_assert!(last.starts_with("OK") || last.starts_with("FAIL "), "{}", answer);
+        }
+    }
+}
