@@ -211,6 +211,19 @@ pub enum Event {
         /// The unit has sent it on its own, not because of a descriptor.
         automatic: bool,
     },
+    /// An interrupt was blocked.
+    InterruptFault {
+        /// Which unit.
+        unit: UnitRole,
+        /// Who sent it; nothing for an I/O APIC without requester id.
+        requester: Option<Bdf>,
+        /// The entry that it named, if it got that far.
+        index: Option<u16>,
+        /// Why not.
+        reason: FaultReason,
+        /// Whether a fault record was written.
+        recorded: bool,
+    },
     /// The host side has put an invalidation on the physical unit's queue.
     Submitted {
         /// The invalidation.

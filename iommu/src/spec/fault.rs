@@ -90,6 +90,22 @@ reasons! {
     ATS_BLOCKED = 0xd, "the context entry blocks ATS requests";
     /// Legacy: the output lies in the interrupt range.
     INTERRUPT_RANGE = 0xe, "the translated address lies in the interrupt range";
+    /// Interrupt: reserved bits in a request in remappable format.
+    IR_REQUEST_RESERVED = 0x20, "reserved bits are set in the interrupt request";
+    /// Interrupt: the index is beyond the table, or its entry beyond the host address width.
+    IR_INDEX_BEYOND_TABLE = 0x21, "the interrupt index is beyond the interrupt remapping table";
+    /// Interrupt: IRTE not present.
+    IR_ENTRY_NOT_PRESENT = 0x22, "the interrupt remapping table entry is not present";
+    /// Interrupt: the IRTE cannot be read.
+    IR_ENTRY_INACCESSIBLE = 0x23, "the interrupt remapping table entry cannot be read";
+    /// Interrupt: reserved bits or values in the IRTE, or the posted form without CAP.PI.
+    IR_ENTRY_RESERVED = 0x24, "reserved bits are set in the interrupt remapping table entry";
+    /// Interrupt: a request in compatibility format while those are blocked.
+    IR_COMPATIBILITY_BLOCKED = 0x25, "interrupts in compatibility format are blocked";
+    /// Interrupt: the IRTE is meant for another requester.
+    IR_SOURCE_MISMATCH = 0x26, "the interrupt comes from a requester that the entry is not for";
+    /// Interrupt: a request to the interrupt range that is no interrupt.
+    IR_MALFORMED = 0x29, "a request to the interrupt range is not a write of a dword";
     /// Scalable: RTADDR.TTM is reserved or lacks its capability.
     TABLE_MODE_INVALID = 0x30, "RTADDR names a translation table mode that the unit lacks";
     /// A request with PASID in legacy mode.

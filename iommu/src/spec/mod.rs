@@ -5,6 +5,7 @@ pub mod capability;
 pub mod control;
 pub mod descriptor;
 pub mod fault;
+pub mod interrupt;
 pub mod offset;
 pub mod page_request;
 pub mod queue;

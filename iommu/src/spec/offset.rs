@@ -30,6 +30,8 @@ pub const ICS: u16 = 0x9c;
 pub const IECTL: u16 = 0xa0;
 /// IQERCD, invalidation queue error record.
 pub const IQERCD: u16 = 0xb0;
+/// IRTA, interrupt remapping table address.
+pub const IRTA: u16 = 0xb8;
 /// PQH, page request queue head.
 pub const PQH: u16 = 0xc0;
 /// PQT, page request queue tail.

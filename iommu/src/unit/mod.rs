@@ -5,6 +5,7 @@
 //!                           --> IQT:  queue ------> Output::Invalidate --> link
 //!                           --> FSTS: resume   <--- handle_completion / time_out / handle_timeout
 //!  dma, translation_request --> translate ----> address, or a fault record
+//!  remap_interrupt ---------> interrupts ---> message to the local APICs, or a fault record
 //!                               faults -------> Output::Msi
 //! ```
 //!
@@ -14,6 +15,7 @@
 
 mod config;
 mod faults;
+mod interrupts;
 mod outstanding;
 mod queue;
 mod registers;
@@ -26,6 +28,7 @@ pub use config::{
 };
 pub use translate::in_interrupt_range;
 
+use interrupts::InterruptRemapper;
 use queue::Queue;
 use registers::Registers;
 use translate::Translator;
@@ -56,6 +59,7 @@ pub struct Unit {
     tracer: Tracer,
     registers: Registers,
     translator: Translator,
+    interrupts: InterruptRemapper,
     queue: Queue,
     /// The fault record that is written next.
     next_record: u8,
@@ -73,6 +77,7 @@ impl Unit {
             tracer,
             registers: Registers::new(&config),
             translator: Translator::new(config),
+            interrupts: InterruptRemapper::new(&config),
             queue: Queue::default(),
             next_record: 0,
             outputs: VecDeque::new(),
@@ -135,13 +140,17 @@ impl Unit {
             self.translator.set_root(self.registers.root_table());
             self.registers.set_status(self.registers.status().with_set_root_table(true));
         }
+        if command.set_interrupt_table() {
+            self.set_interrupt_table();
+        }
         if command.queued_invalidation() {
             self.enable_queue(memory, now);
         } else {
             self.disable_queue();
         }
         self.translator.set_enabled(command.translation());
-        if !command.translation() {
+        self.switch_interrupt_remapping(command);
+        if !command.translation() && !self.interrupts.enabled() {
             self.next_record = 0;
         }
         let status = self.registers.status().with_translation(command.translation());

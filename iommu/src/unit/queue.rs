@@ -200,8 +200,9 @@ impl Unit {
             // First-stage entries, which this would drop, do not exist here: without ECAP.FSTS
             // nothing is tagged by a PASID.
             Descriptor::PasidIotlb(..) => {}
-            // Without ECAP.IR and ECAP.PRS the decoder refuses these two.
-            Descriptor::InterruptEntryCache(_) | Descriptor::PageGroupResponse(_) => {}
+            Descriptor::InterruptEntryCache(scope) => self.interrupts.invalidate(scope),
+            // Without ECAP.PRS the decoder refuses it.
+            Descriptor::PageGroupResponse(_) => {}
             Descriptor::DeviceTlb(invalidate) => self.send_or_defer(invalidate, now),
             Descriptor::Wait(wait) => {
                 let epoch = self.queue.epoch;

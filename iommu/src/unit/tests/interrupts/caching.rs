@@ -1,0 +1,99 @@
+//! The interrupt entry cache: what is used stays, what is named goes.
+
+use super::*;
+use crate::spec::descriptor::InterruptEntryCacheDescriptor;
+
+impl Rig {
+    fn invalidate_entries(&mut self, descriptor: InterruptEntryCacheDescriptor) {
+        self.submit(&[descriptor.into_bits()]);
+    }
+}
+
+#[test]
+fn a_used_entry_stays_as_it_was_until_it_is_invalidated() {
+    let one = InterruptEntryCacheDescriptor::new().with_selective(true).with_index(5);
+    for descriptor in [InterruptEntryCacheDescriptor::new(), one, one.with_index(4).with_mask(1)] {
+        let mut rig = Rig::remapping();
+        rig.set_entry(5, entry(0x31));
+        assert_eq!(rig.vector(5), Ok(0x31));
+        rig.set_entry(5, entry(0x32));
+        assert_eq!(rig.vector(5), Ok(0x31));
+        rig.set_entry(5, Irte::new());
+        assert_eq!(rig.vector(5), Ok(0x31));
+        rig.invalidate_entries(descriptor);
+        assert_eq!(rig.vector(5), Err(FaultReason::IR_ENTRY_NOT_PRESENT));
+    }
+}
+
+#[test]
+fn an_invalidation_of_others_leaves_an_entry_alone() {
+    let mut rig = Rig::remapping();
+    rig.set_entry(5, entry(0x31));
+    assert_eq!(rig.vector(5), Ok(0x31));
+    rig.set_entry(5, entry(0x32));
+    let others = InterruptEntryCacheDescriptor::new().with_selective(true);
+    for descriptor in [others.with_index(4), others.with_index(6).with_mask(1)] {
+        rig.invalidate_entries(descriptor);
+        assert_eq!(rig.vector(5), Ok(0x31));
+    }
+    rig.invalidate_entries(others.with_index(7).with_mask(2));
+    assert_eq!(rig.vector(5), Ok(0x32));
+}
+
+#[test]
+fn what_is_not_present_or_not_right_is_read_again_each_time() {
+    let mut rig = Rig::remapping();
+    rig.expect_fault(message(5), FaultReason::IR_ENTRY_NOT_PRESENT, 5);
+    rig.set_entry(5, entry(0x31).with_posted(true));
+    rig.expect_fault(message(5), FaultReason::IR_ENTRY_RESERVED, 5);
+    rig.set_entry(5, entry(0x31));
+    assert_eq!(rig.vector(5), Ok(0x31));
+}
+
+#[test]
+fn another_table_does_not_flush_the_cache() {
+    let mut rig = Rig::remapping();
+    rig.set_entry(5, entry(0x31));
+    rig.set_entry(256 + 5, entry(0x32));
+    assert_eq!(rig.vector(5), Ok(0x31));
+    rig.latch(table(SIZE).with_page(TABLE / PAGE_SIZE + 1));
+    assert_eq!(rig.vector(5), Ok(0x31));
+    rig.invalidate_entries(InterruptEntryCacheDescriptor::new());
+    assert_eq!(rig.vector(5), Ok(0x32));
+}
+
+#[test]
+fn irta_alone_changes_nothing() {
+    let mut rig = Rig::remapping();
+    rig.set_entry(5, entry(0x31));
+    rig.write64(offset::IRTA, 0);
+    assert_eq!(rig.vector(5), Ok(0x31));
+}
+
+#[test]
+fn iec_needs_interrupt_remapping_and_takes_masks_up_to_15() {
+    let mut rig = Rig::enabled();
+    rig.invalidate_entries(InterruptEntryCacheDescriptor::new());
+    assert_eq!(rig.error_record().info(), QueueErrorInfo::InvalidType as u8);
+    for (mask, fine) in [(15, true), (16, false)] {
+        let mut rig = Rig::remapping();
+        let selective = InterruptEntryCacheDescriptor::new().with_selective(true);
+        rig.invalidate_entries(selective.with_mask(mask));
+        assert_eq!(rig.fault_status().queue_error(), !fine);
+    }
+}
+
+#[test]
+fn a_preview_has_no_effect() {
+    let mut rig = Rig::remapping();
+    let preview =
+        |rig: &Rig, index| rig.unit.preview_interrupt(Some(DEVICE), message(index), &rig.memory);
+    assert_eq!(preview(&rig, 5), None);
+    assert_eq!(rig.take_record(), None);
+    rig.set_entry(5, entry(0x31));
+    assert_eq!(preview(&rig, 5).map(|msi| msi.data), Some(0x4031));
+    rig.set_entry(5, entry(0x32));
+    assert_eq!(rig.vector(5), Ok(0x32), "it was not cached");
+    rig.set_entry(5, entry(0x33));
+    assert_eq!(preview(&rig, 5).map(|msi| msi.data), Some(0x4032), "the cache counts");
+}
