@@ -150,6 +150,24 @@ reasons! {
     SM_PASID_RESERVED = 0x5a, "reserved bits are set in the PASID table entry";
     /// Scalable: the PASID entry names a translation type or width that the unit lacks.
     SM_PASID_INVALID = 0x5b, "the PASID table entry is programmed wrongly";
+    /// Scalable: a first-stage table cannot be read.
+    FIRST_STAGE_INACCESSIBLE = 0x70, "a first-stage table cannot be read";
+    /// Scalable: first-stage entry not present.
+    FIRST_STAGE_NOT_PRESENT = 0x71, "the first-stage entry is not present";
+    /// Scalable: reserved bits in a first-stage entry.
+    FIRST_STAGE_RESERVED = 0x72, "reserved bits are set in a first-stage entry";
+    /// Scalable: the first-stage root table cannot be read.
+    FIRST_STAGE_ROOT_INACCESSIBLE = 0x73, "the first-stage root table cannot be read";
+    /// Nested: a first-stage entry's address is beyond the second stage.
+    NESTED_ADDRESS_BEYOND_WIDTH = 0x74, "a first-stage entry's address is beyond the second stage";
+    /// Nested: the second stage does not let the first-stage root table be read.
+    NESTED_ROOT_DENIED = 0x75, "the second stage denies the first-stage root table";
+    /// Nested: the second stage does not let a first-stage table be read.
+    NESTED_TABLE_DENIED = 0x76, "the second stage denies a first-stage table";
+    /// Nested: the second stage does not let accessed or dirty bits be written.
+    NESTED_UPDATE_DENIED = 0x77, "the second stage denies writing accessed and dirty bits";
+    /// Scalable: a privileged request where SRE is clear.
+    SM_PRIVILEGE_DENIED = 0x5d, "the PASID table entry does not allow privileged requests";
     /// Scalable: a second-stage table cannot be read.
     SM_PAGE_TABLE_INACCESSIBLE = 0x78, "a second-stage table cannot be read";
     /// Scalable: second-stage entry grants nothing.
@@ -158,6 +176,12 @@ reasons! {
     SM_PAGE_TABLE_RESERVED = 0x7a, "reserved bits are set in a second-stage entry";
     /// Scalable: the second-stage root table cannot be read.
     SM_PAGE_ROOT_INACCESSIBLE = 0x7b, "the second-stage root table cannot be read";
+    /// Scalable: accessed or dirty bits of a second-stage entry cannot be written.
+    SM_SECOND_STAGE_UPDATE_FAILED = 0x7d, "second-stage accessed and dirty bits cannot be written";
+    /// Scalable: first-stage input address not canonical.
+    FIRST_STAGE_NOT_CANONICAL = 0x80, "the address is not canonical";
+    /// Scalable: a user request for a supervisor page.
+    FIRST_STAGE_SUPERVISOR_PAGE = 0x81, "a user request for a supervisor page";
     /// Scalable: a host address above the host address width.
     SM_HOST_ADDRESS_BEYOND_WIDTH = 0x83, "the host address is beyond the host address width";
     /// Scalable: second-stage input address above the width of the tables or of the unit.
@@ -168,6 +192,10 @@ reasons! {
     SM_READ_DENIED = 0x86, "reading is not permitted";
     /// Scalable: the output lies in the interrupt range.
     SM_INTERRUPT_RANGE = 0x87, "the translated address lies in the interrupt range";
+    /// Scalable: the PASID has more bits than the unit supports.
+    SM_PASID_TOO_WIDE = 0x89, "the PASID is wider than the unit supports";
+    /// Scalable: accessed or dirty bits of a first-stage entry cannot be written.
+    FIRST_STAGE_UPDATE_FAILED = 0x91, "first-stage accessed and dirty bits cannot be written";
 }
 
 impl fmt::Display for FaultReason {

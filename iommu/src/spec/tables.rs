@@ -147,15 +147,34 @@ pub struct PasidHigh {
     pub walk_snoop: bool,
     /// PGSNP: accesses are snooped.
     pub page_snoop: bool,
-    /// CD: cache disable.
-    pub cache_disable: bool,
-    /// EMTE: memory types.
-    pub memory_type: bool,
+    /// CD, EMTE and PAT: memory types, which this unit lacks. Must be zero.
+    #[bits(39)]
+    pub reserved_high: u64,
+}
+
+/// PASID table entry, bits 191:128 (`VT-d 9.6`).
+#[bitfield(u64)]
+#[derive(PartialEq, Eq)]
+pub struct PasidFirstStage {
+    /// SRE: privileged requests are allowed.
+    pub supervisor: bool,
     /// Must be zero.
-    #[bits(5)]
+    pub reserved: bool,
+    /// FSPM: 0 for four levels, 1 for five.
+    #[bits(2)]
+    pub paging_mode: u8,
+    /// WPE: privileged writes heed R/W.
+    pub write_protect: bool,
+    #[bits(2)]
+    __: u8,
+    /// EAFE: the extended accessed flag is set.
+    pub extended_accessed: bool,
+    /// Must be zero.
+    #[bits(4)]
     pub reserved_high: u8,
-    /// PAT.
-    pub pat: u32,
+    /// FSPTPTR: bits 63:12 of the first-stage root.
+    #[bits(52)]
+    pub page: u64,
 }
 
 /// Second-stage paging entry of any level (`VT-d 9.8`).
@@ -170,8 +189,11 @@ pub struct SecondStageEntry {
     __: u8,
     /// PS: this entry maps a large page.
     pub large: bool,
-    #[bits(3)]
-    __: u8,
+    /// A: used.
+    pub accessed: bool,
+    /// D: written to.
+    pub dirty: bool,
+    __: bool,
     /// SNP.
     pub snoop: bool,
     /// Address of the page or of the next table, bits 51:12.
@@ -182,4 +204,34 @@ pub struct SecondStageEntry {
     /// Must be zero (transient mapping of old revisions).
     pub transient: bool,
     __: bool,
+}
+
+/// First-stage paging entry of any level, as the CPU's (`VT-d 9.7`).
+#[bitfield(u64)]
+#[derive(PartialEq, Eq)]
+pub struct FirstStageEntry {
+    /// P.
+    pub present: bool,
+    /// R/W.
+    pub write: bool,
+    /// U/S.
+    pub user: bool,
+    #[bits(2)]
+    __: u8,
+    /// A: used.
+    pub accessed: bool,
+    /// D: written to.
+    pub dirty: bool,
+    /// PS: this entry maps a large page.
+    pub large: bool,
+    #[bits(2)]
+    __: u8,
+    /// EA: used by a device.
+    pub extended_accessed: bool,
+    __: bool,
+    /// Address of the page or of the next table, bits 51:12.
+    #[bits(40)]
+    pub page: u64,
+    #[bits(12)]
+    __: u16,
 }

@@ -97,7 +97,8 @@ impl HostSide {
         // The driver polls and leaves the unit's events masked: no MSI comes.
         std::iter::from_fn(|| self.unit.poll_output()).find_map(|output| match output {
             Output::Invalidate(request) => Some(request),
-            Output::Msi(_) => None,
+            // The host's driver uses neither interrupts nor page requests.
+            Output::Msi(_) | Output::PageGroupResponse(_) => None,
         })
     }
 

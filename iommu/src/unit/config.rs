@@ -203,9 +203,6 @@ impl Default for UnitConfig {
 pub struct UnitConfigError(&'static str);
 
 impl UnitConfig {
-    /// Physical addresses have this many bits.
-    pub(crate) const HOST_ADDRESS_WIDTH: u8 = 46;
-
     /// A unit in legacy mode only, with everything that second-stage translation and ATS need, and
     /// that waits for ever for Invalidate Completions.
     pub const fn new(role: UnitRole) -> Self {

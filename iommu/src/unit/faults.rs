@@ -4,9 +4,9 @@
 //! blocked request -> FRCD[i], FSTS.PPF --+
 //! queue error, time-out, completion -----+--> FECTL: IM=0 send, IM=1 keep IP -> fault MSI
 //! wait with IF=1 -> ICS.IWC ----------------> IECTL: likewise             -> completion MSI
+//! page request -> PRS.PPR, PRS.PRO ---------> PECTL: likewise             -> page request MSI
 //! ```
 
-use super::interrupts::InterruptFault;
 use super::registers::Registers;
 use super::translate::Fault;
 use super::{Output, Unit};
@@ -18,13 +18,35 @@ use crate::spec::offset;
 use crate::spec::queue::QueueErrorInfo;
 use crate::time::Instant;
 
-/// SID in the record of an interrupt that came from nobody who has a requester id.
-const NO_REQUESTER: u16 = 0xffff;
-
 /// The message that the event registers at `control` hold.
 fn message(registers: &Registers, control: u16) -> Msi {
     let [data, low, high] = [4, 8, 12].map(|at| registers.read(control + at));
     Msi { address: u64::from(low) | u64::from(high) << 32, data }
+}
+
+/// What kind of request a record is about: its T1 and T2 (`VT-d 11.4.14`).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum RequestType {
+    Write,
+    PageRequest,
+    Read,
+}
+
+impl RequestType {
+    const fn of(access: Access) -> Self {
+        match access {
+            Access::Read => Self::Read,
+            Access::Write => Self::Write,
+        }
+    }
+
+    const fn type1(self) -> bool {
+        matches!(self, Self::Read)
+    }
+
+    const fn type2(self) -> bool {
+        matches!(self, Self::PageRequest)
+    }
 }
 
 /// FSTS bits of which any one keeps further events from sending a message (`VT-d 7.3`).
@@ -58,7 +80,7 @@ impl Unit {
     }
 
     /// Nothing is left to announce: a pending message is forgotten.
-    fn withdraw_event(&mut self, control: u16) {
+    pub(super) fn withdraw_event(&mut self, control: u16) {
         let state = self.registers.event_control(control);
         self.registers.set_event_control(control, state.with_pending(false));
     }
@@ -134,7 +156,17 @@ impl Unit {
 
     /// Records a blocked request, if its fault is one that is recorded (`VT-d 7.2.1`).
     pub(super) fn record_fault(&mut self, fault: &Fault, now: Instant) {
-        let recorded = !fault.silenced && self.write_record(fault);
+        let kind = RequestType::of(fault.access);
+        self.record_fault_of(kind, fault, now);
+    }
+
+    /// Records a page request that was refused.
+    pub(super) fn record_page_request_fault(&mut self, fault: &Fault, now: Instant) {
+        self.record_fault_of(RequestType::PageRequest, fault, now);
+    }
+
+    fn record_fault_of(&mut self, kind: RequestType, fault: &Fault, now: Instant) {
+        let recorded = !fault.silenced && self.write_record(kind, fault);
         let unit = self.role();
         self.tracer.emit(now, || Event::DmaFault {
             unit,
@@ -145,20 +177,7 @@ impl Unit {
         });
     }
 
-    fn write_record(&mut self, fault: &Fault) -> bool {
-        let high = FaultRecordHigh::new()
-            .with_source_id(fault.requester.into_bits())
-            .with_pasid_present(fault.pasid.is_some())
-            .with_pasid(fault.pasid.map_or(0, |pasid| pasid.get()))
-            .with_reason(fault.reason.0)
-            .with_address_type(fault.address_type)
-            .with_type1(fault.access == Access::Read)
-            .with_fault(true);
-        self.push_record(fault.address.page().0, high)
-    }
-
-    /// Writes the next record, if it is free; otherwise the fault is lost (`VT-d 7.2.1`).
-    fn push_record(&mut self, low: u64, high: FaultRecordHigh) -> bool {
+    fn write_record(&mut self, kind: RequestType, fault: &Fault) -> bool {
         let status = self.registers.fault_status();
         let index = self.next_record;
         if status.overflow() {
@@ -168,33 +187,22 @@ impl Unit {
             self.set_fault_status(|status| status.with_overflow(true));
             return false;
         }
-        self.registers.set_fault_record(index, (low, high.into_bits()));
+        let high = FaultRecordHigh::new()
+            .with_source_id(fault.requester.into_bits())
+            .with_pasid_present(fault.pasid.is_some())
+            .with_pasid(fault.pasid.map_or(0, |pasid| pasid.get()))
+            .with_reason(fault.reason.0)
+            .with_address_type(fault.address_type)
+            .with_type1(kind.type1())
+            .with_type2(kind.type2())
+            .with_fault(true);
+        self.registers.set_fault_record(index, (fault.address.page().0, high.into_bits()));
         self.next_record = (index + 1) % self.fault_records();
         self.set_fault_status(|status| {
             let first = if status.pending() { status.record_index() } else { index };
             status.with_pending(true).with_record_index(first)
         });
         true
-    }
-
-    /// Records a blocked interrupt, if its fault is one that is recorded: the index takes the place
-    /// of an address.
-    pub(super) fn record_interrupt_fault(&mut self, fault: &InterruptFault, now: Instant) {
-        let &InterruptFault { requester, index, reason, silenced } = fault;
-        let high = FaultRecordHigh::new()
-            .with_source_id(requester.map_or(NO_REQUESTER, Bdf::into_bits))
-            .with_reason(reason.0)
-            .with_fault(true);
-        let low = u64::from(index.unwrap_or(0)) << 48;
-        let recorded = !silenced && self.push_record(low, high);
-        let unit = self.role();
-        self.tracer.emit(now, || Event::InterruptFault {
-            unit,
-            requester,
-            index,
-            reason,
-            recorded,
-        });
     }
 
     fn record_in_use(&self, index: u8) -> bool {

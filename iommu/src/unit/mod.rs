@@ -5,7 +5,7 @@
 //!                           --> IQT:  queue ------> Output::Invalidate --> link
 //!                           --> FSTS: resume   <--- handle_completion / time_out / handle_timeout
 //!  dma, translation_request --> translate ----> address, or a fault record
-//!  remap_interrupt ---------> interrupts ---> message to the local APICs, or a fault record
+//!  page requests --> page_requests ----> ring in memory, Output::PageGroupResponse
 //!                               faults -------> Output::Msi
 //! ```
 //!
@@ -15,31 +15,33 @@
 
 mod config;
 mod faults;
-mod interrupts;
 mod outstanding;
+mod page_requests;
 mod queue;
+mod register_invalidation;
 mod registers;
 mod translate;
 
 use std::collections::VecDeque;
+use std::sync::Arc;
 
 pub use config::{
     AddressWidths, LargePages, Ordering, ParseOrderingError, UnitConfig, UnitConfigError,
 };
-pub use translate::in_interrupt_range;
+pub use translate::{BlockedRequest, DmaPort, Mapped, Translator, in_interrupt_range};
 
-use interrupts::InterruptRemapper;
 use queue::Queue;
 use registers::Registers;
-use translate::Translator;
 
 use crate::Memory;
 use crate::ats::{
-    DmaRequest, InvalidateRequest, Msi, RequestError, Translation, TranslationRequest,
+    DmaRequest, InvalidateRequest, Msi, PageGroupResponse, RequestError, Translation,
+    TranslationRequest,
 };
 use crate::event::{Tracer, UnitRole};
 use crate::ids::Gpa;
-use crate::spec::control::GlobalBits;
+use crate::spec::control::{GlobalBits, TableMode};
+use crate::spec::descriptor::DecodeRules;
 use crate::spec::offset;
 use crate::time::Instant;
 
@@ -48,6 +50,8 @@ use crate::time::Instant;
 pub enum Output {
     /// Send this down the link to its function.
     Invalidate(InvalidateRequest),
+    /// Send this down the link to its function.
+    PageGroupResponse(PageGroupResponse),
     /// Interrupt a CPU. The unit's own events are never remapped (`VT-d 5.1.6`).
     Msi(Msi),
 }
@@ -58,9 +62,13 @@ pub struct Unit {
     config: UnitConfig,
     tracer: Tracer,
     registers: Registers,
-    translator: Translator,
-    interrupts: InterruptRemapper,
+    translator: Arc<Translator>,
+    /// The way of requests that come by [`Unit::dma`].
+    port: DmaPort,
     queue: Queue,
+    /// How the root table that SRTP has latched is to be read, and what descriptors are legal then.
+    mode: TableMode,
+    rules: DecodeRules,
     /// The fault record that is written next.
     next_record: u8,
     outputs: VecDeque<Output>,
@@ -72,16 +80,21 @@ impl Unit {
 
     /// A unit after power-on. Events go to `tracer`.
     pub fn new(config: UnitConfig, tracer: Tracer) -> Self {
-        Self {
+        let translator = Arc::new(Translator::new(config));
+        let mut unit = Self {
             config,
             tracer,
             registers: Registers::new(&config),
-            translator: Translator::new(config),
-            interrupts: InterruptRemapper::new(&config),
+            port: translator.port(),
+            translator,
             queue: Queue::default(),
+            mode: TableMode::Legacy,
+            rules: DecodeRules::default(),
             next_record: 0,
             outputs: VecDeque::new(),
-        }
+        };
+        unit.rules = unit.decode_rules();
+        unit
     }
 
     /// Its name in events.
@@ -125,8 +138,9 @@ impl Unit {
                 self.run_queue(memory, now);
             }
             offset::FRCD.. => self.fault_status_written(),
-            offset::FECTL | offset::IECTL => self.event_control_written(at),
+            offset::FECTL | offset::IECTL | offset::PECTL => self.event_control_written(at),
             offset::ICS => self.completion_status_written(),
+            offset::PRS => self.page_request_status_written(),
             offset::IQT => self.run_queue(memory, now),
             _ => {}
         }
@@ -137,11 +151,11 @@ impl Unit {
     /// before anything is switched on (`VT-d 11.4.4`).
     fn global_command(&mut self, command: GlobalBits, memory: &Memory, now: Instant) {
         if command.set_root_table() {
-            self.translator.set_root(self.registers.root_table());
+            let root = self.registers.root_table();
+            self.translator.set_root(root);
+            self.mode = self.translator.mode();
+            self.rules = self.decode_rules();
             self.registers.set_status(self.registers.status().with_set_root_table(true));
-        }
-        if command.set_interrupt_table() {
-            self.set_interrupt_table();
         }
         if command.queued_invalidation() {
             self.enable_queue(memory, now);
@@ -149,8 +163,7 @@ impl Unit {
             self.disable_queue();
         }
         self.translator.set_enabled(command.translation());
-        self.switch_interrupt_remapping(command);
-        if !command.translation() && !self.interrupts.enabled() {
+        if !command.translation() {
             self.next_record = 0;
         }
         let status = self.registers.status().with_translation(command.translation());
@@ -165,10 +178,20 @@ impl Unit {
         memory: &Memory,
         now: Instant,
     ) -> Result<Gpa, RequestError> {
-        self.translator.dma(request, memory).map_err(|fault| {
-            self.record_fault(&fault, now);
-            fault.answer
-        })
+        let address = self.port.translate(request, memory).map(|mapped| mapped.address());
+        address.map_err(|blocked| self.report(blocked, now))
+    }
+
+    /// The DMA side, for devices with threads of their own: they translate by a [`DmaPort`] without
+    /// the unit's lock, and [`Self::report`] what was blocked.
+    pub fn translator(&self) -> Arc<Translator> {
+        self.translator.clone()
+    }
+
+    /// Records a request that a [`DmaPort`] has blocked, and says how it is answered.
+    pub fn report(&mut self, blocked: BlockedRequest, now: Instant) -> RequestError {
+        self.record_fault(&blocked.0, now);
+        blocked.0.answer
     }
 
     /// What an ATS Translation Request is answered (`VT-d 4.1.2`). A range without permissions is
@@ -179,7 +202,7 @@ impl Unit {
         memory: &Memory,
         now: Instant,
     ) -> Result<Translation, RequestError> {
-        self.translator.translation_request(request, memory).map_err(|(answer, fault)| {
+        self.port.translation_request(request, memory).map_err(|(answer, fault)| {
             if let Some(fault) = fault {
                 self.record_fault(&fault, now);
             }

@@ -27,7 +27,6 @@ use crate::event::Event;
 use crate::ids::{Bdf, PAGE_SIZE};
 use crate::spec::control::TableMode;
 use crate::spec::descriptor::{self, DecodeRules, Descriptor, DeviceTlbInvalidate, Wait};
-use crate::spec::descriptor::{ContextScope, IotlbScope};
 use crate::spec::queue::{QueueAddress, QueueErrorInfo};
 use crate::time::Instant;
 
@@ -144,11 +143,10 @@ impl Unit {
         if !self.queue.enabled || self.registers.head() == tail || self.is_stopped() {
             return;
         }
-        let mode = self.translator.mode();
-        if let Err(reason) = check_ring(ring, tail, mode, self.config.scalable_mode) {
+        if let Err(reason) = check_ring(ring, tail, self.mode, self.config.scalable_mode) {
             return self.queue_error(reason, now);
         }
-        let rules = self.decode_rules();
+        let rules = self.rules;
         let fetcher = Fetcher::new(ring, memory);
         while self.registers.head() != tail && !self.is_stopped() {
             let head = self.registers.head();
@@ -177,10 +175,11 @@ impl Unit {
         });
     }
 
-    fn decode_rules(&self) -> DecodeRules {
+    /// What descriptors are legal in the mode that SRTP has latched.
+    pub(super) fn decode_rules(&self) -> DecodeRules {
         let (cap, ecap) = (self.registers.cap(), self.registers.ecap());
         DecodeRules {
-            scalable: self.translator.mode() == TableMode::Scalable,
+            scalable: self.mode == TableMode::Scalable,
             device_tlb: ecap.device_tlb(),
             throttle: ecap.device_tlb_throttle(),
             interrupt_remapping: ecap.interrupt_remapping(),
@@ -197,12 +196,12 @@ impl Unit {
             Descriptor::ContextCache(scope) => self.translator.invalidate_contexts(scope),
             Descriptor::Iotlb(scope) => self.translator.invalidate_iotlb(scope),
             Descriptor::PasidCache(scope) => self.translator.invalidate_pasids(scope),
-            // First-stage entries, which this would drop, do not exist here: without ECAP.FSTS
-            // nothing is tagged by a PASID.
-            Descriptor::PasidIotlb(..) => {}
-            Descriptor::InterruptEntryCache(scope) => self.interrupts.invalidate(scope),
-            // Without ECAP.PRS the decoder refuses it.
-            Descriptor::PageGroupResponse(_) => {}
+            Descriptor::PasidIotlb(domain, pasid, range) => {
+                self.translator.invalidate_pasid_iotlb(domain, pasid, range);
+            }
+            // Without ECAP.IR the decoder refuses it.
+            Descriptor::InterruptEntryCache(_) => {}
+            Descriptor::PageGroupResponse(response) => self.respond(response, now),
             Descriptor::DeviceTlb(invalidate) => self.send_or_defer(invalidate, now),
             Descriptor::Wait(wait) => {
                 let epoch = self.queue.epoch;
@@ -229,7 +228,13 @@ impl Unit {
     }
 
     fn complete_waits(&mut self, memory: &Memory, now: Instant) {
+        let mut drained = false;
         while let Some(wait) = self.queue.take_completed(self.config.ordering) {
+            if !drained {
+                // Whoever still uses an older translation is done with it before software hears.
+                self.translator.drain();
+                drained = true;
+            }
             if let Some((address, data)) = wait.status {
                 // A status address outside memory is undefined (VT-d 6.5.2.8): the store is lost.
                 let address = GuestAddress::from(address);
@@ -342,58 +347,6 @@ impl Unit {
             waits_aborted,
         });
         self.finish_draining();
-    }
-
-    /// Register-based invalidation of the context cache: works only without the queue and in
-    /// legacy mode (`VT-d 6.5.1`).
-    pub(super) fn context_command(&mut self) {
-        let command = self.registers.context_command();
-        if !command.start() {
-            return;
-        }
-        let domain = crate::ids::DomainId(command.domain());
-        let source = Bdf::from_bits(command.source_id());
-        let scope = match command.granularity() {
-            1 => Some(ContextScope::Global),
-            2 => Some(ContextScope::Domain(domain)),
-            3 => Some(ContextScope::device(domain, source, command.function_mask())),
-            _ => None,
-        };
-        let scope = scope.filter(|_| self.register_invalidation_works());
-        let actual = if scope.is_some() { command.granularity() } else { 0 };
-        if let Some(scope) = scope {
-            self.translator.invalidate_contexts(scope);
-        }
-        self.registers.set_context_command(command.with_start(false).with_actual(actual));
-    }
-
-    /// Register-based invalidation of the IOTLB (`VT-d 6.5.1`).
-    pub(super) fn iotlb_command(&mut self) {
-        let command = self.registers.iotlb_command();
-        if !command.start() {
-            return;
-        }
-        let domain = crate::ids::DomainId(command.domain());
-        let address = self.registers.invalidate_address();
-        let scope = match command.granularity() {
-            1 => Some(IotlbScope::Global),
-            2 => Some(IotlbScope::Domain(domain)),
-            3 if address.mask() <= self.registers.cap().max_address_mask() => {
-                let range = descriptor::masked_range(address.page(), address.mask());
-                Some(IotlbScope::Pages(domain, range))
-            }
-            _ => None,
-        };
-        let scope = scope.filter(|_| self.register_invalidation_works());
-        let actual = if scope.is_some() { command.granularity() } else { 0 };
-        if let Some(scope) = scope {
-            self.translator.invalidate_iotlb(scope);
-        }
-        self.registers.set_iotlb_command(command.with_start(false).with_actual(actual));
-    }
-
-    fn register_invalidation_works(&self) -> bool {
-        !self.queue.enabled() && self.translator.mode() == TableMode::Legacy
     }
 }
 

@@ -7,8 +7,10 @@ use crate::spec::control::{
     ContextCommand, GlobalBits, InvalidateAddress, IotlbCommand, RootTableAddress,
 };
 use crate::spec::fault::{EventControl, FaultStatus};
-use crate::spec::interrupt::InterruptTableAddress;
 use crate::spec::offset;
+use crate::spec::page_request::{
+    PageRequestQueueAddress, PageRequestStatus, QUEUE_OFFSET as PAGE_REQUEST_OFFSET,
+};
 use crate::spec::queue::{QUEUE_OFFSET, QueueAddress, QueueErrorRecord};
 
 /// Version 1.0, as QEMU reports: register-based invalidation works, drain hints are heeded.
@@ -104,16 +106,28 @@ pub(crate) fn layouts(config: &UnitConfig) -> Vec<Layout> {
     ];
     registers.extend(event(["FECTL", "FEDATA", "FEADDR", "FEUADDR"], offset::FECTL));
     registers.extend(event(["IECTL", "IEDATA", "IEADDR", "IEUADDR"], offset::IECTL));
-    if config.interrupt_remapping {
-        let table = InterruptTableAddress::new().with_size(0xf);
-        let table = table.with_extended(config.extended_interrupt_mode).into_bits();
-        registers.push(Layout::qword("IRTA", offset::IRTA).writable(address | table));
+    if config.page_requests {
+        registers.extend(page_request_queue(address));
     }
     for record in 0..u16::from(config.fault_records) {
         let base = offset::FRCD + 16 * record;
         registers.push(Layout::qword("FRCD", base));
         registers.push(Layout::qword("FRCD", base + 8).clearable(1 << 63));
     }
+    registers
+}
+
+/// The page request queue (`VT-d 11.4.11`). Software writes PQT to initialise it.
+fn page_request_queue(address: u64) -> Vec<Layout> {
+    let queue = PageRequestQueueAddress::new().with_size(7).into_bits();
+    let status = PageRequestStatus::new().with_pending(true).with_overflow(true);
+    let mut registers = vec![
+        Layout::qword("PQH", offset::PQH).writable(u64::from(PAGE_REQUEST_OFFSET)),
+        Layout::qword("PQT", offset::PQT).writable(u64::from(PAGE_REQUEST_OFFSET)),
+        Layout::qword("PQA", offset::PQA).writable(address | queue),
+        Layout::dword("PRS", offset::PRS).clearable(u64::from(status.into_bits())),
+    ];
+    registers.extend(event(["PECTL", "PEDATA", "PEADDR", "PEUADDR"], offset::PECTL));
     registers
 }
 
@@ -197,6 +211,18 @@ impl Registers {
         self.read(offset::IQH)
     }
 
+    pub(crate) fn page_request_head(&self) -> u32 {
+        self.read(offset::PQH)
+    }
+
+    pub(crate) fn page_request_tail(&self) -> u32 {
+        self.read(offset::PQT)
+    }
+
+    pub(crate) fn set_page_request_tail(&mut self, bytes: u32) {
+        self.set(offset::PQT, bytes);
+    }
+
     pub(crate) fn event_control(&self, at: u16) -> EventControl {
         EventControl::from_bits(self.read(at))
     }
@@ -232,10 +258,11 @@ typed! {
     context_command, set_context_command, CCMD, ContextCommand, read64, set64;
     fault_status, set_fault_status, FSTS, FaultStatus, read, set;
     queue_address, set_queue_address, IQA, QueueAddress, read64, set64;
-    interrupt_table, set_interrupt_table, IRTA, InterruptTableAddress, read64, set64;
     error_record, set_error_record, IQERCD, QueueErrorRecord, read64, set64;
     invalidate_address, set_invalidate_address, IVA, InvalidateAddress, read64, set64;
     iotlb_command, set_iotlb_command, IOTLB, IotlbCommand, read64, set64;
+    page_request_queue, set_page_request_queue, PQA, PageRequestQueueAddress, read64, set64;
+    page_request_status, set_page_request_status, PRS, PageRequestStatus, read, set;
 }
 
 /// ICS.IWC, a wait descriptor with IF=1 has completed.

@@ -3,7 +3,7 @@
 mod dma;
 mod errors;
 mod hostile;
-mod interrupts;
+mod page_requests;
 mod queue;
 
 use std::sync::Arc;
@@ -157,7 +157,7 @@ impl Rig {
     fn requests(&mut self) -> Vec<InvalidateRequest> {
         let request = |output| match output {
             Output::Invalidate(request) => Some(request),
-            Output::Msi(_) => None,
+            _ => None,
         };
         self.outputs().into_iter().filter_map(request).collect()
     }
@@ -165,7 +165,7 @@ impl Rig {
     fn msis(&mut self) -> Vec<Msi> {
         let msi = |output| match output {
             Output::Msi(msi) => Some(msi),
-            Output::Invalidate(_) => None,
+            _ => None,
         };
         self.outputs().into_iter().filter_map(msi).collect()
     }

@@ -1,0 +1,64 @@
+//! Invalidation by registers, CCMD and IOTLB: what there was before the queue (`VT-d 6.5.1`).
+//!
+//! Works only in legacy mode and while the queue is off; else the unit reports that it did nothing.
+
+use super::Unit;
+use crate::ids::{Bdf, DomainId};
+use crate::spec::control::TableMode;
+use crate::spec::descriptor::{ContextScope, IotlbScope, masked_range};
+
+impl Unit {
+    /// Register-based invalidation of the context cache: works only without the queue and in
+    /// legacy mode (`VT-d 6.5.1`).
+    pub(super) fn context_command(&mut self) {
+        let command = self.registers.context_command();
+        if !command.start() {
+            return;
+        }
+        let domain = DomainId(command.domain());
+        let source = Bdf::from_bits(command.source_id());
+        let scope = match command.granularity() {
+            1 => Some(ContextScope::Global),
+            2 => Some(ContextScope::Domain(domain)),
+            3 => Some(ContextScope::device(domain, source, command.function_mask())),
+            _ => None,
+        };
+        let scope = scope.filter(|_| self.register_invalidation_works());
+        let actual = if scope.is_some() { command.granularity() } else { 0 };
+        if let Some(scope) = scope {
+            self.translator.invalidate_contexts(scope);
+            self.translator.drain();
+        }
+        self.registers.set_context_command(command.with_start(false).with_actual(actual));
+    }
+
+    /// Register-based invalidation of the IOTLB (`VT-d 6.5.1`).
+    pub(super) fn iotlb_command(&mut self) {
+        let command = self.registers.iotlb_command();
+        if !command.start() {
+            return;
+        }
+        let domain = DomainId(command.domain());
+        let address = self.registers.invalidate_address();
+        let scope = match command.granularity() {
+            1 => Some(IotlbScope::Global),
+            2 => Some(IotlbScope::Domain(domain)),
+            3 if address.mask() <= self.registers.cap().max_address_mask() => {
+                let range = masked_range(address.page(), address.mask());
+                Some(IotlbScope::Pages(domain, range))
+            }
+            _ => None,
+        };
+        let scope = scope.filter(|_| self.register_invalidation_works());
+        let actual = if scope.is_some() { command.granularity() } else { 0 };
+        if let Some(scope) = scope {
+            self.translator.invalidate_iotlb(scope);
+            self.translator.drain();
+        }
+        self.registers.set_iotlb_command(command.with_start(false).with_actual(actual));
+    }
+
+    fn register_invalidation_works(&self) -> bool {
+        !self.queue.enabled() && self.mode == TableMode::Legacy
+    }
+}

@@ -1,0 +1,389 @@
+//! Requests, from the caches or from the tables, and what is answered.
+
+use super::context::{self, ContextEntry, ScalableContext};
+use super::failure::{Answer, CA, Failure, Fault, S0, UR};
+use super::first_stage::{FirstStageWalk, NOTHING, Request};
+use super::iotlb::Age;
+use super::pasid::{self, FirstStage, Stage};
+use super::second_stage::{Walk, WalkError};
+use super::shard::{Caches, Context, LastHit};
+use super::{Lookup, Mapping, in_interrupt_range};
+use crate::ats::{
+    Access, AddressType, DmaRequest, PageRange, RequestError, Translation, TranslationRequest,
+};
+use crate::ids::{Bdf, DomainId, Gpa, Iova, Pasid};
+use crate::spec::control::TableMode;
+use crate::spec::fault::FaultReason as R;
+
+/// Pages in which nothing but the identity is known are answered as this large.
+const PASS_THROUGH_ORDER: u8 = 30;
+
+impl Lookup<'_> {
+    /// Where a DMA request goes.
+    pub(super) fn dma(&self, caches: &mut Caches, request: &DmaRequest) -> Result<Gpa, Fault> {
+        if request.address_type == AddressType::Untranslated
+            && let Some(address) = self.last_hit(caches, request)
+        {
+            return Ok(address);
+        }
+        self.dma_slow(caches, request).map_err(|failure| Fault {
+            requester: request.requester,
+            pasid: request.pasid,
+            address: request.address,
+            address_type: if request.address_type == AddressType::Translated { 2 } else { 0 },
+            access: request.access,
+            reason: failure.reason,
+            silenced: failure.silenced,
+            answer: RequestError::UnsupportedRequest,
+        })
+    }
+
+    /// The page of the last request again: all that has to be checked is that nobody has
+    /// invalidated it.
+    fn last_hit(&self, caches: &Caches, request: &DmaRequest) -> Option<Gpa> {
+        let last = caches.last.as_ref()?;
+        let same = last.page == request.address.0 >> 12
+            && last.requester == request.requester
+            && last.pasid == request.pasid
+            && last.age >= self.translator.invalidations.oldest_valid(last.domain);
+        let serves = last.mapping.serves(request.access) && last.mapping.grants(request.access);
+        (same && serves && caches.tables.enabled)
+            .then(|| super::with_offset(last.mapping.output.0, request.address.0, 12))
+    }
+
+    fn dma_slow(&self, caches: &mut Caches, request: &DmaRequest) -> Result<Gpa, Failure> {
+        let translated = request.address_type == AddressType::Translated;
+        if !caches.tables.enabled {
+            // Only untranslated requests pass a unit that does not translate (VT-d 4.2.1); the
+            // others are no fault of the tables: nothing is recorded.
+            return match translated {
+                true => Err(Failure::qualified(R::ATS_BLOCKED, UR, true)),
+                false => Ok(Gpa(request.address.0)),
+            };
+        }
+        // Whatever the caches and tables say from here on is as old as this, or younger.
+        let age = self.translator.invalidations.now();
+        if !translated && let Some((domain, mapping)) = self.cached(caches, request) {
+            self.remember(caches, request, domain, age, mapping);
+            return Ok(mapping.output);
+        }
+        let context = self.context(caches, request.requester, request.pasid)?;
+        if translated {
+            return self.check_translated(&context, request.address);
+        }
+        let walk = Request {
+            address: request.address.0,
+            write: request.access == Access::Write,
+            privileged: false,
+        };
+        let mapping = self.mapping(caches, &context, &walk, request.access, age)?;
+        if !mapping.grants(request.access) {
+            return Err(context.denied(request.access, &mapping));
+        }
+        self.remember(caches, request, context.domain, age, mapping);
+        Ok(mapping.output)
+    }
+
+    /// A mapping that serves the request and needs no table.
+    fn cached(&self, caches: &Caches, request: &DmaRequest) -> Option<(DomainId, Mapping)> {
+        let context = match (caches.contexts.lookup(request.requester)?, request.pasid) {
+            (ContextEntry::Legacy(context), None) => context,
+            (ContextEntry::Scalable(entry), None) => {
+                caches.pasids.lookup(request.requester, entry.rid_pasid)?
+            }
+            // What a PASID must not be is checked on the long way.
+            _ => return None,
+        };
+        let oldest = self.translator.invalidations.oldest_valid(context.domain);
+        let mapping = caches.iotlb.lookup(context.tag(), request.address, oldest)?;
+        let serves = mapping.serves(request.access) && mapping.grants(request.access);
+        serves.then_some((context.domain, mapping))
+    }
+
+    fn remember(
+        &self,
+        caches: &mut Caches,
+        request: &DmaRequest,
+        domain: DomainId,
+        age: Age,
+        mapping: Mapping,
+    ) {
+        let (requester, pasid, page) = (request.requester, request.pasid, request.address.0 >> 12);
+        caches.last = Some(LastHit { requester, pasid, page, domain, age, mapping });
+    }
+
+    /// What an ATS Translation Request is answered (`VT-d 4.1.2`).
+    pub(super) fn translation(
+        &self,
+        caches: &mut Caches,
+        request: &TranslationRequest,
+    ) -> Result<Translation, (RequestError, Option<Fault>)> {
+        if !caches.tables.enabled {
+            return Err((RequestError::UnsupportedRequest, None));
+        }
+        let nothing = Translation {
+            range: PageRange::page(request.address),
+            output: Gpa(0),
+            read: false,
+            write: false,
+            untranslated_only: false,
+        };
+        if in_interrupt_range(request.address.0) && request.pasid.is_none() {
+            // Lets a function that asks for its MSI address fall back to untranslated writes.
+            let interrupt = !request.no_write;
+            return Ok(Translation { write: interrupt, untranslated_only: interrupt, ..nothing });
+        }
+        match self.ats_mapping(caches, request) {
+            Ok(mapping) if mapping.read || mapping.write => {
+                let range = PageRange::containing(request.address, mapping.order);
+                let output = super::with_offset(mapping.output.0, 0, mapping.order);
+                Ok(Translation {
+                    range,
+                    output,
+                    read: mapping.read,
+                    write: mapping.write,
+                    ..nothing
+                })
+            }
+            Ok(_) | Err(Failure { answer: Answer::NoTranslation, .. }) => Ok(nothing),
+            Err(Failure { answer: Answer::Error(answer), reason, silenced }) => {
+                let fault = Fault {
+                    requester: request.requester,
+                    pasid: request.pasid,
+                    address: request.address,
+                    address_type: 1,
+                    access: Access::Read,
+                    reason,
+                    silenced,
+                    answer,
+                };
+                Err((answer, Some(fault)))
+            }
+        }
+    }
+
+    fn ats_mapping(
+        &self,
+        caches: &mut Caches,
+        request: &TranslationRequest,
+    ) -> Result<Mapping, Failure> {
+        let context = self.context(caches, request.requester, request.pasid)?;
+        check_ats(&context)?;
+        // The request counts as read and write, unless NW says otherwise and is heeded.
+        let config = &self.translator.config;
+        let reads_only = config.no_write_flag && request.no_write;
+        let access = if reads_only { Access::Read } else { Access::Write };
+        let walk = Request { address: request.address.0, write: !reads_only, privileged: false };
+        let age = self.translator.invalidations.now();
+        let mapping = self.mapping(caches, &context, &walk, access, age)?;
+        Ok(Mapping { write: mapping.write && !reads_only, ..mapping })
+    }
+
+    /// What the tables say about the function's requests.
+    pub(super) fn context(
+        &self,
+        caches: &mut Caches,
+        requester: Bdf,
+        pasid: Option<Pasid>,
+    ) -> Result<Context, Failure> {
+        match self.context_entry(caches, requester, pasid)? {
+            ContextEntry::Legacy(context) => Ok(context),
+            ContextEntry::Scalable(entry) => self.pasid_entry(caches, requester, &entry, pasid),
+        }
+    }
+
+    pub(super) fn context_entry(
+        &self,
+        caches: &mut Caches,
+        requester: Bdf,
+        pasid: Option<Pasid>,
+    ) -> Result<ContextEntry, Failure> {
+        let (config, root) = (&self.translator.config, caches.tables.root);
+        let mode = caches.tables.mode(config);
+        if mode == TableMode::Legacy && pasid.is_some() {
+            return Err(Failure::new(R::PASID_IN_LEGACY_MODE, UR));
+        }
+        if let Some(entry) = caches.contexts.lookup(requester) {
+            return Ok(*entry);
+        }
+        let entry = match mode {
+            TableMode::Legacy => {
+                ContextEntry::Legacy(context::read_legacy(config, root, requester, self.memory)?)
+            }
+            TableMode::Scalable => ContextEntry::Scalable(context::read_scalable(
+                config,
+                root,
+                requester,
+                self.memory,
+            )?),
+            TableMode::Invalid => return Err(Failure::new(R::TABLE_MODE_INVALID, CA)),
+        };
+        caches.contexts.insert(requester, entry);
+        Ok(entry)
+    }
+
+    pub(super) fn pasid_entry(
+        &self,
+        caches: &mut Caches,
+        requester: Bdf,
+        entry: &ScalableContext,
+        pasid: Option<Pasid>,
+    ) -> Result<Context, Failure> {
+        let pasid = entry.choose_pasid(&self.translator.config, pasid)?;
+        if let Some(context) = caches.pasids.lookup(requester, pasid) {
+            return Ok(*context);
+        }
+        let context = pasid::read(&self.translator.config, entry, pasid, self.memory)?;
+        caches.pasids.insert(requester, pasid, context);
+        Ok(context)
+    }
+
+    /// The page that `request` names, from the IOTLB or from the tables, which are read at `age`.
+    fn mapping(
+        &self,
+        caches: &mut Caches,
+        context: &Context,
+        request: &Request,
+        access: Access,
+        age: Age,
+    ) -> Result<Mapping, Failure> {
+        let address = Iova(request.address);
+        if context.stage == Stage::PassThrough {
+            self.check_host_address(context, address)?;
+            let order = PASS_THROUGH_ORDER;
+            let output = Gpa(address.0);
+            return Ok(Mapping { output, order, read: true, write: true, dirty: true });
+        }
+        let tag = context.tag();
+        let oldest = self.translator.invalidations.oldest_valid(context.domain);
+        let cached = caches.iotlb.lookup(tag, address, oldest);
+        if let Some(mapping) = cached.filter(|mapping| mapping.serves(access)) {
+            return Ok(mapping);
+        }
+        let known = caches.paging.lookup(tag, address, oldest);
+        let (mapping, last) = self.walk(context, request, known)?;
+        if in_interrupt_range(mapping.output.0) {
+            let reason = context.pick(R::INTERRUPT_RANGE, R::SM_INTERRUPT_RANGE);
+            return Err(Failure::qualified(reason, CA, context.fault_disable));
+        }
+        if let Some(table) = last.filter(|_| known.is_none()) {
+            caches.paging.insert(tag, address, age, table);
+        }
+        caches.iotlb.insert(tag, address, age, mapping);
+        Ok(mapping)
+    }
+
+    fn walk(
+        &self,
+        context: &Context,
+        request: &Request,
+        known: Option<super::paging::LastTable>,
+    ) -> Result<(Mapping, Option<super::paging::LastTable>), Failure> {
+        let second = |root, levels, dirty| Walk {
+            config: &self.translator.config,
+            memory: self.memory,
+            root,
+            levels,
+            dirty,
+        };
+        match context.stage {
+            Stage::PassThrough => Ok((NOTHING, None)),
+            Stage::Second { root, levels, dirty } => {
+                let walk = second(root, levels, dirty);
+                match known {
+                    Some(table) => walk.resume(request.address, request.write, table),
+                    None => walk.run(request.address, request.write),
+                }
+                .map_err(|error| context.walk_failure(error))
+            }
+            Stage::First(tables) => {
+                let walk = self.first_stage(context, tables, None);
+                match known {
+                    Some(table) => walk.resume(request, table),
+                    None => walk.run(request),
+                }
+            }
+            Stage::Nested { first, root, levels, dirty } => {
+                let walk = self.first_stage(context, first, Some(second(root, levels, dirty)));
+                walk.run(request).map(|(mapping, _)| (mapping, None))
+            }
+        }
+    }
+
+    fn first_stage<'a>(
+        &'a self,
+        context: &Context,
+        tables: FirstStage,
+        second: Option<Walk<'a>>,
+    ) -> FirstStageWalk<'a> {
+        FirstStageWalk {
+            config: &self.translator.config,
+            memory: self.memory,
+            tables,
+            second,
+            fault_disable: context.fault_disable,
+        }
+    }
+
+    /// A translated request is taken at its word, within bounds (`VT-d 4.2.3`).
+    fn check_translated(&self, context: &Context, address: Iova) -> Result<Gpa, Failure> {
+        check_ats(context)?;
+        self.check_host_address(context, address)?;
+        if in_interrupt_range(address.0) {
+            let reason = context.pick(R::INTERRUPT_RANGE, R::SM_INTERRUPT_RANGE);
+            return Err(Failure::qualified(reason, UR, context.fault_disable));
+        }
+        Ok(Gpa(address.0))
+    }
+
+    fn check_host_address(&self, context: &Context, address: Iova) -> Result<(), Failure> {
+        if address.0 & self.translator.config.beyond_host() == 0 {
+            return Ok(());
+        }
+        let reason = context.pick(R::ADDRESS_BEYOND_WIDTH, R::SM_HOST_ADDRESS_BEYOND_WIDTH);
+        Err(Failure::qualified(reason, S0, context.fault_disable))
+    }
+}
+
+/// Whether Translation and translated requests are allowed.
+fn check_ats(context: &Context) -> Result<(), Failure> {
+    if context.device_tlb {
+        return Ok(());
+    }
+    let reason = context.pick(R::ATS_BLOCKED, R::SM_ATS_BLOCKED);
+    Err(Failure::qualified(reason, UR, context.fault_disable))
+}
+
+impl Context {
+    /// The two modes number the same fault differently.
+    const fn pick(&self, legacy: R, scalable: R) -> R {
+        if self.scalable { scalable } else { legacy }
+    }
+
+    /// The mapping lacks the permission.
+    fn denied(&self, access: Access, mapping: &Mapping) -> Failure {
+        let denied = match access {
+            Access::Read => self.pick(R::READ_DENIED, R::SM_READ_DENIED),
+            Access::Write => self.pick(R::WRITE_DENIED, R::SM_WRITE_DENIED),
+        };
+        // Legacy mode says of an absent entry which permission was missing.
+        let absent = self.scalable && !mapping.read && !mapping.write;
+        let reason = if absent { R::SM_PAGE_NOT_PRESENT } else { denied };
+        Failure::qualified(reason, S0, self.fault_disable)
+    }
+
+    fn walk_failure(&self, error: WalkError) -> Failure {
+        let (legacy, scalable, answer) = match error {
+            WalkError::BeyondWidth => (R::ADDRESS_BEYOND_WIDTH, R::SM_ADDRESS_BEYOND_WIDTH, S0),
+            WalkError::RootInaccessible => (R::CONTEXT_INVALID, R::SM_PAGE_ROOT_INACCESSIBLE, CA),
+            WalkError::TableInaccessible => {
+                (R::PAGE_TABLE_INACCESSIBLE, R::SM_PAGE_TABLE_INACCESSIBLE, CA)
+            }
+            WalkError::Reserved => (R::PAGE_TABLE_RESERVED, R::SM_PAGE_TABLE_RESERVED, CA),
+            WalkError::UpdateFailed => {
+                (R::PAGE_TABLE_INACCESSIBLE, R::SM_SECOND_STAGE_UPDATE_FAILED, CA)
+            }
+        };
+        Failure::qualified(self.pick(legacy, scalable), answer, self.fault_disable)
+    }
+}

@@ -1,0 +1,217 @@
+//! The walk through first-stage tables, which are the CPU's (`VT-d 3.6`, `VT-d 9.7`); nested, every
+//! address in them goes through the second stage (`VT-d 3.8`).
+
+use std::sync::atomic::Ordering;
+
+use vm_memory::{GuestAddress, GuestMemoryBackend, VolatileMemory};
+
+use super::super::config::UnitConfig;
+use super::context::read_qword;
+use super::failure::{CA, Failure, S0};
+use super::paging::LastTable;
+use super::pasid::FirstStage;
+use super::second_stage::{Walk, WalkError};
+use super::{Mapping, with_offset};
+use crate::Memory;
+use crate::ids::{Gpa, PAGE_SIZE};
+use crate::spec::fault::FaultReason as R;
+use crate::spec::tables::FirstStageEntry;
+
+/// Sets `wanted` in the entry at `slot`, of which `seen` was read, by one locked operation; does
+/// nothing if all of it is set. `None` if the entry cannot be written.
+pub(super) fn set_bits(memory: &Memory, slot: u64, seen: u64, wanted: u64) -> Option<()> {
+    if seen & wanted == wanted {
+        return Some(());
+    }
+    let slice = GuestMemoryBackend::get_slice(memory, GuestAddress(slot), 8).ok()?;
+    let entry = slice.get_atomic_ref::<std::sync::atomic::AtomicU64>(0).ok()?;
+    entry.fetch_or(wanted.to_le(), Ordering::SeqCst);
+    Some(())
+}
+
+/// What is asked of a first-stage walk.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Request {
+    pub(super) address: u64,
+    /// It will write: dirty is set.
+    pub(super) write: bool,
+    /// It is privileged, and the tables allow that.
+    pub(super) privileged: bool,
+}
+
+/// First-stage tables about to be walked.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct FirstStageWalk<'a> {
+    pub(super) config: &'a UnitConfig,
+    pub(super) memory: &'a Memory,
+    pub(super) tables: FirstStage,
+    /// The second stage below, if nested.
+    pub(super) second: Option<Walk<'a>>,
+    pub(super) fault_disable: bool,
+}
+
+/// An entry on the way, and the bits to set in it once the request is known to be permitted.
+#[derive(Debug, Clone, Copy, Default)]
+struct Visited {
+    slot: u64,
+    bits: u64,
+}
+
+impl FirstStageWalk<'_> {
+    fn fail(&self, reason: R) -> Failure {
+        Failure::qualified(reason, S0, self.fault_disable)
+    }
+
+    /// Follows the request's address down to the page that maps it.
+    pub(super) fn run(&self, request: &Request) -> Result<(Mapping, Option<LastTable>), Failure> {
+        let unused = 64 - (12 + 9 * u32::from(self.tables.levels));
+        let extended = (request.address << unused).cast_signed() >> unused;
+        if extended.cast_unsigned() != request.address {
+            return Err(self.fail(R::FIRST_STAGE_NOT_CANONICAL));
+        }
+        let top = LastTable { address: self.tables.root.0, read: true, write: true, user: true };
+        self.descend(request, self.tables.levels, top)
+    }
+
+    /// Goes on from the last-level table that an earlier walk found.
+    pub(super) fn resume(
+        &self,
+        request: &Request,
+        table: LastTable,
+    ) -> Result<(Mapping, Option<LastTable>), Failure> {
+        self.descend(request, 1, table)
+    }
+
+    fn descend(
+        &self,
+        request: &Request,
+        mut level: u8,
+        mut table: LastTable,
+    ) -> Result<(Mapping, Option<LastTable>), Failure> {
+        let mut visited = [Visited::default(); 5];
+        loop {
+            let order = 12 + 9 * (level - 1);
+            let index = (request.address >> order) & 0x1ff;
+            let slot = self.entry_address(table.address, level)? + index * 8;
+            let bits = read_qword(self.memory, slot).ok_or_else(|| {
+                let root = level == self.tables.levels;
+                self.fail(match root {
+                    true => R::FIRST_STAGE_ROOT_INACCESSIBLE,
+                    false => R::FIRST_STAGE_INACCESSIBLE,
+                })
+            })?;
+            let entry = FirstStageEntry::from_bits(bits);
+            if !entry.present() {
+                return Err(self.fail(R::FIRST_STAGE_NOT_PRESENT));
+            }
+            let leaf = level == 1 || (entry.large() && level <= 3);
+            if self.has_reserved_bits(entry, level, leaf) {
+                return Err(self.fail(R::FIRST_STAGE_RESERVED));
+            }
+            visited[usize::from(level) - 1] = Visited { slot, bits };
+            let below = LastTable {
+                address: entry.page() * PAGE_SIZE,
+                read: true,
+                write: table.write && entry.write(),
+                user: table.user && entry.user(),
+            };
+            if leaf {
+                let last = (level == 1).then_some(table);
+                return Ok((self.finish(request, &visited, order, below)?, last));
+            }
+            (table, level) = (below, level - 1);
+        }
+    }
+
+    /// Where a table is that a first-stage entry names.
+    fn entry_address(&self, table: u64, level: u8) -> Result<u64, Failure> {
+        let Some(second) = &self.second else { return Ok(table) };
+        let denied = match level == self.tables.levels {
+            true => R::NESTED_ROOT_DENIED,
+            false => R::NESTED_TABLE_DENIED,
+        };
+        match second.run(table, false) {
+            Ok((mapping, _)) if mapping.read => Ok(mapping.output.0),
+            Ok(_) => Err(self.fail(denied)),
+            Err(WalkError::BeyondWidth) => Err(self.fail(R::NESTED_ADDRESS_BEYOND_WIDTH)),
+            Err(error) => Err(self.second_stage_failure(error)),
+        }
+    }
+
+    pub(super) fn second_stage_failure(&self, error: WalkError) -> Failure {
+        let (reason, answer) = match error {
+            WalkError::BeyondWidth => (R::SM_ADDRESS_BEYOND_WIDTH, S0),
+            WalkError::RootInaccessible => (R::SM_PAGE_ROOT_INACCESSIBLE, CA),
+            WalkError::TableInaccessible => (R::SM_PAGE_TABLE_INACCESSIBLE, CA),
+            WalkError::Reserved => (R::SM_PAGE_TABLE_RESERVED, CA),
+            WalkError::UpdateFailed => (R::SM_SECOND_STAGE_UPDATE_FAILED, CA),
+        };
+        Failure::qualified(reason, answer, self.fault_disable)
+    }
+
+    fn has_reserved_bits(&self, entry: FirstStageEntry, level: u8, leaf: bool) -> bool {
+        const ADDRESS: u64 = ((1 << 52) - 1) & !(PAGE_SIZE - 1);
+        // Bit 12 of a large page is PAT; those between it and the page's size are zero.
+        let below_page = if leaf && level > 1 { ((1 << (9 * (level - 1))) - 1) & !1 } else { 0 };
+        let largest = if self.config.first_stage_1g { 3 } else { 2 };
+        entry.into_bits() & ADDRESS & self.config.beyond_host() != 0
+            || (level > largest && entry.large())
+            || entry.page() & below_page != 0
+    }
+
+    /// The page is found: privileges, then the second stage, then accessed and dirty bits.
+    fn finish(
+        &self,
+        request: &Request,
+        visited: &[Visited; 5],
+        order: u8,
+        granted: LastTable,
+    ) -> Result<Mapping, Failure> {
+        if !granted.user && !request.privileged {
+            return Err(self.fail(R::FIRST_STAGE_SUPERVISOR_PAGE));
+        }
+        let unprotected = request.privileged && !self.tables.write_protect;
+        let write = granted.write || unprotected;
+        let output = with_offset(granted.address, request.address, order);
+        let mut mapping = Mapping { output, order, read: true, write, dirty: false };
+        if let Some(second) = &self.second {
+            let (below, _) = second
+                .run(output.0, request.write && write)
+                .map_err(|error| self.second_stage_failure(error))?;
+            mapping.output = below.output;
+            mapping.order = order.min(below.order);
+            (mapping.read, mapping.write) = (below.read, write && below.write);
+            if !below.read && !below.write {
+                return Err(self.fail(R::SM_PAGE_NOT_PRESENT));
+            }
+        }
+        let writes = request.write && mapping.write;
+        self.set_accessed_and_dirty(visited, writes)?;
+        let leaf = FirstStageEntry::from_bits(leaf_bits(visited));
+        mapping.dirty = writes || leaf.dirty();
+        Ok(mapping)
+    }
+
+    fn set_accessed_and_dirty(&self, visited: &[Visited; 5], writes: bool) -> Result<(), Failure> {
+        let mut leaf = true;
+        for entry in visited.iter().filter(|entry| entry.slot != 0) {
+            let wanted = FirstStageEntry::new()
+                .with_accessed(true)
+                .with_extended_accessed(self.tables.extended_accessed)
+                .with_dirty(leaf && writes);
+            leaf = false;
+            set_bits(self.memory, entry.slot, entry.bits, wanted.into_bits())
+                .ok_or_else(|| self.fail(R::FIRST_STAGE_UPDATE_FAILED))?;
+        }
+        Ok(())
+    }
+}
+
+/// The entry that maps the page: the one of the lowest level that was visited.
+fn leaf_bits(visited: &[Visited; 5]) -> u64 {
+    visited.iter().find(|entry| entry.slot != 0).map_or(0, |entry| entry.bits)
+}
+
+/// Where a mapping that grants nothing points.
+pub(super) const NOTHING: Mapping =
+    Mapping { output: Gpa(0), order: 12, read: false, write: false, dirty: false };

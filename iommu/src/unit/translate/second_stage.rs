@@ -1,0 +1,121 @@
+//! The walk through second-stage tables (`VT-d 3.7`, `VT-d 9.8`).
+
+use super::super::config::{LargePages, UnitConfig};
+use super::context::read_qword;
+use super::first_stage::set_bits;
+use super::paging::LastTable;
+use super::{Mapping, with_offset};
+use crate::Memory;
+use crate::ids::{Gpa, PAGE_SIZE};
+use crate::spec::tables::SecondStageEntry;
+
+/// Second-stage tables about to be walked.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Walk<'a> {
+    pub(super) config: &'a UnitConfig,
+    pub(super) memory: &'a Memory,
+    pub(super) root: Gpa,
+    /// 3, 4 or 5.
+    pub(super) levels: u8,
+    /// Accessed and dirty bits are set.
+    pub(super) dirty: bool,
+}
+
+/// How a second-stage walk fails.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum WalkError {
+    /// The input is beyond the width of the tables.
+    BeyondWidth,
+    /// The root table cannot be read.
+    RootInaccessible,
+    /// Another table cannot be read.
+    TableInaccessible,
+    /// Reserved bits are set.
+    Reserved,
+    /// Accessed or dirty bits cannot be written.
+    UpdateFailed,
+}
+
+/// What a walk has found: the mapping, and the last-level table if it went that far.
+pub(super) type Walked = (Mapping, Option<LastTable>);
+
+impl Walk<'_> {
+    /// Follows `address` down to the page that maps it. An entry that grants nothing ends the walk
+    /// with a mapping that grants nothing. `write`: the access will write, so that dirty is set.
+    pub(super) fn run(&self, address: u64, write: bool) -> Result<Walked, WalkError> {
+        if address >> (12 + 9 * u32::from(self.levels)) != 0 {
+            return Err(WalkError::BeyondWidth);
+        }
+        let top = LastTable { address: self.root.0, read: true, write: true, user: true };
+        self.descend(address, write, self.levels, top)
+    }
+
+    /// Goes on from the last-level table that an earlier walk found.
+    pub(super) fn resume(
+        &self,
+        address: u64,
+        write: bool,
+        table: LastTable,
+    ) -> Result<Walked, WalkError> {
+        self.descend(address, write, 1, table)
+    }
+
+    fn descend(
+        &self,
+        address: u64,
+        writes: bool,
+        mut level: u8,
+        mut table: LastTable,
+    ) -> Result<Walked, WalkError> {
+        loop {
+            let order = 12 + 9 * (level - 1);
+            let slot = table.address + ((address >> order) & 0x1ff) * 8;
+            let inaccessible = match level == self.levels {
+                true => WalkError::RootInaccessible,
+                false => WalkError::TableInaccessible,
+            };
+            let bits = read_qword(self.memory, slot).ok_or(inaccessible)?;
+            let entry = SecondStageEntry::from_bits(bits);
+            let (read, write) = (table.read && entry.read(), table.write && entry.write());
+            if !entry.read() && !entry.write() {
+                let nothing =
+                    Mapping { output: Gpa(0), order: 12, read: false, write: false, dirty: false };
+                return Ok((nothing, None));
+            }
+            let leaf = level == 1 || (entry.large() && level <= 3);
+            if self.has_reserved_bits(entry, level, leaf) {
+                return Err(WalkError::Reserved);
+            }
+            let dirty = leaf && writes && write;
+            if self.dirty {
+                let wanted = SecondStageEntry::new().with_accessed(true).with_dirty(dirty);
+                set_bits(self.memory, slot, bits, wanted.into_bits())
+                    .ok_or(WalkError::UpdateFailed)?;
+            }
+            if leaf {
+                let output = with_offset(entry.page() * PAGE_SIZE, address, order);
+                let dirty = !self.dirty || dirty || entry.dirty();
+                let last = (level == 1).then_some(table);
+                return Ok((Mapping { output, order, read, write, dirty }, last));
+            }
+            table = LastTable { address: entry.page() * PAGE_SIZE, read, write, user: true };
+            level -= 1;
+        }
+    }
+
+    fn has_reserved_bits(&self, entry: SecondStageEntry, level: u8, leaf: bool) -> bool {
+        const ADDRESS: u64 = ((1 << 52) - 1) & !(PAGE_SIZE - 1);
+        // Address bits below the page's size are zero.
+        let below_page = if leaf { (1 << (9 * (level - 1))) - 1 } else { 0 };
+        let largest = match self.config.large_pages {
+            LargePages::None => 1,
+            LargePages::TwoMiB => 2,
+            LargePages::OneGiB => 3,
+        };
+        entry.into_bits() & ADDRESS & self.config.beyond_host() != 0
+            || entry.transient()
+            || (entry.snoop() && !(leaf && self.config.snoop_control))
+            || (level > 1 && level > largest && entry.large())
+            || entry.page() & below_page != 0
+    }
+}

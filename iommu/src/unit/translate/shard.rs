@@ -1,0 +1,146 @@
+//! The caches of one port, behind one lock.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use super::context::{ContextCache, ContextEntry};
+use super::iotlb::{Age, Iotlb, Tag};
+use super::paging::PagingCache;
+use super::pasid::{PasidCache, Stage};
+use super::{Mapping, Tables};
+use crate::ats::PageRange;
+use crate::ids::{Bdf, DomainId, Pasid};
+use crate::spec::descriptor::{ContextScope, PasidScope};
+
+/// One port's caches. The alignment keeps the locks of two ports off one cache line.
+#[derive(Debug)]
+#[repr(align(128))]
+pub(super) struct Shard {
+    used: AtomicBool,
+    /// Nothing else is locked while this one is held.
+    caches: Mutex<Caches>,
+}
+
+impl Shard {
+    pub(super) fn new() -> Self {
+        Self { used: AtomicBool::new(false), caches: Mutex::default() }
+    }
+
+    /// Whether a request has ever gone through.
+    pub(super) fn is_used(&self) -> bool {
+        self.used.load(Ordering::SeqCst)
+    }
+
+    pub(super) fn lock(&self) -> MutexGuard<'_, Caches> {
+        self.caches.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Locks for a request, after which invalidations look here too.
+    pub(super) fn lock_for_use(&self) -> MutexGuard<'_, Caches> {
+        if !self.used.load(Ordering::Relaxed) {
+            self.used.store(true, Ordering::SeqCst);
+        }
+        self.lock()
+    }
+}
+
+/// The page that was translated last: most requests are for it again.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct LastHit {
+    pub(super) requester: Bdf,
+    pub(super) pasid: Option<Pasid>,
+    pub(super) page: u64,
+    pub(super) domain: DomainId,
+    pub(super) age: Age,
+    pub(super) mapping: Mapping,
+}
+
+/// What a function's requests are translated by: the result of all tables but the paging ones.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Context {
+    pub(super) domain: DomainId,
+    /// The PASID by which the tables know the requests.
+    pub(super) pasid: Option<Pasid>,
+    pub(super) stage: Stage,
+    /// Translation and translated requests are allowed.
+    pub(super) device_tlb: bool,
+    /// FPD of any entry on the way.
+    pub(super) fault_disable: bool,
+    pub(super) scalable: bool,
+    /// SRE: privileged requests are allowed.
+    pub(super) supervisor: bool,
+}
+
+impl Context {
+    /// Whose translations these are in the IOTLB.
+    pub(super) fn tag(&self) -> Tag {
+        let pasid = match self.stage {
+            Stage::Second { .. } => None,
+            _ => self.pasid,
+        };
+        Tag::new(self.domain, pasid)
+    }
+}
+
+/// All caches of a shard.
+#[derive(Debug, Default)]
+pub(super) struct Caches {
+    pub(super) tables: Tables,
+    pub(super) last: Option<LastHit>,
+    pub(super) contexts: ContextCache,
+    pub(super) pasids: PasidCache,
+    pub(super) iotlb: Iotlb,
+    pub(super) paging: PagingCache,
+}
+
+impl Caches {
+    pub(super) fn invalidate_contexts(&mut self, scope: ContextScope, scalable: bool) {
+        self.last = None;
+        self.contexts.drop_if(|requester, entry| match scope {
+            ContextScope::Global => true,
+            // Scalable-mode context entries have no domain, so that one means all of them
+            // (VT-d 6.5.2.1).
+            ContextScope::Domain(domain) => match entry {
+                ContextEntry::Legacy(context) => context.domain == domain,
+                ContextEntry::Scalable(_) => scalable,
+            },
+            ContextScope::Device { domain, source, ignored } => {
+                let named = (requester.into_bits() ^ source.into_bits()) & !ignored == 0;
+                let in_domain = match entry {
+                    ContextEntry::Legacy(context) => context.domain == domain,
+                    ContextEntry::Scalable(_) => true,
+                };
+                named && in_domain
+            }
+        });
+    }
+
+    pub(super) fn invalidate_pasids(&mut self, scope: PasidScope) {
+        self.last = None;
+        self.pasids.drop_if(|pasid, domain| match scope {
+            PasidScope::Global => true,
+            PasidScope::Domain(named) => domain == named,
+            PasidScope::Pasid(named, only) => domain == named && pasid == only,
+        });
+    }
+
+    pub(super) fn invalidate_pages(&mut self, domain: DomainId, range: PageRange) {
+        self.last = None;
+        self.iotlb.invalidate_pages(domain, range);
+        let second_stage = Tag::new(domain, None);
+        self.paging.drop_if(Some(range), |tag| tag == second_stage);
+        self.paging.drop_if(None, |tag| tag.is_first_stage_of(domain));
+    }
+
+    pub(super) fn invalidate_pasid_pages(
+        &mut self,
+        domain: DomainId,
+        pasid: Pasid,
+        range: Option<PageRange>,
+    ) {
+        self.last = None;
+        let named = Tag::new(domain, Some(pasid));
+        self.iotlb.invalidate_tag(named, range);
+        self.paging.drop_if(range, |tag| tag == named);
+    }
+}
