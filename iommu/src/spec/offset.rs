@@ -30,6 +30,8 @@ pub const ICS: u16 = 0x9c;
 pub const IECTL: u16 = 0xa0;
 /// IQERCD, invalidation queue error record.
 pub const IQERCD: u16 = 0xb0;
+/// IRTA, interrupt remapping table address.
+pub const IRTA: u16 = 0xb8;
 /// PQH, page request queue head.
 pub const PQH: u16 = 0xc0;
 /// PQT, page request queue tail.
@@ -40,8 +42,6 @@ pub const PQA: u16 = 0xd0;
 pub const PRS: u16 = 0xdc;
 /// PECTL, page request event control; its data, address and upper address follow.
 pub const PECTL: u16 = 0xe0;
-/// IRTA, interrupt remapping table address.
-pub const IRTA: u16 = 0xb8;
 /// IVA, address of a register-based IOTLB invalidation: where ECAP.IRO says.
 pub const IVA: u16 = 0xf0;
 /// IOTLB, register-based IOTLB invalidation.

@@ -7,6 +7,7 @@
 //! page request -> PRS.PPR, PRS.PRO ---------> PECTL: likewise             -> page request MSI
 //! ```
 
+use super::interrupts::InterruptFault;
 use super::registers::Registers;
 use super::translate::Fault;
 use super::{Output, Unit};
@@ -17,6 +18,9 @@ use crate::spec::fault::{FaultRecordHigh, FaultStatus};
 use crate::spec::offset;
 use crate::spec::queue::QueueErrorInfo;
 use crate::time::Instant;
+
+/// SID in the record of an interrupt that came from nobody who has a requester id.
+const NO_REQUESTER: u16 = 0xffff;
 
 /// The message that the event registers at `control` hold.
 fn message(registers: &Registers, control: u16) -> Msi {
@@ -178,15 +182,6 @@ impl Unit {
     }
 
     fn write_record(&mut self, kind: RequestType, fault: &Fault) -> bool {
-        let status = self.registers.fault_status();
-        let index = self.next_record;
-        if status.overflow() {
-            return false;
-        }
-        if self.record_in_use(index) {
-            self.set_fault_status(|status| status.with_overflow(true));
-            return false;
-        }
         let high = FaultRecordHigh::new()
             .with_source_id(fault.requester.into_bits())
             .with_pasid_present(fault.pasid.is_some())
@@ -196,13 +191,47 @@ impl Unit {
             .with_type1(kind.type1())
             .with_type2(kind.type2())
             .with_fault(true);
-        self.registers.set_fault_record(index, (fault.address.page().0, high.into_bits()));
+        self.push_record(fault.address.page().0, high)
+    }
+
+    /// Writes the next record, if it is free; otherwise the fault is lost (`VT-d 7.2.1`).
+    fn push_record(&mut self, low: u64, high: FaultRecordHigh) -> bool {
+        let status = self.registers.fault_status();
+        let index = self.next_record;
+        if status.overflow() {
+            return false;
+        }
+        if self.record_in_use(index) {
+            self.set_fault_status(|status| status.with_overflow(true));
+            return false;
+        }
+        self.registers.set_fault_record(index, (low, high.into_bits()));
         self.next_record = (index + 1) % self.fault_records();
         self.set_fault_status(|status| {
             let first = if status.pending() { status.record_index() } else { index };
             status.with_pending(true).with_record_index(first)
         });
         true
+    }
+
+    /// Records a blocked interrupt, if its fault is one that is recorded: the index takes the place
+    /// of an address.
+    pub(super) fn record_interrupt_fault(&mut self, fault: &InterruptFault, now: Instant) {
+        let &InterruptFault { requester, index, reason, silenced } = fault;
+        let high = FaultRecordHigh::new()
+            .with_source_id(requester.map_or(NO_REQUESTER, Bdf::into_bits))
+            .with_reason(reason.0)
+            .with_fault(true);
+        let low = u64::from(index.unwrap_or(0)) << 48;
+        let recorded = !silenced && self.push_record(low, high);
+        let unit = self.role();
+        self.tracer.emit(now, || Event::InterruptFault {
+            unit,
+            requester,
+            index,
+            reason,
+            recorded,
+        });
     }
 
     fn record_in_use(&self, index: u8) -> bool {

@@ -6,6 +6,7 @@
 //!                           --> FSTS: resume   <--- handle_completion / time_out / handle_timeout
 //!  dma, translation_request --> translate ----> address, or a fault record
 //!  page requests --> page_requests ----> ring in memory, Output::PageGroupResponse
+//!  remap_interrupt ---------> interrupts ---> message to the local APICs, or a fault record
 //!                               faults -------> Output::Msi
 //! ```
 //!
@@ -15,6 +16,7 @@
 
 mod config;
 mod faults;
+mod interrupts;
 mod outstanding;
 mod page_requests;
 mod queue;
@@ -30,6 +32,7 @@ pub use config::{
 };
 pub use translate::{BlockedRequest, DmaPort, Mapped, Translator, in_interrupt_range};
 
+use interrupts::InterruptRemapper;
 use queue::Queue;
 use registers::Registers;
 
@@ -65,6 +68,7 @@ pub struct Unit {
     translator: Arc<Translator>,
     /// The way of requests that come by [`Unit::dma`].
     port: DmaPort,
+    interrupts: InterruptRemapper,
     queue: Queue,
     /// How the root table that SRTP has latched is to be read, and what descriptors are legal then.
     mode: TableMode,
@@ -87,6 +91,7 @@ impl Unit {
             registers: Registers::new(&config),
             port: translator.port(),
             translator,
+            interrupts: InterruptRemapper::new(&config),
             queue: Queue::default(),
             mode: TableMode::Legacy,
             rules: DecodeRules::default(),
@@ -157,13 +162,17 @@ impl Unit {
             self.rules = self.decode_rules();
             self.registers.set_status(self.registers.status().with_set_root_table(true));
         }
+        if command.set_interrupt_table() {
+            self.set_interrupt_table();
+        }
         if command.queued_invalidation() {
             self.enable_queue(memory, now);
         } else {
             self.disable_queue();
         }
         self.translator.set_enabled(command.translation());
-        if !command.translation() {
+        self.switch_interrupt_remapping(command);
+        if !command.translation() && !self.interrupts.enabled() {
             self.next_record = 0;
         }
         let status = self.registers.status().with_translation(command.translation());

@@ -199,8 +199,7 @@ impl Unit {
             Descriptor::PasidIotlb(domain, pasid, range) => {
                 self.translator.invalidate_pasid_iotlb(domain, pasid, range);
             }
-            // Without ECAP.IR the decoder refuses it.
-            Descriptor::InterruptEntryCache(_) => {}
+            Descriptor::InterruptEntryCache(scope) => self.interrupts.invalidate(scope),
             Descriptor::PageGroupResponse(response) => self.respond(response, now),
             Descriptor::DeviceTlb(invalidate) => self.send_or_defer(invalidate, now),
             Descriptor::Wait(wait) => {

@@ -7,6 +7,7 @@ use crate::spec::control::{
     ContextCommand, GlobalBits, InvalidateAddress, IotlbCommand, RootTableAddress,
 };
 use crate::spec::fault::{EventControl, FaultStatus};
+use crate::spec::interrupt::InterruptTableAddress;
 use crate::spec::offset;
 use crate::spec::page_request::{
     PageRequestQueueAddress, PageRequestStatus, QUEUE_OFFSET as PAGE_REQUEST_OFFSET,
@@ -108,6 +109,11 @@ pub(crate) fn layouts(config: &UnitConfig) -> Vec<Layout> {
     registers.extend(event(["IECTL", "IEDATA", "IEADDR", "IEUADDR"], offset::IECTL));
     if config.page_requests {
         registers.extend(page_request_queue(address));
+    }
+    if config.interrupt_remapping {
+        let table = InterruptTableAddress::new().with_size(0xf);
+        let table = table.with_extended(config.extended_interrupt_mode).into_bits();
+        registers.push(Layout::qword("IRTA", offset::IRTA).writable(address | table));
     }
     for record in 0..u16::from(config.fault_records) {
         let base = offset::FRCD + 16 * record;
@@ -258,6 +264,7 @@ typed! {
     context_command, set_context_command, CCMD, ContextCommand, read64, set64;
     fault_status, set_fault_status, FSTS, FaultStatus, read, set;
     queue_address, set_queue_address, IQA, QueueAddress, read64, set64;
+    interrupt_table, set_interrupt_table, IRTA, InterruptTableAddress, read64, set64;
     error_record, set_error_record, IQERCD, QueueErrorRecord, read64, set64;
     invalidate_address, set_invalidate_address, IVA, InvalidateAddress, read64, set64;
     iotlb_command, set_iotlb_command, IOTLB, IotlbCommand, read64, set64;

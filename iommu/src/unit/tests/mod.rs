@@ -3,6 +3,7 @@
 mod dma;
 mod errors;
 mod hostile;
+mod interrupts;
 mod page_requests;
 mod queue;
 

@@ -89,7 +89,7 @@ fn a_preview_has_no_effect() {
     let preview =
         |rig: &Rig, index| rig.unit.preview_interrupt(Some(DEVICE), message(index), &rig.memory);
     assert_eq!(preview(&rig, 5), None);
-    assert_eq!(rig.take_record(), None);
+    assert_eq!(rig.take_interrupt_record(), None);
     rig.set_entry(5, entry(0x31));
     assert_eq!(preview(&rig, 5).map(|msi| msi.data), Some(0x4031));
     rig.set_entry(5, entry(0x32));

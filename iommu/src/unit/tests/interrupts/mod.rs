@@ -59,7 +59,7 @@ impl Rig {
     }
 
     /// Takes the record that is there: source, reason and index.
-    fn take_record(&mut self) -> Option<(u16, u8, u64)> {
+    fn take_interrupt_record(&mut self) -> Option<(u16, u8, u64)> {
         let status = self.fault_status();
         if !status.pending() {
             return None;
@@ -75,7 +75,11 @@ impl Rig {
     /// Sends a message that must be blocked for `reason` and be recorded with `index`.
     fn expect_fault(&mut self, msi: Msi, reason: FaultReason, index: u64) {
         assert_eq!(self.send(Some(DEVICE), msi), Err(reason));
-        assert_eq!(self.take_record(), Some((DEVICE.into_bits(), reason.0, index)), "{reason}");
+        assert_eq!(
+            self.take_interrupt_record(),
+            Some((DEVICE.into_bits(), reason.0, index)),
+            "{reason}"
+        );
     }
 }
 
@@ -141,7 +145,7 @@ fn while_remapping_is_off_every_message_passes_as_it_is() {
     for msi in [COMPATIBILITY, message(5), with_subhandle(5, u32::MAX)] {
         assert_eq!(rig.send(Some(DEVICE), msi), Ok(msi));
     }
-    assert_eq!(rig.take_record(), None);
+    assert_eq!(rig.take_interrupt_record(), None);
 }
 
 #[test]
@@ -284,7 +288,7 @@ fn fpd_silences_what_an_entry_is_to_blame_for() {
         (3, FaultReason::IR_SOURCE_MISMATCH),
     ] {
         assert_eq!(rig.vector(index), Err(reason));
-        assert_eq!(rig.take_record(), None);
+        assert_eq!(rig.take_interrupt_record(), None);
     }
     let unrecorded = |event: &Event| matches!(event, Event::InterruptFault { recorded: false, .. });
     assert_eq!(rig.count(unrecorded), 3);
@@ -295,10 +299,10 @@ fn a_request_that_is_no_interrupt_is_fault_29_while_remapping_is_on() {
     let mut rig = Rig::remapping();
     let refused = rig.unit.refuse_in_interrupt_range(DEVICE, rig.now);
     assert_eq!(refused, RequestError::UnsupportedRequest);
-    assert_eq!(rig.take_record(), Some((DEVICE.into_bits(), 0x29, 0)));
+    assert_eq!(rig.take_interrupt_record(), Some((DEVICE.into_bits(), 0x29, 0)));
     rig.command(|bits| bits.with_interrupt_remapping(false));
     rig.unit.refuse_in_interrupt_range(DEVICE, rig.now);
-    assert_eq!(rig.take_record(), None);
+    assert_eq!(rig.take_interrupt_record(), None);
 }
 
 #[test]
