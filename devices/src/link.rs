@@ -1,8 +1,8 @@
 //! The link below a port: the one seam that every TLP in either direction passes.
 //!
 //! ```text
-//!  port  -- configuration, memory, Invalidate Requests -->  function
-//!        <-- DMA, Translation Requests, MSIs, completions --
+//!  port  -- configuration, memory, Invalidate Requests, PRG Responses -->  function
+//!        <-- DMA, Translation Requests, MSIs, completions, Page Requests --
 //! ```
 //!
 //! A link carries a TLP or loses it. All fault logic lives here: what stands above and below asks

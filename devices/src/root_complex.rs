@@ -15,6 +15,8 @@
 //!        +-----------------------------+                                verdict -> guest's unit
 //! ```
 //!
+//! Page Requests go to the guest's unit as DMA does, and its PRG Responses back down.
+//!
 //! After each call everything that can happen at that moment has happened; what the CPUs must be
 //! told waits in [`RootComplex::poll_interrupt`].
 
@@ -244,6 +246,9 @@ impl RootComplex {
                     let mut functions = Functions { hierarchy: &mut self.hierarchy, now };
                     self.host.submit(request, &mut functions, now);
                 }
+                Output::PageGroupResponse(response) => {
+                    self.hierarchy.page_group_response(response, now);
+                }
                 Output::Msi(msi) => self.interrupts.push_back(msi),
             }
         }
@@ -270,6 +275,10 @@ impl RootComplex {
                 UpstreamMessage::InvalidateCompletion(completion) => {
                     let mut functions = Functions { hierarchy: &mut self.hierarchy, now };
                     self.host.handle_completion(completion, &mut functions, now);
+                }
+                // As with DMA, the guest's unit is the only one in this road.
+                UpstreamMessage::PageRequest(request) => {
+                    self.unit.handle_page_request(request, &self.memory, now);
                 }
             }
         }
@@ -388,3 +397,6 @@ mod tests;
 
 #[cfg(test)]
 mod integrated_tests;
+
+#[cfg(test)]
+mod page_request_tests;

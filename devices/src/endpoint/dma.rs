@@ -10,12 +10,13 @@
 
 use iommu::ats::{Access, AddressType, DmaRequest, Translation, TranslationRequest};
 use iommu::event::{Event, Tracer};
-use iommu::ids::{Bdf, Gpa, Iova, PAGE_SIZE};
+use iommu::ids::{Bdf, Gpa, Iova, PAGE_SIZE, Pasid};
 use iommu::time::Instant;
 
 use super::atc::Atc;
 use super::regs::Status;
 use crate::pcie::Upstream;
+use crate::pcie::caps::pasid::PasidControl;
 
 /// What the function is allowed to send now, as its configuration space says.
 #[derive(Debug, Clone, Copy)]
@@ -26,6 +27,17 @@ pub(super) struct Rights {
     pub(super) bus_master: bool,
     /// ATS is enabled.
     pub(super) ats: bool,
+    /// What PASIDs may be used for.
+    pub(super) pasid: PasidControl,
+}
+
+/// How an operation reaches memory.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Road {
+    /// By translated requests, with a Translation Request on a miss.
+    pub(super) use_atc: bool,
+    /// In which address space.
+    pub(super) pasid: Option<Pasid>,
 }
 
 /// The way out of the function during one call.
@@ -81,7 +93,7 @@ impl Dma {
         &mut self,
         address: Iova,
         mut transfer: Transfer<'_>,
-        use_atc: bool,
+        road: Road,
         bus: &mut Bus<'_>,
     ) -> Result<(), Status> {
         let mut done = 0;
@@ -93,7 +105,7 @@ impl Dma {
                 Transfer::Read(data) => Transfer::Read(&mut data[done..end]),
                 Transfer::Write(data) => Transfer::Write(&data[done..end]),
             };
-            let outcome = self.piece(at, piece, use_atc, bus);
+            let outcome = self.piece(at, piece, road, bus);
             let counter = if outcome.is_ok() { &mut self.done } else { &mut self.failed };
             *counter = counter.wrapping_add(1);
             outcome?;
@@ -106,10 +118,15 @@ impl Dma {
     ///
     /// # Errors
     /// Why there is none.
-    pub(super) fn translate(&mut self, address: Iova, bus: &mut Bus<'_>) -> Result<(), Status> {
-        let translation = match self.atc.lookup(address) {
+    pub(super) fn translate(
+        &mut self,
+        address: Iova,
+        pasid: Option<Pasid>,
+        bus: &mut Bus<'_>,
+    ) -> Result<(), Status> {
+        let translation = match self.atc.lookup(pasid, address) {
             Some(hit) => hit,
-            None => self.request_translation(address, false, bus)?,
+            None => self.request_translation(address, pasid, false, bus)?,
         };
         self.use_translation(translation, address);
         Ok(())
@@ -120,19 +137,24 @@ impl Dma {
         &mut self,
         address: Iova,
         transfer: Transfer<'_>,
-        use_atc: bool,
+        road: Road,
         bus: &mut Bus<'_>,
     ) -> Result<(), Status> {
         if !bus.rights.bus_master {
             return Err(Status::BusMasterOff);
         }
         let access = transfer.access();
-        let (address, address_type) = match use_atc {
-            true => self.resolve(address, access, bus)?,
+        if road.pasid.is_some() && !bus.rights.pasid.enable() {
+            return Err(Status::PasidOff);
+        }
+        let (address, address_type) = match road.use_atc {
+            true => self.resolve(address, road.pasid, access, bus)?,
             false => (address, AddressType::Untranslated),
         };
+        // The address space is in the translation already; units refuse it beside AT=10.
+        let pasid = road.pasid.filter(|_| address_type == AddressType::Untranslated);
         let requester = bus.rights.requester;
-        let request = DmaRequest { requester, pasid: None, address, address_type, access };
+        let request = DmaRequest { requester, pasid, address, address_type, access };
         match transfer {
             Transfer::Read(data) => bus.upstream.read(request, data, bus.now)?,
             Transfer::Write(data) => bus.upstream.write(request, data, bus.now),
@@ -144,6 +166,7 @@ impl Dma {
     fn resolve(
         &mut self,
         address: Iova,
+        pasid: Option<Pasid>,
         access: Access,
         bus: &mut Bus<'_>,
     ) -> Result<(Iova, AddressType), Status> {
@@ -153,9 +176,9 @@ impl Dma {
         };
         // Software may widen permissions without an invalidation, so that an entry which does not
         // permit this access is asked for again before it fails it.
-        let translation = match self.atc.lookup(address).filter(permits) {
+        let translation = match self.atc.lookup(pasid, address).filter(permits) {
             Some(hit) => hit,
-            None => self.request_translation(address, access == Access::Read, bus)?,
+            None => self.request_translation(address, pasid, access == Access::Read, bus)?,
         };
         if !permits(&translation) {
             return Err(Status::NoTranslation);
@@ -171,6 +194,7 @@ impl Dma {
     fn request_translation(
         &mut self,
         address: Iova,
+        pasid: Option<Pasid>,
         no_write: bool,
         bus: &mut Bus<'_>,
     ) -> Result<Translation, Status> {
@@ -181,13 +205,12 @@ impl Dma {
             return Err(Status::AtsOff);
         }
         let requester = bus.rights.requester;
-        let request =
-            TranslationRequest { requester, pasid: None, address: address.page(), no_write };
+        let request = TranslationRequest { requester, pasid, address: address.page(), no_write };
         let translation = bus.upstream.translate(request, bus.now)?;
         if !(translation.read || translation.write) || !translation.range.contains(address) {
             return Err(Status::NoTranslation);
         }
-        self.atc.insert(translation);
+        self.atc.insert(pasid, translation);
         bus.tracer.emit(bus.now, || Event::AtcFilled {
             function: requester,
             address: translation.range.start(),

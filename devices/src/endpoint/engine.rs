@@ -5,7 +5,7 @@ use std::time::Duration;
 use iommu::ids::Iova;
 use iommu::time::Instant;
 
-use super::dma::{Bus, Dma, Transfer};
+use super::dma::{Bus, Dma, Road, Transfer};
 use super::regs::{Command, Opcode, Registers, Status};
 
 /// A write that repeats until it is stopped. What it writes and where is fixed when it starts, so
@@ -14,7 +14,7 @@ use super::regs::{Command, Opcode, Registers, Status};
 struct Repeating {
     address: Iova,
     pattern: u32,
-    use_atc: bool,
+    road: Road,
     period: Duration,
     count: u32,
     due: Instant,
@@ -61,7 +61,7 @@ impl Engine {
         repeating.due = if next > bus.now { next } else { bus.now + repeating.period };
         let transfer = Transfer::Write(&data.to_le_bytes());
         // The outcome is counted; there is no command that it could be the result of.
-        let _ = self.dma.run(repeating.address, transfer, repeating.use_atc, bus);
+        let _ = self.dma.run(repeating.address, transfer, repeating.road, bus);
     }
 
     fn try_run(
@@ -91,36 +91,41 @@ impl Engine {
         if use_atc && !bus.rights.ats {
             return Err(Status::AtsOff);
         }
+        let road = Road { use_atc, pasid: registers.pasid(command, &bus.rights)? };
         let address = registers.iova;
         match opcode {
             Opcode::Read => {
                 let transfer = Transfer::Read(&mut registers.buffer[..length]);
-                self.dma.run(address, transfer, use_atc, bus)
+                self.dma.run(address, transfer, road, bus)
             }
             Opcode::Write => {
                 let transfer = Transfer::Write(&registers.buffer[..length]);
-                self.dma.run(address, transfer, use_atc, bus)
+                self.dma.run(address, transfer, road, bus)
             }
             Opcode::Fill => {
                 let pattern = registers.pattern.to_le_bytes().into_iter().cycle();
                 let data: Vec<u8> = pattern.take(length).collect();
-                self.dma.run(address, Transfer::Write(&data), use_atc, bus)
+                self.dma.run(address, Transfer::Write(&data), road, bus)
             }
             Opcode::StartRepeating => {
-                self.start_repeating(registers, use_atc, bus.now);
+                self.start_repeating(registers, road, bus.now);
                 Ok(())
             }
-            Opcode::Translate => self.dma.translate(address, bus),
-            Opcode::StopRepeating | Opcode::Interrupt => Ok(()),
+            Opcode::Translate => self.dma.translate(address, road.pasid, bus),
+            // The caller sends messages.
+            Opcode::StopRepeating
+            | Opcode::Interrupt
+            | Opcode::PageRequest
+            | Opcode::StopMarker => Ok(()),
         }
     }
 
     /// The first write is due at once.
-    fn start_repeating(&mut self, registers: &Registers, use_atc: bool, now: Instant) {
+    fn start_repeating(&mut self, registers: &Registers, road: Road, now: Instant) {
         self.repeating = Some(Repeating {
             address: registers.iova,
             pattern: registers.pattern,
-            use_atc,
+            road,
             period: Duration::from_micros(registers.period.into()),
             count: 0,
             due: now,

@@ -2,13 +2,14 @@
 //! BAR 0.
 //!
 //! ```text
-//!   configuration ---->  ConfigSpace: BAR 0, PM, MSI, PCIe (FLR), ATS
+//!   configuration ---->  ConfigSpace: BAR 0, PM, MSI, PCIe (FLR), ATS, PRI, PASID
 //!   memory ----------->  regs: what the guest programs
 //!                          | COMMAND
 //!                        engine: commands, repeating write (timer)
 //!                          |
 //!                        dma: pieces, translations -----------> Upstream
 //!   Invalidate Request ->  atc --- Invalidate Completion ----> poll_message
+//!   PRG Response ------->  page_requests --- Page Request ----> poll_message
 //! ```
 //!
 //! The function knows nothing of its link: it goes on living when the link is gone, its ATC holds
@@ -17,11 +18,12 @@
 pub mod atc;
 mod dma;
 mod engine;
+mod page_requests;
 pub mod regs;
 
 use std::collections::VecDeque;
 
-use iommu::ats::{self, InvalidateCompletion, InvalidateRequest};
+use iommu::ats::{self, InvalidateCompletion, InvalidateRequest, PageGroupResponse};
 use iommu::event::{Event, Tracer};
 use iommu::ids::Bdf;
 use iommu::time::Instant;
@@ -30,13 +32,17 @@ use crate::Error;
 use crate::pcie::caps::ats::Ats;
 use crate::pcie::caps::express::{Express, PortType};
 use crate::pcie::caps::msi::Msi;
+use crate::pcie::caps::pasid::Pasid;
 use crate::pcie::caps::power::PowerManagement;
+use crate::pcie::caps::pri::Pri;
 use crate::pcie::config::ConfigSpace;
 use crate::pcie::header::{self, Bar, ConfigBuilder, HeaderType, Identity};
 use crate::pcie::{Upstream, UpstreamMessage};
+use atc::Spaces;
 use dma::{Bus, Rights};
 use engine::Engine;
-use regs::{Counters, Opcode, Registers, Status};
+use page_requests::PageRequester;
+use regs::{Command, Counters, Opcode, Registers, Status};
 
 /// Vendor ID of the endpoint.
 pub const VENDOR_ID: u16 = 0x1234;
@@ -58,8 +64,11 @@ pub struct AtsEndpoint {
     msi: Msi,
     express: Express,
     ats: Ats,
+    pri: Pri,
+    pasid: Pasid,
     registers: Registers,
     engine: Engine,
+    requester: PageRequester,
     invalidations: u32,
     messages: VecDeque<UpstreamMessage>,
     tracer: Tracer,
@@ -77,6 +86,8 @@ impl AtsEndpoint {
         let msi = Msi::add(&mut builder)?;
         let express = Express::add(&mut builder, PortType::Endpoint)?;
         let ats = Ats::add(&mut builder)?;
+        let pri = Pri::add(&mut builder)?;
+        let pasid = Pasid::add(&mut builder)?;
         Ok(Self {
             id: Bdf::default(),
             config: builder.build(),
@@ -85,8 +96,11 @@ impl AtsEndpoint {
             msi,
             express,
             ats,
+            pri,
+            pasid,
             registers: Registers::default(),
             engine: Engine::default(),
+            requester: PageRequester::default(),
             invalidations: 0,
             messages: VecDeque::new(),
             tracer,
@@ -105,6 +119,7 @@ impl AtsEndpoint {
         if self.express.take_reset(&mut self.config) {
             self.reset(now);
         }
+        self.requester.config_written(self.pri, &mut self.config);
         if !self.ats.is_enabled(&self.config) {
             self.clear_atc(now);
         }
@@ -135,8 +150,13 @@ impl AtsEndpoint {
         let Some(command) = self.registers.write(offset, data) else {
             return;
         };
-        let mut bus = Bus { rights: self.rights(), upstream, tracer: &self.tracer, now };
-        self.registers.result = self.engine.run(command, &mut self.registers, &mut bus);
+        self.registers.result = match Opcode::decode(command.opcode()) {
+            Some(Opcode::PageRequest | Opcode::StopMarker) => self.request_page(command),
+            _ => {
+                let mut bus = Bus { rights: self.rights(), upstream, tracer: &self.tracer, now };
+                self.engine.run(command, &mut self.registers, &mut bus)
+            }
+        };
         let asks = Opcode::decode(command.opcode()) == Some(Opcode::Interrupt)
             && self.registers.result == Status::Ok;
         if asks || command.interrupt() {
@@ -146,9 +166,6 @@ impl AtsEndpoint {
 
     /// An Invalidate Request: drops what it covers and answers at once, with one completion.
     ///
-    /// The request's PASID makes no difference: the ATC holds only translations without one, and
-    /// to drop more than was asked for is always allowed.
-    ///
     /// With ATS off the function answers too. The specification leaves that open, some devices stay
     /// mute; answering is what keeps a driver that turned ATS off too early from waiting for ever.
     pub fn invalidate_request(&mut self, request: InvalidateRequest, now: Instant) {
@@ -156,13 +173,20 @@ impl AtsEndpoint {
             return;
         }
         self.invalidations = self.invalidations.wrapping_add(1);
-        let dropped = self.engine.dma.atc.invalidate(request.range);
+        let dropped = self.engine.dma.atc.invalidate(Spaces::of(&request), request.range);
         self.tracer.emit(now, || Event::AtcInvalidated { function: self.id, dropped });
         self.messages.push_back(UpstreamMessage::InvalidateCompletion(InvalidateCompletion {
             requester: self.id,
             itag_vector: request.itag.bit(),
             completion_count: 1,
         }));
+    }
+
+    /// A PRG Response: answers a group of page requests.
+    pub fn page_group_response(&mut self, response: PageGroupResponse) {
+        if response.destination == self.id {
+            self.requester.respond(response, self.pri, &mut self.config);
+        }
     }
 
     /// When [`Self::handle_timeout`] must be called next.
@@ -187,8 +211,21 @@ impl AtsEndpoint {
         self.config.reset();
         self.registers = Registers::default();
         self.engine = Engine::default();
+        self.requester = PageRequester::default();
         self.invalidations = 0;
         self.messages.clear();
+    }
+
+    fn request_page(&mut self, command: Command) -> Status {
+        let rights = self.rights();
+        let Self { requester, registers, pri, config, .. } = self;
+        match requester.request(command, registers, &rights, *pri, config) {
+            Ok(request) => {
+                self.messages.push_back(UpstreamMessage::PageRequest(request));
+                Status::Ok
+            }
+            Err(status) => status,
+        }
     }
 
     fn clear_atc(&mut self, now: Instant) {
@@ -225,6 +262,7 @@ impl AtsEndpoint {
             requester: self.id,
             bus_master: self.is_bus_master(),
             ats: self.ats.is_enabled(&self.config),
+            pasid: self.pasid.control(&self.config),
         }
     }
 
@@ -237,9 +275,15 @@ impl AtsEndpoint {
             atc_entries: dma.atc.len(),
             invalidations: self.invalidations,
             translated: dma.translated,
+            response: self.requester.last_response(),
+            responses: self.requester.answered(),
+            outstanding: self.requester.outstanding(),
         }
     }
 }
 
 #[cfg(test)]
 mod tests;
+
+#[cfg(test)]
+mod page_request_tests;

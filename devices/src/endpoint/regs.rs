@@ -15,6 +15,11 @@
 //! | 0x2c | [`ATC_ENTRIES`] | RO |
 //! | 0x30 | [`INVALIDATIONS`] | RO Invalidate Requests received, wraps |
 //! | 0x38 | [`TRANSLATED`] | RO, 64 bits: where the last translation that was used led |
+//! | 0x40 | [`PASID`] | RW 20 bits, for commands with [`Command::with_pasid`] |
+//! | 0x44 | [`GROUP`] | RW 9 bits: PRG Index of the next page request |
+//! | 0x48 | [`RESPONSE`] | RO the last PRG Response: 3:0 code, 12:4 PRG Index, 31 there was one |
+//! | 0x4c | [`RESPONSES`] | RO groups answered, wraps |
+//! | 0x50 | [`OUTSTANDING`] | RO page requests that have no answer yet |
 //! | 0x800 | [`BUFFER`] | RW data, up to the end |
 //!
 //! Registers take aligned accesses of four bytes, those of 64 bits also of eight; the buffer takes
@@ -22,8 +27,10 @@
 //! written is ignored. Offsets without a register read as zero.
 
 use bitfield_struct::bitfield;
-use iommu::ats::RequestError;
-use iommu::ids::{Gpa, Iova};
+use iommu::ats::{PageRequest, RequestError};
+use iommu::ids::{self, Gpa, Iova};
+
+use super::dma::Rights;
 
 /// Bytes in BAR 0.
 pub const SIZE: u32 = 4096;
@@ -61,6 +68,16 @@ pub const ATC_ENTRIES: u64 = 0x2c;
 pub const INVALIDATIONS: u64 = 0x30;
 /// Where the last translation that was used led.
 pub const TRANSLATED: u64 = 0x38;
+/// PASID for the next command that uses one.
+pub const PASID: u64 = 0x40;
+/// PRG Index for the next page request.
+pub const GROUP: u64 = 0x44;
+/// The last PRG Response.
+pub const RESPONSE: u64 = 0x48;
+/// Groups answered.
+pub const RESPONSES: u64 = 0x4c;
+/// Page requests without an answer.
+pub const OUTSTANDING: u64 = 0x50;
 /// The data buffer.
 pub const BUFFER: u64 = 0x800;
 
@@ -74,7 +91,19 @@ pub struct Command {
     pub use_atc: bool,
     /// Send the MSI when done.
     pub interrupt: bool,
-    #[bits(26)]
+    /// Requests carry the PASID in [`PASID`]; translated ones never do.
+    pub pasid: bool,
+    /// Page request: read permission is asked for.
+    pub read: bool,
+    /// Page request: write permission is asked for.
+    pub write: bool,
+    /// Page request: the last one of its group.
+    pub last: bool,
+    /// Page request: in privileged mode, if PASID Control lets the function say so.
+    pub privileged: bool,
+    /// Page request: execute permission is asked for, if PASID Control lets the function do so.
+    pub execute: bool,
+    #[bits(20)]
     __: u32,
 }
 
@@ -95,6 +124,10 @@ pub enum Opcode {
     Translate,
     /// Send the MSI.
     Interrupt,
+    /// Send a Page Request for the page at IOVA.
+    PageRequest,
+    /// Send a Stop Marker: no more page requests with this PASID.
+    StopMarker,
 }
 
 impl Opcode {
@@ -108,6 +141,8 @@ impl Opcode {
             5 => Some(Self::StopRepeating),
             6 => Some(Self::Translate),
             7 => Some(Self::Interrupt),
+            8 => Some(Self::PageRequest),
+            9 => Some(Self::StopMarker),
             _ => None,
         }
     }
@@ -129,10 +164,17 @@ pub enum Status {
     NoTranslation = 4,
     /// ATS is not enabled.
     AtsOff = 5,
-    /// An unknown command, or a length or address out of range.
+    /// An unknown command, a length or address out of range, a page request without permissions or
+    /// for a group that is not free.
     BadCommand = 6,
     /// Bus mastering is off.
     BusMasterOff = 7,
+    /// Page requests are not enabled.
+    PageRequestsOff = 8,
+    /// As many page requests are outstanding as are allowed.
+    NoAllocation = 9,
+    /// PASIDs are not enabled.
+    PasidOff = 10,
 }
 
 impl From<RequestError> for Status {
@@ -154,6 +196,9 @@ pub(super) struct Counters {
     pub(super) atc_entries: u32,
     pub(super) invalidations: u32,
     pub(super) translated: Gpa,
+    pub(super) response: u32,
+    pub(super) responses: u32,
+    pub(super) outstanding: u32,
 }
 
 /// The registers that hold what was written.
@@ -164,6 +209,8 @@ pub(super) struct Registers {
     pub(super) length: u32,
     pub(super) pattern: u32,
     pub(super) period: u32,
+    pub(super) pasid: ids::Pasid,
+    pub(super) group: u16,
     pub(super) buffer: Box<[u8; BUFFER_SIZE]>,
 }
 
@@ -175,6 +222,8 @@ impl Default for Registers {
             length: 0,
             pattern: 0,
             period: RESET_PERIOD,
+            pasid: ids::Pasid::default(),
+            group: 0,
             buffer: Box::new([0; BUFFER_SIZE]),
         }
     }
@@ -219,6 +268,8 @@ impl Registers {
             LENGTH => self.length = value,
             PATTERN => self.pattern = value,
             PERIOD => self.period = value.max(MIN_PERIOD),
+            PASID => self.pasid = ids::Pasid::new(value),
+            GROUP => self.group = value as u16 % PageRequest::GROUPS,
             _ => {}
         }
         None
@@ -229,6 +280,21 @@ impl Registers {
         let length = usize::try_from(self.length).ok()?;
         let fits = (1..=BUFFER_SIZE).contains(&length);
         (fits && self.iova.checked_add(u64::from(self.length) - 1).is_some()).then_some(length)
+    }
+
+    /// The PASID that `command` wants in its requests.
+    ///
+    /// # Errors
+    /// [`Status::PasidOff`] if the function may not send it.
+    pub(super) fn pasid(
+        &self,
+        command: Command,
+        rights: &Rights,
+    ) -> Result<Option<ids::Pasid>, Status> {
+        match (command.pasid(), rights.pasid.enable()) {
+            (true, false) => Err(Status::PasidOff),
+            (wanted, _) => Ok(wanted.then_some(self.pasid)),
+        }
     }
 
     fn register(&self, offset: u64, counters: Counters) -> u32 {
@@ -247,6 +313,11 @@ impl Registers {
             INVALIDATIONS => counters.invalidations,
             TRANSLATED => half(counters.translated.0, 0),
             TRANSLATED_HIGH => half(counters.translated.0, 32),
+            PASID => self.pasid.get(),
+            GROUP => self.group.into(),
+            RESPONSE => counters.response,
+            RESPONSES => counters.responses,
+            OUTSTANDING => counters.outstanding,
             _ => 0,
         }
     }

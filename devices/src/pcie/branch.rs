@@ -11,7 +11,8 @@
 use std::collections::VecDeque;
 
 use iommu::ats::{
-    AddressType, DmaRequest, InvalidateRequest, RequestError, Translation, TranslationRequest,
+    AddressType, DmaRequest, InvalidateRequest, PageGroupResponse, RequestError, Translation,
+    TranslationRequest,
 };
 use iommu::event::{LinkState, Lost, Tracer};
 use iommu::ids::Bdf;
@@ -105,6 +106,13 @@ impl Branch {
     pub fn invalidate_request(&mut self, request: InvalidateRequest, now: Instant) {
         if self.link.carries(Lost::InvalidateRequest, now) {
             self.endpoint.invalidate_request(request, now);
+        }
+    }
+
+    /// A PRG Response to a bus that the port owns.
+    pub fn page_group_response(&mut self, response: PageGroupResponse, now: Instant) {
+        if self.link.carries(Lost::PageGroupResponse, now) {
+            self.endpoint.page_group_response(response);
         }
     }
 

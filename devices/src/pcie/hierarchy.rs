@@ -6,7 +6,7 @@
 
 use std::collections::VecDeque;
 
-use iommu::ats::InvalidateRequest;
+use iommu::ats::{InvalidateRequest, PageGroupResponse};
 use iommu::event::{LinkState, Tracer};
 use iommu::ids::Bdf;
 use iommu::time::Instant;
@@ -127,6 +127,14 @@ impl Hierarchy {
             branch.invalidate_request(request, now);
         }
         self.collect_messages(now);
+    }
+
+    /// Sends a PRG Response down: posted too.
+    pub fn page_group_response(&mut self, response: PageGroupResponse, now: Instant) {
+        let bus = response.destination.bus();
+        if let Some(branch) = self.branches.iter_mut().find(|branch| branch.port().owns_bus(bus)) {
+            branch.page_group_response(response, now);
+        }
     }
 
     /// Changes what the link below the port with index `port` does. There is nothing to change

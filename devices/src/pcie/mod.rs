@@ -23,7 +23,8 @@ pub mod host_bridge;
 pub mod root_port;
 
 use iommu::ats::{
-    DmaRequest, InvalidateCompletion, Msi, RequestError, Translation, TranslationRequest,
+    DmaRequest, InvalidateCompletion, Msi, PageRequest, RequestError, Translation,
+    TranslationRequest,
 };
 use iommu::event::Lost;
 use iommu::ids::Bdf;
@@ -71,6 +72,8 @@ pub enum UpstreamMessage {
     },
     /// The answer to one or more Invalidate Requests.
     InvalidateCompletion(InvalidateCompletion),
+    /// A function wants a page.
+    PageRequest(PageRequest),
 }
 
 impl UpstreamMessage {
@@ -79,6 +82,7 @@ impl UpstreamMessage {
         match self {
             Self::Msi { .. } => Lost::Msi,
             Self::InvalidateCompletion(_) => Lost::InvalidateCompletion,
+            Self::PageRequest(_) => Lost::PageRequest,
         }
     }
 }

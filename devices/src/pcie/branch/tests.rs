@@ -92,10 +92,17 @@ fn messages_do_not_come_up() {
     branch.endpoint.invalidate_request(request, NOW);
     let msi_control = 0x48 + 2;
     branch.endpoint.config_write(ENDPOINT, msi_control, &[1], NOW);
-    let (mut upstream, command) = (FakeUpstream::default(), 7_u32.to_le_bytes());
-    branch.endpoint.memory_write(regs::COMMAND, &command, &mut upstream, NOW);
+    let (ats, pri) = (0x100, 0x108);
+    branch.endpoint.config_write(ENDPOINT, ats + 6, &0x8000_u16.to_le_bytes(), NOW);
+    branch.endpoint.config_write(ENDPOINT, pri + 12, &[1], NOW);
+    branch.endpoint.config_write(ENDPOINT, pri + 4, &[1], NOW);
+    let mut upstream = FakeUpstream::default();
+    let page_request = 8 | 1 << 7;
+    for command in [7_u32, page_request] {
+        branch.endpoint.memory_write(regs::COMMAND, &command.to_le_bytes(), &mut upstream, NOW);
+    }
     let mut messages = VecDeque::new();
     branch.collect_messages(&mut messages, NOW);
     assert!(messages.is_empty());
-    assert_eq!(lost(&recorder), [Lost::InvalidateCompletion, Lost::Msi]);
+    assert_eq!(lost(&recorder), [Lost::InvalidateCompletion, Lost::Msi, Lost::PageRequest]);
 }

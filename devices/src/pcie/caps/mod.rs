@@ -8,4 +8,6 @@ pub mod acs;
 pub mod ats;
 pub mod express;
 pub mod msi;
+pub mod pasid;
 pub mod power;
+pub mod pri;

@@ -56,7 +56,7 @@ fn capabilities_are_where_drivers_look() {
         let extended = machine.extended_capabilities(function);
         (plain, extended.iter().map(|found| found.0).collect::<Vec<_>>())
     };
-    assert_eq!(ids(Machine::endpoint(0)), (vec![0x01, 0x05, 0x10], vec![0x000f]));
+    assert_eq!(ids(Machine::endpoint(0)), (vec![0x01, 0x05, 0x10], vec![0x000f, 0x0013, 0x001b]));
     assert_eq!(ids(Machine::port(0)), (vec![0x01, 0x05, 0x10], vec![0x000d]));
     assert_eq!(ids(Bdf::new(0, 0, 0)), (vec![], vec![]));
 }

@@ -183,8 +183,14 @@ pub(super) struct DeviceCapabilities2 {
     #[bits(4)]
     __: u8,
     pub(super) completion_timeout_disable: bool,
-    #[bits(27)]
-    __: u32,
+    #[bits(16)]
+    __: u16,
+    /// TLPs may have End-End prefixes: PASIDs.
+    pub(super) end_end_tlp_prefix: bool,
+    /// How many, 0 for four.
+    #[bits(2)]
+    pub(super) max_end_end_tlp_prefixes: u8,
+    __: u8,
 }
 
 /// Device Control 2.

@@ -117,7 +117,12 @@ fn declare_device(builder: &mut ConfigBuilder, at: u16, port_type: PortType) {
     );
     builder.declare(
         at + DEVICE_CAPABILITIES_2,
-        Register::new(DeviceCapabilities2::new().with_completion_timeout_disable(true)),
+        Register::new(
+            DeviceCapabilities2::new()
+                .with_completion_timeout_disable(true)
+                .with_end_end_tlp_prefix(true)
+                .with_max_end_end_tlp_prefixes(1),
+        ),
     );
     builder.declare(
         at + DEVICE_CONTROL_2,

@@ -1,0 +1,105 @@
+//! The Page Request Interface (`PCIe 10.5.2`): page requests that a function may have outstanding,
+//! and whether it has come to rest.
+
+use bitfield_struct::bitfield;
+
+use crate::Error;
+use crate::pcie::config::{ConfigSpace, Register, register_layout};
+use crate::pcie::header::ConfigBuilder;
+
+const ID: u16 = 0x0013;
+const VERSION: u8 = 1;
+const LENGTH: u16 = 16;
+const CONTROL: u16 = 4;
+const STATUS: u16 = 6;
+const CAPACITY: u16 = 8;
+const ALLOCATION: u16 = 12;
+
+/// Page Request Control.
+#[bitfield(u16)]
+struct Control {
+    enable: bool,
+    /// Forget outstanding requests; does something only while `enable` is clear. Reads 0.
+    reset: bool,
+    #[bits(14)]
+    __: u16,
+}
+
+/// Page Request Status.
+#[bitfield(u16)]
+#[derive(PartialEq, Eq)]
+pub struct PriStatus {
+    /// A Response Failure has come.
+    pub response_failure: bool,
+    /// UPRGI: a response has come to a group that is not outstanding.
+    pub unexpected_group: bool,
+    #[bits(6)]
+    __: u8,
+    /// Page requests are off and none is outstanding.
+    pub stopped: bool,
+    #[bits(6)]
+    __: u8,
+    /// Responses to requests with PASID must carry it.
+    pub pasid_required: bool,
+}
+
+register_layout!(Control: u16, PriStatus: u16);
+
+/// The PRI capability of a function.
+#[derive(Debug, Clone, Copy)]
+pub struct Pri {
+    at: u16,
+}
+
+impl Pri {
+    /// Page requests that the function can have outstanding at most: one for each group.
+    pub const CAPACITY: u32 = 512;
+
+    /// Declares it: off and stopped, with no allocation.
+    ///
+    /// # Errors
+    /// [`Error::CapabilitySpace`] if it does not fit.
+    pub fn add(builder: &mut ConfigBuilder) -> Result<Self, Error> {
+        let at = builder.extended_capability(ID, VERSION, LENGTH)?;
+        let control = Control::new().with_enable(true).with_reset(true);
+        let status = PriStatus::new().with_stopped(true).with_pasid_required(true);
+        let events = PriStatus::new().with_response_failure(true).with_unexpected_group(true);
+        builder.declare(at + CONTROL, Register::new(Control::new()).writable(control));
+        builder.declare(at + STATUS, Register::new(status).clearable(events));
+        builder.declare(at + CAPACITY, Register::new(Self::CAPACITY));
+        builder.declare(at + ALLOCATION, Register::new(0_u32).writable(u32::MAX));
+        Ok(Self { at })
+    }
+
+    /// Whether the function may make page requests.
+    pub fn is_enabled(self, config: &ConfigSpace) -> bool {
+        config.get::<Control>(self.at + CONTROL).enable()
+    }
+
+    /// Turns page requests off, as a Response Failure does.
+    pub fn disable(self, config: &mut ConfigSpace) {
+        config.set(self.at + CONTROL, Control::new());
+    }
+
+    /// Whether software has asked for a reset while page requests are off; only once for each.
+    pub fn take_reset(self, config: &mut ConfigSpace) -> bool {
+        let control = config.get::<Control>(self.at + CONTROL);
+        config.set(self.at + CONTROL, control.with_reset(false));
+        control.reset() && !control.enable()
+    }
+
+    /// Page requests that software lets the function have outstanding.
+    pub fn allocation(self, config: &ConfigSpace) -> u32 {
+        config.get::<u32>(self.at + ALLOCATION).min(Self::CAPACITY)
+    }
+
+    /// Page Request Status.
+    pub fn status(self, config: &ConfigSpace) -> PriStatus {
+        config.get(self.at + STATUS)
+    }
+
+    /// The function changes Page Request Status.
+    pub fn set_status(self, config: &mut ConfigSpace, status: PriStatus) {
+        config.set(self.at + STATUS, status);
+    }
+}

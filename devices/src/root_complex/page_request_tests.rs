@@ -1,0 +1,211 @@
+//! Page requests over the whole road: endpoint, link, the guest's unit, memory, and back.
+
+use std::sync::Arc;
+
+use iommu::event::{Lost, PageRequestOutcome, Recorder};
+use iommu::ids::PAGE_SIZE;
+use iommu::spec::control::GlobalBits;
+use iommu::spec::descriptor::PageGroupResponseDescriptor;
+use iommu::spec::offset;
+use iommu::spec::page_request::PageRequestDescriptor;
+use iommu::spec::queue::QueueAddress;
+use iommu::spec::tables::{
+    PasidDirectoryEntry, PasidHigh, PasidLow, RootEntry, ScalableContextLow,
+};
+
+use super::*;
+use crate::endpoint::regs;
+
+const RING: u64 = 0x1000;
+const ROOT: u64 = 0x3000;
+const CONTEXTS: u64 = 0x4000;
+const DIRECTORY: u64 = 0x5000;
+const PASIDS: u64 = 0x6000;
+const REQUESTS: u64 = 0x7000;
+const IOVA: u32 = 0x9000;
+const BAR: u64 = 0xc000_0000;
+const PORT: Bdf = Bdf::new(0, 1, 0);
+const ENDPOINT: Bdf = Bdf::new(1, 0, 0);
+const EVENT: Msi = Msi { address: 0xfee0_3000, data: 0x45 };
+const NOW: Instant = Instant::START;
+/// Read permission, the last of its group.
+const PAGE_REQUEST: u32 = 8 | 1 << 7 | 1 << 9;
+const WITH_PASID: u32 = 1 << 6;
+const PASID: u32 = 3;
+
+struct Rig {
+    complex: RootComplex,
+    recorder: Arc<Recorder>,
+    memory: Memory,
+    tail: u32,
+}
+
+impl Rig {
+    /// Bus, BAR, tables and rings are set up; ATS, PASIDs and page requests are on.
+    fn new() -> Self {
+        let recorder = Arc::new(Recorder::default());
+        let memory = Memory::from_ranges(&[(GuestAddress(0), 2 << 20)]).unwrap();
+        let unit = UnitConfig::full(UnitRole::Host);
+        let config = RootComplexConfig::new("linux".parse().unwrap(), unit);
+        let tracer = Tracer::to(recorder.clone());
+        let complex = RootComplex::new(config, memory.clone(), tracer).unwrap();
+        let mut rig = Self { complex, recorder, memory, tail: 0 };
+        rig.set_up_function();
+        rig.set_up_unit();
+        rig
+    }
+
+    fn set_up_function(&mut self) {
+        self.config(PORT, 0x18, 1 << 8 | 1 << 16);
+        self.config(PORT, 0x20, 0xc000_c000);
+        self.config(PORT, 0x04, 6);
+        self.config(ENDPOINT, 0x10, BAR as u32);
+        self.config(ENDPOINT, 0x04, 6);
+        let (ats, pri, pasid) = (0x100, 0x108, 0x118);
+        self.config(ENDPOINT, ats + 4, 1 << 31);
+        self.config(ENDPOINT, pasid + 4, 1 << 16);
+        self.config(ENDPOINT, pri + 12, 512);
+        self.config(ENDPOINT, pri + 4, 1);
+    }
+
+    fn set_up_unit(&mut self) {
+        let page = |address: u64| address / PAGE_SIZE;
+        let root = RootEntry::new().with_present(true).with_page(page(CONTEXTS));
+        self.poke(ROOT + 16, root.into_bits());
+        let context = ScalableContextLow::new()
+            .with_present(true)
+            .with_device_tlb(true)
+            .with_pasid(true)
+            .with_page_requests(true)
+            .with_page(page(DIRECTORY));
+        self.poke(CONTEXTS, context.into_bits());
+        let directory = PasidDirectoryEntry::new().with_present(true).with_page(page(PASIDS));
+        self.poke(DIRECTORY, directory.into_bits());
+        for pasid in [0, u64::from(PASID)] {
+            let entry = PasidLow::new().with_present(true).with_translation_type(4).with_width(2);
+            self.poke(PASIDS + pasid * 64, entry.into_bits());
+            self.poke(PASIDS + pasid * 64 + 8, PasidHigh::new().with_domain(1).into_bits());
+        }
+        let ring = QueueAddress::new().with_wide(true).with_page(page(RING));
+        self.unit(offset::IQA, ring.into_bits() as u32);
+        self.unit(offset::RTADDR, ROOT as u32 | 1 << 10);
+        self.unit(offset::PQA, REQUESTS as u32);
+        self.unit(offset::PECTL + 4, EVENT.data);
+        self.unit(offset::PECTL + 8, EVENT.address as u32);
+        self.unit(offset::PECTL, 0);
+        let on = GlobalBits::new().with_queued_invalidation(true).with_translation(true);
+        self.unit(offset::GCMD, on.with_set_root_table(true).into_bits());
+    }
+
+    fn config(&mut self, function: Bdf, at: u16, value: u32) {
+        self.complex.config_write(function, at, &value.to_le_bytes(), NOW);
+    }
+
+    fn unit(&mut self, at: u16, value: u32) {
+        self.complex.unit_write(at.into(), &value.to_le_bytes(), NOW);
+    }
+
+    fn poke(&self, address: u64, value: u64) {
+        self.memory.write_obj(value, GuestAddress(address)).unwrap();
+    }
+
+    fn register(&mut self, at: u64) -> u32 {
+        let mut data = [0; 4];
+        self.complex.memory_read(BAR + at, &mut data, NOW);
+        u32::from_le_bytes(data)
+    }
+
+    /// Lets the function make a page request; returns RESULT.
+    fn request(&mut self, command: u32, group: u32) -> u32 {
+        for (at, value) in [
+            (regs::IOVA, IOVA),
+            (regs::PASID, PASID),
+            (regs::GROUP, group),
+            (regs::COMMAND, command),
+        ] {
+            self.complex.memory_write(BAR + at, &value.to_le_bytes(), NOW);
+        }
+        self.register(regs::RESULT)
+    }
+
+    /// What lies in the page request queue at slot `slot`.
+    fn slot(&self, slot: u64) -> PageRequestDescriptor {
+        let bits = self.memory.read_obj::<u128>(GuestAddress(REQUESTS + slot * 32)).unwrap();
+        PageRequestDescriptor::from_bits(bits)
+    }
+
+    /// Answers what a slot asks.
+    fn respond(&mut self, request: PageRequestDescriptor, code: u8) {
+        let response = PageGroupResponseDescriptor::new()
+            .with_requester(request.requester())
+            .with_pasid_present(request.pasid_present())
+            .with_pasid(request.pasid())
+            .with_group(request.group())
+            .with_code(code);
+        let at = GuestAddress(RING + u64::from(self.tail));
+        self.memory.write_obj(response.into_bits(), at).unwrap();
+        self.tail += 32;
+        self.unit(offset::IQT, self.tail);
+    }
+
+    fn interrupts(&mut self) -> Vec<Msi> {
+        std::iter::from_fn(|| self.complex.poll_interrupt()).collect()
+    }
+
+    fn has(&self, matches: impl Fn(&Event) -> bool) -> bool {
+        self.recorder.events().iter().any(|timed| matches(&timed.event))
+    }
+}
+
+#[test]
+fn a_request_goes_up_and_its_answer_comes_down() {
+    for (command, pasid) in [(PAGE_REQUEST, None), (PAGE_REQUEST | WITH_PASID, Some(PASID))] {
+        let mut rig = Rig::new();
+        assert_eq!(rig.request(command, 0x111), 0);
+        assert_eq!(rig.interrupts(), [EVENT]);
+        let request = rig.slot(0);
+        assert_eq!(request.requester(), ENDPOINT.into_bits());
+        assert_eq!((request.page(), request.group()), (u64::from(IOVA) / PAGE_SIZE, 0x111));
+        assert_eq!(request.pasid_present().then_some(request.pasid()), pasid);
+        assert_eq!(rig.register(regs::OUTSTANDING), 1);
+        rig.respond(request, 1);
+        assert_eq!(rig.register(regs::OUTSTANDING), 0);
+        assert_eq!(rig.register(regs::RESPONSE), 1 << 31 | 0x111 << 4 | 1);
+    }
+}
+
+#[test]
+fn a_full_queue_answers_by_itself() {
+    let mut rig = Rig::new();
+    for group in 0..127 {
+        assert_eq!(rig.request(PAGE_REQUEST, group), 0);
+    }
+    assert_eq!(rig.register(regs::RESPONSES), 0);
+    rig.request(PAGE_REQUEST, 127);
+    assert_eq!(rig.register(regs::RESPONSE), 1 << 31 | 127 << 4);
+    assert_eq!((rig.register(regs::OUTSTANDING), rig.register(regs::RESPONSES)), (127, 1));
+    assert!(rig.has(|event| {
+        matches!(event, Event::PageRequested { outcome: PageRequestOutcome::Overflowed, .. })
+    }));
+}
+
+#[test]
+fn a_function_that_may_not_ask_is_told_so() {
+    let mut rig = Rig::new();
+    rig.poke(CONTEXTS, 0);
+    rig.request(PAGE_REQUEST, 5);
+    assert_eq!(rig.register(regs::RESPONSE), 1 << 31 | 5 << 4 | 1);
+    assert!(rig.has(|event| matches!(event, Event::DmaFault { recorded: true, .. })));
+}
+
+#[test]
+fn a_silent_link_loses_the_answer() {
+    let mut rig = Rig::new();
+    rig.request(PAGE_REQUEST, 5);
+    rig.complex.set_link(0, LinkState::SilentlyDown, NOW);
+    rig.respond(rig.slot(0), 0);
+    let lost = |event: &Event| matches!(event, Event::Lost { what: Lost::PageGroupResponse, .. });
+    assert!(rig.has(lost));
+    rig.complex.set_link(0, LinkState::Up, NOW);
+    assert_eq!(rig.register(regs::OUTSTANDING), 1);
+}
