@@ -2,22 +2,24 @@
 
 use vm_memory::GuestAddress;
 
+use super::ring::Ring;
 use super::submitter::{Hardware, Submitter};
 use super::{Policy, Presence, Verdict};
 use crate::Memory;
 use crate::ats::{InvalidateCompletion, InvalidateRequest};
 use crate::event::Tracer;
 use crate::ids::{Gpa, PAGE_SIZE};
-use crate::spec::control::GlobalBits;
+use crate::spec::control::{GlobalBits, RootTableAddress};
 use crate::spec::offset;
+use crate::spec::queue::QueueAddress;
 use crate::time::Instant;
 use crate::unit::{Output, Unit, UnitConfig};
 
 /// Where the driver keeps things in its memory.
 const ROOT_TABLE: u64 = 0;
 const RING: u64 = PAGE_SIZE;
-const STATUS: u64 = 2 * PAGE_SIZE;
-const MEMORY: usize = 3 * PAGE_SIZE as usize;
+const STATUS: u64 = 3 * PAGE_SIZE;
+const MEMORY: usize = 4 * PAGE_SIZE as usize;
 
 /// There is no host side: its driver's few pages of memory cannot be had.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -44,12 +46,17 @@ impl HostSide {
         let mut write = |at: u16, value: u32| {
             unit.write(u64::from(at), &value.to_le_bytes(), &memory, now);
         };
-        write(offset::IQA, RING as u32);
-        write(offset::RTADDR, ROOT_TABLE as u32);
+        // As Linux does it, scalable mode alone decides for 256-bit descriptors.
+        let wide = config.scalable_mode;
+        let ring = QueueAddress::new().with_wide(wide).with_size(wide.into());
+        let root = RootTableAddress::new().with_mode(wide.into());
+        write(offset::IQA, ring.with_page(RING / PAGE_SIZE).into_bits() as u32);
+        write(offset::RTADDR, root.with_page(ROOT_TABLE / PAGE_SIZE).into_bits() as u32);
         let on = GlobalBits::new().with_queued_invalidation(true);
         write(offset::GCMD, on.with_set_root_table(true).into_bits());
         write(offset::GCMD, on.with_translation(true).into_bits());
-        let submitter = Submitter::new(policy, Gpa(RING), Gpa(STATUS), tracer);
+        let ring = Ring::new(Gpa(RING), ring.descriptor_bytes());
+        let submitter = Submitter::new(policy, ring, Gpa(STATUS), tracer);
         Ok(Self { unit, memory, submitter })
     }
 

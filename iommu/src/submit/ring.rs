@@ -20,10 +20,12 @@ struct Span {
     released: bool,
 }
 
-/// A ring of 128-bit descriptors in one page.
+/// A ring of 256 slots, as Linux has it.
 #[derive(Debug)]
 pub(super) struct Ring {
     base: Gpa,
+    /// Bytes of a slot: 16, or 32 on a ring of 256-bit descriptors.
+    slot_bytes: u32,
     /// The slot that is written next: IQT.
     tail: u32,
     spans: VecDeque<Span>,
@@ -33,15 +35,14 @@ pub(super) struct Ring {
 impl Ring {
     /// Slots.
     pub(super) const ENTRIES: u32 = 256;
-    const DESCRIPTOR_BYTES: u32 = 16;
 
-    pub(super) fn new(base: Gpa) -> Self {
-        Self { base, tail: 0, spans: VecDeque::new(), used: 0 }
+    pub(super) fn new(base: Gpa, slot_bytes: u32) -> Self {
+        Self { base, slot_bytes, tail: 0, spans: VecDeque::new(), used: 0 }
     }
 
     /// IQT as the register wants it, in bytes.
     pub(super) fn tail_bytes(&self) -> u32 {
-        self.tail * Self::DESCRIPTOR_BYTES
+        self.tail * self.slot_bytes
     }
 
     /// The slot `after` places behind the next one.
@@ -63,8 +64,9 @@ impl Ring {
         memory: &Memory,
     ) {
         for descriptor in descriptors {
-            let address = self.base.0 + u64::from(self.tail * Self::DESCRIPTOR_BYTES);
-            // The host's own memory: the ring lies inside it.
+            let address = self.base.0 + u64::from(self.tail_bytes());
+            // The host's own memory: the ring lies inside it. The upper half of a 256-bit slot stays
+            // as it was made, zero.
             let _ = memory.write_obj(descriptor.to_le(), GuestAddress(address));
             self.tail = self.slot(1);
         }
@@ -102,7 +104,7 @@ impl Ring {
     }
 
     fn unfetched(&self, head: u32) -> u32 {
-        let head = head / Self::DESCRIPTOR_BYTES % Self::ENTRIES;
+        let head = head / self.slot_bytes % Self::ENTRIES;
         (self.tail + Self::ENTRIES - head) % Self::ENTRIES
     }
 }
@@ -118,7 +120,7 @@ mod tests {
         #[test]
         fn a_slot_in_use_is_never_overwritten(steps in proptest::collection::vec(0_u8..4, 1..800)) {
             let memory = Memory::from_ranges(&[(GuestAddress(0), 4096)]).unwrap();
-            let mut ring = Ring::new(Gpa(0));
+            let mut ring = Ring::new(Gpa(0), 16);
             let mut head = 0;
             let mut owner = vec![None; Ring::ENTRIES as usize];
             let mut live = VecDeque::new();
@@ -157,7 +159,7 @@ mod tests {
     #[test]
     fn a_released_slot_waits_for_the_head_and_for_older_ones() {
         let memory = Memory::from_ranges(&[(GuestAddress(0), 4096)]).unwrap();
-        let mut ring = Ring::new(Gpa(0));
+        let mut ring = Ring::new(Gpa(0), 16);
         ring.push(Ticket(0), 1, &[0, 0], &memory);
         ring.push(Ticket(1), 1, &[0, 0], &memory);
         ring.release(Ticket(1), 1);

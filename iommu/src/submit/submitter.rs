@@ -82,12 +82,12 @@ pub(super) struct Submitter {
 }
 
 impl Submitter {
-    pub(super) fn new(policy: Policy, ring: Gpa, status: Gpa, tracer: Tracer) -> Self {
+    pub(super) fn new(policy: Policy, ring: Ring, status: Gpa, tracer: Tracer) -> Self {
         let status = StatusWords::new(policy.completion, status);
         Self {
             policy,
             tracer,
-            ring: Ring::new(ring),
+            ring,
             status,
             waiters: Vec::new(),
             verdicts: VecDeque::new(),

@@ -7,7 +7,7 @@ use std::time::Duration;
 use super::*;
 use crate::ats::{ITag, PageRange};
 use crate::event::{Event, LockupDetector, Recorder, UnitRole};
-use crate::ids::{Bdf, Iova};
+use crate::ids::{Bdf, Iova, Pasid};
 use crate::time::Timeout;
 use crate::unit::Ordering;
 
@@ -136,6 +136,25 @@ fn a_healthy_function_completes_at_once_under_every_policy() {
         for _ in 0..1000 {
             rig.flush(VICTIM);
             assert_eq!(rig.verdicts(), [(VICTIM, Verdict::Completed)], "{policy}");
+        }
+    }
+}
+
+#[test]
+fn a_scalable_unit_takes_invalidations_with_and_without_pasid() {
+    let mut rig = Rig::new("linux", Timeout::Never);
+    let tracer = Tracer::to(rig.recorder.clone());
+    let config = UnitConfig::full(UnitRole::Host);
+    rig.host = HostSide::new(config, "linux".parse().unwrap(), tracer).unwrap();
+    let (itag, range) = (ITag::new(0), PageRange::page(Iova(0x1000)));
+    for (pasid, global) in [(None, false), (Some(Pasid::new(5)), false), (None, true)] {
+        for _ in 0..300 {
+            let request = InvalidateRequest { destination: VICTIM, itag, pasid, global, range };
+            rig.host.submit(request, &mut rig.functions, rig.now);
+            let sent = rig.host.poll_request().unwrap();
+            assert_eq!((sent.pasid, sent.global, sent.range), (pasid, global, range));
+            rig.answer(sent);
+            assert_eq!(rig.verdicts(), [(VICTIM, Verdict::Completed)]);
         }
     }
 }
