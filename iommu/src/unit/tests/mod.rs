@@ -6,6 +6,7 @@ mod hostile;
 mod interrupts;
 mod page_requests;
 mod queue;
+mod stages;
 
 use std::sync::Arc;
 use std::time::Duration;
