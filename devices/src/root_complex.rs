@@ -20,23 +20,26 @@
 //! After each call everything that can happen at that moment has happened; what the CPUs must be
 //! told waits in [`RootComplex::poll_interrupt`].
 
+mod upstream;
+
 use std::collections::VecDeque;
 
 use iommu::Memory;
-use iommu::ats::{AddressType, DmaRequest, Msi, RequestError, Translation, TranslationRequest};
-use iommu::event::{Event, LinkState, Tracer, UnitRole};
+use iommu::ats::Msi;
+use iommu::event::{LinkState, Tracer, UnitRole};
 use iommu::ids::Bdf;
 use iommu::submit::{HostSide, Policy, Presence};
 use iommu::time::Instant;
-use iommu::unit::{Output, Unit, UnitConfig, in_interrupt_range};
-use vm_memory::{Bytes, GuestAddress};
+use iommu::unit::{Output, Unit, UnitConfig};
 
 use crate::Error;
 use crate::edu::Edu;
 use crate::pcie::host_bridge::EcamWindow;
-use crate::pcie::{Hierarchy, Upstream, UpstreamMessage};
+use crate::pcie::{Hierarchy, UpstreamMessage};
+use upstream::ToMemory;
 
-/// The requester id of the I/O APIC in events: no PCI function has it.
+/// The requester id that the I/O APIC has unless it is built otherwise, and in events always: no PCI
+/// function has it.
 pub const IO_APIC_ID: Bdf = Bdf::new(0xff, 0, 0);
 
 /// The device number of the first `edu` on bus 0; others follow. No root port reaches as far.
@@ -70,6 +73,9 @@ pub struct RootComplexConfig {
     pub policy: Policy,
     /// Root ports, each with an ATS test endpoint behind it, 1 to 8.
     pub ports: u8,
+    /// The requester id of the I/O APIC's interrupts, which remapping validates; without one there
+    /// is nothing to validate, as in QEMU.
+    pub io_apic: Option<Bdf>,
     /// `edu` devices on bus 0, from [`EDU_DEVICE`] up; 0 to [`MAX_EDUS`].
     pub edus: u8,
 }
@@ -80,7 +86,7 @@ impl RootComplexConfig {
     pub fn new(policy: Policy, host: UnitConfig) -> Self {
         let guest_unit = UnitConfig { role: UnitRole::Guest, ict: Default::default(), ..host };
         let host_unit = UnitConfig { role: UnitRole::Host, ..host };
-        Self { guest_unit, host_unit, policy, ports: 2, edus: 0 }
+        Self { guest_unit, host_unit, policy, ports: 2, io_apic: Some(IO_APIC_ID), edus: 0 }
     }
 }
 
@@ -92,6 +98,7 @@ pub struct RootComplex {
     hierarchy: Hierarchy,
     memory: Memory,
     tracer: Tracer,
+    io_apic: Option<Bdf>,
     interrupts: VecDeque<Msi>,
     /// The I/O APIC pins that are asserted, a bit for each, as of the last [`Self::settle`].
     lines: u32,
@@ -118,6 +125,7 @@ impl RootComplex {
             hierarchy,
             memory,
             tracer,
+            io_apic: config.io_apic,
             interrupts: VecDeque::new(),
             lines: 0,
             line_changes: VecDeque::new(),
@@ -160,7 +168,15 @@ impl RootComplex {
 
     /// The I/O APIC sends an interrupt.
     pub fn io_apic_message(&mut self, msi: Msi, now: Instant) {
-        self.split().1.interrupt(IO_APIC_ID, msi, now);
+        let requester = self.io_apic;
+        self.split().1.interrupt(requester, msi, now);
+        self.settle(now);
+    }
+
+    /// What a message of the I/O APIC would reach the local APICs as, `None` if it would be blocked.
+    /// Has no effect. Who relays ends of interrupt needs the vector in advance.
+    pub fn io_apic_route(&self, msi: Msi) -> Option<Msi> {
+        self.unit.preview_interrupt(self.io_apic, msi, &self.memory)
     }
 
     /// Changes the link below the port with index `port`.
@@ -270,7 +286,7 @@ impl RootComplex {
             any = true;
             match message {
                 UpstreamMessage::Msi { requester, msi } => {
-                    self.split().1.interrupt(requester, msi, now);
+                    self.split().1.message(requester, msi, now);
                 }
                 UpstreamMessage::InvalidateCompletion(completion) => {
                     let mut functions = Functions { hierarchy: &mut self.hierarchy, now };
@@ -318,85 +334,14 @@ impl Presence for Functions<'_> {
     }
 }
 
-/// The way of a function's requests through the unit into memory.
-struct ToMemory<'a> {
-    unit: &'a mut Unit,
-    memory: &'a Memory,
-    tracer: &'a Tracer,
-    interrupts: &'a mut VecDeque<Msi>,
-}
-
-impl ToMemory<'_> {
-    fn interrupt(&mut self, requester: Bdf, msi: Msi, now: Instant) {
-        self.tracer.emit(now, || Event::Interrupt {
-            requester,
-            address: msi.address,
-            data: msi.data,
-        });
-        self.interrupts.push_back(msi);
-    }
-
-    /// A request has reached memory.
-    fn record(&self, request: &DmaRequest, length: usize, now: Instant) {
-        self.tracer.emit(now, || Event::Dma {
-            function: request.requester,
-            address: request.address,
-            address_type: request.address_type,
-            access: request.access,
-            length: u32::try_from(length).unwrap_or(u32::MAX),
-        });
-    }
-
-    /// The message that a write is, if it is one (`VT-d 3.15`).
-    fn as_interrupt(request: &DmaRequest, data: &[u8]) -> Option<Msi> {
-        let interrupt = request.address_type == AddressType::Untranslated
-            && request.pasid.is_none()
-            && in_interrupt_range(request.address.0);
-        let data = u32::from_le_bytes(data.try_into().ok()?);
-        interrupt.then_some(Msi { address: request.address.0, data })
-    }
-}
-
-impl Upstream for ToMemory<'_> {
-    fn read(
-        &mut self,
-        request: DmaRequest,
-        data: &mut [u8],
-        now: Instant,
-    ) -> Result<(), RequestError> {
-        let address = self.unit.dma(&request, self.memory, now)?;
-        self.memory
-            .read_slice(data, GuestAddress::from(address))
-            .map_err(|_| RequestError::UnsupportedRequest)?;
-        self.record(&request, data.len(), now);
-        Ok(())
-    }
-
-    fn write(&mut self, request: DmaRequest, data: &[u8], now: Instant) {
-        if let Some(msi) = Self::as_interrupt(&request, data) {
-            self.interrupt(request.requester, msi, now);
-        } else if let Ok(address) = self.unit.dma(&request, self.memory, now) {
-            // A posted write to where there is no memory is lost.
-            if self.memory.write_slice(data, GuestAddress::from(address)).is_ok() {
-                self.record(&request, data.len(), now);
-            }
-        }
-    }
-
-    fn translate(
-        &mut self,
-        request: TranslationRequest,
-        now: Instant,
-    ) -> Result<Translation, RequestError> {
-        self.unit.translation_request(&request, self.memory, now)
-    }
-}
-
 #[cfg(test)]
 mod tests;
 
 #[cfg(test)]
 mod integrated_tests;
+
+#[cfg(test)]
+mod interrupt_tests;
 
 #[cfg(test)]
 mod page_request_tests;

@@ -1,6 +1,7 @@
 //! Functions on bus 0: how they are reached, and the wires that they share.
 
 use iommu::time::Instant;
+use vm_memory::GuestAddress;
 
 use super::*;
 

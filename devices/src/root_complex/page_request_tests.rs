@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use iommu::event::{Lost, PageRequestOutcome, Recorder};
+use iommu::event::{Event, Lost, PageRequestOutcome, Recorder};
 use iommu::ids::PAGE_SIZE;
 use iommu::spec::control::GlobalBits;
 use iommu::spec::descriptor::PageGroupResponseDescriptor;
@@ -12,6 +12,7 @@ use iommu::spec::queue::QueueAddress;
 use iommu::spec::tables::{
     PasidDirectoryEntry, PasidHigh, PasidLow, RootEntry, ScalableContextLow,
 };
+use vm_memory::{Bytes, GuestAddress};
 
 use super::*;
 use crate::endpoint::regs;

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use iommu::event::{Lost, Recorder};
+use iommu::event::{Event, Lost, Recorder};
 use iommu::ids::PAGE_SIZE;
 use iommu::spec::control::GlobalBits;
 use iommu::spec::descriptor::{DeviceTlbDescriptor, WaitDescriptor};
@@ -14,6 +14,7 @@ use iommu::spec::tables::{ContextHigh, ContextLow, RootEntry, SecondStageEntry};
 use iommu::submit::Verdict;
 use iommu::time::Timeout;
 use iommu::unit::Ordering;
+use vm_memory::{Bytes, GuestAddress};
 
 use super::*;
 use crate::endpoint::regs;

@@ -1,0 +1,120 @@
+//! What functions send up: DMA through the unit's tables into memory, interrupts through its
+//! interrupt remapping to the CPUs. The address decides which it is.
+
+use std::collections::VecDeque;
+
+use iommu::Memory;
+use iommu::ats::{
+    Access, AddressType, DmaRequest, Msi, RequestError, Translation, TranslationRequest,
+};
+use iommu::event::{Event, Tracer};
+use iommu::ids::{Bdf, Iova};
+use iommu::time::Instant;
+use iommu::unit::{Unit, in_interrupt_range};
+use vm_memory::{Bytes, GuestAddress};
+
+use super::IO_APIC_ID;
+use crate::pcie::Upstream;
+
+/// The way of a function's requests through the unit into memory.
+pub(super) struct ToMemory<'a> {
+    pub(super) unit: &'a mut Unit,
+    pub(super) memory: &'a Memory,
+    pub(super) tracer: &'a Tracer,
+    /// What gets through to the CPUs.
+    pub(super) interrupts: &'a mut VecDeque<Msi>,
+}
+
+impl ToMemory<'_> {
+    /// An interrupt goes through remapping to the CPUs, or nowhere. Only an I/O APIC can be without
+    /// a requester id.
+    pub(super) fn interrupt(&mut self, requester: Option<Bdf>, msi: Msi, now: Instant) {
+        self.tracer.emit(now, || Event::Interrupt {
+            requester: requester.unwrap_or(IO_APIC_ID),
+            address: msi.address,
+            data: msi.data,
+        });
+        if let Ok(msi) = self.unit.remap_interrupt(requester, msi, self.memory, now) {
+            self.interrupts.push_back(msi);
+        }
+    }
+
+    /// A function's MSI is a write like any other: what it does is up to the address.
+    pub(super) fn message(&mut self, requester: Bdf, msi: Msi, now: Instant) {
+        let request = DmaRequest {
+            requester,
+            pasid: None,
+            address: Iova(msi.address),
+            address_type: AddressType::Untranslated,
+            access: Access::Write,
+        };
+        self.write(request, &msi.data.to_le_bytes(), now);
+    }
+
+    /// A request has reached memory.
+    fn record(&self, request: &DmaRequest, length: usize, now: Instant) {
+        self.tracer.emit(now, || Event::Dma {
+            function: request.requester,
+            address: request.address,
+            address_type: request.address_type,
+            access: request.access,
+            length: u32::try_from(length).unwrap_or(u32::MAX),
+        });
+    }
+
+    /// Whether a request is for interrupt remapping, whatever the tables map there (`VT-d 3.15`).
+    fn is_for_interrupts(request: &DmaRequest) -> bool {
+        request.address_type == AddressType::Untranslated
+            && request.pasid.is_none()
+            && in_interrupt_range(request.address.0)
+    }
+
+    /// A write to the interrupt range: an aligned dword is an interrupt, anything else is refused.
+    fn interrupt_write(&mut self, request: &DmaRequest, data: &[u8], now: Instant) {
+        match <[u8; 4]>::try_from(data) {
+            Ok(data) if request.address.0.is_multiple_of(4) => {
+                let msi = Msi { address: request.address.0, data: u32::from_le_bytes(data) };
+                self.interrupt(Some(request.requester), msi, now);
+            }
+            _ => _ = self.unit.refuse_in_interrupt_range(request.requester, now),
+        }
+    }
+}
+
+impl Upstream for ToMemory<'_> {
+    fn read(
+        &mut self,
+        request: DmaRequest,
+        data: &mut [u8],
+        now: Instant,
+    ) -> Result<(), RequestError> {
+        if Self::is_for_interrupts(&request) {
+            return Err(self.unit.refuse_in_interrupt_range(request.requester, now));
+        }
+        let address = self.unit.dma(&request, self.memory, now)?;
+        self.memory
+            .read_slice(data, GuestAddress::from(address))
+            .map_err(|_| RequestError::UnsupportedRequest)?;
+        self.record(&request, data.len(), now);
+        Ok(())
+    }
+
+    fn write(&mut self, request: DmaRequest, data: &[u8], now: Instant) {
+        if Self::is_for_interrupts(&request) {
+            self.interrupt_write(&request, data, now);
+        } else if let Ok(address) = self.unit.dma(&request, self.memory, now) {
+            // A posted write to where there is no memory is lost.
+            if self.memory.write_slice(data, GuestAddress::from(address)).is_ok() {
+                self.record(&request, data.len(), now);
+            }
+        }
+    }
+
+    fn translate(
+        &mut self,
+        request: TranslationRequest,
+        now: Instant,
+    ) -> Result<Translation, RequestError> {
+        self.unit.translation_request(&request, self.memory, now)
+    }
+}
