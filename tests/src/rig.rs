@@ -80,11 +80,13 @@ impl Rig {
         self
     }
 
-    /// With units that know scalable mode, or do not.
+    /// With units that have everything that there is, scalable mode above all; or legacy mode only.
     pub fn scalable(mut self, scalable: bool) -> Self {
+        let built = if scalable { UnitConfig::full } else { UnitConfig::new };
         let root_complex = &mut self.config.root_complex;
-        root_complex.guest_unit.scalable_mode = scalable;
-        root_complex.host_unit.scalable_mode = scalable;
+        for unit in [&mut root_complex.guest_unit, &mut root_complex.host_unit] {
+            *unit = UnitConfig { ict: unit.ict, ordering: unit.ordering, ..built(unit.role) };
+        }
         self
     }
 

@@ -20,6 +20,10 @@ fn selftest(cpus: u8, scalable: bool) {
     happened(&|event| matches!(event, Event::Interrupt { requester: VICTIM, .. }));
     happened(&|event| matches!(event, Event::Dma { address_type: AddressType::Translated, .. }));
     happened(&|event| *event == Event::Lost { port: VICTIM_PORT, what: Lost::Dma });
+    if scalable {
+        happened(&|event| matches!(event, Event::PageRequested { function: VICTIM, .. }));
+        happened(&|event| matches!(event, Event::PageGroupResponded { automatic: false, .. }));
+    }
     let down = Event::Link { port: VICTIM_PORT, state: LinkState::SilentlyDown };
     assert_eq!(count(&run.events, |event| *event == down), 1);
 }

@@ -28,6 +28,10 @@ pub mod register {
     pub const COUNT: u64 = 0x24;
     pub const ATC_ENTRIES: u64 = 0x2c;
     pub const INVALIDATIONS: u64 = 0x30;
+    pub const PASID: u64 = 0x40;
+    pub const GROUP: u64 = 0x44;
+    pub const RESPONSE: u64 = 0x48;
+    pub const OUTSTANDING: u64 = 0x50;
 }
 
 /// What the COMMAND register takes.
@@ -48,6 +52,8 @@ pub enum Command {
     Translate = 6,
     /// Send an MSI.
     Interrupt = 7,
+    /// Send a page request.
+    PageRequest = 8,
 }
 
 /// Whether a command uses the ATC.
@@ -86,6 +92,55 @@ impl Endpoint {
         config::write16(self.bdf, ats + CONTROL, 0);
         config::write16(self.bdf, ats + CONTROL, ENABLE);
         config::read16(self.bdf, ats + CONTROL) & ENABLE != 0
+    }
+
+    /// Lets the function have `allocation` page requests outstanding, and use PASIDs. False if it cannot,
+    /// or does not come to rest first.
+    pub fn enable_page_requests(&self, allocation: u32) -> bool {
+        const CONTROL: u16 = 4;
+        const STATUS: u16 = 6;
+        const ALLOCATION: u16 = 12;
+        const ENABLE: u16 = 1 << 0;
+        const RESET: u16 = 1 << 1;
+        const STOPPED: u16 = 1 << 8;
+        const PASID_CONTROL: u16 = 6;
+        let found = |id| config::extended_capability(self.bdf, id);
+        let (Some(pri), Some(pasid)) = (found(config::EXTENDED_PRI), found(config::EXTENDED_PASID))
+        else {
+            return false;
+        };
+        config::write16(self.bdf, pri + CONTROL, RESET);
+        if config::read16(self.bdf, pri + STATUS) & STOPPED == 0 {
+            return false;
+        }
+        config::write32(self.bdf, pri + ALLOCATION, allocation);
+        config::write16(self.bdf, pri + CONTROL, ENABLE);
+        config::write16(self.bdf, pasid + PASID_CONTROL, ENABLE);
+        config::read16(self.bdf, pri + CONTROL) == ENABLE
+    }
+
+    /// Asks for the page at `iova` to be made readable, as the only request of its group.
+    pub fn request_page(&self, iova: u64, pasid: Option<u32>, group: u16) -> Result<(), DmaError> {
+        const WITH_PASID: u32 = 1 << 6;
+        const READABLE: u32 = 1 << 7;
+        const LAST: u32 = 1 << 9;
+        let with_pasid = pasid.map_or(0, |pasid| {
+            self.write(register::PASID, pasid);
+            WITH_PASID
+        });
+        self.registers.write64(register::IOVA, iova);
+        self.write(register::GROUP, group.into());
+        let command = Command::PageRequest as u32 | READABLE | LAST | with_pasid;
+        self.write(register::COMMAND, command);
+        self.result()
+    }
+
+    /// The last answer to a group of page requests: the group, and the response code.
+    pub fn last_response(&self) -> Option<(u16, u8)> {
+        const PRESENT: u32 = 1 << 31;
+        let response = self.read(register::RESPONSE);
+        let group = (response >> 4 & 0x1ff) as u16;
+        (response & PRESENT != 0).then_some((group, (response & 0xf) as u8))
     }
 
     /// Sends the function's MSI to [`interrupts::ENDPOINT`]. False if it has none.
@@ -146,6 +201,9 @@ impl Endpoint {
             5 => Err(DmaError::AtsOff),
             6 => Err(DmaError::BadCommand),
             7 => Err(DmaError::BusMasterOff),
+            8 => Err(DmaError::PageRequestsOff),
+            9 => Err(DmaError::NoAllocation),
+            10 => Err(DmaError::PasidOff),
             _ => Err(DmaError::Dead),
         }
     }

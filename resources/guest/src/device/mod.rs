@@ -24,8 +24,14 @@ pub enum DmaError {
     BadCommand = 6,
     /// The function may not issue requests.
     BusMasterOff = 7,
+    /// Page requests are not enabled.
+    PageRequestsOff = 8,
+    /// As many page requests are outstanding as are allowed.
+    NoAllocation = 9,
+    /// PASIDs are not enabled.
+    PasidOff = 10,
     /// The device did not get done, or its registers are gone.
-    Dead = 8,
+    Dead = 11,
 }
 
 /// A device that copies memory.

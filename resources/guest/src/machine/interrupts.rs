@@ -21,6 +21,8 @@ pub const FAULT: u8 = 0x21;
 pub const WAIT_DONE: u8 = 0x22;
 /// The endpoint.
 pub const ENDPOINT: u8 = 0x23;
+/// The remapping unit's page request event.
+pub const PAGE_REQUEST: u8 = 0x25;
 /// COM1, by the I/O APIC.
 pub const SERIAL: u8 = 0x24;
 

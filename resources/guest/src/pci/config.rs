@@ -29,6 +29,10 @@ pub const COMMAND_BUS_MASTER: u16 = 1 << 2;
 pub const CAPABILITY_MSI: u8 = 0x05;
 /// Extended capability: Address Translation Services.
 pub const EXTENDED_ATS: u16 = 0x0f;
+/// Extended capability: Page Request Interface.
+pub const EXTENDED_PRI: u16 = 0x13;
+/// Extended capability: process address space ids.
+pub const EXTENDED_PASID: u16 = 0x1b;
 
 const ECAM_BASE: u64 = 0xb000_0000;
 const ECAM_SIZE: u64 = 256 << 20;

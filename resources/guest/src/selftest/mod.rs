@@ -3,6 +3,7 @@
 
 mod ats;
 mod interrupts;
+mod page_requests;
 mod pci;
 mod queue;
 mod registers;
@@ -29,7 +30,7 @@ struct Machine {
 type Test = fn(&Machine) -> Verdict;
 
 /// In this order: the last one costs the endpoint its link.
-const TESTS: [(&str, Test); 21] = [
+const TESTS: [(&str, Test); 25] = [
     ("ecam_equals_ports", pci::ecam_equals_ports),
     ("bar_sizing", pci::bar_sizing),
     ("register_masks", registers::masks),
@@ -47,6 +48,10 @@ const TESTS: [(&str, Test); 21] = [
     ("scalable_mode", translation::scalable_mode),
     ("atc_until_invalidated", ats::until_invalidated),
     ("repeating_write", ats::repeating_write),
+    ("page_request", page_requests::arrives),
+    ("page_group_response", page_requests::is_answered),
+    ("page_request_overflow", page_requests::overflow),
+    ("page_request_refused", page_requests::refused),
     ("endpoint_msi", interrupts::endpoint_msi),
     ("io_apic_edge", interrupts::io_apic_edge),
     ("smp", interrupts::smp),

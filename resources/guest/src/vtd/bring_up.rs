@@ -34,10 +34,19 @@ pub fn legacy(unit: Unit, attachments: &[Attachment<'_>]) -> Result<Queue, &'sta
 
 /// Scalable mode by second-stage tables, 256-bit queue. Untranslated requests only.
 pub fn scalable(unit: Unit, attachments: &[Attachment<'_>]) -> Result<Queue, &'static str> {
+    scalable_with(unit, attachments, 0)
+}
+
+/// As [`scalable`], with the [`rights`](crate::vtd::tables::rights) that devices have beside that.
+pub fn scalable_with(
+    unit: Unit,
+    attachments: &[Attachment<'_>],
+    rights: u64,
+) -> Result<Queue, &'static str> {
     unit.shut_down()?;
     let tables = ScalableTables::new();
     for &(device, domain, id) in attachments {
-        tables.attach(device, domain, id);
+        tables.attach(device, domain, id, rights);
     }
     let start = [
         Descriptor::all_contexts(),

@@ -1,6 +1,7 @@
 //! Descriptors of the invalidation queue (VT-d 6.5.2). The 256-bit form of each has zeroes behind it.
 
 use crate::pci::Bdf;
+use crate::vtd::page_requests::PageRequest;
 use crate::vtd::registers::Capability;
 
 const CONTEXT_CACHE: u64 = 1;
@@ -8,6 +9,7 @@ const IOTLB: u64 = 2;
 const DEVICE_TLB: u64 = 3;
 const WAIT: u64 = 5;
 const PASID_CACHE: u64 = 7;
+const PAGE_GROUP_RESPONSE: u64 = 9;
 const TYPE_MASK: u64 = 0xf;
 
 const GLOBAL: u64 = 1 << 4;
@@ -17,6 +19,7 @@ const PASID_CACHE_GLOBAL: u64 = 3 << 4;
 const WAIT_INTERRUPT: u64 = 1 << 4;
 const WAIT_STATUS_WRITE: u64 = 1 << 5;
 const WAIT_FENCE: u64 = 1 << 6;
+const WAIT_PAGE_REQUEST_DRAIN: u64 = 1 << 7;
 
 /// One descriptor.
 #[derive(Clone, Copy, Debug)]
@@ -75,6 +78,20 @@ impl Descriptor {
     pub fn fence(address: u64, data: u32) -> Self {
         let wait = Self::wait(address, data);
         Self { low: wait.low | WAIT_FENCE, ..wait }
+    }
+
+    /// A fence that completes when every page request that has come is in the page request queue.
+    pub const fn page_request_drain() -> Self {
+        Self { low: WAIT | WAIT_FENCE | WAIT_PAGE_REQUEST_DRAIN, high: 0 }
+    }
+
+    /// Answers the group of a page request with a response code.
+    pub fn page_group_response(request: &PageRequest, code: u8) -> Self {
+        const PASID_PRESENT: u64 = 1 << 4;
+        let pasid = request.pasid.map_or(0, |pasid| PASID_PRESENT | u64::from(pasid) << 32);
+        let low = PAGE_GROUP_RESPONSE | u64::from(code) << 12 | u64::from(request.source) << 16;
+        // The type's high part is 0: bits 11:9.
+        Self { low: low | pasid, high: u64::from(request.group) << 3 }
     }
 
     /// A fence that tells nobody.

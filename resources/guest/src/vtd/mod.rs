@@ -6,6 +6,7 @@
 pub mod bring_up;
 pub mod descriptor;
 pub mod faults;
+pub mod page_requests;
 pub mod queue;
 pub mod registers;
 pub mod submit;
@@ -13,6 +14,7 @@ pub mod tables;
 pub mod unit;
 
 pub use descriptor::Descriptor;
+pub use page_requests::{PageRequest, PageRequests};
 pub use queue::{Queue, Width};
 pub use submit::{Blame, Flush, Outcome};
 pub use unit::Unit;

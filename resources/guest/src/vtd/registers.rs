@@ -23,6 +23,14 @@ pub const IEADDR: u64 = 0xa8;
 pub const IEUADDR: u64 = 0xac;
 pub const IQERCD: u64 = 0xb0;
 pub const IRTA: u64 = 0xb8;
+pub const PQH: u64 = 0xc0;
+pub const PQT: u64 = 0xc8;
+pub const PQA: u64 = 0xd0;
+pub const PRS: u64 = 0xdc;
+pub const PECTL: u64 = 0xe0;
+pub const PEDATA: u64 = 0xe4;
+pub const PEADDR: u64 = 0xe8;
+pub const PEUADDR: u64 = 0xec;
 
 /// Bits of GCMD, and of GSTS at the same places.
 pub const TRANSLATION: u32 = 1 << 31;
@@ -38,10 +46,15 @@ pub const QUEUE_ERROR: u32 = 1 << 4;
 pub const COMPLETION_ERROR: u32 = 1 << 5;
 pub const TIME_OUT_ERROR: u32 = 1 << 6;
 
-/// FECTL, IECTL: interrupt mask.
+/// FECTL, IECTL, PECTL: interrupt mask.
 pub const EVENT_MASKED: u32 = 1 << 31;
 /// ICS: a wait descriptor with the interrupt flag has completed.
 pub const WAIT_COMPLETED: u32 = 1 << 0;
+
+/// PRS: a page request has been written to the queue.
+pub const PAGE_REQUEST_PENDING: u32 = 1 << 0;
+/// PRS: the queue was full.
+pub const PAGE_REQUEST_OVERFLOW: u32 = 1 << 1;
 
 /// IQA: 256-bit descriptors.
 pub const IQA_WIDE: u64 = 1 << 11;
@@ -104,6 +117,11 @@ impl ExtendedCapability {
 
     pub fn has_device_tlb(self) -> bool {
         self.0 >> 2 & 1 != 0
+    }
+
+    /// Page requests, and their drain by wait descriptors.
+    pub fn has_page_requests(self) -> bool {
+        self.0 >> 29 & 1 != 0 && self.0 >> 42 & 1 != 0
     }
 
     pub fn has_scalable_mode(self) -> bool {

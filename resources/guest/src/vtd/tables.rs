@@ -131,6 +131,20 @@ impl LegacyTables {
     }
 }
 
+/// The PASID that a device may use beside none, if it may use PASIDs.
+pub const PASID: u32 = 5;
+
+/// What a scalable-mode context entry lets a device do, beside untranslated requests without PASID: use
+/// ATS, use PASIDs, make page requests.
+pub mod rights {
+    /// DTE.
+    pub const DEVICE_TLB: u64 = 1 << 2;
+    /// PASIDE.
+    pub const PASIDS: u64 = 1 << 3;
+    /// PRE.
+    pub const PAGE_REQUESTS: u64 = 1 << 4;
+}
+
 /// Root, context and PASID tables of scalable mode. Requests without PASID use PASID 0.
 #[derive(Clone, Copy)]
 pub struct ScalableTables {
@@ -149,18 +163,21 @@ impl ScalableTables {
         self.root.address() | SCALABLE
     }
 
-    /// Puts a device into a domain by second-stage translation. One device per half of a bus: every
-    /// call makes fresh tables.
-    pub fn attach(&self, device: Bdf, domain: &SecondStage, id: u16) {
+    /// Puts a device into a domain by second-stage translation, with and without [`PASID`]. One device
+    /// per half of a bus: every call makes fresh tables.
+    pub fn attach(&self, device: Bdf, domain: &SecondStage, id: u16, rights: u64) {
         const SECOND_STAGE: u64 = 0b010 << 6;
         const HALF: u8 = 0x80;
         let (context, directory, table) = (Pages::one(), Pages::one(), Pages::one());
 
-        table.write(1, id.into());
         let entry = domain.root.address() | SECOND_STAGE | domain.width_code() << 2;
-        table.write(0, entry | PRESENT);
+        for pasid in [0, PASID as usize] {
+            table.write(pasid * 8 + 1, id.into());
+            table.write(pasid * 8, entry | PRESENT);
+        }
         directory.write(0, table.address() | PRESENT);
-        context.write(usize::from(device.devfn() % HALF) * 4, directory.address() | PRESENT);
+        let entry = directory.address() | rights | PRESENT;
+        context.write(usize::from(device.devfn() % HALF) * 4, entry);
         let half = usize::from(device.devfn() / HALF);
         self.root.write(usize::from(device.bus()) * 2 + half, context.address() | PRESENT);
     }

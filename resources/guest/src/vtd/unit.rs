@@ -81,6 +81,11 @@ impl Unit {
         self.registers.write32(reg::FECTL, reg::EVENT_MASKED);
         self.registers.write32(reg::IECTL, reg::EVENT_MASKED);
         self.registers.write32(reg::ICS, reg::WAIT_COMPLETED);
+        if self.extended_capability().has_page_requests() {
+            self.registers.write32(reg::PECTL, reg::EVENT_MASKED);
+            let status = reg::PAGE_REQUEST_PENDING | reg::PAGE_REQUEST_OVERFLOW;
+            self.registers.write32(reg::PRS, status);
+        }
         self.clear_faults();
         Ok(())
     }
@@ -92,6 +97,15 @@ impl Unit {
         self.registers.write32(reg::FEADDR, address);
         self.registers.write32(reg::FEUADDR, 0);
         self.registers.write32(reg::FECTL, 0);
+    }
+
+    /// Sends page request events to this processor.
+    pub fn enable_page_request_event(self, vector: u8) {
+        let (address, data) = apic::message(vector);
+        self.registers.write32(reg::PEDATA, data);
+        self.registers.write32(reg::PEADDR, address);
+        self.registers.write32(reg::PEUADDR, 0);
+        self.registers.write32(reg::PECTL, 0);
     }
 
     /// Sends completion events of wait descriptors to this processor.
