@@ -71,7 +71,6 @@ impl Unit {
             self.record_page_request_fault(&fault, now);
             return PageRequestOutcome::Refused;
         }
-        self.port.invalidate_for_page_request(request, memory);
         self.write_page_request(request, memory)
     }
 
@@ -89,6 +88,8 @@ impl Unit {
             self.set_page_request_status(|status| status.with_overflow(true));
             return PageRequestOutcome::Overflowed;
         }
+        // Software changes the page tables next: what the unit remembers of the page goes first.
+        self.port.invalidate_for_page_request(request, memory);
         let slot = ring.page() * PAGE_SIZE + u64::from(tail);
         if memory.write_slice(&descriptor(request).to_memory(), GuestAddress(slot)).is_err() {
             return PageRequestOutcome::Lost;

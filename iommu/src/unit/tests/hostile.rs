@@ -3,7 +3,7 @@
 use proptest::prelude::*;
 
 use super::*;
-use crate::ats::{Access, AddressType, DmaRequest, TranslationRequest};
+use crate::ats::{Access, AddressType, DmaRequest, PageRequest, TranslationRequest};
 use crate::ids::{Iova, Pasid};
 
 #[derive(Debug, Clone)]
@@ -14,6 +14,7 @@ enum Step {
     Dma(u16, u64, Option<u32>, bool, bool),
     Translate(u16, u64, Option<u32>, bool),
     Completion(u16, u32, u8),
+    PageRequest(u16, u64, Option<u32>, u16),
     Pass(u64),
 }
 
@@ -29,6 +30,11 @@ fn register() -> impl Strategy<Value = u16> {
         offset::IQA,
         offset::ICS,
         offset::IECTL,
+        offset::PQH,
+        offset::PQT,
+        offset::PQA,
+        offset::PRS,
+        offset::PECTL,
         offset::IVA,
         offset::IOTLB,
         offset::FRCD + 12,
@@ -59,6 +65,8 @@ fn step() -> impl Strategy<Value = Step> {
             .prop_map(|(f, a, p, n)| Step::Translate(f, a, p, n)),
         2 => (0_u16..0x300, any::<u32>(), any::<u8>())
             .prop_map(|(f, v, c)| Step::Completion(f, v, c)),
+        2 => (0_u16..0x300, value(), pasid(), any::<u16>())
+            .prop_map(|(f, a, p, g)| Step::PageRequest(f, a, p, g)),
         1 => (0_u64..1 << 40).prop_map(Step::Pass),
     ]
 }
@@ -102,6 +110,20 @@ fn run(rig: &mut Rig, step: Step) {
             let requester = Bdf::from_bits(function);
             let completion = InvalidateCompletion { requester, itag_vector, completion_count };
             rig.unit.handle_completion(completion, &rig.memory, rig.now);
+        }
+        Step::PageRequest(function, address, pasid, group) => {
+            let request = PageRequest {
+                requester: Bdf::from_bits(function),
+                pasid: pasid.map(Pasid::new),
+                execute: address & 1 != 0,
+                privileged: address & 2 != 0,
+                address: Iova(address),
+                read: group & 1 != 0,
+                write: group & 2 != 0,
+                last: group & 4 != 0,
+                group,
+            };
+            rig.unit.handle_page_request(request, &rig.memory, rig.now);
         }
         Step::Pass(nanos) => rig.pass(Duration::from_nanos(nanos)),
     }
