@@ -14,7 +14,7 @@
 //!                                                                      InvalidateRequest -->  ATC
 //!                                                              settle <-- InvalidateCompletion
 //!                                                        poll  <-- status write
-//!                             complete  <-- Completed
+//!                             acknowledge  <-- Completed
 //!  poll  <------------------  status write
 //!
 //!                             time_out  <-- TimedOut     (policy's bound, or the unit's own ITE)

@@ -7,7 +7,7 @@
 //!                               poll:  status word <-+--------------------- handle_completion
 //!                                      FSTS.ITE    <----------------------- its own time-out
 //!                                      deadline    <-- policy
-//!  complete / time_out <-verdict-
+//!  acknowledge / time_out <-verdict-
 //! ```
 //!
 //! The wait is real: what it gives up on is still in the physical unit's queue, other submitters

@@ -140,7 +140,9 @@ impl Unit {
     /// Fetches until the ring is empty or something stands in the way, one ring at the most.
     pub(super) fn run_queue(&mut self, memory: &Memory, now: Instant) {
         let (ring, tail) = (self.queue.ring, self.registers.tail());
-        if !self.queue.enabled || self.registers.head() == tail || self.is_stopped() {
+        let status = self.registers.fault_status();
+        let stopped = status.queue_error() || status.timeout_error() || self.queue.is_held();
+        if !self.queue.enabled || self.registers.head() == tail || stopped {
             return;
         }
         if let Err(reason) = check_ring(ring, tail, self.mode, self.config.scalable_mode) {
@@ -148,23 +150,24 @@ impl Unit {
         }
         let rules = self.rules;
         let fetcher = Fetcher::new(ring, memory);
-        while self.registers.head() != tail && !self.is_stopped() {
-            let head = self.registers.head();
-            match fetcher.fetch(head).and_then(|raw| Ok((raw, Descriptor::decode(raw, &rules)?))) {
-                Ok((raw, descriptor)) => {
-                    self.emit_fetched(raw, now);
-                    self.registers.set_head((head + ring.descriptor_bytes()) & (ring.bytes() - 1));
-                    self.execute(descriptor, memory, now);
-                }
+        let mut head = self.registers.head();
+        while head != tail {
+            let raw = match fetcher.fetch(head) {
+                Ok(raw) => raw,
                 Err(reason) => return self.queue_error(reason, now),
+            };
+            let descriptor = match Descriptor::decode(raw, &rules) {
+                Ok(descriptor) => descriptor,
+                Err(reason) => return self.queue_error(reason, now),
+            };
+            self.emit_fetched(raw, now);
+            head = (head + ring.descriptor_bytes()) & (ring.bytes() - 1);
+            self.registers.set_head(head);
+            self.execute(descriptor, memory, now);
+            if self.queue.is_held() {
+                return;
             }
         }
-    }
-
-    /// Something keeps the next descriptor from being fetched.
-    fn is_stopped(&self) -> bool {
-        let status = self.registers.fault_status();
-        status.queue_error() || status.timeout_error() || self.queue.is_held()
     }
 
     fn emit_fetched(&self, raw: u128, now: Instant) {
@@ -205,8 +208,13 @@ impl Unit {
             Descriptor::Wait(wait) => {
                 let epoch = self.queue.epoch;
                 self.queue.epoch += 1;
-                self.queue.waits.push_back(PendingWait { wait, epoch });
-                self.complete_waits(memory, now);
+                if self.queue.waits.is_empty() && self.queue.outstanding.is_empty() {
+                    self.translator.drain();
+                    self.complete(&wait, memory, now);
+                } else {
+                    self.queue.waits.push_back(PendingWait { wait, epoch });
+                    self.complete_waits(memory, now);
+                }
             }
         }
     }
@@ -234,17 +242,23 @@ impl Unit {
                 self.translator.drain();
                 drained = true;
             }
-            if let Some((address, data)) = wait.status {
-                // A status address outside memory is undefined (VT-d 6.5.2.8): the store is lost.
-                let address = GuestAddress::from(address);
-                let _ = memory.store(data.to_le(), address, std::sync::atomic::Ordering::SeqCst);
-            }
-            if wait.interrupt {
-                self.announce_wait();
-            }
-            let (unit, status_address) = (self.role(), wait.status.map(|(address, _)| address));
-            self.tracer.emit(now, || Event::WaitCompleted { unit, status_address });
+            self.complete(&wait, memory, now);
         }
+    }
+
+    fn complete(&mut self, wait: &Wait, memory: &Memory, now: Instant) {
+        if let Some((address, data)) = wait.status {
+            // A status address outside memory is undefined (VT-d 6.5.2.8): the store is lost.
+            let address = GuestAddress::from(address);
+            let _ = memory.store(data.to_le(), address, std::sync::atomic::Ordering::SeqCst);
+        }
+        if wait.interrupt {
+            self.announce_wait();
+        }
+        self.tracer.emit(now, || Event::WaitCompleted {
+            unit: self.role(),
+            status_address: wait.status.map(|(address, _)| address),
+        });
     }
 
     /// An Invalidate Completion has come up the link (`PCIe 10.3.2`).
@@ -287,7 +301,7 @@ impl Unit {
 
     /// Whoever answers for the functions says that this invalidation is complete, although no
     /// message has come. Unknown tags are ignored.
-    pub fn complete(&mut self, function: Bdf, itag: ITag, memory: &Memory, now: Instant) {
+    pub fn acknowledge(&mut self, function: Bdf, itag: ITag, memory: &Memory, now: Instant) {
         if let Ok(Some(request)) = self.queue.outstanding.answer(function, itag, 1) {
             self.emit_completed(&request, now);
             self.go_on(memory, now);

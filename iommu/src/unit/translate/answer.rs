@@ -63,10 +63,6 @@ impl Lookup<'_> {
         }
         // Whatever the caches and tables say from here on is as old as this, or younger.
         let age = self.translator.invalidations.now();
-        if !translated && let Some((domain, mapping)) = self.cached(caches, request) {
-            self.remember(caches, request, domain, age, mapping);
-            return Ok(mapping.output);
-        }
         let context = self.context(caches, request.requester, request.pasid)?;
         if translated {
             return self.check_translated(&context, request.address);
@@ -82,22 +78,6 @@ impl Lookup<'_> {
         }
         self.remember(caches, request, context.domain, age, mapping);
         Ok(mapping.output)
-    }
-
-    /// A mapping that serves the request and needs no table.
-    fn cached(&self, caches: &Caches, request: &DmaRequest) -> Option<(DomainId, Mapping)> {
-        let context = match (caches.contexts.lookup(request.requester)?, request.pasid) {
-            (ContextEntry::Legacy(context), None) => context,
-            (ContextEntry::Scalable(entry), None) => {
-                caches.pasids.lookup(request.requester, entry.rid_pasid)?
-            }
-            // What a PASID must not be is checked on the long way.
-            _ => return None,
-        };
-        let oldest = self.translator.invalidations.oldest_valid(context.domain);
-        let mapping = caches.iotlb.lookup(context.tag(), request.address, oldest)?;
-        let serves = mapping.serves(request.access) && mapping.grants(request.access);
-        serves.then_some((context.domain, mapping))
     }
 
     fn remember(
@@ -180,12 +160,18 @@ impl Lookup<'_> {
     }
 
     /// What the tables say about the function's requests.
+    #[inline]
     pub(super) fn context(
         &self,
         caches: &mut Caches,
         requester: Bdf,
         pasid: Option<Pasid>,
     ) -> Result<Context, Failure> {
+        if pasid.is_none()
+            && let Some(ContextEntry::Legacy(context)) = caches.contexts.lookup(requester)
+        {
+            return Ok(*context);
+        }
         match self.context_entry(caches, requester, pasid)? {
             ContextEntry::Legacy(context) => Ok(context),
             ContextEntry::Scalable(entry) => self.pasid_entry(caches, requester, &entry, pasid),
@@ -239,6 +225,7 @@ impl Lookup<'_> {
     }
 
     /// The page that `request` names, from the IOTLB or from the tables, which are read at `age`.
+    #[inline]
     fn mapping(
         &self,
         caches: &mut Caches,

@@ -1,6 +1,6 @@
 //! Root and context tables of both modes, and the cache of context entries.
 
-use vm_memory::{Bytes, GuestAddress};
+use vm_memory::{GuestAddress, GuestMemoryBackend, VolatileMemory};
 
 use super::super::config::UnitConfig;
 use super::failure::{CA, Failure, UR};
@@ -14,8 +14,10 @@ use crate::spec::tables::{
     ContextHigh, ContextLow, RootEntry, ScalableContextHigh, ScalableContextLow,
 };
 
+/// The table entry at `address`, a multiple of 8. One load: half the cost of a general read.
 pub(super) fn read_qword(memory: &Memory, address: u64) -> Option<u64> {
-    memory.read_obj::<u64>(GuestAddress(address)).ok().map(u64::from_le)
+    let slice = GuestMemoryBackend::get_slice(memory, GuestAddress(address), 8).ok()?;
+    slice.get_ref::<u64>(0).ok().map(|entry| u64::from_le(entry.load()))
 }
 
 pub(super) fn read_qwords<const N: usize>(memory: &Memory, address: u64) -> Option<[u64; N]> {

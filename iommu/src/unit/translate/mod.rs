@@ -123,7 +123,7 @@ impl Translator {
 
     /// A way through the unit for one device or device thread.
     pub fn port(self: &Arc<Self>) -> DmaPort {
-        let shard = self.next_port.fetch_add(1, Ordering::Relaxed) % SHARDS;
+        let shard = self.next_port.fetch_add(1, Ordering::SeqCst) % SHARDS;
         DmaPort { translator: self.clone(), shard }
     }
 
@@ -156,7 +156,8 @@ impl Translator {
 
     /// Locks every shard that has ever been used, in turn.
     fn for_each_used(&self, mut action: impl FnMut(&mut Caches)) {
-        for shard in self.shards.iter().filter(|shard| shard.is_used()) {
+        let ports = self.next_port.load(Ordering::SeqCst);
+        for shard in self.shards.iter().take(ports).filter(|shard| shard.is_used()) {
             action(&mut shard.lock());
         }
     }
