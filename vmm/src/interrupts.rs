@@ -1,12 +1,16 @@
 //! The I/O APIC as threads see it. Its messages go through the root complex, where they can be
 //! remapped as those of any device; KVM hears of its routes, so that ends of interrupt come back.
 //!
-//! The routes are the messages as the I/O APIC sends them, which is what arrives for as long as the
-//! remapping unit leaves interrupts alone. When it remaps them, KVM must be told what comes out.
+//! A route is what comes out of the remapping unit: a local APIC ends the vector that it was given,
+//! not the one in the redirection entry. Software changes the unit's table without telling the I/O
+//! APIC, so that routes are looked up again whenever a message goes out: only an interrupt that has
+//! been sent can be ended. The vector that is ended is then compared with that of the redirection
+//! entry, as in hardware; software that lets the two differ writes the EOI register (`VT-d 5.1.5.1`).
 
 use std::sync::{Arc, Mutex, PoisonError};
 
 use devices::io_apic::IoApic;
+use devices::root_complex::RootComplex;
 use iommu::ats::Msi;
 
 use crate::Error;
@@ -16,7 +20,7 @@ use crate::kvm::Injector;
 
 /// The I/O APIC, shared by all threads.
 pub(crate) struct Interrupts {
-    /// No other lock is taken while this one is held.
+    /// The fabric's lock may be taken while this one is held, never the other way round.
     state: Mutex<State>,
     fabric: Arc<Fabric>,
     injector: Injector,
@@ -25,14 +29,16 @@ pub(crate) struct Interrupts {
 
 struct State {
     io_apic: IoApic,
-    /// What KVM has been told.
+    /// The messages of all pins that are not masked, as the I/O APIC sends them.
+    sent: Vec<(u8, Msi)>,
+    /// What KVM has been told that they arrive as.
     routes: Vec<(u8, Msi)>,
 }
 
 impl Interrupts {
     pub(crate) fn new(fabric: Arc<Fabric>, injector: Injector, ending: Arc<Ending>) -> Self {
-        let state = Mutex::new(State { io_apic: IoApic::new(), routes: Vec::new() });
-        Self { state, fabric, injector, ending }
+        let state = State { io_apic: IoApic::new(), sent: Vec::new(), routes: Vec::new() };
+        Self { state: Mutex::new(state), fabric, injector, ending }
     }
 
     /// The guest reads the I/O APIC's page.
@@ -62,21 +68,40 @@ impl Interrupts {
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         call(&mut state.io_apic);
         let messages: Vec<Msi> = std::iter::from_fn(|| state.io_apic.poll_message()).collect();
-        // Under the lock, so that of two changes KVM hears of the later one last, and before the
-        // messages go out, so that no end of interrupt is missed.
-        if let Err(error) = state.update_routes(&self.injector) {
-            self.ending.end(Err(error));
+        let changed = state.note_sent();
+        if messages.is_empty() && !changed {
+            return;
         }
-        drop(state);
-        for message in messages {
-            self.fabric.with(|root_complex, now| root_complex.io_apic_message(message, now));
+        // Under both locks, so that of two changes KVM hears of the later one last. The interrupts
+        // leave the fabric after that: none is ended before KVM knows its route.
+        let told = self.fabric.with(|root_complex, now| {
+            for message in messages {
+                root_complex.io_apic_message(message, now);
+            }
+            state.update_routes(root_complex, &self.injector)
+        });
+        if let Err(error) = told {
+            self.ending.end(Err(error));
         }
     }
 }
 
 impl State {
-    fn update_routes(&mut self, injector: &Injector) -> Result<(), Error> {
-        let routes: Vec<_> = self.io_apic.routes().collect();
+    /// Says whether the messages that pins send have changed.
+    fn note_sent(&mut self) -> bool {
+        let sent: Vec<_> = self.io_apic.routes().collect();
+        let changed = sent != self.sent;
+        self.sent = sent;
+        changed
+    }
+
+    fn update_routes(
+        &mut self,
+        root_complex: &RootComplex,
+        injector: &Injector,
+    ) -> Result<(), Error> {
+        let arrives = |(pin, sent): &(u8, Msi)| Some((*pin, root_complex.io_apic_route(*sent)?));
+        let routes: Vec<_> = self.sent.iter().filter_map(arrives).collect();
         if routes != self.routes {
             injector.set_routes(&routes)?;
             self.routes = routes;

@@ -6,7 +6,8 @@ use std::sync::Arc;
 
 use iommu::Memory;
 use kvm_bindings::{
-    CpuId, KVM_API_VERSION, KVM_CAP_SPLIT_IRQCHIP, KVM_MAX_CPUID_ENTRIES, kvm_enable_cap,
+    CpuId, KVM_API_VERSION, KVM_CAP_SPLIT_IRQCHIP, KVM_CAP_X2APIC_API, KVM_MAX_CPUID_ENTRIES,
+    KVM_X2APIC_API_DISABLE_BROADCAST_QUIRK, KVM_X2APIC_API_USE_32BIT_IDS, kvm_enable_cap,
 };
 use kvm_ioctls::{Cap, Kvm, VcpuFd, VmFd};
 
@@ -37,6 +38,11 @@ impl KvmVm {
         let mut split = kvm_enable_cap { cap: KVM_CAP_SPLIT_IRQCHIP, ..Default::default() };
         split.args[0] = IO_APIC_PINS;
         vm.enable_cap(&split).map_err(Error::kvm("split the interrupt controller"))?;
+        // Destinations of interrupts have 32 bits, and 0xff is one of them.
+        let mut wide = kvm_enable_cap { cap: KVM_CAP_X2APIC_API, ..Default::default() };
+        wide.args[0] =
+            u64::from(KVM_X2APIC_API_USE_32BIT_IDS | KVM_X2APIC_API_DISABLE_BROADCAST_QUIRK);
+        vm.enable_cap(&wide).map_err(Error::kvm("use 32-bit APIC ids"))?;
         let inner = VmWithMemory::new(vm, memory).map_err(Error::kvm("take the guest's memory"))?;
         Ok(Arc::new(Self { kvm, inner }))
     }
@@ -77,6 +83,7 @@ fn open() -> Result<Kvm, Error> {
     }
     let needed = [
         (Cap::SplitIrqchip, "the split interrupt controller"),
+        (Cap::X2ApicApi, "32-bit APIC ids"),
         (Cap::SignalMsi, "direct message-signalled interrupts"),
         (Cap::IrqRouting, "interrupt routing"),
         (Cap::ImmediateExit, "immediate exits"),
