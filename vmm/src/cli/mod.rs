@@ -4,6 +4,7 @@ mod demo;
 mod policies;
 mod qtest;
 mod run;
+mod unit;
 
 use std::path::Path;
 use std::sync::Arc;
@@ -83,6 +84,9 @@ enum CliError {
         /// Why not.
         source: std::io::Error,
     },
+    /// The remapping units cannot be built as asked for.
+    #[error(transparent)]
+    Unit(#[from] unit::UnitError),
     /// Standard output is closed or full.
     #[error("cannot write to standard output: {0}")]
     Output(std::io::Error),
@@ -106,7 +110,7 @@ impl CliError {
     fn status(&self) -> u8 {
         match self {
             Self::Vmm(error) => error.status(),
-            Self::Events { .. } | Self::Socket { .. } => USAGE,
+            Self::Events { .. } | Self::Socket { .. } | Self::Unit(_) => USAGE,
             Self::Output(_) | Self::Guest { .. } => FAILURE,
         }
     }
@@ -174,6 +178,8 @@ mod tests {
             ("run --ordering random", "'random'", "serial or parallel"),
             ("run --cpus 9", "'9'", "1..=8"),
             ("run --ports 0", "'0'", "1..=8"),
+            ("run --unit fault_records", "'fault_records'", "KEY=VALUE"),
+            ("run --io-apic-id ff:20.0", "'ff:20.0'", "none"),
             ("fly", "'fly'", "subcommand"),
         ] {
             let text = complaint(arguments);

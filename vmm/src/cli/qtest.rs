@@ -5,14 +5,13 @@ use std::path::PathBuf;
 
 use clap::Args;
 use devices::root_complex::RootComplexConfig;
-use iommu::event::{Tracer, UnitRole};
+use iommu::event::Tracer;
 use iommu::submit::Policy;
-use iommu::time::Timeout;
-use iommu::unit::{Ordering, UnitConfig};
 use vmm::MemorySize;
 use vmm::qtest::{Machine, MachineConfig, Session, serve, serve_socket};
 
 use super::CliError;
+use super::unit::UnitArgs;
 
 /// Options of `ghostlink qtest`.
 #[derive(Debug, Args)]
@@ -39,13 +38,8 @@ pub(super) struct QtestArgs {
     #[arg(long, value_name = "POLICY", default_value = "linux")]
     policy: Policy,
 
-    /// How long the physical unit waits for a function's answer before it raises ITE, or never
-    #[arg(long, value_name = "TIME", default_value = "60s")]
-    ict: Timeout,
-
-    /// How far the units' queues run ahead: serial or parallel
-    #[arg(long, value_name = "ORDER", default_value_t)]
-    ordering: Ordering,
+    #[command(flatten)]
+    unit: UnitArgs,
 
     /// Write events as JSON lines to this file
     #[arg(long, value_name = "FILE")]
@@ -55,8 +49,9 @@ pub(super) struct QtestArgs {
 /// Serves one client; returns the exit status.
 pub(super) fn run(args: QtestArgs) -> Result<u8, CliError> {
     let tracer = super::tracer(args.events.as_deref())?;
-    let mut session = Session::new(Machine::new(args.machine(tracer))?);
-    match args.socket {
+    let socket = args.socket.clone();
+    let mut session = Session::new(Machine::new(args.machine(tracer)?)?);
+    match socket {
         Some(path) => {
             serve_socket(&mut session, &path)
                 .map_err(|source| CliError::Socket { path, source })?;
@@ -68,17 +63,12 @@ pub(super) fn run(args: QtestArgs) -> Result<u8, CliError> {
 }
 
 impl QtestArgs {
-    fn machine(&self, tracer: Tracer) -> MachineConfig {
-        let host_unit = UnitConfig {
-            ict: self.ict,
-            ordering: self.ordering,
-            ..UnitConfig::new(UnitRole::Host)
-        };
+    fn machine(self, tracer: Tracer) -> Result<MachineConfig, CliError> {
         let root_complex = RootComplexConfig {
             ports: self.ports,
             edus: self.edus,
-            ..RootComplexConfig::new(self.policy.clone(), host_unit)
+            ..self.unit.into_root_complex(self.policy)?
         };
-        MachineConfig { memory: self.memory, root_complex, tracer }
+        Ok(MachineConfig { memory: self.memory, root_complex, tracer })
     }
 }

@@ -5,13 +5,12 @@ use std::time::Duration;
 
 use clap::Args;
 use devices::root_complex::RootComplexConfig;
-use iommu::event::UnitRole;
 use iommu::submit::Policy;
-use iommu::time::{Timeout, parse_duration};
-use iommu::unit::{Ordering, UnitConfig};
+use iommu::time::parse_duration;
 use vmm::{Console, DropLink, Kernel, MemorySize, Vm, VmConfig};
 
 use super::CliError;
+use super::unit::UnitArgs;
 
 /// Options of `ghostlink run`.
 #[derive(Debug, Args)]
@@ -37,14 +36,8 @@ pub(super) struct RunArgs {
     #[arg(long, value_name = "POLICY", default_value = "linux")]
     policy: Policy,
 
-    /// How long the physical unit waits for a function's answer before it raises ITE, or never
-    #[arg(long, value_name = "TIME", default_value = "60s")]
-    ict: Timeout,
-
-    /// Whether the units' queues wait for everything in front (serial), or only for what has to be
-    /// waited for (parallel)
-    #[arg(long, value_name = "ORDER", default_value_t)]
-    ordering: Ordering,
+    #[command(flatten)]
+    unit: UnitArgs,
 
     /// Root ports, each with an endpoint behind it, 1 to 8
     #[arg(long, value_name = "N", default_value_t = 2,
@@ -77,11 +70,8 @@ impl RunArgs {
             Some(path) => Kernel::File(path),
             None => Kernel::Image { name: "the built-in guest", bytes: resources::GUEST },
         };
-        let mut host_unit = UnitConfig::new(UnitRole::Host);
-        host_unit.ict = self.ict;
-        host_unit.ordering = self.ordering;
-        let mut root_complex = RootComplexConfig::new(self.policy, host_unit);
-        root_complex.ports = self.ports;
+        let root_complex =
+            RootComplexConfig { ports: self.ports, ..self.unit.into_root_complex(self.policy)? };
         Ok(VmConfig {
             kernel,
             cmdline: self.cmdline,

@@ -63,6 +63,8 @@ fn input_that_is_wrong_gives_status_2_and_one_line() {
     let foreign =
         TempFile::new("foreign", b"#!/bin/sh\necho not a kernel, whatever its length\n......");
     let large = TempFile::new("large", elf(&vec![0; 3 << 20]));
+    let broken = TempFile::new("broken.toml", b"fault_records = 1\nfault_records\n");
+    let strange = TempFile::new("strange.toml", b"warp = 9\n");
     for (arguments, value, right) in [
         (&["run", "--kernel", "/no/such/file"][..], "/no/such/file", "ELF"),
         (&["run", "--kernel", foreign.path()], foreign.path(), "ELF"),
@@ -73,6 +75,12 @@ fn input_that_is_wrong_gives_status_2_and_one_line() {
         (&["run", "--cpus", "9"], "'9'", "1..=8"),
         (&["run", "--drop-link", "doorbell", "--drop-link", "at=2s"], "'at=2s,port=rp0'", "once"),
         (&["run", "--frobnicate"], "--frobnicate", "--help"),
+        (&["run", "--unit", "warp=9"], "'warp=9'", "interrupt_remapping"),
+        (&["run", "--unit", "fault_records=many"], "'fault_records=many'", "u8"),
+        (&["run", "--unit", "pasid_bits=20"], "pasid_bits", "scalable_mode"),
+        (&["run", "--unit-config", "/no/such.toml"], "/no/such.toml", "TOML file"),
+        (&["run", "--unit-config", broken.path()], broken.path(), "line 2"),
+        (&["run", "--unit-config", strange.path()], strange.path(), "interrupt_remapping"),
         (&["run", "--events", "/no/such/directory/e"], "/no/such/directory/e", "directory"),
     ] {
         let Output { status, stdout, stderr } = ghostlink(arguments).output().unwrap();
