@@ -11,6 +11,7 @@
 //! they fail on; the one limit here ends a test whose machine hangs.
 #![forbid(unsafe_code)]
 
+pub mod differential;
 mod need;
 mod rig;
 mod run;

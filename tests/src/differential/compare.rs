@@ -1,0 +1,82 @@
+//! Where the two machines have seen different things.
+
+use std::fmt;
+
+use super::place;
+use super::script::{Observed, Script, Step};
+
+/// The first step at which two runs differ.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Difference {
+    /// The group that it is in.
+    pub group: usize,
+    /// What that group does.
+    pub label: String,
+    /// The step.
+    pub step: Step,
+    /// What our machine has shown.
+    pub ours: Observed,
+    /// What QEMU has shown.
+    pub qemu: Observed,
+}
+
+/// Compares what the steps of `script` have shown.
+pub fn compare(script: &Script, ours: &[Observed], qemu: &[Observed]) -> Option<Difference> {
+    let groups = script.groups.iter().enumerate();
+    let steps =
+        groups.flat_map(|(at, group)| group.steps.iter().map(move |step| (at, group, step)));
+    let pairs = ours.iter().zip(qemu);
+    let (found, pair) = steps.zip(pairs).find(|(_, (ours, qemu))| ours != qemu)?;
+    let (group, in_group, step) = found;
+    Some(Difference {
+        group,
+        label: in_group.label.clone(),
+        step: step.clone(),
+        ours: pair.0.clone(),
+        qemu: pair.1.clone(),
+    })
+}
+
+impl Difference {
+    /// What must stay the same when a script is made smaller: what differs, and in which bits.
+    pub fn kind(&self) -> (Step, u64) {
+        let bits = match (&self.ours, &self.qemu) {
+            (Observed::Value(ours), Observed::Value(qemu)) => ours ^ qemu,
+            (Observed::Messages(ours), Observed::Messages(qemu)) => {
+                (ours.len() as u64) << 32 | qemu.len() as u64
+            }
+            (Observed::Record(Some(ours)), Observed::Record(Some(qemu))) => {
+                u64::from(ours[3] ^ qemu[3])
+            }
+            _ => 0,
+        };
+        (self.step.clone(), bits)
+    }
+}
+
+impl fmt::Display for Difference {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let what = match self.step {
+            Step::ReadLong(at, _) | Step::ReadQuad(at, _) | Step::Peek(at, _) => place::name(at),
+            Step::Record => "fault record".to_owned(),
+            _ => "interrupt messages".to_owned(),
+        };
+        write!(f, "group {} ({}), {what}: ", self.group, self.label)?;
+        match (&self.ours, &self.qemu) {
+            (Observed::Value(ours), Observed::Value(qemu)) => {
+                write!(f, "ours {ours:#x}, QEMU {qemu:#x}, differing in {:#x}", ours ^ qemu)
+            }
+            (Observed::Bytes(ours), Observed::Bytes(qemu)) => {
+                let at = ours.iter().zip(qemu).position(|(a, b)| a != b).unwrap_or(0);
+                let end = (at + 16).min(ours.len()).min(qemu.len());
+                write!(
+                    f,
+                    "from byte {at:#x} ours {:02x?}, QEMU {:02x?}",
+                    &ours[at..end],
+                    &qemu[at..end]
+                )
+            }
+            (ours, qemu) => write!(f, "ours {ours:x?}, QEMU {qemu:x?}"),
+        }
+    }
+}

@@ -1,0 +1,195 @@
+//! Legacy tables for the devices, right ones and slightly wrong ones.
+
+use super::Scene;
+use crate::differential::place::{CONTEXTS, DATA, DATA_PAGES, ROOT, TABLES, edu_id};
+use crate::differential::random::Random;
+use crate::differential::script::Group;
+
+const READ: u64 = 1;
+const WRITE: u64 = 2;
+const LARGE: u64 = 1 << 7;
+/// Bits of a second-stage entry that mean nothing to a unit without memory types.
+const IGNORED: u64 = 1 << 2 | 0b111 << 3 | 1 << 10 | 0x1ff << 52;
+/// An address beyond memory where nobody answers.
+const NOWHERE: u64 = 0x4000_0000;
+/// Bits above the host address width of 48.
+const BEYOND_HOST: u64 = 0b1111 << 48;
+
+/// Mappings of a device at the most.
+const MAPPINGS: u64 = 4;
+
+/// A page that a device can use.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Mapping {
+    /// Where the device sees it.
+    pub(super) iova: u64,
+}
+
+/// Pages for tables, given out one after the other.
+#[derive(Debug)]
+pub(super) struct Allocator {
+    next: u64,
+}
+
+impl Allocator {
+    pub(super) fn new() -> Self {
+        Self { next: TABLES }
+    }
+
+    /// A page, which [`build`] has zeroed.
+    fn page(&mut self) -> u64 {
+        let page = self.next;
+        self.next += 0x1000;
+        page
+    }
+}
+
+/// Writes the root entry of bus 0 and a context for each of `edus` devices, with tables of their
+/// own. Returns what each can use.
+pub(super) fn build(scene: &mut Scene, edus: u8) -> Vec<Vec<Mapping>> {
+    let mut group = Group::new("build tables");
+    let mut allocator = Allocator::new();
+    group.step(crate::differential::Step::Fill(TABLES, 0x8_0000, 0));
+    let random = &mut scene.random;
+    let wrong_root = random.one_in(24);
+    let root = CONTEXTS | 1;
+    let (low, high) = match wrong_root.then(|| random.below(5)) {
+        Some(0) => (root & !1, 0),
+        Some(1) => (root | random.bit_of(0xffe), 0),
+        Some(2) => (root, random.value() | 1),
+        Some(3) => (NOWHERE | 1, 0),
+        Some(_) => (root | random.bit_of(BEYOND_HOST), 0),
+        None => (root, 0),
+    };
+    group.poke(ROOT, low).poke(ROOT + 8, high);
+    let mut contexts: Vec<Context> = Vec::new();
+    for edu in 0..edus {
+        // A domain has one tree; devices can share it.
+        let context = match contexts.last() {
+            Some(context) if random.one_in(5) => context.clone(),
+            _ => context(random, &mut group, &mut allocator, u64::from(edu) + 1),
+        };
+        let slot = CONTEXTS + 16 * u64::from(edu_id(edu));
+        group.poke(slot, context.low).poke(slot + 8, context.high);
+        contexts.push(context);
+    }
+    scene.groups.push(group);
+    contexts.into_iter().map(|context| context.mappings).collect()
+}
+
+/// A context entry, and what is mapped below it.
+#[derive(Debug, Clone)]
+struct Context {
+    low: u64,
+    high: u64,
+    mappings: Vec<Mapping>,
+}
+
+/// The tables of one device.
+///
+/// Devices have 28 address bits, so that their upper tables have one index only: all mappings share
+/// them, down to the table of level 2.
+struct Tree {
+    root: u64,
+    levels: u64,
+    /// The tables below the entries of levels 3 and 4.
+    upper: [u64; 2],
+}
+
+fn context(
+    random: &mut Random,
+    group: &mut Group,
+    allocator: &mut Allocator,
+    domain: u64,
+) -> Context {
+    let levels = random.pick(&[3_u64, 4, 4]);
+    let domain = domain << 8;
+    if random.one_in(6) {
+        // Pass-through, of the width that the unit has.
+        let fpd = u64::from(random.one_in(4)) << 1;
+        let mappings = (0..4).map(|_| Mapping { iova: data_page(random) }).collect();
+        return Context { low: 1 | 2 << 2 | fpd, high: 2 | domain, mappings };
+    }
+    let mut page = || allocator.page();
+    let tree = Tree { root: page(), levels, upper: [page(), page()] };
+    let translation_type = u64::from(random.one_in(3)) << 2;
+    let (mut low, mut high) = (tree.root | 1 | translation_type, (levels - 2) | domain);
+    if random.one_in(12) {
+        match random.below(7) {
+            0 => low &= !1,
+            1 => low |= 3 << 2,
+            2 => low |= random.bit_of(0xff0),
+            3 => low |= random.bit_of(BEYOND_HOST),
+            4 => high = high & !7 | random.pick(&[0, 3, 4, 5, 6, 7]),
+            5 => high |= random.bit_of(1 << 7 | 0xffff_ffff << 24),
+            _ => low = low & 0xfff | NOWHERE,
+        }
+    } else {
+        low |= u64::from(random.one_in(6)) << 1;
+        // Bits that mean nothing.
+        high |= if random.one_in(4) { random.below(16) << 3 } else { 0 };
+    }
+    let count = 1 + random.below(MAPPINGS);
+    let mappings =
+        (0..count).map(|index| mapping(random, group, allocator, &tree, index)).collect();
+    Context { low, high, mappings }
+}
+
+fn data_page(random: &mut Random) -> u64 {
+    DATA + 0x1000 * random.below(DATA_PAGES)
+}
+
+/// Maps a page or a large page somewhere in the part of the address space that is the mapping's.
+fn mapping(
+    random: &mut Random,
+    group: &mut Group,
+    allocator: &mut Allocator,
+    tree: &Tree,
+    index: u64,
+) -> Mapping {
+    let part = (1 << 28) / MAPPINGS;
+    let iova = (index * part + random.below(part)) & !0xfff;
+    let wrong_level = random.one_in(8).then(|| 1 + random.below(tree.levels));
+    let mut table = tree.root;
+    for level in (1..=tree.levels).rev() {
+        let slot = table + 8 * (iova >> (12 + 9 * (level - 1)) & 0x1ff);
+        let large = level == 2 && random.one_in(6);
+        let last = level == 1 || large;
+        table = match level {
+            3 | 4 => tree.upper[(level - 3) as usize],
+            2 if large => DATA & !0x1f_ffff,
+            2 => allocator.page(),
+            _ => data_page(random),
+        };
+        let size = if large { LARGE } else { 0 };
+        let ignored = if random.one_in(3) { random.bits() & IGNORED } else { 0 };
+        // Units may look at rights early or late: what lacks one has no other fault.
+        let lacking = level <= 2 && wrong_level.is_none() && random.one_in(10);
+        let rights = if lacking { random.below(4) } else { READ | WRITE };
+        let mut entry = table | size | rights | ignored;
+        if wrong_level == Some(level) {
+            entry = wrong_entry(random, entry, level, last);
+        }
+        group.poke(slot, entry);
+        if last {
+            break;
+        }
+    }
+    Mapping { iova }
+}
+
+/// An entry that a unit must refuse.
+fn wrong_entry(random: &mut Random, entry: u64, level: u64, last: bool) -> u64 {
+    let reserved = match (level, last) {
+        (2, true) => 0x1f_f000,
+        (4, _) => LARGE,
+        _ => 0,
+    };
+    match random.below(4) {
+        0 => entry & !(READ | WRITE),
+        1 if !last => entry & 0xfff | NOWHERE,
+        // Into the interrupt range.
+        2 if level == 1 => entry & 0xfff | 0xfee0_0000,
+        _ => entry | random.bit_of(reserved | BEYOND_HOST | 1 << 11),
+    }
+}

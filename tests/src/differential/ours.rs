@@ -1,0 +1,114 @@
+//! Our machine, in this process.
+
+use devices::root_complex::RootComplexConfig;
+use iommu::event::{Tracer, UnitRole};
+use iommu::unit::{AddressWidths, UnitConfig};
+use vmm::MemorySize;
+use vmm::qtest::{Machine, MachineConfig, Signal};
+
+use super::script::{Observed, RECORD, Script, Step, pattern};
+use super::{Mode, place};
+
+/// Our machine with a unit that can do what QEMU's can.
+#[derive(Debug)]
+pub struct Ours {
+    /// The machine.
+    pub machine: Machine,
+}
+
+/// QEMU's unit, as ours is told to be it. The one place that knows the settings.
+pub fn unit(mode: Mode) -> UnitConfig {
+    UnitConfig {
+        host_address_width: 48,
+        address_widths: AddressWidths::try_from(vec![39, 48]).unwrap_or(AddressWidths::ALL),
+        fault_records: 1,
+        interrupt_remapping: mode == Mode::Remapping,
+        ..UnitConfig::new(UnitRole::Guest)
+    }
+}
+
+impl Ours {
+    /// A machine after power-on.
+    ///
+    /// # Panics
+    /// If there is no memory for it.
+    pub fn new(mode: Mode) -> Self {
+        let policy = "linux".parse().expect("a preset's name");
+        let root_complex = RootComplexConfig {
+            guest_unit: unit(mode),
+            edus: place::EDUS,
+            ..RootComplexConfig::new(policy, UnitConfig::new(UnitRole::Host))
+        };
+        let memory = MemorySize::default();
+        let config = MachineConfig { memory, root_complex, tracer: Tracer::none() };
+        Self { machine: Machine::new(config).expect("a machine") }
+    }
+
+    /// Runs a script; what each step has shown.
+    pub fn run(&mut self, script: &Script) -> Vec<Observed> {
+        script.steps().map(|step| self.step(step)).collect()
+    }
+
+    fn step(&mut self, step: &Step) -> Observed {
+        match step {
+            Step::WriteLong(at, value) => self.machine.memory_write(*at, &value.to_le_bytes()),
+            Step::WriteQuad(at, value) => self.machine.memory_write(*at, &value.to_le_bytes()),
+            Step::ReadLong(at, mask) => {
+                return Observed::Value(u64::from(self.read(*at) & mask));
+            }
+            Step::Record => {
+                return Observed::record(RECORD.map(|offset| self.read(place::UNIT + offset)));
+            }
+            Step::ReadQuad(at, mask) => {
+                let mut data = [0; 8];
+                self.machine.memory_read(*at, &mut data);
+                return Observed::Value(u64::from_le_bytes(data) & mask);
+            }
+            Step::Peek(at, length) => {
+                let mut data = vec![0; *length];
+                self.machine.memory_read(*at, &mut data);
+                return Observed::Bytes(data);
+            }
+            Step::Fill(at, length, value) => {
+                self.machine.memory_write(*at, &vec![*value; *length]);
+            }
+            Step::Pattern(at, length) => {
+                let bytes: Vec<u8> = pattern(*length).collect();
+                self.machine.memory_write(*at, &bytes);
+            }
+            Step::Config(device, register, value) => {
+                let latch = 0x8000_0000 | u32::from(*device) << 11 | u32::from(*register);
+                self.port_write(0xcf8, latch);
+                self.port_write(0xcfc, *value);
+            }
+            Step::Dma { .. } => {
+                for (at, value) in step.dma_writes() {
+                    self.machine.memory_write(at, &value.to_le_bytes());
+                }
+            }
+            Step::Settle => return self.settle(),
+        }
+        Observed::Nothing
+    }
+
+    fn read(&mut self, at: u64) -> u32 {
+        let mut data = [0; 4];
+        self.machine.memory_read(at, &mut data);
+        u32::from_le_bytes(data)
+    }
+
+    fn port_write(&mut self, port: u16, value: u32) {
+        self.machine.port_write(port, &value.to_le_bytes()).expect("no reset");
+    }
+
+    fn settle(&mut self) -> Observed {
+        let until = self.machine.now() + devices::edu::DMA_DELAY;
+        self.machine.advance(until).expect("a few timers");
+        let signals = std::iter::from_fn(|| self.machine.poll_signal());
+        let messages = signals.filter_map(|signal| match signal {
+            Signal::Message(msi) => Some((msi.address, msi.data)),
+            Signal::Line(_) => None,
+        });
+        Observed::Messages(messages.collect())
+    }
+}

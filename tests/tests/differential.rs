@@ -1,0 +1,148 @@
+//! Our remapping unit and QEMU's answer the same scripts; see `tests::differential`.
+//!
+//! `GHOSTLINK_SEED` runs the scripts of another seed in the place of fresh ones,
+//! `GHOSTLINK_DIFFERENCES` goes on until so many scripts have differed.
+
+use std::io::Write;
+use std::path::PathBuf;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use tests::differential::{
+    Difference, Mode, Ours, Qemu, QemuError, Script, compare, generate, shrink,
+};
+use tests::{Need, wanted};
+
+/// The seed of the scripts that are always the same.
+const FIXED_SEED: u64 = 0x1234;
+/// How many of those there are in each mode.
+const FIXED_SCRIPTS: u64 = 1000;
+/// How many new ones in each mode.
+const FRESH_SCRIPTS: u64 = 250;
+
+/// A number from the environment.
+fn variable(name: &str) -> Option<u64> {
+    let text = std::env::var(name).ok()?;
+    let digits = text.strip_prefix("0x").map(|digits| u64::from_str_radix(digits, 16));
+    Some(digits.unwrap_or_else(|| text.parse()).expect("the variable is a number"))
+}
+
+/// A judge that is started again when it dies.
+struct Judge {
+    mode: Mode,
+    directory: PathBuf,
+    qemu: Qemu,
+}
+
+impl Judge {
+    fn new(mode: Mode) -> Self {
+        let test = std::thread::current().name().unwrap_or("differential").to_owned();
+        let directory = PathBuf::from(env!("CARGO_TARGET_TMPDIR"))
+            .join(format!("{test}-{}", std::process::id()));
+        let qemu = Qemu::start(mode, &directory).expect("QEMU starts");
+        Self { mode, directory, qemu }
+    }
+
+    fn difference(&mut self, script: &Script) -> Result<Option<Difference>, QemuError> {
+        let ours = Ours::new(self.mode).run(script);
+        match self.qemu.run(script) {
+            Ok(qemu) => Ok(compare(script, &ours, &qemu)),
+            Err(error) => {
+                self.qemu = Qemu::start(self.mode, &self.directory).expect("QEMU starts again");
+                Err(error)
+            }
+        }
+    }
+
+    /// Runs one script; what is wrong with it, shrunk.
+    fn judge(&mut self, seed: u64) -> Option<String> {
+        let script = generate::script(seed, self.mode);
+        let found = match self.difference(&script) {
+            Ok(found) => found?,
+            Err(error) => return Some(format!("seed {seed:#x}: {error}\n{}", script.body())),
+        };
+        let kind = found.kind();
+        let small = shrink(
+            &script,
+            |script| matches!(self.difference(script), Ok(Some(found)) if found.kind() == kind),
+        );
+        let last = match self.difference(&small) {
+            Ok(Some(difference)) => difference.to_string(),
+            _ => "it does not always differ".to_owned(),
+        };
+        Some(format!("{:?}, seed {seed:#x}: {found}\nshrunk: {last}\n{}", self.mode, small.body()))
+    }
+}
+
+/// Runs scripts with the seeds from `seed` on, and panics with what differs.
+fn run(mode: Mode, seed: u64, scripts: u64) {
+    if !wanted(Need::Qemu) {
+        return;
+    }
+    let limit = variable("GHOSTLINK_DIFFERENCES").unwrap_or(1);
+    let mut judge = Judge::new(mode);
+    let mut complaints = Vec::new();
+    for index in 0..scripts {
+        complaints.extend(judge.judge(seed.wrapping_add(index)));
+        if complaints.len() as u64 >= limit {
+            break;
+        }
+    }
+    let prologue = Script { groups: vec![generate::prologue()] };
+    assert!(
+        complaints.is_empty(),
+        "{} scripts differ; each begins with\n{prologue}\n{}",
+        complaints.len(),
+        complaints.join("\n")
+    );
+    report(&format!("{scripts} scripts from seed {seed:#x} agree with QEMU ({mode:?})"));
+}
+
+/// Says something even if the test passes.
+fn report(text: &str) {
+    // Not by a macro of the print family, whose output the test harness keeps to itself.
+    let _ = writeln!(std::io::stderr(), "{text}");
+}
+
+fn run_fresh(mode: Mode) {
+    let nanos = || SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |now| now.as_nanos());
+    // Any bits of the time will do.
+    let seed = variable("GHOSTLINK_SEED").unwrap_or_else(|| nanos() as u64);
+    run(mode, seed, FRESH_SCRIPTS);
+}
+
+#[test]
+fn fixed_legacy_scripts_agree() {
+    run(Mode::Legacy, FIXED_SEED, FIXED_SCRIPTS);
+}
+
+#[test]
+fn fixed_remapping_scripts_agree() {
+    run(Mode::Remapping, FIXED_SEED, FIXED_SCRIPTS);
+}
+
+#[test]
+fn fresh_legacy_scripts_agree() {
+    run_fresh(Mode::Legacy);
+}
+
+#[test]
+fn fresh_remapping_scripts_agree() {
+    run_fresh(Mode::Remapping);
+}
+
+#[test]
+fn shrinking_leaves_what_is_needed() {
+    let script = generate::script(1, Mode::Legacy);
+    let step = script.groups[1].steps[0].clone();
+    let small = shrink(&script, |script| script.steps().skip(1).any(|other| *other == step));
+    assert_eq!(small.groups.len(), 2);
+    assert_eq!(small.groups[1].steps, [step]);
+}
+
+#[test]
+fn a_seed_always_gives_the_same_script() {
+    for mode in Mode::ALL {
+        assert_eq!(generate::script(7, mode), generate::script(7, mode));
+        assert_ne!(generate::script(7, mode), generate::script(8, mode));
+    }
+}
