@@ -1,0 +1,103 @@
+//! Nothing allocates on the way of a descriptor or of a translation, once caches and queues have the
+//! size that they keep.
+
+use iommu::Memory;
+use iommu::ats::{Access, AddressType, DmaRequest};
+use iommu::event::{Tracer, UnitRole};
+use iommu::ids::{Bdf, Iova, PAGE_SIZE};
+use iommu::spec::control::GlobalBits;
+use iommu::spec::descriptor::{DeviceTlbDescriptor, IotlbDescriptor, WaitDescriptor};
+use iommu::spec::offset;
+use iommu::spec::tables::{ContextHigh, ContextLow, RootEntry, SecondStageEntry};
+use iommu::time::Instant;
+use iommu::unit::{Output, Unit, UnitConfig};
+use vm_memory::{Bytes, GuestAddress};
+
+const ROOT: u64 = 0x1000;
+const CONTEXTS: u64 = 0x2000;
+const RING: u64 = 0x3000;
+const STATUS: u64 = 0x4000;
+const TABLES: u64 = 0x5000;
+const FUNCTION: Bdf = Bdf::new(1, 0, 0);
+const NOW: Instant = Instant::START;
+
+/// A unit whose FUNCTION has 512 pages from IOVA 0 on.
+fn machine() -> (Unit, Memory) {
+    let memory = Memory::from_ranges(&[(GuestAddress(0), 1 << 20)]).unwrap();
+    let poke = |at: u64, value: u64| memory.write_obj(value, GuestAddress(at)).unwrap();
+    let entry = |address: u64| {
+        let entry = SecondStageEntry::new().with_read(true).with_write(true);
+        entry.with_page(address / PAGE_SIZE).into_bits()
+    };
+    let root = RootEntry::new().with_present(true).with_page(CONTEXTS / PAGE_SIZE);
+    poke(ROOT + u64::from(FUNCTION.bus()) * 16, root.into_bits());
+    let low = ContextLow::new().with_present(true).with_translation_type(1);
+    poke(CONTEXTS, low.with_page(TABLES / PAGE_SIZE).into_bits());
+    poke(CONTEXTS + 8, ContextHigh::new().with_width(1).with_domain(1).into_bits());
+    poke(TABLES, entry(TABLES + PAGE_SIZE));
+    poke(TABLES + PAGE_SIZE, entry(TABLES + 2 * PAGE_SIZE));
+    for page in 0..512 {
+        poke(TABLES + 2 * PAGE_SIZE + page * 8, entry(page % 64 * PAGE_SIZE));
+    }
+    let mut unit = Unit::new(UnitConfig::new(UnitRole::Guest), Tracer::none());
+    let on = GlobalBits::new().with_queued_invalidation(true).with_translation(true);
+    for (at, value) in [
+        (offset::IQA, RING as u32),
+        (offset::RTADDR, ROOT as u32),
+        (offset::GCMD, on.with_set_root_table(true).into_bits()),
+    ] {
+        unit.write(at.into(), &value.to_le_bytes(), &memory, NOW);
+    }
+    (unit, memory)
+}
+
+fn request(page: u64) -> DmaRequest {
+    DmaRequest {
+        requester: FUNCTION,
+        pasid: None,
+        address: Iova(page * PAGE_SIZE),
+        address_type: AddressType::Untranslated,
+        access: Access::Write,
+    }
+}
+
+/// Translates all pages, then flushes them with everything that a driver's unmap has.
+fn round(unit: &mut Unit, memory: &Memory, tail: &mut u32) {
+    for page in 0..512 {
+        unit.dma(&request(page), memory, NOW).unwrap();
+    }
+    let wait = WaitDescriptor::new()
+        .with_status_write(true)
+        .with_status_data(1)
+        .with_status_dword(STATUS >> 2);
+    let descriptors = [
+        IotlbDescriptor::new().with_granularity(3).with_domain(1).with_mask(9).into_bits(),
+        IotlbDescriptor::new().with_granularity(2).with_domain(1).into_bits(),
+        DeviceTlbDescriptor::new().with_source_id(FUNCTION.into_bits()).into_bits(),
+        wait.into_bits(),
+    ];
+    for descriptor in descriptors {
+        memory.write_obj(descriptor, GuestAddress(RING + u64::from(*tail))).unwrap();
+        *tail = (*tail + 16) % 4096;
+    }
+    unit.write(offset::IQT.into(), &tail.to_le_bytes(), memory, NOW);
+    while let Some(output) = unit.poll_output() {
+        if let Output::Invalidate(request) = output {
+            unit.acknowledge(request.destination, request.itag, memory, NOW);
+        }
+    }
+}
+
+#[test]
+fn descriptors_and_translations_do_not_allocate() {
+    let (mut unit, memory) = machine();
+    let mut tail = 0;
+    round(&mut unit, &memory, &mut tail);
+    let counted = allocation_counter::measure(|| {
+        for _ in 0..100 {
+            round(&mut unit, &memory, &mut tail);
+        }
+    });
+    assert_eq!(counted.count_total, 0, "{counted:?}");
+    assert_eq!(memory.read_obj::<u32>(GuestAddress(STATUS)).unwrap(), 1);
+}
