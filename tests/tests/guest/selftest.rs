@@ -2,6 +2,7 @@
 
 use iommu::ats::AddressType;
 use iommu::event::{Event, LinkState, Lost, UnitRole};
+use iommu::spec::fault::FaultReason;
 use tests::{Rig, VICTIM, VICTIM_PORT, count};
 
 /// Runs it on `cpus` CPUs, in front of units of either kind.
@@ -23,9 +24,21 @@ fn selftest(cpus: u8, scalable: bool) {
     if scalable {
         happened(&|event| matches!(event, Event::PageRequested { function: VICTIM, .. }));
         happened(&|event| matches!(event, Event::PageGroupResponded { automatic: false, .. }));
+        happened(&|event| blocked(event) == Some(FaultReason::IR_COMPATIBILITY_BLOCKED));
+        happened(&|event| blocked(event) == Some(FaultReason::IR_SOURCE_MISMATCH));
     }
     let down = Event::Link { port: VICTIM_PORT, state: LinkState::SilentlyDown };
     assert_eq!(count(&run.events, |event| *event == down), 1);
+}
+
+/// Why an interrupt of the endpoint was blocked, if this is about one.
+fn blocked(event: &Event) -> Option<FaultReason> {
+    match event {
+        Event::InterruptFault { requester: Some(VICTIM), reason, recorded: true, .. } => {
+            Some(*reason)
+        }
+        _ => None,
+    }
 }
 
 #[test]

@@ -3,7 +3,6 @@
 use crate::device::{CopyEngine, DmaError};
 use crate::machine::mmio::Mmio;
 use crate::machine::time::{Ticks, poll};
-use crate::machine::{apic, interrupts};
 use crate::pci::enumerate::bar0;
 use crate::pci::{Bdf, config};
 
@@ -143,14 +142,13 @@ impl Endpoint {
         (response & PRESENT != 0).then_some((group, (response & 0xf) as u8))
     }
 
-    /// Sends the function's MSI to [`interrupts::ENDPOINT`]. False if it has none.
-    pub fn enable_msi(&self) -> bool {
+    /// Makes this the function's MSI, as address and data. False if it has none.
+    pub fn enable_msi(&self, (address, data): (u32, u32)) -> bool {
         const CONTROL: u16 = 2;
         const ENABLE: u16 = 1 << 0;
         let Some(msi) = config::capability(self.bdf, config::CAPABILITY_MSI) else {
             return false;
         };
-        let (address, data) = apic::message(interrupts::ENDPOINT);
         config::write32(self.bdf, msi + 4, address);
         config::write32(self.bdf, msi + 8, 0);
         config::write16(self.bdf, msi + 12, data as u16);

@@ -23,6 +23,7 @@ const STARTUP: u32 = 0b110 << 8;
 const IO_BASE: u64 = 0xfec0_0000;
 const IO_SELECT: u64 = 0x00;
 const IO_WINDOW: u64 = 0x10;
+const IO_END: u64 = 0x40;
 const IO_REDIRECTION: u32 = 0x10;
 const IO_MASKED: u32 = 1 << 16;
 
@@ -74,8 +75,12 @@ pub fn message(vector: u8) -> (u32, u32) {
     (MESSAGE_BASE | u32::from(id()) << 12, u32::from(vector))
 }
 
+fn io() -> Mmio {
+    Mmio::new(IO_BASE, 0x44).expect("the I/O APIC lies in the hole")
+}
+
 fn io_write(register: u32, value: u32) {
-    let io = Mmio::new(IO_BASE, 0x20).expect("the I/O APIC lies in the hole");
+    let io = io();
     io.write32(IO_SELECT, register);
     io.write32(IO_WINDOW, value);
 }
@@ -85,6 +90,30 @@ pub fn route_pin(pin: u8, vector: u8) {
     let register = IO_REDIRECTION + 2 * u32::from(pin);
     io_write(register + 1, u32::from(id()) << 24);
     io_write(register, u32::from(vector));
+}
+
+/// Sends the interrupts of an I/O APIC pin to the remapping unit, whose entry `index` says what becomes
+/// of them. A level's end is compared with `vector`.
+pub fn route_pin_by_entry(pin: u8, index: u8, vector: u8, level: bool) {
+    const LEVEL: u32 = 1 << 15;
+    const REMAPPABLE: u32 = 1 << 16;
+    const INDEX_SHIFT: u32 = 17;
+    let register = IO_REDIRECTION + 2 * u32::from(pin);
+    io_write(register + 1, u32::from(index) << INDEX_SHIFT | REMAPPABLE);
+    io_write(register, u32::from(vector) | if level { LEVEL } else { 0 });
+}
+
+/// Whether a pin has sent a level interrupt whose end it has not heard of (remote IRR).
+pub fn pin_awaits_end(pin: u8) -> bool {
+    const REMOTE_IRR: u32 = 1 << 14;
+    let io = io();
+    io.write32(IO_SELECT, IO_REDIRECTION + 2 * u32::from(pin));
+    io.read32(IO_WINDOW) & REMOTE_IRR != 0
+}
+
+/// Tells the I/O APIC itself that level interrupts with `vector` in their entry have ended.
+pub fn end_at_pins(vector: u8) {
+    io().write32(IO_END, vector.into());
 }
 
 /// Silences a pin.

@@ -25,6 +25,8 @@ pub const ENDPOINT: u8 = 0x23;
 pub const PAGE_REQUEST: u8 = 0x25;
 /// COM1, by the I/O APIC.
 pub const SERIAL: u8 = 0x24;
+/// The endpoint, by another entry of the interrupt remapping table.
+pub const REMAPPED: u8 = 0x26;
 
 static COUNTS: [AtomicU32; VECTORS] = [const { AtomicU32::new(0) }; VECTORS];
 

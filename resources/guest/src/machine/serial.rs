@@ -7,6 +7,8 @@ use crate::machine::ports::{in8, out8};
 
 const DATA: u16 = 0x3f8;
 const INTERRUPT_ENABLE: u16 = 0x3f9;
+/// When read; the same port as FIFO control.
+const INTERRUPT_ID: u16 = 0x3fa;
 const FIFO_CONTROL: u16 = 0x3fa;
 const LINE_CONTROL: u16 = 0x3fb;
 const MODEM_CONTROL: u16 = 0x3fc;
@@ -34,6 +36,8 @@ pub fn init() {
 
 /// Interrupts when the transmitter is empty: one comes at once, for it is.
 pub fn interrupt_when_empty(on: bool) {
+    // Takes notice of the last one, without which there is no other.
+    let _ = in8(INTERRUPT_ID);
     out8(INTERRUPT_ENABLE, if on { INTERRUPT_EMPTY } else { 0 });
 }
 

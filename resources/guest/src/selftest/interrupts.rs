@@ -12,7 +12,8 @@ use crate::selftest::Machine;
 /// The endpoint's MSI arrives as the vector that was programmed.
 pub(super) fn endpoint_msi(machine: &Machine) -> Verdict {
     machine.with_endpoint(|endpoint| {
-        ensure(endpoint.enable_msi(), "the endpoint has no MSI")?;
+        let message = apic::message(interrupts::ENDPOINT);
+        ensure(endpoint.enable_msi(message), "the endpoint has no MSI")?;
         let before = interrupts::count(interrupts::ENDPOINT);
         let sent = endpoint.run(Command::Interrupt, 0, 1, Via::Untranslated);
         ensure(sent.is_ok(), "the endpoint refuses to send")?;

@@ -7,6 +7,7 @@ mod page_requests;
 mod pci;
 mod queue;
 mod registers;
+mod remapping;
 mod translation;
 
 use crate::device::CopyEngine;
@@ -30,7 +31,7 @@ struct Machine {
 type Test = fn(&Machine) -> Verdict;
 
 /// In this order: the last one costs the endpoint its link.
-const TESTS: [(&str, Test); 25] = [
+const TESTS: [(&str, Test); 32] = [
     ("ecam_equals_ports", pci::ecam_equals_ports),
     ("bar_sizing", pci::bar_sizing),
     ("register_masks", registers::masks),
@@ -54,6 +55,13 @@ const TESTS: [(&str, Test); 25] = [
     ("page_request_refused", page_requests::refused),
     ("endpoint_msi", interrupts::endpoint_msi),
     ("io_apic_edge", interrupts::io_apic_edge),
+    ("remapped_msi", remapping::msi),
+    ("remapped_wide_msi", remapping::wide_msi),
+    ("remapped_io_apic_edge", remapping::io_apic_edge),
+    ("remapped_io_apic_level", remapping::io_apic_level),
+    ("compatibility_format", remapping::compatibility_format),
+    ("source_mismatch", remapping::source_mismatch),
+    ("irte_until_invalidated", remapping::until_invalidated),
     ("smp", interrupts::smp),
     ("silent_drop", ats::silent_drop),
 ];

@@ -16,6 +16,16 @@ pub fn healthy_limit() -> Ticks {
     Ticks::from_ms(5_000)
 }
 
+/// The queue alone, for 128-bit descriptors; DMA is not translated.
+pub fn queue_alone(unit: Unit) -> Result<Queue, &'static str> {
+    unit.shut_down()?;
+    // A root table that nobody reads: what counts is its mode, legacy.
+    unit.set_root(0)?;
+    let queue = Queue::new(unit, Width::Narrow);
+    unit.enable_queue(&queue)?;
+    Ok(queue)
+}
+
 /// Legacy mode, 128-bit queue. Devices may use ATS where the unit can.
 pub fn legacy(unit: Unit, attachments: &[Attachment<'_>]) -> Result<Queue, &'static str> {
     unit.shut_down()?;

@@ -7,6 +7,7 @@ use crate::vtd::registers::Capability;
 const CONTEXT_CACHE: u64 = 1;
 const IOTLB: u64 = 2;
 const DEVICE_TLB: u64 = 3;
+const INTERRUPT_ENTRY_CACHE: u64 = 4;
 const WAIT: u64 = 5;
 const PASID_CACHE: u64 = 7;
 const PAGE_GROUP_RESPONSE: u64 = 9;
@@ -15,6 +16,7 @@ const TYPE_MASK: u64 = 0xf;
 const GLOBAL: u64 = 1 << 4;
 const PAGE: u64 = 3 << 4;
 const PASID_CACHE_GLOBAL: u64 = 3 << 4;
+const ONE_INTERRUPT_ENTRY: u64 = 1 << 4;
 
 const WAIT_INTERRUPT: u64 = 1 << 4;
 const WAIT_STATUS_WRITE: u64 = 1 << 5;
@@ -57,6 +59,17 @@ impl Descriptor {
     /// Has a device drop the translations of one page.
     pub fn device_page(device: Bdf, iova: u64) -> Self {
         Self { low: DEVICE_TLB | u64::from(device.0) << 32, high: iova & !0xfff }
+    }
+
+    /// Drops every cached entry of the interrupt remapping table.
+    pub const fn all_interrupt_entries() -> Self {
+        Self { low: INTERRUPT_ENTRY_CACHE, high: 0 }
+    }
+
+    /// Drops one of them.
+    pub fn interrupt_entry(index: u8) -> Self {
+        let index = u64::from(index) << 32;
+        Self { low: INTERRUPT_ENTRY_CACHE | ONE_INTERRUPT_ENTRY | index, high: 0 }
     }
 
     /// The device that has to answer it, if one has to.

@@ -14,6 +14,13 @@ pub struct Fault {
     pub address: u64,
 }
 
+impl Fault {
+    /// The entry of the interrupt remapping table, if the fault is about an interrupt.
+    pub fn interrupt_index(&self) -> u64 {
+        self.address >> 48
+    }
+}
+
 const RECORD_BYTES: u64 = 16;
 const FAULT: u32 = 1 << 31;
 

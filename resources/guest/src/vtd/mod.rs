@@ -6,6 +6,7 @@
 pub mod bring_up;
 pub mod descriptor;
 pub mod faults;
+pub mod interrupt_table;
 pub mod page_requests;
 pub mod queue;
 pub mod registers;

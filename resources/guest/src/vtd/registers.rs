@@ -36,6 +36,8 @@ pub const PEUADDR: u64 = 0xec;
 pub const TRANSLATION: u32 = 1 << 31;
 pub const ROOT_POINTER: u32 = 1 << 30;
 pub const QUEUED_INVALIDATION: u32 = 1 << 26;
+pub const INTERRUPT_REMAPPING: u32 = 1 << 25;
+pub const INTERRUPT_POINTER: u32 = 1 << 24;
 /// GSTS without the bits that a write of GCMD would take as a new one-shot request.
 pub const PERSISTENT: u32 = 0x96ff_ffff;
 
@@ -117,6 +119,15 @@ impl ExtendedCapability {
 
     pub fn has_device_tlb(self) -> bool {
         self.0 >> 2 & 1 != 0
+    }
+
+    pub fn has_interrupt_remapping(self) -> bool {
+        self.0 >> 3 & 1 != 0
+    }
+
+    /// 32-bit destinations of interrupts.
+    pub fn has_wide_destinations(self) -> bool {
+        self.0 >> 4 & 1 != 0
     }
 
     /// Page requests, and their drain by wait descriptors.

@@ -74,6 +74,7 @@ impl Unit {
     /// Everything off, old errors cleared, event interrupts masked: as after a reset.
     pub fn shut_down(self) -> Result<(), &'static str> {
         self.translate(false)?;
+        self.pass_interrupts()?;
         // Nothing stands in the queue's way, else it would never run empty.
         let errors = reg::QUEUE_ERROR | reg::COMPLETION_ERROR | reg::TIME_OUT_ERROR;
         self.registers.write32(reg::FSTS, errors);
