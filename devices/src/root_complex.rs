@@ -306,7 +306,7 @@ impl RootComplex {
         while let Some((request, verdict)) = self.host.poll_verdict() {
             any = true;
             if verdict.is_success() {
-                self.unit.complete(request.destination, request.itag, &self.memory, now);
+                self.unit.acknowledge(request.destination, request.itag, &self.memory, now);
             } else {
                 self.unit.time_out(request.destination, request.itag, now);
             }

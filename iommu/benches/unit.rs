@@ -122,6 +122,7 @@ fn request(address: u64) -> DmaRequest {
     DmaRequest {
         requester: FUNCTION,
         pasid: None,
+        privileged: false,
         address: Iova(address),
         address_type: AddressType::Untranslated,
         access: Access::Read,

@@ -270,6 +270,8 @@ pub struct DmaRequest {
     pub requester: Bdf,
     /// Its address space, if the request has a PASID prefix.
     pub pasid: Option<Pasid>,
+    /// Privileged mode; with a PASID only.
+    pub privileged: bool,
     /// Where to. For [`AddressType::Translated`] it is the number that a Translation Completion gave.
     pub address: Iova,
     /// How the address is to be taken.
@@ -285,6 +287,8 @@ pub struct TranslationRequest {
     pub requester: Bdf,
     /// Its address space, if the request has a PASID prefix.
     pub pasid: Option<Pasid>,
+    /// Privileged mode; with a PASID only.
+    pub privileged: bool,
     /// What to translate.
     pub address: Iova,
     /// No Write: the function only wants to read.

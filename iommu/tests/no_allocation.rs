@@ -55,6 +55,7 @@ fn request(page: u64) -> DmaRequest {
     DmaRequest {
         requester: FUNCTION,
         pasid: None,
+        privileged: false,
         address: Iova(page * PAGE_SIZE),
         address_type: AddressType::Untranslated,
         access: Access::Write,

@@ -37,6 +37,7 @@ impl Transfer {
             let request = DmaRequest {
                 requester,
                 pasid: None,
+                privileged: false,
                 address: Iova(address),
                 address_type: AddressType::Untranslated,
                 access: self.access,

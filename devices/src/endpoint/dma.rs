@@ -154,7 +154,8 @@ impl Dma {
         // The address space is in the translation already; units refuse it beside AT=10.
         let pasid = road.pasid.filter(|_| address_type == AddressType::Untranslated);
         let requester = bus.rights.requester;
-        let request = DmaRequest { requester, pasid, address, address_type, access };
+        let request =
+            DmaRequest { requester, pasid, privileged: false, address, address_type, access };
         match transfer {
             Transfer::Read(data) => bus.upstream.read(request, data, bus.now)?,
             Transfer::Write(data) => bus.upstream.write(request, data, bus.now),
@@ -205,7 +206,13 @@ impl Dma {
             return Err(Status::AtsOff);
         }
         let requester = bus.rights.requester;
-        let request = TranslationRequest { requester, pasid, address: address.page(), no_write };
+        let request = TranslationRequest {
+            requester,
+            pasid,
+            privileged: false,
+            address: address.page(),
+            no_write,
+        };
         let translation = bus.upstream.translate(request, bus.now)?;
         if !(translation.read || translation.write) || !translation.range.contains(address) {
             return Err(Status::NoTranslation);

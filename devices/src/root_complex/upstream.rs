@@ -44,6 +44,7 @@ impl ToMemory<'_> {
         let request = DmaRequest {
             requester,
             pasid: None,
+            privileged: false,
             address: Iova(msi.address),
             address_type: AddressType::Untranslated,
             access: Access::Write,

@@ -44,12 +44,18 @@ fn requests_do_not_come_up_and_those_that_wait_time_out() {
     let dma = |access| DmaRequest {
         requester: ENDPOINT,
         pasid: None,
+        privileged: false,
         address: Iova(0),
         address_type: AddressType::Untranslated,
         access,
     };
-    let translation =
-        TranslationRequest { requester: ENDPOINT, pasid: None, address: Iova(0), no_write: false };
+    let translation = TranslationRequest {
+        requester: ENDPOINT,
+        pasid: None,
+        privileged: false,
+        address: Iova(0),
+        no_write: false,
+    };
     let timeout = RequestError::CompletionTimeout;
     assert_eq!(uplink.read(dma(Access::Read), &mut [0; 8], NOW), Err(timeout));
     assert_eq!(uplink.translate(translation, NOW), Err(timeout));

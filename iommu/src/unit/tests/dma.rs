@@ -71,13 +71,20 @@ impl Rig {
         address_type: AddressType,
     ) -> Result<Gpa, RequestError> {
         let (requester, address) = (VICTIM, Iova(address));
-        let request = DmaRequest { requester, pasid: None, address, address_type, access };
+        let request =
+            DmaRequest { requester, pasid: None, privileged: false, address, address_type, access };
         self.unit.dma(&request, &self.memory, self.now)
     }
 
     fn translate(&mut self, address: u64) -> Result<Translation, RequestError> {
         let (requester, address) = (VICTIM, Iova(address));
-        let request = TranslationRequest { requester, pasid: None, address, no_write: false };
+        let request = TranslationRequest {
+            requester,
+            pasid: None,
+            privileged: false,
+            address,
+            no_write: false,
+        };
         self.unit.translation_request(&request, &self.memory, self.now)
     }
 
@@ -312,6 +319,7 @@ fn scalable_mode_translates_by_rid_pasid_and_by_pasid() {
     let with_pasid = |pasid| DmaRequest {
         requester: VICTIM,
         pasid: Some(crate::ids::Pasid::new(pasid)),
+        privileged: false,
         address: Iova(0x1234),
         address_type: AddressType::Untranslated,
         access: Access::Read,

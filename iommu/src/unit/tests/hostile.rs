@@ -88,6 +88,7 @@ fn run(rig: &mut Rig, step: Step) {
             let request = DmaRequest {
                 requester: Bdf::from_bits(function),
                 pasid: pasid.map(Pasid::new),
+                privileged: false,
                 address: Iova(address),
                 address_type: match translated {
                     true => AddressType::Translated,
@@ -101,6 +102,7 @@ fn run(rig: &mut Rig, step: Step) {
             let request = TranslationRequest {
                 requester: Bdf::from_bits(function),
                 pasid: pasid.map(Pasid::new),
+                privileged: false,
                 address: Iova(address),
                 no_write,
             };

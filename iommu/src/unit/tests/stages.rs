@@ -85,6 +85,7 @@ impl Rig {
         let request = DmaRequest {
             requester: VICTIM,
             pasid: None,
+            privileged: false,
             address: Iova(address),
             address_type: AddressType::Untranslated,
             access,
@@ -93,8 +94,13 @@ impl Rig {
     }
 
     fn ask(&mut self, address: u64, no_write: bool) -> Translation {
-        let request =
-            TranslationRequest { requester: VICTIM, pasid: None, address: Iova(address), no_write };
+        let request = TranslationRequest {
+            requester: VICTIM,
+            pasid: None,
+            privileged: false,
+            address: Iova(address),
+            no_write,
+        };
         self.unit.translation_request(&request, &self.memory, self.now).unwrap()
     }
 
@@ -207,6 +213,36 @@ fn a_translation_request_counts_as_a_write_unless_it_says_otherwise() {
         assert_eq!(answer.range, PageRange::page(Iova(0x5000)));
         let entry = FirstStageEntry::from_bits(rig.peek64(Rig::first_slot(0x5000)));
         assert_eq!(entry.dirty(), dirty, "NW {no_write}");
+    }
+}
+
+#[test]
+fn privilege_counts_where_the_pasid_entry_allows_it() {
+    let mut rig = rig(FIRST_STAGE);
+    let page = first(0x80_0000).with_user(false).with_write(false);
+    rig.poke(Rig::first_slot(0x5000), page.into_bits());
+    let ask = |rig: &mut Rig, privileged, access| {
+        let request = DmaRequest {
+            requester: VICTIM,
+            pasid: None,
+            privileged,
+            address: Iova(0x5000),
+            address_type: AddressType::Untranslated,
+            access,
+        };
+        let answer = rig.unit.dma(&request, &rig.memory, rig.now).is_ok();
+        rig.write32(offset::FRCD + 12, 1 << 31);
+        answer
+    };
+    let pasid_cache = crate::spec::descriptor::PasidCacheDescriptor::new().with_granularity(3);
+    assert!(!ask(&mut rig, true, Access::Read), "SRE is clear");
+    for (write_protect, writes) in [(false, true), (true, false)] {
+        let allowed = PasidFirstStage::new().with_supervisor(true);
+        rig.pasid_entry(FIRST_STAGE, allowed.with_write_protect(write_protect));
+        rig.submit(&[pasid_cache.into_bits(), iotlb_global()]);
+        assert!(ask(&mut rig, true, Access::Read));
+        assert_eq!(ask(&mut rig, true, Access::Write), writes, "WPE {write_protect}");
+        assert!(!ask(&mut rig, false, Access::Read), "what a privileged request has cached");
     }
 }
 

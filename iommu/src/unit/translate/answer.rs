@@ -29,6 +29,7 @@ impl Lookup<'_> {
         self.dma_slow(caches, request).map_err(|failure| Fault {
             requester: request.requester,
             pasid: request.pasid,
+            privileged: request.privileged,
             address: request.address,
             address_type: if request.address_type == AddressType::Translated { 2 } else { 0 },
             access: request.access,
@@ -45,6 +46,7 @@ impl Lookup<'_> {
         let same = last.page == request.address.0 >> 12
             && last.requester == request.requester
             && last.pasid == request.pasid
+            && last.privileged == request.privileged
             && last.age >= self.translator.invalidations.oldest_valid(last.domain);
         let serves = last.mapping.serves(request.access) && last.mapping.grants(request.access);
         (same && serves && caches.tables.enabled)
@@ -70,7 +72,7 @@ impl Lookup<'_> {
         let walk = Request {
             address: request.address.0,
             write: request.access == Access::Write,
-            privileged: false,
+            privileged: context.privilege(request.privileged)?,
         };
         let mapping = self.mapping(caches, &context, &walk, request.access, age)?;
         if !mapping.grants(request.access) {
@@ -88,8 +90,15 @@ impl Lookup<'_> {
         age: Age,
         mapping: Mapping,
     ) {
-        let (requester, pasid, page) = (request.requester, request.pasid, request.address.0 >> 12);
-        caches.last = Some(LastHit { requester, pasid, page, domain, age, mapping });
+        caches.last = Some(LastHit {
+            requester: request.requester,
+            pasid: request.pasid,
+            privileged: request.privileged,
+            page: request.address.0 >> 12,
+            domain,
+            age,
+            mapping,
+        });
     }
 
     /// What an ATS Translation Request is answered (`VT-d 4.1.2`).
@@ -130,6 +139,7 @@ impl Lookup<'_> {
                 let fault = Fault {
                     requester: request.requester,
                     pasid: request.pasid,
+                    privileged: request.privileged,
                     address: request.address,
                     address_type: 1,
                     access: Access::Read,
@@ -153,7 +163,11 @@ impl Lookup<'_> {
         let config = &self.translator.config;
         let reads_only = config.no_write_flag && request.no_write;
         let access = if reads_only { Access::Read } else { Access::Write };
-        let walk = Request { address: request.address.0, write: !reads_only, privileged: false };
+        let walk = Request {
+            address: request.address.0,
+            write: !reads_only,
+            privileged: context.privilege(request.privileged)?,
+        };
         let age = self.translator.invalidations.now();
         let mapping = self.mapping(caches, &context, &walk, access, age)?;
         Ok(Mapping { write: mapping.write && !reads_only, ..mapping })
@@ -242,8 +256,9 @@ impl Lookup<'_> {
             return Ok(Mapping { output, order, read: true, write: true, dirty: true });
         }
         let tag = context.tag();
+        let exact = tag.privileged(request.privileged);
         let oldest = self.translator.invalidations.oldest_valid(context.domain);
-        let cached = caches.iotlb.lookup(tag, address, oldest);
+        let cached = caches.iotlb.lookup(exact, address, oldest);
         if let Some(mapping) = cached.filter(|mapping| mapping.serves(access)) {
             return Ok(mapping);
         }
@@ -256,7 +271,7 @@ impl Lookup<'_> {
         if let Some(table) = last.filter(|_| known.is_none()) {
             caches.paging.insert(tag, address, age, table);
         }
-        caches.iotlb.insert(tag, address, age, mapping);
+        caches.iotlb.insert(exact, address, age, mapping);
         Ok(mapping)
     }
 
@@ -345,6 +360,14 @@ impl Context {
     /// The two modes number the same fault differently.
     const fn pick(&self, legacy: R, scalable: R) -> R {
         if self.scalable { scalable } else { legacy }
+    }
+
+    /// Whether the walk is a privileged one (`VT-d 3.6.2`): SRE must allow a request that asks.
+    fn privilege(&self, asked: bool) -> Result<bool, Failure> {
+        if asked && !self.supervisor {
+            return Err(Failure::qualified(R::SM_PRIVILEGE_DENIED, S0, self.fault_disable));
+        }
+        Ok(asked)
     }
 
     /// The mapping lacks the permission.

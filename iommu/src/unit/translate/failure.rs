@@ -9,6 +9,7 @@ use crate::spec::fault::FaultReason;
 pub(crate) struct Fault {
     pub(crate) requester: Bdf,
     pub(crate) pasid: Option<Pasid>,
+    pub(crate) privileged: bool,
     pub(crate) address: Iova,
     /// The AT field: 0 untranslated, 1 translation request, 2 translated.
     pub(crate) address_type: u8,

@@ -60,17 +60,26 @@ impl Invalidations {
 }
 
 /// Whose translation an entry is (`VT-d 6.2.1`): second-stage ones belong to a domain, those of a
-/// first stage to a PASID in it. Domain in bits 15:0, PASID in 36:16, of which the highest says that
-/// there is one.
+/// first stage to a PASID in it, and to privileged requests or the others. Domain in bits 15:0, PASID
+/// in 35:16; bit 36 says that there is one, bit 37 privileged.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub(super) struct Tag(u64);
 
 impl Tag {
     const HAS_PASID: u64 = 1 << 36;
+    const PRIVILEGED: u64 = 1 << 37;
 
     pub(super) fn new(domain: DomainId, pasid: Option<Pasid>) -> Self {
         let pasid = pasid.map_or(0, |pasid| Self::HAS_PASID | u64::from(pasid.get()) << 16);
         Self(u64::from(domain.0) | pasid)
+    }
+
+    /// The same for privileged requests, where a first stage tells them from others.
+    pub(super) const fn privileged(self, privileged: bool) -> Self {
+        match privileged && self.0 & Self::HAS_PASID != 0 {
+            true => Self(self.0 | Self::PRIVILEGED),
+            false => self,
+        }
     }
 
     /// Whether a first stage has a part in `domain`'s translations with this tag.

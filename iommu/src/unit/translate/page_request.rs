@@ -21,6 +21,7 @@ impl DmaPort {
         self.page_request_context(request, memory).map(|_| ()).map_err(|failure| Fault {
             requester: request.requester,
             pasid: request.pasid,
+            privileged: request.privileged,
             address: request.address,
             address_type: 0,
             access: if request.write { Access::Write } else { Access::Read },

@@ -49,6 +49,7 @@ impl Shard {
 pub(super) struct LastHit {
     pub(super) requester: Bdf,
     pub(super) pasid: Option<Pasid>,
+    pub(super) privileged: bool,
     pub(super) page: u64,
     pub(super) domain: DomainId,
     pub(super) age: Age,
@@ -141,6 +142,7 @@ impl Caches {
         self.last = None;
         let named = Tag::new(domain, Some(pasid));
         self.iotlb.invalidate_tag(named, range);
+        self.iotlb.invalidate_tag(named.privileged(true), range);
         self.paging.drop_if(range, |tag| tag == named);
     }
 }

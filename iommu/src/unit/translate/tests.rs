@@ -159,6 +159,7 @@ fn an_invalidation_completes_after_the_last_use_of_what_it_takes_away() {
             let request = DmaRequest {
                 requester: Bdf::default(),
                 pasid: None,
+                privileged: false,
                 address: Iova(0),
                 address_type: AddressType::Untranslated,
                 access: Access::Read,

@@ -122,6 +122,7 @@ fn an_accepted_request_drops_its_page_from_the_iotlb() {
         let dma = DmaRequest {
             requester: VICTIM,
             pasid: None,
+            privileged: false,
             address: Iova(0x1000),
             address_type: AddressType::Untranslated,
             access: Access::Read,
