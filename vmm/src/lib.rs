@@ -14,11 +14,12 @@
 //! `kvm::raw` and `sys` hold unsafe code.
 //!
 //! ```no_run
-//! # fn config() -> vmm::VmConfig { unimplemented!() }
-//! let vm = vmm::Vm::new(config())?;
+//! # fn run(config: vmm::VmConfig) -> Result<(), vmm::Error> {
+//! let vm = vmm::Vm::new(config)?;
 //! let exit = vm.run()?;
 //! println!("status {}", exit.status());
-//! # Ok::<(), vmm::Error>(())
+//! # Ok(())
+//! # }
 //! ```
 #![deny(unsafe_code)]
 
