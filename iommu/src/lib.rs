@@ -22,7 +22,7 @@
 //! ```
 //!
 //! - [`spec`]: registers, descriptors and tables bit by bit; nothing there has an effect.
-//! - [`unit`]: the remapping unit: [`unit::Unit`] joins register file, queue, translation, faults.
+//! - [`mod@unit`]: the remapping unit: [`unit::Unit`] joins register file, queue, translation, faults.
 //! - [`submit`]: the host's submit-and-wait loop, with policies as data.
 //! - [`ats`], [`ids`], [`time`], [`event`]: the words that all of them use.
 #![forbid(unsafe_code)]

@@ -2,7 +2,7 @@
 //! wrong.
 //!
 //! A script begins with [`prologue`], which puts both machines into the same state, and ends with
-//! [`epilogue`], which shows what is left of it. In between are a few scenes of one kind each.
+//! `epilogue`, which shows what is left of it. In between are a few scenes of one kind each.
 
 mod dma;
 mod events;
