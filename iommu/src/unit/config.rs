@@ -142,8 +142,10 @@ pub struct UnitConfig {
     pub domain_bits: u8,
     /// NFR: fault records, 1 to 128.
     pub fault_records: u8,
-    /// MAMV: the largest address mask of a page-selective invalidation; PSI if there is one.
-    pub max_address_mask: Option<u8>,
+    /// PSI: page-selective invalidation.
+    pub page_selective: bool,
+    /// MAMV: its largest address mask.
+    pub max_address_mask: u8,
     /// DWD: invalidations can drain writes.
     pub write_drain: bool,
     /// DRD: invalidations can drain reads.
@@ -215,7 +217,8 @@ impl UnitConfig {
             large_pages: LargePages::OneGiB,
             domain_bits: 16,
             fault_records: 8,
-            max_address_mask: Some(18),
+            page_selective: true,
+            max_address_mask: 18,
             write_drain: true,
             read_drain: true,
             caching_mode: false,
@@ -289,7 +292,7 @@ impl UnitConfig {
             ),
             ((1..=128).contains(&self.fault_records), "fault_records is 1 to 128"),
             (
-                self.max_address_mask.is_none_or(|mask| (smallest_mask..=52).contains(&mask)),
+                !self.page_selective || (smallest_mask..=52).contains(&self.max_address_mask),
                 "max_address_mask must reach the largest page (9 for 2M, 18 for 1G) and is at most 52",
             ),
             (
@@ -338,10 +341,7 @@ impl UnitConfig {
             0 => 48,
             width => width,
         };
-        let (page_selective, mask) = match self.max_address_mask {
-            Some(mask) => (true, mask),
-            None => (false, 0),
-        };
+        let mask = if self.page_selective { self.max_address_mask } else { 0 };
         Cap::new()
             .with_domains((self.domain_bits - 4) / 2)
             .with_caching_mode(self.caching_mode)
@@ -354,7 +354,7 @@ impl UnitConfig {
                 LargePages::TwoMiB => 1,
                 LargePages::OneGiB => 3,
             })
-            .with_page_selective(page_selective)
+            .with_page_selective(self.page_selective)
             .with_fault_records(self.fault_records - 1)
             .with_max_address_mask(mask)
             .with_write_drain(self.write_drain)
@@ -431,7 +431,7 @@ mod tests {
             (UnitConfig { address_widths: AddressWidths(0), ..legacy }, "address_widths"),
             (UnitConfig { domain_bits: 5, ..legacy }, "domain_bits"),
             (UnitConfig { fault_records: 0, ..legacy }, "fault_records"),
-            (UnitConfig { max_address_mask: Some(9), ..legacy }, "max_address_mask"),
+            (UnitConfig { max_address_mask: 9, ..legacy }, "max_address_mask"),
             (UnitConfig { pasid_bits: Some(20), ..legacy }, "scalable_mode"),
             (UnitConfig { scalable_mode: true, ..legacy }, "first_stage"),
             (UnitConfig { second_stage: false, second_stage_dirty: false, ..full }, "nested"),

@@ -39,11 +39,11 @@ impl Unit {
             return;
         }
         let domain = DomainId(command.domain());
-        let address = self.registers.invalidate_address();
+        let (address, cap) = (self.registers.invalidate_address(), self.registers.cap());
         let scope = match command.granularity() {
             1 => Some(IotlbScope::Global),
             2 => Some(IotlbScope::Domain(domain)),
-            3 if address.mask() <= self.registers.cap().max_address_mask() => {
+            3 if cap.page_selective() && address.mask() <= cap.max_address_mask() => {
                 let range = masked_range(address.page(), address.mask());
                 Some(IotlbScope::Pages(domain, range))
             }
