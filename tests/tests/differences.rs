@@ -282,6 +282,24 @@ fn missing_right_of_a_cached_page() {
 }
 
 #[test]
+fn pages_that_an_invalidation_does_not_name() {
+    differ(
+        Mode::Legacy,
+        |group| {
+            translate(group, 0, 3, PATTERN | 3);
+            read_memory(group, 0);
+            group.poke(TABLES + 0x3000, 0);
+            // Page 0x100 of the domain, by registers.
+            group.set_quad(0xf0, 0x10_0000).set_quad(0xf8, 1 << 63 | 3 << 60 | 1 << 32);
+            read_memory(group, 0);
+            group.check(FSTS, u32::MAX);
+        },
+        value(0),
+        value(FAULT),
+    );
+}
+
+#[test]
 fn caches_after_set_root_table_pointer() {
     differ(
         Mode::Legacy,

@@ -1,5 +1,7 @@
 //! Legacy tables for the devices, right ones and slightly wrong ones.
 
+use std::cell::Cell;
+
 use super::Scene;
 use crate::differential::place::{CONTEXTS, DATA, DATA_PAGES, ROOT, TABLES, edu_id};
 use crate::differential::random::Random;
@@ -23,6 +25,17 @@ const MAPPINGS: u64 = 4;
 pub(super) struct Mapping {
     /// Where the device sees it.
     pub(super) iova: u64,
+    /// What can be changed about it, if nothing is wrong with it.
+    pub(super) leaf: Option<Leaf>,
+}
+
+/// The entry that maps a page of 4 KiB, readable and writable.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Leaf {
+    /// Where the entry is.
+    pub(super) slot: u64,
+    /// The domain of its tree.
+    pub(super) domain: u64,
 }
 
 /// Pages for tables, given out one after the other.
@@ -65,10 +78,13 @@ pub(super) fn build(scene: &mut Scene, edus: u8) -> Vec<Vec<Mapping>> {
     let mut contexts: Vec<Context> = Vec::new();
     for edu in 0..edus {
         // A domain has one tree; devices can share it.
-        let context = match contexts.last() {
+        let mut context = match contexts.last() {
             Some(context) if random.one_in(5) => context.clone(),
             _ => context(random, &mut group, &mut allocator, u64::from(edu) + 1),
         };
+        if wrong_root {
+            context.mappings.iter_mut().for_each(|mapping| mapping.leaf = None);
+        }
         let slot = CONTEXTS + 16 * u64::from(edu_id(edu));
         group.poke(slot, context.low).poke(slot + 8, context.high);
         contexts.push(context);
@@ -94,6 +110,8 @@ struct Tree {
     levels: u64,
     /// The tables below the entries of levels 3 and 4.
     upper: [u64; 2],
+    /// No mapping has put anything wrong into the upper tables.
+    is_right: Cell<bool>,
 }
 
 fn context(
@@ -107,14 +125,15 @@ fn context(
     if random.one_in(6) {
         // Pass-through, of the width that the unit has.
         let fpd = u64::from(random.one_in(4)) << 1;
-        let mappings = (0..4).map(|_| Mapping { iova: data_page(random) }).collect();
+        let mappings = (0..4).map(|_| Mapping { iova: data_page(random), leaf: None }).collect();
         return Context { low: 1 | 2 << 2 | fpd, high: 2 | domain, mappings };
     }
     let mut page = || allocator.page();
-    let tree = Tree { root: page(), levels, upper: [page(), page()] };
+    let tree = Tree { root: page(), levels, upper: [page(), page()], is_right: Cell::new(true) };
     let translation_type = u64::from(random.one_in(3)) << 2;
     let (mut low, mut high) = (tree.root | 1 | translation_type, (levels - 2) | domain);
-    if random.one_in(12) {
+    let wrong = random.one_in(12);
+    if wrong {
         match random.below(7) {
             0 => low &= !1,
             1 => low |= 3 << 2,
@@ -130,12 +149,20 @@ fn context(
         high |= if random.one_in(4) { random.below(16) << 3 } else { 0 };
     }
     let count = 1 + random.below(MAPPINGS);
-    let mappings =
+    let mut mappings: Vec<_> =
         (0..count).map(|index| mapping(random, group, allocator, &tree, index)).collect();
+    for mapping in &mut mappings {
+        // An upper table that is wrong is wrong for all.
+        mapping.leaf = mapping.leaf.filter(|_| !wrong && tree.is_right.get());
+        if let Some(leaf) = &mut mapping.leaf {
+            leaf.domain = domain >> 8;
+        }
+    }
     Context { low, high, mappings }
 }
 
-fn data_page(random: &mut Random) -> u64 {
+/// A page that DMA may read and write.
+pub(super) fn data_page(random: &mut Random) -> u64 {
     DATA + 0x1000 * random.below(DATA_PAGES)
 }
 
@@ -151,6 +178,8 @@ fn mapping(
     let iova = (index * part + random.below(part)) & !0xfff;
     let wrong_level = random.one_in(8).then(|| 1 + random.below(tree.levels));
     let mut table = tree.root;
+    let mut leaf = None;
+    let mut full_rights = true;
     for level in (1..=tree.levels).rev() {
         let slot = table + 8 * (iova >> (12 + 9 * (level - 1)) & 0x1ff);
         let large = level == 2 && random.one_in(6);
@@ -166,16 +195,20 @@ fn mapping(
         // Units may look at rights early or late: what lacks one has no other fault.
         let lacking = level <= 2 && wrong_level.is_none() && random.one_in(10);
         let rights = if lacking { random.below(4) } else { READ | WRITE };
+        full_rights &= rights == READ | WRITE;
         let mut entry = table | size | rights | ignored;
         if wrong_level == Some(level) {
             entry = wrong_entry(random, entry, level, last);
+            tree.is_right.set(tree.is_right.get() && level <= 2);
         }
         group.poke(slot, entry);
         if last {
+            let usable = !large && full_rights && wrong_level.is_none();
+            leaf = usable.then_some(Leaf { slot, domain: 0 });
             break;
         }
     }
-    Mapping { iova }
+    Mapping { iova, leaf }
 }
 
 /// An entry that a unit must refuse.
