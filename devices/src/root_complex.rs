@@ -23,6 +23,7 @@
 mod upstream;
 
 use std::collections::VecDeque;
+use std::ops::RangeInclusive;
 
 use iommu::Memory;
 use iommu::ats::Msi;
@@ -55,6 +56,9 @@ pub struct Line {
     /// Asserted.
     pub level: bool,
 }
+
+/// The I/O APIC pins to which functions on bus 0 are wired.
+pub const INTA_PINS: RangeInclusive<u8> = 20..=23;
 
 /// The I/O APIC pin to which INTA of `device` on bus 0 leads: pins 20 to 23 in turn, as q35's
 /// chipset has it.
@@ -210,6 +214,11 @@ impl RootComplex {
     /// Takes the oldest change of a wire to the I/O APIC. Drain it after every other call, too.
     pub fn poll_line(&mut self) -> Option<Line> {
         self.line_changes.pop_front()
+    }
+
+    /// The I/O APIC pins that are asserted, a bit for each.
+    pub fn lines(&self) -> u32 {
+        self.lines
     }
 
     /// Where software has put ECAM by the host bridge's PCIEXBAR, if it has.

@@ -2,12 +2,12 @@
 //!
 //! ```text
 //!   CPU threads ----+                      +--> KVM: interrupts
-//!                   +--> lock, call, drain-+
+//!                   +--> lock, call, drain-+--> I/O APIC: wires have changed
 //!   event loop  ----+                      +--> timer: when to call again
 //! ```
 
 use std::os::fd::{AsRawFd, RawFd};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, OnceLock, PoisonError, Weak};
 use std::time::Duration;
 
 use devices::root_complex::RootComplex;
@@ -18,6 +18,7 @@ use vmm_sys_util::timerfd::TimerFd;
 
 use crate::Error;
 use crate::clock::Clock;
+use crate::interrupts::Interrupts;
 use crate::kvm::Injector;
 
 /// The root complex, shared by all threads.
@@ -27,6 +28,9 @@ pub(crate) struct Fabric {
     timer: RawFd,
     clock: Clock,
     injector: Injector,
+    /// Where the wires of functions on bus 0 lead. It holds this fabric, which therefore must not
+    /// hold it.
+    io_apic: OnceLock<Weak<Interrupts>>,
 }
 
 struct State {
@@ -45,7 +49,17 @@ impl Fabric {
         let timer = TimerFd::new().map_err(Error::host("make a timer"))?;
         let fd = timer.as_raw_fd();
         let state = Mutex::new(State { root_complex, timer, armed: None });
-        Ok(Self { state, timer: fd, clock, injector })
+        Ok(Self { state, timer: fd, clock, injector, io_apic: OnceLock::new() })
+    }
+
+    /// From now on `io_apic` is told when wires change. There is one; a second is not heeded.
+    pub(crate) fn connect(&self, io_apic: Weak<Interrupts>) {
+        let _ = self.io_apic.set(io_apic);
+    }
+
+    /// The pins of the I/O APIC that are asserted, a bit for each.
+    pub(crate) fn lines(&self) -> u32 {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner).root_complex.lines()
     }
 
     /// Calls the root complex, arms the timer for what it wants next, and then, with the lock
@@ -63,10 +77,14 @@ impl Fabric {
         let result = call(&mut state.root_complex, now);
         let messages: Vec<Msi> =
             std::iter::from_fn(|| state.root_complex.poll_interrupt()).collect();
+        let wires_changed = std::iter::from_fn(|| state.root_complex.poll_line()).count() > 0;
         state.arm(now);
         drop(state);
         for message in messages {
             self.injector.inject(message);
+        }
+        if wires_changed && let Some(io_apic) = self.io_apic.get().and_then(Weak::upgrade) {
+            io_apic.follow_wires();
         }
         result
     }

@@ -10,6 +10,7 @@
 use std::sync::{Arc, Mutex, PoisonError};
 
 use devices::io_apic::IoApic;
+use devices::root_complex::INTA_PINS;
 use devices::root_complex::RootComplex;
 use iommu::ats::Msi;
 
@@ -56,6 +57,17 @@ impl Interrupts {
         self.with(|io_apic| {
             io_apic.set_level(pin, true);
             io_apic.set_level(pin, false);
+        });
+    }
+
+    /// Wires of functions on bus 0 have changed. They are looked at under the lock: of two changes
+    /// the later one thus comes last, whichever thread is faster.
+    pub(crate) fn follow_wires(&self) {
+        self.with(|io_apic| {
+            let lines = self.fabric.lines();
+            for pin in INTA_PINS {
+                io_apic.set_level(pin, lines & 1 << pin != 0);
+            }
         });
     }
 

@@ -44,6 +44,10 @@ pub(super) struct RunArgs {
           value_parser = clap::value_parser!(u8).range(1..=8))]
     ports: u8,
 
+    /// Put an 'edu' device at 00:10.0, as QEMU has it; its INTA leads to pin 20 of the I/O APIC
+    #[arg(long)]
+    edu: bool,
+
     /// Let a link vanish: at=2s or doorbell, and optionally ,port=rp1; once for each port
     #[arg(long, value_name = "WHEN")]
     drop_link: Vec<DropLink>,
@@ -70,8 +74,11 @@ impl RunArgs {
             Some(path) => Kernel::File(path),
             None => Kernel::Image { name: "the built-in guest", bytes: resources::GUEST },
         };
-        let root_complex =
-            RootComplexConfig { ports: self.ports, ..self.unit.into_root_complex(self.policy)? };
+        let root_complex = RootComplexConfig {
+            ports: self.ports,
+            edus: self.edu.into(),
+            ..self.unit.into_root_complex(self.policy)?
+        };
         Ok(VmConfig {
             kernel,
             cmdline: self.cmdline,

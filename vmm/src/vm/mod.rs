@@ -13,8 +13,11 @@ use std::os::fd::AsFd;
 use std::sync::{Arc, Mutex};
 
 use devices::bench::Bench;
-use devices::root_complex::RootComplex;
+use devices::pcie::header::INTERRUPT_LINE;
+use devices::root_complex::{EDU_DEVICE, RootComplex, inta_pin};
 use iommu::event::{LinkState, Tracer};
+use iommu::ids::Bdf;
+use iommu::time::Instant;
 use vmm_sys_util::eventfd::{EFD_CLOEXEC, EFD_NONBLOCK, EventFd};
 
 use crate::Error;
@@ -93,8 +96,9 @@ impl Vm {
         let boot_cpu = vcpus.first().ok_or(Error::Cpus { cpus: config.cpus })?;
         boot_cpu.start_at(entry)?;
 
-        let root_complex =
+        let mut root_complex =
             RootComplex::new(config.root_complex.clone(), memory, config.tracer.clone())?;
+        note_wires(&mut root_complex, config.root_complex.edus);
         // A guest can do without; it is told that the frequency is unknown.
         let tsc_khz = boot_cpu.tsc_khz().unwrap_or(0);
         let room =
@@ -147,6 +151,14 @@ impl Vm {
     }
 }
 
+/// Notes in the functions on bus 0 to which pins they are wired, which firmware would do.
+fn note_wires(root_complex: &mut RootComplex, edus: u8) {
+    for device in EDU_DEVICE..EDU_DEVICE + edus {
+        let function = Bdf::new(0, device, 0);
+        root_complex.config_write(function, INTERRUPT_LINE, &[inta_pin(device)], Instant::START);
+    }
+}
+
 fn add_alarms(events: &mut EventLoop, config: &VmConfig, machine: &Machine) -> Result<(), Error> {
     let ending = &machine.ending;
     if let Some(limit) = config.time_limit {
@@ -176,6 +188,7 @@ impl Machine {
         let injector = Injector::new(kvm);
         let fabric = Arc::new(Fabric::new(root_complex, clock, injector.clone())?);
         let interrupts = Arc::new(Interrupts::new(fabric.clone(), injector, ending.clone()));
+        fabric.connect(Arc::downgrade(&interrupts));
         let output = Output::new(&config.console, ending.clone());
         let room = room.try_clone().map_err(Error::host("clone an eventfd"))?;
         let uart = Arc::new(Uart::new(output, room, interrupts.clone()));

@@ -42,6 +42,8 @@ fn entry(random: &mut Random) -> (u64, u64) {
     let destination = random.below(16) << 40;
     let mut low = 1 | vector << 16 | destination | random.below(2) << 2 | random.below(2) << 3;
     let source = u64::from(edu_id(random.below(u64::from(EDUS)) as u8));
+    // Another function of the device, which a qualifier may let pass.
+    let source = if random.one_in(3) { source | random.below(8) } else { source };
     let validation = random.pick(&[0_u64, 1, 1]);
     let qualifier = if random.one_in(3) { random.below(4) } else { 0 };
     let mut high = source | qualifier << 16 | validation << 18;
