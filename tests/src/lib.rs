@@ -12,6 +12,7 @@
 #![forbid(unsafe_code)]
 
 pub mod differential;
+pub mod fuzz;
 mod need;
 mod rig;
 mod run;
