@@ -51,8 +51,10 @@ pub fn wanted(need: Need) -> bool {
     if env::var_os(variable).is_some_and(|value| value == "1") {
         let test = std::thread::current();
         let name = test.name().unwrap_or("?");
-        // Not by a macro of the print family, whose output the test harness keeps to itself.
-        let _ = writeln!(io::stderr(), "skipped: {name} ({variable}=1)");
+        // Not by a macro of the print family, whose output the test harness keeps to itself; and in
+        // one piece, so that nothing gets in between.
+        let line = format!("skipped: {name} ({variable}=1)\n");
+        let _ = io::stderr().write_all(line.as_bytes());
         return false;
     }
     if let Some(reason) = need.missing() {
