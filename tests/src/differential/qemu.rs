@@ -26,6 +26,8 @@ pub enum QemuError {
     Io(io::Error),
     /// It has said what cannot be understood.
     Answer(String),
+    /// Its clock stands still: this edu's transfer never ends, however often it is asked.
+    Stuck(u8),
 }
 
 impl std::fmt::Display for QemuError {
@@ -33,6 +35,7 @@ impl std::fmt::Display for QemuError {
         match self {
             Self::Io(error) => write!(f, "QEMU has ended: {error}"),
             Self::Answer(answer) => write!(f, "QEMU says '{answer}'"),
+            Self::Stuck(edu) => write!(f, "QEMU's clock stands still: edu{edu} stays busy"),
         }
     }
 }
@@ -162,7 +165,7 @@ impl Qemu {
             }
             std::thread::yield_now();
         }
-        Err(QemuError::Answer(format!("edu{edu} is busy for ever")))
+        Err(QemuError::Stuck(edu))
     }
 
     fn answer(&mut self) -> Result<String, QemuError> {
