@@ -195,7 +195,7 @@ impl Machine {
             for slot in 0..8 {
                 let number = page * 8 + slot;
                 let next = (page * 5 + slot + 1) % PAGES;
-                let mut entry = next * PAGE_SIZE | u64::from(low[number as usize % 16]);
+                let mut entry = (next * PAGE_SIZE) | u64::from(low[number as usize % 16]);
                 if number % 61 == u64::from(every) % 61 {
                     entry ^= flip;
                 }
@@ -221,7 +221,7 @@ impl Machine {
                 self.unit.write(at, &data, &self.memory, self.now);
             }
             4 | 5 => {
-                let at = input.qword() % MEMORY as u64 & !7;
+                let at = (input.qword() % MEMORY as u64) & !7;
                 let _ = self.memory.write_obj(input.qword(), GuestAddress(at));
             }
             6 | 7 => self.dma(input),
