@@ -18,6 +18,7 @@ pub mod config_ports;
 pub mod edu;
 pub mod endpoint;
 pub mod error;
+pub mod fault;
 pub mod io_apic;
 pub mod link;
 pub mod pcie;

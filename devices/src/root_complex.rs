@@ -121,7 +121,7 @@ impl RootComplex {
         }
         let mut hierarchy = Hierarchy::new(config.ports, tracer.clone())?;
         for index in 0..config.edus {
-            hierarchy.integrate(EDU_DEVICE + index, Box::new(Edu::new()?));
+            hierarchy.add_function(None, (EDU_DEVICE + index) << 3, Box::new(Edu::new()?));
         }
         Ok(Self {
             unit: Unit::new(config.guest_unit, tracer.clone()),
@@ -149,7 +149,9 @@ impl RootComplex {
 
     /// A read in the PCI memory window; all ones where nothing answers.
     pub fn memory_read(&mut self, address: u64, data: &mut [u8], now: Instant) {
-        self.hierarchy.memory_read(address, data, now);
+        let (hierarchy, mut upstream) = self.split();
+        hierarchy.memory_read(address, data, &mut upstream, now);
+        self.settle(now);
     }
 
     /// A write in the PCI memory window.

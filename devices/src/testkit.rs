@@ -233,9 +233,13 @@ impl Machine {
         self.config_write(Self::endpoint(port), control, &0x8000_u16.to_le_bytes());
     }
 
+    pub(crate) fn read(&mut self, address: u64, data: &mut [u8]) {
+        self.hierarchy.memory_read(address, data, &mut self.upstream, self.now);
+    }
+
     pub(crate) fn register(&mut self, port: u8, register: u64) -> u32 {
         let mut data = [0; 4];
-        self.hierarchy.memory_read(Self::bar(port) + register, &mut data, self.now);
+        self.read(Self::bar(port) + register, &mut data);
         u32::from_le_bytes(data)
     }
 
@@ -261,8 +265,7 @@ impl Machine {
             .take(length)
             .map(|register| {
                 let mut byte = [0];
-                let address = Self::bar(port) + register;
-                self.hierarchy.memory_read(address, &mut byte, self.now);
+                self.read(Self::bar(port) + register, &mut byte);
                 byte[0]
             })
             .collect()

@@ -105,7 +105,7 @@ impl Function for Edu {
         self.config.read(offset, data);
     }
 
-    fn config_write(&mut self, id: Bdf, offset: u16, data: &[u8]) {
+    fn config_write(&mut self, id: Bdf, offset: u16, data: &[u8], _now: Instant) {
         self.id = id;
         self.config.write(offset, data);
     }
@@ -115,13 +115,25 @@ impl Function for Edu {
             && self.bar.offset(&self.config, address, length).is_some()
     }
 
-    fn memory_read(&self, address: u64, data: &mut [u8]) {
+    fn memory_read(
+        &mut self,
+        address: u64,
+        data: &mut [u8],
+        _upstream: &mut dyn Upstream,
+        _now: Instant,
+    ) {
         if let Some(offset) = self.bar.offset(&self.config, address, data.len()) {
             self.registers.read(offset, data);
         }
     }
 
-    fn memory_write(&mut self, address: u64, data: &[u8], now: Instant) {
+    fn memory_write(
+        &mut self,
+        address: u64,
+        data: &[u8],
+        _upstream: &mut dyn Upstream,
+        now: Instant,
+    ) {
         let Some(offset) = self.bar.offset(&self.config, address, data.len()) else { return };
         match self.registers.write(offset, data) {
             Some(Effect::Compute) => self.factorial_due = Some(now + FACTORIAL_DELAY),
@@ -154,6 +166,14 @@ impl Function for Edu {
         self.registers.interrupts != 0
             && !self.msi.is_enabled(&self.config)
             && !header::command(&self.config).interrupt_disable()
+    }
+
+    fn reset(&mut self, _now: Instant) {
+        self.config.power_on();
+        self.registers = Registers::default();
+        self.buffer.fill(0);
+        (self.factorial_due, self.dma_due) = (None, None);
+        self.messages.clear();
     }
 }
 

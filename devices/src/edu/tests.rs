@@ -17,19 +17,20 @@ impl Rig {
     /// BAR programmed, memory and bus mastering on.
     fn new() -> Self {
         let mut edu = Edu::new().unwrap();
-        edu.config_write(ID, 0x10, &(BAR as u32).to_le_bytes());
-        edu.config_write(ID, 0x04, &6_u16.to_le_bytes());
+        edu.config_write(ID, 0x10, &(BAR as u32).to_le_bytes(), Instant::START);
+        edu.config_write(ID, 0x04, &6_u16.to_le_bytes(), Instant::START);
         Self { edu, upstream: FakeUpstream::default(), now: Instant::START }
     }
 
-    fn read(&self, register: u64) -> u32 {
+    fn read(&mut self, register: u64) -> u32 {
         let mut data = [0; 4];
-        self.edu.memory_read(BAR + register, &mut data);
+        self.edu.memory_read(BAR + register, &mut data, &mut self.upstream, self.now);
         u32::from_le_bytes(data)
     }
 
     fn write(&mut self, register: u64, value: u32) {
-        self.edu.memory_write(BAR + register, &value.to_le_bytes(), self.now);
+        let Self { edu, upstream, now } = self;
+        edu.memory_write(BAR + register, &value.to_le_bytes(), upstream, *now);
     }
 
     /// Lets `time` pass.
@@ -48,7 +49,8 @@ impl Rig {
             (regs::DMA_COMMAND, command | regs::DMA_RUN),
         ];
         for (register, value) in registers {
-            self.edu.memory_write(BAR + register, &value.to_le_bytes(), self.now);
+            let Self { edu, upstream, now } = self;
+            edu.memory_write(BAR + register, &value.to_le_bytes(), upstream, *now);
         }
     }
 
@@ -58,9 +60,9 @@ impl Rig {
     }
 
     fn enable_msi(&mut self) {
-        self.edu.config_write(ID, MSI + 4, &0xfee0_1000_u32.to_le_bytes());
-        self.edu.config_write(ID, MSI + 12, &0x41_u16.to_le_bytes());
-        self.edu.config_write(ID, MSI + 2, &1_u16.to_le_bytes());
+        self.edu.config_write(ID, MSI + 4, &0xfee0_1000_u32.to_le_bytes(), Instant::START);
+        self.edu.config_write(ID, MSI + 12, &0x41_u16.to_le_bytes(), Instant::START);
+        self.edu.config_write(ID, MSI + 2, &1_u16.to_le_bytes(), Instant::START);
     }
 
     fn messages(&mut self) -> usize {
@@ -76,7 +78,7 @@ fn identification_and_liveness() {
     assert_eq!(rig.read(regs::LIVENESS), !0x1234_5678);
     assert_eq!(rig.read(0x0c), u32::MAX);
     let mut byte = [0];
-    rig.edu.memory_read(BAR, &mut byte);
+    rig.edu.memory_read(BAR, &mut byte, &mut rig.upstream, rig.now);
     assert_eq!(byte, [0xff]);
 }
 
@@ -155,7 +157,7 @@ fn what_lies_outside_of_the_buffer_is_not_transferred() {
 fn without_bus_mastering_nothing_leaves_the_device() {
     let mut rig = Rig::new();
     rig.enable_msi();
-    rig.edu.config_write(ID, 0x04, &2_u16.to_le_bytes());
+    rig.edu.config_write(ID, 0x04, &2_u16.to_le_bytes(), Instant::START);
     rig.dma(0x1000, regs::BUFFER, 4, regs::DMA_INTERRUPT);
     assert_eq!((rig.upstream.requests.len(), rig.messages()), (0, 0));
     assert_eq!(rig.read(regs::INTERRUPTS), regs::DMA_DONE);
@@ -168,9 +170,9 @@ fn inta_stays_until_everything_is_acknowledged() {
     assert!(rig.edu.asserts_inta());
     rig.write(regs::ACKNOWLEDGE, 0x2);
     assert!(rig.edu.asserts_inta());
-    rig.edu.config_write(ID, 0x04, &0x406_u16.to_le_bytes());
+    rig.edu.config_write(ID, 0x04, &0x406_u16.to_le_bytes(), Instant::START);
     assert!(!rig.edu.asserts_inta());
-    rig.edu.config_write(ID, 0x04, &0x006_u16.to_le_bytes());
+    rig.edu.config_write(ID, 0x04, &0x006_u16.to_le_bytes(), Instant::START);
     rig.write(regs::ACKNOWLEDGE, 0x4);
     assert!(!rig.edu.asserts_inta());
 }

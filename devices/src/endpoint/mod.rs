@@ -37,7 +37,7 @@ use crate::pcie::caps::power::PowerManagement;
 use crate::pcie::caps::pri::Pri;
 use crate::pcie::config::ConfigSpace;
 use crate::pcie::header::{self, Bar, ConfigBuilder, HeaderType, Identity};
-use crate::pcie::{Upstream, UpstreamMessage};
+use crate::pcie::{Function, Upstream, UpstreamMessage};
 use atc::Spaces;
 use dma::{Bus, Rights};
 use engine::Engine;
@@ -107,106 +107,8 @@ impl AtsEndpoint {
         })
     }
 
-    /// A configuration read.
-    pub fn config_read(&self, offset: u16, data: &mut [u8]) {
-        self.config.read(offset, data);
-    }
-
-    /// A configuration write, addressed to `id`, which the function takes as its own from now on.
-    pub fn config_write(&mut self, id: Bdf, offset: u16, data: &[u8], now: Instant) {
-        self.id = id;
-        self.config.write(offset, data);
-        if self.express.take_reset(&mut self.config) {
-            self.reset(now);
-        }
-        self.requester.config_written(self.pri, &mut self.config);
-        if !self.ats.is_enabled(&self.config) {
-            self.clear_atc(now);
-        }
-        if self.is_bus_master() {
-            let unmasked = self.msi.take_pending(&mut self.config);
-            self.send_msi(unmasked);
-        }
-    }
-
-    /// A memory read. What no BAR claims leaves `data` as it is.
-    pub fn memory_read(&self, address: u64, data: &mut [u8]) {
-        if let Some(offset) = self.claim(address, data.len()) {
-            self.registers.read(offset, data, self.counters());
-        }
-    }
-
-    /// A memory write. A command that this starts has ended when it returns.
-    pub fn memory_write(
-        &mut self,
-        address: u64,
-        data: &[u8],
-        upstream: &mut dyn Upstream,
-        now: Instant,
-    ) {
-        let Some(offset) = self.claim(address, data.len()) else {
-            return;
-        };
-        let Some(command) = self.registers.write(offset, data) else {
-            return;
-        };
-        self.registers.result = match Opcode::decode(command.opcode()) {
-            Some(Opcode::PageRequest | Opcode::StopMarker) => self.request_page(command),
-            _ => {
-                let mut bus = Bus { rights: self.rights(), upstream, tracer: &self.tracer, now };
-                self.engine.run(command, &mut self.registers, &mut bus)
-            }
-        };
-        let asks = Opcode::decode(command.opcode()) == Some(Opcode::Interrupt)
-            && self.registers.result == Status::Ok;
-        if asks || command.interrupt() {
-            self.interrupt();
-        }
-    }
-
-    /// An Invalidate Request: drops what it covers and answers at once, with one completion.
-    ///
-    /// With ATS off the function answers too. The specification leaves that open, some devices stay
-    /// mute; answering is what keeps a driver that turned ATS off too early from waiting for ever.
-    pub fn invalidate_request(&mut self, request: InvalidateRequest, now: Instant) {
-        if request.destination != self.id {
-            return;
-        }
-        self.invalidations = self.invalidations.wrapping_add(1);
-        let dropped = self.engine.dma.atc.invalidate(Spaces::of(&request), request.range);
-        self.tracer.emit(now, || Event::AtcInvalidated { function: self.id, dropped });
-        self.messages.push_back(UpstreamMessage::InvalidateCompletion(InvalidateCompletion {
-            requester: self.id,
-            itag_vector: request.itag.bit(),
-            completion_count: 1,
-        }));
-    }
-
-    /// A PRG Response: answers a group of page requests.
-    pub fn page_group_response(&mut self, response: PageGroupResponse) {
-        if response.destination == self.id {
-            self.requester.respond(response, self.pri, &mut self.config);
-        }
-    }
-
-    /// When [`Self::handle_timeout`] must be called next.
-    pub fn poll_timeout(&self) -> Option<Instant> {
-        self.engine.poll_timeout()
-    }
-
-    /// Does the repeating write if it is due.
-    pub fn handle_timeout(&mut self, upstream: &mut dyn Upstream, now: Instant) {
-        let mut bus = Bus { rights: self.rights(), upstream, tracer: &self.tracer, now };
-        self.engine.handle_timeout(&mut bus);
-    }
-
-    /// The next message that the function has sent, `None` when there are no more.
-    pub fn poll_message(&mut self) -> Option<UpstreamMessage> {
-        self.messages.pop_front()
-    }
-
     /// Function Level Reset (`PCIe 6.6.2`): all but its id and sticky bits is as after power-on.
-    fn reset(&mut self, now: Instant) {
+    fn function_level_reset(&mut self, now: Instant) {
         self.clear_atc(now);
         self.config.reset();
         self.registers = Registers::default();
@@ -279,6 +181,113 @@ impl AtsEndpoint {
             responses: self.requester.answered(),
             outstanding: self.requester.outstanding(),
         }
+    }
+}
+
+impl Function for AtsEndpoint {
+    fn config_read(&self, offset: u16, data: &mut [u8]) {
+        self.config.read(offset, data);
+    }
+
+    fn config_write(&mut self, id: Bdf, offset: u16, data: &[u8], now: Instant) {
+        self.id = id;
+        self.config.write(offset, data);
+        if self.express.take_reset(&mut self.config) {
+            self.function_level_reset(now);
+        }
+        self.requester.config_written(self.pri, &mut self.config);
+        if !self.ats.is_enabled(&self.config) {
+            self.clear_atc(now);
+        }
+        if self.is_bus_master() {
+            let unmasked = self.msi.take_pending(&mut self.config);
+            self.send_msi(unmasked);
+        }
+    }
+
+    fn claims(&self, address: u64, length: usize) -> bool {
+        self.claim(address, length).is_some()
+    }
+
+    fn memory_read(
+        &mut self,
+        address: u64,
+        data: &mut [u8],
+        _upstream: &mut dyn Upstream,
+        _now: Instant,
+    ) {
+        if let Some(offset) = self.claim(address, data.len()) {
+            self.registers.read(offset, data, self.counters());
+        }
+    }
+
+    fn memory_write(
+        &mut self,
+        address: u64,
+        data: &[u8],
+        upstream: &mut dyn Upstream,
+        now: Instant,
+    ) {
+        let Some(offset) = self.claim(address, data.len()) else {
+            return;
+        };
+        let Some(command) = self.registers.write(offset, data) else {
+            return;
+        };
+        self.registers.result = match Opcode::decode(command.opcode()) {
+            Some(Opcode::PageRequest | Opcode::StopMarker) => self.request_page(command),
+            _ => {
+                let mut bus = Bus { rights: self.rights(), upstream, tracer: &self.tracer, now };
+                self.engine.run(command, &mut self.registers, &mut bus)
+            }
+        };
+        let asks = Opcode::decode(command.opcode()) == Some(Opcode::Interrupt)
+            && self.registers.result == Status::Ok;
+        if asks || command.interrupt() {
+            self.interrupt();
+        }
+    }
+
+    /// An Invalidate Request: drops what it covers and answers at once, with one completion.
+    ///
+    /// With ATS off the function answers too. The specification leaves that open, some devices stay
+    /// mute; answering is what keeps a driver that turned ATS off too early from waiting for ever.
+    fn invalidate_request(&mut self, request: InvalidateRequest, now: Instant) {
+        if request.destination != self.id {
+            return;
+        }
+        self.invalidations = self.invalidations.wrapping_add(1);
+        let dropped = self.engine.dma.atc.invalidate(Spaces::of(&request), request.range);
+        self.tracer.emit(now, || Event::AtcInvalidated { function: self.id, dropped });
+        self.messages.push_back(UpstreamMessage::InvalidateCompletion(InvalidateCompletion {
+            requester: self.id,
+            itag_vector: request.itag.bit(),
+            completion_count: 1,
+        }));
+    }
+
+    fn page_group_response(&mut self, response: PageGroupResponse) {
+        if response.destination == self.id {
+            self.requester.respond(response, self.pri, &mut self.config);
+        }
+    }
+
+    fn poll_timeout(&self) -> Option<Instant> {
+        self.engine.poll_timeout()
+    }
+
+    fn handle_timeout(&mut self, upstream: &mut dyn Upstream, now: Instant) {
+        let mut bus = Bus { rights: self.rights(), upstream, tracer: &self.tracer, now };
+        self.engine.handle_timeout(&mut bus);
+    }
+
+    fn poll_message(&mut self) -> Option<UpstreamMessage> {
+        self.messages.pop_front()
+    }
+
+    fn reset(&mut self, now: Instant) {
+        self.function_level_reset(now);
+        self.config.power_on();
     }
 }
 

@@ -295,10 +295,10 @@ fn odd_register_accesses_read_all_ones_and_write_nothing() {
     machine.write(0, PATTERN + 2, &[0xff; 4]);
     assert_eq!(machine.register(0, PATTERN), 0x1111_1111);
     let mut data = [0; 8];
-    machine.hierarchy.memory_read(Machine::bar(0) + LENGTH, &mut data, machine.now);
+    machine.read(Machine::bar(0) + LENGTH, &mut data);
     assert_eq!(data, [0xff; 8]);
     machine.write(0, IOVA, &[1, 2, 3, 4, 5, 6, 7, 8]);
-    machine.hierarchy.memory_read(Machine::bar(0) + IOVA, &mut data, machine.now);
+    machine.read(Machine::bar(0) + IOVA, &mut data);
     assert_eq!(data, [1, 2, 3, 4, 5, 6, 7, 8]);
     assert_eq!(machine.register(0, IOVA + 4), 0x0807_0605);
 }
@@ -321,7 +321,7 @@ proptest! {
                 machine.write(0, register, &data);
             } else {
                 let address = Machine::bar(0) + register;
-                machine.hierarchy.memory_read(address, &mut data, machine.now);
+                machine.read(address, &mut data);
             }
             machine.hierarchy.handle_timeout(&mut machine.upstream, machine.now);
             machine.now = machine.now + std::time::Duration::from_micros(7);

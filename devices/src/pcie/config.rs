@@ -160,6 +160,13 @@ impl ConfigSpace {
         }
     }
 
+    /// Conventional Reset: every bit takes its reset value (`PCIe 6.6.1`).
+    pub fn power_on(&mut self) {
+        for cell in &mut self.cells {
+            cell.value = cell.reset;
+        }
+    }
+
     /// The cells of the register at `offset`, as many as lie inside.
     fn cells_mut<T: Layout>(&mut self, offset: u16) -> &mut [Cell] {
         let end = self.cells.len();

@@ -1,39 +1,71 @@
-//! What a function must be able to do to sit on bus 0, inside of the root complex: a Root Complex
-//! Integrated Endpoint (`PCIe 1.3.2.3`). There is no link between it and the unit.
+//! A function: what answers configuration requests and has registers of its own, be it below a
+//! port or on bus 0, inside of the root complex (a Root Complex Integrated Endpoint,
+//! `PCIe 1.3.2.3`).
+//!
+//! A function knows nothing of what is above it: it goes on living when its link is gone.
 
 use std::fmt;
 
+use iommu::ats::{InvalidateRequest, PageGroupResponse};
 use iommu::ids::Bdf;
 use iommu::time::Instant;
 
 use super::{Upstream, UpstreamMessage};
 
-/// A function on bus 0.
+/// A function. What most functions do not have, ATS say, has a default that ignores it.
 pub trait Function: fmt::Debug + Send {
     /// Reads configuration space.
     fn config_read(&self, offset: u16, data: &mut [u8]);
 
-    /// Writes configuration space. `id` is the function's address, by which it signs its requests.
-    fn config_write(&mut self, id: Bdf, offset: u16, data: &[u8]);
+    /// Writes configuration space. `id` is the function's address, which it takes as its own from
+    /// now on and by which it signs its requests (`PCIe 2.2.6.2`).
+    fn config_write(&mut self, id: Bdf, offset: u16, data: &[u8], now: Instant);
 
     /// Whether a BAR covers all `length` bytes at `address` and is switched on.
     fn claims(&self, address: u64, length: usize) -> bool;
 
     /// Reads memory that it [claims](Self::claims).
-    fn memory_read(&self, address: u64, data: &mut [u8]);
+    fn memory_read(
+        &mut self,
+        address: u64,
+        data: &mut [u8],
+        upstream: &mut dyn Upstream,
+        now: Instant,
+    );
 
     /// Writes memory that it [claims](Self::claims).
-    fn memory_write(&mut self, address: u64, data: &[u8], now: Instant);
+    fn memory_write(
+        &mut self,
+        address: u64,
+        data: &[u8],
+        upstream: &mut dyn Upstream,
+        now: Instant,
+    );
+
+    /// An Invalidate Request. It goes to every function of a device: whom it means is up to them.
+    fn invalidate_request(&mut self, _request: InvalidateRequest, _now: Instant) {}
+
+    /// A PRG Response, to every function of a device.
+    fn page_group_response(&mut self, _response: PageGroupResponse) {}
 
     /// When [`Self::handle_timeout`] must be called next, `None` if nothing is due.
-    fn poll_timeout(&self) -> Option<Instant>;
+    fn poll_timeout(&self) -> Option<Instant> {
+        None
+    }
 
     /// Does what is due at `now`.
-    fn handle_timeout(&mut self, upstream: &mut dyn Upstream, now: Instant);
+    fn handle_timeout(&mut self, _upstream: &mut dyn Upstream, _now: Instant) {}
 
     /// The next message that it has sent, `None` when there are no more.
-    fn poll_message(&mut self) -> Option<UpstreamMessage>;
+    fn poll_message(&mut self) -> Option<UpstreamMessage> {
+        None
+    }
 
     /// Whether it asserts INTA (`PCIe 6.1.2`).
-    fn asserts_inta(&self) -> bool;
+    fn asserts_inta(&self) -> bool {
+        false
+    }
+
+    /// Conventional Reset (`PCIe 6.6.1`): its link was down, or the port above reset its bus.
+    fn reset(&mut self, now: Instant);
 }

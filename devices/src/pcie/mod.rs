@@ -8,19 +8,18 @@
 //!                                                                  +- 00:02.0 port === link === endpoint
 //! ```
 //!
-//! - [`hierarchy`]: routes by what the guest has programmed; [`branch`]: one port with what is below.
-//! - [`host_bridge`]: 00:00.0. [`function`]: what else can sit on bus 0.
+//! - [`hierarchy`]: routes by what the guest has programmed.
+//! - [`host_bridge`]: 00:00.0. [`function`]: what else there can be, below a port or on bus 0.
 //! - [`config`], [`header`], [`caps`]: configuration space, its headers and its capabilities.
-//! - [`root_port`]: what decides which way a port lets requests through.
+//! - [`port`]: what decides which way a port lets requests through.
 
-pub mod branch;
 pub mod caps;
 pub mod config;
 pub mod function;
 pub mod header;
 pub mod hierarchy;
 pub mod host_bridge;
-pub mod root_port;
+pub mod port;
 
 use iommu::ats::{
     DmaRequest, InvalidateCompletion, Msi, PageRequest, RequestError, Translation,

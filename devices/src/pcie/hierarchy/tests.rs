@@ -254,7 +254,7 @@ proptest! {
                     hierarchy.config_write(Bdf::from_bits(function), offset, &data, now);
                 }
                 Step::MemoryRead(address, length) => {
-                    hierarchy.memory_read(address, &mut vec![0; length], now);
+                    hierarchy.memory_read(address, &mut vec![0; length], &mut machine.upstream, now);
                 }
                 Step::MemoryWrite(address, data) => {
                     hierarchy.memory_write(address, &data, &mut machine.upstream, now);

@@ -43,6 +43,33 @@ pub enum PortType {
         /// The physical slot number, which is also the port number.
         slot: u8,
     },
+    /// The upper port of a switch.
+    UpstreamPort,
+    /// A lower port of a switch, with an occupied slot.
+    DownstreamPort {
+        /// The physical slot number, which is also the port number.
+        slot: u8,
+    },
+}
+
+impl PortType {
+    /// The Device/Port Type field.
+    fn code(self) -> u8 {
+        match self {
+            Self::Endpoint => 0,
+            Self::RootPort { .. } => 4,
+            Self::UpstreamPort => 5,
+            Self::DownstreamPort { .. } => 6,
+        }
+    }
+
+    /// The slot below it.
+    fn slot(self) -> Option<u8> {
+        match self {
+            Self::RootPort { slot } | Self::DownstreamPort { slot } => Some(slot),
+            Self::Endpoint | Self::UpstreamPort => None,
+        }
+    }
 }
 
 /// The PCI Express capability of a function.
@@ -58,16 +85,17 @@ impl Express {
     /// [`Error::CapabilitySpace`] if it does not fit.
     pub fn add(builder: &mut ConfigBuilder, port_type: PortType) -> Result<Self, Error> {
         let at = builder.capability(ID, LENGTH)?;
-        let is_port = port_type != PortType::Endpoint;
         let capabilities = Capabilities::new()
             .with_version(2)
-            .with_port_type(if is_port { 4 } else { 0 })
-            .with_slot_implemented(is_port);
+            .with_port_type(port_type.code())
+            .with_slot_implemented(port_type.slot().is_some());
         builder.declare(at + CAPABILITIES, Register::new(capabilities));
         declare_device(builder, at, port_type);
         declare_link(builder, at, port_type);
-        if let PortType::RootPort { slot } = port_type {
+        if let Some(slot) = port_type.slot() {
             declare_slot(builder, at, slot);
+        }
+        if matches!(port_type, PortType::RootPort { .. }) {
             declare_root(builder, at);
         }
         Ok(Self { at })
@@ -132,10 +160,7 @@ fn declare_device(builder: &mut ConfigBuilder, at: u16, port_type: PortType) {
 }
 
 fn declare_link(builder: &mut ConfigBuilder, at: u16, port_type: PortType) {
-    let (is_port, port_number) = match port_type {
-        PortType::Endpoint => (false, 0),
-        PortType::RootPort { slot } => (true, slot),
-    };
+    let (is_port, port_number) = (port_type.slot().is_some(), port_type.slot().unwrap_or(0));
     let capabilities = LinkCapabilities::new()
         .with_max_speed(SPEED)
         .with_max_width(WIDTH)

@@ -1,4 +1,5 @@
-//! A root port: a bridge from bus 0 to the one device below (`PCIe 1.3.1`, `PCIe 7.5.1.3`).
+//! A port: a bridge from the bus that it is on to the bus below (`PCIe 1.3`, `PCIe 7.5.1.3`). Root
+//! ports are on bus 0; a switch is an upstream port with downstream ports on its own bus.
 //!
 //! It owns the buses and the memory that the guest has programmed into it. Its slot is occupied and
 //! its link is up, and so say Slot Status and Link Status; as a silent drop changes neither, nothing
@@ -21,6 +22,12 @@ use crate::Error;
 const IDENTITY: Identity =
     Identity { vendor: 0x8086, device: 0x3420, class: 0x06_04_00, revision: 2 };
 
+/// The ports of a Texas Instruments XIO3130 switch.
+const UPSTREAM_IDENTITY: Identity =
+    Identity { vendor: 0x104c, device: 0x8232, class: 0x06_04_00, revision: 2 };
+const DOWNSTREAM_IDENTITY: Identity =
+    Identity { vendor: 0x104c, device: 0x8233, class: 0x06_04_00, revision: 1 };
+
 const PRIMARY_BUS: u16 = 0x18;
 const SECONDARY_BUS: u16 = 0x19;
 const SUBORDINATE_BUS: u16 = 0x1a;
@@ -40,9 +47,9 @@ const WINDOW_64_BIT: u16 = 1;
 /// Bridge Control: parity errors and SERR are forwarded. Secondary Bus Reset is read-only zero.
 const BRIDGE_CONTROL_WRITABLE: u16 = 0b11;
 
-/// A root port on bus 0.
+/// A port.
 #[derive(Debug)]
-pub struct RootPort {
+pub struct Port {
     id: Bdf,
     config: ConfigSpace,
     express: Express,
@@ -50,17 +57,22 @@ pub struct RootPort {
     acs: Acs,
 }
 
-impl RootPort {
-    /// The port `id` with the physical slot number `slot`.
+impl Port {
+    /// A port, whose address is `id` until the guest writes to another.
     ///
     /// # Errors
     /// [`Error::CapabilitySpace`] if its capabilities do not fit.
-    pub fn new(id: Bdf, slot: u8) -> Result<Self, Error> {
-        let mut builder = ConfigBuilder::new(IDENTITY, HeaderType::Bridge);
+    pub fn new(id: Bdf, port_type: PortType) -> Result<Self, Error> {
+        let identity = match port_type {
+            PortType::UpstreamPort => UPSTREAM_IDENTITY,
+            PortType::DownstreamPort { .. } => DOWNSTREAM_IDENTITY,
+            _ => IDENTITY,
+        };
+        let mut builder = ConfigBuilder::new(identity, HeaderType::Bridge);
         declare_bridge(&mut builder);
         let power = PowerManagement::add(&mut builder)?;
         Msi::add(&mut builder)?;
-        let express = Express::add(&mut builder, PortType::RootPort { slot })?;
+        let express = Express::add(&mut builder, port_type)?;
         let acs = Acs::add(&mut builder)?;
         Ok(Self { id, config: builder.build(), express, power, acs })
     }
@@ -75,8 +87,9 @@ impl RootPort {
         &self.config
     }
 
-    /// The guest writes its configuration space.
-    pub fn config_write(&mut self, offset: u16, data: &[u8]) {
+    /// The guest writes its configuration space, at the address `id`.
+    pub fn config_write(&mut self, id: Bdf, offset: u16, data: &[u8]) {
+        self.id = id;
         self.config.write(offset, data);
     }
 

@@ -1,0 +1,59 @@
+//! What a fault does to a port, its link and what is below.
+
+use std::time::Duration;
+
+/// A fault. Each is told apart from the others by what software can observe, see
+/// `docs/failure-modes.md`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum FaultMode {
+    /// The link is gone; Link Status says so to whoever reads it, but no event is latched and no
+    /// interrupt raised.
+    Silent,
+    /// The link is gone, and the port still reports an active one.
+    Ghost,
+    /// Somebody sets Link Disable (`PCIe 7.5.3.7`).
+    Disable,
+    /// The card is pulled out: presence and data link layer state change, with the hot-plug
+    /// interrupt (`PCIe 6.7.3`).
+    Surprise,
+    /// Somebody presses the attention button, and pulls the card out when the guest's driver has
+    /// powered the slot down (`PCIe 6.7.2.5`).
+    Safe,
+    /// The port detects an uncorrectable error, and Downstream Port Containment takes the link down,
+    /// with its interrupt (`PCIe 6.2.11`). Has no effect where software has not enabled it.
+    Dpc,
+    /// The link is gone, and nothing but a Surprise Down error in AER says so (`PCIe 6.2`).
+    Aer,
+    /// Configuration space answers and DMA goes on, but no Invalidate Request is answered.
+    Hang,
+    /// Invalidate Requests are answered late.
+    Slow(AnswerDelay),
+    /// This share of the Invalidate Completions is lost, in parts per million.
+    Lossy(u32),
+    /// Every Invalidate Completion comes twice.
+    Duplicate,
+    /// Invalidate Requests are answered, after this time, which is meant to be longer than anybody
+    /// waits.
+    Late(Duration),
+    /// The link goes down silently, and comes up again after `down`.
+    Flap {
+        /// How long it is down.
+        down: Duration,
+        /// What is below has noticed nothing, and its ATC holds what it held. Otherwise the link
+        /// has trained anew, which resets what is below.
+        keep: bool,
+    },
+    /// The guest's remapping unit reads as all ones, and takes no writes. Concerns no port.
+    AllOnesUnit,
+}
+
+/// How late an answer is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum AnswerDelay {
+    /// Always the same.
+    Fixed(Duration),
+    /// Anything between the two is as likely.
+    Uniform(Duration, Duration),
+    /// Exponentially distributed, with this mean.
+    Exponential(Duration),
+}

@@ -1,0 +1,77 @@
+//! How a hierarchy is put together.
+
+use iommu::event::Tracer;
+use iommu::ids::Bdf;
+
+use super::{FunctionNode, Hierarchy, MAX_PORTS, PortNode};
+use crate::Error;
+use crate::endpoint::AtsEndpoint;
+use crate::link::Link;
+use crate::pcie::Function;
+use crate::pcie::caps::express::PortType;
+use crate::pcie::host_bridge::HostBridge;
+use crate::pcie::port::Port;
+
+impl Hierarchy {
+    /// A host bridge and nothing else.
+    pub fn empty(tracer: Tracer) -> Self {
+        Self {
+            host_bridge: HostBridge::default(),
+            ports: Vec::new(),
+            functions: Vec::new(),
+            messages: Default::default(),
+            tracer,
+        }
+    }
+
+    /// A hierarchy with `ports` root ports, 1 to [`MAX_PORTS`], with an ATS test endpoint behind
+    /// each.
+    ///
+    /// # Errors
+    /// [`Error::PortCount`] if there are too few or too many.
+    pub fn new(ports: u8, tracer: Tracer) -> Result<Self, Error> {
+        if !(1..=MAX_PORTS).contains(&ports) {
+            return Err(Error::PortCount { ports, max: MAX_PORTS });
+        }
+        let mut hierarchy = Self::empty(tracer.clone());
+        for device in 1..=ports {
+            let port = hierarchy.add_root_port(device, device)?;
+            hierarchy.add_function(Some(port), 0, Box::new(AtsEndpoint::new(tracer.clone())?));
+        }
+        Ok(hierarchy)
+    }
+
+    /// Adds a root port at `device` on bus 0 with the physical slot number `slot`, and returns its
+    /// index.
+    ///
+    /// # Errors
+    /// [`Error::CapabilitySpace`] if its capabilities do not fit.
+    pub fn add_root_port(&mut self, device: u8, slot: u8) -> Result<usize, Error> {
+        self.add_port(None, device << 3, PortType::RootPort { slot })
+    }
+
+    /// Adds a port at `devfn` on the bus below the port `above`, and returns its index. An upstream
+    /// port makes a switch; its downstream ports are added below it.
+    ///
+    /// # Errors
+    /// [`Error::CapabilitySpace`] if its capabilities do not fit.
+    pub fn add_port(
+        &mut self,
+        above: Option<usize>,
+        devfn: u8,
+        port_type: PortType,
+    ) -> Result<usize, Error> {
+        let id = Bdf::new(0, devfn >> 3, devfn & 7);
+        let port = Port::new(id, port_type)?;
+        let has_link = port_type != PortType::UpstreamPort;
+        let link = has_link.then(|| Link::new(id, self.tracer.clone()));
+        self.ports.push(PortNode { port, devfn, above, link });
+        Ok(self.ports.len() - 1)
+    }
+
+    /// Puts `function` at `devfn` on the bus below the port `above`, or on bus 0, where nobody else
+    /// is.
+    pub fn add_function(&mut self, above: Option<usize>, devfn: u8, function: Box<dyn Function>) {
+        self.functions.push(FunctionNode { function, devfn, above });
+    }
+}

@@ -1,0 +1,109 @@
+//! The way down: which function a request or a message is for, and whether it gets there.
+
+use iommu::event::Lost;
+use iommu::ids::Bdf;
+use iommu::time::Instant;
+
+use super::{Hierarchy, PortNode};
+use crate::pcie::Function;
+
+/// Who answers a configuration request.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Target {
+    HostBridge,
+    /// A port, by its index.
+    Port(usize),
+    /// A function, by its index.
+    Function(usize),
+}
+
+impl Hierarchy {
+    /// Who answers a request to `function`'s configuration space, if it gets there.
+    pub(super) fn route_config(
+        &mut self,
+        function: Bdf,
+        kind: Lost,
+        now: Instant,
+    ) -> Option<Target> {
+        if function == Bdf::new(0, 0, 0) {
+            return Some(Target::HostBridge);
+        }
+        let above = self.bus_owner(function.bus())?;
+        if let Some(port) = above
+            && !self.ports[port].accepts_device(function)
+        {
+            return None;
+        }
+        if !self.reaches(above, kind, now) {
+            return None;
+        }
+        let devfn = function.devfn();
+        let port = self.ports.iter().position(|node| node.above == above && node.devfn == devfn);
+        let found =
+            || self.functions.iter().position(|node| node.above == above && node.devfn == devfn);
+        port.map(Target::Port).or_else(|| found().map(Target::Function))
+    }
+
+    /// The function with a BAR at `address`, if a request to it gets there.
+    pub(super) fn route_memory(
+        &mut self,
+        address: u64,
+        length: usize,
+        kind: Lost,
+        now: Instant,
+    ) -> Option<usize> {
+        let mut above = None;
+        while let Some(port) = self.child(above, |node| node.port.owns_memory(address, length)) {
+            above = Some(port);
+        }
+        if !self.reaches(above, kind, now) {
+            return None;
+        }
+        let mut functions = self.functions.iter();
+        functions.position(|node| node.above == above && node.function.claims(address, length))
+    }
+
+    /// The functions on `bus`, if a message to it gets there. Whom it means is up to them.
+    pub(super) fn route_message(
+        &mut self,
+        bus: u8,
+        kind: Lost,
+        now: Instant,
+    ) -> impl Iterator<Item = &mut dyn Function> {
+        let above = self.bus_owner(bus).filter(|above| self.reaches(*above, kind, now));
+        let nodes = self.functions.iter_mut().filter(move |node| Some(node.above) == above);
+        nodes.map(|node| &mut *node.function as &mut dyn Function)
+    }
+
+    /// The port whose secondary bus is `bus`, with `None` inside for bus 0. Each step leads deeper
+    /// into the tree, so that no numbering makes this go round.
+    fn bus_owner(&self, bus: u8) -> Option<Option<usize>> {
+        let mut above = None;
+        while above.map_or(0, |port: usize| self.ports[port].port.secondary_bus()) != bus {
+            above = Some(self.child(above, |node| node.port.owns_bus(bus))?);
+        }
+        Some(above)
+    }
+
+    /// The first port directly below `above` that `takes` what is routed.
+    fn child(&self, above: Option<usize>, takes: impl Fn(&PortNode) -> bool) -> Option<usize> {
+        self.ports.iter().position(|node| node.above == above && takes(node))
+    }
+
+    /// Whether a TLP from the root complex gets to the bus below `above`: all links in between carry
+    /// it. The uppermost that does not is the one that loses it.
+    fn reaches(&self, above: Option<usize>, kind: Lost, now: Instant) -> bool {
+        let Some(port) = above else { return true };
+        let node = &self.ports[port];
+        self.reaches(node.above, kind, now)
+            && node.link.as_ref().is_none_or(|link| link.carries(kind, now))
+    }
+}
+
+impl PortNode {
+    /// Whether a request to `function` on the secondary bus goes down the link: there is only
+    /// device 0 (`PCIe 7.3.1`), and the port itself says so. A switch's own bus has all of them.
+    fn accepts_device(&self, function: Bdf) -> bool {
+        self.link.is_none() || function.device() == 0
+    }
+}

@@ -1,0 +1,94 @@
+//! The way up: what a function sends passes every link and every port above it.
+
+use iommu::ats::{AddressType, DmaRequest, RequestError, Translation, TranslationRequest};
+use iommu::event::Lost;
+use iommu::ids::Bdf;
+use iommu::time::Instant;
+
+use super::PortNode;
+use crate::pcie::{Upstream, UpstreamMessage};
+
+/// The way up from the bus below the port `above`.
+pub(super) struct Uplink<'a> {
+    pub(super) ports: &'a mut [PortNode],
+    pub(super) above: Option<usize>,
+    pub(super) upstream: &'a mut dyn Upstream,
+}
+
+impl Uplink<'_> {
+    fn passes(
+        &self,
+        kind: Lost,
+        requester: Bdf,
+        address_type: AddressType,
+        now: Instant,
+    ) -> Result<(), RequestError> {
+        passes(self.ports, self.above, kind, Some((requester, address_type)), now)
+    }
+}
+
+/// Whether a TLP from below the port `above` gets to the root complex. Ports look at the
+/// `requester` of memory requests, and at nothing of other messages.
+fn passes(
+    ports: &[PortNode],
+    above: Option<usize>,
+    kind: Lost,
+    request: Option<(Bdf, AddressType)>,
+    now: Instant,
+) -> Result<(), RequestError> {
+    let mut above = above;
+    while let Some(node) = above.map(|port| &ports[port]) {
+        if node.link.as_ref().is_some_and(|link| !link.carries(kind, now)) {
+            return Err(RequestError::CompletionTimeout);
+        }
+        if let Some((requester, address_type)) = request {
+            node.port.admits(requester, address_type)?;
+        }
+        above = node.above;
+    }
+    Ok(())
+}
+
+/// Whether `message` of a function below the port `above` gets to the root complex.
+pub(super) fn passes_message(
+    ports: &[PortNode],
+    above: Option<usize>,
+    message: &UpstreamMessage,
+    now: Instant,
+) -> bool {
+    let request = match message {
+        UpstreamMessage::Msi { requester, .. } => Some((*requester, AddressType::Untranslated)),
+        _ => None,
+    };
+    passes(ports, above, message.kind(), request, now).is_ok()
+}
+
+impl Upstream for Uplink<'_> {
+    fn read(
+        &mut self,
+        request: DmaRequest,
+        data: &mut [u8],
+        now: Instant,
+    ) -> Result<(), RequestError> {
+        self.passes(Lost::Dma, request.requester, request.address_type, now)?;
+        self.upstream.read(request, data, now)
+    }
+
+    fn write(&mut self, request: DmaRequest, data: &[u8], now: Instant) {
+        if self.passes(Lost::Dma, request.requester, request.address_type, now).is_ok() {
+            self.upstream.write(request, data, now);
+        }
+    }
+
+    fn translate(
+        &mut self,
+        request: TranslationRequest,
+        now: Instant,
+    ) -> Result<Translation, RequestError> {
+        self.passes(Lost::TranslationRequest, request.requester, AddressType::Translated, now)?;
+        self.upstream.translate(request, now)
+    }
+}
+
+#[cfg(test)]
+mod tests;
