@@ -7,6 +7,7 @@
 //! - [`pcie`]: configuration space, root ports, and [`pcie::Hierarchy`], which routes.
 //! - [`link`]: the one seam that everything between a port and a function passes.
 //! - [`endpoint`]: the ATS test endpoint: registers, DMA engine, ATC.
+//! - [`dma`]: how functions reach memory, with an address translation cache or without.
 //! - [`edu`]: QEMU's educational device, which other people's tests know.
 //! - [`root_complex`]: units, host side and hierarchy joined.
 //! - [`config_ports`]: ports 0xcf8 and 0xcfc. [`io_apic`]: the I/O APIC. [`mod@bench`]: the ports
@@ -15,6 +16,7 @@
 
 pub mod bench;
 pub mod config_ports;
+pub mod dma;
 pub mod edu;
 pub mod endpoint;
 pub mod error;

@@ -23,6 +23,8 @@ pub(crate) struct FakeUpstream {
     pub(crate) mappings: Vec<Translation>,
     pub(crate) requests: Vec<(DmaRequest, usize)>,
     pub(crate) translations: Vec<TranslationRequest>,
+    /// How every Translation Request fails, if it does.
+    pub(crate) translation_error: Option<RequestError>,
 }
 
 impl FakeUpstream {
@@ -88,6 +90,9 @@ impl Upstream for FakeUpstream {
         _now: Instant,
     ) -> Result<Translation, RequestError> {
         self.translations.push(request);
+        if let Some(error) = self.translation_error {
+            return Err(error);
+        }
         let nothing = Translation {
             range: PageRange::page(request.address),
             output: Gpa(0),

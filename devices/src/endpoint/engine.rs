@@ -5,8 +5,8 @@ use std::time::Duration;
 use iommu::ids::Iova;
 use iommu::time::Instant;
 
-use super::dma::{Bus, Dma, Road, Transfer};
 use super::regs::{Command, Opcode, Registers, Status};
+use crate::dma::{Bus, Dma, Road, Transfer};
 
 /// A write that repeats until it is stopped. What it writes and where is fixed when it starts, so
 /// that other commands can be given meanwhile.
@@ -88,7 +88,7 @@ impl Engine {
             return Err(Status::BusMasterOff);
         }
         let use_atc = command.use_atc() || opcode == Opcode::Translate;
-        if use_atc && !bus.rights.ats {
+        if use_atc && !self.dma.uses_ats(&bus.rights) {
             return Err(Status::AtsOff);
         }
         let road = Road { use_atc, pasid: registers.pasid(command, &bus.rights)? };
@@ -96,28 +96,28 @@ impl Engine {
         match opcode {
             Opcode::Read => {
                 let transfer = Transfer::Read(&mut registers.buffer[..length]);
-                self.dma.run(address, transfer, road, bus)
+                self.dma.run(address, transfer, road, bus)?;
             }
             Opcode::Write => {
                 let transfer = Transfer::Write(&registers.buffer[..length]);
-                self.dma.run(address, transfer, road, bus)
+                self.dma.run(address, transfer, road, bus)?;
             }
             Opcode::Fill => {
                 let pattern = registers.pattern.to_le_bytes().into_iter().cycle();
                 let data: Vec<u8> = pattern.take(length).collect();
-                self.dma.run(address, Transfer::Write(&data), road, bus)
+                self.dma.run(address, Transfer::Write(&data), road, bus)?;
             }
             Opcode::StartRepeating => {
                 self.start_repeating(registers, road, bus.now);
-                Ok(())
             }
-            Opcode::Translate => self.dma.translate(address, road.pasid, bus),
+            Opcode::Translate => self.dma.translate(address, road.pasid, bus)?,
             // The caller sends messages.
             Opcode::StopRepeating
             | Opcode::Interrupt
             | Opcode::PageRequest
-            | Opcode::StopMarker => Ok(()),
+            | Opcode::StopMarker => {}
         }
+        Ok(())
     }
 
     /// The first write is due at once.

@@ -15,8 +15,6 @@
 //! The function knows nothing of its link: it goes on living when the link is gone, its ATC holds
 //! what it held, and only requests that wait for an answer fail.
 
-pub mod atc;
-mod dma;
 mod engine;
 mod page_requests;
 pub mod regs;
@@ -29,6 +27,8 @@ use iommu::ids::Bdf;
 use iommu::time::Instant;
 
 use crate::Error;
+use crate::dma::atc::Spaces;
+use crate::dma::{Bus, Rights};
 use crate::pcie::caps::ats::Ats;
 use crate::pcie::caps::express::{Express, PortType};
 use crate::pcie::caps::msi::Msi;
@@ -38,8 +38,6 @@ use crate::pcie::caps::pri::Pri;
 use crate::pcie::config::ConfigSpace;
 use crate::pcie::header::{self, Bar, ConfigBuilder, HeaderType, Identity};
 use crate::pcie::{Function, Upstream, UpstreamMessage};
-use atc::Spaces;
-use dma::{Bus, Rights};
 use engine::Engine;
 use page_requests::PageRequester;
 use regs::{Command, Counters, Opcode, Registers, Status};
@@ -131,7 +129,7 @@ impl AtsEndpoint {
     }
 
     fn clear_atc(&mut self, now: Instant) {
-        let dropped = self.engine.dma.atc.clear();
+        let dropped = self.engine.dma.ats_disabled();
         if dropped > 0 {
             self.tracer.emit(now, || Event::AtcInvalidated { function: self.id, dropped });
         }

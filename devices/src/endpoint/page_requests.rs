@@ -13,8 +13,8 @@ use std::collections::BTreeMap;
 use iommu::ats::{PageGroupResponse, PageRequest, ResponseCode};
 use iommu::ids::Pasid;
 
-use super::dma::Rights;
 use super::regs::{Command, Opcode, Registers, Status};
+use crate::dma::Rights;
 use crate::pcie::caps::pri::{Pri, PriStatus};
 use crate::pcie::config::ConfigSpace;
 

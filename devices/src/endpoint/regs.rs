@@ -30,7 +30,7 @@ use bitfield_struct::bitfield;
 use iommu::ats::{PageRequest, RequestError};
 use iommu::ids::{self, Gpa, Iova};
 
-use super::dma::Rights;
+use crate::dma::{DmaError, Rights};
 
 /// Bytes in BAR 0.
 pub const SIZE: u32 = 4096;
@@ -162,7 +162,7 @@ pub enum Status {
     CompletionTimeout = 3,
     /// There is no translation, or it does not permit the access.
     NoTranslation = 4,
-    /// ATS is not enabled.
+    /// ATS is not enabled, or the unit has refused a Translation Request since it was.
     AtsOff = 5,
     /// An unknown command, a length or address out of range, a page request without permissions or
     /// for a group that is not free.
@@ -183,6 +183,18 @@ impl From<RequestError> for Status {
             RequestError::UnsupportedRequest => Self::UnsupportedRequest,
             RequestError::CompleterAbort => Self::CompleterAbort,
             RequestError::CompletionTimeout => Self::CompletionTimeout,
+        }
+    }
+}
+
+impl From<DmaError> for Status {
+    fn from(error: DmaError) -> Self {
+        match error {
+            DmaError::Read(error) | DmaError::Translation(error) => error.into(),
+            DmaError::NoTranslation => Self::NoTranslation,
+            DmaError::AtsOff => Self::AtsOff,
+            DmaError::BusMasterOff => Self::BusMasterOff,
+            DmaError::PasidOff => Self::PasidOff,
         }
     }
 }

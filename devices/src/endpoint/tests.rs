@@ -1,6 +1,6 @@
 //! The endpoint as its driver sees it, through a port whose link is up.
 
-use iommu::ats::{AddressType, ITag, InvalidateCompletion, Msi, PageRange};
+use iommu::ats::{AddressType, ITag, InvalidateCompletion, Msi, PageRange, RequestError};
 use iommu::event::Event;
 use iommu::ids::Iova;
 use proptest::prelude::*;
@@ -104,6 +104,32 @@ fn the_atc_is_asked_before_the_unit() {
     let function = Machine::endpoint(0);
     let events = machine.events();
     assert!(events.contains(&Event::AtcFilled { function, address: Iova(IOVA_PAGE), order: 12 }));
+}
+
+#[test]
+fn a_refused_translation_request_turns_the_atc_off_until_ats_is_enabled_anew() {
+    let mut machine = machine();
+    assert_eq!(machine.command(0, TRANSLATE, IOVA_PAGE, 0), OK);
+    machine.upstream.translation_error = Some(RequestError::CompleterAbort);
+    let aborted = Status::CompleterAbort as u32;
+    assert_eq!(machine.command(0, TRANSLATE, IOVA_PAGE + 0x1000, 0), aborted);
+    assert_eq!(machine.register(0, ATC_ENTRIES), 1, "an abort is no refusal");
+    machine.upstream.translation_error = Some(RequestError::UnsupportedRequest);
+    let refused = Status::UnsupportedRequest as u32;
+    assert_eq!(machine.command(0, TRANSLATE, IOVA_PAGE + 0x1000, 0), refused);
+    assert_eq!(machine.register(0, ATC_ENTRIES), 0);
+    machine.upstream.translation_error = None;
+    let asked = machine.upstream.translations.len();
+    let off = Status::AtsOff as u32;
+    assert_eq!(machine.command(0, READ | USE_ATC, IOVA_PAGE, 8), off);
+    assert_eq!(machine.upstream.translations.len(), asked);
+    assert_eq!(machine.command(0, READ, IOVA_PAGE, 8), OK);
+    machine.enable_ats(0);
+    assert_eq!(machine.command(0, READ | USE_ATC, IOVA_PAGE, 8), off, "it was on all the time");
+    let control = machine.ats_control(0);
+    machine.config_write(Machine::endpoint(0), control, &[0, 0]);
+    machine.enable_ats(0);
+    assert_eq!(machine.command(0, READ | USE_ATC, IOVA_PAGE, 8), OK);
 }
 
 #[test]

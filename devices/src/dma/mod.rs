@@ -1,5 +1,5 @@
-//! The function's requests for memory: cut at page boundaries, and translated by the ATC where the
-//! command says so.
+//! A function's requests for memory: cut at page boundaries, and translated by its ATC where it
+//! wants that.
 //!
 //! ```text
 //!                      untranslated (AT=00) -----------------------------> Upstream
@@ -8,48 +8,66 @@
 //!                           miss -> Translation Request (AT=01) ---------> Upstream
 //! ```
 
-use iommu::ats::{Access, AddressType, DmaRequest, Translation, TranslationRequest};
+pub mod atc;
+
+use iommu::ats::{Access, AddressType, DmaRequest, RequestError, Translation, TranslationRequest};
 use iommu::event::{Event, Tracer};
 use iommu::ids::{Bdf, Gpa, Iova, PAGE_SIZE, Pasid};
 use iommu::time::Instant;
 
-use super::atc::Atc;
-use super::regs::Status;
 use crate::pcie::Upstream;
 use crate::pcie::caps::pasid::PasidControl;
+use atc::Atc;
 
 /// What the function is allowed to send now, as its configuration space says.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Rights {
+pub(crate) struct Rights {
     /// The id that it has captured.
-    pub(super) requester: Bdf,
+    pub(crate) requester: Bdf,
     /// Bus Master Enable, in D0.
-    pub(super) bus_master: bool,
+    pub(crate) bus_master: bool,
     /// ATS is enabled.
-    pub(super) ats: bool,
+    pub(crate) ats: bool,
     /// What PASIDs may be used for.
-    pub(super) pasid: PasidControl,
+    pub(crate) pasid: PasidControl,
+}
+
+/// Why a function's request for memory failed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum DmaError {
+    /// The read did.
+    Read(RequestError),
+    /// The Translation Request before it did.
+    Translation(RequestError),
+    /// There is no translation, or it does not permit the access.
+    NoTranslation,
+    /// ATS is not enabled, or the unit has refused a Translation Request since it was.
+    AtsOff,
+    /// Bus mastering is off.
+    BusMasterOff,
+    /// PASIDs are not enabled.
+    PasidOff,
 }
 
 /// How an operation reaches memory.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Road {
+pub(crate) struct Road {
     /// By translated requests, with a Translation Request on a miss.
-    pub(super) use_atc: bool,
+    pub(crate) use_atc: bool,
     /// In which address space.
-    pub(super) pasid: Option<Pasid>,
+    pub(crate) pasid: Option<Pasid>,
 }
 
 /// The way out of the function during one call.
-pub(super) struct Bus<'a> {
-    pub(super) rights: Rights,
-    pub(super) upstream: &'a mut dyn Upstream,
-    pub(super) tracer: &'a Tracer,
-    pub(super) now: Instant,
+pub(crate) struct Bus<'a> {
+    pub(crate) rights: Rights,
+    pub(crate) upstream: &'a mut dyn Upstream,
+    pub(crate) tracer: &'a Tracer,
+    pub(crate) now: Instant,
 }
 
 /// The data of an operation, and which way it goes.
-pub(super) enum Transfer<'a> {
+pub(crate) enum Transfer<'a> {
     /// From memory.
     Read(&'a mut [u8]),
     /// To memory.
@@ -74,28 +92,44 @@ impl Transfer<'_> {
 
 /// The requests that a function has made so far, and its ATC.
 #[derive(Debug, Default)]
-pub(super) struct Dma {
-    pub(super) atc: Atc,
+pub(crate) struct Dma {
+    pub(crate) atc: Atc,
+    /// A Translation Request was answered with Unsupported Request: the unit does not let this
+    /// function use ATS, which the function then leaves alone until it is enabled anew
+    /// (`PCIe 10.2.3`).
+    refused: bool,
     /// Requests done. A posted write is done when it is sent: what becomes of it nobody tells.
-    pub(super) done: u32,
+    pub(crate) done: u32,
     /// Requests that failed.
-    pub(super) failed: u32,
+    pub(crate) failed: u32,
     /// Where the last translation that was used led.
-    pub(super) translated: Gpa,
+    pub(crate) translated: Gpa,
 }
 
 impl Dma {
+    /// Whether ATS may be used now.
+    pub(crate) fn uses_ats(&self, rights: &Rights) -> bool {
+        rights.ats && !self.refused
+    }
+
+    /// ATS is off: drops what the ATC holds, and forgets that the unit has refused it. Returns how
+    /// many entries that was.
+    pub(crate) fn ats_disabled(&mut self) -> u32 {
+        self.refused = false;
+        self.atc.clear()
+    }
+
     /// Moves `transfer` from or to `address`, page by page, until a piece fails.
     ///
     /// # Errors
     /// How that piece failed; those before it are done.
-    pub(super) fn run(
+    pub(crate) fn run(
         &mut self,
         address: Iova,
         mut transfer: Transfer<'_>,
         road: Road,
         bus: &mut Bus<'_>,
-    ) -> Result<(), Status> {
+    ) -> Result<(), DmaError> {
         let mut done = 0;
         while done < transfer.len() {
             let at = Iova(address.0.wrapping_add(done as u64));
@@ -118,12 +152,12 @@ impl Dma {
     ///
     /// # Errors
     /// Why there is none.
-    pub(super) fn translate(
+    pub(crate) fn translate(
         &mut self,
         address: Iova,
         pasid: Option<Pasid>,
         bus: &mut Bus<'_>,
-    ) -> Result<(), Status> {
+    ) -> Result<(), DmaError> {
         let translation = match self.atc.lookup(pasid, address) {
             Some(hit) => hit,
             None => self.request_translation(address, pasid, false, bus)?,
@@ -139,13 +173,13 @@ impl Dma {
         transfer: Transfer<'_>,
         road: Road,
         bus: &mut Bus<'_>,
-    ) -> Result<(), Status> {
+    ) -> Result<(), DmaError> {
         if !bus.rights.bus_master {
-            return Err(Status::BusMasterOff);
+            return Err(DmaError::BusMasterOff);
         }
         let access = transfer.access();
         if road.pasid.is_some() && !bus.rights.pasid.enable() {
-            return Err(Status::PasidOff);
+            return Err(DmaError::PasidOff);
         }
         let (address, address_type) = match road.use_atc {
             true => self.resolve(address, road.pasid, access, bus)?,
@@ -157,7 +191,9 @@ impl Dma {
         let request =
             DmaRequest { requester, pasid, privileged: false, address, address_type, access };
         match transfer {
-            Transfer::Read(data) => bus.upstream.read(request, data, bus.now)?,
+            Transfer::Read(data) => {
+                bus.upstream.read(request, data, bus.now).map_err(DmaError::Read)?;
+            }
             Transfer::Write(data) => bus.upstream.write(request, data, bus.now),
         }
         Ok(())
@@ -170,7 +206,7 @@ impl Dma {
         pasid: Option<Pasid>,
         access: Access,
         bus: &mut Bus<'_>,
-    ) -> Result<(Iova, AddressType), Status> {
+    ) -> Result<(Iova, AddressType), DmaError> {
         let permits = |translation: &Translation| match access {
             Access::Read => translation.read,
             Access::Write => translation.write,
@@ -182,7 +218,7 @@ impl Dma {
             None => self.request_translation(address, pasid, access == Access::Read, bus)?,
         };
         if !permits(&translation) {
-            return Err(Status::NoTranslation);
+            return Err(DmaError::NoTranslation);
         }
         if translation.untranslated_only {
             return Ok((address, AddressType::Untranslated));
@@ -198,12 +234,12 @@ impl Dma {
         pasid: Option<Pasid>,
         no_write: bool,
         bus: &mut Bus<'_>,
-    ) -> Result<Translation, Status> {
+    ) -> Result<Translation, DmaError> {
         if !bus.rights.bus_master {
-            return Err(Status::BusMasterOff);
+            return Err(DmaError::BusMasterOff);
         }
-        if !bus.rights.ats {
-            return Err(Status::AtsOff);
+        if !self.uses_ats(&bus.rights) {
+            return Err(DmaError::AtsOff);
         }
         let requester = bus.rights.requester;
         let request = TranslationRequest {
@@ -213,9 +249,17 @@ impl Dma {
             address: address.page(),
             no_write,
         };
-        let translation = bus.upstream.translate(request, bus.now)?;
+        let translation = match bus.upstream.translate(request, bus.now) {
+            Ok(translation) => translation,
+            Err(error) => {
+                if error == RequestError::UnsupportedRequest {
+                    self.refuse_ats(bus);
+                }
+                return Err(DmaError::Translation(error));
+            }
+        };
         if !(translation.read || translation.write) || !translation.range.contains(address) {
-            return Err(Status::NoTranslation);
+            return Err(DmaError::NoTranslation);
         }
         self.atc.insert(pasid, translation);
         bus.tracer.emit(bus.now, || Event::AtcFilled {
@@ -224,6 +268,15 @@ impl Dma {
             order: translation.range.order(),
         });
         Ok(translation)
+    }
+
+    /// Stops using ATS.
+    fn refuse_ats(&mut self, bus: &Bus<'_>) {
+        self.refused = true;
+        let (function, dropped) = (bus.rights.requester, self.atc.clear());
+        if dropped > 0 {
+            bus.tracer.emit(bus.now, || Event::AtcInvalidated { function, dropped });
+        }
     }
 
     fn use_translation(&mut self, translation: Translation, address: Iova) -> Gpa {
