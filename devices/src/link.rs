@@ -5,51 +5,151 @@
 //!        <-- DMA, Translation Requests, MSIs, completions, Page Requests --
 //! ```
 //!
-//! A link carries a TLP or loses it. All fault logic lives here: what stands above and below asks
-//! [`Link::carries`] and otherwise knows nothing of faults. Whoever sent a posted TLP never learns
-//! that it was lost; whoever waits for a completion gets what a Completion Timeout gives.
+//! A link carries a TLP or loses it. It may be down for several reasons at once, and is up when the
+//! last of them is gone. What is above and below asks [`Link::carries`] and otherwise knows nothing
+//! of faults. Whoever sent a posted TLP never learns that it was lost; whoever waits for a
+//! completion gets what a Completion Timeout gives.
+//!
+//! An endpoint that answers late, or never, is modelled here too: [`Link::judge`] says what becomes
+//! of an Invalidate Completion on the way up.
 
+use std::time::Duration;
+
+use bitfield_struct::bitfield;
 use iommu::event::{Event, LinkState, Lost, Tracer};
 use iommu::ids::Bdf;
 use iommu::time::Instant;
+
+use crate::fault::{AnswerDelay, FaultMode};
+
+/// Why a link is down; up is none of them.
+#[bitfield(u8)]
+#[derive(PartialEq, Eq)]
+pub struct Down {
+    /// A fault that the port does not notice: it goes on reporting an active link.
+    pub ghost: bool,
+    /// A fault that shows in Link Status.
+    pub fault: bool,
+    /// There is no card in the slot.
+    pub absent: bool,
+    /// Link Disable is set in Link Control.
+    pub disabled: bool,
+    /// Secondary Bus Reset is set in Bridge Control.
+    pub reset: bool,
+    /// Power Controller Control in Slot Control is off.
+    pub unpowered: bool,
+    /// Downstream Port Containment has been triggered.
+    pub contained: bool,
+    __: bool,
+}
+
+impl Down {
+    /// The link is up.
+    pub fn is_up(self) -> bool {
+        self == Self::new()
+    }
+
+    /// What the port takes the link to be.
+    pub fn looks_up(self) -> bool {
+        self.with_ghost(false).is_up()
+    }
+}
+
+/// What becomes of an Invalidate Completion on its way up.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Fate {
+    /// It goes on at once.
+    Arrives,
+    /// It goes on at once, and once more.
+    ArrivesTwice,
+    /// It goes on after this time.
+    ArrivesAfter(Duration),
+    /// It does not.
+    IsLost,
+}
 
 /// The link between a port and the device below it.
 #[derive(Debug)]
 pub struct Link {
     port: Bdf,
-    state: LinkState,
+    down: Down,
+    /// How Invalidate Requests are answered, if not as they should be.
+    answers: Option<FaultMode>,
+    random: fastrand::Rng,
     tracer: Tracer,
 }
 
 impl Link {
-    /// A link below `port` that is up.
-    pub fn new(port: Bdf, tracer: Tracer) -> Self {
-        Self { port, state: LinkState::Up, tracer }
+    /// A link below `port` that is up. What is random about it comes from `seed`.
+    pub fn new(port: Bdf, seed: u64, tracer: Tracer) -> Self {
+        let random = fastrand::Rng::with_seed(seed);
+        Self { port, down: Down::new(), answers: None, random, tracer }
     }
 
-    /// What the link does now.
-    pub fn state(&self) -> LinkState {
-        self.state
+    /// Why it is down, if it is.
+    pub fn down(&self) -> Down {
+        self.down
     }
 
-    /// Changes what the link does. Emits [`Event::Link`] if that is news.
-    pub fn set_state(&mut self, state: LinkState, now: Instant) {
-        if self.state != state {
-            self.state = state;
-            self.tracer.emit(now, || Event::Link { port: self.port, state });
+    /// Says why it is down from now on. Emits [`Event::Link`] if it goes down or comes up. `port` is
+    /// the address that the port above has now.
+    pub fn set_down(&mut self, down: Down, port: Bdf, now: Instant) {
+        self.port = port;
+        let changed = down.is_up() != self.down.is_up();
+        self.down = down;
+        if changed {
+            let state = if down.is_up() { LinkState::Up } else { LinkState::Down };
+            self.tracer.emit(now, || Event::Link { port, state });
         }
+    }
+
+    /// Says how Invalidate Requests are answered; `None` for as they should be.
+    pub fn set_answers(&mut self, answers: Option<FaultMode>) {
+        self.answers = answers;
+    }
+
+    /// How Invalidate Requests are answered.
+    pub fn answers(&self) -> Option<FaultMode> {
+        self.answers
     }
 
     /// Whether a TLP of the kind `tlp` that is sent at `now` arrives at the other end. Emits
     /// [`Event::Lost`] if it does not.
     #[must_use]
     pub fn carries(&self, tlp: Lost, now: Instant) -> bool {
-        match self.state {
-            LinkState::Up => true,
-            LinkState::SilentlyDown => {
-                self.tracer.emit(now, || Event::Lost { port: self.port, what: tlp });
-                false
+        let is_up = self.down.is_up();
+        if !is_up {
+            self.tracer.emit(now, || Event::Lost { port: self.port, what: tlp });
+        }
+        is_up
+    }
+
+    /// What becomes of an Invalidate Completion that is sent now. Emits [`Event::Lost`] if it is
+    /// lost.
+    pub fn judge(&mut self, now: Instant) -> Fate {
+        let fate = match self.answers {
+            Some(FaultMode::Hang) => Fate::IsLost,
+            Some(FaultMode::Lossy(ppm)) if self.random.u32(0..1_000_000) < ppm => Fate::IsLost,
+            Some(FaultMode::Duplicate) => Fate::ArrivesTwice,
+            Some(FaultMode::Late(delay)) => Fate::ArrivesAfter(delay),
+            Some(FaultMode::Slow(delay)) => Fate::ArrivesAfter(self.draw(delay)),
+            _ => Fate::Arrives,
+        };
+        if fate == Fate::IsLost {
+            let what = Lost::InvalidateCompletion;
+            self.tracer.emit(now, || Event::Lost { port: self.port, what });
+        }
+        fate
+    }
+
+    fn draw(&mut self, delay: AnswerDelay) -> Duration {
+        match delay {
+            AnswerDelay::Fixed(delay) => delay,
+            AnswerDelay::Uniform(from, to) => {
+                from + to.saturating_sub(from).mul_f64(self.random.f64())
             }
+            // The inverse of its distribution; 1 - f64() is never 0, and so nothing is infinite.
+            AnswerDelay::Exponential(mean) => mean.mul_f64((1.0 - self.random.f64()).ln().abs()),
         }
     }
 }

@@ -35,6 +35,7 @@ use iommu::unit::{Output, Unit, UnitConfig};
 
 use crate::Error;
 use crate::edu::Edu;
+use crate::fault::FaultMode;
 use crate::pcie::host_bridge::EcamWindow;
 use crate::pcie::{Hierarchy, UpstreamMessage};
 use upstream::ToMemory;
@@ -185,9 +186,12 @@ impl RootComplex {
         self.unit.preview_interrupt(self.io_apic, msi, &self.memory)
     }
 
-    /// Changes the link below the port with index `port`.
+    /// Cuts the link below the port with index `port` silently, or brings it back.
     pub fn set_link(&mut self, port: usize, state: LinkState, now: Instant) {
-        self.hierarchy.set_link(port, state, now);
+        match state {
+            LinkState::Up => self.hierarchy.lift(port, FaultMode::Silent, now),
+            LinkState::Down => self.hierarchy.inject(port, FaultMode::Silent, now),
+        }
         self.settle(now);
     }
 
@@ -339,9 +343,8 @@ impl Presence for Functions<'_> {
         u16::from_le_bytes(vendor) != 0xffff
     }
 
-    fn is_disconnected(&self, _function: Bdf) -> bool {
-        // Ports raise no hot-plug events, so that nobody has marked anything.
-        false
+    fn is_disconnected(&self, function: Bdf) -> bool {
+        self.hierarchy.is_disconnected(function)
     }
 }
 

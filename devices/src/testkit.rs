@@ -9,11 +9,13 @@ use iommu::ats::{
     AddressType, DmaRequest, ITag, InvalidateRequest, PageRange, RequestError, Translation,
     TranslationRequest,
 };
-use iommu::event::{Event, LinkState, Recorder, Tracer};
+use iommu::event::{Event, Recorder, Tracer};
 use iommu::ids::{Bdf, Gpa, Iova};
 use iommu::time::Instant;
 
-use crate::endpoint::regs;
+use crate::endpoint::{AtsEndpoint, regs};
+use crate::fault::FaultMode;
+use crate::pcie::caps::express::{HotPlug, Slot};
 use crate::pcie::{Hierarchy, Upstream, UpstreamMessage};
 
 /// Memory behind page tables. What is not mapped is refused.
@@ -115,6 +117,9 @@ pub(crate) mod offset {
     pub(crate) const CAPABILITIES: u16 = 0x34;
 }
 
+/// Lifted: a link comes back, and what is below has noticed nothing.
+pub(crate) const KEPT: FaultMode = FaultMode::Flap { down: Duration::ZERO, keep: true };
+
 /// Command: memory space and bus master.
 pub(crate) const MEMORY_AND_MASTER: u16 = 0b110;
 
@@ -130,13 +135,35 @@ impl Machine {
     /// Two ports, with nothing programmed.
     pub(crate) fn bare() -> Self {
         let recorder = Arc::new(Recorder::default());
-        let hierarchy = Hierarchy::new(2, Tracer::to(recorder.clone())).unwrap();
+        Self::around(Hierarchy::new(2, Tracer::to(recorder.clone())).unwrap(), recorder)
+    }
+
+    /// Two ports with an attention button, an endpoint behind each.
+    pub(crate) fn with_buttons() -> Self {
+        let recorder = Arc::new(Recorder::default());
+        let tracer = Tracer::to(recorder.clone());
+        let mut hierarchy = Hierarchy::empty(tracer.clone());
+        for device in 1..=2 {
+            let slot = Slot { number: device, hot_plug: HotPlug::Button };
+            let port = hierarchy.add_root_port(device, slot).unwrap();
+            let endpoint = AtsEndpoint::new(tracer.clone()).unwrap();
+            hierarchy.add_function(Some(port), 0, Box::new(endpoint));
+        }
+        Self::around(hierarchy, recorder)
+    }
+
+    fn around(hierarchy: Hierarchy, recorder: Arc<Recorder>) -> Self {
         Self { hierarchy, upstream: FakeUpstream::default(), now: Instant::START, recorder }
     }
 
     /// Two ports; buses, windows and BARs programmed, memory and bus mastering on.
     pub(crate) fn enumerated() -> Self {
-        let mut machine = Self::bare();
+        Self::bare().enumerate()
+    }
+
+    /// Programs buses, windows and BARs, and turns memory and bus mastering on.
+    pub(crate) fn enumerate(self) -> Self {
+        let mut machine = self;
         for port in 0..2 {
             let (id, window) = (Self::port(port), (Self::bar(port) >> 16) as u16);
             machine.config_write(id, offset::SECONDARY_BUS, &[port + 1]);
@@ -153,7 +180,12 @@ impl Machine {
 
     /// As [`Self::enumerated`], with ATS and MSI on.
     pub(crate) fn ready() -> Self {
-        let mut machine = Self::enumerated();
+        Self::enumerated().enable()
+    }
+
+    /// Turns ATS and MSI on.
+    pub(crate) fn enable(self) -> Self {
+        let mut machine = self;
         for port in 0..2 {
             machine.enable_ats(port);
             let id = Self::endpoint(port);
@@ -265,6 +297,11 @@ impl Machine {
         self.register(port, regs::RESULT)
     }
 
+    /// Lets a function write through its ATC, even if no command reaches it any more.
+    pub(crate) fn write_as_function(&mut self, port: usize) {
+        self.hierarchy.command(port, 3 | 1 << 4, &mut self.upstream, self.now);
+    }
+
     pub(crate) fn buffer(&mut self, port: u8, length: usize) -> Vec<u8> {
         (regs::BUFFER..)
             .take(length)
@@ -288,7 +325,15 @@ impl Machine {
     }
 
     pub(crate) fn drop_link(&mut self, port: usize) {
-        self.hierarchy.set_link(port, LinkState::SilentlyDown, self.now);
+        self.inject(port, FaultMode::Silent);
+    }
+
+    pub(crate) fn inject(&mut self, port: usize, mode: FaultMode) {
+        self.hierarchy.inject(port, mode, self.now);
+    }
+
+    pub(crate) fn lift(&mut self, port: usize, mode: FaultMode) {
+        self.hierarchy.lift(port, mode, self.now);
     }
 
     pub(crate) fn messages(&mut self) -> Vec<UpstreamMessage> {

@@ -32,8 +32,8 @@ pub enum UnitRole {
 pub enum LinkState {
     /// It carries everything.
     Up,
-    /// It carries nothing, and nothing says so: no status bit, no interrupt.
-    SilentlyDown,
+    /// It carries nothing.
+    Down,
 }
 
 /// What a link that is down has swallowed.

@@ -7,7 +7,7 @@ use proptest::prelude::*;
 
 use super::regs::*;
 use crate::pcie::UpstreamMessage;
-use crate::testkit::Machine;
+use crate::testkit::{KEPT, Machine};
 
 const WRITE: u32 = 2;
 const START: u32 = 4;
@@ -304,7 +304,7 @@ fn a_link_that_is_down_loses_the_answer() {
     machine.respond(0, ResponseCode::Success);
     let lost = |event: &Event| matches!(event, Event::Lost { what: Lost::PageGroupResponse, .. });
     assert!(machine.events().iter().any(lost));
-    machine.hierarchy.set_link(0, iommu::event::LinkState::Up, machine.now);
+    machine.lift(0, KEPT);
     assert_eq!(machine.register(0, OUTSTANDING), 1);
 }
 

@@ -17,20 +17,23 @@
 
 mod build;
 mod faults;
+mod messages;
 mod route;
 mod uplink;
 
 use std::collections::VecDeque;
 
 use iommu::ats::{InvalidateRequest, PageGroupResponse};
-use iommu::event::{LinkState, Lost, Tracer};
+use iommu::event::{Lost, Tracer};
 use iommu::ids::Bdf;
 use iommu::time::Instant;
 
 use super::host_bridge::{EcamWindow, HostBridge};
 use super::port::Port;
 use super::{Function, Upstream, UpstreamMessage};
+use crate::fault::FaultMode;
 use crate::link::Link;
+use messages::Delayed;
 use route::Target;
 use uplink::Uplink;
 
@@ -44,6 +47,10 @@ pub struct Hierarchy {
     ports: Vec<PortNode>,
     functions: Vec<FunctionNode>,
     messages: VecDeque<UpstreamMessage>,
+    /// Invalidate Completions of functions that answer late.
+    delayed: Vec<Delayed>,
+    /// The links that come back by themselves: when, below which port, from which fault.
+    returns: Vec<(Instant, usize, FaultMode)>,
     tracer: Tracer,
 }
 
@@ -57,6 +64,10 @@ struct PortNode {
     above: Option<usize>,
     /// What leads to its secondary bus; an upstream port has none, that bus is inside of the switch.
     link: Option<Link>,
+    /// Secondary Bus Reset as it was last seen.
+    in_reset: bool,
+    /// The attention button was pressed: the card is pulled out when software says that it may be.
+    is_awaited: bool,
 }
 
 /// A function in the tree.
@@ -101,6 +112,7 @@ impl Hierarchy {
             Some(Target::HostBridge) => self.host_bridge.config_write(offset, data),
             Some(Target::Port(index)) => {
                 self.ports[index].port.config_write(function, offset, data);
+                self.follow_requests(index, now);
             }
             Some(Target::Function(index)) => {
                 self.functions[index].function.config_write(function, offset, data, now);
@@ -159,17 +171,11 @@ impl Hierarchy {
         }
     }
 
-    /// Changes what the link below the port with index `port` does. There is nothing to change
-    /// below a port that does not exist.
-    pub fn set_link(&mut self, port: usize, state: LinkState, now: Instant) {
-        if let Some(link) = self.ports.get_mut(port).and_then(|node| node.link.as_mut()) {
-            link.set_state(state, now);
-        }
-    }
-
     /// When [`Self::handle_timeout`] must be called next, `None` if nothing is due.
     pub fn poll_timeout(&self) -> Option<Instant> {
-        self.functions.iter().filter_map(|node| node.function.poll_timeout()).min()
+        let functions = self.functions.iter().filter_map(|node| node.function.poll_timeout());
+        let delayed = self.delayed.iter().map(|held| held.due);
+        functions.chain(delayed).chain(self.next_return()).min()
     }
 
     /// Does what is due at `now`.
@@ -178,6 +184,8 @@ impl Hierarchy {
             let (function, mut upstream) = self.function(index, upstream);
             function.handle_timeout(&mut upstream, now);
         }
+        self.bring_back(now);
+        self.release_delayed(now);
         self.collect_messages(now);
     }
 
@@ -196,17 +204,27 @@ impl Hierarchy {
         let node = &mut functions[index];
         (node.function.as_mut(), Uplink { ports, above: node.above, upstream })
     }
+}
 
-    /// Takes what functions have sent, as far as it comes up.
-    fn collect_messages(&mut self, now: Instant) {
-        let Self { ports, functions, messages, .. } = self;
-        for node in functions {
-            while let Some(message) = node.function.poll_message() {
-                if uplink::passes_message(ports, node.above, &message, now) {
-                    messages.push_back(message);
-                }
-            }
-        }
+#[cfg(test)]
+impl Hierarchy {
+    /// Gives the function with index `index` a command of 8 bytes at 0, as nobody can through a link that is down.
+    pub(crate) fn command(
+        &mut self,
+        index: usize,
+        command: u32,
+        upstream: &mut dyn Upstream,
+        now: Instant,
+    ) {
+        use crate::endpoint::regs;
+        let bar = crate::testkit::Machine::bar(index as u8);
+        let (function, mut upstream) = self.function(index, upstream);
+        let mut write = |register: u64, data: &[u8]| {
+            function.memory_write(bar + register, data, &mut upstream, now);
+        };
+        write(regs::IOVA, &0_u64.to_le_bytes());
+        write(regs::LENGTH, &8_u32.to_le_bytes());
+        write(regs::COMMAND, &command.to_le_bytes());
     }
 }
 

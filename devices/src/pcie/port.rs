@@ -1,22 +1,28 @@
 //! A port: a bridge from the bus that it is on to the bus below (`PCIe 1.3`, `PCIe 7.5.1.3`). Root
 //! ports are on bus 0; a switch is an upstream port with downstream ports on its own bus.
 //!
-//! It owns the buses and the memory that the guest has programmed into it. Its slot is occupied and
-//! its link is up, and so say Slot Status and Link Status; as a silent drop changes neither, nothing
-//! here ever does.
+//! It owns the buses and the memory that the guest has programmed into it. What it says of its link
+//! and slot, and how it interrupts when they change, is in `events`.
 
+mod events;
+
+use std::collections::VecDeque;
 use std::ops::RangeInclusive;
 
 use iommu::ats::{AddressType, RequestError};
 use iommu::ids::Bdf;
 
+use super::UpstreamMessage;
 use super::caps::acs::Acs;
+use super::caps::aer::Aer;
+use super::caps::dpc::Dpc;
 use super::caps::express::{Express, PortType};
 use super::caps::msi::Msi;
 use super::caps::power::PowerManagement;
 use super::config::{ConfigSpace, Register};
 use super::header::{self, ConfigBuilder, HeaderType, Identity, STATUS_ERRORS, Status};
 use crate::Error;
+pub use events::ErrorOutcome;
 
 /// A root port of Intel's 5520 I/O hub, of which the usual drivers expect nothing unusual.
 const IDENTITY: Identity =
@@ -44,8 +50,9 @@ const BRIDGE_CONTROL: u16 = 0x3e;
 const WINDOW_ADDRESS: u16 = 0xfff0;
 /// The low bits of a prefetchable base or limit: 64-bit addresses.
 const WINDOW_64_BIT: u16 = 1;
-/// Bridge Control: parity errors and SERR are forwarded. Secondary Bus Reset is read-only zero.
-const BRIDGE_CONTROL_WRITABLE: u16 = 0b11;
+/// Bridge Control: parity errors and SERR are forwarded; Secondary Bus Reset.
+const BRIDGE_CONTROL_WRITABLE: u16 = 0b11 | SECONDARY_BUS_RESET;
+const SECONDARY_BUS_RESET: u16 = 1 << 6;
 
 /// A port.
 #[derive(Debug)]
@@ -54,7 +61,15 @@ pub struct Port {
     config: ConfigSpace,
     express: Express,
     power: PowerManagement,
+    msi: Msi,
     acs: Acs,
+    aer: Aer,
+    /// A port with a link can contain errors.
+    dpc: Option<Dpc>,
+    /// It collects the error messages of everybody below.
+    is_root: bool,
+    asserted: events::Asserted,
+    messages: VecDeque<UpstreamMessage>,
 }
 
 impl Port {
@@ -65,16 +80,32 @@ impl Port {
     pub fn new(id: Bdf, port_type: PortType) -> Result<Self, Error> {
         let identity = match port_type {
             PortType::UpstreamPort => UPSTREAM_IDENTITY,
-            PortType::DownstreamPort { .. } => DOWNSTREAM_IDENTITY,
+            PortType::DownstreamPort(_) => DOWNSTREAM_IDENTITY,
             _ => IDENTITY,
         };
         let mut builder = ConfigBuilder::new(identity, HeaderType::Bridge);
         declare_bridge(&mut builder);
         let power = PowerManagement::add(&mut builder)?;
-        Msi::add(&mut builder)?;
+        let msi = Msi::add(&mut builder)?;
         let express = Express::add(&mut builder, port_type)?;
+        let is_root = matches!(port_type, PortType::RootPort(_));
+        let aer = Aer::add(&mut builder, is_root)?;
         let acs = Acs::add(&mut builder)?;
-        Ok(Self { id, config: builder.build(), express, power, acs })
+        let has_link = port_type != PortType::UpstreamPort;
+        let dpc = if has_link { Some(Dpc::add(&mut builder)?) } else { None };
+        Ok(Self {
+            id,
+            config: builder.build(),
+            express,
+            power,
+            msi,
+            acs,
+            aer,
+            dpc,
+            is_root,
+            asserted: Default::default(),
+            messages: VecDeque::new(),
+        })
     }
 
     /// Its own bus, device and function.
@@ -91,6 +122,14 @@ impl Port {
     pub fn config_write(&mut self, id: Bdf, offset: u16, data: &[u8]) {
         self.id = id;
         self.config.write(offset, data);
+        self.written();
+    }
+
+    /// Conventional Reset: it lies below a link that was down, or on a bus that was reset.
+    pub fn reset(&mut self) {
+        self.config.power_on();
+        self.asserted = Default::default();
+        self.messages.clear();
     }
 
     /// The bus on the other side of its link; 0 until the guest has programmed one.
@@ -138,11 +177,6 @@ impl Port {
             return Err(RequestError::CompleterAbort);
         }
         Ok(())
-    }
-
-    /// The link as the port reports it.
-    pub fn express(&self) -> Express {
-        self.express
     }
 
     /// The non-prefetchable and the prefetchable window; a window whose base lies above its limit

@@ -155,7 +155,7 @@ impl Rig {
     }
 
     fn drop_link(&mut self, port: usize) {
-        self.complex.set_link(port, LinkState::SilentlyDown, self.now);
+        self.complex.set_link(port, LinkState::Down, self.now);
     }
 
     /// Whose time-out the guest sees, `None` while ITE is clear.

@@ -29,7 +29,7 @@ fn a_link_drops_at_its_time() {
     machine.stop();
     let run = machine.join();
     for (port, earliest) in [(VICTIM_PORT, 50), (NEIGHBOR_PORT, 100)] {
-        let down = Event::Link { port, state: LinkState::SilentlyDown };
+        let down = Event::Link { port, state: LinkState::Down };
         let drop = run.events.iter().find(|timed| timed.event == down).expect("it has dropped");
         assert!(drop.at >= Instant::START + Duration::from_millis(earliest), "{drop:?}");
     }
@@ -39,7 +39,7 @@ fn a_link_drops_at_its_time() {
 fn an_embedder_can_take_a_link_away() {
     let Some(rig) = Rig::new("test=drop drop=wait flushes=4 blame=owner") else { return };
     let machine = flushing(rig.policy("bounded:50ms"));
-    machine.set_link(0, LinkState::SilentlyDown);
+    machine.set_link(0, LinkState::Down);
     let run = machine.join().passed();
     assert_eq!(run.timeouts(UnitRole::Guest, VICTIM), 1);
     assert_eq!(run.verdicts(VICTIM).pop().map(|last| last.0), Some(Verdict::DeadlinePassed));
@@ -50,7 +50,7 @@ fn an_embedder_can_take_a_link_away() {
 fn what_a_link_has_swallowed_does_not_come_back_with_it() {
     let Some(rig) = Rig::new("test=drop drop=wait flushes=4 giveup_ms=1000") else { return };
     let machine = flushing(rig.cpus(1));
-    machine.set_link(0, LinkState::SilentlyDown);
+    machine.set_link(0, LinkState::Down);
     machine.wait_for(1, request_is_lost);
     machine.set_link(0, LinkState::Up);
     let run = machine.join().passed();
@@ -64,15 +64,15 @@ fn what_a_link_has_swallowed_does_not_come_back_with_it() {
 fn the_loss_of_one_device_is_never_blamed_on_another() {
     let Some(rig) = Rig::new("test=drop drop=wait flushes=4 blame=owner") else { return };
     let machine = flushing(rig.ordering(Ordering::Parallel).policy("bounded:50ms"));
-    machine.set_link(1, LinkState::SilentlyDown);
+    machine.set_link(1, LinkState::Down);
     machine.wait_for(1, |event| {
         let guest = UnitRole::Guest;
         matches!(event, Event::InvalidationTimeout { unit, function: NEIGHBOR, .. } if *unit == guest)
     });
     // So that the guest comes to its end, if it has not yet.
-    machine.set_link(0, LinkState::SilentlyDown);
+    machine.set_link(0, LinkState::Down);
     let run = machine.join().passed();
-    let victim_down = Event::Link { port: VICTIM_PORT, state: LinkState::SilentlyDown };
+    let victim_down = Event::Link { port: VICTIM_PORT, state: LinkState::Down };
     let before = run.events.split(|timed| timed.event == victim_down).next().unwrap_or_default();
     assert_eq!(count(before, |event| matches!(event, Event::Lost { port: VICTIM_PORT, .. })), 0);
     let blamed =
@@ -85,7 +85,7 @@ fn the_loss_of_one_device_is_never_blamed_on_another() {
 fn a_port_that_there_is_not_does_not_matter() {
     let Some(rig) = Rig::new("test=idle") else { return };
     let machine = rig.start();
-    machine.set_link(7, LinkState::SilentlyDown);
+    machine.set_link(7, LinkState::Down);
     machine.set_link(usize::MAX, LinkState::Up);
     machine.stop();
     assert_eq!(machine.join().exit.expect("a clean end"), Exit::Stopped);

@@ -43,7 +43,7 @@ fn last_verdict(run: &Run) -> (Verdict, Duration) {
 fn the_doorbell_drops_the_link_before_the_flush() {
     let Some(rig) = silent_drop("") else { return };
     let run = rig.policy("bounded:50ms").run().passed();
-    let down = Event::Link { port: VICTIM_PORT, state: LinkState::SilentlyDown };
+    let down = Event::Link { port: VICTIM_PORT, state: LinkState::Down };
     let order: Vec<&Event> = run
         .events
         .iter()

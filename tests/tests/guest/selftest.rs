@@ -27,7 +27,7 @@ fn selftest(cpus: u8, scalable: bool) {
         happened(&|event| blocked(event) == Some(FaultReason::IR_COMPATIBILITY_BLOCKED));
         happened(&|event| blocked(event) == Some(FaultReason::IR_SOURCE_MISMATCH));
     }
-    let down = Event::Link { port: VICTIM_PORT, state: LinkState::SilentlyDown };
+    let down = Event::Link { port: VICTIM_PORT, state: LinkState::Down };
     assert_eq!(count(&run.events, |event| *event == down), 1);
 }
 

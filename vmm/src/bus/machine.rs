@@ -92,7 +92,7 @@ impl DevicePio for BenchPorts {
             Some(Request::Doorbell { value }) => {
                 self.tracer.emit(self.clock.now(), || Event::Doorbell { value });
                 for port in &self.drop_on_doorbell {
-                    self.fabric.set_link(*port, LinkState::SilentlyDown);
+                    self.fabric.set_link(*port, LinkState::Down);
                 }
             }
             Some(Request::Report { metric, value }) => {

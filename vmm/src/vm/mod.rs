@@ -169,7 +169,7 @@ fn add_alarms(events: &mut EventLoop, config: &VmConfig, machine: &Machine) -> R
     for drop in &config.drop_links {
         let DropLink { port, when: DropWhen::At(time) } = *drop else { continue };
         let fabric = machine.fabric.clone();
-        let action = move || fabric.set_link(port, LinkState::SilentlyDown);
+        let action = move || fabric.set_link(port, LinkState::Down);
         events.add(Box::new(Alarm::new(time, action, ending.clone())?));
     }
     Ok(())

@@ -106,7 +106,7 @@ fn the_bench_answers_and_its_doorbell_drops_the_link_first() {
             events[..],
             [
                 Event::Doorbell { value: 7 },
-                Event::Link { state: LinkState::SilentlyDown, .. },
+                Event::Link { state: LinkState::Down, .. },
                 Event::GuestReport { metric: 3, value: 0x2_0000_0001 },
                 Event::GuestExit { value: 0 },
             ]
@@ -126,6 +126,6 @@ fn a_link_can_drop_at_a_time() {
     guest.config.time_limit = Some(Duration::from_millis(200));
     assert_eq!(guest.run().unwrap(), Exit::TimeLimit);
     let events = guest.events.events();
-    let down = |event: &Event| matches!(event, Event::Link { state: LinkState::SilentlyDown, .. });
+    let down = |event: &Event| matches!(event, Event::Link { state: LinkState::Down, .. });
     assert_eq!(events.iter().filter(|event| down(&event.event)).count(), 1, "{events:?}");
 }

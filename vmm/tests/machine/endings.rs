@@ -73,7 +73,7 @@ fn a_run_can_be_stopped_from_outside_whatever_its_cpus_do() {
         assert_eq!(run.join().unwrap().unwrap(), Exit::Stopped);
         // It does no harm afterwards.
         handle.stop();
-        handle.set_link(0, LinkState::SilentlyDown);
+        handle.set_link(0, LinkState::Down);
     }
 }
 

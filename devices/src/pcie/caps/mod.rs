@@ -5,7 +5,9 @@
 //! space. Its `add` declares the registers, its other methods read them.
 
 pub mod acs;
+pub mod aer;
 pub mod ats;
+pub mod dpc;
 pub mod express;
 pub mod msi;
 pub mod pasid;

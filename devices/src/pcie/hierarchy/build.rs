@@ -8,7 +8,7 @@ use crate::Error;
 use crate::endpoint::AtsEndpoint;
 use crate::link::Link;
 use crate::pcie::Function;
-use crate::pcie::caps::express::PortType;
+use crate::pcie::caps::express::{HotPlug, PortType, Slot};
 use crate::pcie::host_bridge::HostBridge;
 use crate::pcie::port::Port;
 
@@ -20,6 +20,8 @@ impl Hierarchy {
             ports: Vec::new(),
             functions: Vec::new(),
             messages: Default::default(),
+            delayed: Vec::new(),
+            returns: Vec::new(),
             tracer,
         }
     }
@@ -35,19 +37,19 @@ impl Hierarchy {
         }
         let mut hierarchy = Self::empty(tracer.clone());
         for device in 1..=ports {
-            let port = hierarchy.add_root_port(device, device)?;
+            let slot = Slot { number: device, hot_plug: HotPlug::Surprise };
+            let port = hierarchy.add_root_port(device, slot)?;
             hierarchy.add_function(Some(port), 0, Box::new(AtsEndpoint::new(tracer.clone())?));
         }
         Ok(hierarchy)
     }
 
-    /// Adds a root port at `device` on bus 0 with the physical slot number `slot`, and returns its
-    /// index.
+    /// Adds a root port at `device` on bus 0, and returns its index.
     ///
     /// # Errors
     /// [`Error::CapabilitySpace`] if its capabilities do not fit.
-    pub fn add_root_port(&mut self, device: u8, slot: u8) -> Result<usize, Error> {
-        self.add_port(None, device << 3, PortType::RootPort { slot })
+    pub fn add_root_port(&mut self, device: u8, slot: Slot) -> Result<usize, Error> {
+        self.add_port(None, device << 3, PortType::RootPort(slot))
     }
 
     /// Adds a port at `devfn` on the bus below the port `above`, and returns its index. An upstream
@@ -64,8 +66,10 @@ impl Hierarchy {
         let id = Bdf::new(0, devfn >> 3, devfn & 7);
         let port = Port::new(id, port_type)?;
         let has_link = port_type != PortType::UpstreamPort;
-        let link = has_link.then(|| Link::new(id, self.tracer.clone()));
-        self.ports.push(PortNode { port, devfn, above, link });
+        let seed = self.ports.len() as u64;
+        let link = has_link.then(|| Link::new(id, seed, self.tracer.clone()));
+        let (in_reset, is_awaited) = (false, false);
+        self.ports.push(PortNode { port, devfn, above, link, in_reset, is_awaited });
         Ok(self.ports.len() - 1)
     }
 

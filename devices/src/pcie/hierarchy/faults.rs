@@ -1,24 +1,239 @@
-//! What faults do to the tree.
+//! What faults, and software's own requests, do to the links of the tree.
+//!
+//! A link is down while there is a reason for it ([`Down`]). Most reasons are seen by the port above,
+//! which latches events and interrupts; when the last reason is gone the link trains anew, and
+//! everything below is reset (`PCIe 6.6.1`).
 
-use iommu::event::LinkState;
+use iommu::ids::Bdf;
 use iommu::time::Instant;
 
 use super::Hierarchy;
 use crate::fault::FaultMode;
+use crate::link::Down;
+use crate::pcie::caps::aer::Uncorrectable;
+use crate::pcie::caps::express::SlotEvent;
+use crate::pcie::port::ErrorOutcome;
+
+/// Whether what is below a link that comes up has noticed that it was down.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Return {
+    /// It is reset.
+    Reset,
+    /// It is as it was.
+    Kept,
+}
 
 impl Hierarchy {
     /// Lets `mode` happen to the port with index `port`. There is nothing to happen to a port that
-    /// does not exist.
+    /// does not exist, or that has no link.
     pub fn inject(&mut self, port: usize, mode: FaultMode, now: Instant) {
-        if mode == FaultMode::Silent {
-            self.set_link(port, LinkState::SilentlyDown, now);
+        let Some(down) = self.down(port) else { return };
+        match mode {
+            FaultMode::Silent => self.set_down(port, down.with_fault(true), Return::Reset, now),
+            FaultMode::Ghost => self.set_down(port, down.with_ghost(true), Return::Reset, now),
+            FaultMode::Flap { down: time, .. } => {
+                self.set_down(port, down.with_fault(true), Return::Reset, now);
+                self.returns.push((now + time, port, mode));
+            }
+            FaultMode::Disable => {
+                self.ports[port].port.set_link_disable(true);
+                self.follow_requests(port, now);
+            }
+            FaultMode::Surprise => self.set_card(port, false, now),
+            FaultMode::Safe => {
+                let node = &mut self.ports[port];
+                node.is_awaited = node.port.press_button();
+            }
+            FaultMode::Dpc => self.detect(port, Uncorrectable::DataLinkProtocol, now),
+            FaultMode::Aer => {
+                self.set_down(port, down.with_fault(true), Return::Reset, now);
+                self.detect(port, Uncorrectable::SurpriseDown, now);
+            }
+            FaultMode::Hang
+            | FaultMode::Slow(_)
+            | FaultMode::Lossy(_)
+            | FaultMode::Duplicate
+            | FaultMode::Late(_) => self.set_answers(port, Some(mode)),
+            FaultMode::AllOnesUnit => {}
+        }
+        self.collect_messages(now);
+    }
+
+    /// Ends `mode` at the port with index `port`: the cable or the card is back, Link Disable is
+    /// cleared, Invalidate Requests are answered again.
+    pub fn lift(&mut self, port: usize, mode: FaultMode, now: Instant) {
+        let Some(down) = self.down(port) else { return };
+        match mode {
+            FaultMode::Silent | FaultMode::Aer => {
+                self.set_down(port, down.with_fault(false), Return::Reset, now);
+            }
+            FaultMode::Ghost => self.set_down(port, down.with_ghost(false), Return::Reset, now),
+            FaultMode::Flap { keep, .. } => {
+                self.returns.retain(|(_, at, fault)| (*at, *fault) != (port, mode));
+                let outcome = if keep { Return::Kept } else { Return::Reset };
+                self.set_down(port, down.with_fault(false), outcome, now);
+            }
+            FaultMode::Disable => {
+                self.ports[port].port.set_link_disable(false);
+                self.follow_requests(port, now);
+            }
+            FaultMode::Surprise | FaultMode::Safe => {
+                self.ports[port].is_awaited = false;
+                self.set_card(port, true, now);
+            }
+            FaultMode::Hang
+            | FaultMode::Slow(_)
+            | FaultMode::Lossy(_)
+            | FaultMode::Duplicate
+            | FaultMode::Late(_) => self.set_answers(port, None),
+            // Only software ends a containment.
+            FaultMode::Dpc | FaultMode::AllOnesUnit => {}
+        }
+        self.collect_messages(now);
+    }
+
+    /// Whether a hot-plug event has told the host's drivers that `function` is gone: a link on the
+    /// way is down, and its port has noticed.
+    pub fn is_disconnected(&self, function: Bdf) -> bool {
+        let mut above = self.bus_owner(function.bus()).flatten();
+        while let Some(node) = above.map(|port| &self.ports[port]) {
+            let noticed = |down: Down| !down.with_ghost(false).with_fault(false).is_up();
+            if node.link.as_ref().is_some_and(|link| noticed(link.down())) {
+                return true;
+            }
+            above = node.above;
+        }
+        false
+    }
+
+    /// Software has written to the configuration space of a port: its link does what was asked.
+    pub(super) fn follow_requests(&mut self, port: usize, now: Instant) {
+        let node = &mut self.ports[port];
+        let in_reset = node.port.secondary_bus_reset();
+        let was_in_reset = std::mem::replace(&mut node.in_reset, in_reset);
+        if node.is_awaited && node.port.may_be_pulled() {
+            node.is_awaited = false;
+            self.set_card(port, false, now);
+        }
+        if let Some(down) = self.down(port) {
+            let down = self.ports[port].port.add_requests(down);
+            self.set_down(port, down, Return::Reset, now);
+        } else if was_in_reset && !in_reset {
+            self.reset_below(port, now);
         }
     }
 
-    /// Ends `mode` at the port with index `port`.
-    pub fn lift(&mut self, port: usize, mode: FaultMode, now: Instant) {
-        if mode == FaultMode::Silent {
-            self.set_link(port, LinkState::Up, now);
+    /// When a link comes back by itself.
+    pub(super) fn next_return(&self) -> Option<Instant> {
+        self.returns.iter().map(|(due, ..)| *due).min()
+    }
+
+    /// Brings links back whose time is over.
+    pub(super) fn bring_back(&mut self, now: Instant) {
+        while let Some(at) = self.returns.iter().position(|(due, ..)| *due <= now) {
+            let (_, port, mode) = self.returns.swap_remove(at);
+            self.lift(port, mode, now);
         }
     }
+
+    fn down(&self, port: usize) -> Option<Down> {
+        Some(self.ports.get(port)?.link.as_ref()?.down())
+    }
+
+    fn set_answers(&mut self, port: usize, answers: Option<FaultMode>) {
+        if let Some(link) = &mut self.ports[port].link {
+            link.set_answers(answers);
+        }
+    }
+
+    /// Pulls the card below a port out, or puts it in.
+    fn set_card(&mut self, port: usize, present: bool, now: Instant) {
+        let Some(down) = self.down(port) else { return };
+        if down.absent() == present {
+            let node = &mut self.ports[port].port;
+            node.set_presence(present);
+            node.latch(SlotEvent::PresenceDetectChanged);
+            self.set_down(port, down.with_absent(!present), Return::Reset, now);
+        }
+    }
+
+    /// The port has detected an error: it may contain it, or tell the root port.
+    fn detect(&mut self, port: usize, error: Uncorrectable, now: Instant) {
+        match self.ports[port].port.detect(error) {
+            ErrorOutcome::Logged => {}
+            ErrorOutcome::Contained => self.follow_requests(port, now),
+            ErrorOutcome::Reported { fatal } => {
+                let source = self.ports[port].port.id();
+                let mut root = port;
+                while let Some(above) = self.ports[root].above {
+                    let link = self.ports[above].link.as_ref();
+                    if link.is_some_and(|link| !link.down().is_up()) {
+                        return;
+                    }
+                    root = above;
+                }
+                self.ports[root].port.receive_error(source, fatal);
+            }
+        }
+    }
+
+    /// Changes why a link is down, with everything that follows from it. A change that comes of a
+    /// fault alone shows in Link Status, but latches nothing.
+    fn set_down(&mut self, port: usize, down: Down, outcome: Return, now: Instant) {
+        let node = &mut self.ports[port];
+        let Some(link) = &mut node.link else { return };
+        let before = link.down();
+        link.set_down(down, node.port.id(), now);
+        if before.looks_up() != down.looks_up() {
+            node.port.set_link_active(down.looks_up());
+            if before.fault() == down.fault() {
+                node.port.latch(SlotEvent::DataLinkLayerChanged);
+            }
+        }
+        if !before.is_up() && down.is_up() && outcome == Return::Reset {
+            self.reset_below(port, now);
+        }
+    }
+
+    /// Resets everything below a port. Links inside forget what software had asked of them.
+    fn reset_below(&mut self, port: usize, now: Instant) {
+        for index in 0..self.ports.len() {
+            if self.is_below(self.ports[index].above, port) {
+                let node = &mut self.ports[index];
+                node.port.reset();
+                (node.in_reset, node.is_awaited) = (false, false);
+                if let Some(link) = &mut node.link {
+                    let down = node.port.add_requests(link.down());
+                    link.set_down(down, node.port.id(), now);
+                    node.port.set_link_active(down.looks_up());
+                    node.port.set_presence(!down.absent());
+                }
+            }
+        }
+        for index in 0..self.functions.len() {
+            if self.is_below(self.functions[index].above, port) {
+                self.functions[index].function.reset(now);
+            }
+        }
+        let Self { ports, delayed, .. } = self;
+        delayed.retain(|held| !is_below(ports, held.above, port));
+    }
+
+    fn is_below(&self, above: Option<usize>, port: usize) -> bool {
+        is_below(&self.ports, above, port)
+    }
 }
+
+/// Whether what hangs below `above` hangs below `port`, too.
+fn is_below(ports: &[super::PortNode], mut above: Option<usize>, port: usize) -> bool {
+    while let Some(index) = above {
+        if index == port {
+            return true;
+        }
+        above = ports[index].above;
+    }
+    false
+}
+
+#[cfg(test)]
+mod tests;

@@ -77,7 +77,7 @@ impl Hierarchy {
 
     /// The port whose secondary bus is `bus`, with `None` inside for bus 0. Each step leads deeper
     /// into the tree, so that no numbering makes this go round.
-    fn bus_owner(&self, bus: u8) -> Option<Option<usize>> {
+    pub(super) fn bus_owner(&self, bus: u8) -> Option<Option<usize>> {
         let mut above = None;
         while above.map_or(0, |port: usize| self.ports[port].port.secondary_bus()) != bus {
             above = Some(self.child(above, |node| node.port.owns_bus(bus))?);

@@ -57,7 +57,8 @@ fn capabilities_are_where_drivers_look() {
         (plain, extended.iter().map(|found| found.0).collect::<Vec<_>>())
     };
     assert_eq!(ids(Machine::endpoint(0)), (vec![0x01, 0x05, 0x10], vec![0x000f, 0x0013, 0x001b]));
-    assert_eq!(ids(Machine::port(0)), (vec![0x01, 0x05, 0x10], vec![0x000d]));
+    let port = (vec![0x01, 0x05, 0x10], vec![0x0001, 0x000d, 0x001d]);
+    assert_eq!(ids(Machine::port(0)), port);
     assert_eq!(ids(Bdf::new(0, 0, 0)), (vec![], vec![]));
 }
 
@@ -164,7 +165,7 @@ fn access_control_checks_source_and_translation() {
     let mut machine = Machine::ready();
     machine.upstream.map(0, 12, 0, true, true);
     let port = Machine::port(0);
-    let acs = machine.extended_capabilities(port)[0].1;
+    let acs = machine.extended_capabilities(port)[1].1;
     machine.config_write(port, acs + 6, &0b11_u16.to_le_bytes());
     assert_eq!(machine.command(0, 1, 0, 8), 0);
     let aborted = regs::Status::CompleterAbort as u32;

@@ -49,7 +49,7 @@ fn passes(
     Ok(())
 }
 
-/// Whether `message` of a function below the port `above` gets to the root complex.
+/// Whether `message` of somebody on the bus below the port `above` gets to the root complex.
 pub(super) fn passes_message(
     ports: &[PortNode],
     above: Option<usize>,

@@ -78,12 +78,14 @@ pub(super) struct LinkCapabilities {
 }
 
 /// Link Control.
-///
-/// Link Disable and Retrain Link are read-only zero: this link has nothing that they could change.
 #[bitfield(u16)]
 pub(super) struct LinkControl {
-    #[bits(6)]
+    #[bits(4)]
     __: u8,
+    /// Takes the link down while it is set.
+    pub(super) link_disable: bool,
+    /// Reads 0.
+    pub(super) retrain: bool,
     pub(super) common_clock: bool,
     pub(super) extended_synch: bool,
     #[bits(8)]
@@ -106,16 +108,20 @@ pub struct LinkStatus {
     pub slot_clock: bool,
     /// DLLLA: the data link layer is up.
     pub data_link_layer_active: bool,
-    /// LBMS and LABS, cleared by writing ones.
-    #[bits(2)]
-    pub bandwidth_events: u8,
+    /// LBMS, cleared by writing one: the link has been trained anew because software asked for it.
+    pub bandwidth_management: bool,
+    /// LABS, cleared by writing one.
+    pub autonomous_bandwidth: bool,
 }
 
 /// Slot Capabilities.
 #[bitfield(u32)]
 pub(super) struct SlotCapabilities {
-    #[bits(5)]
-    __: u8,
+    pub(super) attention_button: bool,
+    pub(super) power_controller: bool,
+    __: bool,
+    pub(super) attention_indicator: bool,
+    pub(super) power_indicator: bool,
     pub(super) hot_plug_surprise: bool,
     pub(super) hot_plug_capable: bool,
     #[bits(11)]
@@ -125,16 +131,23 @@ pub(super) struct SlotCapabilities {
     pub(super) slot_number: u16,
 }
 
-/// Slot Control: the enables of what this slot could report.
+/// Slot Control.
 #[bitfield(u16)]
 pub(super) struct SlotControl {
-    #[bits(3)]
+    pub(super) attention_button_pressed_enable: bool,
+    #[bits(2)]
     __: u8,
     pub(super) presence_detect_changed_enable: bool,
     __: bool,
     pub(super) hot_plug_interrupt_enable: bool,
-    #[bits(6)]
-    __: u8,
+    #[bits(2)]
+    pub(super) attention_indicator: u8,
+    /// 1 on, 2 blinking, 3 off.
+    #[bits(2)]
+    pub(super) power_indicator: u8,
+    /// The slot has no power.
+    pub(super) power_off: bool,
+    __: bool,
     pub(super) data_link_layer_changed_enable: bool,
     #[bits(3)]
     __: u8,
@@ -144,7 +157,9 @@ pub(super) struct SlotControl {
 #[bitfield(u16)]
 #[derive(PartialEq, Eq)]
 pub struct SlotStatus {
-    #[bits(3)]
+    /// ABP, cleared by writing one.
+    pub attention_button_pressed: bool,
+    #[bits(2)]
     __: u8,
     /// PDC, cleared by writing one.
     pub presence_detect_changed: bool,

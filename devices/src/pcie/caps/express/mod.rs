@@ -1,12 +1,14 @@
 //! The PCI Express capability, version 2 (`PCIe 7.5.3`), of an endpoint or a root port.
 
 mod layout;
+mod slot;
 
 use crate::Error;
 use crate::pcie::config::{ConfigSpace, Register};
 use crate::pcie::header::ConfigBuilder;
 use layout::*;
 pub use layout::{LinkStatus, SlotStatus};
+pub use slot::SlotEvent;
 
 const ID: u8 = 0x10;
 const LENGTH: u16 = 0x3c;
@@ -33,23 +35,39 @@ const SPEEDS: u8 = 0b111;
 /// Four lanes.
 const WIDTH: u8 = 4;
 
+/// What a slot offers for adding and removing cards (`PCIe 6.7`).
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash)]
+pub enum HotPlug {
+    /// Nothing: no event is reported.
+    None,
+    /// Cards come and go without warning.
+    #[default]
+    Surprise,
+    /// As with [`HotPlug::Surprise`], and there are a button to announce it, indicators, and a power
+    /// controller.
+    Button,
+}
+
+/// A slot below a port.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Slot {
+    /// The physical slot number, which is also the port number.
+    pub number: u8,
+    /// What it offers.
+    pub hot_plug: HotPlug,
+}
+
 /// What kind of function the capability describes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum PortType {
     /// An endpoint that can do a Function Level Reset.
     Endpoint,
     /// A root port with an occupied slot.
-    RootPort {
-        /// The physical slot number, which is also the port number.
-        slot: u8,
-    },
+    RootPort(Slot),
     /// The upper port of a switch.
     UpstreamPort,
     /// A lower port of a switch, with an occupied slot.
-    DownstreamPort {
-        /// The physical slot number, which is also the port number.
-        slot: u8,
-    },
+    DownstreamPort(Slot),
 }
 
 impl PortType {
@@ -57,16 +75,16 @@ impl PortType {
     fn code(self) -> u8 {
         match self {
             Self::Endpoint => 0,
-            Self::RootPort { .. } => 4,
+            Self::RootPort(_) => 4,
             Self::UpstreamPort => 5,
-            Self::DownstreamPort { .. } => 6,
+            Self::DownstreamPort(_) => 6,
         }
     }
 
     /// The slot below it.
-    fn slot(self) -> Option<u8> {
+    fn slot(self) -> Option<Slot> {
         match self {
-            Self::RootPort { slot } | Self::DownstreamPort { slot } => Some(slot),
+            Self::RootPort(slot) | Self::DownstreamPort(slot) => Some(slot),
             Self::Endpoint | Self::UpstreamPort => None,
         }
     }
@@ -95,7 +113,7 @@ impl Express {
         if let Some(slot) = port_type.slot() {
             declare_slot(builder, at, slot);
         }
-        if matches!(port_type, PortType::RootPort { .. }) {
+        if matches!(port_type, PortType::RootPort(_)) {
             declare_root(builder, at);
         }
         Ok(Self { at })
@@ -106,16 +124,6 @@ impl Express {
         let control = config.get::<DeviceControl>(self.at + DEVICE_CONTROL);
         config.set(self.at + DEVICE_CONTROL, control.with_initiate_reset(false));
         control.initiate_reset()
-    }
-
-    /// What the port says of its link.
-    pub fn link_status(self, config: &ConfigSpace) -> LinkStatus {
-        config.get(self.at + LINK_STATUS)
-    }
-
-    /// What the port says of its slot.
-    pub fn slot_status(self, config: &ConfigSpace) -> SlotStatus {
-        config.get(self.at + SLOT_STATUS)
     }
 }
 
@@ -160,25 +168,29 @@ fn declare_device(builder: &mut ConfigBuilder, at: u16, port_type: PortType) {
 }
 
 fn declare_link(builder: &mut ConfigBuilder, at: u16, port_type: PortType) {
-    let (is_port, port_number) = (port_type.slot().is_some(), port_type.slot().unwrap_or(0));
+    let slot = port_type.slot();
+    let is_port = slot.is_some();
     let capabilities = LinkCapabilities::new()
         .with_max_speed(SPEED)
         .with_max_width(WIDTH)
         .with_data_link_layer_active_reporting(is_port)
-        .with_port_number(port_number);
+        .with_port_number(slot.map_or(0, |slot| slot.number));
     let control = LinkControl::new().with_common_clock(true).with_extended_synch(true);
+    let commands = LinkControl::new().with_link_disable(is_port).with_retrain(is_port);
+    let writable = LinkControl::from_bits(control.into_bits() | commands.into_bits());
     let status = LinkStatus::new()
         .with_speed(SPEED)
         .with_width(WIDTH)
         .with_slot_clock(true)
         .with_data_link_layer_active(is_port);
-    let events = LinkStatus::new().with_bandwidth_events(if is_port { 3 } else { 0 });
+    let events =
+        LinkStatus::new().with_bandwidth_management(is_port).with_autonomous_bandwidth(is_port);
     let target = LinkControl2::new().with_target_speed(SPEED);
     let targets = LinkControl2::new().with_target_speed(0xf);
     builder.declare(at + LINK_CAPABILITIES, Register::new(capabilities));
     builder.declare(
         at + LINK_CONTROL,
-        Register::new(LinkControl::new()).writable(control).sticky(control),
+        Register::new(LinkControl::new()).writable(writable).sticky(control),
     );
     builder.declare(at + LINK_STATUS, Register::new(status).clearable(events));
     builder.declare(
@@ -188,21 +200,36 @@ fn declare_link(builder: &mut ConfigBuilder, at: u16, port_type: PortType) {
     builder.declare(at + LINK_CONTROL_2, Register::new(target).writable(targets).sticky(targets));
 }
 
-fn declare_slot(builder: &mut ConfigBuilder, at: u16, slot: u8) {
+fn declare_slot(builder: &mut ConfigBuilder, at: u16, slot: Slot) {
+    let (hot_plug, button) = (slot.hot_plug != HotPlug::None, slot.hot_plug == HotPlug::Button);
     let capabilities = SlotCapabilities::new()
-        .with_hot_plug_surprise(true)
-        .with_hot_plug_capable(true)
-        .with_no_command_completed(true)
-        .with_slot_number(slot.into());
+        .with_attention_button(button)
+        .with_power_controller(button)
+        .with_attention_indicator(button)
+        .with_power_indicator(button)
+        .with_hot_plug_surprise(hot_plug)
+        .with_hot_plug_capable(hot_plug)
+        .with_no_command_completed(hot_plug)
+        .with_slot_number(slot.number.into());
     let control = SlotControl::new()
-        .with_presence_detect_changed_enable(true)
-        .with_hot_plug_interrupt_enable(true)
-        .with_data_link_layer_changed_enable(true);
-    let events =
-        SlotStatus::new().with_presence_detect_changed(true).with_data_link_layer_changed(true);
+        .with_attention_button_pressed_enable(button)
+        .with_presence_detect_changed_enable(hot_plug)
+        .with_hot_plug_interrupt_enable(hot_plug)
+        .with_attention_indicator(if button { 3 } else { 0 })
+        .with_power_indicator(if button { 3 } else { 0 })
+        .with_power_off(button)
+        .with_data_link_layer_changed_enable(hot_plug);
+    // Indicators: 1 on, 3 off. The slot has a card, and power.
+    let reset = SlotControl::new()
+        .with_attention_indicator(if button { 3 } else { 0 })
+        .with_power_indicator(if button { 1 } else { 0 });
+    let events = SlotStatus::new()
+        .with_attention_button_pressed(button)
+        .with_presence_detect_changed(true)
+        .with_data_link_layer_changed(true);
     let status = SlotStatus::new().with_presence_detect_state(true);
     builder.declare(at + SLOT_CAPABILITIES, Register::new(capabilities));
-    builder.declare(at + SLOT_CONTROL, Register::new(SlotControl::new()).writable(control));
+    builder.declare(at + SLOT_CONTROL, Register::new(reset).writable(control));
     builder.declare(at + SLOT_STATUS, Register::new(status).clearable(events));
 }
 

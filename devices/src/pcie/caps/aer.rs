@@ -1,0 +1,165 @@
+//! Advanced Error Reporting (`PCIe 6.2`, `PCIe 7.8.4`): what a function logs of its errors, and what
+//! a root port collects of everybody's below.
+
+use bitfield_struct::bitfield;
+use iommu::ids::Bdf;
+
+use crate::Error;
+use crate::pcie::config::{ConfigSpace, Register, register_layout};
+use crate::pcie::header::ConfigBuilder;
+
+const ID: u16 = 0x0001;
+const VERSION: u8 = 2;
+const LENGTH: u16 = 0x48;
+const UNCORRECTABLE_STATUS: u16 = 0x04;
+const UNCORRECTABLE_MASK: u16 = 0x08;
+const UNCORRECTABLE_SEVERITY: u16 = 0x0c;
+const CORRECTABLE_STATUS: u16 = 0x10;
+const CORRECTABLE_MASK: u16 = 0x14;
+const CONTROL: u16 = 0x18;
+const ROOT_COMMAND: u16 = 0x2c;
+const ROOT_STATUS: u16 = 0x30;
+const SOURCE: u16 = 0x34;
+
+/// The uncorrectable errors that there are registers for: bits 4, 5, 12 to 22.
+const UNCORRECTABLE: u32 = 0x007f_f030;
+/// Those that are fatal after reset: 4, 5, 13, 17, 18, 22.
+const FATAL: u32 = 0x0046_2030;
+/// Uncorrectable Internal Error is masked after reset.
+const MASKED: u32 = 1 << 22;
+/// The correctable errors: bits 0, 6 to 8, 12 to 15.
+const CORRECTABLE: u32 = 0xf1c1;
+/// Advisory Non-Fatal, Corrected Internal, and Header Log Overflow are masked after reset.
+const CORRECTABLE_MASKED: u32 = 0xe000;
+
+/// An uncorrectable error, by its bit in the registers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Uncorrectable {
+    /// Data Link Protocol Error.
+    DataLinkProtocol = 4,
+    /// Surprise Down Error.
+    SurpriseDown = 5,
+}
+
+/// Advanced Error Capabilities and Control.
+#[bitfield(u32)]
+struct Control {
+    /// The bit of the first error that is not yet cleared.
+    #[bits(5)]
+    first_error: u8,
+    #[bits(27)]
+    __: u32,
+}
+
+/// Root Error Command: which messages interrupt.
+#[bitfield(u32)]
+struct RootCommand {
+    correctable: bool,
+    non_fatal: bool,
+    fatal: bool,
+    #[bits(29)]
+    __: u32,
+}
+
+/// Root Error Status.
+#[bitfield(u32)]
+struct RootStatus {
+    correctable: bool,
+    multiple_correctable: bool,
+    uncorrectable: bool,
+    multiple_uncorrectable: bool,
+    first_is_fatal: bool,
+    non_fatal: bool,
+    fatal: bool,
+    #[bits(20)]
+    __: u32,
+    #[bits(5)]
+    interrupt_message_number: u8,
+}
+
+/// Error Source Identification.
+#[bitfield(u32)]
+struct Source {
+    correctable: u16,
+    uncorrectable: u16,
+}
+
+register_layout!(Control: u32, RootCommand: u32, RootStatus: u32, Source: u32);
+
+/// The AER capability of a function.
+#[derive(Debug, Clone, Copy)]
+pub struct Aer {
+    at: u16,
+}
+
+impl Aer {
+    /// Declares it; a root port has registers for what the functions below it report.
+    ///
+    /// # Errors
+    /// [`Error::CapabilitySpace`] if it does not fit.
+    pub fn add(builder: &mut ConfigBuilder, is_root_port: bool) -> Result<Self, Error> {
+        let at = builder.extended_capability(ID, VERSION, LENGTH)?;
+        let status = |bits| Register::new(0_u32).clearable(bits).sticky(bits);
+        let control = |reset, bits| Register::new(reset).writable(bits).sticky(bits);
+        builder.declare(at + UNCORRECTABLE_STATUS, status(UNCORRECTABLE));
+        builder.declare(at + UNCORRECTABLE_MASK, control(MASKED, UNCORRECTABLE));
+        builder.declare(at + UNCORRECTABLE_SEVERITY, control(FATAL, UNCORRECTABLE));
+        builder.declare(at + CORRECTABLE_STATUS, status(CORRECTABLE));
+        builder.declare(at + CORRECTABLE_MASK, control(CORRECTABLE_MASKED, CORRECTABLE));
+        builder.declare(at + CONTROL, Register::new(Control::new()));
+        if is_root_port {
+            let command =
+                RootCommand::new().with_correctable(true).with_non_fatal(true).with_fatal(true);
+            let events = RootStatus::from_bits(0x7f);
+            let root_status = Register::new(RootStatus::new()).clearable(events).sticky(events);
+            builder.declare(at + ROOT_COMMAND, Register::new(RootCommand::new()).writable(command));
+            builder.declare(at + ROOT_STATUS, root_status);
+            builder.declare(at + SOURCE, Register::new(Source::new()));
+        }
+        Ok(Self { at })
+    }
+
+    /// The function has detected `error`: logs it. Returns whether it is fatal if it is to be
+    /// reported, `None` if software has masked it.
+    pub fn log(self, config: &mut ConfigSpace, error: Uncorrectable) -> Option<bool> {
+        let bit = 1 << error as u32;
+        let status = config.get::<u32>(self.at + UNCORRECTABLE_STATUS);
+        let masked = config.get::<u32>(self.at + UNCORRECTABLE_MASK) & bit != 0;
+        if status == 0 && !masked {
+            config.set(self.at + CONTROL, Control::new().with_first_error(error as u8));
+        }
+        config.set(self.at + UNCORRECTABLE_STATUS, status | bit);
+        let fatal = config.get::<u32>(self.at + UNCORRECTABLE_SEVERITY) & bit != 0;
+        (!masked).then_some(fatal)
+    }
+
+    /// A root port receives the message that `source` has detected an uncorrectable error.
+    pub fn receive(self, config: &mut ConfigSpace, source: Bdf, fatal: bool) {
+        let status = config.get::<RootStatus>(self.at + ROOT_STATUS);
+        if !status.uncorrectable() {
+            let ids = config.get::<Source>(self.at + SOURCE).with_uncorrectable(source.into_bits());
+            config.set(self.at + SOURCE, ids);
+        }
+        let status = status
+            .with_multiple_uncorrectable(status.uncorrectable())
+            .with_first_is_fatal(if status.uncorrectable() {
+                status.first_is_fatal()
+            } else {
+                fatal
+            })
+            .with_uncorrectable(true)
+            .with_fatal(status.fatal() | fatal)
+            .with_non_fatal(status.non_fatal() | !fatal);
+        config.set(self.at + ROOT_STATUS, status);
+    }
+
+    /// Whether the root port's error interrupt is asserted: a message has been received, and its
+    /// kind may interrupt (`PCIe 6.2.4.1.2`).
+    pub fn interrupt(self, config: &ConfigSpace) -> bool {
+        let command = config.get::<RootCommand>(self.at + ROOT_COMMAND);
+        let status = config.get::<RootStatus>(self.at + ROOT_STATUS);
+        command.correctable() & status.correctable()
+            | command.non_fatal() & status.non_fatal()
+            | command.fatal() & status.fatal()
+    }
+}

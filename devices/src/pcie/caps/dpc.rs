@@ -1,0 +1,152 @@
+//! Downstream Port Containment (`PCIe 6.2.11`, `PCIe 7.9.14`): a port that detects an uncorrectable
+//! error takes its link down at once, and keeps it down until software says otherwise.
+
+use bitfield_struct::bitfield;
+use iommu::ids::Bdf;
+
+use crate::Error;
+use crate::pcie::config::{ConfigSpace, Register, register_layout};
+use crate::pcie::header::ConfigBuilder;
+
+const ID: u16 = 0x001d;
+const VERSION: u8 = 1;
+const LENGTH: u16 = 0x34;
+const CAPABILITY: u16 = 0x04;
+const CONTROL: u16 = 0x06;
+const STATUS: u16 = 0x08;
+const SOURCE: u16 = 0x0a;
+
+/// DPC Capability.
+#[bitfield(u16)]
+struct Capability {
+    #[bits(5)]
+    interrupt_message_number: u8,
+    root_port_extensions: bool,
+    poisoned_tlp_blocking: bool,
+    software_trigger: bool,
+    #[bits(4)]
+    pio_log_size: u8,
+    active_err_cor: bool,
+    #[bits(3)]
+    __: u8,
+}
+
+/// DPC Control.
+#[bitfield(u16)]
+struct Control {
+    /// 1 for fatal errors, 2 for non-fatal ones too.
+    #[bits(2)]
+    trigger_enable: u8,
+    completion_control: bool,
+    interrupt_enable: bool,
+    err_cor_enable: bool,
+    __: bool,
+    /// Reads 0.
+    software_trigger: bool,
+    #[bits(9)]
+    __: u16,
+}
+
+/// DPC Status.
+#[bitfield(u16)]
+struct Status {
+    triggered: bool,
+    #[bits(2)]
+    reason: u8,
+    interrupt: bool,
+    busy: bool,
+    /// With reason 3: 1 for the software trigger.
+    #[bits(2)]
+    reason_extension: u8,
+    __: bool,
+    #[bits(5)]
+    pio_first_error: u8,
+    #[bits(3)]
+    __: u8,
+}
+
+register_layout!(Capability: u16, Control: u16, Status: u16);
+
+/// The port itself has detected an unmasked uncorrectable error.
+const UNCORRECTABLE: (u8, u8) = (0, 0);
+/// Software asked for it.
+const SOFTWARE: (u8, u8) = (3, 1);
+/// Where PIO First Error Pointer says that there is no error.
+const NO_PIO_ERROR: u8 = 0x1f;
+
+/// The DPC capability of a port.
+#[derive(Debug, Clone, Copy)]
+pub struct Dpc {
+    at: u16,
+}
+
+impl Dpc {
+    /// Declares it, with software trigger and without RP PIO logs.
+    ///
+    /// # Errors
+    /// [`Error::CapabilitySpace`] if it does not fit.
+    pub fn add(builder: &mut ConfigBuilder) -> Result<Self, Error> {
+        let at = builder.extended_capability(ID, VERSION, LENGTH)?;
+        let writable = Control::new()
+            .with_trigger_enable(3)
+            .with_completion_control(true)
+            .with_interrupt_enable(true)
+            .with_err_cor_enable(true)
+            .with_software_trigger(true);
+        let status = Status::new().with_pio_first_error(NO_PIO_ERROR);
+        let events = Status::new().with_triggered(true).with_interrupt(true);
+        builder
+            .declare(at + CAPABILITY, Register::new(Capability::new().with_software_trigger(true)));
+        builder.declare(at + CONTROL, Register::new(Control::new()).writable(writable));
+        builder.declare(at + STATUS, Register::new(status).clearable(events).sticky(events));
+        builder.declare(at + SOURCE, Register::new(0_u16));
+        Ok(Self { at })
+    }
+
+    /// The port `id` has detected an unmasked uncorrectable error. Returns whether it contains it:
+    /// not if software has not enabled that.
+    pub fn detect(self, config: &mut ConfigSpace, id: Bdf, fatal: bool) -> bool {
+        let enable = config.get::<Control>(self.at + CONTROL).trigger_enable();
+        let triggers = enable == 2 || enable == 1 && fatal;
+        if triggers {
+            self.trigger(config, id, UNCORRECTABLE);
+        }
+        triggers
+    }
+
+    /// Software may have pulled the trigger.
+    pub fn take_software_trigger(self, config: &mut ConfigSpace, id: Bdf) {
+        let control = config.get::<Control>(self.at + CONTROL);
+        config.set(self.at + CONTROL, control.with_software_trigger(false));
+        if control.software_trigger() && matches!(control.trigger_enable(), 1 | 2) {
+            self.trigger(config, id, SOFTWARE);
+        }
+    }
+
+    /// The link is held down.
+    pub fn is_triggered(self, config: &ConfigSpace) -> bool {
+        config.get::<Status>(self.at + STATUS).triggered()
+    }
+
+    /// Whether the containment interrupt is asserted.
+    pub fn interrupt(self, config: &ConfigSpace) -> bool {
+        config.get::<Control>(self.at + CONTROL).interrupt_enable()
+            && config.get::<Status>(self.at + STATUS).interrupt()
+    }
+
+    /// Only the first reason counts until software has cleared the trigger.
+    fn trigger(self, config: &mut ConfigSpace, id: Bdf, (reason, extension): (u8, u8)) {
+        let status = config.get::<Status>(self.at + STATUS);
+        if status.triggered() {
+            return;
+        }
+        let enabled = config.get::<Control>(self.at + CONTROL).interrupt_enable();
+        let status = status
+            .with_triggered(true)
+            .with_reason(reason)
+            .with_reason_extension(extension)
+            .with_interrupt(status.interrupt() | enabled);
+        config.set(self.at + STATUS, status);
+        config.set(self.at + SOURCE, id.into_bits());
+    }
+}

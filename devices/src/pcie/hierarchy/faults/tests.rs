@@ -1,0 +1,442 @@
+//! The table of `docs/failure-modes.md`, cell by cell, and the ways back.
+
+use std::time::Duration;
+
+use iommu::ats::PageRange;
+use iommu::event::Event;
+use iommu::ids::Iova;
+
+use super::*;
+use crate::endpoint::regs;
+use crate::fault::AnswerDelay;
+use crate::pcie::UpstreamMessage;
+use crate::testkit::{Machine, offset};
+
+const FILL: u32 = 3;
+const TRANSLATE: u32 = 6;
+const USE_ATC: u32 = 1 << 4;
+const SECOND: Duration = Duration::from_secs(1);
+
+/// What software on the CPU's side can see of a port and of what is below it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Seen {
+    /// Configuration and memory reads of the function give what they should, not all ones.
+    config: bool,
+    memory: bool,
+    /// Link Status says active, with a speed and a width.
+    active: bool,
+    /// Slot Status: presence, and the events ABP, PDC, DLLSC.
+    present: bool,
+    events: [bool; 3],
+    /// Interrupts of the port.
+    interrupts: usize,
+    /// DMA of the function reaches memory.
+    dma: bool,
+    /// Invalidate Completions within a second.
+    completions: usize,
+}
+
+const HEALTHY: Seen = Seen {
+    config: true,
+    memory: true,
+    active: true,
+    present: true,
+    events: [false; 3],
+    interrupts: 0,
+    dma: true,
+    completions: 1,
+};
+
+/// Nothing passes, and the port has not noticed.
+const GONE: Seen = Seen { config: false, memory: false, dma: false, completions: 0, ..HEALTHY };
+
+/// A port with all interrupts on, above a function that has a page in its ATC.
+struct Rig {
+    machine: Machine,
+    express: u16,
+    dpc: u16,
+    aer: u16,
+}
+
+impl Rig {
+    fn new() -> Self {
+        Self::on(Machine::ready())
+    }
+
+    fn on(mut machine: Machine) -> Self {
+        let port = Machine::port(0);
+        let msi = machine.find_capability(port, 0x05).unwrap();
+        machine.config_write(port, msi + 4, &0xfee0_2000_u32.to_le_bytes());
+        machine.config_write(port, msi + 2, &[1]);
+        let express = machine.find_capability(port, 0x10).unwrap();
+        machine.config_write(port, express + 0x18, &0x102b_u16.to_le_bytes());
+        machine.config_write(port, express + 0x08, &0x000f_u16.to_le_bytes());
+        let extended = machine.extended_capabilities(port);
+        let find = |id| extended.iter().find(|found| found.0 == id).unwrap().1;
+        let (aer, dpc) = (find(0x0001), find(0x001d));
+        machine.config_write(port, aer + 0x2c, &[7]);
+        machine.upstream.map(0, 12, 0x8000, true, true);
+        assert_eq!(machine.command(0, TRANSLATE, 0, 0), 0);
+        Self { machine, express, dpc, aer }
+    }
+
+    /// As [`Self::new`], with containment of fatal errors and its interrupt on.
+    fn containing() -> Self {
+        let mut rig = Self::new();
+        rig.machine.config_write(Machine::port(0), rig.dpc + 6, &[0b1001]);
+        rig
+    }
+
+    fn port_u16(&mut self, at: u16) -> u16 {
+        self.machine.config_u16(Machine::port(0), at)
+    }
+
+    fn write_port(&mut self, at: u16, value: u16) {
+        self.machine.config_write(Machine::port(0), at, &value.to_le_bytes());
+    }
+
+    fn set_link_control(&mut self, value: u16) {
+        self.write_port(self.express + 0x10, value);
+    }
+
+    /// Injects, then looks.
+    fn inject(&mut self, mode: FaultMode) -> Seen {
+        self.machine.inject(0, mode);
+        self.look()
+    }
+
+    fn look(&mut self) -> Seen {
+        let interrupts = self.port_interrupts();
+        let machine = &mut self.machine;
+        let config = machine.config_u32(Machine::endpoint(0), 0) == 0x6c6b_1234;
+        let memory = machine.register(0, regs::ID) == regs::ID_VALUE;
+        let before = machine.upstream.requests.len();
+        machine.write_as_function(0);
+        let dma = machine.upstream.requests.len() > before;
+        machine.messages();
+        machine.invalidate(0, 0, PageRange::page(Iova(0x7000)));
+        machine.run_until(machine.now + SECOND);
+        let completion =
+            |message: &UpstreamMessage| matches!(message, UpstreamMessage::InvalidateCompletion(_));
+        let completions = machine.messages().iter().filter(|found| completion(found)).count();
+        let link = self.port_u16(self.express + 0x12);
+        let slot = self.port_u16(self.express + 0x1a);
+        assert_eq!(link & 0x3ff != 0, link & 1 << 13 != 0, "a dead link has no speed, no width");
+        Seen {
+            config,
+            memory,
+            active: link & 1 << 13 != 0,
+            present: slot & 1 << 6 != 0,
+            events: [slot & 1 != 0, slot & 1 << 3 != 0, slot & 1 << 8 != 0],
+            interrupts,
+            dma,
+            completions,
+        }
+    }
+
+    fn port_interrupts(&mut self) -> usize {
+        let of_port = |message: &UpstreamMessage| matches!(message, UpstreamMessage::Msi { requester, .. } if *requester == Machine::port(0));
+        self.machine.messages().iter().filter(|message| of_port(message)).count()
+    }
+
+    fn atc_entries(&mut self) -> u32 {
+        self.machine.config_write(Machine::endpoint(0), offset::BAR0, &{
+            let bar = Machine::bar(0) as u32;
+            bar.to_le_bytes()
+        });
+        self.machine.config_write(Machine::endpoint(0), offset::COMMAND, &[6, 0]);
+        self.machine.register(0, regs::ATC_ENTRIES)
+    }
+
+    fn ats_is_on(&mut self) -> bool {
+        let control = self.machine.ats_control(0);
+        self.machine.config_u16(Machine::endpoint(0), control) & 0x8000 != 0
+    }
+
+    /// The function is as after power-on, and works when it has been set up again.
+    fn expect_reset(&mut self) {
+        let command = self.machine.config_u16(Machine::endpoint(0), offset::COMMAND);
+        assert_eq!(command, 0, "memory and bus mastering are off");
+        assert!(!self.ats_is_on());
+        assert_eq!(self.atc_entries(), 0);
+        self.machine.enable_ats(0);
+        assert_eq!(self.machine.command(0, FILL | USE_ATC, 0, 8), 0);
+    }
+}
+
+#[test]
+fn a_healthy_link() {
+    assert_eq!(Rig::new().look(), HEALTHY);
+}
+
+#[test]
+fn silent() {
+    let mut rig = Rig::new();
+    assert_eq!(rig.inject(FaultMode::Silent), Seen { active: false, ..GONE });
+    rig.machine.lift(0, FaultMode::Silent);
+    assert_eq!(rig.port_interrupts(), 0);
+    rig.expect_reset();
+}
+
+#[test]
+fn ghost() {
+    let mut rig = Rig::new();
+    assert_eq!(rig.inject(FaultMode::Ghost), GONE);
+    rig.machine.lift(0, FaultMode::Ghost);
+    rig.expect_reset();
+}
+
+#[test]
+fn disable_by_somebody_and_by_the_guest() {
+    let down = Seen { active: false, events: [false, false, true], interrupts: 1, ..GONE };
+    let mut rig = Rig::new();
+    assert_eq!(rig.inject(FaultMode::Disable), down);
+    assert_eq!(rig.port_u16(rig.express + 0x10) & 0x10, 0x10, "the bit is there to be read");
+    rig.set_link_control(0);
+    assert_eq!(rig.port_interrupts(), 0, "DLLSC is still latched: no new edge");
+    rig.expect_reset();
+    rig.write_port(rig.express + 0x1a, 0x0100);
+    rig.set_link_control(0x10);
+    assert_eq!(rig.look(), down);
+    rig.machine.lift(0, FaultMode::Disable);
+    assert_eq!(rig.port_u16(rig.express + 0x10) & 0x10, 0);
+    rig.expect_reset();
+}
+
+#[test]
+fn surprise() {
+    let mut rig = Rig::new();
+    let gone = Seen { active: false, present: false, events: [false, true, true], ..GONE };
+    assert_eq!(rig.inject(FaultMode::Surprise), Seen { interrupts: 1, ..gone });
+    rig.write_port(rig.express + 0x1a, 0x0108);
+    rig.machine.lift(0, FaultMode::Surprise);
+    assert_eq!(rig.port_interrupts(), 1, "the card is back");
+    rig.expect_reset();
+}
+
+#[test]
+fn the_hot_plug_interrupt_is_as_enabled() {
+    for (enables, expected) in [(0x1028, 1), (0x1020, 1), (0x0028, 1), (0x0020, 0), (0x1008, 0)] {
+        let mut rig = Rig::new();
+        rig.write_port(rig.express + 0x18, enables);
+        assert_eq!(rig.inject(FaultMode::Surprise).interrupts, expected, "{enables:#x}");
+    }
+    let mut rig = Rig::new();
+    rig.machine.config_write(Machine::port(0), offset::COMMAND, &[2, 0]);
+    assert_eq!(rig.inject(FaultMode::Surprise).interrupts, 0, "no bus mastering, no MSI");
+}
+
+#[test]
+fn safe_waits_for_the_driver() {
+    let mut rig = Rig::on(Machine::with_buttons().enumerate().enable());
+    let pressed = Seen { events: [true, false, false], interrupts: 1, ..HEALTHY };
+    assert_eq!(rig.inject(FaultMode::Safe), pressed);
+    rig.write_port(rig.express + 0x1a, 0x0001);
+    let power_off_and_indicator_off = 0x0400 | 0x0300 | 0x102b;
+    rig.write_port(rig.express + 0x18, power_off_and_indicator_off);
+    let gone = Seen { active: false, present: false, events: [false, true, true], ..GONE };
+    assert_eq!(rig.look(), Seen { interrupts: 1, ..gone });
+    rig.write_port(rig.express + 0x1a, 0x0108);
+    rig.machine.lift(0, FaultMode::Safe);
+    assert_eq!(
+        rig.look(),
+        Seen { present: true, active: false, events: [false, true, false], interrupts: 1, ..GONE }
+    );
+    rig.write_port(rig.express + 0x18, 0x102b);
+    rig.expect_reset();
+}
+
+#[test]
+fn dpc() {
+    let mut rig = Rig::containing();
+    let contained = Seen { active: false, events: [false, false, true], interrupts: 2, ..GONE };
+    assert_eq!(rig.inject(FaultMode::Dpc), contained, "containment, and the link's change");
+    assert_eq!(rig.port_u16(rig.dpc + 8) & 0xf, 0b1001, "triggered, reason 0, interrupt");
+    assert_eq!(rig.port_u16(rig.dpc + 0xa), Machine::port(0).into_bits());
+    assert_eq!(rig.port_u16(rig.aer + 4), 1 << 4, "Data Link Protocol Error");
+    rig.write_port(rig.dpc + 8, 0b1001);
+    rig.expect_reset();
+}
+
+#[test]
+fn dpc_without_software_is_an_error_report() {
+    let mut rig = Rig::new();
+    assert_eq!(rig.inject(FaultMode::Dpc), Seen { interrupts: 1, ..HEALTHY });
+    let root_status = rig.machine.config_u32(Machine::port(0), rig.aer + 0x30);
+    assert_eq!(root_status, 0b101_0100, "uncorrectable, the first of them fatal, fatal");
+    let source = rig.machine.config_u32(Machine::port(0), rig.aer + 0x34);
+    assert_eq!(source >> 16, u32::from(Machine::port(0).into_bits()));
+}
+
+#[test]
+fn software_pulls_the_trigger() {
+    let mut rig = Rig::containing();
+    rig.write_port(rig.dpc + 6, 0b100_1001);
+    assert_eq!(rig.port_u16(rig.dpc + 8) & 0x6f, 0b10_1111, "reason 3, extension 1");
+    assert_eq!(rig.port_u16(rig.dpc + 6), 0b1001, "the trigger reads 0");
+    assert!(!rig.look().config);
+}
+
+#[test]
+fn aer() {
+    let mut rig = Rig::new();
+    assert_eq!(rig.inject(FaultMode::Aer), Seen { active: false, interrupts: 1, ..GONE });
+    assert_eq!(rig.port_u16(rig.aer + 4), 1 << 5, "Surprise Down");
+    let mut rig = Rig::new();
+    rig.machine.config_write(Machine::port(0), rig.aer + 8, &(1_u32 << 5).to_le_bytes());
+    assert_eq!(rig.inject(FaultMode::Aer), Seen { active: false, ..GONE }, "masked");
+}
+
+#[test]
+fn a_device_that_does_not_answer() {
+    let mute = Seen { completions: 0, ..HEALTHY };
+    for (mode, expected) in [
+        (FaultMode::Hang, mute),
+        (FaultMode::Lossy(1_000_000), mute),
+        (FaultMode::Lossy(0), HEALTHY),
+        (FaultMode::Duplicate, Seen { completions: 2, ..HEALTHY }),
+        (FaultMode::Late(2 * SECOND), mute),
+        (FaultMode::Slow(AnswerDelay::Fixed(SECOND / 2)), HEALTHY),
+        (FaultMode::Slow(AnswerDelay::Uniform(SECOND / 4, SECOND / 2)), HEALTHY),
+        (FaultMode::Slow(AnswerDelay::Exponential(SECOND / 100)), HEALTHY),
+    ] {
+        let mut rig = Rig::new();
+        assert_eq!(rig.inject(mode), expected, "{mode:?}");
+        rig.machine.lift(0, mode);
+        rig.machine.run_until(rig.machine.now + 5 * SECOND);
+        rig.machine.messages();
+        assert_eq!(rig.look(), HEALTHY, "after {mode:?}");
+    }
+}
+
+#[test]
+fn a_late_answer_comes_all_the_same() {
+    let mut rig = Rig::new();
+    assert_eq!(rig.inject(FaultMode::Late(3 * SECOND)).completions, 0);
+    let due = rig.machine.hierarchy.poll_timeout().unwrap();
+    assert_eq!(due, rig.machine.now + 2 * SECOND);
+    rig.machine.run_until(due);
+    assert_eq!(rig.machine.messages().len(), 1);
+}
+
+#[test]
+fn lossy_loses_its_share() {
+    let mut rig = Rig::new();
+    rig.machine.inject(0, FaultMode::Lossy(250_000));
+    for itag in 0..1000_u16 {
+        rig.machine.invalidate(0, (itag % 32) as u8, PageRange::page(Iova(0x7000)));
+    }
+    let arrived = rig.machine.messages().len();
+    assert!((650..850).contains(&arrived), "{arrived} of 1000");
+}
+
+#[test]
+fn flap_with_and_without_the_atc() {
+    for keep in [true, false] {
+        let mut rig = Rig::new();
+        let flap = FaultMode::Flap { down: 2 * SECOND, keep };
+        assert_eq!(rig.inject(flap), Seen { active: false, ..GONE });
+        rig.machine.run_until(rig.machine.now + 2 * SECOND);
+        assert_eq!(rig.port_interrupts(), 0);
+        if keep {
+            assert_eq!(rig.look(), HEALTHY);
+            assert!(rig.ats_is_on());
+            assert_eq!(rig.atc_entries(), 1, "stale by now, maybe");
+        } else {
+            rig.expect_reset();
+        }
+    }
+}
+
+#[test]
+fn secondary_bus_reset() {
+    let mut rig = Rig::new();
+    rig.write_port(0x3e, 1 << 6);
+    let held = Seen { active: false, events: [false, false, true], interrupts: 1, ..GONE };
+    assert_eq!(rig.look(), held);
+    rig.write_port(0x3e, 0);
+    rig.expect_reset();
+}
+
+#[test]
+fn function_level_reset_leaves_the_link() {
+    let mut rig = Rig::new();
+    let express = rig.machine.find_capability(Machine::endpoint(0), 0x10).unwrap();
+    rig.machine.config_write(Machine::endpoint(0), express + 8, &0x8000_u16.to_le_bytes());
+    assert_eq!(rig.port_interrupts(), 0);
+    rig.expect_reset();
+}
+
+#[test]
+fn retraining_a_live_link_resets_nothing() {
+    let mut rig = Rig::new();
+    rig.set_link_control(0x20);
+    assert_eq!(rig.port_u16(rig.express + 0x10) & 0x20, 0, "reads 0");
+    assert_eq!(rig.port_u16(rig.express + 0x12) & 1 << 14, 1 << 14, "LBMS");
+    assert_eq!(rig.look(), HEALTHY);
+    assert_eq!(rig.atc_entries(), 1);
+}
+
+#[test]
+fn several_reasons_must_all_end() {
+    let mut rig = Rig::new();
+    rig.machine.inject(0, FaultMode::Silent);
+    rig.set_link_control(0x10);
+    rig.machine.lift(0, FaultMode::Silent);
+    assert!(!rig.look().config, "still disabled");
+    rig.set_link_control(0);
+    rig.expect_reset();
+}
+
+#[test]
+fn the_neighbour_notices_nothing() {
+    for mode in [FaultMode::Silent, FaultMode::Surprise, FaultMode::Hang, FaultMode::Aer] {
+        let mut rig = Rig::new();
+        rig.machine.inject(0, mode);
+        rig.machine.messages();
+        assert_eq!(rig.machine.register(1, regs::ID), regs::ID_VALUE);
+        rig.machine.invalidate(1, 0, PageRange::ALL);
+        assert_eq!(rig.machine.messages().len(), 1, "{mode:?}");
+    }
+}
+
+#[test]
+fn only_what_hot_plug_has_seen_counts_as_disconnected() {
+    for (mode, expected) in [
+        (FaultMode::Silent, false),
+        (FaultMode::Ghost, false),
+        (FaultMode::Hang, false),
+        (FaultMode::Aer, false),
+        (FaultMode::Surprise, true),
+        (FaultMode::Disable, true),
+    ] {
+        let mut rig = Rig::new();
+        assert!(!rig.machine.hierarchy.is_disconnected(Machine::endpoint(0)));
+        rig.machine.inject(0, mode);
+        let disconnected = rig.machine.hierarchy.is_disconnected(Machine::endpoint(0));
+        assert_eq!(disconnected, expected, "{mode:?}");
+        assert!(!rig.machine.hierarchy.is_disconnected(Machine::endpoint(1)));
+    }
+}
+
+#[test]
+fn a_reset_of_the_device_takes_its_late_answers_with_it() {
+    let mut rig = Rig::new();
+    rig.machine.inject(0, FaultMode::Late(2 * SECOND));
+    rig.machine.invalidate(0, 0, PageRange::ALL);
+    rig.write_port(0x3e, 1 << 6);
+    rig.write_port(0x3e, 0);
+    rig.machine.run_until(rig.machine.now + 3 * SECOND);
+    let completion =
+        |message: &UpstreamMessage| matches!(message, UpstreamMessage::InvalidateCompletion(_));
+    assert!(!rig.machine.messages().iter().any(completion));
+}
+
+#[test]
+fn there_is_nothing_to_happen_to_a_port_that_does_not_exist() {
+    let mut rig = Rig::new();
+    rig.machine.inject(7, FaultMode::Surprise);
+    rig.machine.lift(usize::MAX, FaultMode::Dpc);
+    assert!(!rig.machine.events().iter().any(|event| matches!(event, Event::Link { .. })));
+    assert_eq!(rig.look(), HEALTHY);
+}

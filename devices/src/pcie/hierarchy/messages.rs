@@ -1,0 +1,83 @@
+//! Messages on their way up: of functions and of ports, at once or late.
+
+use iommu::time::Instant;
+
+use super::{Hierarchy, PortNode, uplink};
+use crate::link::Fate;
+use crate::pcie::UpstreamMessage;
+
+/// How many late Invalidate Completions there can be at once; the oldest is lost then. A unit has
+/// 32 ITags for each function, and uses one again when it has timed out.
+const MAX_DELAYED: usize = 4096;
+
+/// An Invalidate Completion that is held back.
+#[derive(Debug)]
+pub(super) struct Delayed {
+    pub(super) due: Instant,
+    /// The port above the function that sends it.
+    pub(super) above: Option<usize>,
+    message: UpstreamMessage,
+}
+
+impl Hierarchy {
+    /// Takes what functions and ports have sent, as far as it comes up.
+    pub(super) fn collect_messages(&mut self, now: Instant) {
+        let Self { ports, functions, messages, delayed, .. } = self;
+        for node in functions {
+            while let Some(message) = node.function.poll_message() {
+                let arrives = uplink::passes_message(ports, node.above, &message, now);
+                let fate = match message {
+                    _ if !arrives => Fate::IsLost,
+                    UpstreamMessage::InvalidateCompletion(_) => judge(ports, node.above, now),
+                    _ => Fate::Arrives,
+                };
+                match fate {
+                    Fate::Arrives => messages.push_back(message),
+                    Fate::ArrivesTwice => messages.extend([message; 2]),
+                    Fate::ArrivesAfter(delay) => {
+                        if delayed.len() == MAX_DELAYED {
+                            delayed.remove(0);
+                        }
+                        delayed.push(Delayed { due: now + delay, above: node.above, message });
+                    }
+                    Fate::IsLost => {}
+                }
+            }
+        }
+        for index in 0..ports.len() {
+            while let Some(message) = ports[index].port.poll_message() {
+                if uplink::passes_message(ports, ports[index].above, &message, now) {
+                    messages.push_back(message);
+                }
+            }
+        }
+    }
+
+    /// Sends late completions whose time has come, if there still is a way.
+    pub(super) fn release_delayed(&mut self, now: Instant) {
+        let Self { ports, messages, delayed, .. } = self;
+        // In the order of their times, and of their sending where those are the same.
+        let mut due: Vec<Delayed> = delayed.extract_if(.., |held| held.due <= now).collect();
+        due.sort_by_key(|held| held.due);
+        for Delayed { above, message, .. } in due {
+            if uplink::passes_message(ports, above, &message, now) {
+                messages.push_back(message);
+            }
+        }
+    }
+}
+
+/// What becomes of an Invalidate Completion: the lowest link that does anything to it decides.
+fn judge(ports: &mut [PortNode], above: Option<usize>, now: Instant) -> Fate {
+    let mut above = above;
+    while let Some(port) = above {
+        if let Some(link) = &mut ports[port].link {
+            let fate = link.judge(now);
+            if fate != Fate::Arrives {
+                return fate;
+            }
+        }
+        above = ports[port].above;
+    }
+    Fate::Arrives
+}

@@ -1,0 +1,166 @@
+//! What a port notices of its link and slot, and how it tells software.
+//!
+//! ```text
+//!   link, slot ---> Link Status, Slot Status --(enables)--> hot-plug interrupt --+
+//!   errors ------> AER: status --(mask)--> DPC: trigger --(enable)--------------+--> MSI
+//!                        \--> error message --> root port: AER root --(enable)--+
+//! ```
+//!
+//! The three interrupts share the port's one MSI vector. Each sends a message when it comes to be
+//! asserted, and no other until software has cleared what asserted it (`PCIe 6.7.3.4`).
+
+use iommu::ids::Bdf;
+
+use super::{BRIDGE_CONTROL, Port, SECONDARY_BUS_RESET};
+use crate::link::Down;
+use crate::pcie::UpstreamMessage;
+use crate::pcie::caps::aer::Uncorrectable;
+use crate::pcie::caps::express::SlotEvent;
+use crate::pcie::header;
+
+/// Which of a port's interrupts are asserted.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(super) struct Asserted {
+    hot_plug: bool,
+    error: bool,
+    containment: bool,
+}
+
+/// What becomes of an error that a port has detected.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ErrorOutcome {
+    /// It is logged, and nobody is told.
+    Logged,
+    /// Containment has been triggered.
+    Contained,
+    /// A message goes to the root port.
+    Reported {
+        /// ERR_FATAL, else ERR_NONFATAL.
+        fatal: bool,
+    },
+}
+
+impl Port {
+    /// Why the link below is down as far as software has asked for that, added to what else is so
+    /// in `down`.
+    pub fn add_requests(&self, down: Down) -> Down {
+        down.with_disabled(self.express.link_disable(&self.config))
+            .with_reset(self.secondary_bus_reset())
+            .with_unpowered(self.express.is_powered_off(&self.config))
+            .with_contained(self.dpc.is_some_and(|dpc| dpc.is_triggered(&self.config)))
+    }
+
+    /// Whether software holds the bus below in reset.
+    pub fn secondary_bus_reset(&self) -> bool {
+        self.config.get::<u16>(BRIDGE_CONTROL) & SECONDARY_BUS_RESET != 0
+    }
+
+    /// Whether the driver has powered the slot down, and says that the card may be pulled out.
+    pub fn may_be_pulled(&self) -> bool {
+        self.express.may_be_pulled(&self.config)
+    }
+
+    /// Somebody presses the attention button. Returns whether there is one.
+    pub fn press_button(&mut self) -> bool {
+        let has_button = self.express.has_button(&self.config);
+        if has_button {
+            self.latch(SlotEvent::AttentionButtonPressed);
+        }
+        has_button
+    }
+
+    /// Somebody sets Link Disable, or clears it.
+    pub fn set_link_disable(&mut self, disable: bool) {
+        self.express.set_link_disable(&mut self.config, disable);
+    }
+
+    /// Says in Link Status whether the link is active.
+    pub fn set_link_active(&mut self, active: bool) {
+        self.express.set_link_active(&mut self.config, active);
+    }
+
+    /// Says in Slot Status whether there is a card.
+    pub fn set_presence(&mut self, present: bool) {
+        self.express.set_presence(&mut self.config, present);
+    }
+
+    /// Latches `event`, which may interrupt.
+    pub fn latch(&mut self, event: SlotEvent) {
+        self.express.latch(&mut self.config, event);
+        self.update_interrupts();
+    }
+
+    /// The port has detected `error` (`PCIe 6.2.11`: what is contained is not reported too).
+    pub fn detect(&mut self, error: Uncorrectable) -> ErrorOutcome {
+        let Some(fatal) = self.aer.log(&mut self.config, error) else {
+            return ErrorOutcome::Logged;
+        };
+        let outcome = if self.dpc.is_some_and(|dpc| dpc.detect(&mut self.config, self.id, fatal)) {
+            ErrorOutcome::Contained
+        } else if self.express.reports_errors(&self.config, fatal)
+            || header::command(&self.config).serr_enable()
+        {
+            ErrorOutcome::Reported { fatal }
+        } else {
+            ErrorOutcome::Logged
+        };
+        self.update_interrupts();
+        outcome
+    }
+
+    /// An error message of `source` has come up to a root port.
+    pub fn receive_error(&mut self, source: Bdf, fatal: bool) {
+        if self.is_root {
+            self.aer.receive(&mut self.config, source, fatal);
+            self.update_interrupts();
+        }
+    }
+
+    /// The next message that the port itself has sent.
+    pub fn poll_message(&mut self) -> Option<UpstreamMessage> {
+        self.messages.pop_front()
+    }
+
+    /// Software has written to configuration space.
+    pub(super) fn written(&mut self) {
+        self.express.take_retrain(&mut self.config);
+        if let Some(dpc) = self.dpc {
+            dpc.take_software_trigger(&mut self.config, self.id);
+        }
+        self.update_interrupts();
+        if self.may_interrupt() {
+            let unmasked = self.msi.take_pending(&mut self.config);
+            self.send(unmasked);
+        }
+    }
+
+    fn update_interrupts(&mut self) {
+        let now = Asserted {
+            hot_plug: self.express.hot_plug_interrupt(&self.config),
+            error: self.is_root && self.aer.interrupt(&self.config),
+            containment: self.dpc.is_some_and(|dpc| dpc.interrupt(&self.config)),
+        };
+        let before = std::mem::replace(&mut self.asserted, now);
+        let rises = [
+            now.hot_plug && !before.hot_plug,
+            now.error && !before.error,
+            now.containment && !before.containment,
+        ];
+        for _ in rises.into_iter().filter(|rises| *rises) {
+            if self.may_interrupt() {
+                let msi = self.msi.raise(&mut self.config);
+                self.send(msi);
+            }
+        }
+    }
+
+    /// An MSI is a memory write, which a port without Bus Master Enable must not send.
+    fn may_interrupt(&self) -> bool {
+        header::command(&self.config).bus_master() && self.power.is_on(&self.config)
+    }
+
+    fn send(&mut self, msi: Option<iommu::ats::Msi>) {
+        let requester = self.id;
+        self.messages.extend(msi.map(|msi| UpstreamMessage::Msi { requester, msi }));
+    }
+}
