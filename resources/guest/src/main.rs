@@ -3,7 +3,7 @@
 //! that costs when the device stops answering.
 //!
 //! ```text
-//!   drop, selftest, garbage, small      what is run: `test=NAME` on the command line
+//!   drop, fault, hierarchy, selftest, ...   what is run: `test=NAME` on the command line
 //!        |           |
 //!      vtd        device                drivers: remapping unit; ATS endpoint (or QEMU's edu)
 //!        |           |
@@ -24,7 +24,9 @@ mod boot;
 mod cmdline;
 mod device;
 mod drop;
+mod fault;
 mod garbage;
+mod hierarchy;
 mod ktap;
 mod machine;
 mod pci;
@@ -51,6 +53,8 @@ extern "C" fn kmain(protocol: u64, info: u64) -> ! {
     match cmdline.get("test").unwrap_or("drop") {
         "drop" => drop::run(&cmdline),
         "selftest" => selftest::run(),
+        "hierarchy" => hierarchy::run(),
+        "fault" => fault::run(&cmdline),
         "garbage" => garbage::run(&cmdline),
         name => small::run(name),
     }

@@ -22,9 +22,9 @@ pub fn run(name: &str) -> ! {
         "reset" => exit::reset(),
         _ => {
             println!(
-                "# test={name}: no such test; known: drop, selftest, garbage, idle, spin, echo,"
+                "# test={name}: no such test; known: drop, fault, hierarchy, selftest, garbage, idle,"
             );
-            println!("# badinsn, triple, panic, poweroff, reset; or exit=N");
+            println!("# spin, echo, badinsn, triple, panic, poweroff, reset; or exit=N");
             exit::exit(exit::USAGE)
         }
     }

@@ -27,6 +27,8 @@ pub const PAGE_REQUEST: u8 = 0x25;
 pub const SERIAL: u8 = 0x24;
 /// The endpoint, by another entry of the interrupt remapping table.
 pub const REMAPPED: u8 = 0x26;
+/// A PCIe port: hot-plug, errors, containment.
+pub const PORT: u8 = 0x27;
 
 static COUNTS: [AtomicU32; VECTORS] = [const { AtomicU32::new(0) }; VECTORS];
 

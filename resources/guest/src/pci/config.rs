@@ -25,8 +25,14 @@ pub const COMMAND_MEMORY: u16 = 1 << 1;
 /// The function may issue requests.
 pub const COMMAND_BUS_MASTER: u16 = 1 << 2;
 
-/// Capability ids.
+/// Message signalled interrupts.
 pub const CAPABILITY_MSI: u8 = 0x05;
+/// PCI Express.
+pub const CAPABILITY_EXPRESS: u8 = 0x10;
+/// Extended capability: Advanced Error Reporting.
+pub const EXTENDED_AER: u16 = 0x01;
+/// Extended capability: Downstream Port Containment.
+pub const EXTENDED_DPC: u16 = 0x1d;
 /// Extended capability: Address Translation Services.
 pub const EXTENDED_ATS: u16 = 0x0f;
 /// Extended capability: Page Request Interface.

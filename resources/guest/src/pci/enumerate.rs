@@ -1,18 +1,22 @@
-//! Finding the functions. Where no firmware has done so, bus numbers, windows and BARs are assigned on
-//! the way: one bus and one MiB of the PCI memory window for each root port.
+//! Finding the functions, through bridges and switches. Where no firmware has done so, bus numbers,
+//! windows and BARs are assigned on the way, depth first: each bridge gets whole MiB of the PCI memory
+//! window, as many as what is behind it needs.
 
 use crate::machine::mmio::Mmio;
 use crate::pci::Bdf;
 use crate::pci::config::{self, register};
 
-const MAX_FUNCTIONS: usize = 24;
+const MAX_FUNCTIONS: usize = 64;
 const DEVICES: u8 = 32;
+const BARS: u16 = 6;
 
 const CLASS_BRIDGE: u32 = 0x0604;
 const HEADER_MULTIFUNCTION: u8 = 0x80;
 
 const WINDOW_BASE: u32 = 0xc000_0000;
-const WINDOW_SIZE: u32 = 1 << 20;
+const WINDOW_STEP: u32 = 1 << 20;
+/// What may be behind a bridge while nobody has counted.
+const ANY_BUS: u8 = 0xff;
 
 /// A function that answered.
 #[derive(Clone, Copy, Debug)]
@@ -28,36 +32,45 @@ pub struct Functions {
     found: [Option<Function>; MAX_FUNCTIONS],
     count: usize,
     next_bus: u8,
+    next_address: u32,
 }
 
 impl Functions {
-    /// Looks at bus 0 and, behind each bridge on it, at device 0: there is no other behind a root port.
+    /// Looks at bus 0 and behind every bridge.
     pub fn enumerate() -> Self {
         config::init();
-        let mut functions = Self { found: [None; MAX_FUNCTIONS], count: 0, next_bus: 1 };
-        for device in 0..DEVICES {
-            functions.visit_device(Bdf::new(0, device));
-        }
+        let mut functions =
+            Self { found: [None; MAX_FUNCTIONS], count: 0, next_bus: 1, next_address: WINDOW_BASE };
+        functions.visit_bus(0, DEVICES, false);
         functions
     }
 
-    /// All with that id, in the order of their addresses.
-    pub fn with_id(&self, id: u32) -> impl Iterator<Item = Bdf> {
-        self.found.iter().flatten().filter(move |function| function.id == id).map(|it| it.bdf)
+    /// All of them, in the order in which they were found.
+    pub fn iter(&self) -> impl Iterator<Item = Function> {
+        self.found.iter().flatten().copied()
     }
 
-    fn visit_device(&mut self, device: Bdf) {
-        if !self.visit(device) {
-            return;
-        }
-        if config::read8(device, register::HEADER_TYPE) & HEADER_MULTIFUNCTION != 0 {
-            for function in 1..8 {
-                self.visit(Bdf(device.0 + function));
+    /// All with that id, in the order in which they were found.
+    pub fn with_id(&self, id: u32) -> impl Iterator<Item = Bdf> {
+        self.iter().filter(move |function| function.id == id).map(|function| function.bdf)
+    }
+
+    /// Looks at the first `devices` devices of a bus. With `assign` its functions get addresses.
+    fn visit_bus(&mut self, bus: u8, devices: u8, assign: bool) {
+        for device in 0..devices {
+            let first = Bdf::new(bus, device);
+            if !self.visit(first, assign) {
+                continue;
+            }
+            if config::read8(first, register::HEADER_TYPE) & HEADER_MULTIFUNCTION != 0 {
+                for function in 1..8 {
+                    self.visit(Bdf(first.0 + function), assign);
+                }
             }
         }
     }
 
-    fn visit(&mut self, bdf: Bdf) -> bool {
+    fn visit(&mut self, bdf: Bdf, assign: bool) -> bool {
         if !config::is_present(bdf) {
             return false;
         }
@@ -66,49 +79,84 @@ impl Functions {
             self.found[self.count] = Some(Function { bdf, id });
             self.count += 1;
         }
-        let class = config::read32(bdf, register::CLASS) >> 16;
-        if class == CLASS_BRIDGE && bdf.bus() == 0 {
+        if is_bridge(bdf) {
             self.visit_bridge(bdf);
+        } else if assign {
+            self.assign_bars(bdf);
         }
         true
     }
 
     fn visit_bridge(&mut self, bridge: Bdf) {
+        // Behind a link there is device 0 and no other.
+        let devices = if has_link(bridge) { 1 } else { DEVICES };
         let numbers = config::read32(bridge, register::BUS_NUMBERS);
         let secondary = (numbers >> 8) as u8;
         if secondary != 0 {
-            self.visit(Bdf::new(secondary, 0));
+            self.visit_bus(secondary, devices, false);
             return;
         }
-        let bus = self.next_bus;
-        self.next_bus += 1;
-        let window = WINDOW_BASE + u32::from(bus - 1) * WINDOW_SIZE;
-        open_bridge(bridge, bus, window);
-        let endpoint = Bdf::new(bus, 0);
-        if self.visit(endpoint) {
-            config::write32(endpoint, register::BAR0, window);
-            config::enable(endpoint, config::COMMAND_MEMORY);
+        let (bus, window) = (self.next_bus, self.next_address.next_multiple_of(WINDOW_STEP));
+        (self.next_bus, self.next_address) = (bus + 1, window);
+        set_bus_numbers(bridge, bus, ANY_BUS);
+        self.visit_bus(bus, devices, true);
+        set_bus_numbers(bridge, bus, self.next_bus - 1);
+        // Hot-plug needs room even where nothing is yet.
+        self.next_address = self.next_address.max(window + 1).next_multiple_of(WINDOW_STEP);
+        open_window(bridge, window, self.next_address - 1);
+    }
+
+    fn assign_bars(&mut self, function: Bdf) {
+        let mut bar = 0;
+        while bar < BARS {
+            let at = register::BAR0 + 4 * bar;
+            let is_64_bit = config::read32(function, at) & 0b111 == 0b100;
+            let size = bar_size(function, at);
+            if size != 0 {
+                let address = self.next_address.next_multiple_of(size);
+                config::write32(function, at, address);
+                self.next_address = address + size;
+            }
+            bar += if is_64_bit { 2 } else { 1 };
         }
+        config::enable(function, config::COMMAND_MEMORY);
     }
 }
 
-/// Gives a bridge its bus numbers and its window, and lets requests pass both ways.
-fn open_bridge(bridge: Bdf, bus: u8, window: u32) {
-    let bus = u32::from(bus);
-    config::write32(bridge, register::BUS_NUMBERS, bus << 16 | bus << 8);
+/// Whether a function is a bridge to another bus.
+pub fn is_bridge(function: Bdf) -> bool {
+    config::read32(function, register::CLASS) >> 16 == CLASS_BRIDGE
+}
+
+/// Whether a bridge's other bus is at the end of a link; that of a switch's upstream port is inside.
+fn has_link(bridge: Bdf) -> bool {
+    const UPSTREAM_PORT: u16 = 5;
+    let express = config::capability(bridge, config::CAPABILITY_EXPRESS);
+    let flags = express.map_or(0, |express| config::read16(bridge, express + 2));
+    flags >> 4 & 0xf != UPSTREAM_PORT
+}
+
+fn set_bus_numbers(bridge: Bdf, secondary: u8, subordinate: u8) {
+    let numbers =
+        u32::from(subordinate) << 16 | u32::from(secondary) << 8 | u32::from(bridge.bus());
+    config::write32(bridge, register::BUS_NUMBERS, numbers);
+}
+
+/// Gives a bridge its window, and lets requests pass both ways.
+fn open_window(bridge: Bdf, base: u32, last: u32) {
     // Base and limit, each the upper twelve bits of a 32-bit address; the limit is inclusive.
-    let limit = window + WINDOW_SIZE - 1;
-    config::write32(bridge, register::MEMORY_WINDOW, (limit & 0xfff0_0000) | window >> 16);
+    config::write32(bridge, register::MEMORY_WINDOW, (last & 0xfff0_0000) | base >> 16);
     config::enable(bridge, config::COMMAND_MEMORY | config::COMMAND_BUS_MASTER);
 }
 
-/// The size of BAR 0, found as firmware does it: write ones, see which bits stay zero.
-pub fn bar0_size(function: Bdf) -> u32 {
-    let old = config::read32(function, register::BAR0);
-    config::write32(function, register::BAR0, u32::MAX);
-    let writable = config::read32(function, register::BAR0) & !0xf;
-    config::write32(function, register::BAR0, old);
-    writable.wrapping_neg()
+/// The size of the memory BAR at `at`, found as firmware does it: write ones, see which bits stay
+/// zero. 0 if there is none.
+pub fn bar_size(function: Bdf, at: u16) -> u32 {
+    let old = config::read32(function, at);
+    config::write32(function, at, u32::MAX);
+    let writable = config::read32(function, at) & !0xf;
+    config::write32(function, at, old);
+    if old & 1 != 0 { 0 } else { writable.wrapping_neg() }
 }
 
 /// The first `size` bytes of BAR 0, if it is a memory BAR with an address.

@@ -4,7 +4,8 @@ use crate::bench;
 use crate::device::CopyEngine;
 use crate::device::endpoint;
 use crate::ktap::{Verdict, ensure};
-use crate::pci::enumerate::bar0_size;
+use crate::pci::config::register::BAR0;
+use crate::pci::enumerate::bar_size;
 use crate::pci::{Bdf, config};
 use crate::selftest::Machine;
 
@@ -33,7 +34,7 @@ pub(super) fn ecam_equals_ports(machine: &Machine) -> Verdict {
 /// Ones written to a BAR tell its size, and its address comes back.
 pub(super) fn bar_sizing(machine: &Machine) -> Verdict {
     machine.with_endpoint(|endpoint| {
-        let size = u64::from(bar0_size(endpoint.bdf()));
+        let size = u64::from(bar_size(endpoint.bdf(), BAR0));
         ensure(size == endpoint::BAR_SIZE, "BAR 0 has another size")?;
         let id = endpoint.read(endpoint::register::ID);
         ensure(id == endpoint::SIGNATURE, "the device does not answer at its BAR afterwards")

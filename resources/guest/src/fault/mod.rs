@@ -1,0 +1,234 @@
+//! One fault, looked at from every side: the run injects it when this program rings the doorbell
+//! (`--fault on=doorbell,mode=NAME,for=500ms`), `mode=NAME` on the command line says what to expect.
+//!
+//! ```text
+//!   before ---- doorbell ----> while it lasts ----------> it ends ----> after
+//!   works        fault         every cell of its row      how the       reset or not;
+//!                                                         row says      works again
+//! ```
+
+mod mode;
+mod port;
+
+use crate::bench;
+use crate::cmdline::Cmdline;
+use crate::device::CopyEngine;
+use crate::device::endpoint::{self, Command, Endpoint, Via, register};
+use crate::ktap::{Ktap, Verdict, ensure};
+use crate::machine::memory::Pages;
+use crate::machine::time::{Ticks, delay, poll};
+use crate::machine::{exit, interrupts};
+use crate::pci::Bdf;
+use crate::pci::config::{self, register as header};
+use crate::pci::enumerate::{Functions, is_bridge};
+use crate::println;
+use crate::vtd::tables::{PageSize, READ, SecondStage, WRITE};
+use crate::vtd::{Blame, Descriptor, Outcome, Queue, Unit, bring_up};
+use mode::{End, Row};
+use port::Port;
+
+const DOMAIN: u16 = 1;
+const IOVA: u64 = 0x40_0000;
+const LENGTH: u32 = 8;
+/// How long a fault may take to end by itself.
+const RETURN_LIMIT_MS: u64 = 60_000;
+
+/// The device, the port above it, and a page that it may write.
+struct Rig {
+    row: &'static Row,
+    endpoint: Endpoint,
+    bar: u32,
+    port: Port,
+    queue: Queue,
+    page: Pages,
+    give_up: Ticks,
+    /// Interrupts of the port before the fault.
+    before: u32,
+}
+
+type Test = fn(&Rig) -> Result<(), &'static str>;
+
+const TESTS: [(&str, Test); 9] = [
+    ("before", works),
+    ("config_space", config_space),
+    ("registers", registers),
+    ("link_status", link_status),
+    ("slot_status", slot_status),
+    ("port_interrupt", port_interrupt),
+    ("dma", dma),
+    ("invalidation", invalidation),
+    ("back_again", back_again),
+];
+
+/// Runs the test that the command line asks for.
+pub fn run(cmdline: &Cmdline) -> ! {
+    let name = cmdline.get("mode").unwrap_or("silent");
+    let Some(row) = mode::find(name) else {
+        println!("# mode={name}: no such mode; see docs/failure-modes.md");
+        exit::exit(exit::USAGE)
+    };
+    let mut ktap = Ktap::start(TESTS.len());
+    println!("# fault: {name}");
+    let give_up = Ticks::from_ms(cmdline.number("giveup_ms").unwrap_or(400));
+    let rig = match Rig::new(row, give_up) {
+        Ok(rig) => rig,
+        Err(reason) => {
+            println!("Bail out! {reason}");
+            ktap.result(TESTS[0].0, Verdict::Fail(reason));
+            ktap.finish()
+        }
+    };
+    for (index, (name, test)) in TESTS.iter().enumerate() {
+        ktap.result(name, test(&rig).into());
+        if index == 0 {
+            bench::ring_doorbell(1);
+        }
+    }
+    ktap.finish()
+}
+
+impl Rig {
+    fn new(row: &'static Row, give_up: Ticks) -> Result<Self, &'static str> {
+        let unit = Unit::find().ok_or("no remapping unit with a queue at 0xfed90000")?;
+        let functions = Functions::enumerate();
+        let mut endpoints = functions.with_id(endpoint::ID);
+        let endpoint = endpoints.find_map(Endpoint::open).ok_or("no ATS test endpoint")?;
+        let above = functions
+            .iter()
+            .map(|function| function.bdf)
+            .find(|bdf| is_bridge(*bdf) && secondary_bus(*bdf) == endpoint.bdf().bus());
+        let contain = row.end == End::Release;
+        let port = above.and_then(|bdf| Port::open(bdf, contain)).ok_or("no port above it")?;
+        let page = Pages::one();
+        let domain = SecondStage::new(unit.table_levels());
+        domain.map(IOVA, page.address(), PageSize::Small, READ | WRITE);
+        let mut queue = bring_up::legacy(unit, &[(endpoint.bdf(), &domain, DOMAIN)])?;
+        queue.blame = Blame::Owner;
+        let bar = config::read32(endpoint.bdf(), header::BAR0);
+        let before = interrupts::count(interrupts::PORT);
+        Ok(Self { row, endpoint, bar, port, queue, page, give_up, before })
+    }
+
+    /// Turns on what a reset has turned off, as a driver's resume does.
+    fn set_up(&self) -> Result<(), &'static str> {
+        let device = self.endpoint.bdf();
+        config::write32(device, header::BAR0, self.bar);
+        config::enable(device, config::COMMAND_MEMORY | config::COMMAND_BUS_MASTER);
+        ensure(self.endpoint.enable_ats(), "ATS cannot be turned on")
+    }
+
+    fn write(&self, pattern: u32) -> bool {
+        let done = self.endpoint.fill(IOVA, LENGTH, pattern, Via::Atc);
+        done.is_ok() && self.page.read(0) as u32 == pattern
+    }
+
+    fn flush(&self) -> Outcome {
+        let descriptor = Descriptor::device_page(self.endpoint.bdf(), IOVA);
+        self.queue.flush(&[descriptor], self.give_up).outcome
+    }
+
+    fn repeat(&self) -> Result<(), &'static str> {
+        self.endpoint.write(register::PERIOD, 1000);
+        let started = self.endpoint.run(Command::StartRepeating, IOVA, LENGTH, Via::Atc);
+        ensure(started.is_ok(), "the repeating write cannot be started")
+    }
+}
+
+fn secondary_bus(bridge: Bdf) -> u8 {
+    (config::read32(bridge, header::BUS_NUMBERS) >> 8) as u8
+}
+
+/// Set up, the device writes, flushes complete. It goes on writing by itself from here on.
+fn works(rig: &Rig) -> Result<(), &'static str> {
+    rig.set_up()?;
+    ensure(rig.write(0x1111_1111), "the device cannot write")?;
+    ensure(rig.flush() == Outcome::Completed, "a flush does not complete")?;
+    ensure(rig.write(0x2222_2222), "the device cannot write after the flush")?;
+    ensure(rig.port.link_is_active(), "Link Status says that the link is down")?;
+    rig.repeat()
+}
+
+fn config_space(rig: &Rig) -> Result<(), &'static str> {
+    let answers = config::read32(rig.endpoint.bdf(), header::ID) == endpoint::ID;
+    ensure(answers == rig.row.answers, "another answer was expected")?;
+    let bar = config::read32(rig.endpoint.bdf(), header::BAR0);
+    ensure(bar == if rig.row.answers { rig.bar } else { u32::MAX }, "BAR 0 reads something else")
+}
+
+fn registers(rig: &Rig) -> Result<(), &'static str> {
+    let found = rig.endpoint.read(register::ID);
+    let expected = if rig.row.answers { endpoint::SIGNATURE } else { u32::MAX };
+    ensure(found == expected, "another answer was expected")
+}
+
+fn link_status(rig: &Rig) -> Result<(), &'static str> {
+    ensure(rig.port.link_is_active() == rig.row.active, "DLLLA is not as expected")?;
+    ensure(rig.port.is_contained() == (rig.row.end == End::Release), "DPC is not as expected")?;
+    ensure(rig.port.errors() == rig.row.errors, "AER has other errors than expected")
+}
+
+fn slot_status(rig: &Rig) -> Result<(), &'static str> {
+    ensure(rig.port.slot() == rig.row.slot, "PDS, PDC, DLLSC or ABP are not as expected")
+}
+
+fn port_interrupt(rig: &Rig) -> Result<(), &'static str> {
+    let limit = if rig.row.interrupts { 500 } else { 20 };
+    let came = interrupts::wait_for(interrupts::PORT, rig.before, 1, Ticks::from_ms(limit));
+    ensure(came == rig.row.interrupts, "not as expected")
+}
+
+/// The repeating write reaches memory, or does not.
+fn dma(rig: &Rig) -> Result<(), &'static str> {
+    rig.page.write(0, 0);
+    delay(Ticks::from_ms(20));
+    ensure((rig.page.read(0) != 0) == rig.row.answers, "not as expected")
+}
+
+fn invalidation(rig: &Rig) -> Result<(), &'static str> {
+    ensure(rig.flush() == rig.row.flush, "it ends in another way")
+}
+
+/// The fault ends, the device is as its row says, and the unit accepts it again.
+fn back_again(rig: &Rig) -> Result<(), &'static str> {
+    rig.port.acknowledge();
+    match rig.row.end {
+        End::Reset | End::Kept => {}
+        End::ClearLinkDisable => rig.port.disable_link(false),
+        End::Release => rig.port.release(),
+        End::PowerCycle => power_cycle(rig)?,
+    }
+    let limit = Ticks::from_ms(RETURN_LIMIT_MS);
+    let present = || config::is_present(rig.endpoint.bdf());
+    ensure(poll(limit, present), "the device does not come back")?;
+    ensure(rig.port.link_is_active(), "Link Status says that the link is down")?;
+    let command = config::read16(rig.endpoint.bdf(), header::COMMAND);
+    let kept = rig.row.end == End::Kept;
+    ensure((command != 0) == kept, "it has been reset, or not, against the table")?;
+    if kept {
+        rig.endpoint.write(register::COMMAND, Command::StopRepeating as u32);
+    }
+    rig.set_up()?;
+    ensure(rig.endpoint.read(register::ATC_ENTRIES) == 0, "the ATC is not empty")?;
+    ensure(rig.write(0x3333_3333), "the device cannot write")?;
+    // Where the device stayed and stayed mute, the fault may still last.
+    let completes = || rig.flush() == Outcome::Completed;
+    ensure(poll(limit, completes), "no flush completes")?;
+    ensure(rig.write(0x4444_4444), "the device cannot write after the flush")
+}
+
+/// What a hot-plug driver does when the button has been pressed: the device stops, the slot loses its
+/// power, and the card is pulled out. Later there is a card again.
+fn power_cycle(rig: &Rig) -> Result<(), &'static str> {
+    rig.endpoint.write(register::COMMAND, Command::StopRepeating as u32);
+    rig.port.power(false);
+    ensure(!rig.port.link_is_active(), "the link is up without power")?;
+    let pulled = rig.port.slot() & (port::PRESENT | port::PRESENCE_CHANGED);
+    ensure(pulled == port::PRESENCE_CHANGED, "the card has not been pulled out")?;
+    ensure(!config::is_present(rig.endpoint.bdf()), "the device answers without power")?;
+    rig.port.acknowledge();
+    let inserted = || rig.port.slot() & port::PRESENT != 0;
+    ensure(poll(Ticks::from_ms(RETURN_LIMIT_MS), inserted), "there is no card again")?;
+    rig.port.acknowledge();
+    rig.port.power(true);
+    Ok(())
+}
