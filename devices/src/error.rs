@@ -34,6 +34,9 @@ pub enum Error {
         /// Bytes that are left.
         left: u16,
     },
+    /// A fault of the schedule cannot be.
+    #[error(transparent)]
+    Schedule(#[from] crate::fault::ScheduleError),
     /// The host side below the guest-visible unit cannot be built.
     #[error(transparent)]
     Host(#[from] iommu::submit::HostError),

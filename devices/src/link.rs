@@ -75,6 +75,10 @@ pub struct Link {
     down: Down,
     /// How Invalidate Requests are answered, if not as they should be.
     answers: Option<FaultMode>,
+    /// DMA requests that have come up.
+    dma: u64,
+    /// After how many of them no more come up: a fault waits for that, and is about to happen.
+    dma_limit: u64,
     random: fastrand::Rng,
     tracer: Tracer,
 }
@@ -83,7 +87,7 @@ impl Link {
     /// A link below `port` that is up. What is random about it comes from `seed`.
     pub fn new(port: Bdf, seed: u64, tracer: Tracer) -> Self {
         let random = fastrand::Rng::with_seed(seed);
-        Self { port, down: Down::new(), answers: None, random, tracer }
+        Self { port, down: Down::new(), answers: None, dma: 0, dma_limit: u64::MAX, random, tracer }
     }
 
     /// Why it is down, if it is.
@@ -122,6 +126,28 @@ impl Link {
             self.tracer.emit(now, || Event::Lost { port: self.port, what: tlp });
         }
         is_up
+    }
+
+    /// As [`Self::carries`], for a DMA request, which is counted.
+    #[must_use]
+    pub fn carries_dma(&mut self, now: Instant) -> bool {
+        if self.dma >= self.dma_limit {
+            self.tracer.emit(now, || Event::Lost { port: self.port, what: Lost::Dma });
+            return false;
+        }
+        let carries = self.carries(Lost::Dma, now);
+        self.dma += u64::from(carries);
+        carries
+    }
+
+    /// How many DMA requests have come up.
+    pub fn dma_count(&self) -> u64 {
+        self.dma
+    }
+
+    /// Says after how many DMA requests no more come up.
+    pub fn limit_dma(&mut self, limit: u64) {
+        self.dma_limit = limit;
     }
 
     /// What becomes of an Invalidate Completion that is sent now. Emits [`Event::Lost`] if it is

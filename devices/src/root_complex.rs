@@ -20,6 +20,7 @@
 //! After each call everything that can happen at that moment has happened; what the CPUs must be
 //! told waits in [`RootComplex::poll_interrupt`].
 
+mod faults;
 mod upstream;
 
 use std::collections::VecDeque;
@@ -27,7 +28,7 @@ use std::ops::RangeInclusive;
 
 use iommu::Memory;
 use iommu::ats::Msi;
-use iommu::event::{LinkState, Tracer, UnitRole};
+use iommu::event::{Tracer, UnitRole};
 use iommu::ids::Bdf;
 use iommu::submit::{HostSide, Policy, Presence};
 use iommu::time::Instant;
@@ -35,7 +36,7 @@ use iommu::unit::{Output, Unit, UnitConfig};
 
 use crate::Error;
 use crate::edu::Edu;
-use crate::fault::FaultMode;
+use crate::fault::{Fault, Point, Schedule};
 use crate::pcie::host_bridge::EcamWindow;
 use crate::pcie::{Hierarchy, UpstreamMessage};
 use upstream::ToMemory;
@@ -83,6 +84,8 @@ pub struct RootComplexConfig {
     pub io_apic: Option<Bdf>,
     /// `edu` devices on bus 0, from [`EDU_DEVICE`] up; 0 to [`MAX_EDUS`].
     pub edus: u8,
+    /// What goes wrong, and when.
+    pub faults: Vec<Fault>,
 }
 
 impl RootComplexConfig {
@@ -91,7 +94,15 @@ impl RootComplexConfig {
     pub fn new(policy: Policy, host: UnitConfig) -> Self {
         let guest_unit = UnitConfig { role: UnitRole::Guest, ict: Default::default(), ..host };
         let host_unit = UnitConfig { role: UnitRole::Host, ..host };
-        Self { guest_unit, host_unit, policy, ports: 2, io_apic: Some(IO_APIC_ID), edus: 0 }
+        Self {
+            guest_unit,
+            host_unit,
+            policy,
+            ports: 2,
+            io_apic: Some(IO_APIC_ID),
+            edus: 0,
+            faults: Vec::new(),
+        }
     }
 }
 
@@ -108,14 +119,17 @@ pub struct RootComplex {
     /// The I/O APIC pins that are asserted, a bit for each, as of the last [`Self::settle`].
     lines: u32,
     line_changes: VecDeque<Line>,
+    schedule: Schedule,
+    /// The guest's unit reads as all ones.
+    unit_is_gone: bool,
 }
 
 impl RootComplex {
     /// A root complex after power-on, in front of the guest's `memory`.
     ///
     /// # Errors
-    /// [`Error::PortCount`], [`Error::EduCount`], and [`Error::Host`] if the host side cannot be
-    /// built.
+    /// [`Error::PortCount`], [`Error::EduCount`], [`Error::Schedule`] for faults that cannot be, and
+    /// [`Error::Host`] if the host side cannot be built.
     pub fn new(config: RootComplexConfig, memory: Memory, tracer: Tracer) -> Result<Self, Error> {
         if config.edus > MAX_EDUS {
             return Err(Error::EduCount { edus: config.edus, max: MAX_EDUS });
@@ -124,8 +138,14 @@ impl RootComplex {
         for index in 0..config.edus {
             hierarchy.add_function(None, (EDU_DEVICE + index) << 3, Box::new(Edu::new()?));
         }
+        let schedule = Schedule::new(&config.faults, &hierarchy.port_infos())?;
+        let mut unit = Unit::new(config.guest_unit, tracer.clone());
+        unit.pause_after(schedule.next_count(Point::Descriptor));
+        for port in 0..hierarchy.port_count() {
+            hierarchy.stop_dma(port, schedule.next_dma(port));
+        }
         Ok(Self {
-            unit: Unit::new(config.guest_unit, tracer.clone()),
+            unit,
             host: HostSide::new(config.host_unit, config.policy, tracer.clone())?,
             hierarchy,
             memory,
@@ -134,6 +154,8 @@ impl RootComplex {
             interrupts: VecDeque::new(),
             lines: 0,
             line_changes: VecDeque::new(),
+            schedule,
+            unit_is_gone: false,
         })
     }
 
@@ -164,11 +186,19 @@ impl RootComplex {
 
     /// A read of the unit's registers.
     pub fn unit_read(&mut self, offset: u64, data: &mut [u8]) {
-        self.unit.read(offset, data);
+        if self.unit_is_gone {
+            data.fill(0xff);
+        } else {
+            self.unit.read(offset, data);
+        }
     }
 
     /// A write to the unit's registers.
     pub fn unit_write(&mut self, offset: u64, data: &[u8], now: Instant) {
+        if self.unit_is_gone {
+            return;
+        }
+        self.reach_tail(offset, now);
         self.unit.write(offset, data, &self.memory, now);
         self.settle(now);
     }
@@ -186,25 +216,16 @@ impl RootComplex {
         self.unit.preview_interrupt(self.io_apic, msi, &self.memory)
     }
 
-    /// Cuts the link below the port with index `port` silently, or brings it back.
-    pub fn set_link(&mut self, port: usize, state: LinkState, now: Instant) {
-        match state {
-            LinkState::Up => self.hierarchy.lift(port, FaultMode::Silent, now),
-            LinkState::Down => self.hierarchy.inject(port, FaultMode::Silent, now),
-        }
-        self.settle(now);
-    }
-
     /// When [`Self::handle_timeout`] wants to be called next.
     pub fn poll_timeout(&self) -> Option<Instant> {
-        [self.unit.poll_timeout(), self.host.poll_timeout(), self.hierarchy.poll_timeout()]
-            .into_iter()
-            .flatten()
-            .min()
+        let units = [self.unit.poll_timeout(), self.host.poll_timeout()];
+        let others = [self.hierarchy.poll_timeout(), self.schedule.poll_timeout()];
+        units.into_iter().chain(others).flatten().min()
     }
 
     /// Does what is due at `now`.
     pub fn handle_timeout(&mut self, now: Instant) {
+        self.run_schedule(now);
         self.unit.handle_timeout(now);
         self.host.handle_timeout(&mut Functions { hierarchy: &mut self.hierarchy, now }, now);
         let (hierarchy, mut upstream) = self.split();
@@ -254,7 +275,9 @@ impl RootComplex {
             | self.forward_requests(now)
             | self.forward_messages(now)
             | self.forward_verdicts(now)
+            | self.pass_pause(now)
         {}
+        self.check_dma(now);
         self.note_lines();
     }
 
@@ -290,7 +313,10 @@ impl RootComplex {
         let mut any = false;
         while let Some(request) = self.host.poll_request() {
             any = true;
+            self.reach(Point::Request, now);
             self.hierarchy.invalidate_request(request, now);
+            self.reach(Point::Completion, now);
+            self.hierarchy.collect_messages(now);
         }
         any
     }
@@ -306,6 +332,7 @@ impl RootComplex {
                 UpstreamMessage::InvalidateCompletion(completion) => {
                     let mut functions = Functions { hierarchy: &mut self.hierarchy, now };
                     self.host.handle_completion(completion, &mut functions, now);
+                    self.reach(Point::Invalidation, now);
                 }
                 // As with DMA, the guest's unit is the only one in this road.
                 UpstreamMessage::PageRequest(request) => {
@@ -321,6 +348,7 @@ impl RootComplex {
         while let Some((request, verdict)) = self.host.poll_verdict() {
             any = true;
             if verdict.is_success() {
+                self.reach(Point::Status, now);
                 self.unit.acknowledge(request.destination, request.itag, &self.memory, now);
             } else {
                 self.unit.time_out(request.destination, request.itag, now);

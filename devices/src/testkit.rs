@@ -322,6 +322,7 @@ impl Machine {
             range,
         };
         self.hierarchy.invalidate_request(request, self.now);
+        self.hierarchy.collect_messages(self.now);
     }
 
     pub(crate) fn drop_link(&mut self, port: usize) {

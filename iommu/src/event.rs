@@ -263,6 +263,16 @@ pub enum Event {
         /// Which detector.
         detector: LockupDetector,
     },
+    /// A fault of the schedule begins.
+    FaultInjected {
+        /// As it is written.
+        fault: String,
+    },
+    /// A fault of the schedule ends by itself.
+    FaultEnded {
+        /// As it is written.
+        fault: String,
+    },
     /// A link has changed.
     Link {
         /// The port above it.

@@ -4,8 +4,9 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
+use devices::fault::FaultMode;
 use devices::root_complex::RootComplexConfig;
-use iommu::event::{Event, LinkState, Tracer, UnitRole};
+use iommu::event::{Event, Tracer, UnitRole};
 use iommu::time::Timeout;
 use iommu::unit::{Ordering, UnitConfig};
 use vmm::{Console, Error, Exit, Kernel, MemorySize, Vm, VmConfig, VmHandle};
@@ -47,7 +48,6 @@ impl Rig {
             memory: MemorySize::default(),
             cpus: 2,
             root_complex: RootComplexConfig::new(policy, UnitConfig::new(UnitRole::Host)),
-            drop_links: Vec::new(),
             console: Console::Capture(console.clone()),
             tracer: Tracer::to(watch.clone()),
             time_limit: Some(HANGS),
@@ -90,9 +90,10 @@ impl Rig {
         self
     }
 
-    /// With a link that drops, as `--drop-link` takes it.
-    pub fn drop_link(mut self, text: &str) -> Self {
-        self.config.drop_links.push(text.parse().expect("the test says when a link drops"));
+    /// With a fault, as `--fault` takes it.
+    pub fn fault(mut self, text: &str) -> Self {
+        let fault = text.parse().expect("the test says what goes wrong");
+        self.config.root_complex.faults.push(fault);
         self
     }
 
@@ -147,9 +148,14 @@ impl Machine {
         assert!(self.watch.wait_for(times, wanted, HANGS), "what was to come has not come");
     }
 
-    /// Changes the link below the root port with this number.
-    pub fn set_link(&self, port: usize, state: LinkState) {
-        self.handle.set_link(port, state);
+    /// Lets `mode` happen to the port with this number.
+    pub fn inject(&self, port: usize, mode: FaultMode) {
+        self.handle.inject(port, mode);
+    }
+
+    /// Ends `mode` at the port with this number.
+    pub fn lift(&self, port: usize, mode: FaultMode) {
+        self.handle.lift(port, mode);
     }
 
     /// Ends the run.

@@ -3,7 +3,7 @@
 use std::io;
 use std::path::PathBuf;
 
-use crate::config::{DropLink, MAX_CPUS, MemorySize};
+use crate::config::{MAX_CPUS, MemorySize};
 use crate::kvm::GuestFailure;
 use crate::layout::CMDLINE_MAX;
 
@@ -84,24 +84,13 @@ pub enum Error {
         /// How many were asked for.
         cpus: u8,
     },
-    /// A link cannot vanish twice.
-    #[error("'{first}' and '{second}' contradict each other; drop each port's link once")]
-    DropConflict {
-        /// One of them.
-        first: DropLink,
-        /// The other.
-        second: DropLink,
-    },
-    /// A link that does not exist cannot vanish.
-    #[error(
-        "'{drop}' names a port that there is not; this machine has rp0 to rp{}",
-        ports.saturating_sub(1)
-    )]
-    NoSuchPort {
-        /// What was asked for.
-        drop: DropLink,
-        /// How many ports there are.
-        ports: u8,
+    /// A fault waits for something that is no regular expression.
+    #[error("'{text}' is not a regular expression: {}", one_line(source))]
+    Expression {
+        /// What it waits for.
+        text: String,
+        /// What is wrong with it.
+        source: regex::Error,
     },
     /// The PCIe hierarchy cannot be built as configured.
     #[error(transparent)]
@@ -163,4 +152,11 @@ impl Error {
 
 fn suggest_memory(end: u64) -> String {
     MemorySize::covering(end).map(|size| format!("; try {size} or more")).unwrap_or_default()
+}
+
+/// What is wrong with an expression; the library points at it in lines of its own.
+fn one_line(error: &regex::Error) -> String {
+    let text = error.to_string();
+    let last = text.lines().last().unwrap_or_default();
+    last.trim_start_matches("error: ").to_owned()
 }

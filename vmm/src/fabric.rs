@@ -12,7 +12,6 @@ use std::time::Duration;
 
 use devices::root_complex::RootComplex;
 use iommu::ats::Msi;
-use iommu::event::LinkState;
 use iommu::time::Instant;
 use vmm_sys_util::timerfd::TimerFd;
 
@@ -87,11 +86,6 @@ impl Fabric {
             io_apic.follow_wires();
         }
         result
-    }
-
-    /// Changes a port's link.
-    pub(crate) fn set_link(&self, port: usize, link: LinkState) {
-        self.with(|root_complex, now| root_complex.set_link(port, link, now));
     }
 
     /// The timer's descriptor: readable means that [`Self::handle_timer`] is due.

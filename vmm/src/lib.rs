@@ -28,6 +28,7 @@ mod bus;
 mod clock;
 pub mod config;
 mod console;
+mod console_watch;
 mod error;
 mod event_loop;
 mod exit;
@@ -46,7 +47,7 @@ mod testkit;
 mod uart;
 mod vm;
 
-pub use config::{Console, DropLink, DropWhen, Kernel, MemorySize, VmConfig};
+pub use config::{Console, Kernel, MemorySize, VmConfig};
 pub use error::Error;
 pub use exit::Exit;
 pub use json_lines::JsonLines;

@@ -9,6 +9,7 @@ use vm_superio::{Serial, Trigger};
 use vmm_sys_util::eventfd::EventFd;
 
 use crate::console::Output;
+use crate::console_watch::ConsoleWatch;
 use crate::interrupts::Interrupts;
 use crate::layout::COM1_PIN;
 
@@ -18,6 +19,7 @@ pub(crate) struct Uart {
     /// and written, which may take as long as the reader likes, when it is released.
     serial: Mutex<Serial<Line, Room, Vec<u8>>>,
     output: Output,
+    watch: ConsoleWatch,
     interrupts: Arc<Interrupts>,
 }
 
@@ -50,10 +52,16 @@ impl SerialEvents for Room {
 }
 
 impl Uart {
-    /// COM1 that sends to `output`, and writes `room` when the guest has read all its input.
-    pub(crate) fn new(output: Output, room: EventFd, interrupts: Arc<Interrupts>) -> Self {
+    /// COM1 that sends to `output`, under the eyes of `watch`, and writes `room` when the guest has
+    /// read all its input.
+    pub(crate) fn new(
+        output: Output,
+        watch: ConsoleWatch,
+        room: EventFd,
+        interrupts: Arc<Interrupts>,
+    ) -> Self {
         let serial = Serial::with_events(Line::default(), Room(room), Vec::new());
-        Self { serial: Mutex::new(serial), output, interrupts }
+        Self { serial: Mutex::new(serial), output, watch, interrupts }
     }
 
     /// The guest reads register `offset` (and, with more than one byte, those behind it).
@@ -94,6 +102,7 @@ impl Uart {
         let raised = serial.interrupt_evt().0.take();
         drop(serial);
         if !sent.is_empty() {
+            self.watch.sent(&sent);
             self.output.write(&sent);
         }
         if raised {

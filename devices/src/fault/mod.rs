@@ -1,7 +1,23 @@
-//! The ways in which a device vanishes.
+//! The ways in which a device vanishes, and when it does.
+//!
+//! ```text
+//!   text, TOML --> Fault (spec): trigger, port, mode, duration
+//!                    |
+//!                  Schedule: counts points of the protocol, keeps time --> Action
+//!                    |                                                       |
+//!                  root complex: notes points <----- inject, lift -----------+
+//! ```
 //!
 //! - [`mode`]: what a fault does; `docs/failure-modes.md` has the table of what software sees of it.
+//! - [`spec`]: one fault of a schedule, as it is written. `docs/faults.md` explains the syntax.
+//! - [`schedule`]: which of them are due.
 
 pub mod mode;
+mod mode_text;
+pub mod schedule;
+pub mod spec;
 
 pub use mode::{AnswerDelay, FaultMode};
+pub use mode_text::{MODES, ParseModeError};
+pub use schedule::{PortInfo, Schedule, ScheduleError};
+pub use spec::{Fault, ParseFaultError, Point, Trigger};

@@ -57,3 +57,24 @@ pub enum AnswerDelay {
     /// Exponentially distributed, with this mean.
     Exponential(Duration),
 }
+
+impl FaultMode {
+    /// Whether it takes the link down, or announces that; else it is about how a device answers, or
+    /// about the unit.
+    pub const fn is_about_link(self) -> bool {
+        !matches!(
+            self,
+            Self::Hang
+                | Self::Slow(_)
+                | Self::Lossy(_)
+                | Self::Duplicate
+                | Self::Late(_)
+                | Self::AllOnesUnit
+        )
+    }
+
+    /// Whether what is sent right after it began is lost.
+    pub const fn cuts_at_once(self) -> bool {
+        self.is_about_link() && !matches!(self, Self::Safe | Self::Dpc)
+    }
+}

@@ -154,13 +154,13 @@ impl Hierarchy {
         }
     }
 
-    /// Sends an Invalidate Request down: posted, so that nothing says whether it arrived.
+    /// Sends an Invalidate Request down: posted, so that nothing says whether it arrived. The answer
+    /// is there after [`Self::collect_messages`].
     pub fn invalidate_request(&mut self, request: InvalidateRequest, now: Instant) {
         let lost = Lost::InvalidateRequest;
         for function in self.route_message(request.destination.bus(), lost, now) {
             function.invalidate_request(request, now);
         }
-        self.collect_messages(now);
     }
 
     /// Sends a PRG Response down: posted too.

@@ -16,6 +16,7 @@ use vm_memory::{Bytes, GuestAddress};
 
 use super::*;
 use crate::endpoint::regs;
+use crate::fault::FaultMode;
 
 const RING: u64 = 0x1000;
 const ROOT: u64 = 0x3000;
@@ -203,7 +204,7 @@ fn a_function_that_may_not_ask_is_told_so() {
 fn a_silent_link_loses_the_answer() {
     let mut rig = Rig::new();
     rig.request(PAGE_REQUEST, 5);
-    rig.complex.set_link(0, LinkState::Down, NOW);
+    rig.complex.inject(0, FaultMode::Silent, NOW);
     rig.respond(rig.slot(0), 0);
     let lost = |event: &Event| matches!(event, Event::Lost { what: Lost::PageGroupResponse, .. });
     assert!(rig.has(lost));

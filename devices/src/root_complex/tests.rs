@@ -18,28 +18,29 @@ use vm_memory::{Bytes, GuestAddress};
 
 use super::*;
 use crate::endpoint::regs;
+use crate::fault::FaultMode;
 
 const RING: u64 = 0x1000;
 const STATUS: u64 = 0x2000;
 const ROOT: u64 = 0x3000;
 const CONTEXTS: u64 = 0x4000;
 const TABLES: u64 = 0x5000;
-const TARGET: u64 = 0x10_0000;
+pub(super) const TARGET: u64 = 0x10_0000;
 const IOVA: u64 = 0x7000;
 const BARS: u64 = 0xc000_0000;
 const FILL_BY_ATC: u32 = 3 | 1 << 4;
-const BOUND: Duration = Duration::from_millis(100);
+pub(super) const BOUND: Duration = Duration::from_millis(100);
 
 /// The function behind port `port`.
-const fn function(port: u8) -> Bdf {
+pub(super) const fn function(port: u8) -> Bdf {
     Bdf::new(port + 1, 0, 0)
 }
 
-struct Rig {
-    complex: RootComplex,
+pub(super) struct Rig {
+    pub(super) complex: RootComplex,
     recorder: Arc<Recorder>,
     memory: Memory,
-    now: Instant,
+    pub(super) now: Instant,
     tail: u32,
 }
 
@@ -50,10 +51,20 @@ impl Rig {
 
     /// Buses, BARs, unit and ATS are set up; IOVA is mapped to TARGET for both functions.
     fn with(policy: &str, ict: Timeout, ordering: Ordering) -> Self {
+        Self::with_faults(policy, ict, ordering, &[])
+    }
+
+    pub(super) fn with_faults(
+        policy: &str,
+        ict: Timeout,
+        ordering: Ordering,
+        faults: &[&str],
+    ) -> Self {
         let recorder = Arc::new(Recorder::default());
         let memory = Memory::from_ranges(&[(GuestAddress(0), 2 << 20)]).unwrap();
         let unit = UnitConfig { ict, ordering, ..UnitConfig::new(UnitRole::Host) };
-        let config = RootComplexConfig::new(policy.parse().unwrap(), unit);
+        let mut config = RootComplexConfig::new(policy.parse().unwrap(), unit);
+        config.faults = faults.iter().map(|text| text.parse().unwrap()).collect();
         let tracer = Tracer::to(recorder.clone());
         let complex = RootComplex::new(config, memory.clone(), tracer).unwrap();
         let mut rig = Self { complex, recorder, memory, now: Instant::START, tail: 0 };
@@ -101,7 +112,7 @@ impl Rig {
         self.unit(offset::GCMD, on.with_set_root_table(true).into_bits());
     }
 
-    fn unit(&mut self, at: u16, value: u32) {
+    pub(super) fn unit(&mut self, at: u16, value: u32) {
         self.complex.unit_write(at.into(), &value.to_le_bytes(), self.now);
     }
 
@@ -109,17 +120,17 @@ impl Rig {
         self.memory.write_obj(value, GuestAddress(address)).unwrap();
     }
 
-    fn peek(&self, address: u64) -> u32 {
+    pub(super) fn peek(&self, address: u64) -> u32 {
         self.memory.read_obj(GuestAddress(address)).unwrap()
     }
 
-    fn register(&mut self, port: u8, at: u64, value: u32) {
+    pub(super) fn register(&mut self, port: u8, at: u64, value: u32) {
         let address = BARS + (u64::from(port) << 20) + at;
         self.complex.memory_write(address, &value.to_le_bytes(), self.now);
     }
 
     /// Lets the function fill 8 bytes at IOVA with `pattern`, by its ATC.
-    fn fill(&mut self, port: u8, pattern: u32) {
+    pub(super) fn fill(&mut self, port: u8, pattern: u32) {
         self.register(port, regs::IOVA, IOVA as u32);
         self.register(port, regs::LENGTH, 8);
         self.register(port, regs::PATTERN, pattern);
@@ -127,7 +138,12 @@ impl Rig {
     }
 
     /// Submits a Device-TLB invalidation with a wait, whose status word is number `n`.
-    fn flush(&mut self, port: u8, n: u64) {
+    pub(super) fn flush(&mut self, port: u8, n: u64) {
+        self.write_flush(port, n);
+        self.unit(offset::IQT, self.tail);
+    }
+
+    fn write_flush(&mut self, port: u8, n: u64) {
         let source = function(port).into_bits();
         let wait = WaitDescriptor::new()
             .with_status_write(true)
@@ -138,14 +154,26 @@ impl Rig {
             self.memory.write_obj(descriptor, GuestAddress(RING + u64::from(self.tail))).unwrap();
             self.tail += 16;
         }
+    }
+
+    /// Two flushes, and one write of the tail.
+    pub(super) fn two_flushes_in_one_ring(&mut self) {
+        let tail = self.tail;
+        self.write_flush(0, 0);
+        self.write_flush(0, 1);
+        assert_eq!(self.tail, tail + 64);
         self.unit(offset::IQT, self.tail);
     }
 
-    fn done(&self, n: u64) -> bool {
+    pub(super) fn events(&self) -> Vec<Event> {
+        self.recorder.events().into_iter().map(|timed| timed.event).collect()
+    }
+
+    pub(super) fn done(&self, n: u64) -> bool {
         self.peek(STATUS + 4 * n) == 1
     }
 
-    fn pass(&mut self, time: Duration) {
+    pub(super) fn pass(&mut self, time: Duration) {
         let end = self.now + time;
         while let Some(next) = self.complex.poll_timeout().filter(|next| *next <= end) {
             self.now = next;
@@ -155,11 +183,11 @@ impl Rig {
     }
 
     fn drop_link(&mut self, port: usize) {
-        self.complex.set_link(port, LinkState::Down, self.now);
+        self.complex.inject(port, FaultMode::Silent, self.now);
     }
 
     /// Whose time-out the guest sees, `None` while ITE is clear.
-    fn ite(&mut self) -> Option<Bdf> {
+    pub(super) fn ite(&mut self) -> Option<Bdf> {
         let mut status = [0; 4];
         self.complex.unit_read(offset::FSTS.into(), &mut status);
         let mut record = [0; 8];
@@ -169,7 +197,7 @@ impl Rig {
         status.timeout_error().then(|| Bdf::from_bits(record.timeout_source()))
     }
 
-    fn has(&self, matches: impl Fn(&Event) -> bool) -> bool {
+    pub(super) fn has(&self, matches: impl Fn(&Event) -> bool) -> bool {
         self.recorder.events().iter().any(|timed| matches(&timed.event))
     }
 }

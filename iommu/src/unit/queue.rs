@@ -40,7 +40,7 @@ struct PendingWait {
 }
 
 /// The queue's state beyond its registers.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Queue {
     /// IQA as it was when the queue was enabled.
     ring: QueueAddress,
@@ -54,6 +54,25 @@ pub(super) struct Queue {
     epoch: u64,
     /// Fetched, but its function has no free ITag.
     deferred: Option<DeviceTlbInvalidate>,
+    /// How many descriptors there are to the next pause, and how many there were to it at first.
+    to_pause: u64,
+    pause_after: u64,
+}
+
+impl Default for Queue {
+    fn default() -> Self {
+        Self {
+            ring: QueueAddress::default(),
+            enabled: false,
+            draining: false,
+            outstanding: Outstanding::default(),
+            waits: VecDeque::new(),
+            epoch: 0,
+            deferred: None,
+            to_pause: u64::MAX,
+            pause_after: u64::MAX,
+        }
+    }
 }
 
 impl Queue {
@@ -77,6 +96,7 @@ impl Queue {
     /// Something that was fetched keeps everything behind it from being fetched.
     fn is_held(&self) -> bool {
         self.draining
+            || self.to_pause == 0
             || self.deferred.is_some()
             || self.waits.len() >= PENDING_WAITS
             || self.waits.back().is_some_and(|pending| pending.wait.fence)
@@ -163,11 +183,34 @@ impl Unit {
             self.emit_fetched(raw, now);
             head = (head + ring.descriptor_bytes()) & (ring.bytes() - 1);
             self.registers.set_head(head);
+            self.queue.to_pause -= 1;
             self.execute(descriptor, memory, now);
             if self.queue.is_held() {
                 return;
             }
         }
+    }
+
+    /// Stops fetching after `count` more descriptors, until [`Self::resume`]; `None` for never.
+    /// Whoever drives the unit can then let something happen between two descriptors.
+    pub fn pause_after(&mut self, count: Option<u64>) {
+        let count = count.unwrap_or(u64::MAX);
+        (self.queue.to_pause, self.queue.pause_after) = (count, count);
+    }
+
+    /// If fetching is paused: after how many descriptors. The pause is over; call
+    /// [`Self::resume`].
+    pub fn take_pause(&mut self) -> Option<u64> {
+        let paused = (self.queue.to_pause == 0).then_some(self.queue.pause_after);
+        if paused.is_some() {
+            self.pause_after(None);
+        }
+        paused
+    }
+
+    /// Fetches on after a pause.
+    pub fn resume(&mut self, memory: &Memory, now: Instant) {
+        self.run_queue(memory, now);
     }
 
     fn emit_fetched(&self, raw: u128, now: Instant) {

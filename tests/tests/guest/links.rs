@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use devices::fault::FaultMode;
 use iommu::event::{Event, LinkState, Lost, UnitRole};
 use iommu::submit::Verdict;
 use iommu::time::Instant;
@@ -24,7 +25,7 @@ fn request_is_lost(event: &Event) -> bool {
 #[test]
 fn a_link_drops_at_its_time() {
     let Some(rig) = Rig::new("test=idle") else { return };
-    let machine = rig.drop_link("at=50ms").drop_link("at=100ms,port=rp1").start();
+    let machine = rig.fault("at=50ms,mode=silent").fault("at=100ms,port=rp1,mode=silent").start();
     machine.wait_for(2, |event| matches!(event, Event::Link { .. }));
     machine.stop();
     let run = machine.join();
@@ -39,7 +40,7 @@ fn a_link_drops_at_its_time() {
 fn an_embedder_can_take_a_link_away() {
     let Some(rig) = Rig::new("test=drop drop=wait flushes=4 blame=owner") else { return };
     let machine = flushing(rig.policy("bounded:50ms"));
-    machine.set_link(0, LinkState::Down);
+    machine.inject(0, FaultMode::Silent);
     let run = machine.join().passed();
     assert_eq!(run.timeouts(UnitRole::Guest, VICTIM), 1);
     assert_eq!(run.verdicts(VICTIM).pop().map(|last| last.0), Some(Verdict::DeadlinePassed));
@@ -50,9 +51,9 @@ fn an_embedder_can_take_a_link_away() {
 fn what_a_link_has_swallowed_does_not_come_back_with_it() {
     let Some(rig) = Rig::new("test=drop drop=wait flushes=4 giveup_ms=1000") else { return };
     let machine = flushing(rig.cpus(1));
-    machine.set_link(0, LinkState::Down);
+    machine.inject(0, FaultMode::Silent);
     machine.wait_for(1, request_is_lost);
-    machine.set_link(0, LinkState::Up);
+    machine.lift(0, FaultMode::Silent);
     let run = machine.join().passed();
     let up = Event::Link { port: VICTIM_PORT, state: LinkState::Up };
     assert_eq!(count(&run.events, |event| *event == up), 1);
@@ -64,13 +65,13 @@ fn what_a_link_has_swallowed_does_not_come_back_with_it() {
 fn the_loss_of_one_device_is_never_blamed_on_another() {
     let Some(rig) = Rig::new("test=drop drop=wait flushes=4 blame=owner") else { return };
     let machine = flushing(rig.ordering(Ordering::Parallel).policy("bounded:50ms"));
-    machine.set_link(1, LinkState::Down);
+    machine.inject(1, FaultMode::Silent);
     machine.wait_for(1, |event| {
         let guest = UnitRole::Guest;
         matches!(event, Event::InvalidationTimeout { unit, function: NEIGHBOR, .. } if *unit == guest)
     });
     // So that the guest comes to its end, if it has not yet.
-    machine.set_link(0, LinkState::Down);
+    machine.inject(0, FaultMode::Silent);
     let run = machine.join().passed();
     let victim_down = Event::Link { port: VICTIM_PORT, state: LinkState::Down };
     let before = run.events.split(|timed| timed.event == victim_down).next().unwrap_or_default();
@@ -85,8 +86,8 @@ fn the_loss_of_one_device_is_never_blamed_on_another() {
 fn a_port_that_there_is_not_does_not_matter() {
     let Some(rig) = Rig::new("test=idle") else { return };
     let machine = rig.start();
-    machine.set_link(7, LinkState::Down);
-    machine.set_link(usize::MAX, LinkState::Up);
+    machine.inject(7, FaultMode::Silent);
+    machine.lift(usize::MAX, FaultMode::Silent);
     machine.stop();
     assert_eq!(machine.join().exit.expect("a clean end"), Exit::Stopped);
 }

@@ -12,7 +12,7 @@ use vmm::Outcome;
 fn silent_drop(ordering: Ordering, give_up: Duration) -> Option<Rig> {
     let give_up = give_up.as_millis();
     let rig = Rig::new(&format!("test=drop flushes=4 blame=owner giveup_ms={give_up}"))?;
-    Some(rig.ordering(ordering).drop_link("doorbell"))
+    Some(rig.ordering(ordering).fault("on=doorbell,mode=silent"))
 }
 
 fn neighbor_verdicts(run: &Run, wanted: Verdict) -> usize {

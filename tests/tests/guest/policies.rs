@@ -14,7 +14,7 @@ const ICT: Duration = Duration::from_millis(200);
 /// One CPU, so that nothing but the measured flush happens after the drop.
 fn silent_drop(more: &str) -> Option<Rig> {
     let rig = Rig::new(&format!("test=drop flushes=4 blame=owner {more}"))?;
-    Some(rig.cpus(1).drop_link("doorbell"))
+    Some(rig.cpus(1).fault("on=doorbell,mode=silent"))
 }
 
 fn lost_requests(events: &[TimedEvent]) -> usize {

@@ -3,7 +3,7 @@
 use std::sync::{Arc, Mutex, PoisonError};
 
 use devices::bench::{Bench, Request};
-use iommu::event::{Event, LinkState, Tracer};
+use iommu::event::{Event, Tracer};
 use vm_device::DevicePio;
 use vm_device::bus::PioAddress;
 
@@ -75,8 +75,6 @@ pub(crate) struct BenchPorts {
     /// No other lock is taken while this one is held.
     pub(crate) bench: Mutex<Bench>,
     pub(crate) fabric: Arc<Fabric>,
-    /// The ports whose links vanish at the doorbell.
-    pub(crate) drop_on_doorbell: Vec<usize>,
     pub(crate) clock: Clock,
     pub(crate) tracer: Tracer,
 }
@@ -91,9 +89,7 @@ impl DevicePio for BenchPorts {
         match request {
             Some(Request::Doorbell { value }) => {
                 self.tracer.emit(self.clock.now(), || Event::Doorbell { value });
-                for port in &self.drop_on_doorbell {
-                    self.fabric.set_link(*port, LinkState::Down);
-                }
+                self.fabric.with(|root_complex, now| root_complex.doorbell(now));
             }
             Some(Request::Report { metric, value }) => {
                 self.tracer.emit(self.clock.now(), || Event::GuestReport { metric, value });

@@ -1,6 +1,7 @@
 //! The command line: options typed by the crates that own them, and one line for each mistake.
 
 mod demo;
+mod faults;
 mod policies;
 mod qtest;
 mod run;
@@ -35,6 +36,8 @@ enum Command {
     Run(run::RunArgs),
     /// List the policies, with what each reproduces
     Policies,
+    /// List what can go wrong, and when
+    Faults,
     /// Run the built-in guest once with each policy, and compare what it suffers
     Demo(demo::DemoArgs),
     /// Serve QEMU's qtest protocol: the machine without CPUs, driven by a script
@@ -50,6 +53,7 @@ pub(crate) fn main() -> u8 {
     match cli.command.unwrap_or_else(|| Command::Demo(demo::DemoArgs::default())) {
         Command::Run(args) => report(run::run(args)),
         Command::Policies => report(policies::list().map(|()| 0).map_err(CliError::Output)),
+        Command::Faults => report(faults::list().map(|()| 0).map_err(CliError::Output)),
         Command::Demo(args) => report(demo::run(&args)),
         Command::Qtest(args) => report(qtest::run(args)),
     }
@@ -87,6 +91,9 @@ enum CliError {
     /// The remapping units cannot be built as asked for.
     #[error(transparent)]
     Unit(#[from] unit::UnitError),
+    /// The faults cannot be used.
+    #[error(transparent)]
+    Faults(#[from] faults::FaultsError),
     /// Standard output is closed or full.
     #[error("cannot write to standard output: {0}")]
     Output(std::io::Error),
@@ -110,7 +117,7 @@ impl CliError {
     fn status(&self) -> u8 {
         match self {
             Self::Vmm(error) => error.status(),
-            Self::Events { .. } | Self::Socket { .. } | Self::Unit(_) => USAGE,
+            Self::Events { .. } | Self::Socket { .. } | Self::Unit(_) | Self::Faults(_) => USAGE,
             Self::Output(_) | Self::Guest { .. } => FAILURE,
         }
     }
@@ -174,7 +181,8 @@ mod tests {
             ("run --policy sometimes", "'sometimes'", "linux"),
             ("run --ict 60", "'60'", "60s"),
             ("run --time-limit soon", "'soon'", "60s"),
-            ("run --drop-link now", "'now'", "doorbell"),
+            ("run --drop-link now", "'now'", "key=value"),
+            ("run --fault at=1s,mode=quiet", "'quiet'", "silent"),
             ("run --ordering random", "'random'", "serial or parallel"),
             ("run --cpus 9", "'9'", "1..=8"),
             ("run --ports 0", "'0'", "1..=8"),

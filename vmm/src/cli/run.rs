@@ -7,9 +7,10 @@ use clap::Args;
 use devices::root_complex::RootComplexConfig;
 use iommu::submit::Policy;
 use iommu::time::parse_duration;
-use vmm::{Console, DropLink, Kernel, MemorySize, Vm, VmConfig};
+use vmm::{Console, Kernel, MemorySize, Vm, VmConfig};
 
 use super::CliError;
+use super::faults::FaultArgs;
 use super::unit::UnitArgs;
 
 /// Options of `ghostlink run`.
@@ -48,9 +49,8 @@ pub(super) struct RunArgs {
     #[arg(long)]
     edu: bool,
 
-    /// Let a link vanish: at=2s or doorbell, and optionally ,port=rp1; once for each port
-    #[arg(long, value_name = "WHEN")]
-    drop_link: Vec<DropLink>,
+    #[command(flatten)]
+    faults: FaultArgs,
 
     /// Write events as JSON lines to this file
     #[arg(long, value_name = "FILE")]
@@ -77,6 +77,7 @@ impl RunArgs {
         let root_complex = RootComplexConfig {
             ports: self.ports,
             edus: self.edu.into(),
+            faults: self.faults.into_faults()?,
             ..self.unit.into_root_complex(self.policy)?
         };
         Ok(VmConfig {
@@ -85,7 +86,6 @@ impl RunArgs {
             memory: self.memory,
             cpus: self.cpus,
             root_complex,
-            drop_links: self.drop_link,
             console: Console::Stdio,
             tracer,
             time_limit: self.time_limit,

@@ -1,6 +1,5 @@
 //! What a virtual machine is to be made of.
 
-mod drop_link;
 mod memory_size;
 
 use std::fmt;
@@ -11,7 +10,6 @@ use std::time::Duration;
 use devices::root_complex::RootComplexConfig;
 use iommu::event::Tracer;
 
-pub use drop_link::{DropLink, DropWhen, ParseDropLinkError};
 pub use memory_size::{MemorySize, ParseMemorySizeError};
 
 use crate::Error;
@@ -64,10 +62,8 @@ pub struct VmConfig {
     pub memory: MemorySize,
     /// Its virtual CPUs, 1 to [`MAX_CPUS`].
     pub cpus: u8,
-    /// Its PCIe hierarchy, both remapping units and the host's policy.
+    /// Its PCIe hierarchy, both remapping units, the host's policy, and what goes wrong.
     pub root_complex: RootComplexConfig,
-    /// The links that vanish, at most one drop for each port.
-    pub drop_links: Vec<DropLink>,
     /// Where COM1 leads.
     pub console: Console,
     /// Where events go.
@@ -81,13 +77,6 @@ impl VmConfig {
     pub(crate) fn check(&self) -> Result<(), Error> {
         if !(1..=MAX_CPUS).contains(&self.cpus) {
             return Err(Error::Cpus { cpus: self.cpus });
-        }
-        if let Some((first, second)) = DropLink::find_conflict(&self.drop_links) {
-            return Err(Error::DropConflict { first, second });
-        }
-        let ports = self.root_complex.ports;
-        if let Some(drop) = self.drop_links.iter().find(|drop| drop.port >= usize::from(ports)) {
-            return Err(Error::NoSuchPort { drop: *drop, ports });
         }
         Ok(())
     }

@@ -13,9 +13,10 @@ use std::os::fd::AsFd;
 use std::sync::{Arc, Mutex};
 
 use devices::bench::Bench;
+use devices::fault::FaultMode;
 use devices::pcie::header::INTERRUPT_LINE;
 use devices::root_complex::{EDU_DEVICE, RootComplex, inta_pin};
-use iommu::event::{LinkState, Tracer};
+use iommu::event::Tracer;
 use iommu::ids::Bdf;
 use iommu::time::Instant;
 use vmm_sys_util::eventfd::{EFD_CLOEXEC, EFD_NONBLOCK, EventFd};
@@ -26,8 +27,9 @@ use crate::bus::{
     BenchPorts, Bus, DebugExit, Ecam, Keyboard, Parts, PciPorts, PciWindow, PowerControl, UnitPage,
 };
 use crate::clock::Clock;
-use crate::config::{Console, DropLink, DropWhen, VmConfig};
+use crate::config::{Console, VmConfig};
 use crate::console::{Input, Output};
+use crate::console_watch::ConsoleWatch;
 use crate::event_loop::{Alarm, Deadlines, EventLoop, Signals};
 use crate::exit::{Ending, Exit};
 use crate::fabric::Fabric;
@@ -73,9 +75,14 @@ impl VmHandle {
         self.ending.end(Ok(Exit::Stopped));
     }
 
-    /// Changes the link below root port `port`, counted from 0; nothing happens if there is none.
-    pub fn set_link(&self, port: usize, state: LinkState) {
-        self.fabric.set_link(port, state);
+    /// Lets `mode` happen to port number `port`, counted from 0; nothing happens if there is none.
+    pub fn inject(&self, port: usize, mode: FaultMode) {
+        self.fabric.with(|root_complex, now| root_complex.inject(port, mode, now));
+    }
+
+    /// Ends `mode` at port number `port`.
+    pub fn lift(&self, port: usize, mode: FaultMode) {
+        self.fabric.with(|root_complex, now| root_complex.lift(port, mode, now));
     }
 }
 
@@ -166,12 +173,6 @@ fn add_alarms(events: &mut EventLoop, config: &VmConfig, machine: &Machine) -> R
         let action = move || end.end(Ok(Exit::TimeLimit));
         events.add(Box::new(Alarm::new(limit, action, ending.clone())?));
     }
-    for drop in &config.drop_links {
-        let DropLink { port, when: DropWhen::At(time) } = *drop else { continue };
-        let fabric = machine.fabric.clone();
-        let action = move || fabric.set_link(port, LinkState::Down);
-        events.add(Box::new(Alarm::new(time, action, ending.clone())?));
-    }
     Ok(())
 }
 
@@ -190,10 +191,10 @@ impl Machine {
         let interrupts = Arc::new(Interrupts::new(fabric.clone(), injector, ending.clone()));
         fabric.connect(Arc::downgrade(&interrupts));
         let output = Output::new(&config.console, ending.clone());
+        let watch = ConsoleWatch::new(fabric.clone())?;
         let room = room.try_clone().map_err(Error::host("clone an eventfd"))?;
-        let uart = Arc::new(Uart::new(output, room, interrupts.clone()));
+        let uart = Arc::new(Uart::new(output, watch, room, interrupts.clone()));
         let tracer: &Tracer = &config.tracer;
-        let doorbell = config.drop_links.iter().filter(|drop| drop.when == DropWhen::Doorbell);
         let bus = Bus::new(Parts {
             uart: uart.clone(),
             interrupts: interrupts.clone(),
@@ -204,7 +205,6 @@ impl Machine {
             bench: BenchPorts {
                 bench: Mutex::new(Bench::new(tsc_khz, config.cpus.into())),
                 fabric: fabric.clone(),
-                drop_on_doorbell: doorbell.map(|drop| drop.port).collect(),
                 clock,
                 tracer: tracer.clone(),
             },

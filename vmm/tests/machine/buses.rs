@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use iommu::event::{Event, LinkState};
-use vmm::{DropLink, DropWhen, Exit};
+use vmm::Exit;
 
 use crate::code::{HALT, mov_eax, out8, out32, report_port};
 use crate::guest::{Guest, kvm_wanted};
@@ -98,7 +98,7 @@ fn the_bench_answers_and_its_doorbell_drops_the_link_first() {
 
     let code = [out32(0x5e4, 7), out32(0x5e8, 3), out32(0x5ec, 1), out32(0x5f0, 2), out32(0xf4, 0)];
     let mut guest = Guest::new(&code.concat());
-    guest.config.drop_links = vec![DropLink { port: 1, when: DropWhen::Doorbell }];
+    guest.config.root_complex.faults = vec!["on=doorbell,port=rp1,mode=silent".parse().unwrap()];
     guest.run().unwrap();
     let events: Vec<_> = guest.events.events().into_iter().map(|event| event.event).collect();
     assert!(
@@ -106,6 +106,7 @@ fn the_bench_answers_and_its_doorbell_drops_the_link_first() {
             events[..],
             [
                 Event::Doorbell { value: 7 },
+                Event::FaultInjected { .. },
                 Event::Link { state: LinkState::Down, .. },
                 Event::GuestReport { metric: 3, value: 0x2_0000_0001 },
                 Event::GuestExit { value: 0 },
@@ -121,8 +122,7 @@ fn a_link_can_drop_at_a_time() {
         return;
     }
     let mut guest = Guest::new(&HALT);
-    let when = DropWhen::At(Duration::from_millis(1));
-    guest.config.drop_links = vec![DropLink { port: 0, when }];
+    guest.config.root_complex.faults = vec!["at=1ms,mode=silent".parse().unwrap()];
     guest.config.time_limit = Some(Duration::from_millis(200));
     assert_eq!(guest.run().unwrap(), Exit::TimeLimit);
     let events = guest.events.events();

@@ -2,7 +2,8 @@
 
 use std::time::Duration;
 
-use iommu::event::{Event, LinkState};
+use devices::fault::FaultMode;
+use iommu::event::Event;
 use vmm::{Error, Exit, FailureKind, GuestFailure, Vm};
 
 use crate::code::{HALT, SPIN, mov_eax, out8, out16, out32};
@@ -73,7 +74,7 @@ fn a_run_can_be_stopped_from_outside_whatever_its_cpus_do() {
         assert_eq!(run.join().unwrap().unwrap(), Exit::Stopped);
         // It does no harm afterwards.
         handle.stop();
-        handle.set_link(0, LinkState::Down);
+        handle.inject(0, FaultMode::Silent);
     }
 }
 
@@ -130,12 +131,12 @@ fn a_machine_that_cannot_be_is_refused_before_it_runs() {
     };
     assert!(refused(|guest| guest.config.cpus = 0).contains("1 to 8"));
     assert!(refused(|guest| guest.config.cpus = 9).starts_with("9 CPUs"));
-    let twice = refused(|guest| {
-        guest.config.drop_links = vec!["doorbell".parse().unwrap(), "at=1s".parse().unwrap()];
-    });
-    assert!(twice.starts_with("'doorbell,port=rp0' and 'at=1s,port=rp0' contradict"), "{twice}");
     let nowhere = refused(|guest| {
-        guest.config.drop_links = vec!["doorbell,port=rp2".parse().unwrap()];
+        guest.config.root_complex.faults = vec!["at=1s,mode=hang,port=rp2".parse().unwrap()];
     });
-    assert!(nowhere.ends_with("this machine has rp0 to rp1"), "{nowhere}");
+    assert!(nowhere.ends_with("there is no port 'rp2'; there are rp0, rp1"), "{nowhere}");
+    let expression = refused(|guest| {
+        guest.config.root_complex.faults = vec!["on=serial:/a(/,mode=hang".parse().unwrap()];
+    });
+    assert!(expression.starts_with("'a(' is not a regular expression: unclosed"), "{expression}");
 }

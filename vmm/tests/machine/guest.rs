@@ -47,7 +47,6 @@ impl Guest {
             memory: MemorySize::MIN,
             cpus: 1,
             root_complex,
-            drop_links: Vec::new(),
             console: Console::Capture(console.clone()),
             tracer: Tracer::to(events.clone()),
             time_limit: None,

@@ -6,6 +6,7 @@ use iommu::ids::Bdf;
 use super::{FunctionNode, Hierarchy, MAX_PORTS, PortNode};
 use crate::Error;
 use crate::endpoint::AtsEndpoint;
+use crate::fault::PortInfo;
 use crate::link::Link;
 use crate::pcie::Function;
 use crate::pcie::caps::express::{HotPlug, PortType, Slot};
@@ -77,5 +78,19 @@ impl Hierarchy {
     /// is.
     pub fn add_function(&mut self, above: Option<usize>, devfn: u8, function: Box<dyn Function>) {
         self.functions.push(FunctionNode { function, devfn, above });
+    }
+
+    /// How many ports there are.
+    pub fn port_count(&self) -> usize {
+        self.ports.len()
+    }
+
+    /// What a schedule of faults must know of the ports, in the order of their indices.
+    pub fn port_infos(&self) -> Vec<PortInfo> {
+        let info = |(index, node): (usize, &PortNode)| PortInfo {
+            name: format!("rp{index}"),
+            has_button: node.port.has_button(),
+        };
+        self.ports.iter().enumerate().map(info).collect()
     }
 }

@@ -9,7 +9,7 @@ use iommu::time::Instant;
 
 use super::Hierarchy;
 use crate::fault::FaultMode;
-use crate::link::Down;
+use crate::link::{Down, Link};
 use crate::pcie::caps::aer::Uncorrectable;
 use crate::pcie::caps::express::SlotEvent;
 use crate::pcie::port::ErrorOutcome;
@@ -104,6 +104,21 @@ impl Hierarchy {
             above = node.above;
         }
         false
+    }
+
+    /// How many DMA requests have come up the link below a port.
+    pub fn dma_count(&self, port: usize) -> u64 {
+        let link = self.ports.get(port).and_then(|node| node.link.as_ref());
+        link.map_or(0, Link::dma_count)
+    }
+
+    /// After that many DMA requests a fault happens to a port; if it loses what comes next, it is
+    /// lost, even before [`Self::inject`] is called.
+    pub fn stop_dma(&mut self, port: usize, stop: Option<(u64, bool)>) {
+        let limit = stop.filter(|(_, cuts)| *cuts).map_or(u64::MAX, |(count, _)| count);
+        if let Some(link) = self.ports.get_mut(port).and_then(|node| node.link.as_mut()) {
+            link.limit_dma(limit);
+        }
     }
 
     /// Software has written to the configuration space of a port: its link does what was asked.

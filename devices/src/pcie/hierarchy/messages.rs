@@ -21,7 +21,7 @@ pub(super) struct Delayed {
 
 impl Hierarchy {
     /// Takes what functions and ports have sent, as far as it comes up.
-    pub(super) fn collect_messages(&mut self, now: Instant) {
+    pub fn collect_messages(&mut self, now: Instant) {
         let Self { ports, functions, messages, delayed, .. } = self;
         for node in functions {
             while let Some(message) = node.function.poll_message() {
@@ -46,7 +46,8 @@ impl Hierarchy {
         }
         for index in 0..ports.len() {
             while let Some(message) = ports[index].port.poll_message() {
-                if uplink::passes_message(ports, ports[index].above, &message, now) {
+                let above = ports[index].above;
+                if uplink::passes_message(ports, above, &message, now) {
                     messages.push_back(message);
                 }
             }

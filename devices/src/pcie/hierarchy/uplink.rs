@@ -17,7 +17,7 @@ pub(super) struct Uplink<'a> {
 
 impl Uplink<'_> {
     fn passes(
-        &self,
+        &mut self,
         kind: Lost,
         requester: Bdf,
         address_type: AddressType,
@@ -30,15 +30,21 @@ impl Uplink<'_> {
 /// Whether a TLP from below the port `above` gets to the root complex. Ports look at the
 /// `requester` of memory requests, and at nothing of other messages.
 fn passes(
-    ports: &[PortNode],
+    ports: &mut [PortNode],
     above: Option<usize>,
     kind: Lost,
     request: Option<(Bdf, AddressType)>,
     now: Instant,
 ) -> Result<(), RequestError> {
     let mut above = above;
-    while let Some(node) = above.map(|port| &ports[port]) {
-        if node.link.as_ref().is_some_and(|link| !link.carries(kind, now)) {
+    while let Some(port) = above {
+        let node = &mut ports[port];
+        let carries = match (&mut node.link, kind) {
+            (Some(link), Lost::Dma) => link.carries_dma(now),
+            (Some(link), _) => link.carries(kind, now),
+            (None, _) => true,
+        };
+        if !carries {
             return Err(RequestError::CompletionTimeout);
         }
         if let Some((requester, address_type)) = request {
@@ -51,7 +57,7 @@ fn passes(
 
 /// Whether `message` of somebody on the bus below the port `above` gets to the root complex.
 pub(super) fn passes_message(
-    ports: &[PortNode],
+    ports: &mut [PortNode],
     above: Option<usize>,
     message: &UpstreamMessage,
     now: Instant,

@@ -60,9 +60,14 @@ impl Port {
         self.express.may_be_pulled(&self.config)
     }
 
+    /// Whether the slot has an attention button.
+    pub fn has_button(&self) -> bool {
+        self.express.has_button(&self.config)
+    }
+
     /// Somebody presses the attention button. Returns whether there is one.
     pub fn press_button(&mut self) -> bool {
-        let has_button = self.express.has_button(&self.config);
+        let has_button = self.has_button();
         if has_button {
             self.latch(SlotEvent::AttentionButtonPressed);
         }

@@ -11,13 +11,14 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use clap::{Args, ValueEnum};
+use devices::fault::{Fault, FaultMode, Trigger};
 use devices::root_complex::RootComplexConfig;
 use iommu::event::{Recorder, Tracer, UnitRole};
 use iommu::ids::Bdf;
 use iommu::submit::{PRESETS, Policy, Preset};
 use iommu::time::Timeout;
 use iommu::unit::{Ordering, UnitConfig};
-use vmm::{Console, DropLink, DropWhen, Exit, Kernel, MemorySize, Summary, Vm, VmConfig};
+use vmm::{Console, Exit, Kernel, MemorySize, Summary, Vm, VmConfig};
 
 use super::CliError;
 use progress::Progress;
@@ -176,6 +177,9 @@ impl Run {
         let mut host_unit = UnitConfig::new(UnitRole::Host);
         host_unit.ict = self.ict;
         host_unit.ordering = self.ordering;
+        let silent =
+            Fault { trigger: Trigger::Doorbell, port: None, mode: FaultMode::Silent, lasts: None };
+        let root_complex = RootComplexConfig::new(self.policy.clone(), host_unit);
         VmConfig {
             kernel: Kernel::Image { name: "the built-in guest", bytes: resources::GUEST },
             cmdline: format!(
@@ -184,8 +188,7 @@ impl Run {
             ),
             memory: MemorySize::default(),
             cpus: 2,
-            root_complex: RootComplexConfig::new(self.policy.clone(), host_unit),
-            drop_links: vec![DropLink { port: 0, when: DropWhen::Doorbell }],
+            root_complex: RootComplexConfig { faults: vec![silent], ..root_complex },
             console: Console::Capture(console),
             tracer,
             time_limit: Some(TIME_LIMIT),

@@ -1,0 +1,147 @@
+//! How modes are written: `silent`, `slow:1ms..90s`, `flap:200ms:keep`.
+
+use std::fmt;
+use std::str::FromStr;
+use std::time::Duration;
+
+use humantime::format_duration;
+use iommu::time::parse_duration;
+
+use super::mode::{AnswerDelay, FaultMode};
+
+/// What every mode is called, with its parameter, and what it does in a line.
+pub const MODES: [(&str, &str); 14] = [
+    ("silent", "the link is gone; only Link Status says so, to whoever reads it"),
+    ("ghost", "the link is gone, and the port still reports an active one"),
+    ("disable", "somebody sets Link Disable"),
+    ("surprise", "the card is pulled out, with the hot-plug events"),
+    ("safe", "the attention button is pressed; the card goes when the slot is powered down"),
+    ("dpc", "an uncorrectable error, contained if software has enabled DPC"),
+    ("aer", "the link is gone, and AER alone reports it"),
+    ("hang", "everything works, but Invalidate Requests are never answered"),
+    ("slow:T", "they are answered after T: 200ms, 1ms..90s (uniform), exp:50ms (mean)"),
+    ("lossy:P", "this share of the answers is lost: 0.1"),
+    ("dup", "every answer comes twice"),
+    ("late:T", "answers come after T, when nobody waits any more"),
+    ("flap:T", "the link is gone for T; what is below is reset then, or not: flap:T:keep"),
+    ("all-ones-unit", "the guest's remapping unit reads as all ones; takes no port"),
+];
+
+/// The longest time in a mode; far beyond what anybody waits for.
+const LONGEST: Duration = Duration::from_secs(24 * 60 * 60);
+
+/// What [`FaultMode::from_str`] says of a text that is no mode.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{0}")]
+pub struct ParseModeError(String);
+
+impl FromStr for FaultMode {
+    type Err = ParseModeError;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let (name, parameter) = match text.split_once(':') {
+            Some((name, parameter)) => (name, Some(parameter)),
+            None => (text, None),
+        };
+        let mode = match (name, parameter) {
+            ("silent", None) => Self::Silent,
+            ("ghost", None) => Self::Ghost,
+            ("disable", None) => Self::Disable,
+            ("surprise", None) => Self::Surprise,
+            ("safe", None) => Self::Safe,
+            ("dpc", None) => Self::Dpc,
+            ("aer", None) => Self::Aer,
+            ("hang", None) => Self::Hang,
+            ("dup", None) => Self::Duplicate,
+            ("all-ones-unit", None) => Self::AllOnesUnit,
+            ("slow", Some(delay)) => Self::Slow(parse_delay(delay)?),
+            ("lossy", Some(share)) => Self::Lossy(parse_share(share)?),
+            ("late", Some(time)) => Self::Late(parse_time(time)?),
+            ("flap", Some(parameter)) => parse_flap(parameter)?,
+            _ => return Err(unknown(name, parameter)),
+        };
+        Ok(mode)
+    }
+}
+
+fn unknown(name: &str, parameter: Option<&str>) -> ParseModeError {
+    let is_it = |known: &str| known.split(':').next() == Some(name);
+    if let Some((known, _)) = MODES.iter().find(|(known, _)| is_it(known)) {
+        let reason = if parameter.is_some() { "takes no parameter" } else { "needs its parameter" };
+        return ParseModeError(format!("mode '{name}' {reason}; write {known}"));
+    }
+    let names: Vec<&str> = MODES.iter().map(|(known, _)| *known).collect();
+    ParseModeError(format!("there is no mode '{name}'; there are {}", names.join(", ")))
+}
+
+fn parse_time(text: &str) -> Result<Duration, ParseModeError> {
+    let time = parse_duration(text).map_err(|error| ParseModeError(error.to_string()))?;
+    if time > LONGEST {
+        return Err(ParseModeError(format!("'{text}' is too long; at most 24h")));
+    }
+    Ok(time)
+}
+
+fn parse_delay(text: &str) -> Result<AnswerDelay, ParseModeError> {
+    if let Some(mean) = text.strip_prefix("exp:") {
+        return Ok(AnswerDelay::Exponential(parse_time(mean)?));
+    }
+    let Some((from, to)) = text.split_once("..") else {
+        return Ok(AnswerDelay::Fixed(parse_time(text)?));
+    };
+    let (from, to) = (parse_time(from)?, parse_time(to)?);
+    if from > to {
+        return Err(ParseModeError(format!("'{text}' ends before it begins")));
+    }
+    Ok(AnswerDelay::Uniform(from, to))
+}
+
+fn parse_share(text: &str) -> Result<u32, ParseModeError> {
+    match text.parse::<f64>() {
+        // Exact for whole millionths; the range is checked.
+        Ok(share) if (0.0..=1.0).contains(&share) => Ok((share * 1e6).round() as u32),
+        _ => Err(ParseModeError(format!("'{text}' is no share; write a number from 0 to 1"))),
+    }
+}
+
+fn parse_flap(text: &str) -> Result<FaultMode, ParseModeError> {
+    let (time, keep) = match text.rsplit_once(':') {
+        Some((time, "keep")) => (time, true),
+        Some((time, "lost")) => (time, false),
+        Some((_, other)) => {
+            return Err(ParseModeError(format!("'{other}' is neither keep nor lost")));
+        }
+        None => (text, false),
+    };
+    Ok(FaultMode::Flap { down: parse_time(time)?, keep })
+}
+
+impl fmt::Display for FaultMode {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match *self {
+            Self::Silent => f.write_str("silent"),
+            Self::Ghost => f.write_str("ghost"),
+            Self::Disable => f.write_str("disable"),
+            Self::Surprise => f.write_str("surprise"),
+            Self::Safe => f.write_str("safe"),
+            Self::Dpc => f.write_str("dpc"),
+            Self::Aer => f.write_str("aer"),
+            Self::Hang => f.write_str("hang"),
+            Self::Duplicate => f.write_str("dup"),
+            Self::AllOnesUnit => f.write_str("all-ones-unit"),
+            Self::Slow(AnswerDelay::Fixed(time)) => write!(f, "slow:{}", format_duration(time)),
+            Self::Slow(AnswerDelay::Uniform(from, to)) => {
+                write!(f, "slow:{}..{}", format_duration(from), format_duration(to))
+            }
+            Self::Slow(AnswerDelay::Exponential(mean)) => {
+                write!(f, "slow:exp:{}", format_duration(mean))
+            }
+            Self::Lossy(ppm) => write!(f, "lossy:{}", f64::from(ppm) / 1e6),
+            Self::Late(time) => write!(f, "late:{}", format_duration(time)),
+            Self::Flap { down, keep } => {
+                let kept = if keep { ":keep" } else { "" };
+                write!(f, "flap:{}{kept}", format_duration(down))
+            }
+        }
+    }
+}

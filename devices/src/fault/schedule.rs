@@ -1,0 +1,224 @@
+//! Which faults of a schedule are due: told what happens, it says what to do. Each fault happens once.
+
+use iommu::time::Instant;
+
+use super::mode::FaultMode;
+use super::spec::{Fault, Point, Trigger};
+
+/// A port as a schedule sees it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PortInfo {
+    /// Its name.
+    pub name: String,
+    /// Its slot has an attention button.
+    pub has_button: bool,
+}
+
+/// What is wrong with a schedule.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("fault {number} ('{fault}'): {reason}")]
+pub struct ScheduleError {
+    /// Which fault, counted from 1.
+    pub number: usize,
+    /// The fault.
+    pub fault: String,
+    /// What is wrong with it.
+    pub reason: String,
+}
+
+/// Something that is due.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Action {
+    /// Which fault, counted from 0.
+    pub fault: usize,
+    /// To which port it happens.
+    pub port: usize,
+    /// What happens.
+    pub mode: FaultMode,
+    /// It ends, else it begins.
+    pub ends: bool,
+}
+
+#[derive(Debug)]
+struct Entry {
+    fault: Fault,
+    port: usize,
+    has_happened: bool,
+    ends: Option<Instant>,
+}
+
+/// Faults that wait for their moment.
+#[derive(Debug, Default)]
+pub struct Schedule {
+    entries: Vec<Entry>,
+    /// How often each point has been reached, in the order of [`Point::ALL`].
+    counts: [u64; Point::ALL.len()],
+}
+
+impl Schedule {
+    /// Checks the faults as a whole against the ports that there are.
+    ///
+    /// # Errors
+    /// The first that cannot be, and why.
+    pub fn new(faults: &[Fault], ports: &[PortInfo]) -> Result<Self, ScheduleError> {
+        let mut entries: Vec<Entry> = Vec::with_capacity(faults.len());
+        for (index, fault) in faults.iter().enumerate() {
+            let wrong = |reason: String| ScheduleError {
+                number: index + 1,
+                fault: fault.to_string(),
+                reason,
+            };
+            let port = find_port(fault, ports).map_err(wrong)?;
+            if fault.mode == FaultMode::Safe && !ports[port].has_button {
+                let name = &ports[port].name;
+                return Err(wrong(format!(
+                    "port '{name}' has no attention button; give it hotplug=button"
+                )));
+            }
+            let twice = |entry: &&Entry| {
+                entry.port == port
+                    && entry.fault.trigger == fault.trigger
+                    && entry.fault.mode.is_about_link() == fault.mode.is_about_link()
+            };
+            if let Some(other) = entries.iter().find(twice) {
+                let other = &other.fault;
+                return Err(wrong(format!("it contradicts '{other}', at the same moment")));
+            }
+            entries.push(Entry { fault: fault.clone(), port, has_happened: false, ends: None });
+        }
+        Ok(Self { entries, counts: Default::default() })
+    }
+
+    /// The fault with that number, counted from 0, as it is written.
+    pub fn text(&self, fault: usize) -> String {
+        self.entries.get(fault).map(|entry| entry.fault.to_string()).unwrap_or_default()
+    }
+
+    /// The regular expressions that faults wait for, each with the number of its fault.
+    pub fn expressions(&self) -> impl Iterator<Item = (usize, &str)> {
+        self.entries.iter().enumerate().filter_map(|(index, entry)| match &entry.fault.trigger {
+            Trigger::Serial(expression) => Some((index, expression.as_str())),
+            _ => None,
+        })
+    }
+
+    /// When something is due next because of the time.
+    pub fn poll_timeout(&self) -> Option<Instant> {
+        self.entries.iter().filter_map(Entry::due).min()
+    }
+
+    /// What is due at `now` because of the time, one after the other.
+    pub fn handle_timeout(&mut self, now: Instant) -> Option<Action> {
+        let due = |entry: &Entry| entry.due().filter(|due| *due <= now);
+        let (_, index) = (0..self.entries.len())
+            .filter_map(|index| Some((due(&self.entries[index])?, index)))
+            .min()?;
+        let entry = &mut self.entries[index];
+        if entry.ends.take().is_some() {
+            return Some(entry.action(index, true));
+        }
+        Some(self.happen(index, now))
+    }
+
+    /// The bench's doorbell rings: what happens now, one after the other.
+    pub fn doorbell(&mut self, now: Instant) -> Option<Action> {
+        let waits = |entry: &Entry| entry.fault.trigger == Trigger::Doorbell;
+        self.next(waits, now)
+    }
+
+    /// The console has shown what the fault with that number waits for.
+    pub fn matched(&mut self, fault: usize, now: Instant) -> Option<Action> {
+        let entry = self.entries.get(fault)?;
+        let waits = matches!(entry.fault.trigger, Trigger::Serial(_)) && !entry.has_happened;
+        waits.then(|| self.happen(fault, now))
+    }
+
+    /// A point is reached once more. Then ask [`Self::reached`] what happens.
+    pub fn count(&mut self, point: Point) {
+        self.counts[point as usize] += 1;
+    }
+
+    /// What happens because a point has been reached so often, one after the other.
+    pub fn reached(&mut self, point: Point, now: Instant) -> Option<Action> {
+        let count = self.counts[point as usize];
+        let waits = move |entry: &Entry| {
+            matches!(entry.fault.trigger, Trigger::Count(at, number) if at == point && number <= count)
+                && point != Point::Dma
+        };
+        self.next(waits, now)
+    }
+
+    /// What happens because `count` DMA requests have passed the link of a port.
+    pub fn dma(&mut self, port: usize, count: u64, now: Instant) -> Option<Action> {
+        let waits = move |entry: &Entry| {
+            entry.port == port
+                && matches!(entry.fault.trigger, Trigger::Count(Point::Dma, n) if n <= count)
+        };
+        self.next(waits, now)
+    }
+
+    /// How often a point must be reached before something happens, `None` if nothing will.
+    pub fn next_count(&self, point: Point) -> Option<u64> {
+        let numbers = self.waiting().filter_map(|entry| match entry.fault.trigger {
+            Trigger::Count(at, number) if at == point => Some(number),
+            _ => None,
+        });
+        Some(numbers.min()?.saturating_sub(self.counts[point as usize]))
+    }
+
+    /// After how many DMA requests something happens to a port next, and whether that takes its link
+    /// down.
+    pub fn next_dma(&self, port: usize) -> Option<(u64, bool)> {
+        let stops =
+            self.waiting().filter(|entry| entry.port == port).filter_map(|entry| {
+                match entry.fault.trigger {
+                    Trigger::Count(Point::Dma, number) => {
+                        Some((number, entry.fault.mode.cuts_at_once()))
+                    }
+                    _ => None,
+                }
+            });
+        stops.min()
+    }
+
+    fn waiting(&self) -> impl Iterator<Item = &Entry> {
+        self.entries.iter().filter(|entry| !entry.has_happened)
+    }
+
+    fn next(&mut self, waits: impl Fn(&Entry) -> bool, now: Instant) -> Option<Action> {
+        let index = self.entries.iter().position(|entry| !entry.has_happened && waits(entry))?;
+        Some(self.happen(index, now))
+    }
+
+    fn happen(&mut self, index: usize, now: Instant) -> Action {
+        let entry = &mut self.entries[index];
+        entry.has_happened = true;
+        entry.ends = entry.fault.lasts.map(|lasts| now + lasts);
+        entry.action(index, false)
+    }
+}
+
+impl Entry {
+    /// When it begins or ends because of the time.
+    fn due(&self) -> Option<Instant> {
+        match self.fault.trigger {
+            Trigger::At(time) if !self.has_happened => Some(Instant::START + time),
+            _ => self.ends,
+        }
+    }
+
+    fn action(&self, fault: usize, ends: bool) -> Action {
+        Action { fault, port: self.port, mode: self.fault.mode, ends }
+    }
+}
+
+fn find_port(fault: &Fault, ports: &[PortInfo]) -> Result<usize, String> {
+    let Some(name) = &fault.port else { return Ok(0) };
+    ports.iter().position(|port| port.name == *name).ok_or_else(|| {
+        let names: Vec<&str> = ports.iter().map(|port| port.name.as_str()).collect();
+        format!("there is no port '{name}'; there are {}", names.join(", "))
+    })
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,120 @@
+//! Every fault, as the guest sees it: each run checks all cells of its row of `docs/failure-modes.md`,
+//! ends the fault, and finds the device as the table says, usable again. And the triggers.
+
+use std::time::Duration;
+
+use iommu::event::{Event, Lost};
+use tests::{Rig, VICTIM, count};
+
+/// Runs the guest's test with a fault that begins at the doorbell.
+fn fault(mode: &str, row: &str) {
+    let Some(rig) = Rig::new(&format!("test=fault mode={row}")) else { return };
+    // The physical unit gives up soon: what stands behind a request that nobody answers in its queue
+    // waits for that.
+    let rig = rig.policy("bounded:50ms").ict(Duration::from_millis(300));
+    let run = rig.fault(&format!("on=doorbell,mode={mode}")).run().passed();
+    assert_eq!(
+        count(&run.events, |event| matches!(event, Event::FaultInjected { .. })),
+        1,
+        "{run}"
+    );
+}
+
+#[test]
+fn silent() {
+    fault("silent,for=500ms", "silent");
+}
+
+#[test]
+fn ghost() {
+    fault("ghost,for=500ms", "ghost");
+}
+
+#[test]
+fn flap() {
+    fault("flap:500ms", "flap");
+}
+
+#[test]
+fn flap_that_nobody_notices() {
+    fault("flap:500ms:keep", "flap-keep");
+}
+
+#[test]
+fn link_disable() {
+    fault("disable", "disable");
+}
+
+#[test]
+fn surprise() {
+    fault("surprise,for=500ms", "surprise");
+}
+
+#[test]
+fn containment() {
+    fault("dpc", "dpc");
+}
+
+#[test]
+fn error_report() {
+    fault("aer,for=500ms", "aer");
+}
+
+#[test]
+fn hang() {
+    fault("hang,for=700ms", "hang");
+}
+
+#[test]
+fn lossy() {
+    fault("lossy:1,for=700ms", "lossy");
+}
+
+#[test]
+fn late() {
+    fault("late:2s,for=700ms", "late");
+}
+
+#[test]
+fn slow() {
+    fault("slow:1ms..20ms", "slow");
+}
+
+#[test]
+fn duplicate() {
+    fault("dup", "dup");
+}
+
+/// A guest that flushes until a flush fails, and what has happened in it.
+fn flushing(fault: &str) -> Option<tests::Run> {
+    let rig = Rig::new("test=drop drop=wait flushes=4 blame=owner")?;
+    Some(rig.policy("bounded:50ms").ict(Duration::from_millis(300)).fault(fault).run())
+}
+
+#[test]
+fn after_a_number_of_invalidations() {
+    let Some(run) = flushing("after=invalidations:9,mode=silent") else { return };
+    let position = |wanted: fn(&Event) -> bool| {
+        run.events.iter().position(|timed| wanted(&timed.event)).expect("it happens")
+    };
+    let injected = position(|event| matches!(event, Event::FaultInjected { .. }));
+    let completed = |event: &Event| {
+        matches!(event, Event::InvalidateCompleted { unit: iommu::event::UnitRole::Host, .. })
+    };
+    assert_eq!(count(&run.events[..injected], completed), 9, "{run}");
+}
+
+#[test]
+fn when_the_console_says_so() {
+    let Some(run) = flushing("on=serial:/^# healthy: [0-9]+ flushes,/,mode=silent") else { return };
+    let lost = Lost::InvalidateRequest;
+    let is_lost = |event: &Event| matches!(event, Event::Lost { what, .. } if *what == lost);
+    assert!(count(&run.events, is_lost) >= 1, "{run}");
+}
+
+#[test]
+fn after_so_much_dma() {
+    let Some(run) = flushing("after=dma:2,mode=silent") else { return };
+    let dma = |event: &Event| matches!(event, Event::Dma { function: VICTIM, .. });
+    assert_eq!(count(&run.events, dma), 2, "{run}");
+}
