@@ -8,6 +8,7 @@
 //! - [`link`]: the one seam that everything between a port and a function passes.
 //! - [`endpoint`]: the ATS test endpoint: registers, DMA engine, ATC.
 //! - [`dma`]: how functions reach memory, with an address translation cache or without.
+//! - [`nvme`]: an NVMe controller whose every access to memory can go by its ATC.
 //! - [`edu`]: QEMU's educational device, which other people's tests know.
 //! - [`root_complex`]: units, host side and hierarchy joined.
 //! - [`config_ports`]: ports 0xcf8 and 0xcfc. [`io_apic`]: the I/O APIC. [`mod@bench`]: the ports
@@ -23,6 +24,7 @@ pub mod error;
 pub mod fault;
 pub mod io_apic;
 pub mod link;
+pub mod nvme;
 pub mod pcie;
 pub mod root_complex;
 #[cfg(test)]

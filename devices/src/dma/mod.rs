@@ -10,14 +10,17 @@
 
 pub mod atc;
 
-use iommu::ats::{Access, AddressType, DmaRequest, RequestError, Translation, TranslationRequest};
+use iommu::ats::{
+    Access, AddressType, DmaRequest, InvalidateCompletion, InvalidateRequest, RequestError,
+    Translation, TranslationRequest,
+};
 use iommu::event::{Event, Tracer};
 use iommu::ids::{Bdf, Gpa, Iova, PAGE_SIZE, Pasid};
 use iommu::time::Instant;
 
-use crate::pcie::Upstream;
 use crate::pcie::caps::pasid::PasidControl;
-use atc::Atc;
+use crate::pcie::{Upstream, UpstreamMessage};
+use atc::{Atc, Spaces};
 
 /// What the function is allowed to send now, as its configuration space says.
 #[derive(Debug, Clone, Copy)]
@@ -112,11 +115,30 @@ impl Dma {
         rights.ats && !self.refused
     }
 
-    /// ATS is off: drops what the ATC holds, and forgets that the unit has refused it. Returns how
-    /// many entries that was.
-    pub(crate) fn ats_disabled(&mut self) -> u32 {
+    /// ATS of `function` is off: drops what the ATC holds, and forgets that the unit has refused it.
+    pub(crate) fn disable_ats(&mut self, function: Bdf, tracer: &Tracer, now: Instant) {
         self.refused = false;
-        self.atc.clear()
+        self.clear_atc(function, tracer, now);
+    }
+
+    /// An Invalidate Request to the function: drops what it covers; returns the answer.
+    ///
+    /// With ATS off the function answers too. The specification leaves that open, some devices stay
+    /// mute; answering is what keeps a driver that turned ATS off too early from waiting for ever.
+    pub(crate) fn invalidate(
+        &mut self,
+        request: &InvalidateRequest,
+        tracer: &Tracer,
+        now: Instant,
+    ) -> UpstreamMessage {
+        let function = request.destination;
+        let dropped = self.atc.invalidate(Spaces::of(request), request.range);
+        tracer.emit(now, || Event::AtcInvalidated { function, dropped });
+        UpstreamMessage::InvalidateCompletion(InvalidateCompletion {
+            requester: function,
+            itag_vector: request.itag.bit(),
+            completion_count: 1,
+        })
     }
 
     /// Moves `transfer` from or to `address`, page by page, until a piece fails.
@@ -253,7 +275,8 @@ impl Dma {
             Ok(translation) => translation,
             Err(error) => {
                 if error == RequestError::UnsupportedRequest {
-                    self.refuse_ats(bus);
+                    self.refused = true;
+                    self.clear_atc(requester, bus.tracer, bus.now);
                 }
                 return Err(DmaError::Translation(error));
             }
@@ -270,12 +293,10 @@ impl Dma {
         Ok(translation)
     }
 
-    /// Stops using ATS.
-    fn refuse_ats(&mut self, bus: &Bus<'_>) {
-        self.refused = true;
-        let (function, dropped) = (bus.rights.requester, self.atc.clear());
+    fn clear_atc(&mut self, function: Bdf, tracer: &Tracer, now: Instant) {
+        let dropped = self.atc.clear();
         if dropped > 0 {
-            bus.tracer.emit(bus.now, || Event::AtcInvalidated { function, dropped });
+            tracer.emit(now, || Event::AtcInvalidated { function, dropped });
         }
     }
 

@@ -21,13 +21,12 @@ pub mod regs;
 
 use std::collections::VecDeque;
 
-use iommu::ats::{self, InvalidateCompletion, InvalidateRequest, PageGroupResponse};
-use iommu::event::{Event, Tracer};
+use iommu::ats::{self, InvalidateRequest, PageGroupResponse};
+use iommu::event::Tracer;
 use iommu::ids::Bdf;
 use iommu::time::Instant;
 
 use crate::Error;
-use crate::dma::atc::Spaces;
 use crate::dma::{Bus, Rights};
 use crate::pcie::caps::ats::Ats;
 use crate::pcie::caps::express::{Express, PortType};
@@ -107,7 +106,7 @@ impl AtsEndpoint {
 
     /// Function Level Reset (`PCIe 6.6.2`): all but its id and sticky bits is as after power-on.
     fn function_level_reset(&mut self, now: Instant) {
-        self.clear_atc(now);
+        self.engine.dma.disable_ats(self.id, &self.tracer, now);
         self.config.reset();
         self.registers = Registers::default();
         self.engine = Engine::default();
@@ -125,13 +124,6 @@ impl AtsEndpoint {
                 Status::Ok
             }
             Err(status) => status,
-        }
-    }
-
-    fn clear_atc(&mut self, now: Instant) {
-        let dropped = self.engine.dma.ats_disabled();
-        if dropped > 0 {
-            self.tracer.emit(now, || Event::AtcInvalidated { function: self.id, dropped });
         }
     }
 
@@ -195,7 +187,7 @@ impl Function for AtsEndpoint {
         }
         self.requester.config_written(self.pri, &mut self.config);
         if !self.ats.is_enabled(&self.config) {
-            self.clear_atc(now);
+            self.engine.dma.disable_ats(self.id, &self.tracer, now);
         }
         if self.is_bus_master() {
             let unmasked = self.msi.take_pending(&mut self.config);
@@ -246,22 +238,12 @@ impl Function for AtsEndpoint {
         }
     }
 
-    /// An Invalidate Request: drops what it covers and answers at once, with one completion.
-    ///
-    /// With ATS off the function answers too. The specification leaves that open, some devices stay
-    /// mute; answering is what keeps a driver that turned ATS off too early from waiting for ever.
     fn invalidate_request(&mut self, request: InvalidateRequest, now: Instant) {
         if request.destination != self.id {
             return;
         }
         self.invalidations = self.invalidations.wrapping_add(1);
-        let dropped = self.engine.dma.atc.invalidate(Spaces::of(&request), request.range);
-        self.tracer.emit(now, || Event::AtcInvalidated { function: self.id, dropped });
-        self.messages.push_back(UpstreamMessage::InvalidateCompletion(InvalidateCompletion {
-            requester: self.id,
-            itag_vector: request.itag.bit(),
-            completion_count: 1,
-        }));
+        self.messages.push_back(self.engine.dma.invalidate(&request, &self.tracer, now));
     }
 
     fn page_group_response(&mut self, response: PageGroupResponse) {

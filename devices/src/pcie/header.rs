@@ -149,7 +149,18 @@ impl ConfigBuilder {
         let at = BAR0 + 4 * u16::from(index);
         // Sizing (`PCIe 7.5.1.2.1`) needs no more than this: address bits below the size read 0.
         self.declare(at, Register::new(0_u32).writable(size.wrapping_neg()));
-        Bar { at, size }
+        Bar { at, size, is_64_bit: false }
+    }
+
+    /// Declares BAR `index`, and the one behind it, as 64-bit, non-prefetchable memory of `size`
+    /// bytes, a power of two from 16 up.
+    pub fn memory_bar_64(&mut self, index: u8, size: u32) -> Bar {
+        const IS_64_BIT: u32 = 0b100;
+        let bar = self.memory_bar(index, size);
+        let register = Register::new(IS_64_BIT).writable(size.wrapping_neg());
+        self.declare(bar.at, register);
+        self.declare(bar.at + 4, Register::new(0_u32).writable(u32::MAX));
+        Bar { is_64_bit: true, ..bar }
     }
 
     /// Declares that the function uses INTA.
@@ -220,13 +231,16 @@ register_layout!(ExtendedHeader: u32);
 pub struct Bar {
     at: u16,
     size: u32,
+    is_64_bit: bool,
 }
 
 impl Bar {
     /// Where in this BAR an access of `length` bytes at `address` falls; `None` if not all of it
     /// does.
     pub fn offset(self, config: &ConfigSpace, address: u64, length: usize) -> Option<u64> {
-        let base = u64::from(config.get::<u32>(self.at) & self.size.wrapping_neg());
+        let upper = if self.is_64_bit { config.get::<u32>(self.at + 4) } else { 0 };
+        let lower = config.get::<u32>(self.at) & self.size.wrapping_neg();
+        let base = u64::from(upper) << 32 | u64::from(lower);
         let offset = address.checked_sub(base)?;
         let end = offset.checked_add(u64::try_from(length).ok()?)?;
         (end <= u64::from(self.size)).then_some(offset)

@@ -10,6 +10,7 @@ pub mod ats;
 pub mod dpc;
 pub mod express;
 pub mod msi;
+pub mod msix;
 pub mod pasid;
 pub mod power;
 pub mod pri;

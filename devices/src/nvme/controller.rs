@@ -1,0 +1,360 @@
+//! The controller behind the registers: fetches commands, lets them take their time, completes
+//! them.
+//!
+//! ```text
+//!   doorbell --> fetch (round robin, room in the completion queue reserved) --> in flight
+//!                                                                                  | latency
+//!   interrupt <-- completion entry <-- admin, io: data, storage <------------------+
+//! ```
+
+use std::collections::VecDeque;
+use std::time::Duration;
+
+use iommu::time::Instant;
+
+use super::events::{Event, Events};
+use super::features::Features;
+use super::identify::Identity;
+use super::logs::Logs;
+use super::memory::Memory;
+use super::queue::{CompletionQueue, QUEUES, SubmissionQueue};
+use super::regs::{Configuration, ControllerStatus, Doorbell, Effect, Registers};
+use super::spec::{COMMAND_SIZE, Command, Completion, Outcome, Status, StatusField};
+use super::storage::Storage;
+use super::{MAX_TRANSFER, MIN_LATENCY};
+
+/// Commands that are in flight at most.
+const MAX_IN_FLIGHT: usize = 64;
+/// Commands that one call carries out at most.
+const BATCH: usize = 32;
+
+/// A command between its fetch and its completion.
+#[derive(Debug)]
+struct InFlight {
+    queue: u16,
+    command: Command,
+    due: Instant,
+}
+
+/// The controller.
+#[derive(Debug)]
+pub(super) struct Controller {
+    pub(super) registers: Registers,
+    pub(super) submission: [Option<SubmissionQueue>; QUEUES],
+    pub(super) completion: [Option<CompletionQueue>; QUEUES],
+    /// In the order in which they are due.
+    in_flight: VecDeque<InFlight>,
+    /// The submission queue whose turn it is.
+    turn: usize,
+    /// Fetching must be tried again.
+    resume_due: Option<Instant>,
+    shutdown_due: Option<Instant>,
+    pub(super) events: Events,
+    pub(super) features: Features,
+    pub(super) logs: Logs,
+    pub(super) identity: Identity,
+    pub(super) storage: Box<dyn Storage>,
+    /// Where data is on its way, [`MAX_TRANSFER`] bytes.
+    pub(super) buffer: Vec<u8>,
+    latency: Duration,
+    /// Vectors that have something to announce, a bit for each.
+    interrupts: u16,
+}
+
+impl Controller {
+    pub(super) fn new(storage: Box<dyn Storage>, serial: &str, latency: Duration) -> Self {
+        Self {
+            registers: Registers::default(),
+            submission: Default::default(),
+            completion: Default::default(),
+            in_flight: VecDeque::with_capacity(MAX_IN_FLIGHT),
+            turn: 0,
+            resume_due: None,
+            shutdown_due: None,
+            events: Events::default(),
+            features: Features::default(),
+            logs: Logs::default(),
+            identity: Identity::new(serial),
+            storage,
+            buffer: vec![0; MAX_TRANSFER],
+            latency,
+            interrupts: 0,
+        }
+    }
+
+    /// The host has written a register.
+    pub(super) fn register_written(&mut self, effect: Effect, now: Instant) {
+        match effect {
+            Effect::Enable => self.enable(),
+            Effect::Reset => {
+                self.registers.controller_reset();
+                self.forget();
+            }
+            Effect::Shutdown => {
+                self.registers.status.set_shutdown(1);
+                self.shutdown_due = Some(now + self.latency);
+            }
+        }
+    }
+
+    /// Everything but the medium and what is known of it takes its reset value.
+    pub(super) fn reset(&mut self) {
+        self.registers = Registers::default();
+        self.forget();
+    }
+
+    /// Power goes and comes back.
+    pub(super) fn power_cycle(&mut self) {
+        const COMPLETE: u8 = 2;
+        let safe =
+            self.registers.status.shutdown() == COMPLETE || !self.registers.configuration.enable();
+        self.logs.unsafe_shutdowns += u64::from(!safe);
+        self.logs.power_losses += 1;
+        self.storage.power_cycle();
+        self.reset();
+    }
+
+    /// The host has written a doorbell.
+    pub(super) fn ring(&mut self, doorbell: Doorbell, value: u32, memory: &mut Memory<'_>) {
+        if !self.is_running() {
+            return;
+        }
+        let valid = match doorbell {
+            Doorbell::Tail(queue) => {
+                self.submission[usize::from(queue)].as_mut().map(|queue| queue.set_tail(value))
+            }
+            Doorbell::Head(queue) => {
+                self.completion[usize::from(queue)].as_mut().map(|queue| queue.set_head(value))
+            }
+        };
+        match valid {
+            Some(true) => {}
+            Some(false) => self.events.raise(Event::InvalidDoorbellValue),
+            None => self.events.raise(Event::InvalidDoorbell),
+        }
+        self.advance(memory);
+    }
+
+    /// A doorbell was written for a queue that there can never be.
+    pub(super) fn ring_nowhere(&mut self, memory: &mut Memory<'_>) {
+        if self.is_running() {
+            self.events.raise(Event::InvalidDoorbell);
+            self.advance(memory);
+        }
+    }
+
+    /// The function may send requests again.
+    pub(super) fn resume(&mut self, now: Instant) {
+        self.resume_due = self.is_running().then_some(now);
+    }
+
+    /// When [`Self::work`] must be called next, if the function is a bus master or not.
+    pub(super) fn poll_timeout(&self, bus_master: bool) -> Option<Instant> {
+        let command = self.in_flight.front().map(|command| command.due);
+        let of_master = [command, self.resume_due].into_iter().filter(|_| bus_master);
+        of_master.chain([self.shutdown_due]).flatten().min()
+    }
+
+    /// Does what is due.
+    pub(super) fn work(&mut self, memory: &mut Memory<'_>) {
+        let now = memory.bus.now;
+        if memory.bus.rights.bus_master {
+            self.resume_due.take_if(|due| *due <= now);
+            for _ in 0..BATCH {
+                let due = self.in_flight.pop_front_if(|command| command.due <= now);
+                let Some(InFlight { queue, command, .. }) = due else { break };
+                self.carry_out(queue, command, memory);
+            }
+            self.advance(memory);
+        }
+        if self.shutdown_due.take_if(|due| *due <= now).is_some() {
+            self.logs.media_errors += u64::from(self.storage.flush().is_err());
+            self.registers.status.set_shutdown(2);
+        }
+    }
+
+    /// The vectors that have had something to announce since this was asked last, a bit for each.
+    pub(super) fn take_interrupts(&mut self) -> u16 {
+        std::mem::take(&mut self.interrupts)
+    }
+
+    /// Takes the command `identifier` of `queue` back before it is carried out, if it is still
+    /// there.
+    pub(super) fn abort(&mut self, queue: u16, identifier: u16, memory: &mut Memory<'_>) -> bool {
+        let is_meant = |other: &InFlight| is_same(other, queue, identifier);
+        if let Some(position) = self.in_flight.iter().position(is_meant)
+            && let Some(InFlight { command, .. }) = self.in_flight.remove(position)
+        {
+            self.complete(queue, &command, Err(Status::AbortRequested), memory);
+            return true;
+        }
+        let room = queue == 0
+            && self.events.holds(identifier)
+            && self.completion[0].as_mut().is_some_and(CompletionQueue::reserve);
+        if room && self.events.abort(identifier) {
+            let status = StatusField::from(Status::AbortRequested);
+            self.post(0, identifier, 0, status, memory);
+        }
+        room
+    }
+
+    /// Forgets what is in flight from `queue`, which is deleted.
+    pub(super) fn drop_commands(&mut self, queue: u16, completion_queue: u16) {
+        let before = self.in_flight.len();
+        self.in_flight.retain(|command| command.queue != queue);
+        if let Some(completions) = &mut self.completion[usize::from(completion_queue)] {
+            (self.in_flight.len()..before).for_each(|_| completions.release());
+        }
+    }
+
+    fn is_running(&self) -> bool {
+        let status = self.registers.status;
+        status.ready() && !status.fatal() && status.shutdown() == 0
+    }
+
+    fn enable(&mut self) {
+        let Registers { configuration, attributes, submission_base, completion_base, .. } =
+            self.registers;
+        let sizes = [attributes.submission_size(), attributes.completion_size()];
+        if !is_supported(configuration) || sizes.contains(&0) {
+            self.fail();
+            return;
+        }
+        self.submission[0] = Some(SubmissionQueue::new(submission_base, sizes[0] + 1, 0));
+        self.completion[0] = Some(CompletionQueue::new(completion_base, sizes[1] + 1, Some(0)));
+        self.registers.status = ControllerStatus::new().with_ready(true);
+    }
+
+    fn forget(&mut self) {
+        self.submission = Default::default();
+        self.completion = Default::default();
+        self.in_flight.clear();
+        self.turn = 0;
+        (self.resume_due, self.shutdown_due) = (None, None);
+        self.events = Events::default();
+        self.features = Features::default();
+        self.interrupts = 0;
+    }
+
+    /// Controller Fatal Status: nothing more happens until a reset.
+    fn fail(&mut self) {
+        self.registers.status.set_fatal(true);
+        self.in_flight.clear();
+    }
+
+    /// Fetches what there is room for, and says what there is to say.
+    fn advance(&mut self, memory: &mut Memory<'_>) {
+        let mut idle = 0;
+        while memory.bus.rights.bus_master && self.is_running() {
+            if self.in_flight.len() == MAX_IN_FLIGHT || idle == QUEUES {
+                break;
+            }
+            let fetched = self.fetch(self.turn, memory).is_some();
+            idle = if fetched { 0 } else { idle + 1 };
+            self.turn = (self.turn + 1) % QUEUES;
+        }
+        while memory.bus.rights.bus_master
+            && self.is_running()
+            && self.events.is_ready()
+            && self.completion[0].as_mut().is_some_and(CompletionQueue::reserve)
+        {
+            if let Some((identifier, event)) = self.events.take() {
+                self.post(0, identifier, event.dword0(), StatusField::new(), memory);
+            }
+        }
+    }
+
+    /// Fetches one command from queue `index`; `None` if there is none, or no room for what comes
+    /// of it.
+    fn fetch(&mut self, index: usize, memory: &mut Memory<'_>) -> Option<()> {
+        let queue = self.submission[index].as_mut()?;
+        let address = queue.next()?;
+        let completions = self.completion[usize::from(queue.completion_queue)].as_mut()?;
+        if !completions.reserve() {
+            return None;
+        }
+        let mut bytes = [0; COMMAND_SIZE as usize];
+        if memory.read(address, &mut bytes).is_err() {
+            self.fail();
+            return None;
+        }
+        queue.advance();
+        // Only I/O waits for the medium, so that an Abort can still overtake it.
+        let due = memory.bus.now + if index == 0 { MIN_LATENCY } else { self.latency };
+        let command = Command::decode(&bytes);
+        let position = self.in_flight.partition_point(|other| other.due <= due);
+        self.in_flight.insert(position, InFlight { queue: index as u16, command, due });
+        Some(())
+    }
+
+    fn carry_out(&mut self, queue: u16, command: Command, memory: &mut Memory<'_>) {
+        let identifier = command.identifier();
+        let conflict = self.in_flight.iter().any(|other| is_same(other, queue, identifier))
+            || queue == 0 && self.events.holds(identifier);
+        let outcome = if conflict {
+            Some(Err(Status::CommandIdConflict))
+        } else if command.head().fuse() != 0 {
+            Some(Err(Status::InvalidField))
+        } else if queue == 0 {
+            self.admin(&command, memory).transpose()
+        } else {
+            Some(self.io(&command, memory))
+        };
+        match outcome {
+            Some(outcome) => self.complete(queue, &command, outcome, memory),
+            // It may be held for ever, and must not keep others from completing.
+            None => self.completion[0].iter_mut().for_each(CompletionQueue::release),
+        }
+    }
+
+    fn complete(
+        &mut self,
+        queue: u16,
+        command: &Command,
+        outcome: Outcome,
+        memory: &mut Memory<'_>,
+    ) {
+        let status = outcome.map_or_else(StatusField::from, |_| StatusField::new());
+        if outcome.is_err() {
+            self.logs.record(queue, command, status);
+        }
+        self.post(queue, command.identifier(), outcome.unwrap_or(0), status, memory);
+    }
+
+    /// Writes a completion into the entry that is reserved for it.
+    fn post(
+        &mut self,
+        queue: u16,
+        identifier: u16,
+        result: u32,
+        status: StatusField,
+        memory: &mut Memory<'_>,
+    ) {
+        let Some(submission) = &self.submission[usize::from(queue)] else { return };
+        let index = usize::from(submission.completion_queue);
+        let Some(completions) = &mut self.completion[index] else { return };
+        let completion = Completion {
+            result,
+            submission_head: submission.head(),
+            submission_queue: queue,
+            identifier,
+            status,
+        };
+        let (address, phase) = completions.take_slot();
+        match memory.write(address, &completion.encode(phase)) {
+            Ok(()) => self.interrupts |= completions.vector.map_or(0, |vector| 1 << vector),
+            Err(_) => self.fail(),
+        }
+    }
+}
+
+fn is_same(command: &InFlight, queue: u16, identifier: u16) -> bool {
+    command.queue == queue && command.command.identifier() == identifier
+}
+
+/// The NVM command set, pages of 4 KiB, round robin.
+fn is_supported(configuration: Configuration) -> bool {
+    configuration.command_set() == 0
+        && configuration.page_size() == 0
+        && configuration.arbitration() == 0
+}

@@ -1,0 +1,110 @@
+//! Asynchronous events (`NVMe 5.2`): requests that the controller holds until it has something to
+//! say.
+//!
+//! ```text
+//!   something happens --> pending --+-- request held, type not masked --> completion, type masked
+//!                                   |                                              |
+//!   host reads the event's log page: type no longer masked <-----------------------+
+//! ```
+
+use std::collections::VecDeque;
+
+use super::logs;
+
+/// Requests that are held at most.
+pub(super) const MAX_REQUESTS: usize = 4;
+
+/// What can happen.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Event {
+    /// A doorbell of a queue that does not exist was written.
+    InvalidDoorbell,
+    /// A doorbell was given a value that its queue cannot have.
+    InvalidDoorbellValue,
+    /// The temperature is beyond a threshold.
+    Temperature,
+}
+
+impl Event {
+    /// Type, information, log page.
+    const fn parts(self) -> (u8, u8, u8) {
+        match self {
+            Self::InvalidDoorbell => (0, 0, logs::ERROR),
+            Self::InvalidDoorbellValue => (0, 1, logs::ERROR),
+            Self::Temperature => (1, 1, logs::SMART),
+        }
+    }
+
+    /// Dword 0 of the completion.
+    pub(super) fn dword0(self) -> u32 {
+        let (kind, information, log_page) = self.parts();
+        u32::from(log_page) << 16 | u32::from(information) << 8 | u32::from(kind)
+    }
+}
+
+/// Requests and events that wait for each other.
+#[derive(Debug, Default)]
+pub(super) struct Events {
+    /// Identifiers of the requests.
+    held: VecDeque<u16>,
+    /// Each at most once.
+    pending: Vec<Event>,
+    /// A bit for each type.
+    masked: u8,
+}
+
+impl Events {
+    /// A request has come; `false` if there are too many.
+    pub(super) fn hold(&mut self, identifier: u16) -> bool {
+        let fits = self.held.len() < MAX_REQUESTS;
+        if fits {
+            self.held.push_back(identifier);
+        }
+        fits
+    }
+
+    /// Whether the request `identifier` is held.
+    pub(super) fn holds(&self, identifier: u16) -> bool {
+        self.held.contains(&identifier)
+    }
+
+    /// Takes back the request `identifier`; whether it was held.
+    pub(super) fn abort(&mut self, identifier: u16) -> bool {
+        let position = self.held.iter().position(|held| *held == identifier);
+        position.and_then(|position| self.held.remove(position)).is_some()
+    }
+
+    /// Something has happened.
+    pub(super) fn raise(&mut self, event: Event) {
+        if !self.pending.contains(&event) {
+            self.pending.push(event);
+        }
+    }
+
+    /// Whether there is a request to complete now.
+    pub(super) fn is_ready(&self) -> bool {
+        !self.held.is_empty() && self.next().is_some()
+    }
+
+    /// The request to complete now, and with which event.
+    pub(super) fn take(&mut self) -> Option<(u16, Event)> {
+        let position = self.next()?;
+        let identifier = self.held.pop_front()?;
+        let event = self.pending.remove(position);
+        self.masked |= 1 << event.parts().0;
+        Some((identifier, event))
+    }
+
+    /// The host has read a log page.
+    pub(super) fn log_page_read(&mut self, log_page: u8) {
+        match log_page {
+            logs::ERROR => self.masked &= !0b01,
+            logs::SMART => self.masked &= !0b10,
+            _ => {}
+        }
+    }
+
+    fn next(&self) -> Option<usize> {
+        self.pending.iter().position(|event| self.masked & 1 << event.parts().0 == 0)
+    }
+}

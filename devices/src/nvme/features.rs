@@ -1,0 +1,174 @@
+//! What Set Features sets and Get Features gets (`NVMe 5.21.1`). Nothing is saved: a reset brings
+//! everything back to its default.
+
+use super::VECTORS;
+use super::queue::QUEUES;
+use super::spec::{EVERY_NAMESPACE, Outcome, Status};
+
+/// Feature identifiers.
+mod id {
+    pub(super) const ARBITRATION: u8 = 0x01;
+    pub(super) const POWER_MANAGEMENT: u8 = 0x02;
+    pub(super) const TEMPERATURE_THRESHOLD: u8 = 0x04;
+    pub(super) const ERROR_RECOVERY: u8 = 0x05;
+    pub(super) const VOLATILE_WRITE_CACHE: u8 = 0x06;
+    pub(super) const NUMBER_OF_QUEUES: u8 = 0x07;
+    pub(super) const INTERRUPT_COALESCING: u8 = 0x08;
+    pub(super) const INTERRUPT_VECTOR: u8 = 0x09;
+    pub(super) const WRITE_ATOMICITY: u8 = 0x0a;
+    pub(super) const EVENTS: u8 = 0x0b;
+}
+
+/// The composite temperature, in kelvin. It never changes.
+pub(super) const TEMPERATURE: u16 = 310;
+/// Above this it is too hot, unless software says otherwise.
+pub(super) const WARNING_TEMPERATURE: u16 = 343;
+/// The temperature's bit among the critical warnings, and in the event configuration.
+pub(super) const TEMPERATURE_WARNING: u8 = 1 << 1;
+
+/// I/O queues of each kind, less one, in both halves.
+const IO_QUEUES: u32 = (QUEUES as u32 - 2) << 16 | (QUEUES as u32 - 2);
+
+/// The features.
+#[derive(Debug)]
+pub(super) struct Features {
+    arbitration: u32,
+    /// Under and over temperature threshold, in kelvin.
+    under: u16,
+    over: u16,
+    error_recovery: u32,
+    /// The volatile write cache is on.
+    pub(super) write_cache: bool,
+    /// Only a recommendation: each completion is announced at once.
+    coalescing: u32,
+    /// Vectors without coalescing.
+    uncoalesced: u16,
+    write_atomicity: u32,
+    events: u32,
+}
+
+impl Default for Features {
+    fn default() -> Self {
+        Self {
+            arbitration: 0,
+            under: 0,
+            over: WARNING_TEMPERATURE,
+            error_recovery: 0,
+            write_cache: true,
+            coalescing: 0,
+            uncoalesced: 0,
+            write_atomicity: 0,
+            events: 0,
+        }
+    }
+}
+
+impl Features {
+    /// Get Features: `dword10`, `dword11` as in the command.
+    pub(super) fn get(&self, dword10: u32, dword11: u32) -> Outcome {
+        // Select is not supported: there are only current values.
+        if dword10 >> 8 & 7 != 0 {
+            return Err(Status::InvalidField);
+        }
+        Ok(match dword10 as u8 {
+            id::ARBITRATION => self.arbitration,
+            id::POWER_MANAGEMENT => 0,
+            id::TEMPERATURE_THRESHOLD => match (dword11 >> 16 & 0xf, dword11 >> 20 & 3) {
+                (0, 0) => self.over.into(),
+                (0, 1) => self.under.into(),
+                _ => return Err(Status::InvalidField),
+            },
+            id::ERROR_RECOVERY => self.error_recovery,
+            id::VOLATILE_WRITE_CACHE => self.write_cache.into(),
+            id::NUMBER_OF_QUEUES => IO_QUEUES,
+            id::INTERRUPT_COALESCING => self.coalescing,
+            id::INTERRUPT_VECTOR => {
+                let vector = checked_vector(dword11)?;
+                dword11 & 0xffff | u32::from(self.uncoalesced >> vector & 1) << 16
+            }
+            id::WRITE_ATOMICITY => self.write_atomicity,
+            id::EVENTS => self.events,
+            _ => return Err(Status::InvalidField),
+        })
+    }
+
+    /// Set Features. `has_queues`: there are I/O queues.
+    pub(super) fn set(
+        &mut self,
+        dword10: u32,
+        dword11: u32,
+        namespace: u32,
+        has_queues: bool,
+    ) -> Outcome {
+        const SAVE: u32 = 1 << 31;
+        let feature = dword10 as u8;
+        if dword10 & SAVE != 0 {
+            return Err(Status::FeatureNotSaveable);
+        }
+        if feature == id::ERROR_RECOVERY {
+            if namespace != 1 && namespace != EVERY_NAMESPACE {
+                return Err(Status::InvalidNamespace);
+            }
+        } else if namespace != 0 && namespace != EVERY_NAMESPACE {
+            return Err(Status::FeatureNotNamespaceSpecific);
+        }
+        match feature {
+            id::ARBITRATION => self.arbitration = dword11,
+            id::POWER_MANAGEMENT if dword11 & 0x1f != 0 => return Err(Status::InvalidField),
+            id::POWER_MANAGEMENT => {}
+            id::TEMPERATURE_THRESHOLD => self.set_threshold(dword11)?,
+            id::ERROR_RECOVERY => self.error_recovery = dword11 & 0xffff,
+            id::VOLATILE_WRITE_CACHE => self.write_cache = dword11 & 1 != 0,
+            id::NUMBER_OF_QUEUES => return number_of_queues(dword11, has_queues),
+            id::INTERRUPT_COALESCING => self.coalescing = dword11 & 0xffff,
+            id::INTERRUPT_VECTOR => {
+                let vector = checked_vector(dword11)?;
+                let bit = 1 << vector;
+                let without = dword11 >> 16 & 1 != 0;
+                self.uncoalesced = self.uncoalesced & !bit | if without { bit } else { 0 };
+            }
+            id::WRITE_ATOMICITY => self.write_atomicity = dword11 & 1,
+            id::EVENTS => self.events = dword11 & u32::from(TEMPERATURE_WARNING),
+            _ => return Err(Status::InvalidField),
+        }
+        Ok(0)
+    }
+
+    /// Bits of the critical warnings that hold now.
+    pub(super) fn critical_warnings(&self) -> u8 {
+        let out_of_range = TEMPERATURE >= self.over || TEMPERATURE <= self.under;
+        if out_of_range { TEMPERATURE_WARNING } else { 0 }
+    }
+
+    /// Whether one of them is to be announced by an event.
+    pub(super) fn announces_warning(&self) -> bool {
+        u32::from(self.critical_warnings()) & self.events != 0
+    }
+
+    fn set_threshold(&mut self, dword11: u32) -> Result<(), Status> {
+        const EVERY_SENSOR: u32 = 0xf;
+        let kelvin = dword11 as u16;
+        match (dword11 >> 16 & 0xf, dword11 >> 20 & 3) {
+            (0 | EVERY_SENSOR, 0) => self.over = kelvin,
+            (0 | EVERY_SENSOR, 1) => self.under = kelvin,
+            _ => return Err(Status::InvalidField),
+        }
+        Ok(())
+    }
+}
+
+/// All of them are allocated, however many the host asks for.
+fn number_of_queues(dword11: u32, has_queues: bool) -> Outcome {
+    if dword11 & 0xffff == 0xffff || dword11 >> 16 == 0xffff {
+        return Err(Status::InvalidField);
+    }
+    if has_queues {
+        return Err(Status::CommandSequenceError);
+    }
+    Ok(IO_QUEUES)
+}
+
+fn checked_vector(dword11: u32) -> Result<u16, Status> {
+    let vector = dword11 as u16;
+    if vector < VECTORS { Ok(vector) } else { Err(Status::InvalidField) }
+}

@@ -1,0 +1,75 @@
+//! How the controller reaches the guest's memory: by its ATC while software has ATS turned on, else
+//! untranslated.
+
+use iommu::ats::RequestError;
+use iommu::ids::Iova;
+
+use super::spec::Status;
+use crate::dma::{Bus, Dma, DmaError, Road, Transfer};
+
+/// A piece of guest memory.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Segment {
+    pub(super) address: u64,
+    pub(super) length: usize,
+}
+
+/// Guest memory, during one call.
+pub(super) struct Memory<'a> {
+    pub(super) dma: &'a mut Dma,
+    pub(super) bus: Bus<'a>,
+}
+
+impl Memory<'_> {
+    pub(super) fn read(&mut self, address: u64, data: &mut [u8]) -> Result<(), DmaError> {
+        match self.run(address, Transfer::Read(data)) {
+            Err(REFUSED) => self.run(address, Transfer::Read(data)),
+            outcome => outcome,
+        }
+    }
+
+    pub(super) fn write(&mut self, address: u64, data: &[u8]) -> Result<(), DmaError> {
+        match self.run(address, Transfer::Write(data)) {
+            Err(REFUSED) => self.run(address, Transfer::Write(data)),
+            outcome => outcome,
+        }
+    }
+
+    /// Reads what `segments` hold, one after the other, until `data` is full.
+    ///
+    /// # Errors
+    /// [`Status::DataTransferError`].
+    pub(super) fn gather(
+        &mut self,
+        segments: &[Segment],
+        mut data: &mut [u8],
+    ) -> Result<(), Status> {
+        for segment in segments {
+            let (piece, rest) = data.split_at_mut(segment.length.min(data.len()));
+            self.read(segment.address, piece).map_err(|_| Status::DataTransferError)?;
+            data = rest;
+        }
+        Ok(())
+    }
+
+    /// Writes `data` to `segments`, one after the other.
+    ///
+    /// # Errors
+    /// [`Status::DataTransferError`].
+    pub(super) fn scatter(&mut self, segments: &[Segment], mut data: &[u8]) -> Result<(), Status> {
+        for segment in segments {
+            let (piece, rest) = data.split_at(segment.length.min(data.len()));
+            self.write(segment.address, piece).map_err(|_| Status::DataTransferError)?;
+            data = rest;
+        }
+        Ok(())
+    }
+
+    fn run(&mut self, address: u64, transfer: Transfer<'_>) -> Result<(), DmaError> {
+        let road = Road { use_atc: self.dma.uses_ats(&self.bus.rights), pasid: None };
+        self.dma.run(Iova(address), transfer, road, &mut self.bus)
+    }
+}
+
+/// From now on the function does without ATS, and so it says the same again, untranslated.
+const REFUSED: DmaError = DmaError::Translation(RequestError::UnsupportedRequest);

@@ -1,0 +1,285 @@
+//! An NVMe controller (`NVMe 1.4`): NVM command set, one namespace, up to eight I/O queue pairs.
+//!
+//! ```text
+//!   configuration ---> ConfigSpace: BAR 0, PM, MSI-X, PCIe (FLR), ATS
+//!   memory ----------> regs (CAP, CC, CSTS, ...)    MSI-X table
+//!              \-----> doorbells --> controller: queues, commands in flight
+//!                                      |  admin: queues, Identify, features, logs, events
+//!                                      |  io: PRPs and SGLs, storage
+//!                                      v
+//!                      memory: ATC or untranslated --------------> Upstream
+//!                      completions: MSI-X -----------------------> poll_message
+//! ```
+//!
+//! Every access to guest memory goes by the function's own ATC while software has ATS turned on. The
+//! function knows nothing of its link: when that is gone, commands fail as their data does, and a
+//! queue that cannot be reached is fatal (CSTS.CFS).
+
+mod admin;
+mod controller;
+mod events;
+mod features;
+mod identify;
+mod io;
+mod logs;
+mod memory;
+mod prp;
+mod queue;
+pub mod regs;
+mod sgl;
+mod spec;
+pub mod storage;
+
+use std::collections::VecDeque;
+use std::time::Duration;
+
+use iommu::ats::InvalidateRequest;
+use iommu::event::Tracer;
+use iommu::ids::Bdf;
+use iommu::time::Instant;
+
+use crate::Error;
+use crate::dma::{Bus, Dma, Rights};
+use crate::pcie::caps::ats::Ats;
+use crate::pcie::caps::express::{Express, PortType};
+use crate::pcie::caps::msix::{Msix, MsixTable};
+use crate::pcie::caps::pasid::PasidControl;
+use crate::pcie::caps::power::PowerManagement;
+use crate::pcie::config::ConfigSpace;
+use crate::pcie::header::{self, Bar, ConfigBuilder, HeaderType, Identity};
+use crate::pcie::{Function, Upstream, UpstreamMessage};
+use controller::Controller;
+use memory::Memory;
+use regs::Doorbell;
+use storage::Storage;
+
+/// Vendor ID.
+pub const VENDOR_ID: u16 = 0x1234;
+/// Device ID.
+pub const DEVICE_ID: u16 = 0x6c6e;
+/// log2 of the pages that one command may move.
+const MAX_TRANSFER_ORDER: u8 = 5;
+/// Bytes that one command may move.
+pub const MAX_TRANSFER: usize = 4096 << MAX_TRANSFER_ORDER;
+/// Interrupt vectors: one for each completion queue.
+pub const VECTORS: u16 = queue::QUEUES as u16;
+/// From the fetch of a command until it is carried out, unless said otherwise.
+pub const DEFAULT_LATENCY: Duration = Duration::from_micros(10);
+/// The shortest such time: without any, a guest that keeps a queue full would never let go.
+pub const MIN_LATENCY: Duration = Duration::from_micros(1);
+
+const IDENTITY: Identity =
+    Identity { vendor: VENDOR_ID, device: DEVICE_ID, class: 0x01_08_02, revision: 1 };
+
+/// The controller, as a function.
+#[derive(Debug)]
+pub struct Nvme {
+    /// Captured from the last configuration write (`PCIe 2.2.6.2`).
+    id: Bdf,
+    config: ConfigSpace,
+    bar: Bar,
+    power: PowerManagement,
+    msix: Msix,
+    express: Express,
+    ats: Ats,
+    table: MsixTable,
+    dma: Dma,
+    controller: Controller,
+    messages: VecDeque<UpstreamMessage>,
+    tracer: Tracer,
+}
+
+impl Nvme {
+    /// A controller after power-on. `serial` (20 printable ASCII characters) tells it from others;
+    /// each command takes `latency`, [`MIN_LATENCY`] at least.
+    ///
+    /// # Errors
+    /// [`Error::CapabilitySpace`] if its capabilities do not fit.
+    pub fn new(
+        storage: Box<dyn Storage>,
+        serial: &str,
+        latency: Duration,
+        tracer: Tracer,
+    ) -> Result<Self, Error> {
+        let mut builder = ConfigBuilder::new(IDENTITY, HeaderType::Endpoint);
+        let bar = builder.memory_bar_64(0, regs::SIZE);
+        let power = PowerManagement::add(&mut builder)?;
+        let msix = Msix::add(&mut builder, VECTORS, 0, regs::MSIX_TABLE, regs::MSIX_PENDING)?;
+        let express = Express::add(&mut builder, PortType::Endpoint)?;
+        let ats = Ats::add(&mut builder)?;
+        Ok(Self {
+            id: Bdf::default(),
+            config: builder.build(),
+            bar,
+            power,
+            msix,
+            express,
+            ats,
+            table: MsixTable::new(VECTORS),
+            dma: Dma::default(),
+            controller: Controller::new(storage, serial, latency.max(MIN_LATENCY)),
+            messages: VecDeque::new(),
+            tracer,
+        })
+    }
+
+    /// Power goes and comes back: a [reset](Function::reset) that also loses what the medium has
+    /// not made durable.
+    pub fn power_cycle(&mut self, now: Instant) {
+        self.controller.power_cycle();
+        self.reset(now);
+    }
+
+    /// Function Level Reset (`PCIe 6.6.2`).
+    fn function_level_reset(&mut self, now: Instant) {
+        self.dma.disable_ats(self.id, &self.tracer, now);
+        self.config.reset();
+        self.table = MsixTable::new(VECTORS);
+        self.controller.reset();
+        self.messages.clear();
+    }
+
+    /// Where in BAR 0 an access falls, if the function answers it.
+    fn claim(&self, address: u64, length: usize) -> Option<u64> {
+        let on = header::command(&self.config).memory_space() && self.power.is_on(&self.config);
+        self.bar.offset(&self.config, address, length).filter(|_| on)
+    }
+
+    fn is_bus_master(&self) -> bool {
+        header::command(&self.config).bus_master() && self.power.is_on(&self.config)
+    }
+
+    /// Lets the controller do something that needs memory, and sends the interrupts of it.
+    fn with_memory(
+        &mut self,
+        upstream: &mut dyn Upstream,
+        now: Instant,
+        call: impl FnOnce(&mut Controller, &mut Memory<'_>),
+    ) {
+        let rights = Rights {
+            requester: self.id,
+            bus_master: self.is_bus_master(),
+            ats: self.ats.is_enabled(&self.config),
+            pasid: PasidControl::new(),
+        };
+        let bus = Bus { rights, upstream, tracer: &self.tracer, now };
+        call(&mut self.controller, &mut Memory { dma: &mut self.dma, bus });
+        let announced = self.controller.take_interrupts();
+        for vector in (0..VECTORS).filter(|vector| announced & 1 << vector != 0) {
+            let msi = self.table.raise(vector, self.msix, &self.config);
+            self.messages.extend(msi.map(|msi| UpstreamMessage::Msi { requester: self.id, msi }));
+        }
+    }
+
+    /// Sends the interrupts that were masked and no longer are.
+    fn send_pending(&mut self) {
+        while self.is_bus_master()
+            && let Some(msi) = self.table.take_pending(self.msix, &self.config)
+        {
+            self.messages.push_back(UpstreamMessage::Msi { requester: self.id, msi });
+        }
+    }
+}
+
+const TABLE: u64 = regs::MSIX_TABLE as u64;
+const PENDING: u64 = regs::MSIX_PENDING as u64;
+
+impl Function for Nvme {
+    fn config_read(&self, offset: u16, data: &mut [u8]) {
+        self.config.read(offset, data);
+    }
+
+    fn config_write(&mut self, id: Bdf, offset: u16, data: &[u8], now: Instant) {
+        let was_bus_master = self.is_bus_master();
+        self.id = id;
+        self.config.write(offset, data);
+        if self.express.take_reset(&mut self.config) {
+            self.function_level_reset(now);
+        }
+        if !self.ats.is_enabled(&self.config) {
+            self.dma.disable_ats(self.id, &self.tracer, now);
+        }
+        if self.is_bus_master() && !was_bus_master {
+            self.controller.resume(now);
+        }
+        self.send_pending();
+    }
+
+    fn claims(&self, address: u64, length: usize) -> bool {
+        self.claim(address, length).is_some()
+    }
+
+    fn memory_read(
+        &mut self,
+        address: u64,
+        data: &mut [u8],
+        _upstream: &mut dyn Upstream,
+        _now: Instant,
+    ) {
+        match self.claim(address, data.len()) {
+            Some(offset @ PENDING..) => self.table.read_pending(offset - PENDING, data),
+            Some(offset @ TABLE..) => self.table.read(offset - TABLE, data),
+            Some(offset) => self.controller.registers.read(offset, data),
+            None => {}
+        }
+    }
+
+    fn memory_write(
+        &mut self,
+        address: u64,
+        data: &[u8],
+        upstream: &mut dyn Upstream,
+        now: Instant,
+    ) {
+        match self.claim(address, data.len()) {
+            None | Some(PENDING..) => {}
+            Some(offset @ TABLE..) => {
+                self.table.write(offset - TABLE, data);
+                self.send_pending();
+            }
+            Some(offset @ regs::DOORBELLS..) => {
+                let Ok(value) = data.try_into().map(u32::from_le_bytes) else { return };
+                if !offset.is_multiple_of(4) {
+                    return;
+                }
+                self.with_memory(upstream, now, |controller, memory| match Doorbell::at(offset) {
+                    Some(doorbell) => controller.ring(doorbell, value, memory),
+                    None => controller.ring_nowhere(memory),
+                });
+            }
+            Some(offset) => {
+                if let Some(effect) = self.controller.registers.write(offset, data) {
+                    self.controller.register_written(effect, now);
+                }
+            }
+        }
+    }
+
+    fn invalidate_request(&mut self, request: InvalidateRequest, now: Instant) {
+        if request.destination == self.id {
+            self.messages.push_back(self.dma.invalidate(&request, &self.tracer, now));
+        }
+    }
+
+    fn poll_timeout(&self) -> Option<Instant> {
+        self.controller.poll_timeout(self.is_bus_master())
+    }
+
+    fn handle_timeout(&mut self, upstream: &mut dyn Upstream, now: Instant) {
+        if self.poll_timeout().is_some_and(|due| due <= now) {
+            self.with_memory(upstream, now, Controller::work);
+        }
+    }
+
+    fn poll_message(&mut self) -> Option<UpstreamMessage> {
+        self.messages.pop_front()
+    }
+
+    fn reset(&mut self, now: Instant) {
+        self.function_level_reset(now);
+        self.config.power_on();
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,164 @@
+//! What a namespace keeps its blocks in, and one that lives in memory.
+
+use std::fmt;
+use std::ops::Range;
+
+/// Bytes in a logical block.
+pub const BLOCK_SIZE: u64 = 512;
+
+/// A medium with a volatile write cache in front of it: what was written is there at once, and
+/// survives the loss of power once it was flushed.
+pub trait Storage: fmt::Debug + Send {
+    /// Its size in blocks of [`BLOCK_SIZE`] bytes.
+    fn blocks(&self) -> u64;
+
+    /// Reads `data.len()` bytes at `offset`.
+    ///
+    /// # Errors
+    /// Why that was not possible; `data` then holds nothing of use.
+    fn read(&mut self, offset: u64, data: &mut [u8]) -> Result<(), StorageError>;
+
+    /// Writes `data` at `offset`.
+    ///
+    /// # Errors
+    /// Why that was not possible; how much of it was written then is open.
+    fn write(&mut self, offset: u64, data: &[u8]) -> Result<(), StorageError>;
+
+    /// Makes everything durable that was written so far.
+    ///
+    /// # Errors
+    /// Why that was not possible.
+    fn flush(&mut self) -> Result<(), StorageError>;
+
+    /// Power goes and comes back: what was not flushed may be lost.
+    fn power_cycle(&mut self) {}
+}
+
+/// Why a medium could not do what it was asked to.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum StorageError {
+    /// The bytes are not there.
+    #[error("{length} bytes at {offset:#x} do not lie within the medium's {size} bytes")]
+    OutOfRange {
+        /// The first byte.
+        offset: u64,
+        /// How many.
+        length: usize,
+        /// The medium's size in bytes.
+        size: u64,
+    },
+    /// The medium itself has failed.
+    #[error("the medium failed: {0}")]
+    Medium(String),
+}
+
+/// Blocks in memory. A power cycle loses everything that was not flushed, always.
+pub struct MemoryStorage {
+    /// With the cache's contents in place.
+    current: Vec<u8>,
+    /// What a power cycle leaves. It differs from `current` within `dirty` only.
+    durable: Vec<u8>,
+    dirty: Range<usize>,
+}
+
+impl MemoryStorage {
+    /// `blocks` blocks of zeros. All memory that it will ever use is reserved now.
+    pub fn new(blocks: u32) -> Self {
+        let size = usize::try_from(u64::from(blocks) * BLOCK_SIZE).unwrap_or(usize::MAX);
+        Self { current: vec![0; size], durable: vec![0; size], dirty: 0..0 }
+    }
+
+    fn span(&self, offset: u64, length: usize) -> Result<Range<usize>, StorageError> {
+        let size = self.current.len();
+        usize::try_from(offset)
+            .ok()
+            .and_then(|start| Some(start..start.checked_add(length)?))
+            .filter(|span| span.end <= size)
+            .ok_or(StorageError::OutOfRange { offset, length, size: size as u64 })
+    }
+}
+
+impl fmt::Debug for MemoryStorage {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("MemoryStorage")
+            .field("blocks", &self.blocks())
+            .field("dirty", &self.dirty)
+            .finish()
+    }
+}
+
+impl Storage for MemoryStorage {
+    fn blocks(&self) -> u64 {
+        self.current.len() as u64 / BLOCK_SIZE
+    }
+
+    fn read(&mut self, offset: u64, data: &mut [u8]) -> Result<(), StorageError> {
+        let span = self.span(offset, data.len())?;
+        data.copy_from_slice(&self.current[span]);
+        Ok(())
+    }
+
+    fn write(&mut self, offset: u64, data: &[u8]) -> Result<(), StorageError> {
+        let span = self.span(offset, data.len())?;
+        self.current[span.clone()].copy_from_slice(data);
+        self.dirty = match self.dirty.is_empty() {
+            true => span,
+            false => self.dirty.start.min(span.start)..self.dirty.end.max(span.end),
+        };
+        Ok(())
+    }
+
+    fn flush(&mut self) -> Result<(), StorageError> {
+        let dirty = std::mem::take(&mut self.dirty);
+        self.durable[dirty.clone()].copy_from_slice(&self.current[dirty]);
+        Ok(())
+    }
+
+    fn power_cycle(&mut self) {
+        let dirty = std::mem::take(&mut self.dirty);
+        self.current[dirty.clone()].copy_from_slice(&self.durable[dirty]);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    const SIZE: usize = 8 * BLOCK_SIZE as usize;
+
+    #[test]
+    fn what_lies_outside_is_refused() {
+        let mut storage = MemoryStorage::new(8);
+        assert_eq!(storage.blocks(), 8);
+        for (offset, length) in [(SIZE as u64, 1), (SIZE as u64 - 1, 2), (u64::MAX, 1)] {
+            let refused = StorageError::OutOfRange { offset, length, size: SIZE as u64 };
+            assert_eq!(storage.write(offset, &vec![1; length]), Err(refused.clone()));
+            assert_eq!(storage.read(offset, &mut vec![1; length]), Err(refused));
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn a_power_cycle_keeps_exactly_what_was_flushed(
+            steps in prop::collection::vec((0..SIZE, 0..200_usize, any::<u8>(), 0..10), 0..40),
+        ) {
+            let mut storage = MemoryStorage::new(8);
+            let (mut current, mut durable) = (vec![0; SIZE], vec![0; SIZE]);
+            for (offset, length, byte, action) in steps {
+                let end = (offset + length).min(SIZE);
+                match action {
+                    0 => { storage.flush().unwrap(); durable.clone_from(&current); }
+                    1 => { storage.power_cycle(); current.clone_from(&durable); }
+                    _ => {
+                        storage.write(offset as u64, &vec![byte; end - offset]).unwrap();
+                        current[offset..end].fill(byte);
+                    }
+                }
+                let mut read = vec![0; SIZE];
+                storage.read(0, &mut read).unwrap();
+                prop_assert_eq!(&read, &current);
+            }
+        }
+    }
+}
