@@ -335,6 +335,12 @@ impl UnitConfig {
         !((1 << self.host_address_width) - 1)
     }
 
+    /// The bits of a second-stage entry that may be reserved; none of them is set in an ordinary one.
+    pub(crate) const fn second_stage_suspects(&self) -> u64 {
+        const LARGE_SNOOP_TRANSIENT: u64 = 1 << 7 | 1 << 11 | 1 << 62;
+        LARGE_SNOOP_TRANSIENT | (self.beyond_host() & ((1 << 52) - 1))
+    }
+
     /// CAP.
     pub const fn cap(&self) -> Cap {
         let width = match self.address_widths.largest() {

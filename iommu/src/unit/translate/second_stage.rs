@@ -83,7 +83,9 @@ impl Walk<'_> {
                 return Ok((nothing, None));
             }
             let leaf = level == 1 || (entry.large() && level <= 3);
-            if self.has_reserved_bits(entry, level, leaf) {
+            // Most entries have none of the bits that are ever reserved.
+            let suspicious = bits & self.config.second_stage_suspects() != 0;
+            if suspicious && self.has_reserved_bits(entry, level, leaf) {
                 return Err(WalkError::Reserved);
             }
             let dirty = leaf && writes && write;
