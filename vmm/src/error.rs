@@ -95,6 +95,9 @@ pub enum Error {
     /// The PCIe hierarchy cannot be built as configured.
     #[error(transparent)]
     Devices(#[from] devices::Error),
+    /// A file cannot hold an NVMe namespace.
+    #[error(transparent)]
+    Storage(#[from] crate::storage::FileStorageError),
     /// KVM has refused something.
     #[error("KVM cannot {action}: {source}")]
     Kvm {

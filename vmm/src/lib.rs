@@ -39,6 +39,7 @@ mod kvm;
 pub mod layout;
 mod memory;
 pub mod qtest;
+pub mod storage;
 mod summary;
 mod sys;
 #[cfg(test)]
