@@ -41,6 +41,7 @@ impl FakeUpstream {
             read,
             write,
             untranslated_only,
+            privileged: false,
         });
     }
 
@@ -101,6 +102,7 @@ impl Upstream for FakeUpstream {
             read: false,
             write: false,
             untranslated_only: false,
+            privileged: false,
         };
         Ok(self.find(request.address).unwrap_or(nothing))
     }

@@ -135,7 +135,14 @@ mod tests {
 
     fn translation(range: PageRange, serial: usize) -> Translation {
         let output = Gpa((serial as u64) << 40 | range.start().0);
-        Translation { range, output, read: true, write: false, untranslated_only: false }
+        Translation {
+            range,
+            output,
+            read: true,
+            write: false,
+            untranslated_only: false,
+            privileged: false,
+        }
     }
 
     /// One slot per page; every translation also knows when it came.

@@ -116,6 +116,7 @@ impl Lookup<'_> {
             read: false,
             write: false,
             untranslated_only: false,
+            privileged: request.privileged && request.pasid.is_some(),
         };
         if in_interrupt_range(request.address.0) && request.pasid.is_none() {
             // Lets a function that asks for its MSI address fall back to untranslated writes.
