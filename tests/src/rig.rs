@@ -24,7 +24,8 @@ const HANGS: Duration = Duration::from_secs(120);
 /// themselves, the host's policy `linux`, no link that drops.
 #[derive(Debug)]
 pub struct Rig {
-    config: VmConfig,
+    /// What it is made of.
+    pub config: VmConfig,
     watch: Arc<Watch>,
     console: Arc<Mutex<Vec<u8>>>,
 }
@@ -45,6 +46,7 @@ impl Rig {
         let config = VmConfig {
             kernel: Kernel::Image { name: "the built-in guest", bytes: resources::GUEST },
             cmdline: cmdline.to_owned(),
+            modules: Vec::new(),
             memory: MemorySize::default(),
             cpus: 2,
             root_complex: RootComplexConfig::new(policy, UnitConfig::new(UnitRole::Host)),

@@ -40,7 +40,7 @@ pub enum Error {
     /// The kernel file is no kernel that can be booted here.
     #[error(
         "'{name}' is not a kernel that can be booted: {reason}; give a 64-bit x86 ELF file that \
-         loads at 1 MiB or above, such as a vmlinux"
+         loads at 1 MiB or above, such as a vmlinux, or a multiboot image"
     )]
     NotAKernel {
         /// The file.
@@ -60,6 +60,31 @@ pub enum Error {
         name: String,
         /// The first address behind the kernel.
         end: u64,
+    },
+    /// A module's file cannot be read.
+    #[error("cannot read module '{}': {source}", path.display())]
+    ModuleFile {
+        /// The file.
+        path: PathBuf,
+        /// Why not.
+        source: io::Error,
+    },
+    /// Too many modules.
+    #[error("{modules} modules are too many; at most {max} fit into the list")]
+    TooManyModules {
+        /// How many were given.
+        modules: usize,
+        /// How many there can be.
+        max: usize,
+    },
+    /// Modules for a kernel that takes none.
+    #[error(
+        "module '{}' is for a multiboot image, and the kernel is none; leave it out",
+        path.display()
+    )]
+    NoModules {
+        /// The first of them.
+        path: PathBuf,
     },
     /// The host does not give that much memory.
     #[error("the host has no {size} of address space for the guest's memory; ask for less")]

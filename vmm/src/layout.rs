@@ -61,6 +61,8 @@ pub mod port {
     pub const RESET: u16 = 0xcf9;
     /// PM1a control, two bytes.
     pub const POWER: u16 = 0x604;
+    /// QEMU's firmware configuration: selector, then data.
+    pub const FW_CFG: u16 = 0x510;
     /// The first of the ports of the bench.
     pub const BENCH: u16 = 0x5e0;
     /// How many ports the bench has.

@@ -48,7 +48,7 @@ mod testkit;
 mod uart;
 mod vm;
 
-pub use config::{Console, Kernel, MemorySize, VmConfig};
+pub use config::{Console, Kernel, MemorySize, Module, VmConfig};
 pub use error::Error;
 pub use exit::Exit;
 pub use json_lines::JsonLines;

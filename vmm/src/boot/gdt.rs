@@ -30,6 +30,11 @@ pub(super) fn code() -> kvm_segment {
     segment(CODE)
 }
 
+/// The code segment of 32-bit protected mode: the same, with D in the place of L.
+pub(super) fn flat_code() -> kvm_segment {
+    kvm_segment { l: 0, db: 1, ..code() }
+}
+
 /// The data segment as it is after a segment register has been loaded.
 pub(super) fn data() -> kvm_segment {
     segment(DATA)

@@ -1,4 +1,5 @@
-//! How a 64-bit kernel is started: as the Linux x86 boot protocol says for its 64-bit entry.
+//! How a kernel is started. A 64-bit ELF file: as the Linux x86 boot protocol says for its 64-bit
+//! entry. A multiboot image: see `multiboot`.
 //!
 //! ```text
 //!   0x0500   GDT            CS 0x10, DS 0x18, flat
@@ -12,32 +13,80 @@
 
 mod elf;
 mod gdt;
+mod multiboot;
 mod page_tables;
 mod registers;
 mod zero_page;
+
+use std::fs::File;
+use std::io::Read;
+use std::path::Path;
 
 use iommu::Memory;
 use vm_memory::{Bytes, GuestAddress};
 
 use crate::Error;
-use crate::config::{Kernel, MemorySize};
+use crate::config::{Kernel, MemorySize, Module};
 use crate::layout::{CMDLINE, CMDLINE_MAX};
 
 pub(crate) use registers::{configure_fpu, configure_registers, configure_sregs};
 
-/// Puts kernel, command line and boot data into memory; returns where the first CPU starts.
+/// How the first CPU starts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Start {
+    /// In long mode.
+    Long {
+        /// RIP.
+        entry: u64,
+    },
+    /// In 32-bit protected mode, from a multiboot loader.
+    Flat {
+        /// EIP.
+        entry: u64,
+        /// EBX: the multiboot information.
+        info: u64,
+    },
+}
+
+/// Puts kernel, modules, command line and boot data into memory; returns how the first CPU starts.
 pub(crate) fn load(
     memory: &Memory,
     size: MemorySize,
     kernel: &Kernel,
     cmdline: &str,
-) -> Result<GuestAddress, Error> {
-    let entry = elf::load(memory, size, kernel)?;
+    modules: &[Module],
+) -> Result<Start, Error> {
+    if let Kernel::File(path) = kernel
+        && let Some((bytes, image)) = read_multiboot(path, size)?
+    {
+        let name = kernel.to_string();
+        let foreign = |reason| Error::NotAKernel { name: name.clone(), reason };
+        let image = image.map_err(foreign)?;
+        return multiboot::load(memory, size, (&name, &bytes), &image, cmdline, modules);
+    }
+    if let Some(module) = modules.first() {
+        return Err(Error::NoModules { path: module.path.clone() });
+    }
+    let entry = elf::load(memory, size, kernel)?.0;
     write_cmdline(memory, cmdline)?;
     zero_page::write(memory, size, cmdline)?;
     gdt::write(memory)?;
     page_tables::write(memory)?;
-    Ok(entry)
+    Ok(Start::Long { entry })
+}
+
+/// The file, if it is a multiboot image that is not larger than memory.
+#[allow(clippy::type_complexity, reason = "the image, or what is wrong with it")]
+fn read_multiboot(
+    path: &Path,
+    size: MemorySize,
+) -> Result<Option<(Vec<u8>, Result<multiboot::Image, String>)>, Error> {
+    let error = |source| Error::KernelFile { path: path.to_owned(), source };
+    let file = File::open(path).map_err(error)?;
+    let mut bytes = Vec::new();
+    file.take(size.bytes()).read_to_end(&mut bytes).map_err(error)?;
+    let image = multiboot::parse(&bytes);
+    Ok(image.map(|image| (bytes, image)))
 }
 
 fn write_cmdline(memory: &Memory, cmdline: &str) -> Result<(), Error> {

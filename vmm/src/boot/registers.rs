@@ -1,14 +1,15 @@
 //! The first CPU's registers at entry: long mode, paging on, interrupts off, RSI at the boot
-//! parameters. The other CPUs stay as they are after reset and wait for INIT and SIPI.
+//! parameters; or as a multiboot loader leaves them. The other CPUs stay as they are after reset and wait for INIT and SIPI.
 
 use kvm_bindings::{kvm_dtable, kvm_fpu, kvm_regs, kvm_sregs};
-use vm_memory::GuestAddress;
 
-use super::gdt;
+use super::{Start, gdt};
 use crate::layout;
 
 /// PE, MP, ET, NE, PG.
 const CR0: u64 = 1 | 1 << 1 | 1 << 4 | 1 << 5 | 1 << 31;
+/// PE, ET.
+const CR0_FLAT: u64 = 1 | 1 << 4;
 /// PAE.
 const CR4: u64 = 1 << 5;
 /// LME, LMA.
@@ -16,21 +17,30 @@ const EFER: u64 = 1 << 8 | 1 << 10;
 /// Bit 1, which is always one. IF is clear.
 const RFLAGS: u64 = 1 << 1;
 
+/// What a multiboot loader leaves in EAX.
+const MULTIBOOT: u64 = 0x2bad_b002;
+
 /// General registers.
-pub(crate) fn configure_registers(entry: GuestAddress) -> kvm_regs {
-    kvm_regs {
-        rip: entry.0,
-        rsi: layout::BOOT_PARAMS,
-        rsp: layout::BOOT_STACK,
-        rbp: layout::BOOT_STACK,
-        rflags: RFLAGS,
-        ..Default::default()
+pub(crate) fn configure_registers(start: Start) -> kvm_regs {
+    match start {
+        Start::Long { entry } => kvm_regs {
+            rip: entry,
+            rsi: layout::BOOT_PARAMS,
+            rsp: layout::BOOT_STACK,
+            rbp: layout::BOOT_STACK,
+            rflags: RFLAGS,
+            ..Default::default()
+        },
+        Start::Flat { entry, info } => {
+            kvm_regs { rip: entry, rax: MULTIBOOT, rbx: info, rflags: RFLAGS, ..Default::default() }
+        }
     }
 }
 
 /// System registers, on top of what they are after reset.
-pub(crate) fn configure_sregs(sregs: &mut kvm_sregs) {
-    sregs.cs = gdt::code();
+pub(crate) fn configure_sregs(sregs: &mut kvm_sregs, start: Start) {
+    let is_long = matches!(start, Start::Long { .. });
+    sregs.cs = if is_long { gdt::code() } else { gdt::flat_code() };
     for segment in [&mut sregs.ds, &mut sregs.es, &mut sregs.fs, &mut sregs.gs, &mut sregs.ss] {
         *segment = gdt::data();
     }
@@ -38,10 +48,14 @@ pub(crate) fn configure_sregs(sregs: &mut kvm_sregs) {
     sregs.gdt = kvm_dtable { base: layout::GDT, limit: gdt::LIMIT, ..Default::default() };
     // No interrupt table: an exception before the kernel has set one up ends in a triple fault.
     sregs.idt = kvm_dtable::default();
-    sregs.cr0 = CR0;
-    sregs.cr3 = layout::PAGE_TABLES;
-    sregs.cr4 = CR4;
-    sregs.efer = EFER;
+    if is_long {
+        sregs.cr0 = CR0;
+        sregs.cr3 = layout::PAGE_TABLES;
+        sregs.cr4 = CR4;
+        sregs.efer = EFER;
+    } else {
+        sregs.cr0 = CR0_FLAT;
+    }
 }
 
 /// The floating-point unit after FNINIT: all exceptions masked.

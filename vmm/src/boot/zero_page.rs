@@ -24,7 +24,7 @@ const LOADED_HIGH: u8 = 1;
 /// What a range of the memory map is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[repr(u32)]
-enum RangeType {
+pub(super) enum RangeType {
     Ram = 1,
     Reserved = 2,
 }
@@ -55,7 +55,7 @@ fn build(size: MemorySize, cmdline_length: usize) -> boot_params {
 }
 
 /// The memory map, in ascending order. What is in no range belongs to nobody.
-fn memory_map(size: MemorySize) -> Vec<(Range, RangeType)> {
+pub(super) fn memory_map(size: MemorySize) -> Vec<(Range, RangeType)> {
     let mut map = vec![
         (Range { start: 0, size: LOW_RAM_END }, RangeType::Ram),
         (Range { start: LOW_RAM_END, size: HIGH_RAM - LOW_RAM_END }, RangeType::Reserved),

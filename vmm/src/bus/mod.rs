@@ -3,6 +3,7 @@
 //!
 //! What nobody answers reads as all ones, and writes to it vanish.
 
+mod fw_cfg;
 mod machine;
 mod pci;
 
@@ -15,6 +16,7 @@ use vm_device::{DeviceMmio, DevicePio};
 use crate::Error;
 use crate::layout::{self, Range, port};
 
+pub(crate) use fw_cfg::FwCfgPorts;
 pub(crate) use machine::{BenchPorts, DebugExit, Keyboard, PowerControl};
 pub(crate) use pci::{Ecam, PciPorts, PciWindow, UnitPage};
 
@@ -36,6 +38,7 @@ pub(crate) struct Parts {
     pub(crate) debug_exit: DebugExit,
     pub(crate) keyboard: Keyboard,
     pub(crate) power: PowerControl,
+    pub(crate) fw_cfg: FwCfgPorts,
 }
 
 impl Bus {
@@ -47,6 +50,7 @@ impl Bus {
         bus.port(port::DEBUG_EXIT, 4, parts.debug_exit)?;
         bus.port(port::KEYBOARD, 1, parts.keyboard)?;
         bus.port(port::POWER, 2, parts.power)?;
+        bus.port(port::FW_CFG, 2, parts.fw_cfg)?;
         bus.memory(layout::ECAM, parts.ecam)?;
         bus.memory(layout::PCI_MEMORY, parts.pci_window)?;
         bus.memory(layout::UNIT, parts.unit)?;

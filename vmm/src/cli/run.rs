@@ -1,13 +1,15 @@
 //! `ghostlink run`: boot one guest.
 
+use std::convert::Infallible;
 use std::path::PathBuf;
+use std::str::FromStr;
 use std::time::Duration;
 
 use clap::Args;
 use devices::root_complex::RootComplexConfig;
 use iommu::submit::Policy;
 use iommu::time::parse_duration;
-use vmm::{Console, Kernel, MemorySize, Vm, VmConfig};
+use vmm::{Console, Kernel, MemorySize, Module, Vm, VmConfig};
 
 use super::CliError;
 use super::faults::FaultArgs;
@@ -16,13 +18,17 @@ use super::unit::UnitArgs;
 /// Options of `ghostlink run`.
 #[derive(Debug, Args)]
 pub(super) struct RunArgs {
-    /// 64-bit ELF file to boot, such as a vmlinux [default: the built-in guest]
+    /// 64-bit ELF file or multiboot image to boot [default: the built-in guest]
     #[arg(long, value_name = "FILE")]
     kernel: Option<PathBuf>,
 
     /// Command line for the kernel
     #[arg(long, value_name = "TEXT", default_value = "")]
     cmdline: String,
+
+    /// Modules for a multiboot image, as QEMU takes them: FILE ARGUMENTS, and more after commas
+    #[arg(long, value_name = "MODULES")]
+    initrd: Option<Modules>,
 
     /// Guest memory
     #[arg(long, value_name = "SIZE", default_value_t)]
@@ -61,6 +67,22 @@ pub(super) struct RunArgs {
     time_limit: Option<Duration>,
 }
 
+/// The value of `--initrd`.
+#[derive(Debug, Clone, Default)]
+struct Modules(Vec<Module>);
+
+impl FromStr for Modules {
+    type Err = Infallible;
+
+    fn from_str(text: &str) -> Result<Self, Infallible> {
+        let module = |part: &str| {
+            let path = part.split(' ').next().unwrap_or(part);
+            Module { path: path.into(), string: part.to_owned() }
+        };
+        Ok(Self(text.split(',').map(module).collect()))
+    }
+}
+
 /// Runs one guest; returns the exit status.
 pub(super) fn run(args: RunArgs) -> Result<u8, CliError> {
     let vm = Vm::new(args.into_config()?)?;
@@ -83,6 +105,7 @@ impl RunArgs {
         Ok(VmConfig {
             kernel,
             cmdline: self.cmdline,
+            modules: self.initrd.unwrap_or_default().0,
             memory: self.memory,
             cpus: self.cpus,
             root_complex,

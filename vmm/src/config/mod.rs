@@ -17,7 +17,7 @@ use crate::Error;
 /// The most virtual CPUs that a machine can have.
 pub const MAX_CPUS: u8 = 8;
 
-/// The ELF image that a machine boots.
+/// The image that a machine boots: a 64-bit ELF file, or a multiboot image.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Kernel {
     /// A file.
@@ -40,6 +40,15 @@ impl fmt::Display for Kernel {
     }
 }
 
+/// A file that a multiboot image is given beside itself.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Module {
+    /// The file.
+    pub path: PathBuf,
+    /// The string that comes with it: its name and arguments.
+    pub string: String,
+}
+
 /// Where COM1 leads.
 #[derive(Debug, Clone, Default)]
 pub enum Console {
@@ -58,6 +67,8 @@ pub struct VmConfig {
     pub kernel: Kernel,
     /// The kernel's command line, up to 2047 bytes.
     pub cmdline: String,
+    /// What a multiboot image is given beside itself; other kernels take none.
+    pub modules: Vec<Module>,
     /// Its RAM.
     pub memory: MemorySize,
     /// Its virtual CPUs, 1 to [`MAX_CPUS`].

@@ -4,7 +4,6 @@ use std::sync::Arc;
 
 use kvm_bindings::{Msrs, kvm_msr_entry};
 use kvm_ioctls::{VcpuExit, VcpuFd};
-use vm_memory::GuestAddress;
 
 use super::failure::{FailureKind, GuestFailure};
 use super::raw::{self, Kickable, PortAccess};
@@ -64,12 +63,12 @@ impl Vcpu {
         self.id
     }
 
-    /// Makes it start at `entry` in long mode.
-    pub(crate) fn start_at(&self, entry: GuestAddress) -> Result<(), Error> {
+    /// Makes it the one that starts.
+    pub(crate) fn start_at(&self, start: boot::Start) -> Result<(), Error> {
         let mut sregs = self.fd.get_sregs().map_err(Error::kvm("read the system registers"))?;
-        boot::configure_sregs(&mut sregs);
+        boot::configure_sregs(&mut sregs, start);
         self.fd.set_sregs(&sregs).map_err(Error::kvm("set the system registers"))?;
-        let regs = boot::configure_registers(entry);
+        let regs = boot::configure_registers(start);
         self.fd.set_regs(&regs).map_err(Error::kvm("set the general registers"))?;
         let fpu = boot::configure_fpu();
         self.fd.set_fpu(&fpu).map_err(Error::kvm("set the floating-point registers"))

@@ -24,7 +24,8 @@ use vmm_sys_util::eventfd::{EFD_CLOEXEC, EFD_NONBLOCK, EventFd};
 use crate::Error;
 use crate::boot;
 use crate::bus::{
-    BenchPorts, Bus, DebugExit, Ecam, Keyboard, Parts, PciPorts, PciWindow, PowerControl, UnitPage,
+    BenchPorts, Bus, DebugExit, Ecam, FwCfgPorts, Keyboard, Parts, PciPorts, PciWindow,
+    PowerControl, UnitPage,
 };
 use crate::clock::Clock;
 use crate::config::{Console, VmConfig};
@@ -40,6 +41,9 @@ use crate::sys::{RawTerminal, SignalFd};
 use crate::uart::Uart;
 
 use threads::Threads;
+
+/// Where firmware would have put BARs: at the end of the PCI memory window.
+const FIRMWARE_BARS: u32 = 0xfd00_0000;
 
 /// The signals that end a run in order.
 const SIGNALS: [libc::c_int; 3] = [libc::SIGINT, libc::SIGTERM, libc::SIGHUP];
@@ -95,17 +99,21 @@ impl Vm {
     pub fn new(config: VmConfig) -> Result<Self, Error> {
         config.check()?;
         let memory = memory::allocate(config.memory)?;
-        let entry = boot::load(&memory, config.memory, &config.kernel, &config.cmdline)?;
+        let start =
+            boot::load(&memory, config.memory, &config.kernel, &config.cmdline, &config.modules)?;
         let kvm = KvmVm::new(memory.clone())?;
         let vcpus = (0..config.cpus)
             .map(|id| Vcpu::new(kvm.clone(), id, config.cpus))
             .collect::<Result<Vec<_>, _>>()?;
         let boot_cpu = vcpus.first().ok_or(Error::Cpus { cpus: config.cpus })?;
-        boot_cpu.start_at(entry)?;
+        boot_cpu.start_at(start)?;
 
         let mut root_complex =
             RootComplex::new(config.root_complex.clone(), memory, config.tracer.clone())?;
         note_wires(&mut root_complex, config.root_complex.edus);
+        if matches!(start, boot::Start::Flat { .. }) {
+            place_edus(&mut root_complex, config.root_complex.edus);
+        }
         // A guest can do without; it is told that the frequency is unknown.
         let tsc_khz = boot_cpu.tsc_khz().unwrap_or(0);
         let room =
@@ -166,6 +174,20 @@ fn note_wires(root_complex: &mut RootComplex, edus: u8) {
     }
 }
 
+/// Gives the functions on bus 0 addresses, and switches them on: a multiboot image takes that for
+/// done.
+fn place_edus(root_complex: &mut RootComplex, edus: u8) {
+    const BAR0: u16 = 0x10;
+    const COMMAND: u16 = 0x04;
+    const MEMORY_SPACE: u16 = 1 << 1;
+    for index in 0..edus {
+        let function = Bdf::new(0, EDU_DEVICE + index, 0);
+        let bar = FIRMWARE_BARS + (u32::from(index) << 20);
+        root_complex.config_write(function, BAR0, &bar.to_le_bytes(), Instant::START);
+        root_complex.config_write(function, COMMAND, &MEMORY_SPACE.to_le_bytes(), Instant::START);
+    }
+}
+
 fn add_alarms(events: &mut EventLoop, config: &VmConfig, machine: &Machine) -> Result<(), Error> {
     let ending = &machine.ending;
     if let Some(limit) = config.time_limit {
@@ -211,6 +233,7 @@ impl Machine {
             debug_exit: DebugExit { ending: ending.clone(), clock, tracer: tracer.clone() },
             keyboard: Keyboard(ending.clone()),
             power: PowerControl(ending.clone()),
+            fw_cfg: FwCfgPorts::new(config.memory, config.cpus),
         })?;
         Ok(Self { bus, interrupts, uart, fabric, ending })
     }

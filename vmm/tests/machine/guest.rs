@@ -44,6 +44,7 @@ impl Guest {
         let config = VmConfig {
             kernel: Kernel::Image { name: "test", bytes: elf(code) },
             cmdline: String::new(),
+            modules: Vec::new(),
             memory: MemorySize::MIN,
             cpus: 1,
             root_complex,

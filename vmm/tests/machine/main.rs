@@ -9,3 +9,4 @@ mod elf;
 mod endings;
 mod guest;
 mod interrupts;
+mod multiboot;

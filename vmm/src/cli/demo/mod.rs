@@ -186,6 +186,7 @@ impl Run {
                 "test=drop blame=owner scenario={scenario} giveup_ms={}",
                 GIVE_UP.as_millis()
             ),
+            modules: Vec::new(),
             memory: MemorySize::default(),
             cpus: 2,
             root_complex: RootComplexConfig { faults: vec![silent], ..root_complex },
