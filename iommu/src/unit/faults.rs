@@ -187,6 +187,7 @@ impl Unit {
             .with_pasid_present(fault.pasid.is_some())
             .with_pasid(fault.pasid.map_or(0, |pasid| pasid.get()))
             .with_privileged(fault.privileged && fault.pasid.is_some())
+            .with_execute(fault.execute && fault.pasid.is_some())
             .with_reason(fault.reason.0)
             .with_address_type(fault.address_type)
             .with_type1(kind.type1())

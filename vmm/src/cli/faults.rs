@@ -15,7 +15,7 @@ pub(super) struct FaultArgs {
     #[arg(long, value_name = "FAULT")]
     fault: Vec<Fault>,
 
-    /// TOML file with faults, each a table [[fault]] with the same keys
+    /// TOML file with faults: tables named 'fault' with the same keys
     #[arg(long, value_name = "FILE")]
     faults: Option<PathBuf>,
 

@@ -128,6 +128,7 @@ fn blocked() -> super::super::translate::Fault {
         requester: VICTIM,
         pasid: None,
         privileged: false,
+        execute: false,
         address: crate::ids::Iova(0x1234),
         address_type: 0,
         access: crate::ats::Access::Write,

@@ -10,6 +10,8 @@ pub(crate) struct Fault {
     pub(crate) requester: Bdf,
     pub(crate) pasid: Option<Pasid>,
     pub(crate) privileged: bool,
+    /// Execute permission was asked for: only Page Requests do.
+    pub(crate) execute: bool,
     pub(crate) address: Iova,
     /// The AT field: 0 untranslated, 1 translation request, 2 translated.
     pub(crate) address_type: u8,

@@ -22,6 +22,7 @@ impl DmaPort {
             requester: request.requester,
             pasid: request.pasid,
             privileged: request.privileged,
+            execute: request.execute,
             address: request.address,
             address_type: 0,
             access: if request.write { Access::Write } else { Access::Read },

@@ -24,7 +24,7 @@ fn tables_that_refuse_answer_invalid_request_and_are_recorded() {
     ] {
         let mut rig = Rig::with_page_requests(0);
         rig.set_scalable_context(entry);
-        rig.page_request(PageRequest { pasid, ..request(7) });
+        rig.page_request(PageRequest { pasid, execute: true, privileged: true, ..request(7) });
         let refusal = PageGroupResponse {
             destination: VICTIM,
             pasid,
@@ -37,6 +37,7 @@ fn tables_that_refuse_answer_invalid_request_and_are_recorded() {
         assert_eq!((record.type1(), record.type2()), (false, true), "a page request");
         assert_eq!(record.source_id(), VICTIM.into_bits());
         assert_eq!(record.pasid_present(), pasid.is_some());
+        assert_eq!((record.execute(), record.privileged()), (pasid.is_some(), pasid.is_some()));
         assert_eq!(rig.tail_of_requests(), 0);
         assert_eq!(rig.outcomes(), [PageRequestOutcome::Refused]);
     }
