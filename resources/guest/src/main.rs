@@ -29,6 +29,7 @@ mod garbage;
 mod hierarchy;
 mod ktap;
 mod machine;
+mod nvme;
 mod pci;
 mod selftest;
 mod small;
@@ -54,6 +55,7 @@ extern "C" fn kmain(protocol: u64, info: u64) -> ! {
         "drop" => drop::run(&cmdline),
         "selftest" => selftest::run(),
         "hierarchy" => hierarchy::run(),
+        "nvme" => nvme::run(&cmdline),
         "fault" => fault::run(&cmdline),
         "garbage" => garbage::run(&cmdline),
         name => small::run(name),

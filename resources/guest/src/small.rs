@@ -22,9 +22,9 @@ pub fn run(name: &str) -> ! {
         "reset" => exit::reset(),
         _ => {
             println!(
-                "# test={name}: no such test; known: drop, fault, hierarchy, selftest, garbage, idle,"
+                "# test={name}: no such test; known: drop, fault, hierarchy, nvme, selftest, garbage,"
             );
-            println!("# spin, echo, badinsn, triple, panic, poweroff, reset; or exit=N");
+            println!("# idle, spin, echo, badinsn, triple, panic, poweroff, reset; or exit=N");
             exit::exit(exit::USAGE)
         }
     }

@@ -3,6 +3,7 @@
 
 pub mod edu;
 pub mod endpoint;
+pub mod nvme;
 
 use crate::pci::Bdf;
 

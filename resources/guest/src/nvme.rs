@@ -1,0 +1,113 @@
+//! An NVMe disk, written and read with the data verified: `test=nvme`. `ats=on` lets the controller
+//! translate by its own ATC, with the remapping unit on in either case; `mib=N` says how much.
+
+use crate::cmdline::Cmdline;
+use crate::device::nvme::{self, Nvme, PAGES};
+use crate::ktap::{Ktap, Verdict, ensure};
+use crate::machine::memory::PAGE_SIZE;
+use crate::pci::enumerate::Functions;
+use crate::println;
+use crate::vtd::bring_up::healthy_limit;
+use crate::vtd::tables::{PageSize, READ, SecondStage, WRITE};
+use crate::vtd::{Descriptor, Outcome, Queue, Unit, bring_up};
+
+const DOMAIN: u16 = 1;
+const WORDS: usize = 512;
+const CHUNK: u64 = PAGES as u64 * PAGE_SIZE;
+
+struct Rig {
+    disk: Nvme,
+    queue: Queue,
+    bytes: u64,
+}
+
+type Test = fn(&Rig) -> Result<(), &'static str>;
+
+const TESTS: [(&str, Test); 5] = [
+    ("start", start),
+    ("write", write),
+    ("flush", |rig| rig.disk.flush()),
+    ("invalidate", invalidate),
+    ("read_and_verify", verify),
+];
+
+/// Runs the test that the command line asks for.
+pub fn run(cmdline: &Cmdline) -> ! {
+    let ats = cmdline.get("ats") == Some("on");
+    let bytes = cmdline.number("mib").unwrap_or(64) << 20;
+    let mut ktap = Ktap::start(TESTS.len());
+    println!("# nvme: {} MiB, ATS {}", bytes >> 20, if ats { "on" } else { "off" });
+    let rig = match set_up(ats, bytes) {
+        Ok(rig) => rig,
+        Err(reason) => {
+            println!("Bail out! {reason}");
+            ktap.result(TESTS[0].0, Verdict::Fail(reason));
+            ktap.finish()
+        }
+    };
+    for (name, test) in TESTS {
+        ktap.result(name, test(&rig).into());
+    }
+    ktap.finish()
+}
+
+fn set_up(ats: bool, bytes: u64) -> Result<Rig, &'static str> {
+    let unit = Unit::find().ok_or("no remapping unit with a queue at 0xfed90000")?;
+    let functions = Functions::enumerate();
+    let disk = functions.with_id(nvme::ID).find_map(Nvme::open).ok_or("no NVMe controller")?;
+    let domain = SecondStage::new(unit.table_levels());
+    for page in disk.pages() {
+        domain.map(page, page, PageSize::Small, READ | WRITE);
+    }
+    let queue = bring_up::legacy(unit, &[(disk.bdf(), &domain, DOMAIN)])?;
+    if ats {
+        ensure(disk.enable_ats(), "ATS cannot be turned on")?;
+    }
+    Ok(Rig { disk, queue, bytes })
+}
+
+fn start(rig: &Rig) -> Result<(), &'static str> {
+    rig.disk.start()?;
+    ensure(rig.disk.size()? >= rig.bytes, "the namespace is too small")
+}
+
+/// What the first and the last word of a page hold.
+fn tag(offset: u64, page: usize) -> u64 {
+    (offset / PAGE_SIZE + page as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15)
+}
+
+fn write(rig: &Rig) -> Result<(), &'static str> {
+    let data = rig.disk.data();
+    for offset in (0..rig.bytes).step_by(CHUNK as usize) {
+        for page in 0..PAGES {
+            data.write(page * WORDS, tag(offset, page));
+            data.write(page * WORDS + WORDS - 1, !tag(offset, page));
+        }
+        rig.disk.write(offset)?;
+    }
+    Ok(())
+}
+
+/// A flush of the controller's ATC is answered while it is in use.
+fn invalidate(rig: &Rig) -> Result<(), &'static str> {
+    let page = Descriptor::device_page(rig.disk.bdf(), rig.disk.data().address());
+    let flush = rig.queue.flush(&[page], healthy_limit());
+    ensure(flush.outcome == Outcome::Completed, "the flush does not complete")
+}
+
+fn verify(rig: &Rig) -> Result<(), &'static str> {
+    let data = rig.disk.data();
+    for offset in (0..rig.bytes).step_by(CHUNK as usize) {
+        for page in 0..PAGES {
+            data.write(page * WORDS, 0);
+            data.write(page * WORDS + WORDS - 1, 0);
+        }
+        rig.disk.read(offset)?;
+        for page in 0..PAGES {
+            let (first, last) = (data.read(page * WORDS), data.read(page * WORDS + WORDS - 1));
+            let expected = tag(offset, page);
+            ensure(first == expected && last == !expected, "other data comes back")?;
+        }
+    }
+    Ok(())
+}
