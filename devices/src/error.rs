@@ -5,22 +5,6 @@
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
-    /// The number of root ports is out of range.
-    #[error("{ports} root ports asked for; choose 1 to {max}")]
-    PortCount {
-        /// How many were asked for.
-        ports: u8,
-        /// How many there can be.
-        max: u8,
-    },
-    /// There are too many `edu` devices.
-    #[error("{edus} edu devices asked for; choose 0 to {max}")]
-    EduCount {
-        /// How many were asked for.
-        edus: u8,
-        /// How many there can be.
-        max: u8,
-    },
     /// A function declares more capabilities than its configuration space holds.
     #[error(
         "capability {id:#06x} of {length} bytes does not fit into what is left of the \

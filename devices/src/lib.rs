@@ -9,7 +9,8 @@
 //! - [`endpoint`]: the ATS test endpoint: registers, DMA engine, ATC.
 //! - [`dma`]: how functions reach memory, with an address translation cache or without.
 //! - [`nvme`]: an NVMe controller whose every access to memory can go by its ATC.
-//! - [`edu`]: QEMU's educational device, which other people's tests know.
+//! - [`edu`], [`iommu_testdev`]: devices of QEMU's, which other people's tests know.
+//! - [`topology`]: which ports and functions there are.
 //! - [`root_complex`]: units, host side and hierarchy joined.
 //! - [`config_ports`]: ports 0xcf8 and 0xcfc. [`io_apic`]: the I/O APIC. [`mod@bench`]: the ports
 //!   by which a guest talks to the bench.
@@ -23,11 +24,13 @@ pub mod endpoint;
 pub mod error;
 pub mod fault;
 pub mod io_apic;
+pub mod iommu_testdev;
 pub mod link;
 pub mod nvme;
 pub mod pcie;
 pub mod root_complex;
 #[cfg(test)]
 mod testkit;
+pub mod topology;
 
 pub use error::Error;

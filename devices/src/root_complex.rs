@@ -35,20 +35,15 @@ use iommu::time::Instant;
 use iommu::unit::{Output, Unit, UnitConfig};
 
 use crate::Error;
-use crate::edu::Edu;
 use crate::fault::{Fault, Point, Schedule};
 use crate::pcie::host_bridge::EcamWindow;
 use crate::pcie::{Hierarchy, UpstreamMessage};
+use crate::topology::Topology;
 use upstream::ToMemory;
 
 /// The requester id that the I/O APIC has unless it is built otherwise, and in events always: no PCI
 /// function has it.
 pub const IO_APIC_ID: Bdf = Bdf::new(0xff, 0, 0);
-
-/// The device number of the first `edu` on bus 0; others follow. No root port reaches as far.
-pub const EDU_DEVICE: u8 = 0x10;
-/// How many `edu`s a root complex can have.
-pub const MAX_EDUS: u8 = 8;
 
 /// A change of one of the wires from INTA to the I/O APIC.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -77,19 +72,17 @@ pub struct RootComplexConfig {
     pub host_unit: UnitConfig,
     /// What the host does when an invalidation takes too long.
     pub policy: Policy,
-    /// Root ports, each with an ATS test endpoint behind it, 1 to 8.
-    pub ports: u8,
+    /// Which ports and functions there are.
+    pub topology: Topology,
     /// The requester id of the I/O APIC's interrupts, which remapping validates; without one there
     /// is nothing to validate, as in QEMU.
     pub io_apic: Option<Bdf>,
-    /// `edu` devices on bus 0, from [`EDU_DEVICE`] up; 0 to [`MAX_EDUS`].
-    pub edus: u8,
     /// What goes wrong, and when.
     pub faults: Vec<Fault>,
 }
 
 impl RootComplexConfig {
-    /// Two ports, no `edu`, and units in legacy mode of which only the physical one may time out, as `host`
+    /// Two root ports, each with an ATS test endpoint behind it, and units in legacy mode of which only the physical one may time out, as `host`
     /// says: for the guest's unit the host's verdict takes the place of a time-out.
     pub fn new(policy: Policy, host: UnitConfig) -> Self {
         let guest_unit = UnitConfig { role: UnitRole::Guest, ict: Default::default(), ..host };
@@ -98,9 +91,8 @@ impl RootComplexConfig {
             guest_unit,
             host_unit,
             policy,
-            ports: 2,
+            topology: Topology::simple(2, 0),
             io_apic: Some(IO_APIC_ID),
-            edus: 0,
             faults: Vec::new(),
         }
     }
@@ -128,16 +120,10 @@ impl RootComplex {
     /// A root complex after power-on, in front of the guest's `memory`.
     ///
     /// # Errors
-    /// [`Error::PortCount`], [`Error::EduCount`], [`Error::Schedule`] for faults that cannot be, and
+    /// [`Error::Schedule`] for faults that cannot be, [`Error::CapabilitySpace`] for functions, and
     /// [`Error::Host`] if the host side cannot be built.
     pub fn new(config: RootComplexConfig, memory: Memory, tracer: Tracer) -> Result<Self, Error> {
-        if config.edus > MAX_EDUS {
-            return Err(Error::EduCount { edus: config.edus, max: MAX_EDUS });
-        }
-        let mut hierarchy = Hierarchy::new(config.ports, tracer.clone())?;
-        for index in 0..config.edus {
-            hierarchy.add_function(None, (EDU_DEVICE + index) << 3, Box::new(Edu::new()?));
-        }
+        let mut hierarchy = config.topology.build(&tracer)?;
         let schedule = Schedule::new(&config.faults, &hierarchy.port_infos())?;
         let mut unit = Unit::new(config.guest_unit, tracer.clone());
         unit.pause_after(schedule.next_count(Point::Descriptor));
@@ -251,6 +237,11 @@ impl RootComplex {
     /// Where software has put ECAM by the host bridge's PCIEXBAR, if it has.
     pub fn ecam(&self) -> Option<EcamWindow> {
         self.hierarchy.ecam()
+    }
+
+    /// The index of the port that the user calls `name`, as [`Self::inject`] takes it.
+    pub fn port_index(&self, name: &str) -> Option<usize> {
+        self.hierarchy.port_index(name)
     }
 
     /// The unit that the guest sees, to look at.

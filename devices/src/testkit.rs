@@ -1,6 +1,8 @@
 //! What tests need: a root complex with memory and page tables of its own, and a machine that is
 //! driven as a guest's driver would drive it.
 
+pub(crate) mod driver;
+
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
@@ -13,10 +15,11 @@ use iommu::event::{Event, Recorder, Tracer};
 use iommu::ids::{Bdf, Gpa, Iova};
 use iommu::time::Instant;
 
-use crate::endpoint::{AtsEndpoint, regs};
+use crate::endpoint::regs;
 use crate::fault::FaultMode;
-use crate::pcie::caps::express::{HotPlug, Slot};
+use crate::pcie::caps::express::HotPlug;
 use crate::pcie::{Hierarchy, Upstream, UpstreamMessage};
+use crate::topology::{DeviceSpec, Topology, simple_devices};
 
 /// Memory behind page tables. What is not mapped is refused.
 #[derive(Default)]
@@ -87,6 +90,22 @@ impl Upstream for FakeUpstream {
         }
     }
 
+    fn write_observed(
+        &mut self,
+        request: DmaRequest,
+        data: &[u8],
+        _now: Instant,
+    ) -> Result<(), RequestError> {
+        let at = self.resolve(request, data.len()).ok_or(RequestError::UnsupportedRequest)?;
+        self.store(at, data);
+        Ok(())
+    }
+
+    fn peek(&self, address: Gpa, data: &mut [u8]) -> bool {
+        data.copy_from_slice(&self.load(address.0, data.len()));
+        true
+    }
+
     fn translate(
         &mut self,
         request: TranslationRequest,
@@ -136,22 +155,25 @@ pub(crate) struct Machine {
 impl Machine {
     /// Two ports, with nothing programmed.
     pub(crate) fn bare() -> Self {
+        Self::described(&simple_devices(2, 0))
+    }
+
+    /// With these devices and nothing programmed.
+    pub(crate) fn described(devices: &[DeviceSpec]) -> Self {
         let recorder = Arc::new(Recorder::default());
-        Self::around(Hierarchy::new(2, Tracer::to(recorder.clone())).unwrap(), recorder)
+        let topology = Topology::new(devices).unwrap();
+        Self::around(topology.build(&Tracer::to(recorder.clone())).unwrap(), recorder)
     }
 
     /// Two ports with an attention button, an endpoint behind each.
     pub(crate) fn with_buttons() -> Self {
-        let recorder = Arc::new(Recorder::default());
-        let tracer = Tracer::to(recorder.clone());
-        let mut hierarchy = Hierarchy::empty(tracer.clone());
-        for device in 1..=2 {
-            let slot = Slot { number: device, hot_plug: HotPlug::Button };
-            let port = hierarchy.add_root_port(device, slot).unwrap();
-            let endpoint = AtsEndpoint::new(tracer.clone()).unwrap();
-            hierarchy.add_function(Some(port), 0, Box::new(endpoint));
+        let mut devices = simple_devices(2, 0);
+        for device in &mut devices {
+            if let DeviceSpec::RootPort(port) = device {
+                port.hotplug = HotPlug::Button;
+            }
         }
-        Self::around(hierarchy, recorder)
+        Self::described(&devices)
     }
 
     fn around(hierarchy: Hierarchy, recorder: Arc<Recorder>) -> Self {

@@ -4,6 +4,7 @@
 
 use std::path::PathBuf;
 
+use devices::topology::Topology;
 use tests::Rig;
 use vmm::{Exit, Kernel};
 
@@ -13,7 +14,7 @@ fn run(image: &str, cpus: u8) -> Option<(Exit, String)> {
     let mut rig = Rig::new("")?.cpus(cpus);
     rig.config.kernel = Kernel::File(PathBuf::from(directory).join("x86").join(image));
     let root_complex = &mut rig.config.root_complex;
-    root_complex.edus = 1;
+    root_complex.topology = Topology::simple(2, 1);
     root_complex.io_apic = None;
     root_complex.guest_unit.interrupt_remapping = true;
     let run = rig.run();

@@ -18,6 +18,7 @@
 mod engine;
 mod page_requests;
 pub mod regs;
+mod virtual_functions;
 
 use std::collections::VecDeque;
 
@@ -28,12 +29,14 @@ use iommu::time::Instant;
 
 use crate::Error;
 use crate::dma::{Bus, Rights};
+use crate::pcie::caps::acs::Acs;
 use crate::pcie::caps::ats::Ats;
 use crate::pcie::caps::express::{Express, PortType};
 use crate::pcie::caps::msi::Msi;
-use crate::pcie::caps::pasid::Pasid;
+use crate::pcie::caps::pasid::{Pasid, PasidControl};
 use crate::pcie::caps::power::PowerManagement;
 use crate::pcie::caps::pri::Pri;
+use crate::pcie::caps::{ari, dsn};
 use crate::pcie::config::ConfigSpace;
 use crate::pcie::header::{self, Bar, ConfigBuilder, HeaderType, Identity};
 use crate::pcie::{Function, Upstream, UpstreamMessage};
@@ -41,28 +44,77 @@ use engine::Engine;
 use page_requests::PageRequester;
 use regs::{Command, Counters, Opcode, Registers, Status};
 
+pub use crate::pcie::caps::sriov::VirtualFunctions;
+pub use virtual_functions::PhysicalFunction;
+
 /// Vendor ID of the endpoint.
 pub const VENDOR_ID: u16 = 0x1234;
 /// Device ID of the endpoint.
 pub const DEVICE_ID: u16 = 0x6c6b;
+/// Device ID of its virtual functions.
+pub const VF_DEVICE_ID: u16 = 0x6c6c;
 
 /// Class: none of the defined ones.
 const IDENTITY: Identity =
     Identity { vendor: VENDOR_ID, device: DEVICE_ID, class: 0xff_00_00, revision: 1 };
 
-/// The endpoint.
+/// What a function of an endpoint has.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct EndpointConfig {
+    /// An ATC, and the ATS capability.
+    pub ats: bool,
+    /// Page requests.
+    pub pri: bool,
+    /// PASIDs.
+    pub pasid: bool,
+    /// The device's serial number.
+    pub serial: u64,
+    /// The device has other functions.
+    pub is_multi_function: bool,
+    /// ARI: the device's next function, 0 in the last.
+    pub next_function: Option<u8>,
+    /// SR-IOV, which [`PhysicalFunction::new`] adds.
+    pub virtual_functions: Option<VirtualFunctions>,
+}
+
+/// ATS, page requests and PASIDs, in a device with one function.
+impl Default for EndpointConfig {
+    fn default() -> Self {
+        Self {
+            ats: true,
+            pri: true,
+            pasid: true,
+            serial: 0,
+            is_multi_function: false,
+            next_function: None,
+            virtual_functions: None,
+        }
+    }
+}
+
+/// Where the registers are.
+#[derive(Debug, Clone, Copy)]
+enum Window {
+    Bar(Bar),
+    /// Those of a virtual function: where the physical one says.
+    Assigned(Option<u64>),
+}
+
+/// One function of the endpoint.
 #[derive(Debug)]
 pub struct AtsEndpoint {
     /// Captured from the last configuration write (`PCIe 2.2.6.2`).
     id: Bdf,
     config: ConfigSpace,
-    bar: Bar,
+    window: Window,
     power: PowerManagement,
     msi: Msi,
     express: Express,
-    ats: Ats,
-    pri: Pri,
-    pasid: Pasid,
+    ats: Option<Ats>,
+    pri: Option<Pri>,
+    pasid: Option<Pasid>,
+    /// What the PASID Control of the physical function of a virtual one says.
+    physical_pasid: PasidControl,
     registers: Registers,
     engine: Engine,
     requester: PageRequester,
@@ -72,29 +124,57 @@ pub struct AtsEndpoint {
 }
 
 impl AtsEndpoint {
-    /// An endpoint after reset.
+    /// A function after reset.
     ///
     /// # Errors
     /// [`Error::CapabilitySpace`] if its capabilities do not fit.
-    pub fn new(tracer: Tracer) -> Result<Self, Error> {
+    pub fn new(config: EndpointConfig, tracer: Tracer) -> Result<Self, Error> {
         let mut builder = ConfigBuilder::new(IDENTITY, HeaderType::Endpoint);
-        let bar = builder.memory_bar(0, regs::SIZE);
+        let window = Window::Bar(builder.memory_bar(0, regs::SIZE));
+        Self::with_capabilities(builder, window, config, tracer)
+    }
+
+    /// A virtual function of one with this configuration. What belongs to the device, or to all of
+    /// them together, the physical one has: serial number, PASID and page requests.
+    fn new_virtual(config: EndpointConfig, tracer: Tracer) -> Result<Self, Error> {
+        let builder = ConfigBuilder::new_virtual(IDENTITY);
+        let config = EndpointConfig { pri: false, pasid: false, ..config };
+        Self::with_capabilities(builder, Window::Assigned(None), config, tracer)
+    }
+
+    fn with_capabilities(
+        mut builder: ConfigBuilder,
+        window: Window,
+        config: EndpointConfig,
+        tracer: Tracer,
+    ) -> Result<Self, Error> {
+        let is_virtual = matches!(window, Window::Assigned(_));
         let power = PowerManagement::add(&mut builder)?;
         let msi = Msi::add(&mut builder)?;
         let express = Express::add(&mut builder, PortType::Endpoint)?;
-        let ats = Ats::add(&mut builder)?;
-        let pri = Pri::add(&mut builder)?;
-        let pasid = Pasid::add(&mut builder)?;
+        let ats = config.ats.then(|| Ats::add(&mut builder, is_virtual)).transpose()?;
+        let pri = config.pri.then(|| Pri::add(&mut builder)).transpose()?;
+        let pasid = config.pasid.then(|| Pasid::add(&mut builder)).transpose()?;
+        if !is_virtual {
+            dsn::add(&mut builder, config.serial)?;
+        }
+        if config.is_multi_function {
+            Acs::add_to_function(&mut builder)?;
+        }
+        if let Some(next) = config.next_function {
+            ari::add(&mut builder, if is_virtual { 0 } else { next })?;
+        }
         Ok(Self {
             id: Bdf::default(),
             config: builder.build(),
-            bar,
+            window,
             power,
             msi,
             express,
             ats,
             pri,
             pasid,
+            physical_pasid: PasidControl::new(),
             registers: Registers::default(),
             engine: Engine::default(),
             requester: PageRequester::default(),
@@ -117,8 +197,9 @@ impl AtsEndpoint {
 
     fn request_page(&mut self, command: Command) -> Status {
         let rights = self.rights();
-        let Self { requester, registers, pri, config, .. } = self;
-        match requester.request(command, registers, &rights, *pri, config) {
+        let Self { requester, registers, config, .. } = self;
+        let Some(pri) = self.pri else { return Status::PageRequestsOff };
+        match requester.request(command, registers, &rights, pri, config) {
             Ok(request) => {
                 self.messages.push_back(UpstreamMessage::PageRequest(request));
                 Status::Ok
@@ -141,8 +222,14 @@ impl AtsEndpoint {
 
     /// Where in BAR 0 an access falls, if the function answers it.
     fn claim(&self, address: u64, length: usize) -> Option<u64> {
-        let on = header::command(&self.config).memory_space() && self.power.is_on(&self.config);
-        self.bar.offset(&self.config, address, length).filter(|_| on)
+        let offset = match self.window {
+            Window::Bar(bar) if header::command(&self.config).memory_space() => {
+                bar.offset(&self.config, address, length)
+            }
+            Window::Assigned(Some(base)) => header::offset(base, regs::SIZE, address, length),
+            Window::Bar(_) | Window::Assigned(None) => None,
+        };
+        offset.filter(|_| self.power.is_on(&self.config))
     }
 
     fn is_bus_master(&self) -> bool {
@@ -153,8 +240,8 @@ impl AtsEndpoint {
         Rights {
             requester: self.id,
             bus_master: self.is_bus_master(),
-            ats: self.ats.is_enabled(&self.config),
-            pasid: self.pasid.control(&self.config),
+            ats: self.ats.is_some_and(|ats| ats.is_enabled(&self.config)),
+            pasid: self.pasid.map_or(self.physical_pasid, |pasid| pasid.control(&self.config)),
         }
     }
 
@@ -185,8 +272,10 @@ impl Function for AtsEndpoint {
         if self.express.take_reset(&mut self.config) {
             self.function_level_reset(now);
         }
-        self.requester.config_written(self.pri, &mut self.config);
-        if !self.ats.is_enabled(&self.config) {
+        if let Some(pri) = self.pri {
+            self.requester.config_written(pri, &mut self.config);
+        }
+        if !self.rights().ats {
             self.engine.dma.disable_ats(self.id, &self.tracer, now);
         }
         if self.is_bus_master() {
@@ -238,8 +327,9 @@ impl Function for AtsEndpoint {
         }
     }
 
+    /// One without ATS does not know what it is asked.
     fn invalidate_request(&mut self, request: InvalidateRequest, now: Instant) {
-        if request.destination != self.id {
+        if request.destination != self.id || self.ats.is_none() {
             return;
         }
         self.invalidations = self.invalidations.wrapping_add(1);
@@ -247,8 +337,8 @@ impl Function for AtsEndpoint {
     }
 
     fn page_group_response(&mut self, response: PageGroupResponse) {
-        if response.destination == self.id {
-            self.requester.respond(response, self.pri, &mut self.config);
+        if let Some(pri) = self.pri.filter(|_| response.destination == self.id) {
+            self.requester.respond(response, pri, &mut self.config);
         }
     }
 

@@ -10,6 +10,8 @@ use super::spec::{Fault, Point, Trigger};
 pub struct PortInfo {
     /// Its name.
     pub name: String,
+    /// There is a link below it. The upper port of a switch has none.
+    pub has_link: bool,
     /// Its slot has an attention button.
     pub has_button: bool,
 }
@@ -213,10 +215,17 @@ impl Entry {
 }
 
 fn find_port(fault: &Fault, ports: &[PortInfo]) -> Result<usize, String> {
-    let Some(name) = &fault.port else { return Ok(0) };
-    ports.iter().position(|port| port.name == *name).ok_or_else(|| {
-        let names: Vec<&str> = ports.iter().map(|port| port.name.as_str()).collect();
-        format!("there is no port '{name}'; there are {}", names.join(", "))
+    let is_meant = |port: &PortInfo| match &fault.port {
+        Some(name) => port.has_link && port.name == *name,
+        None => port.has_link,
+    };
+    ports.iter().position(is_meant).ok_or_else(|| {
+        let with_link = ports.iter().filter(|port| port.has_link);
+        let names: Vec<&str> = with_link.map(|port| port.name.as_str()).collect();
+        match &fault.port {
+            Some(name) => format!("there is no port '{name}'; there are {}", names.join(", ")),
+            None => "there is no port; add one".to_owned(),
+        }
     })
 }
 

@@ -106,7 +106,7 @@ impl Nvme {
         let power = PowerManagement::add(&mut builder)?;
         let msix = Msix::add(&mut builder, VECTORS, 0, regs::MSIX_TABLE, regs::MSIX_PENDING)?;
         let express = Express::add(&mut builder, PortType::Endpoint)?;
-        let ats = Ats::add(&mut builder)?;
+        let ats = Ats::add(&mut builder, false)?;
         Ok(Self {
             id: Bdf::default(),
             config: builder.build(),

@@ -17,8 +17,14 @@ pub trait Function: fmt::Debug + Send {
     /// Reads configuration space.
     fn config_read(&self, offset: u16, data: &mut [u8]);
 
+    /// The virtual function `id` of this one, if it is there now.
+    fn virtual_function(&self, _id: Bdf) -> Option<&dyn Function> {
+        None
+    }
+
     /// Writes configuration space. `id` is the function's address, which it takes as its own from
-    /// now on and by which it signs its requests (`PCIe 2.2.6.2`).
+    /// now on and by which it signs its requests (`PCIe 2.2.6.2`); or that of one of its virtual
+    /// functions.
     fn config_write(&mut self, id: Bdf, offset: u16, data: &[u8], now: Instant);
 
     /// Whether a BAR covers all `length` bytes at `address` and is switched on.

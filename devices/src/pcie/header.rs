@@ -138,6 +138,19 @@ impl ConfigBuilder {
         builder
     }
 
+    /// Starts that of a virtual function (`PCIe 9.3.4`): ids that nobody has, and no more to turn on than
+    /// bus mastering. It has no BARs.
+    pub fn new_virtual(identity: Identity) -> Self {
+        let mut builder = Self::new(identity, HeaderType::Endpoint);
+        let command = Command::new().with_bus_master(true);
+        builder.declare(VENDOR_ID, Register::new(u16::MAX));
+        builder.declare(DEVICE_ID, Register::new(u16::MAX));
+        builder.declare(COMMAND, Register::new(Command::new()).writable(command));
+        builder.declare(CACHE_LINE_SIZE, Register::new(0_u8));
+        builder.declare(INTERRUPT_LINE, Register::new(0_u8));
+        builder
+    }
+
     /// Declares one register.
     pub fn declare<T: super::config::Layout>(&mut self, offset: u16, register: Register<T>) {
         self.space.declare(offset, register);
@@ -241,9 +254,24 @@ impl Bar {
         let upper = if self.is_64_bit { config.get::<u32>(self.at + 4) } else { 0 };
         let lower = config.get::<u32>(self.at) & self.size.wrapping_neg();
         let base = u64::from(upper) << 32 | u64::from(lower);
-        let offset = address.checked_sub(base)?;
-        let end = offset.checked_add(u64::try_from(length).ok()?)?;
-        (end <= u64::from(self.size)).then_some(offset)
+        offset(base, self.size, address, length)
+    }
+}
+
+/// Where in `size` bytes at `base` an access of `length` bytes at `address` falls; `None` if not all
+/// of it does.
+pub fn offset(base: u64, size: u32, address: u64, length: usize) -> Option<u64> {
+    let offset = address.checked_sub(base)?;
+    let end = offset.checked_add(u64::try_from(length).ok()?)?;
+    (end <= u64::from(size)).then_some(offset)
+}
+
+/// Puts the Multi-Function Device bit into what was read at `offset`.
+pub fn show_multi_function(offset: u16, data: &mut [u8]) {
+    const MULTI_FUNCTION: u8 = 1 << 7;
+    let header_type = HEADER_TYPE.checked_sub(offset).map(usize::from);
+    if let Some(byte) = header_type.and_then(|at| data.get_mut(at)) {
+        *byte |= MULTI_FUNCTION;
     }
 }
 

@@ -28,6 +28,7 @@ use iommu::event::{Lost, Tracer};
 use iommu::ids::Bdf;
 use iommu::time::Instant;
 
+use super::header;
 use super::host_bridge::{EcamWindow, HostBridge};
 use super::port::Port;
 use super::{Function, Upstream, UpstreamMessage};
@@ -36,9 +37,6 @@ use crate::link::Link;
 use messages::Delayed;
 use route::Target;
 use uplink::Uplink;
-
-/// Root ports that a hierarchy can have.
-pub const MAX_PORTS: u8 = 8;
 
 /// A host bridge, ports with their links, and functions.
 #[derive(Debug)]
@@ -57,6 +55,8 @@ pub struct Hierarchy {
 /// A port in the tree.
 #[derive(Debug)]
 struct PortNode {
+    /// How the user calls it.
+    name: String,
     port: Port,
     /// Where it sits on the bus that it is on.
     devfn: u8,
@@ -95,13 +95,20 @@ impl Hierarchy {
     /// a link is down, and for an access that crosses a double word.
     pub fn config_read(&mut self, function: Bdf, offset: u16, data: &mut [u8], now: Instant) {
         data.fill(0xff);
-        match self.route_config(function, Lost::ConfigRead, now) {
-            Some(Target::HostBridge) => self.host_bridge.config().read(offset, data),
-            Some(Target::Port(index)) => self.ports[index].port.config().read(offset, data),
-            Some(Target::Function(index)) => {
-                self.functions[index].function.config_read(offset, data);
+        let Some(target) = self.route_config(function, Lost::ConfigRead, now) else { return };
+        match target {
+            Target::HostBridge => self.host_bridge.config().read(offset, data),
+            Target::Port(index) => self.ports[index].port.config().read(offset, data),
+            Target::Function(index) => {
+                let physical = self.functions[index].function.as_ref();
+                if let Some(found) = physical.virtual_function(function) {
+                    return found.config_read(offset, data);
+                }
+                physical.config_read(offset, data);
             }
-            None => {}
+        }
+        if self.is_multi_function(target) {
+            header::show_multi_function(offset, data);
         }
     }
 
@@ -230,3 +237,6 @@ impl Hierarchy {
 
 #[cfg(test)]
 mod tests;
+
+#[cfg(test)]
+mod topology_tests;

@@ -26,7 +26,7 @@ use iommu::ats::{
     TranslationRequest,
 };
 use iommu::event::Lost;
-use iommu::ids::Bdf;
+use iommu::ids::{Bdf, Gpa};
 use iommu::time::Instant;
 
 pub use function::Function;
@@ -57,6 +57,21 @@ pub trait Upstream {
         request: TranslationRequest,
         now: Instant,
     ) -> Result<Translation, RequestError>;
+
+    /// A memory write whose outcome the function is told, as test devices of emulators are.
+    ///
+    /// # Errors
+    /// How it failed.
+    fn write_observed(
+        &mut self,
+        request: DmaRequest,
+        data: &[u8],
+        now: Instant,
+    ) -> Result<(), RequestError>;
+
+    /// What is in memory at `address`, past the remapping unit, as test devices of emulators look at
+    /// it. Returns whether there is memory.
+    fn peek(&self, address: Gpa, data: &mut [u8]) -> bool;
 }
 
 /// Posted messages that came up a link, drained by the root complex after every call.

@@ -62,7 +62,8 @@ pub struct Port {
     express: Express,
     power: PowerManagement,
     msi: Msi,
-    acs: Acs,
+    /// What comes up to an upstream port has been checked below (`PCIe 6.12.1`).
+    acs: Option<Acs>,
     aer: Aer,
     /// A port with a link can contain errors.
     dpc: Option<Dpc>,
@@ -90,8 +91,8 @@ impl Port {
         let express = Express::add(&mut builder, port_type)?;
         let is_root = matches!(port_type, PortType::RootPort(_));
         let aer = Aer::add(&mut builder, is_root)?;
-        let acs = Acs::add(&mut builder)?;
         let has_link = port_type != PortType::UpstreamPort;
+        let acs = if has_link { Some(Acs::add(&mut builder)?) } else { None };
         let dpc = if has_link { Some(Dpc::add(&mut builder)?) } else { None };
         Ok(Self {
             id,
@@ -144,6 +145,11 @@ impl Port {
         bus != 0 && self.secondary_bus() != 0 && buses.contains(&bus)
     }
 
+    /// Whether requests for device numbers other than 0 go down its link, too.
+    pub fn forwards_ari(&self) -> bool {
+        self.express.forwards_ari(&self.config)
+    }
+
     /// Whether all `length` bytes at `address` go down its link.
     pub fn owns_memory(&self, address: u64, length: usize) -> bool {
         let Some(last) = u64::try_from(length)
@@ -170,7 +176,7 @@ impl Port {
         if !header::command(&self.config).bus_master() || !self.power.is_on(&self.config) {
             return Err(RequestError::UnsupportedRequest);
         }
-        let acs = self.acs.control(&self.config);
+        let acs = self.acs.map(|acs| acs.control(&self.config)).unwrap_or_default();
         let is_spoofed = acs.source_validation() && !self.owns_bus(requester.bus());
         let is_blocked = acs.translation_blocking() && address_type == AddressType::Translated;
         if is_spoofed || is_blocked {

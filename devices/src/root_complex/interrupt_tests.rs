@@ -35,7 +35,7 @@ impl Rig {
         let config = RootComplexConfig::new("linux".parse().unwrap(), unit);
         let recorder = Arc::new(Recorder::default());
         let tracer = Tracer::to(recorder.clone());
-        let config = RootComplexConfig { io_apic, ports: 1, ..config };
+        let config = RootComplexConfig { io_apic, topology: Topology::simple(1, 0), ..config };
         let complex = RootComplex::new(config, memory.clone(), tracer).unwrap();
         let mut rig = Self { complex, memory, recorder };
         let port = Bdf::new(0, 1, 0);

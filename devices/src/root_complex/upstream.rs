@@ -8,7 +8,7 @@ use iommu::ats::{
     Access, AddressType, DmaRequest, Msi, RequestError, Translation, TranslationRequest,
 };
 use iommu::event::{Event, Tracer};
-use iommu::ids::{Bdf, Iova};
+use iommu::ids::{Bdf, Gpa, Iova};
 use iommu::time::Instant;
 use iommu::unit::{Unit, in_interrupt_range};
 use vm_memory::{Bytes, GuestAddress};
@@ -101,14 +101,30 @@ impl Upstream for ToMemory<'_> {
     }
 
     fn write(&mut self, request: DmaRequest, data: &[u8], now: Instant) {
+        // A posted write that is refused, or to where there is no memory, is lost.
+        let _ = self.write_observed(request, data, now);
+    }
+
+    fn write_observed(
+        &mut self,
+        request: DmaRequest,
+        data: &[u8],
+        now: Instant,
+    ) -> Result<(), RequestError> {
         if Self::is_for_interrupts(&request) {
             self.interrupt_write(&request, data, now);
-        } else if let Ok(address) = self.unit.dma(&request, self.memory, now) {
-            // A posted write to where there is no memory is lost.
-            if self.memory.write_slice(data, GuestAddress::from(address)).is_ok() {
-                self.record(&request, data.len(), now);
-            }
+            return Ok(());
         }
+        let address = self.unit.dma(&request, self.memory, now)?;
+        self.memory
+            .write_slice(data, GuestAddress::from(address))
+            .map_err(|_| RequestError::UnsupportedRequest)?;
+        self.record(&request, data.len(), now);
+        Ok(())
+    }
+
+    fn peek(&self, address: Gpa, data: &mut [u8]) -> bool {
+        self.memory.read_slice(data, GuestAddress::from(address)).is_ok()
     }
 
     fn translate(

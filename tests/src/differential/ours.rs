@@ -1,6 +1,7 @@
 //! Our machine, in this process.
 
 use devices::root_complex::RootComplexConfig;
+use devices::topology::Topology;
 use iommu::event::{Tracer, UnitRole};
 use iommu::unit::{AddressWidths, UnitConfig};
 use vmm::MemorySize;
@@ -36,7 +37,7 @@ impl Ours {
         let policy = "linux".parse().expect("a preset's name");
         let root_complex = RootComplexConfig {
             guest_unit: unit(mode),
-            edus: place::EDUS,
+            topology: Topology::simple(2, place::EDUS),
             ..RootComplexConfig::new(policy, UnitConfig::new(UnitRole::Host))
         };
         let memory = MemorySize::default();

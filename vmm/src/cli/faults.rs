@@ -76,7 +76,7 @@ fn read(path: &Path) -> Result<Vec<Fault>, FaultsError> {
 }
 
 /// Line and column of a byte, both from 1.
-fn position(text: &str, at: usize) -> String {
+pub(super) fn position(text: &str, at: usize) -> String {
     let before = text.get(..at).unwrap_or_default();
     let line = before.matches('\n').count() + 1;
     let column = before.len() - before.rfind('\n').map_or(0, |end| end + 1) + 1;

@@ -5,6 +5,7 @@ mod faults;
 mod policies;
 mod qtest;
 mod run;
+mod topology;
 mod unit;
 
 use std::path::Path;
@@ -38,6 +39,8 @@ enum Command {
     Policies,
     /// List what can go wrong, and when
     Faults,
+    /// List the ports and functions that there can be
+    Devices,
     /// Run the built-in guest once with each policy, and compare what it suffers
     Demo(demo::DemoArgs),
     /// Serve QEMU's qtest protocol: the machine without CPUs, driven by a script
@@ -54,6 +57,7 @@ pub(crate) fn main() -> u8 {
         Command::Run(args) => report(run::run(args)),
         Command::Policies => report(policies::list().map(|()| 0).map_err(CliError::Output)),
         Command::Faults => report(faults::list().map(|()| 0).map_err(CliError::Output)),
+        Command::Devices => report(topology::list().map(|()| 0).map_err(CliError::Output)),
         Command::Demo(args) => report(demo::run(&args)),
         Command::Qtest(args) => report(qtest::run(args)),
     }
@@ -94,6 +98,9 @@ enum CliError {
     /// The faults cannot be used.
     #[error(transparent)]
     Faults(#[from] faults::FaultsError),
+    /// There is no such hierarchy.
+    #[error(transparent)]
+    Topology(#[from] topology::TopologyArgsError),
     /// Standard output is closed or full.
     #[error("cannot write to standard output: {0}")]
     Output(std::io::Error),
@@ -117,7 +124,11 @@ impl CliError {
     fn status(&self) -> u8 {
         match self {
             Self::Vmm(error) => error.status(),
-            Self::Events { .. } | Self::Socket { .. } | Self::Unit(_) | Self::Faults(_) => USAGE,
+            Self::Events { .. }
+            | Self::Socket { .. }
+            | Self::Unit(_)
+            | Self::Faults(_)
+            | Self::Topology(_) => USAGE,
             Self::Output(_) | Self::Guest { .. } => FAILURE,
         }
     }
@@ -186,6 +197,13 @@ mod tests {
             ("run --ordering random", "'random'", "serial or parallel"),
             ("run --cpus 9", "'9'", "1..=8"),
             ("run --ports 0", "'0'", "1..=8"),
+            ("run --device edo", "`edo`", "`edu`"),
+            ("run --device edu,adr=10", "`adr`", "`addr`"),
+            ("run --device edu,addr=10.8", "'10.8'", "0.1"),
+            ("run --device switch,id=a,bus=rp0,ports=x", "\"x\"", "a number"),
+            ("run --device root-port,id=a,hotplug=yes", "`yes`", "`surprise`"),
+            ("run --device ats-endpoint,bus=rp0,ats=no", "\"no\"", "on or off"),
+            ("run --device edu,edu", "'edu'", "KEY=VALUE"),
             ("run --unit fault_records", "'fault_records'", "KEY=VALUE"),
             ("run --io-apic-id ff:20.0", "'ff:20.0'", "none"),
             ("fly", "'fly'", "subcommand"),

@@ -11,6 +11,7 @@ use vmm::MemorySize;
 use vmm::qtest::{Machine, MachineConfig, Session, serve, serve_socket};
 
 use super::CliError;
+use super::topology::TopologyArgs;
 use super::unit::UnitArgs;
 
 /// Options of `ghostlink qtest`.
@@ -24,15 +25,12 @@ pub(super) struct QtestArgs {
     #[arg(long, value_name = "SIZE", default_value_t)]
     memory: MemorySize,
 
-    /// Root ports, each with an endpoint behind it, 1 to 8
-    #[arg(long, value_name = "N", default_value_t = 2,
-          value_parser = clap::value_parser!(u8).range(1..=8))]
-    ports: u8,
+    #[command(flatten)]
+    topology: TopologyArgs,
 
-    /// 'edu' devices, from 00:10.0 up, 0 to 8
-    #[arg(long, value_name = "N", default_value_t = 1,
-          value_parser = clap::value_parser!(u8).range(0..=8))]
-    edus: u8,
+    /// 'edu' devices, from 00:10.0 up, 0 to 8 [default: 1, or none if devices are described]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u8).range(0..=8))]
+    edus: Option<u8>,
 
     /// What the host does when an invalidation takes too long; see 'ghostlink policies'
     #[arg(long, value_name = "POLICY", default_value = "linux")]
@@ -65,8 +63,7 @@ pub(super) fn run(args: QtestArgs) -> Result<u8, CliError> {
 impl QtestArgs {
     fn machine(self, tracer: Tracer) -> Result<MachineConfig, CliError> {
         let root_complex = RootComplexConfig {
-            ports: self.ports,
-            edus: self.edus,
+            topology: self.topology.into_topology(self.edus, "--edus")?,
             ..self.unit.into_root_complex(self.policy)?
         };
         Ok(MachineConfig { memory: self.memory, root_complex, tracer })

@@ -13,6 +13,7 @@ use vmm::{Console, Kernel, MemorySize, Module, Vm, VmConfig};
 
 use super::CliError;
 use super::faults::FaultArgs;
+use super::topology::TopologyArgs;
 use super::unit::UnitArgs;
 
 /// Options of `ghostlink run`.
@@ -46,10 +47,8 @@ pub(super) struct RunArgs {
     #[command(flatten)]
     unit: UnitArgs,
 
-    /// Root ports, each with an endpoint behind it, 1 to 8
-    #[arg(long, value_name = "N", default_value_t = 2,
-          value_parser = clap::value_parser!(u8).range(1..=8))]
-    ports: u8,
+    #[command(flatten)]
+    topology: TopologyArgs,
 
     /// Put an 'edu' device at 00:10.0, as QEMU has it; its INTA leads to pin 20 of the I/O APIC
     #[arg(long)]
@@ -97,8 +96,7 @@ impl RunArgs {
             None => Kernel::Image { name: "the built-in guest", bytes: resources::GUEST },
         };
         let root_complex = RootComplexConfig {
-            ports: self.ports,
-            edus: self.edu.into(),
+            topology: self.topology.into_topology(Some(self.edu.into()), "--edu")?,
             faults: self.faults.into_faults()?,
             ..self.unit.into_root_complex(self.policy)?
         };

@@ -213,6 +213,7 @@ mod tests;
 #[cfg(test)]
 pub(super) mod testkit {
     use devices::root_complex::RootComplexConfig;
+    use devices::topology::Topology;
     use iommu::event::{Tracer, UnitRole};
     use iommu::unit::UnitConfig;
 
@@ -223,9 +224,10 @@ pub(super) mod testkit {
     pub(in crate::qtest) fn session() -> Session {
         let unit = UnitConfig::new(UnitRole::Host);
         let policy = "linux".parse().unwrap();
+        let topology = Topology::simple(2, 1);
         let config = MachineConfig {
             memory: "64M".parse().unwrap(),
-            root_complex: RootComplexConfig { edus: 1, ..RootComplexConfig::new(policy, unit) },
+            root_complex: RootComplexConfig { topology, ..RootComplexConfig::new(policy, unit) },
             tracer: Tracer::none(),
         };
         Session::new(Machine::new(config).unwrap())

@@ -15,9 +15,9 @@ use std::sync::{Arc, Mutex};
 use devices::bench::Bench;
 use devices::fault::FaultMode;
 use devices::pcie::header::INTERRUPT_LINE;
-use devices::root_complex::{EDU_DEVICE, RootComplex, inta_pin};
+use devices::root_complex::{RootComplex, inta_pin};
+use devices::topology::Topology;
 use iommu::event::Tracer;
-use iommu::ids::Bdf;
 use iommu::time::Instant;
 use vmm_sys_util::eventfd::{EFD_CLOEXEC, EFD_NONBLOCK, EventFd};
 
@@ -110,9 +110,9 @@ impl Vm {
 
         let mut root_complex =
             RootComplex::new(config.root_complex.clone(), memory, config.tracer.clone())?;
-        note_wires(&mut root_complex, config.root_complex.edus);
+        note_wires(&mut root_complex, &config.root_complex.topology);
         if matches!(start, boot::Start::Flat { .. }) {
-            place_edus(&mut root_complex, config.root_complex.edus);
+            place_bars(&mut root_complex, &config.root_complex.topology);
         }
         // A guest can do without; it is told that the frequency is unknown.
         let tsc_khz = boot_cpu.tsc_khz().unwrap_or(0);
@@ -167,22 +167,21 @@ impl Vm {
 }
 
 /// Notes in the functions on bus 0 to which pins they are wired, which firmware would do.
-fn note_wires(root_complex: &mut RootComplex, edus: u8) {
-    for device in EDU_DEVICE..EDU_DEVICE + edus {
-        let function = Bdf::new(0, device, 0);
-        root_complex.config_write(function, INTERRUPT_LINE, &[inta_pin(device)], Instant::START);
+fn note_wires(root_complex: &mut RootComplex, topology: &Topology) {
+    for function in topology.integrated() {
+        let pin = inta_pin(function.device());
+        root_complex.config_write(function, INTERRUPT_LINE, &[pin], Instant::START);
     }
 }
 
 /// Gives the functions on bus 0 addresses, and switches them on: a multiboot image takes that for
 /// done.
-fn place_edus(root_complex: &mut RootComplex, edus: u8) {
+fn place_bars(root_complex: &mut RootComplex, topology: &Topology) {
     const BAR0: u16 = 0x10;
     const COMMAND: u16 = 0x04;
     const MEMORY_SPACE: u16 = 1 << 1;
-    for index in 0..edus {
-        let function = Bdf::new(0, EDU_DEVICE + index, 0);
-        let bar = FIRMWARE_BARS + (u32::from(index) << 20);
+    for (index, function) in (0..).zip(topology.integrated()) {
+        let bar = FIRMWARE_BARS + (index << 20);
         root_complex.config_write(function, BAR0, &bar.to_le_bytes(), Instant::START);
         root_complex.config_write(function, COMMAND, &MEMORY_SPACE.to_le_bytes(), Instant::START);
     }

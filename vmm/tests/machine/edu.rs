@@ -1,6 +1,7 @@
 //! The educational device on bus 0, as a guest reaches it.
 
 use devices::root_complex::IO_APIC_ID;
+use devices::topology::Topology;
 use iommu::event::Event;
 
 use crate::code::{out32, report_port};
@@ -32,7 +33,7 @@ fn it_is_absent_unless_asked_for_and_then_knows_its_pin() {
     let code = [out32(0xcf8, EDU | 0x3c), report_port(0xcfc)].concat();
     let mut guest = Guest::new(&code);
     assert_eq!(guest.run().unwrap(), vmm::Exit::DebugExit(u32::MAX));
-    guest.config.root_complex.edus = 1;
+    guest.config.root_complex.topology = Topology::simple(2, 1);
     assert_eq!(guest.run().unwrap(), vmm::Exit::DebugExit(0x0114));
 }
 
@@ -56,7 +57,7 @@ fn its_wire_leads_to_the_io_apic() {
     ]
     .concat();
     let mut guest = Guest::new(&code);
-    guest.config.root_complex.edus = 1;
+    guest.config.root_complex.topology = Topology::simple(2, 1);
     guest.run().unwrap();
     let sent = |event: &Event| match *event {
         Event::Interrupt { requester, data, .. } => requester == IO_APIC_ID && data == 0x4041,

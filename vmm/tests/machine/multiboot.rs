@@ -1,5 +1,6 @@
 //! A multiboot image of a few instructions, which looks at what it finds.
 
+use devices::topology::Topology;
 use vmm::{Exit, Kernel};
 
 use crate::guest::{Guest, kvm_wanted};
@@ -64,6 +65,6 @@ fn an_image_finds_what_its_loader_promises() {
     guest.config.kernel = Kernel::File(path);
     guest.config.cmdline = "x".to_owned();
     guest.config.memory = "64M".parse().unwrap();
-    guest.config.root_complex.edus = 1;
+    guest.config.root_complex.topology = Topology::simple(2, 1);
     assert_eq!(guest.run().unwrap(), Exit::DebugExit(0));
 }

@@ -5,7 +5,10 @@ use std::time::Duration;
 use super::*;
 
 fn ports() -> Vec<PortInfo> {
-    let port = |name: &str, has_button| PortInfo { name: name.to_owned(), has_button };
+    let port = |name: &str, has_button| {
+        let name = name.to_owned();
+        PortInfo { name, has_link: true, has_button }
+    };
     vec![port("rp0", false), port("rp1", true)]
 }
 

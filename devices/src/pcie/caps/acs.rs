@@ -1,4 +1,5 @@
-//! Access Control Services of a root port (`PCIe 6.12`, `PCIe 7.7.11`).
+//! Access Control Services (`PCIe 6.12`, `PCIe 7.7.11`) of root ports, of switches' downstream ports,
+//! and of functions that share a device with others.
 //!
 //! There is no peer-to-peer road in this hierarchy: whatever comes up a link goes to the remapping
 //! unit. P2P Request Redirect, P2P Completion Redirect and Upstream Forwarding thus hold whether or
@@ -57,6 +58,16 @@ impl Acs {
         builder.declare(at + CAPABILITY, Register::new(all));
         builder.declare(at + CONTROL, Register::new(AcsBits::new()).writable(all));
         Ok(Self { at })
+    }
+
+    /// Declares that of a function which shares a device with others: there is nothing to turn on,
+    /// because it reaches them by way of the root complex only (`PCIe 6.12.1.2`). Without it
+    /// software has to assume the opposite.
+    ///
+    /// # Errors
+    /// [`Error::CapabilitySpace`] if it does not fit.
+    pub fn add_to_function(builder: &mut ConfigBuilder) -> Result<(), Error> {
+        builder.extended_capability(ID, VERSION, LENGTH).map(|_| ())
     }
 
     /// What software has turned on.

@@ -47,14 +47,16 @@ pub struct Ats {
 
 impl Ats {
     /// Declares it: 32 outstanding Invalidate Requests, page-aligned requests, Global Invalidate.
+    /// For a virtual function the physical one's Smallest Translation Unit counts, its own is 0.
     ///
     /// # Errors
     /// [`Error::CapabilitySpace`] if it does not fit.
-    pub fn add(builder: &mut ConfigBuilder) -> Result<Self, Error> {
+    pub fn add(builder: &mut ConfigBuilder, is_virtual: bool) -> Result<Self, Error> {
         let at = builder.extended_capability(ID, VERSION, LENGTH)?;
         let capability =
             Capability::new().with_page_aligned_request(true).with_global_invalidate(true);
-        let writable = Control::new().with_smallest_translation_unit(0x1f).with_enable(true);
+        let unit = if is_virtual { 0 } else { 0x1f };
+        let writable = Control::new().with_smallest_translation_unit(unit).with_enable(true);
         builder.declare(at + CAPABILITY, Register::new(capability));
         builder.declare(at + CONTROL, Register::new(Control::new()).writable(writable));
         Ok(Self { at })

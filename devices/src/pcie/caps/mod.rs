@@ -6,11 +6,14 @@
 
 pub mod acs;
 pub mod aer;
+pub mod ari;
 pub mod ats;
 pub mod dpc;
+pub mod dsn;
 pub mod express;
 pub mod msi;
 pub mod msix;
 pub mod pasid;
 pub mod power;
 pub mod pri;
+pub mod sriov;

@@ -3,13 +3,12 @@
 use iommu::event::Tracer;
 use iommu::ids::Bdf;
 
-use super::{FunctionNode, Hierarchy, MAX_PORTS, PortNode};
+use super::{FunctionNode, Hierarchy, PortNode};
 use crate::Error;
-use crate::endpoint::AtsEndpoint;
 use crate::fault::PortInfo;
 use crate::link::Link;
 use crate::pcie::Function;
-use crate::pcie::caps::express::{HotPlug, PortType, Slot};
+use crate::pcie::caps::express::PortType;
 use crate::pcie::host_bridge::HostBridge;
 use crate::pcie::port::Port;
 
@@ -27,39 +26,14 @@ impl Hierarchy {
         }
     }
 
-    /// A hierarchy with `ports` root ports, 1 to [`MAX_PORTS`], with an ATS test endpoint behind
-    /// each.
-    ///
-    /// # Errors
-    /// [`Error::PortCount`] if there are too few or too many.
-    pub fn new(ports: u8, tracer: Tracer) -> Result<Self, Error> {
-        if !(1..=MAX_PORTS).contains(&ports) {
-            return Err(Error::PortCount { ports, max: MAX_PORTS });
-        }
-        let mut hierarchy = Self::empty(tracer.clone());
-        for device in 1..=ports {
-            let slot = Slot { number: device, hot_plug: HotPlug::Surprise };
-            let port = hierarchy.add_root_port(device, slot)?;
-            hierarchy.add_function(Some(port), 0, Box::new(AtsEndpoint::new(tracer.clone())?));
-        }
-        Ok(hierarchy)
-    }
-
-    /// Adds a root port at `device` on bus 0, and returns its index.
-    ///
-    /// # Errors
-    /// [`Error::CapabilitySpace`] if its capabilities do not fit.
-    pub fn add_root_port(&mut self, device: u8, slot: Slot) -> Result<usize, Error> {
-        self.add_port(None, device << 3, PortType::RootPort(slot))
-    }
-
-    /// Adds a port at `devfn` on the bus below the port `above`, and returns its index. An upstream
-    /// port makes a switch; its downstream ports are added below it.
+    /// Adds the port `name` at `devfn` on the bus below the port `above`, and returns its index. An
+    /// upstream port makes a switch; its downstream ports are added below it.
     ///
     /// # Errors
     /// [`Error::CapabilitySpace`] if its capabilities do not fit.
     pub fn add_port(
         &mut self,
+        name: &str,
         above: Option<usize>,
         devfn: u8,
         port_type: PortType,
@@ -69,8 +43,9 @@ impl Hierarchy {
         let has_link = port_type != PortType::UpstreamPort;
         let seed = self.ports.len() as u64;
         let link = has_link.then(|| Link::new(id, seed, self.tracer.clone()));
+        let name = name.to_owned();
         let (in_reset, is_awaited) = (false, false);
-        self.ports.push(PortNode { port, devfn, above, link, in_reset, is_awaited });
+        self.ports.push(PortNode { name, port, devfn, above, link, in_reset, is_awaited });
         Ok(self.ports.len() - 1)
     }
 
@@ -85,12 +60,18 @@ impl Hierarchy {
         self.ports.len()
     }
 
+    /// The index of the port that the user calls `name`.
+    pub fn port_index(&self, name: &str) -> Option<usize> {
+        self.ports.iter().position(|node| node.name == name)
+    }
+
     /// What a schedule of faults must know of the ports, in the order of their indices.
     pub fn port_infos(&self) -> Vec<PortInfo> {
-        let info = |(index, node): (usize, &PortNode)| PortInfo {
-            name: format!("rp{index}"),
+        let info = |node: &PortNode| PortInfo {
+            name: node.name.clone(),
+            has_link: node.link.is_some(),
             has_button: node.port.has_button(),
         };
-        self.ports.iter().enumerate().map(info).collect()
+        self.ports.iter().map(info).collect()
     }
 }

@@ -29,7 +29,10 @@ impl Hierarchy {
             return Some(Target::HostBridge);
         }
         let above = self.bus_owner(function.bus())?;
+        // On the other buses that a port leads to there are at most virtual functions.
+        let is_its_bus = self.secondary_bus(above) == function.bus();
         if let Some(port) = above
+            && is_its_bus
             && !self.ports[port].accepts_device(function)
         {
             return None;
@@ -37,11 +40,30 @@ impl Hierarchy {
         if !self.reaches(above, kind, now) {
             return None;
         }
-        let devfn = function.devfn();
-        let port = self.ports.iter().position(|node| node.above == above && node.devfn == devfn);
-        let found =
-            || self.functions.iter().position(|node| node.above == above && node.devfn == devfn);
+        let is_it =
+            |at: Option<usize>, devfn| at == above && is_its_bus && devfn == function.devfn();
+        let port = self.ports.iter().position(|node| is_it(node.above, node.devfn));
+        let found = || {
+            self.functions.iter().position(|node| {
+                is_it(node.above, node.devfn)
+                    || node.above == above && node.function.virtual_function(function).is_some()
+            })
+        };
         port.map(Target::Port).or_else(|| found().map(Target::Function))
+    }
+
+    /// Whether others share a device with `target`. Below a link there is one device.
+    pub(super) fn is_multi_function(&self, target: Target) -> bool {
+        let (above, devfn) = match target {
+            Target::HostBridge => return false,
+            Target::Port(index) => (self.ports[index].above, self.ports[index].devfn),
+            Target::Function(index) => (self.functions[index].above, self.functions[index].devfn),
+        };
+        let is_below_link = above.is_some_and(|port| self.ports[port].link.is_some());
+        let ports = self.ports.iter().map(|node| (node.above, node.devfn));
+        let functions = self.functions.iter().map(|node| (node.above, node.devfn));
+        let shares = |other: u8| is_below_link || other >> 3 == devfn >> 3;
+        ports.chain(functions).filter(|(at, other)| *at == above && shares(*other)).count() > 1
     }
 
     /// The function with a BAR at `address`, if a request to it gets there.
@@ -75,14 +97,22 @@ impl Hierarchy {
         nodes.map(|node| &mut *node.function as &mut dyn Function)
     }
 
-    /// The port whose secondary bus is `bus`, with `None` inside for bus 0. Each step leads deeper
-    /// into the tree, so that no numbering makes this go round.
+    /// The port that leads to `bus`, with `None` inside for bus 0: `bus` is its secondary bus, or one
+    /// that it owns beyond the device at the end of its link. Each step leads deeper into the tree,
+    /// so that no numbering makes this go round.
     pub(super) fn bus_owner(&self, bus: u8) -> Option<Option<usize>> {
         let mut above = None;
-        while above.map_or(0, |port: usize| self.ports[port].port.secondary_bus()) != bus {
-            above = Some(self.child(above, |node| node.port.owns_bus(bus))?);
+        while self.secondary_bus(above) != bus {
+            match self.child(above, |node| node.port.owns_bus(bus)) {
+                Some(port) => above = Some(port),
+                None => return above.filter(|port| self.ports[*port].link.is_some()).map(Some),
+            }
         }
         Some(above)
+    }
+
+    fn secondary_bus(&self, above: Option<usize>) -> u8 {
+        above.map_or(0, |port| self.ports[port].port.secondary_bus())
     }
 
     /// The first port directly below `above` that `takes` what is routed.
@@ -102,8 +132,9 @@ impl Hierarchy {
 
 impl PortNode {
     /// Whether a request to `function` on the secondary bus goes down the link: there is only
-    /// device 0 (`PCIe 7.3.1`), and the port itself says so. A switch's own bus has all of them.
+    /// device 0 (`PCIe 7.3.1`), and the port itself says so unless it forwards ARI. A switch's own
+    /// bus has all of them.
     fn accepts_device(&self, function: Bdf) -> bool {
-        self.link.is_none() || function.device() == 0
+        self.link.is_none() || function.device() == 0 || self.port.forwards_ari()
     }
 }

@@ -2,7 +2,7 @@
 
 use iommu::ats::{AddressType, DmaRequest, RequestError, Translation, TranslationRequest};
 use iommu::event::Lost;
-use iommu::ids::Bdf;
+use iommu::ids::{Bdf, Gpa};
 use iommu::time::Instant;
 
 use super::PortNode;
@@ -84,6 +84,20 @@ impl Upstream for Uplink<'_> {
         if self.passes(Lost::Dma, request.requester, request.address_type, now).is_ok() {
             self.upstream.write(request, data, now);
         }
+    }
+
+    fn write_observed(
+        &mut self,
+        request: DmaRequest,
+        data: &[u8],
+        now: Instant,
+    ) -> Result<(), RequestError> {
+        self.passes(Lost::Dma, request.requester, request.address_type, now)?;
+        self.upstream.write_observed(request, data, now)
+    }
+
+    fn peek(&self, address: Gpa, data: &mut [u8]) -> bool {
+        self.upstream.peek(address, data)
     }
 
     fn translate(

@@ -198,7 +198,9 @@ pub(super) struct DeviceCapabilities2 {
     #[bits(4)]
     __: u8,
     pub(super) completion_timeout_disable: bool,
-    #[bits(16)]
+    /// Of a port above a device: function numbers may have eight bits.
+    pub(super) ari_forwarding: bool,
+    #[bits(15)]
     __: u16,
     /// TLPs may have End-End prefixes: PASIDs.
     pub(super) end_end_tlp_prefix: bool,
@@ -214,7 +216,8 @@ pub(super) struct DeviceControl2 {
     #[bits(4)]
     __: u8,
     pub(super) completion_timeout_disable: bool,
-    #[bits(11)]
+    pub(super) ari_forwarding: bool,
+    #[bits(10)]
     __: u16,
 }
 

@@ -3,6 +3,8 @@
 mod layout;
 mod slot;
 
+use serde::Deserialize;
+
 use crate::Error;
 use crate::pcie::config::{ConfigSpace, Register};
 use crate::pcie::header::ConfigBuilder;
@@ -36,7 +38,8 @@ const SPEEDS: u8 = 0b111;
 const WIDTH: u8 = 4;
 
 /// What a slot offers for adding and removing cards (`PCIe 6.7`).
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash, Deserialize)]
+#[serde(rename_all = "lowercase")]
 pub enum HotPlug {
     /// Nothing: no event is reported.
     None,
@@ -125,10 +128,17 @@ impl Express {
         config.set(self.at + DEVICE_CONTROL, control.with_initiate_reset(false));
         control.initiate_reset()
     }
+
+    /// Whether requests for device numbers other than 0 go down the link, too, as function numbers
+    /// from 8 up (`PCIe 6.13`).
+    pub fn forwards_ari(self, config: &ConfigSpace) -> bool {
+        config.get::<DeviceControl2>(self.at + DEVICE_CONTROL_2).ari_forwarding()
+    }
 }
 
 fn declare_device(builder: &mut ConfigBuilder, at: u16, port_type: PortType) {
     let is_endpoint = port_type == PortType::Endpoint;
+    let is_above_device = port_type.slot().is_some();
     let capabilities = DeviceCapabilities::new()
         .with_role_based_error_reporting(true)
         .with_function_level_reset(is_endpoint);
@@ -156,15 +166,15 @@ fn declare_device(builder: &mut ConfigBuilder, at: u16, port_type: PortType) {
         Register::new(
             DeviceCapabilities2::new()
                 .with_completion_timeout_disable(true)
+                .with_ari_forwarding(is_above_device)
                 .with_end_end_tlp_prefix(true)
                 .with_max_end_end_tlp_prefixes(1),
         ),
     );
-    builder.declare(
-        at + DEVICE_CONTROL_2,
-        Register::new(DeviceControl2::new())
-            .writable(DeviceControl2::new().with_completion_timeout_disable(true)),
-    );
+    let writable = DeviceControl2::new()
+        .with_completion_timeout_disable(true)
+        .with_ari_forwarding(is_above_device);
+    builder.declare(at + DEVICE_CONTROL_2, Register::new(DeviceControl2::new()).writable(writable));
 }
 
 fn declare_link(builder: &mut ConfigBuilder, at: u16, port_type: PortType) {

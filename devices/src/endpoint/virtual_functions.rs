@@ -1,0 +1,167 @@
+//! An ATS test endpoint with SR-IOV: a physical function and its virtual ones, each with an ATC and
+//! a requester id of its own.
+//!
+//! ```text
+//!   SR-IOV Control: VF Enable, NumVFs ---> how many there are; none after any reset of the physical one
+//!   First VF Offset, VF Stride ----------> their ids, from the id of the physical one
+//!   VF BAR 0, VF MSE --------------------> where their registers are
+//!   PASID Control of the physical one ---> theirs too (`PCIe 9.3.7`)
+//! ```
+//!
+//! Virtual functions make no page requests.
+
+use iommu::ats::{InvalidateRequest, PageGroupResponse};
+use iommu::event::Tracer;
+use iommu::ids::Bdf;
+use iommu::time::Instant;
+
+use super::{AtsEndpoint, EndpointConfig, IDENTITY, VF_DEVICE_ID, VirtualFunctions, Window, regs};
+use crate::Error;
+use crate::pcie::caps::sriov::Sriov;
+use crate::pcie::header::{ConfigBuilder, HeaderType};
+use crate::pcie::{Function, Upstream, UpstreamMessage};
+
+/// A physical function with its virtual functions.
+#[derive(Debug)]
+pub struct PhysicalFunction {
+    function: AtsEndpoint,
+    sriov: Sriov,
+    /// All that there can be.
+    virtual_functions: Vec<AtsEndpoint>,
+    /// How many of them there are now.
+    enabled: usize,
+}
+
+impl PhysicalFunction {
+    /// A function with SR-IOV after reset. Its virtual functions are as it is itself.
+    ///
+    /// # Errors
+    /// [`Error::CapabilitySpace`] if its capabilities do not fit.
+    pub fn new(
+        config: EndpointConfig,
+        virtual_functions: VirtualFunctions,
+        tracer: &Tracer,
+    ) -> Result<Self, Error> {
+        let mut builder = ConfigBuilder::new(IDENTITY, HeaderType::Endpoint);
+        let window = Window::Bar(builder.memory_bar(0, regs::SIZE));
+        let sriov = Sriov::add(&mut builder, virtual_functions, VF_DEVICE_ID, regs::SIZE)?;
+        let function = AtsEndpoint::with_capabilities(builder, window, config, tracer.clone())?;
+        let new = |_| AtsEndpoint::new_virtual(config, tracer.clone());
+        let virtual_functions = (0..virtual_functions.total).map(new).collect::<Result<_, _>>()?;
+        Ok(Self { function, sriov, virtual_functions, enabled: 0 })
+    }
+
+    /// Those that there are now.
+    fn enabled(&self) -> &[AtsEndpoint] {
+        &self.virtual_functions[..self.enabled]
+    }
+
+    /// All functions that there are now.
+    fn functions(&self) -> impl Iterator<Item = &AtsEndpoint> {
+        std::iter::once(&self.function).chain(self.enabled())
+    }
+
+    fn functions_mut(&mut self) -> impl Iterator<Item = &mut AtsEndpoint> {
+        let Self { function, virtual_functions, enabled, .. } = self;
+        std::iter::once(function).chain(&mut virtual_functions[..*enabled])
+    }
+
+    /// The physical function has been written to, or reset: the virtual ones follow.
+    fn follow(&mut self, now: Instant) {
+        let Self { function, sriov, virtual_functions, enabled } = self;
+        let id = function.id;
+        let count = sriov.written(&mut function.config, id.devfn(), *enabled as u16);
+        let count = usize::from(count).min(virtual_functions.len());
+        // Those that come up are as after power-on; so are those that are gone.
+        let changed = count.min(*enabled)..count.max(*enabled);
+        virtual_functions[changed].iter_mut().for_each(|vf| vf.reset(now));
+        let pasid = function.rights().pasid;
+        for (index, vf) in (0..).zip(&mut virtual_functions[..count]) {
+            let offset = sriov.id_offset(&function.config, index);
+            vf.id = Bdf::from_bits(id.into_bits().wrapping_add(offset));
+            vf.window = Window::Assigned(sriov.registers(&function.config, index));
+            vf.physical_pasid = pasid;
+        }
+        // An id past the last bus would be somebody else's.
+        let last = sriov.id_offset(&function.config, u16::try_from(count).unwrap_or(u16::MAX));
+        *enabled = if id.into_bits().checked_add(last).is_some() { count } else { 0 };
+    }
+}
+
+impl Function for PhysicalFunction {
+    fn config_read(&self, offset: u16, data: &mut [u8]) {
+        self.function.config_read(offset, data);
+    }
+
+    fn config_write(&mut self, id: Bdf, offset: u16, data: &[u8], now: Instant) {
+        let enabled = self.enabled;
+        match self.virtual_functions[..enabled].iter_mut().find(|vf| vf.id == id) {
+            Some(vf) => vf.config_write(id, offset, data, now),
+            None => {
+                self.function.config_write(id, offset, data, now);
+                self.follow(now);
+            }
+        }
+    }
+
+    fn virtual_function(&self, id: Bdf) -> Option<&dyn Function> {
+        let found = self.enabled().iter().find(|vf| vf.id == id);
+        found.map(|vf| vf as &dyn Function)
+    }
+
+    fn claims(&self, address: u64, length: usize) -> bool {
+        self.functions().any(|function| function.claims(address, length))
+    }
+
+    fn memory_read(
+        &mut self,
+        address: u64,
+        data: &mut [u8],
+        upstream: &mut dyn Upstream,
+        now: Instant,
+    ) {
+        if let Some(function) = self.functions_mut().find(|it| it.claims(address, data.len())) {
+            function.memory_read(address, data, upstream, now);
+        }
+    }
+
+    fn memory_write(
+        &mut self,
+        address: u64,
+        data: &[u8],
+        upstream: &mut dyn Upstream,
+        now: Instant,
+    ) {
+        if let Some(function) = self.functions_mut().find(|it| it.claims(address, data.len())) {
+            function.memory_write(address, data, upstream, now);
+        }
+    }
+
+    fn invalidate_request(&mut self, request: InvalidateRequest, now: Instant) {
+        self.functions_mut().for_each(|function| function.invalidate_request(request, now));
+    }
+
+    fn page_group_response(&mut self, response: PageGroupResponse) {
+        self.function.page_group_response(response);
+    }
+
+    fn poll_timeout(&self) -> Option<Instant> {
+        self.functions().filter_map(Function::poll_timeout).min()
+    }
+
+    fn handle_timeout(&mut self, upstream: &mut dyn Upstream, now: Instant) {
+        self.functions_mut().for_each(|function| function.handle_timeout(upstream, now));
+    }
+
+    fn poll_message(&mut self) -> Option<UpstreamMessage> {
+        self.functions_mut().find_map(Function::poll_message)
+    }
+
+    fn reset(&mut self, now: Instant) {
+        self.function.reset(now);
+        self.follow(now);
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,281 @@
+//! QEMU's `iommu-testdev`: one DMA write through the remapping unit, looked at where it should have
+//! arrived.
+//!
+//! ```text
+//!   DOORBELL arms --> a read of TRIGGER --> pattern, LENGTH bytes, to IOVA (DMA)
+//!                                       --> LENGTH bytes from GPA (past the unit) --> compare --> RESULT
+//! ```
+//!
+//! A conventional function without capabilities, on bus 0. Registers and results are those of QEMU's
+//! (`docs/specs/iommu-testdev.rst` there). It does what no hardware can: it learns what became of a
+//! posted write, and sees memory as the CPU does. Longer than [`MAX_LENGTH`] is a bad length here.
+
+use iommu::ats::{Access, AddressType, DmaRequest};
+use iommu::ids::{Bdf, Gpa, Iova, PAGE_SIZE};
+use iommu::time::Instant;
+
+use crate::pcie::config::ConfigSpace;
+use crate::pcie::header::{self, Bar, ConfigBuilder, HeaderType, Identity};
+use crate::pcie::{Function, Upstream};
+
+/// Vendor ID.
+pub const VENDOR_ID: u16 = 0x1b36;
+/// Device ID.
+pub const DEVICE_ID: u16 = 0x0005;
+/// Bytes in BAR 0.
+pub const SIZE: u32 = 4096;
+/// The most that it moves at once; QEMU's has no limit.
+pub const MAX_LENGTH: u32 = 1 << 20;
+
+/// Registers in BAR 0, each of 32 bits, in accesses of 32 bits.
+pub mod regs {
+    /// A read does the DMA, if it is armed. Reads 0.
+    pub const TRIGGER: u64 = 0x00;
+    /// Lower half of the address that is written to.
+    pub const IOVA_LOW: u64 = 0x04;
+    /// Upper half.
+    pub const IOVA_HIGH: u64 = 0x08;
+    /// Bytes.
+    pub const LENGTH: u64 = 0x0c;
+    /// What came of it, see [`Outcome`](super::Outcome).
+    pub const RESULT: u64 = 0x10;
+    /// Bit 0 arms, or disarms. Reads 0.
+    pub const DOORBELL: u64 = 0x14;
+    /// Bit 0 secure, bits 2:1 address space, bit 3: those count. Of other architectures.
+    pub const ATTRIBUTES: u64 = 0x18;
+    /// Lower half of the address in memory that is looked at.
+    pub const GPA_LOW: u64 = 0x1c;
+    /// Upper half.
+    pub const GPA_HIGH: u64 = 0x20;
+}
+
+const IDENTITY: Identity =
+    Identity { vendor: VENDOR_ID, device: DEVICE_ID, class: 0x00_ff_00, revision: 0 };
+const PATTERN: [u8; 4] = 0x1234_5678_u32.to_le_bytes();
+const PAGE: usize = PAGE_SIZE as usize;
+
+/// What RESULT reads, unless software has written something else.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(u32)]
+pub enum Outcome {
+    /// What was written is there.
+    Ok = 0,
+    /// Armed.
+    Busy = 0xffff_fffe,
+    /// Not armed.
+    Idle = 0xffff_ffff,
+    /// Nothing, or too much, was to be written.
+    BadLength = 0xdead_0001,
+    /// The write did not get through.
+    WriteFailed = 0xdead_0002,
+    /// There is no memory to look at.
+    ReadFailed = 0xdead_0003,
+    /// Something else is there.
+    Mismatch = 0xdead_0004,
+    /// TRIGGER was read before it was armed.
+    NotArmed = 0xdead_0005,
+    /// The attributes contradict each other.
+    BadAttributes = 0xdead_0006,
+}
+
+/// The device.
+#[derive(Debug)]
+pub struct IommuTestdev {
+    /// Captured from the last configuration write.
+    id: Bdf,
+    config: ConfigSpace,
+    bar: Bar,
+    registers: Registers,
+}
+
+#[derive(Debug)]
+struct Registers {
+    iova: u64,
+    gpa: u64,
+    length: u32,
+    result: u32,
+    attributes: u32,
+    is_armed: bool,
+}
+
+impl Default for Registers {
+    fn default() -> Self {
+        let (result, attributes) = (Outcome::Idle as u32, 0b010);
+        Self { iova: 0, gpa: 0, length: 0, result, attributes, is_armed: false }
+    }
+}
+
+impl Default for IommuTestdev {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl IommuTestdev {
+    /// A device after reset.
+    pub fn new() -> Self {
+        let mut builder = ConfigBuilder::new(IDENTITY, HeaderType::Endpoint);
+        let bar = builder.memory_bar(0, SIZE);
+        let (config, registers) = (builder.build(), Registers::default());
+        Self { id: Bdf::default(), config, bar, registers }
+    }
+
+    fn trigger(&mut self, upstream: &mut dyn Upstream, now: Instant) {
+        let outcome = match std::mem::take(&mut self.registers.is_armed) {
+            true => self.run(upstream, now).err().unwrap_or(Outcome::Ok),
+            false => Outcome::NotArmed,
+        };
+        self.registers.result = outcome as u32;
+    }
+
+    fn run(&self, upstream: &mut dyn Upstream, now: Instant) -> Result<(), Outcome> {
+        let Registers { iova, gpa, length, .. } = self.registers;
+        if !(1..=MAX_LENGTH).contains(&length) {
+            return Err(Outcome::BadLength);
+        }
+        if self.registers.attributes_contradict() {
+            return Err(Outcome::BadAttributes);
+        }
+        if !header::command(&self.config).bus_master() {
+            return Err(Outcome::WriteFailed);
+        }
+        for (address, piece) in pieces(iova, length) {
+            let request = DmaRequest {
+                requester: self.id,
+                pasid: None,
+                privileged: false,
+                address: Iova(address),
+                address_type: AddressType::Untranslated,
+                access: Access::Write,
+            };
+            let written = upstream.write_observed(request, &piece, now);
+            written.map_err(|_| Outcome::WriteFailed)?;
+        }
+        for (address, piece) in pieces(gpa, length) {
+            let mut data = vec![0; piece.len()];
+            if !upstream.peek(Gpa(address), &mut data) {
+                return Err(Outcome::ReadFailed);
+            }
+            // Pages of the two do not begin at the same place: the pattern does.
+            if data != piece {
+                return Err(Outcome::Mismatch);
+            }
+        }
+        Ok(())
+    }
+}
+
+/// The pattern, `length` bytes of it from `address` on, cut at page boundaries.
+fn pieces(address: u64, length: u32) -> impl Iterator<Item = (u64, Vec<u8>)> {
+    let mut done = 0;
+    std::iter::from_fn(move || {
+        let at = address.wrapping_add(u64::from(done));
+        let to_page_end = (PAGE - at as usize % PAGE) as u32;
+        let piece = to_page_end.min(length - done);
+        let pattern = PATTERN.into_iter().cycle().skip(done as usize % PATTERN.len());
+        let data = pattern.take(piece as usize).collect();
+        done += piece;
+        (piece > 0).then_some((at, data))
+    })
+}
+
+impl Registers {
+    /// Secure, and an address space that is not, or the other way round.
+    fn attributes_contradict(&self) -> bool {
+        let (secure, space) = (self.attributes & 1 != 0, self.attributes >> 1 & 3);
+        let count = self.attributes & 8 != 0;
+        count && (space == 0 && !secure || space == 1 && secure)
+    }
+
+    fn read(&self, offset: u64) -> u32 {
+        match offset {
+            regs::IOVA_LOW => self.iova as u32,
+            regs::IOVA_HIGH => (self.iova >> 32) as u32,
+            regs::LENGTH => self.length,
+            regs::RESULT => self.result,
+            regs::ATTRIBUTES => self.attributes,
+            regs::GPA_LOW => self.gpa as u32,
+            regs::GPA_HIGH => (self.gpa >> 32) as u32,
+            _ => 0,
+        }
+    }
+
+    fn write(&mut self, offset: u64, value: u32) {
+        let low = |old: u64| old & !0xffff_ffff | u64::from(value);
+        let high = |old: u64| old & 0xffff_ffff | u64::from(value) << 32;
+        match offset {
+            regs::IOVA_LOW => self.iova = low(self.iova),
+            regs::IOVA_HIGH => self.iova = high(self.iova),
+            regs::LENGTH => self.length = value,
+            regs::RESULT => self.result = value,
+            regs::DOORBELL => {
+                self.is_armed = value & 1 != 0;
+                let state = if self.is_armed { Outcome::Busy } else { Outcome::Idle };
+                self.result = state as u32;
+            }
+            regs::ATTRIBUTES => self.attributes = value,
+            regs::GPA_LOW => self.gpa = low(self.gpa),
+            regs::GPA_HIGH => self.gpa = high(self.gpa),
+            _ => {}
+        }
+    }
+}
+
+impl Function for IommuTestdev {
+    fn config_read(&self, offset: u16, data: &mut [u8]) {
+        self.config.read(offset, data);
+    }
+
+    fn config_write(&mut self, id: Bdf, offset: u16, data: &[u8], _now: Instant) {
+        self.id = id;
+        self.config.write(offset, data);
+    }
+
+    fn claims(&self, address: u64, length: usize) -> bool {
+        header::command(&self.config).memory_space()
+            && self.bar.offset(&self.config, address, length).is_some()
+    }
+
+    /// Reads all ones unless it is an aligned double word.
+    fn memory_read(
+        &mut self,
+        address: u64,
+        data: &mut [u8],
+        upstream: &mut dyn Upstream,
+        now: Instant,
+    ) {
+        data.fill(0xff);
+        let Some(offset) = self.bar.offset(&self.config, address, data.len()) else { return };
+        if let Ok(data) = <&mut [u8; 4]>::try_from(data)
+            && offset.is_multiple_of(4)
+        {
+            if offset == regs::TRIGGER {
+                self.trigger(upstream, now);
+            }
+            *data = self.registers.read(offset).to_le_bytes();
+        }
+    }
+
+    fn memory_write(
+        &mut self,
+        address: u64,
+        data: &[u8],
+        _upstream: &mut dyn Upstream,
+        _now: Instant,
+    ) {
+        let Some(offset) = self.bar.offset(&self.config, address, data.len()) else { return };
+        if let Ok(data) = <[u8; 4]>::try_from(data)
+            && offset.is_multiple_of(4)
+        {
+            self.registers.write(offset, u32::from_le_bytes(data));
+        }
+    }
+
+    fn reset(&mut self, _now: Instant) {
+        self.config.power_on();
+        self.registers = Registers::default();
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,136 @@
+//! A driver that finds and uses whatever there is below a host bridge.
+
+use iommu::ats::{ITag, InvalidateCompletion, InvalidateRequest, PageRange};
+use iommu::ids::Bdf;
+
+use super::{MEMORY_AND_MASTER, Machine, offset};
+use crate::endpoint::regs;
+use crate::pcie::UpstreamMessage;
+
+/// What a function reads as that is not there.
+pub(crate) const ABSENT: u32 = u32::MAX;
+/// Device and vendor id of the ATS test endpoint.
+pub(crate) const ENDPOINT: u32 = 0x6c6b_1234;
+/// Where BARs begin.
+pub(crate) const BARS: u64 = 0xc000_0000;
+
+/// Numbers buses depth first and gives every bridge and BAR an address, as firmware does.
+pub(crate) struct Driver {
+    pub(crate) machine: Machine,
+    pub(crate) found: Vec<(Bdf, u32)>,
+    next_bus: u8,
+    next_address: u64,
+}
+
+impl Driver {
+    /// Takes a machine with these devices into use.
+    pub(crate) fn new(texts: &[&str]) -> Self {
+        let devices: Vec<_> = texts.iter().map(|text| text.parse().unwrap()).collect();
+        let machine = Machine::described(&devices);
+        let mut driver = Self { machine, found: Vec::new(), next_bus: 1, next_address: BARS };
+        driver.visit(0);
+        driver
+    }
+
+    fn visit(&mut self, bus: u8) {
+        for device in 0..32 {
+            let first = Bdf::new(bus, device, 0);
+            if self.machine.config_u32(first, 0) == ABSENT {
+                continue;
+            }
+            let [header] = self.machine.config::<1>(first, 0x0e);
+            for function in 0..if header & 0x80 != 0 { 8 } else { 1 } {
+                self.take(Bdf::new(bus, device, function));
+            }
+        }
+    }
+
+    fn take(&mut self, id: Bdf) {
+        let ids = self.machine.config_u32(id, 0);
+        if ids == ABSENT || id == Bdf::new(0, 0, 0) {
+            return;
+        }
+        self.found.push((id, ids));
+        let [header] = self.machine.config::<1>(id, 0x0e);
+        if header & 0x7f == 1 {
+            self.bridge(id);
+        } else {
+            let bar = self.next_address as u32;
+            self.next_address += 0x1000;
+            self.machine.config_write(id, offset::BAR0, &bar.to_le_bytes());
+        }
+        self.machine.config_write(id, offset::COMMAND, &MEMORY_AND_MASTER.to_le_bytes());
+    }
+
+    fn bridge(&mut self, id: Bdf) {
+        const MIB: u64 = 1 << 20;
+        let bus = self.next_bus;
+        self.next_bus += 1;
+        self.next_address = self.next_address.next_multiple_of(MIB);
+        let base = (self.next_address >> 16) as u16;
+        self.machine.config_write(id, offset::SECONDARY_BUS - 1, &[id.bus(), bus, 0xff]);
+        self.visit(bus);
+        self.machine.config_write(id, offset::SUBORDINATE_BUS, &[self.next_bus - 1]);
+        self.next_address = (self.next_address + 1).next_multiple_of(MIB);
+        let limit = ((self.next_address - 1) >> 16) as u16;
+        self.machine.config_write(id, offset::MEMORY_BASE, &base.to_le_bytes());
+        self.machine.config_write(id, offset::MEMORY_LIMIT, &limit.to_le_bytes());
+    }
+
+    pub(crate) fn endpoints(&self) -> Vec<Bdf> {
+        self.found.iter().filter(|found| found.1 == ENDPOINT).map(|found| found.0).collect()
+    }
+
+    pub(crate) fn bar(&mut self, function: Bdf) -> u64 {
+        self.machine.config_u32(function, offset::BAR0).into()
+    }
+
+    pub(crate) fn register(&mut self, bar: u64, register: u64) -> u32 {
+        let mut data = [0; 4];
+        self.machine.read(bar + register, &mut data);
+        u32::from_le_bytes(data)
+    }
+
+    pub(crate) fn write(&mut self, address: u64, data: &[u8]) {
+        let Machine { hierarchy, upstream, now, .. } = &mut self.machine;
+        hierarchy.memory_write(address, data, upstream, *now);
+    }
+
+    /// Eight bytes into memory at 0, by the function whose registers are at `bar`. Returns what
+    /// RESULT reads.
+    pub(crate) fn fill(&mut self, bar: u64, use_atc: bool) -> u32 {
+        self.write(bar + regs::LENGTH, &8_u32.to_le_bytes());
+        self.write(bar + regs::COMMAND, &(3 | u32::from(use_atc) << 4).to_le_bytes());
+        self.register(bar, regs::RESULT)
+    }
+
+    pub(crate) fn find_extended(&mut self, function: Bdf, id: u16) -> Option<u16> {
+        let all = self.machine.extended_capabilities(function);
+        all.into_iter().find(|found| found.0 == id).map(|found| found.1)
+    }
+
+    pub(crate) fn enable_ats(&mut self, function: Bdf) {
+        let ats = self.find_extended(function, 0x0f).unwrap();
+        self.machine.config_write(function, ats + 6, &0x8000_u16.to_le_bytes());
+    }
+
+    /// Who completes an Invalidate Request for `function`.
+    pub(crate) fn invalidate(&mut self, function: Bdf) -> Vec<Bdf> {
+        let request = InvalidateRequest {
+            destination: function,
+            itag: ITag::new(0),
+            pasid: None,
+            global: false,
+            range: PageRange::ALL,
+        };
+        self.machine.hierarchy.invalidate_request(request, self.machine.now);
+        self.machine.hierarchy.collect_messages(self.machine.now);
+        let completed = |message| match message {
+            UpstreamMessage::InvalidateCompletion(InvalidateCompletion { requester, .. }) => {
+                Some(requester)
+            }
+            _ => None,
+        };
+        self.machine.messages().into_iter().filter_map(completed).collect()
+    }
+}

@@ -1,0 +1,57 @@
+//! What can be wrong with entries before anything has a place: names, and keys that contradict each
+//! other.
+
+use std::collections::HashMap;
+
+use super::{DeviceSpec, Endpoint, MAX_ROOT_PORTS, MAX_SWITCH_PORTS, MAX_VFS, TopologyError};
+
+/// Checks each entry, and the names of all.
+pub(super) fn check(devices: &[DeviceSpec]) -> Result<(), TopologyError> {
+    let mut names: HashMap<&str, &DeviceSpec> = HashMap::new();
+    let mut root_ports = 0;
+    for (index, device) in devices.iter().enumerate() {
+        let wrong = |reason| TopologyError { index, device: device.to_string(), reason };
+        if let Some(id) = device.id() {
+            check_id(id).map_err(wrong)?;
+            if let Some(other) = names.insert(id, device) {
+                return Err(wrong(format!("{other} has that name, too; choose another")));
+            }
+        }
+        match device {
+            DeviceSpec::RootPort(_) => {
+                root_ports += 1;
+                if root_ports > MAX_ROOT_PORTS {
+                    return Err(wrong(format!("there can be {MAX_ROOT_PORTS} root ports")));
+                }
+            }
+            DeviceSpec::Switch(switch) if !(1..=MAX_SWITCH_PORTS).contains(&switch.ports) => {
+                let ports = switch.ports;
+                return Err(wrong(format!("ports={ports} is not 1 to {MAX_SWITCH_PORTS}")));
+            }
+            DeviceSpec::AtsEndpoint(endpoint) => check_endpoint(endpoint).map_err(wrong)?,
+            _ => {}
+        }
+    }
+    Ok(())
+}
+
+fn check_id(id: &str) -> Result<(), String> {
+    let is_plain = |c: char| c.is_ascii_alphanumeric() || c == '-' || c == '_';
+    if id.is_empty() || !id.chars().all(is_plain) {
+        return Err(format!("'{id}' is no name; write letters, digits, - and _"));
+    }
+    Ok(())
+}
+
+fn check_endpoint(endpoint: &Endpoint) -> Result<(), String> {
+    if endpoint.pri == Some(true) && !endpoint.ats {
+        return Err("page requests need ATS (PCIe 10.4); leave pri=on or ats=off out".to_owned());
+    }
+    if endpoint.vfs > MAX_VFS {
+        return Err(format!("vfs={} is more than {MAX_VFS}", endpoint.vfs));
+    }
+    if endpoint.serial.is_some() && endpoint.addr.devfn() != 0 {
+        return Err("the device has one serial number; give it to function 0".to_owned());
+    }
+    Ok(())
+}

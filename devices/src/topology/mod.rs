@@ -1,0 +1,136 @@
+//! Which ports, switches and functions a machine has: described, checked as a whole, then built.
+//!
+//! ```text
+//!   --device root-port,id=rp0 ---+
+//!   --device switch,bus=rp0 -----+--> Vec<DeviceSpec> --(check)--> Topology --(build)--> Hierarchy
+//!   [[device]] in a TOML file ---+                       |
+//!                                                        +--> TopologyError: which entry, and why
+//! ```
+//!
+//! Entries may stand in any order. What is not said gets a default: a root port the next free device
+//! number and slot, a device on bus 0 the next free device number from 0x10 up.
+
+mod check;
+mod plan;
+mod spec;
+mod words;
+
+use iommu::event::Tracer;
+use iommu::ids::Bdf;
+
+use crate::Error;
+use crate::edu::Edu;
+use crate::endpoint::{AtsEndpoint, PhysicalFunction};
+use crate::iommu_testdev::IommuTestdev;
+use crate::pcie::{Function, Hierarchy};
+use plan::{FunctionKind, Step};
+pub use spec::{DeviceSpec, Endpoint, Integrated, RootPort, Switch, TYPES};
+pub use words::{Address, ParseAddressError, ParseDeviceError};
+
+/// Root ports that a machine can have.
+pub const MAX_ROOT_PORTS: usize = 8;
+/// Downstream ports that a switch can have: the device numbers of its own bus.
+pub const MAX_SWITCH_PORTS: u8 = 32;
+/// Switches that can be below one another.
+pub const MAX_DEPTH: usize = 4;
+/// Buses below bus 0: as many as bus numbers are left.
+pub const MAX_BUSES: usize = 255;
+/// Virtual functions that a function can have.
+pub const MAX_VFS: u16 = 64;
+
+/// The first device number of functions on bus 0 that are given none: where `edu` is in most tests.
+pub const FIRST_INTEGRATED: u8 = 0x10;
+
+/// What is wrong with a topology.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("device {} ({device}): {reason}", index + 1)]
+pub struct TopologyError {
+    /// Which entry it is, counted from 0.
+    pub index: usize,
+    /// What the entry describes.
+    pub device: String,
+    /// What is wrong with it.
+    pub reason: String,
+}
+
+/// `ports` root ports `rp0`, `rp1`.. with an ATS test endpoint `ep0`, `ep1`.. behind each, and `edus`
+/// devices `edu0`, `edu1`.. on bus 0.
+pub fn simple_devices(ports: u8, edus: u8) -> Vec<DeviceSpec> {
+    let root_ports = (0..ports).map(|n| DeviceSpec::RootPort(RootPort::new(format!("rp{n}"))));
+    let endpoints = (0..ports).map(|n| {
+        let endpoint = Endpoint::new(format!("rp{n}"));
+        DeviceSpec::AtsEndpoint(Endpoint { id: Some(format!("ep{n}")), ..endpoint })
+    });
+    let edus =
+        (0..edus).map(|n| DeviceSpec::Edu(Integrated { id: Some(format!("edu{n}")), addr: None }));
+    root_ports.chain(endpoints).chain(edus).collect()
+}
+
+/// A topology that can be built.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Topology {
+    /// Ports before what is below them.
+    steps: Vec<Step>,
+}
+
+impl Topology {
+    /// Checks `devices` as a whole.
+    ///
+    /// # Errors
+    /// The first entry that cannot be, and why.
+    pub fn new(devices: &[DeviceSpec]) -> Result<Self, TopologyError> {
+        check::check(devices)?;
+        Ok(Self { steps: plan::plan(devices)? })
+    }
+
+    /// That of [`simple_devices`].
+    ///
+    /// # Panics
+    /// Above [`MAX_ROOT_PORTS`] ports, or more devices than bus 0 has numbers from 0x10 up.
+    pub fn simple(ports: u8, edus: u8) -> Self {
+        Self::new(&simple_devices(ports, edus)).expect("there are as many places")
+    }
+
+    /// The functions on bus 0 other than ports and host bridge.
+    pub fn integrated(&self) -> impl Iterator<Item = Bdf> {
+        self.steps.iter().filter_map(|step| match step {
+            Step::Function { above: None, devfn, .. } => Some(Bdf::from_bits((*devfn).into())),
+            _ => None,
+        })
+    }
+
+    /// Builds it.
+    ///
+    /// # Errors
+    /// [`Error::CapabilitySpace`] if a function's capabilities do not fit.
+    pub fn build(&self, tracer: &Tracer) -> Result<Hierarchy, Error> {
+        let mut hierarchy = Hierarchy::empty(tracer.clone());
+        for step in &self.steps {
+            match step {
+                Step::Port { name, above, devfn, port_type } => {
+                    hierarchy.add_port(name, *above, *devfn, *port_type)?;
+                }
+                Step::Function { above, devfn, kind } => {
+                    hierarchy.add_function(*above, *devfn, function(kind, tracer)?);
+                }
+            }
+        }
+        Ok(hierarchy)
+    }
+}
+
+fn function(kind: &FunctionKind, tracer: &Tracer) -> Result<Box<dyn Function>, Error> {
+    Ok(match kind {
+        FunctionKind::AtsEndpoint(config) => match config.virtual_functions {
+            Some(virtual_functions) => {
+                Box::new(PhysicalFunction::new(*config, virtual_functions, tracer)?)
+            }
+            None => Box::new(AtsEndpoint::new(*config, tracer.clone())?),
+        },
+        FunctionKind::Edu => Box::new(Edu::new()?),
+        FunctionKind::IommuTestdev => Box::new(IommuTestdev::new()),
+    })
+}
+
+#[cfg(test)]
+mod tests;

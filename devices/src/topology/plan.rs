@@ -1,0 +1,369 @@
+//! Gives every port and function its place, in an order in which they can be built.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::{
+    Address, DeviceSpec, Endpoint, FIRST_INTEGRATED, MAX_BUSES, MAX_DEPTH, RootPort, Switch,
+    TopologyError,
+};
+use crate::endpoint::{EndpointConfig, VirtualFunctions};
+use crate::pcie::caps::express::{PortType, Slot};
+
+/// One thing to build.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Step {
+    /// A port, with the index of the port above it.
+    Port { name: String, above: Option<usize>, devfn: u8, port_type: PortType },
+    /// A function, with the index of the port above it.
+    Function { above: Option<usize>, devfn: u8, kind: FunctionKind },
+}
+
+/// Which function.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum FunctionKind {
+    AtsEndpoint(EndpointConfig),
+    Edu,
+    IommuTestdev,
+}
+
+/// A port that has its place, at its index.
+struct Port {
+    name: String,
+    /// A function or a switch can be below it: it has a link.
+    is_bus: bool,
+    ats: bool,
+    /// Switches above it.
+    depth: usize,
+}
+
+/// Which entry is where: below which port, on which device and function.
+type Places = BTreeMap<(Option<usize>, Address), usize>;
+
+struct Plan<'a> {
+    devices: &'a [DeviceSpec],
+    steps: Vec<Step>,
+    ports: Vec<Port>,
+    places: Places,
+    slots: BTreeSet<u8>,
+}
+
+/// The steps that build `devices`.
+pub(super) fn plan(devices: &[DeviceSpec]) -> Result<Vec<Step>, TopologyError> {
+    let (steps, ports) = (Vec::new(), Vec::new());
+    let (places, slots) = (Places::new(), BTreeSet::new());
+    let mut plan = Plan { devices, steps, ports, places, slots };
+    plan.reserve()?;
+    plan.add_root_ports()?;
+    plan.add_switches()?;
+    plan.add_endpoints()?;
+    plan.add_integrated()?;
+    plan.check_functions_0()?;
+    Ok(plan.steps)
+}
+
+impl<'a> Plan<'a> {
+    fn wrong(&self, index: usize, reason: String) -> TopologyError {
+        TopologyError { index, device: self.devices[index].to_string(), reason }
+    }
+
+    /// Takes the addresses on bus 0 and the slots that entries ask for, before others get theirs.
+    fn reserve(&mut self) -> Result<(), TopologyError> {
+        for (index, device) in self.devices.iter().enumerate() {
+            let (addr, slot) = match device {
+                DeviceSpec::RootPort(port) => (port.addr, port.slot),
+                DeviceSpec::Edu(device) | DeviceSpec::IommuTestdev(device) => (device.addr, None),
+                DeviceSpec::Switch(_) | DeviceSpec::AtsEndpoint(_) => (None, None),
+            };
+            if let Some(addr) = addr {
+                if addr.devfn() >> 3 == 0 {
+                    let reason = format!("{addr} on bus 0 is the host bridge's device");
+                    return Err(self.wrong(index, reason));
+                }
+                self.place(index, None, addr)?;
+            }
+            if let Some(slot) = slot
+                && !self.slots.insert(slot)
+            {
+                return Err(self.wrong(index, format!("there is a slot {slot} already")));
+            }
+        }
+        Ok(())
+    }
+
+    /// Puts an entry where no other is.
+    fn place(
+        &mut self,
+        index: usize,
+        above: Option<usize>,
+        addr: Address,
+    ) -> Result<(), TopologyError> {
+        match self.places.insert((above, addr), index) {
+            None => Ok(()),
+            Some(other) => {
+                let bus = above.map_or("on bus 0".to_owned(), |port| {
+                    format!("below '{}'", self.ports[port].name)
+                });
+                let other = &self.devices[other];
+                Err(self.wrong(index, format!("{addr} {bus} is taken by {other}")))
+            }
+        }
+    }
+
+    /// Puts an entry at `addr` on bus 0, which it has reserved, or on the next free device.
+    fn place_on_bus_0(
+        &mut self,
+        index: usize,
+        addr: Option<Address>,
+        first: u8,
+    ) -> Result<Address, TopologyError> {
+        if let Some(addr) = addr {
+            return Ok(addr);
+        }
+        let is_free = |device: &u8| {
+            let functions = (None, Address::new(*device, 0))..=(None, Address::new(*device, 7));
+            self.places.range(functions).next().is_none()
+        };
+        let device = (first..32)
+            .find(is_free)
+            .ok_or_else(|| self.wrong(index, "there is no free device number left".to_owned()))?;
+        let addr = Address::new(device, 0);
+        self.place(index, None, addr)?;
+        Ok(addr)
+    }
+
+    /// The next free slot number from `first` up.
+    fn next_slot(&mut self, index: usize, first: u8) -> Result<u8, TopologyError> {
+        let free = (first.max(1)..=u8::MAX).find(|slot| !self.slots.contains(slot));
+        let slot =
+            free.ok_or_else(|| self.wrong(index, "there is no free slot number left".to_owned()))?;
+        self.slots.insert(slot);
+        Ok(slot)
+    }
+
+    fn add_root_ports(&mut self) -> Result<(), TopologyError> {
+        for (index, device) in self.devices.iter().enumerate() {
+            if let DeviceSpec::RootPort(port) = device {
+                self.add_root_port(index, port)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn add_root_port(&mut self, index: usize, port: &RootPort) -> Result<(), TopologyError> {
+        let addr = self.place_on_bus_0(index, port.addr, 1)?;
+        let number = match port.slot {
+            Some(slot) => slot,
+            None => self.next_slot(index, addr.devfn() >> 3)?,
+        };
+        let port_type = PortType::RootPort(Slot { number, hot_plug: port.hotplug });
+        let planned = Port { name: port.id.clone(), is_bus: true, ats: port.ats, depth: 0 };
+        self.add_port(index, planned, None, addr, port_type).map(|_| ())
+    }
+
+    fn add_port(
+        &mut self,
+        index: usize,
+        port: Port,
+        above: Option<usize>,
+        addr: Address,
+        port_type: PortType,
+    ) -> Result<usize, TopologyError> {
+        // Every port leads to a bus of its own.
+        if self.ports.len() == MAX_BUSES {
+            return Err(self.wrong(index, "there are no bus numbers left for it".to_owned()));
+        }
+        let (name, devfn) = (port.name.clone(), addr.devfn());
+        self.steps.push(Step::Port { name, above, devfn, port_type });
+        self.ports.push(port);
+        Ok(self.ports.len() - 1)
+    }
+
+    /// Adds switches whose port is there, until none is left, or the rest is not below any root port.
+    fn add_switches(&mut self) -> Result<(), TopologyError> {
+        let switches = self.devices.iter().enumerate().filter_map(|(index, device)| match device {
+            DeviceSpec::Switch(switch) => Some((index, switch)),
+            _ => None,
+        });
+        let mut left: Vec<(usize, &Switch)> = switches.collect();
+        while !left.is_empty() {
+            let is_there = |(_, switch): &(usize, &Switch)| self.find_port(&switch.bus).is_some();
+            let (ready, rest): (Vec<_>, Vec<_>) = left.iter().copied().partition(is_there);
+            if ready.is_empty() {
+                let (index, switch) = left[0];
+                return Err(self.no_bus(index, &switch.bus));
+            }
+            for (index, switch) in ready {
+                self.add_switch(index, switch)?;
+            }
+            left = rest;
+        }
+        Ok(())
+    }
+
+    fn add_switch(&mut self, index: usize, switch: &Switch) -> Result<(), TopologyError> {
+        let above = self.bus(index, &switch.bus)?;
+        self.place(index, Some(above), Address::default())?;
+        let (ats, depth) = (self.ports[above].ats, self.ports[above].depth + 1);
+        if depth > MAX_DEPTH {
+            let reason = format!("there can be {MAX_DEPTH} switches below one another");
+            return Err(self.wrong(index, reason));
+        }
+        let upper = Port { name: switch.id.clone(), is_bus: false, ats, depth };
+        let addr = Address::default();
+        let upper = self.add_port(index, upper, Some(above), addr, PortType::UpstreamPort)?;
+        for device in 0..switch.ports {
+            let slot = Slot { number: self.next_slot(index, 1)?, hot_plug: switch.hotplug };
+            let name = format!("{}.{device}", switch.id);
+            let lower = Port { name, is_bus: true, ats, depth };
+            let port_type = PortType::DownstreamPort(slot);
+            self.add_port(index, lower, Some(upper), Address::new(device, 0), port_type)?;
+        }
+        Ok(())
+    }
+
+    fn find_port(&self, name: &str) -> Option<usize> {
+        self.ports.iter().position(|port| port.name == name)
+    }
+
+    /// The port `name`, below which something can be.
+    fn bus(&self, index: usize, name: &str) -> Result<usize, TopologyError> {
+        let port = self.find_port(name).ok_or_else(|| self.no_bus(index, name))?;
+        if !self.ports[port].is_bus {
+            let reason = format!("'{name}' is a switch; name one of its ports, such as {name}.0");
+            return Err(self.wrong(index, reason));
+        }
+        Ok(port)
+    }
+
+    fn no_bus(&self, index: usize, name: &str) -> TopologyError {
+        let is_switch_port = self.devices.iter().any(|device| match device {
+            DeviceSpec::Switch(switch) => {
+                let lower = |device| name == format!("{}.{device}", switch.id);
+                name == switch.id || (0..switch.ports).any(lower)
+            }
+            _ => false,
+        });
+        let reason = if is_switch_port {
+            format!("'{name}' is not below any root port: these switches go round in a circle")
+        } else if let Some(other) = self.devices.iter().find(|device| device.id() == Some(name)) {
+            format!("{other} is no port")
+        } else {
+            let known = self.ports.iter().filter(|port| port.is_bus);
+            let known: Vec<&str> = known.map(|port| port.name.as_str()).collect();
+            match known[..] {
+                [] => format!("there is no port '{name}'; add a root-port with id={name}"),
+                _ => format!("there is no port '{name}'; there are {}", known.join(", ")),
+            }
+        };
+        self.wrong(index, reason)
+    }
+
+    fn add_endpoints(&mut self) -> Result<(), TopologyError> {
+        let mut cards: BTreeMap<usize, Vec<(usize, &'a Endpoint)>> = BTreeMap::new();
+        for (index, device) in self.devices.iter().enumerate() {
+            let DeviceSpec::AtsEndpoint(endpoint) = device else { continue };
+            let above = self.bus(index, &endpoint.bus)?;
+            if let Some(other) = self.places.get(&(Some(above), Address::default()))
+                && let DeviceSpec::Switch(switch) = &self.devices[*other]
+            {
+                let reason = format!("'{}' leads to switch '{}'", endpoint.bus, switch.id);
+                return Err(self.wrong(index, reason));
+            }
+            if endpoint.ats && !self.ports[above].ats {
+                let reason = "ATS is on, and the root port has ats=off; give it ats=off, too";
+                return Err(self.wrong(index, reason.to_owned()));
+            }
+            self.place(index, Some(above), endpoint.addr)?;
+            cards.entry(above).or_default().push((index, endpoint));
+        }
+        let mut buses = self.ports.len();
+        for (above, mut functions) in cards {
+            functions.sort_by_key(|(_, endpoint)| endpoint.addr);
+            self.add_card(above, &functions, &mut buses)?;
+        }
+        Ok(())
+    }
+
+    /// Adds the functions of one device, in the order of their numbers.
+    fn add_card(
+        &mut self,
+        above: usize,
+        functions: &[(usize, &Endpoint)],
+        buses: &mut usize,
+    ) -> Result<(), TopologyError> {
+        let mut physical = functions.iter().filter(|(_, endpoint)| endpoint.vfs > 0);
+        let (with_vfs, second) = (physical.next(), physical.next());
+        if let Some((index, _)) = second {
+            let reason = "another function of the device has virtual functions; one can".to_owned();
+            return Err(self.wrong(*index, reason));
+        }
+        let last = functions.last().map_or(0, |(_, endpoint)| endpoint.addr.devfn());
+        let last_virtual = with_vfs.map_or(0, |(_, pf)| u16::from(last) + pf.vfs);
+        if let Some((index, pf)) = with_vfs {
+            if last_virtual > 0xff {
+                let reason = format!("vfs={} are more than the function numbers left", pf.vfs);
+                return Err(self.wrong(*index, reason));
+            }
+            // Without ARI they are on a bus of their own, behind the device's.
+            *buses += usize::from(last_virtual > 7);
+            if *buses > MAX_BUSES {
+                let reason = "there are no bus numbers left for its virtual functions".to_owned();
+                return Err(self.wrong(*index, reason));
+            }
+        }
+        let has_ari = last > 7 || with_vfs.is_some();
+        for (at, (_, endpoint)) in functions.iter().enumerate() {
+            let devfn = endpoint.addr.devfn();
+            let next = functions.get(at + 1).map_or(0, |(_, next)| next.addr.devfn());
+            let config = EndpointConfig {
+                ats: endpoint.ats,
+                pri: endpoint.pri.unwrap_or(endpoint.ats),
+                pasid: endpoint.pasid,
+                serial: serial(functions[0].1),
+                is_multi_function: functions.len() > 1,
+                next_function: has_ari.then_some(next),
+                virtual_functions: (endpoint.vfs > 0).then_some(VirtualFunctions {
+                    total: endpoint.vfs,
+                    offset: u16::from(last - devfn) + 1,
+                    needs_ari: last_virtual > 7,
+                }),
+            };
+            let kind = FunctionKind::AtsEndpoint(config);
+            self.steps.push(Step::Function { above: Some(above), devfn, kind });
+        }
+        Ok(())
+    }
+
+    fn add_integrated(&mut self) -> Result<(), TopologyError> {
+        for (index, device) in self.devices.iter().enumerate() {
+            let (spec, kind) = match device {
+                DeviceSpec::Edu(spec) => (spec, FunctionKind::Edu),
+                DeviceSpec::IommuTestdev(spec) => (spec, FunctionKind::IommuTestdev),
+                _ => continue,
+            };
+            let addr = self.place_on_bus_0(index, spec.addr, FIRST_INTEGRATED)?;
+            self.steps.push(Step::Function { above: None, devfn: addr.devfn(), kind });
+        }
+        Ok(())
+    }
+
+    /// Without function 0 nobody looks for the others. Below a link there is one device only.
+    fn check_functions_0(&self) -> Result<(), TopologyError> {
+        for ((above, addr), index) in &self.places {
+            let device = if above.is_none() { addr.devfn() >> 3 } else { 0 };
+            let first = Address::new(device, 0);
+            if !self.places.contains_key(&(*above, first)) {
+                let reason = format!("it is function {addr}, and there is no function {first}");
+                return Err(self.wrong(*index, reason));
+            }
+        }
+        Ok(())
+    }
+}
+
+/// A serial number that is the same in every run: what the user says, or the name's FNV-1a hash.
+fn serial(function_0: &Endpoint) -> u64 {
+    let name = function_0.id.as_ref().unwrap_or(&function_0.bus);
+    let hash = |hash: u64, byte| (hash ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3);
+    function_0.serial.unwrap_or_else(|| name.bytes().fold(0xcbf2_9ce4_8422_2325, hash))
+}

@@ -1,0 +1,215 @@
+//! What can be described: an entry for each root port, switch and function, the same in a TOML file
+//! and on a command line.
+
+use std::fmt;
+
+use serde::Deserialize;
+
+use super::words::{Address, number, on_off, some_number, some_on_off};
+use crate::pcie::caps::express::HotPlug;
+
+/// One entry of a description.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(tag = "type", rename_all = "kebab-case")]
+pub enum DeviceSpec {
+    /// A root port on bus 0.
+    RootPort(RootPort),
+    /// A switch: an upstream port with downstream ports on a bus of its own.
+    Switch(Switch),
+    /// A function of an ATS test endpoint.
+    AtsEndpoint(Endpoint),
+    /// QEMU's `edu`, on bus 0.
+    Edu(Integrated),
+    /// QEMU's `iommu-testdev`, on bus 0.
+    IommuTestdev(Integrated),
+}
+
+/// A root port.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RootPort {
+    /// Its name, by which others are put below it and faults happen to it.
+    pub id: String,
+    /// Where it is on bus 0; on the next free device from 1 up if nothing is said.
+    #[serde(default)]
+    pub addr: Option<Address>,
+    /// The number of its slot; the next free one from its device number up if nothing is said.
+    #[serde(default, deserialize_with = "some_number")]
+    pub slot: Option<u8>,
+    /// How cards come and go.
+    #[serde(default)]
+    pub hotplug: HotPlug,
+    /// Functions below may use ATS: an ATSR structure would name this port.
+    #[serde(default = "on", deserialize_with = "on_off")]
+    pub ats: bool,
+}
+
+impl RootPort {
+    /// A port of that name, the rest as by default.
+    pub fn new(id: String) -> Self {
+        Self { id, addr: None, slot: None, hotplug: HotPlug::default(), ats: true }
+    }
+}
+
+/// A switch.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Switch {
+    /// Its name; its downstream ports are `id.0`, `id.1` and so on.
+    pub id: String,
+    /// The port below which it is.
+    pub bus: String,
+    /// How many downstream ports it has.
+    #[serde(deserialize_with = "number")]
+    pub ports: u8,
+    /// How cards come to the slots of those, and go.
+    #[serde(default)]
+    pub hotplug: HotPlug,
+}
+
+/// A function of an ATS test endpoint.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Endpoint {
+    /// Its name.
+    #[serde(default)]
+    pub id: Option<String>,
+    /// The port below which it is.
+    pub bus: String,
+    /// Which function of the device there it is. From 1.0 up they need ARI.
+    #[serde(default)]
+    pub addr: Address,
+    /// It has an ATC, and the ATS capability.
+    #[serde(default = "on", deserialize_with = "on_off")]
+    pub ats: bool,
+    /// It makes page requests; as `ats` if nothing is said.
+    #[serde(default, deserialize_with = "some_on_off")]
+    pub pri: Option<bool>,
+    /// It sends PASIDs.
+    #[serde(default = "on", deserialize_with = "on_off")]
+    pub pasid: bool,
+    /// How many virtual functions it has.
+    #[serde(default, deserialize_with = "number")]
+    pub vfs: u16,
+    /// The device's serial number; made of names if nothing is said.
+    #[serde(default, deserialize_with = "some_number")]
+    pub serial: Option<u64>,
+}
+
+impl Endpoint {
+    /// Function 0 below the port `bus`, the rest as by default.
+    pub fn new(bus: String) -> Self {
+        Self {
+            id: None,
+            bus,
+            addr: Address::default(),
+            ats: true,
+            pri: None,
+            pasid: true,
+            vfs: 0,
+            serial: None,
+        }
+    }
+}
+
+/// A function on bus 0.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Integrated {
+    /// Its name.
+    #[serde(default)]
+    pub id: Option<String>,
+    /// Where it is on bus 0; on the next free device from 0x10 up if nothing is said.
+    #[serde(default)]
+    pub addr: Option<Address>,
+}
+
+fn on() -> bool {
+    true
+}
+
+impl DeviceSpec {
+    /// The name that the user has given it.
+    pub fn id(&self) -> Option<&str> {
+        match self {
+            Self::RootPort(port) => Some(&port.id),
+            Self::Switch(switch) => Some(&switch.id),
+            Self::AtsEndpoint(endpoint) => endpoint.id.as_deref(),
+            Self::Edu(device) | Self::IommuTestdev(device) => device.id.as_deref(),
+        }
+    }
+
+    /// The port below which it is; on bus 0 there is none.
+    pub fn bus(&self) -> Option<&str> {
+        match self {
+            Self::Switch(switch) => Some(&switch.bus),
+            Self::AtsEndpoint(endpoint) => Some(&endpoint.bus),
+            Self::RootPort(_) | Self::Edu(_) | Self::IommuTestdev(_) => None,
+        }
+    }
+
+    fn type_name(&self) -> &'static str {
+        match self {
+            Self::RootPort(_) => "root-port",
+            Self::Switch(_) => "switch",
+            Self::AtsEndpoint(_) => "ats-endpoint",
+            Self::Edu(_) => "edu",
+            Self::IommuTestdev(_) => "iommu-testdev",
+        }
+    }
+}
+
+/// Its type, and its name or where it is.
+impl fmt::Display for DeviceSpec {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.type_name())?;
+        match (self.id(), self.bus()) {
+            (Some(id), _) => write!(f, " '{id}'"),
+            (None, Some(bus)) => write!(f, " on '{bus}'"),
+            (None, None) => Ok(()),
+        }
+    }
+}
+
+/// All types, each with its keys, and what they mean.
+pub const TYPES: [(&str, &[(&str, &str)]); 5] = [
+    (
+        "root-port",
+        &[
+            ("id=NAME", "needed; functions and switches below it say bus=NAME"),
+            ("addr=DEVICE.FUNCTION", "on bus 0, in hexadecimal [the next free device from 1 up]"),
+            ("slot=N", "its slot's number [the next free one from its device number up]"),
+            ("hotplug=HOW", "surprise, button (with power control) or none [surprise]"),
+            ("ats=on|off", "functions below may use ATS [on]"),
+        ],
+    ),
+    (
+        "switch",
+        &[
+            ("id=NAME", "needed; its ports are NAME.0, NAME.1 and so on"),
+            ("bus=PORT", "needed: the port below which it is"),
+            ("ports=N", "needed: how many downstream ports, 1 to 32"),
+            ("hotplug=HOW", "of its downstream ports, as for a root port [surprise]"),
+        ],
+    ),
+    (
+        "ats-endpoint",
+        &[
+            ("id=NAME", "for messages"),
+            ("bus=PORT", "needed: the port below which it is"),
+            ("addr=DEVICE.FUNCTION", "which function it is, 1.0 and up need ARI [0.0]"),
+            ("ats=on|off", "it has an ATC [on]"),
+            ("pri=on|off", "it makes page requests [as ats]"),
+            ("pasid=on|off", "it sends PASIDs [on]"),
+            ("vfs=N", "it has SR-IOV, with so many virtual functions, up to 64 [0]"),
+            ("serial=N", "the device's serial number, of function 0 [made of the names]"),
+        ],
+    ),
+    ("edu", &INTEGRATED),
+    ("iommu-testdev", &INTEGRATED),
+];
+
+const INTEGRATED: [(&str, &str); 2] = [
+    ("id=NAME", "for messages"),
+    ("addr=DEVICE.FUNCTION", "on bus 0, in hexadecimal [the next free device from 10 up]"),
+];

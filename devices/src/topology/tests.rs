@@ -1,0 +1,191 @@
+//! What can be described, what cannot, and what is built of it.
+
+use super::*;
+use crate::pcie::caps::express::HotPlug;
+
+fn specs(texts: &[&str]) -> Vec<DeviceSpec> {
+    texts.iter().map(|text| text.parse().unwrap()).collect()
+}
+
+fn names(texts: &[&str]) -> Vec<String> {
+    let topology = Topology::new(&specs(texts)).unwrap();
+    let hierarchy = topology.build(&Tracer::none()).unwrap();
+    hierarchy.port_infos().into_iter().map(|port| port.name).collect()
+}
+
+/// Index, device and reason of what is wrong.
+fn refusal(texts: &[&str]) -> (usize, String) {
+    let error = Topology::new(&specs(texts)).unwrap_err();
+    assert!(!error.to_string().contains('\n'), "{error}");
+    (error.index, error.reason)
+}
+
+#[test]
+fn an_option_names_every_key() {
+    let text = "root-port,id=rp0,addr=2.1,slot=0x10,hotplug=button,ats=off";
+    let expected = RootPort {
+        addr: Some(Address::new(2, 1)),
+        slot: Some(0x10),
+        hotplug: HotPlug::Button,
+        ats: false,
+        ..RootPort::new("rp0".to_owned())
+    };
+    assert_eq!(text.parse(), Ok(DeviceSpec::RootPort(expected)));
+    let text =
+        "ats-endpoint,id=e,bus=rp0,addr=0.1,pri=off,pasid=off,vfs=4,serial=0x123456789abcdef0";
+    let expected = Endpoint {
+        id: Some("e".to_owned()),
+        addr: Address::new(0, 1),
+        pri: Some(false),
+        pasid: false,
+        vfs: 4,
+        serial: Some(0x1234_5678_9abc_def0),
+        ..Endpoint::new("rp0".to_owned())
+    };
+    assert_eq!(text.parse(), Ok(DeviceSpec::AtsEndpoint(expected)));
+}
+
+#[test]
+fn the_list_for_users_has_all_types_and_keys() {
+    let error = "nothing".parse::<DeviceSpec>().unwrap_err().to_string();
+    for (name, keys) in TYPES {
+        assert!(error.contains(&format!("`{name}`")), "{error}");
+        let error = format!("{name},nothing=1").parse::<DeviceSpec>().unwrap_err().to_string();
+        let known = error.matches('`').count() / 2 - 1;
+        assert_eq!(known, keys.len(), "{error}");
+        for (key, _) in keys {
+            let key = key.split('=').next().unwrap();
+            assert!(error.contains(&format!("`{key}`")), "{key}: {error}");
+        }
+    }
+}
+
+#[test]
+fn entries_stand_in_any_order_and_ports_are_named() {
+    let texts = [
+        "ats-endpoint,bus=sw1.0",
+        "switch,id=sw1,bus=sw0.1,ports=1",
+        "switch,id=sw0,bus=rp0,ports=2",
+        "root-port,id=rp0",
+        "ats-endpoint,bus=rp1",
+        "root-port,id=rp1",
+    ];
+    let expected = ["rp0", "rp1", "sw0", "sw0.0", "sw0.1", "sw1", "sw1.0"];
+    assert_eq!(names(&texts), expected);
+    let hierarchy = Topology::new(&specs(&texts)).unwrap().build(&Tracer::none()).unwrap();
+    assert_eq!(hierarchy.port_index("sw0.1"), Some(4));
+    assert_eq!(hierarchy.port_index("sw0.2"), None);
+    let with_link = hierarchy.port_infos().into_iter().map(|port| port.has_link);
+    assert_eq!(with_link.filter(|has| *has).count(), 5, "all but the upper ports of the switches");
+}
+
+#[test]
+fn what_cannot_be_is_refused_with_the_entry_and_the_reason() {
+    const RP0: &str = "root-port,id=rp0";
+    const SW0: &str = "switch,id=sw0,bus=rp0,ports=2";
+    const EP: &str = "ats-endpoint,bus=rp0";
+    let cases: &[(&[&str], usize, &str)] = &[
+        (&[RP0, RP0], 1, "root-port 'rp0' has that name, too"),
+        (&["root-port,id=rp.0"], 0, "'rp.0' is no name"),
+        (&["root-port,id="], 0, "'' is no name"),
+        (&[RP0, EP, EP], 2, "00.0 below 'rp0' is taken by ats-endpoint on 'rp0'"),
+        (&["edu,addr=2", "root-port,id=a,addr=2"], 1, "02.0 on bus 0 is taken by edu"),
+        (&["edu,addr=0.1"], 0, "host bridge"),
+        (&["edu,addr=10.1"], 0, "there is no function 10.0"),
+        (&[RP0, "ats-endpoint,bus=rp0,addr=0.1"], 1, "there is no function 00.0"),
+        (&[RP0, "ats-endpoint,bus=rp0,addr=1"], 1, "there is no function 00.0"),
+        (&["root-port,id=a,slot=2", "root-port,id=b,slot=2"], 1, "there is a slot 2 already"),
+        (&[RP0, "ats-endpoint,bus=rp1"], 1, "there is no port 'rp1'; there are rp0"),
+        (&["ats-endpoint,bus=rp1"], 0, "add a root-port with id=rp1"),
+        (&["switch,id=sw0,bus=rp0,ports=2"], 0, "there is no port 'rp0'"),
+        (&[RP0, SW0, "ats-endpoint,bus=sw0"], 2, "name one of its ports, such as sw0.0"),
+        (&[RP0, SW0, "ats-endpoint,bus=sw0.2"], 2, "there are rp0, sw0.0, sw0.1"),
+        (&[RP0, SW0, "ats-endpoint,bus=rp0,addr=0.1"], 2, "'rp0' leads to switch 'sw0'"),
+        (
+            &[RP0, EP, "ats-endpoint,id=x,bus=rp0,addr=0.1", "switch,id=s,bus=x,ports=1"],
+            3,
+            "no port",
+        ),
+        (&["switch,id=sw0,bus=sw0.0,ports=1"], 0, "not below any root port"),
+        (&["switch,id=a,bus=b.0,ports=1", "switch,id=b,bus=a.0,ports=1"], 0, "in a circle"),
+        (&[RP0, "switch,id=sw0,bus=rp0,ports=0"], 1, "ports=0 is not 1 to 32"),
+        (&[RP0, "switch,id=sw0,bus=rp0,ports=33"], 1, "ports=33 is not 1 to 32"),
+        (&["root-port,id=rp0,ats=off", EP], 1, "the root port has ats=off"),
+        (&["root-port,id=rp0,ats=off", SW0, "ats-endpoint,bus=sw0.1"], 2, "has ats=off"),
+        (&[RP0, "ats-endpoint,bus=rp0,ats=off,pri=on"], 1, "page requests need ATS"),
+        (&[RP0, "ats-endpoint,bus=rp0,vfs=65"], 1, "vfs=65 is more than 64"),
+        (&[RP0, EP, "ats-endpoint,bus=rp0,addr=1f.0,vfs=9"], 2, "function numbers left"),
+        (&[RP0, "ats-endpoint,bus=rp0,vfs=1", "ats-endpoint,bus=rp0,addr=0.1,vfs=1"], 2, "one can"),
+        (&[RP0, EP, "ats-endpoint,bus=rp0,addr=0.1,serial=1"], 2, "give it to function 0"),
+    ];
+    for (texts, index, reason) in cases {
+        let found = refusal(texts);
+        assert!(found.0 == *index && found.1.contains(reason), "{texts:?}: {found:?}");
+    }
+}
+
+#[test]
+fn there_are_limits() {
+    let ports = (0..9).map(|n| RootPort::new(format!("rp{n}")));
+    let ports: Vec<DeviceSpec> = ports.map(DeviceSpec::RootPort).collect();
+    assert!(Topology::new(&ports[..8]).is_ok());
+    assert_eq!(Topology::new(&ports).unwrap_err().index, 8);
+
+    let deep = |switches: usize| {
+        let mut texts = vec!["root-port,id=s0".to_owned()];
+        texts.extend((1..=switches).map(|n| match n {
+            1 => "switch,id=s1,bus=s0,ports=1".to_owned(),
+            _ => format!("switch,id=s{n},bus=s{}.0,ports=1", n - 1),
+        }));
+        texts.iter().map(|text| text.parse().unwrap()).collect::<Vec<DeviceSpec>>()
+    };
+    assert!(Topology::new(&deep(MAX_DEPTH)).is_ok());
+    let error = Topology::new(&deep(MAX_DEPTH + 1)).unwrap_err();
+    assert!(error.reason.contains("4 switches"), "{error}");
+
+    let wide = |switches: usize| {
+        let mut texts = vec!["root-port,id=rp".into(), "switch,id=s0,bus=rp,ports=32".to_owned()];
+        let next = |n| format!("switch,id=s{},bus=s0.{n},ports=32", n + 1);
+        texts.extend((0..switches).map(next));
+        texts.iter().map(|text| text.parse().unwrap()).collect::<Vec<DeviceSpec>>()
+    };
+    assert!(Topology::new(&wide(6)).is_ok(), "1 + 33 + 6 * 33 buses");
+    let error = Topology::new(&wide(7)).unwrap_err();
+    assert!(error.index == 8 && error.reason.contains("bus numbers"), "{error}");
+
+    let edus = |count: usize| Topology::new(&vec!["edu".parse().unwrap(); count]);
+    assert!(edus(16).is_ok());
+    assert!(edus(17).unwrap_err().reason.contains("free device number"));
+}
+
+#[test]
+fn addresses_that_are_asked_for_come_first() {
+    let texts = ["root-port,id=a", "root-port,id=b,addr=1,slot=2", "edu", "edu,addr=10"];
+    let topology = Topology::new(&specs(&texts)).unwrap();
+    let integrated: Vec<String> =
+        topology.integrated().map(|function| function.to_string()).collect();
+    assert_eq!(integrated, ["00:11.0", "00:10.0"]);
+    let port = |step: &Step| match step {
+        Step::Port { name, devfn, port_type, .. } => Some((name.clone(), *devfn, *port_type)),
+        Step::Function { .. } => None,
+    };
+    let ports: Vec<_> = topology.steps.iter().filter_map(port).collect();
+    let slot = |number| {
+        let hot_plug = HotPlug::Surprise;
+        crate::pcie::caps::express::PortType::RootPort(crate::pcie::caps::express::Slot {
+            number,
+            hot_plug,
+        })
+    };
+    assert_eq!(ports, [("a".to_owned(), 2 << 3, slot(3)), ("b".to_owned(), 1 << 3, slot(2))]);
+}
+
+#[test]
+fn an_address_reads_as_it_is_written() {
+    for (text, devfn) in [("2", 0x10), ("0.1", 1), ("1f.7", 0xff), ("0x10.0", 0x80)] {
+        assert_eq!(text.parse::<Address>().unwrap().devfn(), devfn);
+    }
+    for text in ["", "20", "1.8", "-1", "+1", "1.0.0", "1.", ".1", "g"] {
+        assert!(text.parse::<Address>().unwrap_err().to_string().contains(text));
+    }
+}
