@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use devices::fault::FaultMode;
 use devices::root_complex::RootComplexConfig;
+use devices::topology::{DeviceSpec, Topology};
 use iommu::event::{Event, Tracer, UnitRole};
 use iommu::time::Timeout;
 use iommu::unit::{Ordering, UnitConfig};
@@ -89,6 +90,15 @@ impl Rig {
         for unit in [&mut root_complex.guest_unit, &mut root_complex.host_unit] {
             *unit = UnitConfig { ict: unit.ict, ordering: unit.ordering, ..built(unit.role) };
         }
+        self
+    }
+
+    /// With these ports and functions instead, as `--device` takes them.
+    pub fn devices(mut self, texts: &[&str]) -> Self {
+        let parse = |text: &&str| text.parse().expect("the test describes a device");
+        let devices: Vec<DeviceSpec> = texts.iter().map(parse).collect();
+        self.config.root_complex.topology =
+            Topology::new(&devices).expect("the devices fit together");
         self
     }
 

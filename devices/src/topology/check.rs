@@ -3,7 +3,9 @@
 
 use std::collections::HashMap;
 
-use super::{DeviceSpec, Endpoint, MAX_ROOT_PORTS, MAX_SWITCH_PORTS, MAX_VFS, TopologyError};
+use super::{
+    DeviceSpec, Endpoint, MAX_MIB, MAX_ROOT_PORTS, MAX_SWITCH_PORTS, MAX_VFS, TopologyError,
+};
 
 /// Checks each entry, and the names of all.
 pub(super) fn check(devices: &[DeviceSpec]) -> Result<(), TopologyError> {
@@ -29,6 +31,9 @@ pub(super) fn check(devices: &[DeviceSpec]) -> Result<(), TopologyError> {
                 return Err(wrong(format!("ports={ports} is not 1 to {MAX_SWITCH_PORTS}")));
             }
             DeviceSpec::AtsEndpoint(endpoint) => check_endpoint(endpoint).map_err(wrong)?,
+            DeviceSpec::Nvme(disk) if !(1..=MAX_MIB).contains(&disk.mib) => {
+                return Err(wrong(format!("mib={} is not 1 to {MAX_MIB}", disk.mib)));
+            }
             _ => {}
         }
     }

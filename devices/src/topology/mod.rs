@@ -22,9 +22,11 @@ use crate::Error;
 use crate::edu::Edu;
 use crate::endpoint::{AtsEndpoint, PhysicalFunction};
 use crate::iommu_testdev::IommuTestdev;
+use crate::nvme::storage::{BLOCK_SIZE, MemoryStorage};
+use crate::nvme::{DEFAULT_LATENCY, Nvme};
 use crate::pcie::{Function, Hierarchy};
 use plan::{FunctionKind, Step};
-pub use spec::{DeviceSpec, Endpoint, Integrated, RootPort, Switch, TYPES};
+pub use spec::{DeviceSpec, Disk, Endpoint, Integrated, RootPort, Switch, TYPES};
 pub use words::{Address, ParseAddressError, ParseDeviceError};
 
 /// Root ports that a machine can have.
@@ -35,6 +37,8 @@ pub const MAX_SWITCH_PORTS: u8 = 32;
 pub const MAX_DEPTH: usize = 4;
 /// Buses below bus 0: as many as bus numbers are left.
 pub const MAX_BUSES: usize = 255;
+/// MiB that a namespace in memory can have.
+pub const MAX_MIB: u16 = 4096;
 /// Virtual functions that a function can have.
 pub const MAX_VFS: u16 = 64;
 
@@ -127,6 +131,11 @@ fn function(kind: &FunctionKind, tracer: &Tracer) -> Result<Box<dyn Function>, E
             }
             None => Box::new(AtsEndpoint::new(*config, tracer.clone())?),
         },
+        FunctionKind::Nvme { mib, serial } => {
+            let storage = MemoryStorage::new(u32::from(*mib) * (1 << 20) / BLOCK_SIZE as u32);
+            let tracer = tracer.clone();
+            Box::new(Nvme::new(Box::new(storage), serial, DEFAULT_LATENCY, tracer)?)
+        }
         FunctionKind::Edu => Box::new(Edu::new()?),
         FunctionKind::IommuTestdev => Box::new(IommuTestdev::new()),
     })

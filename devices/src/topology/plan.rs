@@ -19,9 +19,10 @@ pub(super) enum Step {
 }
 
 /// Which function.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum FunctionKind {
     AtsEndpoint(EndpointConfig),
+    Nvme { mib: u16, serial: String },
     Edu,
     IommuTestdev,
 }
@@ -56,6 +57,7 @@ pub(super) fn plan(devices: &[DeviceSpec]) -> Result<Vec<Step>, TopologyError> {
     plan.add_root_ports()?;
     plan.add_switches()?;
     plan.add_endpoints()?;
+    plan.add_disks()?;
     plan.add_integrated()?;
     plan.check_functions_0()?;
     Ok(plan.steps)
@@ -72,7 +74,9 @@ impl<'a> Plan<'a> {
             let (addr, slot) = match device {
                 DeviceSpec::RootPort(port) => (port.addr, port.slot),
                 DeviceSpec::Edu(device) | DeviceSpec::IommuTestdev(device) => (device.addr, None),
-                DeviceSpec::Switch(_) | DeviceSpec::AtsEndpoint(_) => (None, None),
+                DeviceSpec::Switch(_) | DeviceSpec::AtsEndpoint(_) | DeviceSpec::Nvme(_) => {
+                    (None, None)
+                }
             };
             if let Some(addr) = addr {
                 if addr.devfn() >> 3 == 0 {
@@ -330,6 +334,27 @@ impl<'a> Plan<'a> {
             };
             let kind = FunctionKind::AtsEndpoint(config);
             self.steps.push(Step::Function { above: Some(above), devfn, kind });
+        }
+        Ok(())
+    }
+
+    fn add_disks(&mut self) -> Result<(), TopologyError> {
+        for (index, device) in self.devices.iter().enumerate() {
+            let DeviceSpec::Nvme(disk) = device else { continue };
+            let above = self.bus(index, &disk.bus)?;
+            if !self.ports[above].ats {
+                let reason = "it has ATS, and the root port has ats=off; put it below another";
+                return Err(self.wrong(index, reason.to_owned()));
+            }
+            let beside = (Some(above), Address::default())..=(Some(above), Address::new(0x1f, 7));
+            if let Some((_, other)) = self.places.range(beside).next() {
+                let reason = format!("'{}' has {} already", disk.bus, self.devices[*other]);
+                return Err(self.wrong(index, reason));
+            }
+            self.place(index, Some(above), Address::default())?;
+            let serial = disk.id.as_ref().unwrap_or(&disk.bus).clone();
+            let kind = FunctionKind::Nvme { mib: disk.mib, serial };
+            self.steps.push(Step::Function { above: Some(above), devfn: 0, kind });
         }
         Ok(())
     }

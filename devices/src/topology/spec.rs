@@ -18,6 +18,8 @@ pub enum DeviceSpec {
     Switch(Switch),
     /// A function of an ATS test endpoint.
     AtsEndpoint(Endpoint),
+    /// An NVMe controller.
+    Nvme(Disk),
     /// QEMU's `edu`, on bus 0.
     Edu(Integrated),
     /// QEMU's `iommu-testdev`, on bus 0.
@@ -112,6 +114,31 @@ impl Endpoint {
     }
 }
 
+/// An NVMe controller with a namespace in memory.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Disk {
+    /// Its name, which is also its serial number.
+    #[serde(default)]
+    pub id: Option<String>,
+    /// The port below which it is.
+    pub bus: String,
+    /// How many MiB its namespace has. The host gives twice as much: what was flushed is kept apart.
+    #[serde(default = "mib", deserialize_with = "number")]
+    pub mib: u16,
+}
+
+impl Disk {
+    /// A disk below the port `bus`, the rest as by default.
+    pub fn new(bus: String) -> Self {
+        Self { id: None, bus, mib: mib() }
+    }
+}
+
+fn mib() -> u16 {
+    64
+}
+
 /// A function on bus 0.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -135,6 +162,7 @@ impl DeviceSpec {
             Self::RootPort(port) => Some(&port.id),
             Self::Switch(switch) => Some(&switch.id),
             Self::AtsEndpoint(endpoint) => endpoint.id.as_deref(),
+            Self::Nvme(disk) => disk.id.as_deref(),
             Self::Edu(device) | Self::IommuTestdev(device) => device.id.as_deref(),
         }
     }
@@ -144,6 +172,7 @@ impl DeviceSpec {
         match self {
             Self::Switch(switch) => Some(&switch.bus),
             Self::AtsEndpoint(endpoint) => Some(&endpoint.bus),
+            Self::Nvme(disk) => Some(&disk.bus),
             Self::RootPort(_) | Self::Edu(_) | Self::IommuTestdev(_) => None,
         }
     }
@@ -153,6 +182,7 @@ impl DeviceSpec {
             Self::RootPort(_) => "root-port",
             Self::Switch(_) => "switch",
             Self::AtsEndpoint(_) => "ats-endpoint",
+            Self::Nvme(_) => "nvme",
             Self::Edu(_) => "edu",
             Self::IommuTestdev(_) => "iommu-testdev",
         }
@@ -172,7 +202,7 @@ impl fmt::Display for DeviceSpec {
 }
 
 /// All types, each with its keys, and what they mean.
-pub const TYPES: [(&str, &[(&str, &str)]); 5] = [
+pub const TYPES: [(&str, &[(&str, &str)]); 6] = [
     (
         "root-port",
         &[
@@ -203,6 +233,14 @@ pub const TYPES: [(&str, &[(&str, &str)]); 5] = [
             ("pasid=on|off", "it sends PASIDs [on]"),
             ("vfs=N", "it has SR-IOV, with so many virtual functions, up to 64 [0]"),
             ("serial=N", "the device's serial number, of function 0 [made of the names]"),
+        ],
+    ),
+    (
+        "nvme",
+        &[
+            ("id=NAME", "for messages; its serial number [the port's name]"),
+            ("bus=PORT", "needed: the port below which it is"),
+            ("mib=N", "how many MiB its namespace has, in memory, 1 to 4096 [64]"),
         ],
     ),
     ("edu", &INTEGRATED),

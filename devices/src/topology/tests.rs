@@ -117,6 +117,9 @@ fn what_cannot_be_is_refused_with_the_entry_and_the_reason() {
         (&[RP0, EP, "ats-endpoint,bus=rp0,addr=1f.0,vfs=9"], 2, "function numbers left"),
         (&[RP0, "ats-endpoint,bus=rp0,vfs=1", "ats-endpoint,bus=rp0,addr=0.1,vfs=1"], 2, "one can"),
         (&[RP0, EP, "ats-endpoint,bus=rp0,addr=0.1,serial=1"], 2, "give it to function 0"),
+        (&[RP0, EP, "nvme,bus=rp0"], 2, "'rp0' has ats-endpoint on 'rp0' already"),
+        (&[RP0, "nvme,bus=rp0,mib=0"], 1, "mib=0 is not 1 to 4096"),
+        (&["root-port,id=rp0,ats=off", "nvme,bus=rp0"], 1, "put it below another"),
     ];
     for (texts, index, reason) in cases {
         let found = refusal(texts);

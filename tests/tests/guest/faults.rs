@@ -20,6 +20,28 @@ fn fault(mode: &str, row: &str) {
     );
 }
 
+/// The same below ports of another kind.
+fn fault_below(devices: &[&str], mode: &str, row: &str) {
+    let Some(rig) = Rig::new(&format!("test=fault mode={row}")) else { return };
+    let rig = rig.policy("bounded:50ms").ict(Duration::from_millis(300)).devices(devices);
+    rig.fault(&format!("on=doorbell,{mode}")).run().passed();
+}
+
+#[test]
+fn safe_removal() {
+    let devices = ["root-port,id=rp0,hotplug=button", "ats-endpoint,bus=rp0"];
+    fault_below(&devices, "mode=safe,for=2s", "safe");
+}
+
+#[test]
+fn below_a_switch() {
+    let devices = ["root-port,id=rp0", "switch,id=sw0,bus=rp0,ports=2", "ats-endpoint,bus=sw0.1"];
+    for (mode, row) in [("surprise,for=500ms", "surprise"), ("disable", "disable"), ("dpc", "dpc")]
+    {
+        fault_below(&devices, &format!("mode={mode},port=sw0.1"), row);
+    }
+}
+
 #[test]
 fn silent() {
     fault("silent,for=500ms", "silent");
