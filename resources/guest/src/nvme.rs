@@ -1,10 +1,15 @@
 //! An NVMe disk, written and read with the data verified: `test=nvme`. `ats=on` lets the controller
-//! translate by its own ATC, with the remapping unit on in either case; `mib=N` says how much.
+//! translate by its own ATC, with the remapping unit on in either case; `mib=N` says how much. With
+//! `fault=on` the doorbell is rung when everything has been flushed, and the controller is started anew
+//! when it is there again: a fault must not have cost any data.
 
+use crate::bench;
 use crate::cmdline::Cmdline;
 use crate::device::nvme::{self, Nvme, PAGES};
 use crate::ktap::{Ktap, Verdict, ensure};
 use crate::machine::memory::PAGE_SIZE;
+use crate::machine::time::{Ticks, poll};
+use crate::pci::config;
 use crate::pci::enumerate::Functions;
 use crate::println;
 use crate::vtd::bring_up::healthy_limit;
@@ -19,15 +24,18 @@ struct Rig {
     disk: Nvme,
     queue: Queue,
     bytes: u64,
+    ats: bool,
+    fault: bool,
 }
 
 type Test = fn(&Rig) -> Result<(), &'static str>;
 
-const TESTS: [(&str, Test); 5] = [
+const TESTS: [(&str, Test); 6] = [
     ("start", start),
     ("write", write),
     ("flush", |rig| rig.disk.flush()),
     ("invalidate", invalidate),
+    ("survive", survive),
     ("read_and_verify", verify),
 ];
 
@@ -37,7 +45,8 @@ pub fn run(cmdline: &Cmdline) -> ! {
     let bytes = cmdline.number("mib").unwrap_or(64) << 20;
     let mut ktap = Ktap::start(TESTS.len());
     println!("# nvme: {} MiB, ATS {}", bytes >> 20, if ats { "on" } else { "off" });
-    let rig = match set_up(ats, bytes) {
+    let fault = cmdline.get("fault") == Some("on");
+    let rig = match set_up(ats, fault, bytes) {
         Ok(rig) => rig,
         Err(reason) => {
             println!("Bail out! {reason}");
@@ -51,7 +60,7 @@ pub fn run(cmdline: &Cmdline) -> ! {
     ktap.finish()
 }
 
-fn set_up(ats: bool, bytes: u64) -> Result<Rig, &'static str> {
+fn set_up(ats: bool, fault: bool, bytes: u64) -> Result<Rig, &'static str> {
     let unit = Unit::find().ok_or("no remapping unit with a queue at 0xfed90000")?;
     let functions = Functions::enumerate();
     let disk = functions.with_id(nvme::ID).find_map(Nvme::open).ok_or("no NVMe controller")?;
@@ -63,7 +72,7 @@ fn set_up(ats: bool, bytes: u64) -> Result<Rig, &'static str> {
     if ats {
         ensure(disk.enable_ats(), "ATS cannot be turned on")?;
     }
-    Ok(Rig { disk, queue, bytes })
+    Ok(Rig { disk, queue, bytes, ats, fault })
 }
 
 fn start(rig: &Rig) -> Result<(), &'static str> {
@@ -93,6 +102,19 @@ fn invalidate(rig: &Rig) -> Result<(), &'static str> {
     let page = Descriptor::device_page(rig.disk.bdf(), rig.disk.data().address());
     let flush = rig.queue.flush(&[page], healthy_limit());
     ensure(flush.outcome == Outcome::Completed, "the flush does not complete")
+}
+
+/// Whatever happens at the doorbell, the device is there again afterwards, and can be started.
+fn survive(rig: &Rig) -> Result<(), &'static str> {
+    if !rig.fault {
+        return Ok(());
+    }
+    bench::ring_doorbell(1);
+    let present = || config::is_present(rig.disk.bdf());
+    ensure(poll(Ticks::from_ms(60_000), present), "the device does not come back")?;
+    rig.disk.resume();
+    ensure(!rig.ats || rig.disk.enable_ats(), "ATS cannot be turned on again")?;
+    rig.disk.start()
 }
 
 fn verify(rig: &Rig) -> Result<(), &'static str> {

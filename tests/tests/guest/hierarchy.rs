@@ -39,3 +39,16 @@ fn disk_without_ats() {
 fn disk_with_ats() {
     disk("on");
 }
+
+/// What has been flushed is there after every fault, whatever that has done to the device.
+#[test]
+fn flushed_data_survives_every_fault() {
+    for mode in ["silent", "ghost", "disable", "surprise", "aer", "hang"] {
+        let Some(rig) = Rig::new("test=nvme fault=on ats=on mib=2") else { return };
+        let rig = rig.policy("bounded:50ms").cpus(1).devices(&["root-port,id=rp0", "nvme,bus=rp0"]);
+        rig.fault(&format!("on=doorbell,mode={mode},for=300ms")).run().passed();
+    }
+    let Some(rig) = Rig::new("test=nvme fault=on mib=2") else { return };
+    let rig = rig.policy("bounded:50ms").cpus(1).devices(&["root-port,id=rp0", "nvme,bus=rp0"]);
+    rig.fault("on=doorbell,mode=flap:300ms:keep").run().passed();
+}

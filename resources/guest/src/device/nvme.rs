@@ -101,9 +101,23 @@ impl Nvme {
         config::read16(self.bdf, ats + CONTROL) & ENABLE != 0
     }
 
-    /// Starts the controller and makes the I/O queue pair.
+    /// Takes a function into use again that may have been reset since: as a driver's reset does.
+    pub fn resume(&self) {
+        config::write32(self.bdf, config::register::BAR0, self.registers.base() as u32);
+        config::enable(self.bdf, config::COMMAND_MEMORY | config::COMMAND_BUS_MASTER);
+    }
+
+    /// Starts the controller, anew if it runs, and makes the I/O queue pair.
     pub fn start(&self) -> Result<(), &'static str> {
         let registers = &self.registers;
+        registers.write32(CC, 0);
+        if !poll(Ticks::from_ms(5_000), || registers.read32(CSTS) & READY == 0) {
+            return Err("the controller does not stop");
+        }
+        for pair in [&self.admin, &self.io] {
+            pair.count.store(0, Ordering::Relaxed);
+            (0..2 * ENTRIES).for_each(|word| pair.completions.write(word, 0));
+        }
         let last = ENTRIES as u32 - 1;
         registers.write32(AQA, last << 16 | last);
         registers.write64(ASQ, self.admin.submissions.address());
