@@ -51,17 +51,29 @@ fn build() -> Result<PathBuf, String> {
     Ok(output.join(TARGET).join("release").join("guest"))
 }
 
-/// One clear line instead of rustc's "can't find crate for `core`".
+/// rustup installs the target with the toolchain of rust-toolchain.toml, unless that was there before
+/// or rustup is told not to (`RUSTUP_AUTO_INSTALL=0`): then it is added here. Without it, one clear
+/// line instead of rustc's "can't find crate for `core`".
 fn require_target() -> Result<(), String> {
+    if has_target()? {
+        return Ok(());
+    }
+    println!("cargo::warning=the Rust target {TARGET} is missing: installing it by rustup");
+    // Where there is no rustup this fails too, and the line below says what is wanted.
+    let _ = Command::new("rustup").args(["target", "add", TARGET]).status();
+    if has_target()? {
+        return Ok(());
+    }
+    Err(format!("the Rust target {TARGET} is missing: run `rustup target add {TARGET}`"))
+}
+
+fn has_target() -> Result<bool, String> {
     let output = Command::new(variable("RUSTC")?)
         .args(["--print", "target-libdir", "--target", TARGET])
         .output()
         .map_err(|error| format!("cannot start rustc: {error}"))?;
     let directory = String::from_utf8_lossy(&output.stdout);
-    if Path::new(directory.trim()).is_dir() {
-        return Ok(());
-    }
-    Err(format!("the Rust target {TARGET} is missing: run `rustup target add {TARGET}`"))
+    Ok(Path::new(directory.trim()).is_dir())
 }
 
 /// A command with none of the variables by which the outer cargo configures compilers. Where cargo

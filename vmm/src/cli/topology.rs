@@ -24,7 +24,7 @@ pub(super) struct TopologyArgs {
     #[arg(long, value_name = "DEVICE")]
     device: Vec<DeviceSpec>,
 
-    /// TOML file with devices, each a table [[device]] with the same keys
+    /// TOML file with devices, each a table `[[device]]` with the same keys
     #[arg(long, value_name = "FILE")]
     topology: Option<PathBuf>,
 }
