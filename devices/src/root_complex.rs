@@ -30,7 +30,7 @@ use iommu::Memory;
 use iommu::ats::Msi;
 use iommu::event::{Tracer, UnitRole};
 use iommu::ids::Bdf;
-use iommu::submit::{HostSide, Policy, Presence};
+use iommu::submit::{Conclusion, HostSide, Policy, Presence};
 use iommu::time::Instant;
 use iommu::unit::{Output, Unit, UnitConfig};
 
@@ -336,7 +336,7 @@ impl RootComplex {
 
     fn forward_verdicts(&mut self, now: Instant) -> bool {
         let mut any = false;
-        while let Some((request, verdict)) = self.host.poll_verdict() {
+        while let Some(Conclusion { request, verdict, .. }) = self.host.poll_verdict() {
             any = true;
             if verdict.is_success() {
                 self.reach(Point::Status, now);

@@ -251,6 +251,12 @@ pub enum Event {
         /// Since the first submission.
         waited: Duration,
     },
+    /// A waiter of the host took a status write for its own that was another's: the physical unit is
+    /// not done with its invalidation.
+    FalseCompletion {
+        /// The invalidation.
+        ticket: Ticket,
+    },
     /// Host descriptors that the physical unit's ITE has aborted.
     HostWaitsAborted {
         /// How many waits.

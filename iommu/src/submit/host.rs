@@ -4,7 +4,7 @@ use vm_memory::GuestAddress;
 
 use super::ring::Ring;
 use super::submitter::{Hardware, Submitter};
-use super::{Policy, Presence, Verdict};
+use super::{Conclusion, Counters, Policy, Presence, Ticket};
 use crate::Memory;
 use crate::ats::{InvalidateCompletion, InvalidateRequest};
 use crate::event::Tracer;
@@ -19,7 +19,7 @@ use crate::unit::{Output, Unit, UnitConfig};
 const ROOT_TABLE: u64 = 0;
 const RING: u64 = PAGE_SIZE;
 const STATUS: u64 = 3 * PAGE_SIZE;
-const MEMORY: usize = 4 * PAGE_SIZE as usize;
+const MEMORY: u64 = 4 * PAGE_SIZE;
 
 /// There is no host side: its driver's few pages of memory cannot be had.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -28,7 +28,9 @@ pub struct HostError(String);
 
 /// The host below the guest: a driver with a policy, and the physical unit that it drives.
 ///
-/// The physical unit does not translate: guest-physical addresses stand for host-physical ones.
+/// Below a guest the physical unit does not translate: guest-physical addresses stand for
+/// host-physical ones. Whoever uses it as the only unit of a machine lays out its tables in
+/// [`Self::with_memory`].
 #[derive(Debug)]
 pub struct HostSide {
     unit: Unit,
@@ -37,10 +39,20 @@ pub struct HostSide {
 }
 
 impl HostSide {
-    /// A host whose unit is built as `config` says, switched on and idle.
+    /// What the driver needs of its memory, in bytes from 0 on. The root table is in its first page.
+    pub const MEMORY: u64 = MEMORY;
+
+    /// A host whose unit is built as `config` says, switched on and idle, in memory of its own: no
+    /// function is in its tables.
     pub fn new(config: UnitConfig, policy: Policy, tracer: Tracer) -> Result<Self, HostError> {
-        let memory = Memory::from_ranges(&[(GuestAddress(0), MEMORY)])
+        let memory = Memory::from_ranges(&[(GuestAddress(0), MEMORY as usize)])
             .map_err(|error| HostError(error.to_string()))?;
+        Ok(Self::with_memory(config, policy, memory, tracer))
+    }
+
+    /// As [`Self::new`], in `memory`, whose first [`Self::MEMORY`] bytes are zero and the driver's
+    /// own. What is behind them is for page tables, and for what devices read and write.
+    pub fn with_memory(config: UnitConfig, policy: Policy, memory: Memory, tracer: Tracer) -> Self {
         let mut unit = Unit::new(config, tracer.clone());
         let now = Instant::START;
         let mut write = |at: u16, value: u32| {
@@ -57,7 +69,7 @@ impl HostSide {
         write(offset::GCMD, on.with_translation(true).into_bits());
         let ring = Ring::new(Gpa(RING), ring.descriptor_bytes());
         let submitter = Submitter::new(policy, ring, Gpa(STATUS), tracer);
-        Ok(Self { unit, memory, submitter })
+        Self { unit, memory, submitter }
     }
 
     /// The physical unit, to look at.
@@ -65,16 +77,28 @@ impl HostSide {
         &self.unit
     }
 
-    /// The guest-visible unit wants `request` carried out: a caller begins to wait for it.
+    /// The physical unit as functions reach it, with the memory that it reads its tables from.
+    pub fn dma_road(&mut self) -> (&mut Unit, &Memory) {
+        (&mut self.unit, &self.memory)
+    }
+
+    /// What has been done so far.
+    pub fn counters(&self) -> &Counters {
+        self.submitter.counters()
+    }
+
+    /// The guest-visible unit, or a driver, wants `request` carried out: a caller begins to wait for
+    /// it. [`Self::poll_verdict`] says how that ends, under the ticket that this returns.
     pub fn submit(
         &mut self,
         request: InvalidateRequest,
         presence: &mut dyn Presence,
         now: Instant,
-    ) {
+    ) -> Ticket {
         let (submitter, mut hardware) = self.parts(presence);
-        submitter.submit(request, &mut hardware, now);
+        let ticket = submitter.submit(request, &mut hardware, now);
         submitter.poll(&mut hardware, now);
+        ticket
     }
 
     /// An Invalidate Completion has come up a link.
@@ -109,8 +133,8 @@ impl HostSide {
         })
     }
 
-    /// Takes the oldest verdict, with the request that it is about.
-    pub fn poll_verdict(&mut self) -> Option<(InvalidateRequest, Verdict)> {
+    /// Takes the oldest verdict, with what it is about.
+    pub fn poll_verdict(&mut self) -> Option<Conclusion> {
         self.submitter.poll_verdict()
     }
 

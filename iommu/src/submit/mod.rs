@@ -20,12 +20,13 @@ mod ring;
 mod status;
 mod submitter;
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 pub use host::{HostError, HostSide};
 pub use policy::{Completion, OnTimeout, ParsePolicyError, Policy, Precheck};
 pub use presets::{PRESETS, Preset};
 
+use crate::ats::InvalidateRequest;
 use crate::ids::Bdf;
 
 /// Names one invalidation from submission to verdict.
@@ -52,6 +53,38 @@ impl Verdict {
     pub const fn is_success(self) -> bool {
         matches!(self, Self::Completed | Self::Skipped)
     }
+}
+
+/// How one invalidation ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Conclusion {
+    /// The invalidation.
+    pub ticket: Ticket,
+    /// What was asked for.
+    pub request: InvalidateRequest,
+    /// How it ended.
+    pub verdict: Verdict,
+    /// How often it was put on the queue; 0 if it was skipped or found no room.
+    pub attempts: u32,
+    /// How often the unit's ITE has aborted it.
+    pub aborts: u32,
+}
+
+/// What the host side has done so far, over all callers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct Counters {
+    /// Submissions that were put on the queue, each time anew.
+    pub submitted: u64,
+    /// Those of them that were not the first for their caller.
+    pub resubmitted: u64,
+    /// Submissions that the unit's ITE has aborted.
+    pub aborted: u64,
+    /// Callers that found the queue full.
+    pub queue_full: u64,
+    /// Reads of vendor IDs.
+    pub presence_checks: u64,
+    /// Waiters that took another's status write for their own: the unit was not done with theirs.
+    pub false_completions: u64,
 }
 
 /// What software can learn about a function without its ATC.

@@ -6,7 +6,7 @@ use std::collections::VecDeque;
 use super::policy::{OnTimeout, Policy, Precheck};
 use super::ring::Ring;
 use super::status::{StatusWords, Token};
-use super::{Presence, Ticket, Verdict};
+use super::{Conclusion, Counters, Presence, Ticket, Verdict};
 use crate::Memory;
 use crate::ats::InvalidateRequest;
 use crate::event::{Event, LockupDetector, Tracer};
@@ -61,6 +61,10 @@ struct Waiter {
     retries_left: u32,
     /// `None` while the ring is full.
     token: Option<Token>,
+    /// Its wait descriptor, counted over all of this queue's.
+    wait: u64,
+    /// Submissions of it that the unit's ITE has aborted.
+    aborts: u32,
     /// The unit has dropped its wait descriptor.
     aborted: bool,
 }
@@ -77,8 +81,11 @@ pub(super) struct Submitter {
     status: StatusWords,
     /// Oldest first.
     waiters: Vec<Waiter>,
-    verdicts: VecDeque<(InvalidateRequest, Verdict)>,
+    verdicts: VecDeque<Conclusion>,
     next_ticket: u64,
+    /// Wait descriptors that have been put on the ring.
+    waits: u64,
+    counters: Counters,
 }
 
 impl Submitter {
@@ -92,12 +99,19 @@ impl Submitter {
             waiters: Vec::new(),
             verdicts: VecDeque::new(),
             next_ticket: 0,
+            waits: 0,
+            counters: Counters::default(),
         }
     }
 
     /// Takes the oldest verdict.
-    pub(super) fn poll_verdict(&mut self) -> Option<(InvalidateRequest, Verdict)> {
+    pub(super) fn poll_verdict(&mut self) -> Option<Conclusion> {
         self.verdicts.pop_front()
+    }
+
+    /// What has been done so far.
+    pub(super) fn counters(&self) -> &Counters {
+        &self.counters
     }
 
     /// When the first deadline passes, or the first lock-up detector speaks.
@@ -131,7 +145,7 @@ impl Submitter {
         request: InvalidateRequest,
         hw: &mut Hardware<'_>,
         now: Instant,
-    ) {
+    ) -> Ticket {
         let retries_left = match self.policy.on_timeout {
             OnTimeout::Report => 0,
             OnTimeout::Retry(times) => times,
@@ -146,18 +160,24 @@ impl Submitter {
             attempt: 0,
             retries_left,
             token: None,
+            wait: 0,
+            aborts: 0,
             aborted: false,
         };
+        let ticket = waiter.ticket;
         self.next_ticket += 1;
         if self.is_gone(request.destination, hw, now) {
             self.conclude(&waiter, Verdict::Skipped, now);
-            return;
+            return ticket;
         }
         self.waiters.push(waiter);
         self.enqueue_backlog(hw, now);
+        let waits_for_room = |waiter: &Waiter| waiter.ticket == ticket && waiter.token.is_none();
+        self.counters.queue_full += u64::from(self.waiters.last().is_some_and(waits_for_room));
+        ticket
     }
 
-    fn is_gone(&self, function: Bdf, hw: &mut Hardware<'_>, now: Instant) -> bool {
+    fn is_gone(&mut self, function: Bdf, hw: &mut Hardware<'_>, now: Instant) -> bool {
         match self.policy.precheck {
             Precheck::None => false,
             Precheck::Disconnected => hw.presence.is_disconnected(function),
@@ -165,8 +185,9 @@ impl Submitter {
         }
     }
 
-    fn check_presence(&self, function: Bdf, hw: &mut Hardware<'_>, now: Instant) -> bool {
+    fn check_presence(&mut self, function: Bdf, hw: &mut Hardware<'_>, now: Instant) -> bool {
         let present = hw.presence.is_present(function);
+        self.counters.presence_checks += 1;
         self.tracer.emit(now, || Event::PresenceChecked { function, present });
         present
     }
@@ -190,6 +211,11 @@ impl Submitter {
             let token = waiter.token.filter(|token| self.status.is_done(*token, hw.memory));
             if let Some(token) = token {
                 self.status.release(token);
+                if hw.unit.is_wait_pending(waiter.wait) {
+                    self.counters.false_completions += 1;
+                    let ticket = waiter.ticket;
+                    self.tracer.emit(now, || Event::FalseCompletion { ticket });
+                }
                 self.conclude(waiter, Verdict::Completed, now);
             }
             token.is_none()
@@ -210,11 +236,13 @@ impl Submitter {
         for waiter in self.waiters.iter_mut().filter(|waiter| waiter.token.is_some()) {
             if self.ring.is_fetched(waiter.ticket, waiter.attempt, head) {
                 waiter.aborted = true;
+                waiter.aborts += 1;
                 count += 1;
             }
         }
         // The unit has dropped every wait that it had fetched, abandoned ones among them.
         self.status.forget_leaked();
+        self.counters.aborted += u64::from(count);
         self.tracer.emit(now, || Event::HostWaitsAborted { count });
         let cleared = FaultStatus::new().with_timeout_error(true);
         hw.write(offset::FSTS, cleared.into_bits(), now);
@@ -289,6 +317,10 @@ impl Submitter {
         waiter.attempt += 1;
         (waiter.attempted, waiter.detected) = (now, 0);
         waiter.token = Some(token);
+        waiter.wait = self.waits;
+        self.waits += 1;
+        self.counters.submitted += 1;
+        self.counters.resubmitted += u64::from(waiter.attempt > 1);
         let wait = WaitDescriptor::new()
             .with_status_write(true)
             .with_status_data(token.data)
@@ -303,7 +335,13 @@ impl Submitter {
 
     fn conclude(&mut self, waiter: &Waiter, verdict: Verdict, now: Instant) {
         self.ring.release(waiter.ticket, waiter.attempt);
-        self.verdicts.push_back((waiter.request, verdict));
+        self.verdicts.push_back(Conclusion {
+            ticket: waiter.ticket,
+            request: waiter.request,
+            verdict,
+            attempts: waiter.attempt,
+            aborts: waiter.aborts,
+        });
         let (ticket, function) = (waiter.ticket, waiter.request.destination);
         let waited = now - waiter.since;
         self.tracer.emit(now, || Event::Verdict { ticket, function, verdict, waited });

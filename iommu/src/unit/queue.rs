@@ -192,6 +192,13 @@ impl Unit {
         }
     }
 
+    /// Whether the unit still has to complete the wait descriptor with this number, counted from 0
+    /// over all that it has ever fetched: it is pending, or not fetched yet. An aborted one is not.
+    pub fn is_wait_pending(&self, number: u64) -> bool {
+        let pending = self.queue.waits.binary_search_by_key(&number, |pending| pending.epoch);
+        number >= self.queue.epoch || pending.is_ok()
+    }
+
     /// Stops fetching after `count` more descriptors, until [`Self::resume`]; `None` for never.
     /// Whoever drives the unit can then let something happen between two descriptors.
     pub fn pause_after(&mut self, count: Option<u64>) {
