@@ -30,7 +30,7 @@ use iommu::Memory;
 use iommu::ats::Msi;
 use iommu::event::{Tracer, UnitRole};
 use iommu::ids::Bdf;
-use iommu::submit::{Conclusion, HostSide, Policy, Presence};
+use iommu::submit::{HostSide, Policy, Presence};
 use iommu::time::Instant;
 use iommu::unit::{Output, Unit, UnitConfig};
 
@@ -336,13 +336,15 @@ impl RootComplex {
 
     fn forward_verdicts(&mut self, now: Instant) -> bool {
         let mut any = false;
-        while let Some(Conclusion { request, verdict, .. }) = self.host.poll_verdict() {
+        while let Some(answer) = self.host.poll_verdict() {
             any = true;
-            if verdict.is_success() {
-                self.reach(Point::Status, now);
-                self.unit.acknowledge(request.destination, request.itag, &self.memory, now);
-            } else {
-                self.unit.time_out(request.destination, request.itag, now);
+            for request in answer.flush.device_tlbs() {
+                if answer.verdict.is_success() {
+                    self.reach(Point::Status, now);
+                    self.unit.acknowledge(request.destination, request.itag, &self.memory, now);
+                } else {
+                    self.unit.time_out(request.destination, request.itag, now);
+                }
             }
         }
         any

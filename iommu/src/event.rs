@@ -257,6 +257,41 @@ pub enum Event {
         /// The invalidation.
         ticket: Ticket,
     },
+    /// The host side has put a fence on the physical unit's queue: the descriptors that make the unit
+    /// read the context entry of a function anew.
+    FenceSubmitted {
+        /// The function that is to be blocked.
+        function: Bdf,
+        /// 1 for the first time, more after ITE.
+        attempt: u32,
+    },
+    /// The host side has cleared a function's context entry, and will fence it.
+    QuarantineBegan {
+        /// The function.
+        function: Bdf,
+    },
+    /// The physical unit has said that a fence is done: it blocks the function.
+    Quarantined {
+        /// The function.
+        function: Bdf,
+        /// Since the quarantine began.
+        waited: Duration,
+    },
+    /// A function in quarantine was reset, and the host side lets it be again.
+    QuarantineEnded {
+        /// The function.
+        function: Bdf,
+    },
+    /// The host side takes a function for removed, until it is reset.
+    RemovalSimulated {
+        /// The function.
+        function: Bdf,
+    },
+    /// The host side has initiated a Function Level Reset.
+    FunctionResetByHost {
+        /// Of which function.
+        function: Bdf,
+    },
     /// Host descriptors that the physical unit's ITE has aborted.
     HostWaitsAborted {
         /// How many waits.

@@ -4,11 +4,11 @@ use vm_memory::GuestAddress;
 
 use super::ring::Ring;
 use super::submitter::{Hardware, Submitter};
-use super::{Conclusion, Counters, Policy, Presence, Ticket};
+use super::{Conclusion, Counters, Flush, Policy, Presence, Ticket};
 use crate::Memory;
 use crate::ats::{InvalidateCompletion, InvalidateRequest};
 use crate::event::Tracer;
-use crate::ids::{Gpa, PAGE_SIZE};
+use crate::ids::{Bdf, Gpa, PAGE_SIZE};
 use crate::spec::control::{GlobalBits, RootTableAddress};
 use crate::spec::offset;
 use crate::spec::queue::QueueAddress;
@@ -68,7 +68,8 @@ impl HostSide {
         write(offset::GCMD, on.with_set_root_table(true).into_bits());
         write(offset::GCMD, on.with_translation(true).into_bits());
         let ring = Ring::new(Gpa(RING), ring.descriptor_bytes());
-        let submitter = Submitter::new(policy, ring, Gpa(STATUS), tracer);
+        let max_mask = config.page_selective.then_some(config.max_address_mask);
+        let submitter = Submitter::new(policy, ring, Gpa(STATUS), max_mask, tracer);
         Self { unit, memory, submitter }
     }
 
@@ -87,18 +88,31 @@ impl HostSide {
         self.submitter.counters()
     }
 
-    /// The guest-visible unit, or a driver, wants `request` carried out: a caller begins to wait for
-    /// it. [`Self::poll_verdict`] says how that ends, under the ticket that this returns.
+    /// A driver wants `flush` carried out, or the guest-visible unit an Invalidate Request: a caller
+    /// begins to wait. [`Self::poll_verdict`] says how that ends, under the ticket that this returns.
     pub fn submit(
         &mut self,
-        request: InvalidateRequest,
+        flush: impl Into<Flush>,
         presence: &mut dyn Presence,
         now: Instant,
     ) -> Ticket {
         let (submitter, mut hardware) = self.parts(presence);
-        let ticket = submitter.submit(request, &mut hardware, now);
+        let ticket = submitter.submit(flush.into(), &mut hardware, now);
         submitter.poll(&mut hardware, now);
         ticket
+    }
+
+    /// Whether `function` is in quarantine, and the unit blocks everything that it sends.
+    pub fn is_blocked(&self, function: Bdf) -> bool {
+        self.submitter.is_blocked(function)
+    }
+
+    /// `function` has been reset, and the host knows: by FLR, by its slot's power, or by a reset of the
+    /// bus that it is on. That ends its quarantine.
+    pub fn handle_reset(&mut self, function: Bdf, presence: &mut dyn Presence, now: Instant) {
+        let (submitter, mut hardware) = self.parts(presence);
+        submitter.handle_reset(function, &mut hardware, now);
+        submitter.poll(&mut hardware, now);
     }
 
     /// An Invalidate Completion has come up a link.

@@ -13,21 +13,27 @@
 //! The wait is real: what it gives up on is still in the physical unit's queue, other submitters
 //! stand behind it, and its status write may yet come.
 
+mod fields;
+mod flush;
 mod host;
 mod policy;
 mod presets;
+mod quarantine;
 mod ring;
 mod status;
 mod submitter;
+mod time_outs;
 
 use serde::{Deserialize, Serialize};
 
+pub use fields::{Completion, IteMarks, OnIte, OnTimeout, ParseFieldError, Precheck};
+pub use flush::Flush;
 pub use host::{HostError, HostSide};
-pub use policy::{Completion, OnTimeout, ParsePolicyError, Policy, Precheck};
+pub use policy::{ParsePolicyError, Policy};
 pub use presets::{PRESETS, Preset};
 
-use crate::ats::InvalidateRequest;
 use crate::ids::Bdf;
+use crate::time::Instant;
 
 /// Names one invalidation from submission to verdict.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize)]
@@ -46,23 +52,30 @@ pub enum Verdict {
     DeadlinePassed,
     /// The unit raised ITE, and the function that it named is gone.
     UnitTimedOut,
+    /// The unit blocks the function: it can use nothing stale. The caller is told that all is well,
+    /// as nobody could do anything about a failure (linux-iommu, 2026-03-05).
+    Quarantined,
+    /// The function is taken for removed. The caller is told that all is well.
+    Removed,
+    /// The function has been reset, and its ATC is empty.
+    Reset,
 }
 
 impl Verdict {
     /// Whether the caller is told that the invalidation is complete.
     pub const fn is_success(self) -> bool {
-        matches!(self, Self::Completed | Self::Skipped)
+        !matches!(self, Self::DeadlinePassed | Self::UnitTimedOut)
     }
 }
 
-/// How one invalidation ended.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+/// How one call ended.
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Conclusion {
-    /// The invalidation.
+    /// The call, as [`HostSide::submit`] has named it.
     pub ticket: Ticket,
     /// What was asked for.
-    pub request: InvalidateRequest,
-    /// How it ended.
+    pub flush: Flush,
+    /// What the caller is told.
     pub verdict: Verdict,
     /// How often it was put on the queue; 0 if it was skipped or found no room.
     pub attempts: u32,
@@ -87,11 +100,15 @@ pub struct Counters {
     pub false_completions: u64,
 }
 
-/// What software can learn about a function without its ATC.
+/// What software can learn about a function, or do to it, without its ATC.
 pub trait Presence {
     /// Reads the function's vendor ID over the link and says whether anybody answered.
     fn is_present(&mut self, function: Bdf) -> bool;
 
     /// Whether hot-plug has marked the function as disconnected. Costs nothing.
     fn is_disconnected(&self, function: Bdf) -> bool;
+
+    /// Initiates a Function Level Reset (`PCIe 6.6.2`). Nothing says whether that arrives, or whether
+    /// the function has one.
+    fn reset(&mut self, _function: Bdf, _now: Instant) {}
 }

@@ -6,74 +6,9 @@ use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
+use super::fields::{Completion, IteMarks, OnIte, OnTimeout, Precheck};
 use super::presets::{self, PRESETS};
 use crate::time::{ParseDurationError, Timeout};
-
-/// What is asked before anything is submitted.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Precheck {
-    /// Nothing.
-    #[default]
-    None,
-    /// Has hot-plug marked the device as disconnected?
-    Disconnected,
-    /// Does its vendor ID still read over the link?
-    Present,
-}
-
-/// What is done when the deadline has passed.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum OnTimeout {
-    /// The caller is told.
-    #[default]
-    Report,
-    /// The invalidation is submitted again, this many times, before the caller is told.
-    Retry(u32),
-}
-
-/// How a waiter recognises its own completion.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Completion {
-    /// By the status word of its slot in the ring, which the next user of the slot inherits.
-    #[default]
-    Slot,
-    /// By one status word that all share, and a rising number: this value or a later one.
-    Sequence,
-    /// By a status word that nobody else gets before the unit is known to be done with it.
-    Leak,
-}
-
-impl fmt::Display for Precheck {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::None => "none",
-            Self::Disconnected => "disconnected",
-            Self::Present => "present",
-        })
-    }
-}
-
-impl fmt::Display for OnTimeout {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Report => f.write_str("report"),
-            Self::Retry(times) => write!(f, "retry({times})"),
-        }
-    }
-}
-
-impl fmt::Display for Completion {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Slot => "slot",
-            Self::Sequence => "sequence",
-            Self::Leak => "leak",
-        })
-    }
-}
 
 /// What software does when a Device-TLB invalidation takes too long.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -86,6 +21,10 @@ pub struct Policy {
     pub deadline: Timeout,
     /// What is done then.
     pub on_timeout: OnTimeout,
+    /// What is done when the unit has given up by itself.
+    pub on_ite: OnIte,
+    /// What the unit is then believed to have dropped.
+    pub ite_marks: IteMarks,
     /// How completions are recognised.
     pub completion: Completion,
     /// Whether the waiting loop tells the lock-up detectors that it is alive.
@@ -181,7 +120,7 @@ mod tests {
     fn nonsense_is_refused_with_what_would_be_right() {
         let message = |text: &str| text.parse::<Policy>().unwrap_err().to_string();
         assert!(message("linus").contains("'linus'"));
-        assert!(message("linus").contains("linux, bounded:<t>"));
+        assert!(message("linus").contains("linux-7.0, bounded:<t>"));
         assert!(message("bounded:0s").contains("'0s'"));
         assert!(message("bounded:").contains("bounded:"));
         assert!(message("linux:1s").contains("bounded:1s"));

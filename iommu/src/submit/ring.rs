@@ -50,7 +50,7 @@ impl Ring {
         (self.tail + after) % Self::ENTRIES
     }
 
-    /// Whether `slots` descriptors fit; one slot always stays free.
+    /// Whether `slots` descriptors fit, less than [`Self::ENTRIES`]; one slot always stays free.
     pub(super) fn has_room(&self, slots: u32) -> bool {
         self.used + slots < Self::ENTRIES
     }

@@ -8,10 +8,11 @@
 //! | slot | a word that the next user of the ring slot polls: a false completion |
 //! | sequence | a number that is too low for anybody who waits now; but where waits complete out of order, a higher one may wake the wrong waiter |
 //! | leak | a word that nobody polls: it is given out again only when the unit is done with it |
+//! | cpu | the word that the same CPU polls for its very next wait |
 
 use vm_memory::{Bytes, GuestAddress};
 
-use super::policy::Completion;
+use super::fields::Completion;
 use super::ring::Ring;
 use crate::Memory;
 use crate::ids::Gpa;
@@ -34,9 +35,9 @@ pub(super) struct StatusWords {
     completion: Completion,
     base: Gpa,
     next_sequence: u32,
-    /// For [`Completion::Leak`]: words that are polled, or that the unit may yet write.
+    /// Words that are polled, and for [`Completion::Leak`] those that the unit may yet write.
     taken: [bool; Ring::ENTRIES as usize],
-    /// Those of them that nobody polls any more.
+    /// Those that nobody polls any more, although the unit may write them.
     leaked: Vec<u32>,
 }
 
@@ -66,7 +67,8 @@ impl StatusWords {
                 self.next_sequence = data.wrapping_add(1);
                 return Some(Token { word: 0, data });
             }
-            Completion::Leak => {
+            // A CPU that waits has a word of its own: whoever comes first has the first CPU.
+            Completion::Leak | Completion::Cpu => {
                 self.reclaim(memory);
                 let word = self.taken.iter().position(|taken| !taken)?;
                 self.taken[word] = true;
@@ -81,22 +83,21 @@ impl StatusWords {
     pub(super) fn is_done(&self, token: Token, memory: &Memory) -> bool {
         let word = self.load(token, memory);
         match self.completion {
-            Completion::Slot | Completion::Leak => word == token.data,
+            Completion::Slot | Completion::Leak | Completion::Cpu => word == token.data,
             Completion::Sequence => word.wrapping_sub(token.data).cast_signed() >= 0,
         }
     }
 
     /// The waiter is done with `token`, and so is the unit.
     pub(super) fn release(&mut self, token: Token) {
-        if self.completion == Completion::Leak {
-            self.taken[token.word as usize] = false;
-        }
+        self.taken[token.word as usize] = false;
     }
 
     /// The waiter gives up on `token`; the unit may write yet.
     pub(super) fn abandon(&mut self, token: Token) {
-        if self.completion == Completion::Leak {
-            self.leaked.push(token.word);
+        match self.completion {
+            Completion::Leak => self.leaked.push(token.word),
+            _ => self.taken[token.word as usize] = false,
         }
     }
 

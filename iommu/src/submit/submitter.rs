@@ -1,25 +1,33 @@
-//! The loop itself: submit, poll, and what to do when nothing comes. It follows Linux's
-//! `qi_submit_sync` and `qi_check_fault`, with the policy where Linux has none.
+//! The loop itself: submit, poll, and take what comes. It follows Linux's `qi_submit_sync` and
+//! `qi_check_fault`, with the policy where Linux has none.
+//!
+//! ```text
+//!             queued ----> polling ----> done
+//!  ring full    ^             |  deadline, ITE: see time_outs
+//!               +-------------+----> fencing ----> quarantined     (see quarantine)
+//!                             +----> resetting --> reset, or told
+//! ```
 
 use std::collections::VecDeque;
 
-use super::policy::{OnTimeout, Policy, Precheck};
+use super::fields::{OnTimeout, Precheck};
+use super::flush::{self, Flush};
+use super::policy::Policy;
+use super::quarantine::Blocked;
 use super::ring::Ring;
 use super::status::{StatusWords, Token};
 use super::{Conclusion, Counters, Presence, Ticket, Verdict};
 use crate::Memory;
-use crate::ats::InvalidateRequest;
 use crate::event::{Event, LockupDetector, Tracer};
-use crate::ids::{Bdf, Gpa};
-use crate::spec::descriptor::{DeviceTlbDescriptor, PasidDeviceTlbDescriptor, WaitDescriptor};
+use crate::ids::{Bdf, DomainId, Gpa};
+use crate::spec::descriptor::WaitDescriptor;
 use crate::spec::fault::FaultStatus;
 use crate::spec::offset;
-use crate::spec::queue::QueueErrorRecord;
 use crate::time::Instant;
 use crate::unit::Unit;
 
-/// What the loop works with: the physical unit, the memory that both share, and the way to ask
-/// functions whether they are there.
+/// What the loop works with: the physical unit, the memory that both share, and the way to
+/// functions' configuration space.
 pub(super) struct Hardware<'a> {
     pub(super) unit: &'a mut Unit,
     pub(super) memory: &'a Memory,
@@ -27,69 +35,164 @@ pub(super) struct Hardware<'a> {
 }
 
 impl Hardware<'_> {
-    fn read(&self, at: u16) -> u32 {
+    pub(super) fn read(&self, at: u16) -> u32 {
         let mut data = [0; 4];
         self.unit.read(u64::from(at), &mut data);
         u32::from_le_bytes(data)
     }
 
+    pub(super) fn read_qword(&self, at: u16) -> u64 {
+        let mut data = [0; 8];
+        self.unit.read(u64::from(at), &mut data);
+        u64::from_le_bytes(data)
+    }
+
     pub(super) fn write(&mut self, at: u16, value: u32, now: Instant) {
         self.unit.write(u64::from(at), &value.to_le_bytes(), self.memory, now);
     }
-
-    fn error_record(&self) -> QueueErrorRecord {
-        let mut data = [0; 8];
-        self.unit.read(u64::from(offset::IQERCD), &mut data);
-        QueueErrorRecord::from_bits(u64::from_le_bytes(data))
-    }
 }
 
-/// One caller that waits.
+/// What somebody waits for.
 #[derive(Debug)]
-struct Waiter {
-    ticket: Ticket,
-    request: InvalidateRequest,
+pub(super) enum Job {
+    /// A caller's flush.
+    Flush(Flush),
+    /// That the unit blocks a function, of this domain.
+    Fence(Bdf, DomainId),
+}
+
+/// How far a job is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Stage {
+    /// Not on the ring: it is full.
+    Queued,
+    /// On the ring.
+    Polling(Token),
+    /// Until a fence is done.
+    Fencing,
+    /// Until a function has had its time after a reset.
+    Resetting(Instant),
+}
+
+/// One CPU that waits.
+#[derive(Debug)]
+pub(super) struct Waiter {
+    pub(super) ticket: Ticket,
+    pub(super) job: Job,
+    pub(super) stage: Stage,
+    /// The Device-TLBs of the flush that need no invalidation, a bit for each, and what the caller is
+    /// told because of them.
+    pub(super) waived: u16,
+    pub(super) waived_as: Verdict,
     since: Instant,
     /// When this attempt was made: Linux lets interrupts in between two.
     attempted: Instant,
     /// When it has lasted long enough.
-    deadline: Option<Instant>,
+    pub(super) deadline: Option<Instant>,
     /// How many of the lock-up detectors have spoken during this attempt.
     detected: usize,
     /// From 1.
-    attempt: u32,
-    retries_left: u32,
-    /// `None` while the ring is full.
-    token: Option<Token>,
+    pub(super) attempt: u32,
+    pub(super) retries_left: u32,
+    /// Where in the ring its wait descriptor is.
+    pub(super) wait_slot: u32,
     /// Its wait descriptor, counted over all of this queue's.
     wait: u64,
     /// Submissions of it that the unit's ITE has aborted.
-    aborts: u32,
-    /// The unit has dropped its wait descriptor.
-    aborted: bool,
+    pub(super) aborts: u32,
+    /// The unit has dropped its wait descriptor, and it knows.
+    pub(super) aborted: bool,
 }
 
-/// Descriptors of one submission: the invalidation and its wait.
-const SLOTS: u32 = 2;
+impl Waiter {
+    /// The functions whose Device-TLBs still have to be invalidated.
+    pub(super) fn functions(&self) -> impl Iterator<Item = Bdf> {
+        let requests = match &self.job {
+            Job::Flush(flush) => flush.device_tlbs(),
+            Job::Fence(..) => &[],
+        };
+        let wanted = requests.iter().enumerate();
+        let wanted = wanted.filter(|(index, _)| self.waived & 1 << index == 0);
+        wanted.map(|(_, request)| request.destination)
+    }
+
+    /// Nothing has to be done for these functions any more.
+    pub(super) fn waive(&mut self, verdict: Verdict, is_meant: impl Fn(Bdf) -> bool) {
+        let Job::Flush(flush) = &self.job else { return };
+        for (index, request) in flush.device_tlbs().iter().enumerate() {
+            if self.waived & 1 << index == 0 && is_meant(request.destination) {
+                self.waived |= 1 << index;
+                self.waived_as = verdict;
+            }
+        }
+    }
+
+    /// Whether nothing is left to do.
+    pub(super) fn is_satisfied(&self) -> bool {
+        match &self.job {
+            Job::Flush(flush) => flush.iotlb().is_none() && self.functions().next().is_none(),
+            Job::Fence(..) => false,
+        }
+    }
+
+    /// The function by which events know it.
+    fn function(&self) -> Bdf {
+        match &self.job {
+            Job::Flush(flush) => flush.function(),
+            Job::Fence(function, _) => *function,
+        }
+    }
+
+    /// Its descriptors, but for the wait, and how many.
+    fn descriptors(&self, max_mask: Option<u8>, out: &mut [u128]) -> usize {
+        let mut count = 0;
+        let mut put = |descriptor| {
+            out[count] = descriptor;
+            count += 1;
+        };
+        match &self.job {
+            Job::Flush(flush) => flush.descriptors(self.waived, max_mask).for_each(&mut put),
+            Job::Fence(function, domain) => {
+                flush::fence(*function, *domain).into_iter().for_each(&mut put);
+            }
+        }
+        count
+    }
+}
+
+/// Descriptors of one submission, at most: IOTLB, Device-TLBs, wait.
+const MAX_SLOTS: usize = Flush::MAX + 2;
 
 /// All callers that wait, and the ring that they share.
 #[derive(Debug)]
 pub(super) struct Submitter {
-    policy: Policy,
-    tracer: Tracer,
-    ring: Ring,
-    status: StatusWords,
+    pub(super) policy: Policy,
+    pub(super) tracer: Tracer,
+    pub(super) ring: Ring,
+    pub(super) status: StatusWords,
     /// Oldest first.
-    waiters: Vec<Waiter>,
+    pub(super) waiters: Vec<Waiter>,
+    /// Functions that may not use what they hold.
+    pub(super) blocked: Vec<Blocked>,
+    /// Functions that are taken for removed.
+    pub(super) removed: Vec<Bdf>,
     verdicts: VecDeque<Conclusion>,
     next_ticket: u64,
     /// Wait descriptors that have been put on the ring.
     waits: u64,
-    counters: Counters,
+    pub(super) counters: Counters,
+    /// log2 of the pages that the unit can name in one IOTLB invalidation, if it can name any.
+    max_mask: Option<u8>,
 }
 
 impl Submitter {
-    pub(super) fn new(policy: Policy, ring: Ring, status: Gpa, tracer: Tracer) -> Self {
+    pub(super) fn new(
+        policy: Policy,
+        ring: Ring,
+        status: Gpa,
+        max_mask: Option<u8>,
+        tracer: Tracer,
+    ) -> Self {
         let status = StatusWords::new(policy.completion, status);
         Self {
             policy,
@@ -97,10 +200,13 @@ impl Submitter {
             ring,
             status,
             waiters: Vec::new(),
+            blocked: Vec::new(),
+            removed: Vec::new(),
             verdicts: VecDeque::new(),
             next_ticket: 0,
             waits: 0,
             counters: Counters::default(),
+            max_mask,
         }
     }
 
@@ -116,7 +222,10 @@ impl Submitter {
 
     /// When the first deadline passes, or the first lock-up detector speaks.
     pub(super) fn poll_timeout(&self) -> Option<Instant> {
-        let deadlines = self.waiters.iter().filter_map(|waiter| waiter.deadline);
+        let deadlines = self.waiters.iter().filter_map(|waiter| match waiter.stage {
+            Stage::Resetting(until) => Some(until),
+            _ => waiter.deadline.filter(|_| !self.is_fencing()),
+        });
         let detectors = self.waiters.iter().filter_map(|waiter| Some(self.detector(waiter)?.1));
         deadlines.chain(detectors).min()
     }
@@ -124,7 +233,8 @@ impl Submitter {
     /// The lock-up detector that speaks next of `waiter`, and when; none if the loop pets them.
     fn detector(&self, waiter: &Waiter) -> Option<(LockupDetector, Instant)> {
         let detector = *LockupDetector::ALL.get(waiter.detected)?;
-        (!self.policy.watchdog).then(|| (detector, waiter.attempted + detector.threshold()))
+        let spins = matches!(waiter.job, Job::Flush(_)) && !self.policy.watchdog;
+        spins.then(|| (detector, waiter.attempted + detector.threshold()))
     }
 
     fn run_detectors(&mut self, now: Instant) {
@@ -140,41 +250,74 @@ impl Submitter {
     }
 
     /// A caller asks for an invalidation and begins to wait.
-    pub(super) fn submit(
-        &mut self,
-        request: InvalidateRequest,
-        hw: &mut Hardware<'_>,
-        now: Instant,
-    ) -> Ticket {
-        let retries_left = match self.policy.on_timeout {
-            OnTimeout::Report => 0,
-            OnTimeout::Retry(times) => times,
-        };
-        let waiter = Waiter {
-            ticket: Ticket(self.next_ticket),
-            request,
-            since: now,
-            attempted: now,
-            detected: 0,
-            deadline: self.policy.deadline.expires(now),
-            attempt: 0,
-            retries_left,
-            token: None,
-            wait: 0,
-            aborts: 0,
-            aborted: false,
-        };
+    pub(super) fn submit(&mut self, flush: Flush, hw: &mut Hardware<'_>, now: Instant) -> Ticket {
+        let mut waiter = self.waiter(Job::Flush(flush), now);
         let ticket = waiter.ticket;
-        self.next_ticket += 1;
-        if self.is_gone(request.destination, hw, now) {
-            self.conclude(&waiter, Verdict::Skipped, now);
+        self.waive_what_needs_nothing(&mut waiter, hw, now);
+        if waiter.is_satisfied() {
+            let verdict = waiter.waived_as;
+            self.conclude(waiter, verdict, now);
             return ticket;
+        }
+        if waiter.functions().any(|function| self.is_being_blocked(function)) {
+            waiter.stage = Stage::Fencing;
         }
         self.waiters.push(waiter);
         self.enqueue_backlog(hw, now);
-        let waits_for_room = |waiter: &Waiter| waiter.ticket == ticket && waiter.token.is_none();
+        let waits_for_room =
+            |waiter: &Waiter| waiter.ticket == ticket && waiter.stage == Stage::Queued;
         self.counters.queue_full += u64::from(self.waiters.last().is_some_and(waits_for_room));
         ticket
+    }
+
+    /// Somebody who begins to wait now.
+    pub(super) fn waiter(&mut self, job: Job, now: Instant) -> Waiter {
+        let ticket = Ticket(self.next_ticket);
+        self.next_ticket += 1;
+        let retries_left = match self.policy.on_timeout {
+            OnTimeout::Retry(times) => times,
+            _ => 0,
+        };
+        let deadline = match job {
+            Job::Flush(_) => self.policy.deadline.expires(now),
+            Job::Fence(..) => None,
+        };
+        Waiter {
+            ticket,
+            job,
+            stage: Stage::Queued,
+            waived: 0,
+            waived_as: Verdict::Completed,
+            since: now,
+            attempted: now,
+            detected: 0,
+            deadline,
+            attempt: 0,
+            retries_left,
+            wait_slot: 0,
+            wait: 0,
+            aborts: 0,
+            aborted: false,
+        }
+    }
+
+    fn waive_what_needs_nothing(
+        &mut self,
+        waiter: &mut Waiter,
+        hw: &mut Hardware<'_>,
+        now: Instant,
+    ) {
+        waiter.waive(Verdict::Quarantined, |function| self.is_blocked(function));
+        waiter.waive(Verdict::Skipped, |function| self.removed.contains(&function));
+        if self.policy.precheck == Precheck::None {
+            return;
+        }
+        let functions: Vec<Bdf> = waiter.functions().collect();
+        for function in functions {
+            if self.is_gone(function, hw, now) {
+                waiter.waive(Verdict::Skipped, |other| other == function);
+            }
+        }
     }
 
     fn is_gone(&mut self, function: Bdf, hw: &mut Hardware<'_>, now: Instant) -> bool {
@@ -185,7 +328,12 @@ impl Submitter {
         }
     }
 
-    fn check_presence(&mut self, function: Bdf, hw: &mut Hardware<'_>, now: Instant) -> bool {
+    pub(super) fn check_presence(
+        &mut self,
+        function: Bdf,
+        hw: &mut Hardware<'_>,
+        now: Instant,
+    ) -> bool {
         let present = hw.presence.is_present(function);
         self.counters.presence_checks += 1;
         self.tracer.emit(now, || Event::PresenceChecked { function, present });
@@ -198,107 +346,66 @@ impl Submitter {
         if FaultStatus::from_bits(hw.read(offset::FSTS)).timeout_error() {
             self.handle_timeout_error(hw, now);
         }
-        self.settle_deadlines(now);
+        self.settle_deadlines(hw, now);
         self.run_detectors(now);
         self.enqueue_backlog(hw, now);
         // A submission may have been answered at once.
         self.collect_completed(hw, now);
     }
 
-    fn collect_completed(&mut self, hw: &Hardware<'_>, now: Instant) {
-        let mut waiters = std::mem::take(&mut self.waiters);
-        waiters.retain(|waiter| {
-            let token = waiter.token.filter(|token| self.status.is_done(*token, hw.memory));
-            if let Some(token) = token {
-                self.status.release(token);
-                if hw.unit.is_wait_pending(waiter.wait) {
-                    self.counters.false_completions += 1;
-                    let ticket = waiter.ticket;
-                    self.tracer.emit(now, || Event::FalseCompletion { ticket });
+    fn collect_completed(&mut self, hw: &mut Hardware<'_>, now: Instant) {
+        let mut at = 0;
+        while let Some(waiter) = self.waiters.get(at) {
+            let Stage::Polling(token) = waiter.stage else {
+                at += 1;
+                continue;
+            };
+            if !self.status.is_done(token, hw.memory) {
+                at += 1;
+                continue;
+            }
+            self.status.release(token);
+            let waiter = self.waiters.remove(at);
+            self.ring.release(waiter.ticket, waiter.attempt);
+            if hw.unit.is_wait_pending(waiter.wait) {
+                self.counters.false_completions += 1;
+                let ticket = waiter.ticket;
+                self.tracer.emit(now, || Event::FalseCompletion { ticket });
+            }
+            match waiter.job {
+                Job::Flush(_) => {
+                    let verdict = waiter.waived_as;
+                    self.conclude(waiter, verdict, now);
                 }
-                self.conclude(waiter, Verdict::Completed, now);
-            }
-            token.is_none()
-        });
-        self.waiters = waiters;
-    }
-
-    /// ITE, as Linux takes it: clear it, mark what the unit has fetched as aborted, and if the
-    /// function that it names is gone, the waiter that saw it gives up. All others submit again.
-    fn handle_timeout_error(&mut self, hw: &mut Hardware<'_>, now: Instant) {
-        if self.waiters.is_empty() {
-            // Nobody polls, nobody sees it: it stays until the next one who does.
-            return;
-        }
-        let head = hw.read(offset::IQH);
-        let source = Bdf::from_bits(hw.error_record().timeout_source());
-        let mut count = 0;
-        for waiter in self.waiters.iter_mut().filter(|waiter| waiter.token.is_some()) {
-            if self.ring.is_fetched(waiter.ticket, waiter.attempt, head) {
-                waiter.aborted = true;
-                waiter.aborts += 1;
-                count += 1;
+                Job::Fence(function, _) => {
+                    self.fence_done(function, hw, now);
+                    at = 0;
+                }
             }
         }
-        // The unit has dropped every wait that it had fetched, abandoned ones among them.
-        self.status.forget_leaked();
-        self.counters.aborted += u64::from(count);
-        self.tracer.emit(now, || Event::HostWaitsAborted { count });
-        let cleared = FaultStatus::new().with_timeout_error(true);
-        hw.write(offset::FSTS, cleared.into_bits(), now);
-        if source != Bdf::default() && !self.check_presence(source, hw, now) {
-            // The one that sees it first is the one that has polled longest.
-            let waiter = self.waiters.remove(0);
-            self.withdraw(&waiter);
-            self.conclude(&waiter, Verdict::UnitTimedOut, now);
-        }
-        let mut waiters = std::mem::take(&mut self.waiters);
-        for waiter in waiters.iter_mut().filter(|waiter| waiter.aborted) {
-            self.withdraw(waiter);
-            waiter.token = None;
-            waiter.aborted = false;
-        }
-        self.waiters = waiters;
-    }
-
-    fn settle_deadlines(&mut self, now: Instant) {
-        let mut waiters = std::mem::take(&mut self.waiters);
-        waiters.retain_mut(|waiter| {
-            if waiter.deadline.is_none_or(|deadline| deadline > now) {
-                return true;
-            }
-            self.withdraw(waiter);
-            waiter.token = None;
-            if waiter.retries_left > 0 {
-                waiter.retries_left -= 1;
-                waiter.deadline = self.policy.deadline.expires(now);
-                return true;
-            }
-            self.conclude(waiter, Verdict::DeadlinePassed, now);
-            false
-        });
-        self.waiters = waiters;
     }
 
     /// Nobody waits for this attempt any more. If the unit has not dropped it, it is still there.
-    fn withdraw(&mut self, waiter: &Waiter) {
-        let Some(token) = waiter.token else { return };
+    pub(super) fn withdraw(&mut self, waiter: &mut Waiter) {
+        let Stage::Polling(token) = waiter.stage else { return };
         self.ring.release(waiter.ticket, waiter.attempt);
         if waiter.aborted {
             self.status.release(token);
         } else {
             self.status.abandon(token);
         }
+        waiter.stage = Stage::Queued;
+        waiter.aborted = false;
     }
 
     /// Puts everything on the ring that is not there and fits.
-    fn enqueue_backlog(&mut self, hw: &mut Hardware<'_>, now: Instant) {
-        if self.waiters.iter().all(|waiter| waiter.token.is_some()) {
+    pub(super) fn enqueue_backlog(&mut self, hw: &mut Hardware<'_>, now: Instant) {
+        if self.waiters.iter().all(|waiter| waiter.stage != Stage::Queued) {
             return;
         }
         self.ring.reclaim(hw.read(offset::IQH));
         let mut waiters = std::mem::take(&mut self.waiters);
-        for waiter in waiters.iter_mut().filter(|waiter| waiter.token.is_none()) {
+        for waiter in waiters.iter_mut().filter(|waiter| waiter.stage == Stage::Queued) {
             if !self.enqueue(waiter, hw, now) {
                 break;
             }
@@ -308,15 +415,19 @@ impl Submitter {
     }
 
     fn enqueue(&mut self, waiter: &mut Waiter, hw: &Hardware<'_>, now: Instant) -> bool {
-        if !self.ring.has_room(SLOTS) {
+        let mut descriptors = [0; MAX_SLOTS];
+        let count = waiter.descriptors(self.max_mask, &mut descriptors);
+        let slots = count as u32 + 1;
+        if !self.ring.has_room(slots) {
             return false;
         }
-        let Some(token) = self.status.take(self.ring.slot(SLOTS - 1), hw.memory) else {
+        let wait_slot = self.ring.slot(slots - 1);
+        let Some(token) = self.status.take(wait_slot, hw.memory) else {
             return false;
         };
         waiter.attempt += 1;
         (waiter.attempted, waiter.detected) = (now, 0);
-        waiter.token = Some(token);
+        (waiter.stage, waiter.wait_slot) = (Stage::Polling(token), wait_slot);
         waiter.wait = self.waits;
         self.waits += 1;
         self.counters.submitted += 1;
@@ -325,45 +436,23 @@ impl Submitter {
             .with_status_write(true)
             .with_status_data(token.data)
             .with_status_dword(self.status.address(token).0 >> 2);
-        let descriptors = [device_tlb_descriptor(&waiter.request), wait.into_bits()];
-        self.ring.push(waiter.ticket, waiter.attempt, &descriptors, hw.memory);
-        let (ticket, attempt) = (waiter.ticket, waiter.attempt);
-        let function = waiter.request.destination;
-        self.tracer.emit(now, || Event::Submitted { ticket, function, attempt });
+        descriptors[count] = wait.into_bits();
+        self.ring.push(waiter.ticket, waiter.attempt, &descriptors[..=count], hw.memory);
+        let (ticket, attempt, function) = (waiter.ticket, waiter.attempt, waiter.function());
+        self.tracer.emit(now, || match waiter.job {
+            Job::Flush(_) => Event::Submitted { ticket, function, attempt },
+            Job::Fence(..) => Event::FenceSubmitted { function, attempt },
+        });
         true
     }
 
-    fn conclude(&mut self, waiter: &Waiter, verdict: Verdict, now: Instant) {
-        self.ring.release(waiter.ticket, waiter.attempt);
-        self.verdicts.push_back(Conclusion {
-            ticket: waiter.ticket,
-            request: waiter.request,
-            verdict,
-            attempts: waiter.attempt,
-            aborts: waiter.aborts,
-        });
-        let (ticket, function) = (waiter.ticket, waiter.request.destination);
+    /// The caller is told, and gone.
+    pub(super) fn conclude(&mut self, waiter: Waiter, verdict: Verdict, now: Instant) {
+        let (ticket, function) = (waiter.ticket, waiter.function());
+        let Job::Flush(flush) = waiter.job else { return };
+        let (attempts, aborts) = (waiter.attempt, waiter.aborts);
+        self.verdicts.push_back(Conclusion { ticket, flush, verdict, attempts, aborts });
         let waited = now - waiter.since;
         self.tracer.emit(now, || Event::Verdict { ticket, function, verdict, waited });
     }
-}
-
-/// The descriptor that makes the unit send `request`.
-fn device_tlb_descriptor(request: &InvalidateRequest) -> u128 {
-    let source = request.destination.into_bits();
-    let (address, size) = request.range.encode();
-    if request.pasid.is_none() && !request.global {
-        return DeviceTlbDescriptor::new()
-            .with_source_id(source)
-            .with_size(size)
-            .with_page(address >> 12)
-            .into_bits();
-    }
-    PasidDeviceTlbDescriptor::new()
-        .with_source_id(source)
-        .with_pasid(request.pasid.map_or(0, |pasid| pasid.get()))
-        .with_global(request.global)
-        .with_size(size)
-        .with_page(address >> 12)
-        .into_bits()
 }

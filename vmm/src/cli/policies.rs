@@ -14,8 +14,14 @@ pub(super) fn list() -> io::Result<()> {
         writeln!(out, "    source: {}", preset.source)?;
         writeln!(
             out,
-            "    precheck {}, deadline {}, on time-out {}, completion by {}",
-            policy.precheck, policy.deadline, policy.on_timeout, policy.completion,
+            "    precheck {}, deadline {}, on time-out {}, on ITE {} ({} slots), completion by {}{}",
+            policy.precheck,
+            policy.deadline,
+            policy.on_timeout,
+            policy.on_ite,
+            policy.ite_marks,
+            policy.completion,
+            if policy.watchdog { ", watchdog" } else { "" },
         )?;
     }
     Ok(())

@@ -104,7 +104,8 @@ impl Rig {
 
     fn verdicts(&mut self) -> Vec<(Bdf, Verdict)> {
         let verdicts = std::iter::from_fn(|| self.host.poll_verdict());
-        verdicts.map(|ended| (ended.request.destination, ended.verdict)).collect()
+        let function = |ended: &Conclusion| ended.flush.device_tlbs()[0].destination;
+        verdicts.map(|ended| (function(&ended), ended.verdict)).collect()
     }
 
     fn submissions(&self) -> usize {

@@ -1,0 +1,183 @@
+//! Quarantine: the unit blocks a function that does not answer, until it is reset.
+//!
+//! ```text
+//!   context entry: P = 0
+//!   ring:          [context cache] [IOTLB] [wait]     the fence
+//!   wait done:     nothing that the function holds is of use; callers hear that all is well
+//!   reset:         context entry as it was
+//! ```
+//!
+//! The fence goes through the same queue as the invalidation that got stuck. A unit that completes
+//! waits in order (`Ordering::Serial`) does not say that the fence is done before it has given up on
+//! the function by itself.
+
+use vm_memory::{Bytes, GuestAddress};
+
+use super::Verdict;
+use super::fields::OnTimeout;
+use super::submitter::{Hardware, Job, Stage, Submitter, Waiter};
+use crate::event::Event;
+use crate::ids::{Bdf, DomainId, Gpa, PAGE_SIZE};
+use crate::spec::control::{RootTableAddress, TableMode};
+use crate::spec::offset;
+use crate::spec::tables::{ContextHigh, ContextLow, RootEntry};
+use crate::time::Instant;
+
+/// A function that may not use what it holds.
+#[derive(Debug)]
+pub(super) struct Blocked {
+    function: Bdf,
+    since: Instant,
+    /// The unit has said that it blocks it, or nobody waits for that.
+    is_done: bool,
+    /// Where its context entry is, and what it was; none if the tables have none.
+    entry: Option<(Gpa, u64)>,
+}
+
+impl Submitter {
+    /// Whether the unit blocks `function`.
+    pub(super) fn is_blocked(&self, function: Bdf) -> bool {
+        self.blocked.iter().any(|blocked| blocked.function == function && blocked.is_done)
+    }
+
+    /// Whether a fence for `function` is under way that somebody waits for.
+    pub(super) fn is_being_blocked(&self, function: Bdf) -> bool {
+        self.blocked.iter().any(|blocked| blocked.function == function && !blocked.is_done)
+    }
+
+    /// Whether any fence is under way that somebody waits for.
+    pub(super) fn is_fencing(&self) -> bool {
+        self.blocked.iter().any(|blocked| !blocked.is_done)
+    }
+
+    /// Blocks `function`, if it is not blocked already.
+    pub(super) fn quarantine(&mut self, function: Bdf, hw: &mut Hardware<'_>, now: Instant) {
+        if self.blocked.iter().any(|blocked| blocked.function == function) {
+            return;
+        }
+        let (entry, domain) = block(function, hw);
+        let is_done = self.policy.on_timeout == OnTimeout::QuarantinePosted;
+        self.blocked.push(Blocked { function, since: now, is_done, entry });
+        self.tracer.emit(now, || Event::QuarantineBegan { function });
+        let fence = self.waiter(Job::Fence(function, domain), now);
+        self.waiters.push(fence);
+        self.enqueue_backlog(hw, now);
+        if is_done {
+            self.release_blocked(function, now);
+        } else {
+            self.hold_back(function);
+        }
+    }
+
+    /// The unit says that it blocks `function`. The others have stood behind it: their time begins
+    /// anew.
+    pub(super) fn fence_done(&mut self, function: Bdf, hw: &mut Hardware<'_>, now: Instant) {
+        let Some(blocked) = self.blocked.iter_mut().find(|blocked| blocked.function == function)
+        else {
+            return;
+        };
+        blocked.is_done = true;
+        let waited = now - blocked.since;
+        self.tracer.emit(now, || Event::Quarantined { function, waited });
+        self.release_blocked(function, now);
+        let deadline = self.policy.deadline.expires(now);
+        for waiter in self.waiters.iter_mut().filter(|waiter| waiter.deadline.is_some()) {
+            waiter.deadline = deadline;
+        }
+        self.enqueue_backlog(hw, now);
+    }
+
+    /// `function` was reset: it holds nothing any more. It ends a quarantine, and a removal.
+    pub(super) fn handle_reset(&mut self, function: Bdf, hw: &mut Hardware<'_>, now: Instant) {
+        self.removed.retain(|removed| *removed != function);
+        let Some(at) = self.blocked.iter().position(|blocked| blocked.function == function) else {
+            return;
+        };
+        let blocked = self.blocked.remove(at);
+        if let Some((address, value)) = blocked.entry {
+            // It was there when it was read.
+            let _ = hw.memory.write_obj(value.to_le(), GuestAddress(address.0));
+        }
+        self.tracer.emit(now, || Event::QuarantineEnded { function });
+        let is_fence = |waiter: &Waiter| matches!(waiter.job, Job::Fence(of, _) if of == function);
+        if let Some(at) = self.waiters.iter().position(is_fence) {
+            let mut fence = self.waiters.remove(at);
+            self.withdraw(&mut fence);
+        }
+        let deadline = self.policy.deadline.expires(now);
+        for waiter in self.waiters.iter_mut().filter(|waiter| waiter.stage == Stage::Fencing) {
+            (waiter.stage, waiter.deadline) = (Stage::Queued, deadline);
+        }
+        self.enqueue_backlog(hw, now);
+    }
+
+    /// `function` is taken for removed: nobody waits for it any more.
+    pub(super) fn remove(&mut self, function: Bdf, now: Instant) {
+        if !self.removed.contains(&function) {
+            self.removed.push(function);
+            self.tracer.emit(now, || Event::RemovalSimulated { function });
+        }
+        self.release(function, Verdict::Removed, now);
+    }
+
+    fn release_blocked(&mut self, function: Bdf, now: Instant) {
+        self.release(function, Verdict::Quarantined, now);
+    }
+
+    /// Whoever waits for `function` has nothing more to wait for, as far as it is concerned.
+    fn release(&mut self, function: Bdf, verdict: Verdict, now: Instant) {
+        let mut at = 0;
+        while at < self.waiters.len() {
+            if self.waiters[at].functions().all(|other| other != function) {
+                at += 1;
+                continue;
+            }
+            let mut waiter = self.waiters.remove(at);
+            self.withdraw(&mut waiter);
+            waiter.waive(verdict, |other| other == function);
+            if waiter.is_satisfied() {
+                self.conclude(waiter, verdict, now);
+                continue;
+            }
+            let fencing = waiter.functions().any(|other| self.is_being_blocked(other));
+            waiter.stage = if fencing { Stage::Fencing } else { Stage::Queued };
+            self.waiters.insert(at, waiter);
+            at += 1;
+        }
+    }
+
+    /// Whoever waits for `function` waits for its fence instead.
+    fn hold_back(&mut self, function: Bdf) {
+        for at in 0..self.waiters.len() {
+            if self.waiters[at].functions().any(|other| other == function) {
+                let mut waiter = self.waiters.remove(at);
+                self.withdraw(&mut waiter);
+                waiter.stage = Stage::Fencing;
+                self.waiters.insert(at, waiter);
+            }
+        }
+    }
+}
+
+/// Clears P in the context entry of `function`. Returns where it is and what it was, if there is one,
+/// and the domain under which the unit may have cached it.
+fn block(function: Bdf, hw: &Hardware<'_>) -> (Option<(Gpa, u64)>, DomainId) {
+    let read =
+        |address: u64| hw.memory.read_obj::<u64>(GuestAddress(address)).map_or(0, u64::from_le);
+    let root = RootTableAddress::from_bits(hw.read_qword(offset::RTADDR));
+    let scalable = root.mode() == TableMode::Scalable as u8;
+    let (bus, devfn) = (u64::from(function.bus()), u64::from(function.devfn()));
+    // Each half of a scalable-mode root entry serves 16 devices.
+    let half = if scalable { devfn >> 7 } else { 0 };
+    let table = RootEntry::from_bits(read(root.page() * PAGE_SIZE + bus * 16 + half * 8));
+    if !table.present() {
+        return (None, DomainId(0));
+    }
+    let slot = if scalable { (devfn & 0x7f) * 32 } else { devfn * 16 };
+    let address = table.page() * PAGE_SIZE + slot;
+    let low = read(address);
+    let domain = if scalable { 0 } else { ContextHigh::from_bits(read(address + 8)).domain() };
+    let blocked = ContextLow::from_bits(low).with_present(false);
+    let written = hw.memory.write_obj(blocked.into_bits().to_le(), GuestAddress(address)).is_ok();
+    (written.then_some((Gpa(address), low)), DomainId(domain))
+}
