@@ -117,6 +117,18 @@ fn pages_of_all_sizes_translate() {
 }
 
 #[test]
+fn no_part_of_a_large_page_leads_into_the_interrupt_range() {
+    let mut rig = mapped();
+    rig.map(0x4020_0000, 2, leaf(0xfee0_0000).with_large(true));
+    let blocked = Err(RequestError::UnsupportedRequest);
+    for _ in 0..2 {
+        assert_eq!(rig.dma(0x4030_0000, Access::Write), Ok(Gpa(0xfef0_0000)));
+        assert_eq!(rig.dma(0x4020_0000, Access::Write), blocked);
+        assert_eq!(rig.take_fault(), Some(FaultReason::INTERRUPT_RANGE));
+    }
+}
+
+#[test]
 fn every_width_has_its_levels_and_its_limit() {
     for (width, levels) in [(1_u8, 3_u32), (2, 4), (3, 5)] {
         let mut rig = Rig::enabled().with_context(1);

@@ -274,7 +274,10 @@ impl Lookup<'_> {
         if let Some(table) = last.filter(|_| known.is_none()) {
             caches.paging.insert(tag, address, age, table);
         }
-        caches.iotlb.insert(exact, address, age, mapping);
+        // Of a large page only a part may lie in the interrupt range: each access has to be checked.
+        if mapping.order == 12 || !reaches_interrupt_range(&mapping) {
+            caches.iotlb.insert(exact, address, age, mapping);
+        }
         Ok(mapping)
     }
 
@@ -348,6 +351,11 @@ impl Lookup<'_> {
         let reason = context.pick(R::ADDRESS_BEYOND_WIDTH, R::SM_HOST_ADDRESS_BEYOND_WIDTH);
         Err(Failure::qualified(reason, S0, context.fault_disable))
     }
+}
+
+/// Whether a page of at least 1 MiB has a part in the interrupt range.
+const fn reaches_interrupt_range(mapping: &Mapping) -> bool {
+    mapping.output.0 >> mapping.order == 0xfee0_0000 >> mapping.order
 }
 
 /// Whether Translation and translated requests are allowed.
