@@ -124,9 +124,9 @@ impl Unit {
     /// dwords, low one first (`VT-d 11.2`). Anything else is ignored.
     pub fn write(&mut self, offset: u64, data: &[u8], memory: &Memory, now: Instant) {
         let Some(offset) = register_access(offset, data.len()) else { return };
-        for (dword, at) in data.chunks_exact(4).zip((offset..).step_by(4)) {
-            let value = u32::from_le_bytes([dword[0], dword[1], dword[2], dword[3]]);
-            self.write_dword(at, value, memory, now);
+        let (dwords, _) = data.as_chunks();
+        for (index, dword) in (0..).zip(dwords) {
+            self.write_dword(offset + 4 * index, u32::from_le_bytes(*dword), memory, now);
         }
     }
 

@@ -194,9 +194,10 @@ impl Iotlb {
         let key = Entry::key(address, mapping.order);
         // The same page may be there already, stale or with a clear dirty bit.
         let known = self.sets[set].iter().position(|entry| entry.key == key && entry.tag == tag);
+        let victim = &mut self.victims[set];
         let way = known.unwrap_or_else(|| {
-            self.victims[set] = self.victims[set].wrapping_add(1);
-            usize::from(self.victims[set]) % WAYS
+            *victim = (*victim + 1) % WAYS as u8;
+            usize::from(*victim)
         });
         let flag = |set: bool, bit| if set { bit } else { 0 };
         let value = mapping.output.0 >> mapping.order << mapping.order
