@@ -123,10 +123,13 @@ impl Queue {
 }
 
 impl Unit {
-    /// QIE has been set: the ring is where IQA says, and begins at 0 (`VT-d 6.5.2`).
+    /// QIE has been set: the ring is where IQA says, and begins at 0 (`VT-d 6.5.2`). One that was
+    /// about to be switched off goes on where it is.
     pub(super) fn enable_queue(&mut self, memory: &Memory, now: Instant) {
-        self.queue.draining = false;
         if self.queue.enabled {
+            if std::mem::take(&mut self.queue.draining) {
+                self.run_queue(memory, now);
+            }
             return;
         }
         self.queue.ring = self.registers.queue_address();

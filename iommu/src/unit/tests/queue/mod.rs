@@ -1,5 +1,7 @@
 //! Fetching, waiting, fencing and timing out.
 
+mod in_flight;
+
 use super::*;
 
 #[test]

@@ -1,5 +1,7 @@
 //! Translation: tables of both modes, caches, and what is answered to whom.
 
+mod absent;
+
 use super::*;
 use crate::ats::{Access, AddressType, DmaRequest, PageRange};
 use crate::ids::{Gpa, Iova};

@@ -1,5 +1,8 @@
 //! First stage, nested, and what accessed and dirty bits tell software.
 
+mod caching;
+mod reasons;
+
 use super::*;
 use crate::ats::{Access, AddressType, DmaRequest, PageRange};
 use crate::ids::{Gpa, Iova, Pasid};

@@ -1,0 +1,158 @@
+//! The queue with work in flight: answers that nobody expects, switches at bad moments, and rings at
+//! the edge of memory.
+
+use super::*;
+
+impl Rig {
+    fn complete(&mut self, requester: Bdf, itag_vector: u32, completion_count: u8) {
+        let completion = InvalidateCompletion { requester, itag_vector, completion_count };
+        self.unit.handle_completion(completion, &self.memory, self.now);
+    }
+
+    fn done(&self, n: u64) -> bool {
+        self.peek32(status_word(n)) == 1
+    }
+}
+
+#[test]
+fn a_doubled_answer_is_unexpected_and_completes_nothing_else() {
+    let mut rig = Rig::enabled();
+    rig.submit(&[
+        device_tlb(VICTIM),
+        wait(0).into_bits(),
+        device_tlb(NEIGHBOR),
+        wait(1).into_bits(),
+    ]);
+    let request = rig.requests()[0];
+    rig.answer(request);
+    assert!(rig.done(0) && !rig.fault_status().completion_error());
+    rig.answer(request);
+    assert!(rig.fault_status().completion_error() && !rig.done(1));
+    assert_eq!(rig.error_record().completion_source(), VICTIM.into_bits());
+}
+
+#[test]
+fn an_answer_of_somebody_else_is_unexpected() {
+    let mut rig = Rig::enabled();
+    rig.submit(&[device_tlb(VICTIM), wait(0).into_bits()]);
+    let request = rig.requests()[0];
+    rig.complete(NEIGHBOR, request.itag.bit(), 1);
+    assert!(rig.fault_status().completion_error() && !rig.done(0));
+    assert_eq!(rig.error_record().completion_source(), NEIGHBOR.into_bits());
+    rig.answer(request);
+    assert!(rig.done(0), "ICE does not stop the queue");
+}
+
+#[test]
+fn of_several_tags_in_an_answer_those_count_that_are_expected() {
+    let mut rig = Rig::enabled();
+    rig.submit(&[device_tlb(VICTIM), wait(0).into_bits()]);
+    let expected = rig.requests()[0].itag.bit();
+    rig.route_events(offset::FECTL, 0xfee0_0000, 0x33);
+    rig.complete(VICTIM, expected | 1 << 31, 1);
+    assert!(rig.done(0) && rig.fault_status().completion_error());
+    assert_eq!(rig.msis().len(), 1, "ICE is announced");
+    let unexpected = |event: &Event| matches!(event, Event::UnexpectedCompletion { itag_vector, .. } if *itag_vector == 1 << 31);
+    assert_eq!(rig.count(unexpected), 1);
+}
+
+#[test]
+fn one_answer_may_serve_many_tags() {
+    let mut rig = Rig::enabled();
+    rig.submit(&[device_tlb(VICTIM); 3]);
+    rig.submit(&[wait(0).into_bits()]);
+    let tags = rig.requests().iter().fold(0, |tags, request| tags | request.itag.bit());
+    rig.complete(VICTIM, tags, 1);
+    assert!(rig.done(0) && !rig.fault_status().completion_error());
+}
+
+#[test]
+fn a_part_of_an_answer_does_not_keep_the_timeout_away() {
+    let mut rig = Rig::enabled();
+    rig.submit(&[device_tlb(VICTIM), wait(0).into_bits()]);
+    let request = rig.requests()[0];
+    rig.complete(VICTIM, request.itag.bit(), 2);
+    rig.pass(ICT);
+    assert!(rig.fault_status().timeout_error());
+    rig.complete(VICTIM, request.itag.bit(), 2);
+    assert!(rig.fault_status().completion_error() && !rig.done(0), "the other part is too late");
+}
+
+#[test]
+fn a_queue_that_is_switched_on_again_while_it_drains_goes_on() {
+    let mut rig = Rig::enabled();
+    rig.submit(&[device_tlb(VICTIM), wait(0).into_bits()]);
+    let request = rig.requests()[0];
+    rig.command(|bits| bits.with_queued_invalidation(false));
+    rig.submit(&[wait(1).into_bits()]);
+    assert_eq!(rig.head(), 2, "nothing more is fetched");
+    rig.command(|bits| bits.with_queued_invalidation(true));
+    assert_eq!(rig.head(), 3);
+    rig.answer(request);
+    assert!(rig.done(0) && rig.done(1) && rig.status().queued_invalidation());
+}
+
+#[test]
+fn a_timeout_ends_the_draining_of_a_queue_that_is_switched_off() {
+    let mut rig = Rig::enabled();
+    rig.submit(&[device_tlb(VICTIM), wait(0).into_bits()]);
+    rig.command(|bits| bits.with_queued_invalidation(false));
+    rig.pass(ICT);
+    assert!(rig.fault_status().timeout_error());
+    assert!(!rig.status().queued_invalidation() && !rig.done(0));
+    // And from the beginning again.
+    rig.clear_faults(FaultStatus::new().with_timeout_error(true));
+    rig.tail = 0;
+    rig.write32(offset::IQT, 0);
+    rig.command(|bits| bits.with_queued_invalidation(true));
+    rig.submit(&[wait(1).into_bits()]);
+    assert!(rig.done(1));
+}
+
+#[test]
+fn in_parallel_order_each_wait_completes_with_its_own_work() {
+    let config = UnitConfig { ordering: Ordering::Parallel, ..UnitConfig::new(UnitRole::Guest) };
+    let mut rig = Rig::with(config).enable(QueueAddress::new(), ROOT);
+    for n in 0..4 {
+        let function = if n == 1 { VICTIM } else { NEIGHBOR };
+        rig.submit(&[device_tlb(function), wait(n).into_bits()]);
+    }
+    let requests = rig.requests();
+    for n in [3, 0, 2] {
+        rig.answer(requests[n]);
+    }
+    assert_eq!([0, 1, 2, 3].map(|n| rig.done(n)), [true, false, true, true]);
+    rig.unit.time_out(VICTIM, requests[1].itag, rig.now);
+    assert!(rig.fault_status().timeout_error() && !rig.done(1));
+}
+
+#[test]
+fn a_ring_that_memory_ends_in_is_read_as_far_as_it_goes() {
+    let mut rig = Rig::new();
+    // Two pages, of which memory has the first.
+    let last_page = MEMORY as u64 / PAGE_SIZE - 1;
+    let ring = QueueAddress::new().with_size(1).with_page(last_page);
+    for slot in 0..256 {
+        rig.poke(last_page * PAGE_SIZE + slot * 16, iotlb_global() as u64);
+    }
+    rig.write64(offset::IQA, ring.into_bits());
+    rig.command(|bits| bits.with_queued_invalidation(true));
+    rig.write32(offset::IQT, 300 * 16);
+    assert_eq!(rig.head(), 256);
+    assert_eq!(rig.error_record().info(), QueueErrorInfo::FetchFailed as u8);
+}
+
+#[test]
+fn a_ring_may_cross_from_one_piece_of_memory_into_the_next() {
+    let mut rig = Rig::new();
+    let half = RING as usize + PAGE_SIZE as usize;
+    let pieces = [(GuestAddress(0), half), (GuestAddress(half as u64), MEMORY - half)];
+    rig.memory = Memory::from_ranges(&pieces).unwrap();
+    let mut rig = rig.enable(QueueAddress::new().with_size(1), ROOT);
+    for _ in 0..2 {
+        rig.queue(&vec![iotlb_global(); 400]);
+        rig.submit(&[wait(0).into_bits()]);
+        assert!(rig.done(0));
+        rig.poke(status_word(0), 0);
+    }
+}

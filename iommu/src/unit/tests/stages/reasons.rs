@@ -1,0 +1,256 @@
+//! Every way in which scalable-mode tables can be wrong, each with its reason (`VT-d 7.1.3`), what a
+//! Translation Request is answered, and whether that is recorded.
+
+use super::*;
+use crate::spec::tables::ScalableContextHigh;
+
+/// An address where nobody answers.
+const NOWHERE: u64 = 1 << 40;
+/// Where all cases have a page mapped.
+const IOVA: u64 = 0x5000;
+
+/// What a Translation Request is answered.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Answer {
+    /// Unsupported Request, recorded.
+    Ur,
+    /// Completer Abort, recorded.
+    Ca,
+    /// Success without permissions, not recorded.
+    Nothing,
+    /// Success with what is permitted, not recorded.
+    Some { read: bool, write: bool },
+}
+
+use Answer::{Ca, Nothing, Ur};
+
+fn context() -> ScalableContextLow {
+    let low = ScalableContextLow::new().with_present(true).with_device_tlb(true);
+    low.with_pasid(true).with_page(page(DIRECTORY))
+}
+
+fn directory() -> PasidDirectoryEntry {
+    PasidDirectoryEntry::new().with_present(true).with_page(page(PASIDS))
+}
+
+fn pasid(stage: u8) -> PasidLow {
+    let low = PasidLow::new().with_present(true).with_width(2).with_translation_type(stage);
+    low.with_page(page(SECOND))
+}
+
+impl Rig {
+    fn set_root_entry(&self, entry: RootEntry) {
+        self.poke(ROOT + u64::from(VICTIM.bus()) * 16, entry.into_bits());
+    }
+
+    fn set_scalable(&self, low: ScalableContextLow) {
+        self.poke(CONTEXTS + u64::from(VICTIM.devfn()) * 32, low.into_bits());
+    }
+
+    fn record(&mut self) -> Option<FaultReason> {
+        let at = offset::FRCD + 16 * u16::from(self.fault_status().record_index());
+        let high = FaultRecordHigh::from_bits(self.read64(at + 8));
+        self.write32(at + 12, 1 << 31);
+        high.fault().then_some(FaultReason(high.reason()))
+    }
+
+    /// A write to IOVA with this PASID, and the reason for which it is blocked.
+    fn blocked(&mut self, address: u64, pasid: Option<Pasid>, privileged: bool) -> FaultReason {
+        let request = DmaRequest {
+            requester: VICTIM,
+            pasid,
+            privileged,
+            address: Iova(address),
+            address_type: AddressType::Untranslated,
+            access: Access::Write,
+        };
+        let answer = self.unit.dma(&request, &self.memory, self.now);
+        assert_eq!(answer, Err(RequestError::UnsupportedRequest));
+        self.record().expect("a blocked request is recorded")
+    }
+
+    /// What a Translation Request for the same is answered.
+    fn asked(&mut self, address: u64, pasid: Option<Pasid>, privileged: bool) -> Answer {
+        let (requester, address) = (VICTIM, Iova(address));
+        let request = TranslationRequest { requester, pasid, privileged, address, no_write: false };
+        let answer = self.unit.translation_request(&request, &self.memory, self.now);
+        let recorded = self.record().is_some();
+        let (shown, is_error) = match answer {
+            Err(RequestError::UnsupportedRequest) => (Ur, true),
+            Err(RequestError::CompleterAbort) => (Ca, true),
+            Err(error) => panic!("no unit answers {error}"),
+            Ok(Translation { read: false, write: false, .. }) => (Nothing, false),
+            Ok(Translation { read, write, .. }) => (Answer::Some { read, write }, false),
+        };
+        assert_eq!(recorded, is_error, "errors are recorded, what can be recovered from is not");
+        shown
+    }
+}
+
+/// Has a fresh rig's tables broken, and asserts what both kinds of request are told, with FPD clear
+/// and, if the fault is a qualified one, set.
+fn check(stage: u8, change: impl Fn(&mut Rig), address: u64, reason: FaultReason, answer: Answer) {
+    let broken = || {
+        let mut rig = rig(stage);
+        rig.poke(Rig::first_slot(IOVA), first(0x80_0000).into_bits());
+        rig.poke(Rig::second_slot(IOVA), second(0x80_0000).into_bits());
+        change(&mut rig);
+        rig
+    };
+    assert_eq!(broken().blocked(address, None, false), reason);
+    assert_eq!(broken().asked(address, None, false), answer, "{reason}");
+}
+
+#[test]
+fn of_root_and_context_tables() {
+    let s = SECOND_STAGE;
+    let root = RootEntry::new().with_present(true).with_page(page(CONTEXTS));
+    let latch = |rig: &mut Rig, address: u64| {
+        rig.write64(offset::RTADDR, address);
+        rig.command(|bits| bits.with_set_root_table(true));
+    };
+    let r = FaultReason::TABLE_MODE_INVALID;
+    check(s, |rig| latch(rig, ROOT | 2 << 10), IOVA, r, Ca);
+    let r = FaultReason::SM_ROOT_INACCESSIBLE;
+    check(s, |rig| latch(rig, NOWHERE | 1 << 10), IOVA, r, Ca);
+    let r = FaultReason::SM_ROOT_NOT_PRESENT;
+    check(s, |rig| rig.set_root_entry(RootEntry::new()), IOVA, r, Ur);
+    let r = FaultReason::SM_ROOT_RESERVED;
+    check(s, |rig| rig.set_root_entry(root.with_reserved(1)), IOVA, r, Ca);
+    let r = FaultReason::SM_CONTEXT_INACCESSIBLE;
+    check(s, |rig| rig.set_root_entry(root.with_page(page(NOWHERE))), IOVA, r, Ca);
+    let r = FaultReason::SM_CONTEXT_NOT_PRESENT;
+    check(s, |rig| rig.set_scalable(context().with_present(false)), IOVA, r, Ur);
+    let r = FaultReason::SM_CONTEXT_RESERVED;
+    check(s, |rig| rig.set_scalable(context().with_reserved(1)), IOVA, r, Ca);
+    let r = FaultReason::SM_CONTEXT_INVALID;
+    let contradiction = context().with_page_requests(true).with_device_tlb(false);
+    check(s, |rig| rig.set_scalable(contradiction), IOVA, r, Ca);
+    let beyond = ScalableContextHigh::new().with_rid_pasid(1 << 13).into_bits();
+    let slot = CONTEXTS + u64::from(VICTIM.devfn()) * 32 + 8;
+    check(s, |rig| rig.poke(slot, beyond), IOVA, r, Ca);
+}
+
+#[test]
+fn of_pasid_tables() {
+    let s = SECOND_STAGE;
+    let r = FaultReason::SM_DIRECTORY_INACCESSIBLE;
+    check(s, |rig| rig.set_scalable(context().with_page(page(NOWHERE))), IOVA, r, Ca);
+    for (entry, reason, answer) in [
+        (directory().with_present(false), FaultReason::SM_DIRECTORY_NOT_PRESENT, Nothing),
+        (directory().with_reserved(1), FaultReason::SM_DIRECTORY_RESERVED, Ca),
+        (directory().with_page(page(NOWHERE)), FaultReason::SM_PASID_TABLE_INACCESSIBLE, Ca),
+    ] {
+        check(s, |rig| rig.poke(DIRECTORY, entry.into_bits()), IOVA, reason, answer);
+    }
+    for (entry, reason, answer) in [
+        (pasid(s).with_present(false), FaultReason::SM_PASID_NOT_PRESENT, Nothing),
+        (pasid(s).with_reserved(true), FaultReason::SM_PASID_RESERVED, Ca),
+        (pasid(0), FaultReason::SM_PASID_INVALID, Ca),
+        (pasid(7), FaultReason::SM_PASID_INVALID, Ca),
+        (pasid(s).with_width(0), FaultReason::SM_PASID_INVALID, Ca),
+    ] {
+        check(s, |rig| rig.poke(PASIDS, entry.into_bits()), IOVA, reason, answer);
+    }
+}
+
+#[test]
+fn of_second_stage_tables() {
+    let s = SECOND_STAGE;
+    let leaf = Rig::second_slot(IOVA);
+    for (slot, entry, reason, answer) in [
+        (PASIDS, pasid(s).with_page(page(NOWHERE)).into_bits(), 0x7b, Ca),
+        (SECOND, second(NOWHERE).into_bits(), 0x78, Ca),
+        (leaf, 0, 0x79, Nothing),
+        (leaf, second(0x80_0000).with_transient(true).into_bits(), 0x7a, Ca),
+        (
+            leaf,
+            second(0x80_0000).with_write(false).into_bits(),
+            0x85,
+            Answer::Some { read: true, write: false },
+        ),
+        (leaf, second(0xfee0_0000).into_bits(), 0x87, Ca),
+    ] {
+        check(s, |rig| rig.poke(slot, entry), IOVA, FaultReason(reason), answer);
+    }
+    check(s, |_| {}, 1 << 48, FaultReason::SM_ADDRESS_BEYOND_WIDTH, Nothing);
+    let through = pasid(4).into_bits();
+    let r = FaultReason::SM_HOST_ADDRESS_BEYOND_WIDTH;
+    check(s, |rig| rig.poke(PASIDS, through), 1 << 46, r, Nothing);
+}
+
+#[test]
+fn of_first_stage_tables() {
+    let s = FIRST_STAGE;
+    let leaf = Rig::first_slot(IOVA);
+    let far = PasidFirstStage::new().with_page(page(NOWHERE)).into_bits();
+    for (slot, entry, reason) in [
+        (PASIDS + 16, far, FaultReason::FIRST_STAGE_ROOT_INACCESSIBLE),
+        (FIRST, first(NOWHERE).into_bits(), FaultReason::FIRST_STAGE_INACCESSIBLE),
+        (leaf, 0, FaultReason::FIRST_STAGE_NOT_PRESENT),
+        (leaf, first(1 << 50).into_bits(), FaultReason::FIRST_STAGE_RESERVED),
+        (
+            leaf,
+            first(0x80_0000).with_user(false).into_bits(),
+            FaultReason::FIRST_STAGE_SUPERVISOR_PAGE,
+        ),
+    ] {
+        check(s, |rig| rig.poke(slot, entry), IOVA, reason, Nothing);
+    }
+    check(s, |_| {}, 1 << 47, FaultReason::FIRST_STAGE_NOT_CANONICAL, Nothing);
+}
+
+#[test]
+fn of_a_first_stage_inside_a_second_one() {
+    // Nothing maps the first stage's tables; then all of them, but not the page.
+    check(NESTED, |_| {}, IOVA, FaultReason::NESTED_ROOT_DENIED, Nothing);
+    let slot = SECOND + 3 * PAGE_SIZE;
+    let root = |rig: &Rig| rig.poke(slot + page(0x1000) * 8, second(FIRST).into_bits());
+    let at = |rig: &Rig, table: u64| {
+        let first_stage = PasidFirstStage::new().with_page(page(0x1000));
+        rig.poke(PASIDS + 16, first_stage.into_bits());
+        rig.poke(FIRST, first(table).into_bits());
+        root(rig);
+    };
+    check(NESTED, |rig| at(rig, 0x9000), IOVA, FaultReason::NESTED_TABLE_DENIED, Nothing);
+    let high = PasidFirstStage::new().with_page(1 << (48 - 12)).into_bits();
+    // Above what four levels reach, and above the host: the entry itself is wrong.
+    check(NESTED, |rig| rig.poke(PASIDS + 16, high), IOVA, FaultReason::SM_PASID_RESERVED, Ca);
+}
+
+#[test]
+fn of_what_a_request_carries() {
+    let with = |n| Some(Pasid::new(n));
+    let disabled = context().with_pasid(false);
+    for (change, pasid, privileged, reason, answer) in [
+        (Some(disabled), with(1), false, FaultReason::SM_PASID_DISABLED, Ur),
+        (None, with(1 << 13), false, FaultReason::SM_PASID_BEYOND_DIRECTORY, Ur),
+        (None, with(0), false, FaultReason::SM_PASID_IS_RID_PASID, Ur),
+        (None, None, true, FaultReason::SM_PRIVILEGE_DENIED, Nothing),
+    ] {
+        let broken = || {
+            let rig = rig(SECOND_STAGE);
+            if let Some(entry) = change {
+                rig.set_scalable(entry);
+            }
+            rig
+        };
+        assert_eq!(broken().blocked(IOVA, pasid, privileged), reason);
+        assert_eq!(broken().asked(IOVA, pasid, privileged), answer, "{reason}");
+    }
+    let mut rig = rig(SECOND_STAGE);
+    rig.set_scalable(context().with_device_tlb(false));
+    assert_eq!(rig.asked(IOVA, None, false), Ur, "DTE=0");
+    let narrow = UnitConfig { pasid_bits: Some(8), ..UnitConfig::full(UnitRole::Guest) };
+    let mut rig = Rig { unit: Unit::new(narrow, Tracer::none()), ..rig };
+    rig = rig.enable(QueueAddress::new().with_wide(true), ROOT | 1 << 10);
+    rig.set_scalable(context());
+    assert_eq!(rig.blocked(IOVA, with(1 << 8), false), FaultReason::SM_PASID_TOO_WIDE);
+}
+
+#[test]
+fn of_legacy_mode_that_knows_no_pasids() {
+    let mut rig = Rig::enabled();
+    assert_eq!(rig.blocked(IOVA, Some(Pasid::new(1)), false), FaultReason::PASID_IN_LEGACY_MODE);
+    assert_eq!(rig.asked(IOVA, Some(Pasid::new(1)), false), Ur);
+}
