@@ -1,17 +1,16 @@
 # shellcheck shell=bash
 # An initramfs of busybox, modules of one kernel and a script as /init. To be sourced after debian.sh.
 #
-#   make_initramfs OUT KERNEL_DIRECTORY INIT MODULE...
+#   make_initramfs OUT MODULES INIT MODULE...
 #
-# KERNEL_DIRECTORY is an unpacked package. Modules come with what they depend on, decompressed and with the
+# MODULES is a directory such as /lib/modules/6.18.2. Modules come with what they depend on, decompressed and with the
 # files that busybox's modprobe reads; what the kernel has built in, or never had, is left out.
 # shellcheck disable=SC2154  # cache is debian.sh's
 
 make_initramfs() {
-    local out=$1 kernel=$2 init=$3 busybox release modules root
+    local out=$1 modules=${2%/} init=$3 busybox release root
     shift 3
     busybox=$(package_directory busybox-static)/bin/busybox
-    modules=$(find "$kernel/lib/modules" -mindepth 1 -maxdepth 1 -type d)
     release=${modules##*/}
     root=$(mktemp -d "$cache/partial.XXXXXX")
     mkdir -p "$root"/{bin,dev,proc,sys,run,tmp,mnt,sbin} "$root/lib/modules/$release"
