@@ -21,6 +21,7 @@ use iommu::ids::Bdf;
 use iommu::time::Instant;
 
 use crate::fault::{AnswerDelay, FaultMode};
+use crate::pcie::config::Reset;
 
 /// Why a link is down; up is none of them.
 #[bitfield(u8)]
@@ -40,7 +41,8 @@ pub struct Down {
     pub unpowered: bool,
     /// Downstream Port Containment has been triggered.
     pub contained: bool,
-    __: bool,
+    /// A fault that shows in Link Status, and that what is below does not notice.
+    pub glitch: bool,
 }
 
 impl Down {
@@ -52,6 +54,20 @@ impl Down {
     /// What the port takes the link to be.
     pub fn looks_up(self) -> bool {
         self.with_ghost(false).is_up()
+    }
+
+    /// What the port knows of: reasons that it reports, which those of silent faults are not.
+    #[must_use]
+    pub fn noticed(self) -> Self {
+        self.with_ghost(false).with_fault(false).with_glitch(false)
+    }
+
+    /// How what is below a link is reset when it comes up, having been down for these reasons.
+    pub fn resets(self) -> Option<Reset> {
+        if self.absent() || self.unpowered() {
+            return Some(Reset::Cold);
+        }
+        (!self.with_glitch(false).is_up()).then_some(Reset::Hot)
     }
 }
 
@@ -73,6 +89,8 @@ pub enum Fate {
 pub struct Link {
     port: Bdf,
     down: Down,
+    /// Everything that has been a reason since it was up.
+    reasons: Down,
     /// How Invalidate Requests are answered, if not as they should be.
     answers: Option<FaultMode>,
     /// DMA requests that have come up.
@@ -87,7 +105,8 @@ impl Link {
     /// A link below `port` that is up. What is random about it comes from `seed`.
     pub fn new(port: Bdf, seed: u64, tracer: Tracer) -> Self {
         let random = fastrand::Rng::with_seed(seed);
-        Self { port, down: Down::new(), answers: None, dma: 0, dma_limit: u64::MAX, random, tracer }
+        let (down, reasons) = (Down::new(), Down::new());
+        Self { port, down, reasons, answers: None, dma: 0, dma_limit: u64::MAX, random, tracer }
     }
 
     /// Why it is down, if it is.
@@ -95,16 +114,19 @@ impl Link {
         self.down
     }
 
-    /// Says why it is down from now on. Emits [`Event::Link`] if it goes down or comes up. `port` is
-    /// the address that the port above has now.
-    pub fn set_down(&mut self, down: Down, port: Bdf, now: Instant) {
+    /// Says why it is down from now on. Emits [`Event::Link`] if it goes down or comes up, and returns
+    /// how what is below is reset by that. `port` is the address that the port above has now.
+    pub fn set_down(&mut self, down: Down, port: Bdf, now: Instant) -> Option<Reset> {
         self.port = port;
         let changed = down.is_up() != self.down.is_up();
         self.down = down;
+        self.reasons = Down::from_bits(self.reasons.into_bits() | down.into_bits());
         if changed {
             let state = if down.is_up() { LinkState::Up } else { LinkState::Down };
             self.tracer.emit(now, || Event::Link { port, state });
         }
+        let is_over = changed && down.is_up();
+        is_over.then(|| std::mem::take(&mut self.reasons).resets()).flatten()
     }
 
     /// Says how Invalidate Requests are answered; `None` for as they should be.

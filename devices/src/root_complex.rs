@@ -128,7 +128,7 @@ impl RootComplex {
         let mut unit = Unit::new(config.guest_unit, tracer.clone());
         unit.pause_after(schedule.next_count(Point::Descriptor));
         for port in 0..hierarchy.port_count() {
-            hierarchy.stop_dma(port, schedule.next_dma(port));
+            hierarchy.stop_dma(port, schedule.waiting_for_dma(port));
         }
         Ok(Self {
             unit,

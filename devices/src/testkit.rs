@@ -138,8 +138,9 @@ pub(crate) mod offset {
     pub(crate) const CAPABILITIES: u16 = 0x34;
 }
 
-/// Lifted: a link comes back, and what is below has noticed nothing.
-pub(crate) const KEPT: FaultMode = FaultMode::Flap { down: Duration::ZERO, keep: true };
+/// A link that is down until this is lifted, and what is below notices nothing.
+pub(crate) const KEPT: FaultMode =
+    FaultMode::Flap { down: Duration::from_secs(1 << 30), keep: true };
 
 /// Command: memory space and bus master.
 pub(crate) const MEMORY_AND_MASTER: u16 = 0b110;

@@ -21,7 +21,7 @@ use iommu::time::Instant;
 
 use crate::Error;
 use crate::pcie::caps::msi::Msi;
-use crate::pcie::config::ConfigSpace;
+use crate::pcie::config::{ConfigSpace, Reset};
 use crate::pcie::function::Function;
 use crate::pcie::header::{self, Bar, ConfigBuilder, HeaderType, Identity};
 use crate::pcie::{Upstream, UpstreamMessage};
@@ -168,8 +168,8 @@ impl Function for Edu {
             && !header::command(&self.config).interrupt_disable()
     }
 
-    fn reset(&mut self, _now: Instant) {
-        self.config.power_on();
+    fn reset(&mut self, reset: Reset, _now: Instant) {
+        self.config.reset(reset);
         self.registers = Registers::default();
         self.buffer.fill(0);
         (self.factorial_due, self.dma_due) = (None, None);

@@ -37,7 +37,7 @@ use crate::pcie::caps::pasid::{Pasid, PasidControl};
 use crate::pcie::caps::power::PowerManagement;
 use crate::pcie::caps::pri::Pri;
 use crate::pcie::caps::{ari, dsn};
-use crate::pcie::config::ConfigSpace;
+use crate::pcie::config::{ConfigSpace, Reset};
 use crate::pcie::header::{self, Bar, ConfigBuilder, HeaderType, Identity};
 use crate::pcie::{Function, Upstream, UpstreamMessage};
 use engine::Engine;
@@ -120,6 +120,7 @@ pub struct AtsEndpoint {
     requester: PageRequester,
     invalidations: u32,
     messages: VecDeque<UpstreamMessage>,
+    was_reset: bool,
     tracer: Tracer,
 }
 
@@ -180,19 +181,9 @@ impl AtsEndpoint {
             requester: PageRequester::default(),
             invalidations: 0,
             messages: VecDeque::new(),
+            was_reset: false,
             tracer,
         })
-    }
-
-    /// Function Level Reset (`PCIe 6.6.2`): all but its id and sticky bits is as after power-on.
-    fn function_level_reset(&mut self, now: Instant) {
-        self.engine.dma.disable_ats(self.id, &self.tracer, now);
-        self.config.reset();
-        self.registers = Registers::default();
-        self.engine = Engine::default();
-        self.requester = PageRequester::default();
-        self.invalidations = 0;
-        self.messages.clear();
     }
 
     fn request_page(&mut self, command: Command) -> Status {
@@ -270,7 +261,7 @@ impl Function for AtsEndpoint {
         self.id = id;
         self.config.write(offset, data);
         if self.express.take_reset(&mut self.config) {
-            self.function_level_reset(now);
+            self.reset(Reset::Function, now);
         }
         if let Some(pri) = self.pri {
             self.requester.config_written(pri, &mut self.config);
@@ -355,9 +346,19 @@ impl Function for AtsEndpoint {
         self.messages.pop_front()
     }
 
-    fn reset(&mut self, now: Instant) {
-        self.function_level_reset(now);
-        self.config.power_on();
+    fn reset(&mut self, reset: Reset, now: Instant) {
+        self.engine.dma.disable_ats(self.id, &self.tracer, now);
+        self.config.reset(reset);
+        self.registers = Registers::default();
+        self.engine = Engine::default();
+        self.requester = PageRequester::default();
+        self.invalidations = 0;
+        self.messages.clear();
+        self.was_reset = true;
+    }
+
+    fn poll_reset(&mut self) -> Option<Bdf> {
+        std::mem::take(&mut self.was_reset).then_some(self.id)
     }
 }
 

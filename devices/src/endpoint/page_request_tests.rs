@@ -300,7 +300,7 @@ fn a_function_level_reset_forgets_page_requests() {
 fn a_link_that_is_down_loses_the_answer() {
     let mut machine = machine(8);
     machine.request_page(REQUEST, 0);
-    machine.drop_link(0);
+    machine.inject(0, KEPT);
     machine.respond(0, ResponseCode::Success);
     let lost = |event: &Event| matches!(event, Event::Lost { what: Lost::PageGroupResponse, .. });
     assert!(machine.events().iter().any(lost));

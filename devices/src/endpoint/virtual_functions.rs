@@ -18,6 +18,7 @@ use iommu::time::Instant;
 use super::{AtsEndpoint, EndpointConfig, IDENTITY, VF_DEVICE_ID, VirtualFunctions, Window, regs};
 use crate::Error;
 use crate::pcie::caps::sriov::Sriov;
+use crate::pcie::config::Reset;
 use crate::pcie::header::{ConfigBuilder, HeaderType};
 use crate::pcie::{Function, Upstream, UpstreamMessage};
 
@@ -74,7 +75,7 @@ impl PhysicalFunction {
         let count = usize::from(count).min(virtual_functions.len());
         // Those that come up are as after power-on; so are those that are gone.
         let changed = count.min(*enabled)..count.max(*enabled);
-        virtual_functions[changed].iter_mut().for_each(|vf| vf.reset(now));
+        virtual_functions[changed].iter_mut().for_each(|vf| vf.reset(Reset::Cold, now));
         let pasid = function.rights().pasid;
         for (index, vf) in (0..).zip(&mut virtual_functions[..count]) {
             let offset = sriov.id_offset(&function.config, index);
@@ -157,9 +158,14 @@ impl Function for PhysicalFunction {
         self.functions_mut().find_map(Function::poll_message)
     }
 
-    fn reset(&mut self, now: Instant) {
-        self.function.reset(now);
+    fn reset(&mut self, reset: Reset, now: Instant) {
+        self.function.reset(reset, now);
         self.follow(now);
+    }
+
+    fn poll_reset(&mut self) -> Option<Bdf> {
+        let Self { function, virtual_functions, .. } = self;
+        std::iter::once(function).chain(virtual_functions).find_map(Function::poll_reset)
     }
 }
 

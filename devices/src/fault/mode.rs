@@ -73,8 +73,12 @@ impl FaultMode {
         )
     }
 
-    /// Whether what is sent right after it began is lost.
-    pub const fn cuts_at_once(self) -> bool {
-        self.is_about_link() && !matches!(self, Self::Safe | Self::Dpc)
+    /// Whether what is sent right after it began is lost, if a port contains what it detects or not.
+    pub const fn cuts_at_once(self, contains: bool) -> bool {
+        match self {
+            Self::Safe => false,
+            Self::Dpc => contains,
+            _ => self.is_about_link(),
+        }
     }
 }

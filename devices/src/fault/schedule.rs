@@ -168,19 +168,13 @@ impl Schedule {
         Some(numbers.min()?.saturating_sub(self.counts[point as usize]))
     }
 
-    /// After how many DMA requests something happens to a port next, and whether that takes its link
-    /// down.
-    pub fn next_dma(&self, port: usize) -> Option<(u64, bool)> {
-        let stops =
-            self.waiting().filter(|entry| entry.port == port).filter_map(|entry| {
-                match entry.fault.trigger {
-                    Trigger::Count(Point::Dma, number) => {
-                        Some((number, entry.fault.mode.cuts_at_once()))
-                    }
-                    _ => None,
-                }
-            });
-        stops.min()
+    /// The faults that wait for DMA requests of a port: after how many, and what happens then.
+    pub fn waiting_for_dma(&self, port: usize) -> impl Iterator<Item = (u64, FaultMode)> {
+        let of_port = self.waiting().filter(move |entry| entry.port == port);
+        of_port.filter_map(|entry| match entry.fault.trigger {
+            Trigger::Count(Point::Dma, number) => Some((number, entry.fault.mode)),
+            _ => None,
+        })
     }
 
     fn waiting(&self) -> impl Iterator<Item = &Entry> {

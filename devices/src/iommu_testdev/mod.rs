@@ -14,7 +14,7 @@ use iommu::ats::{Access, AddressType, DmaRequest};
 use iommu::ids::{Bdf, Gpa, Iova, PAGE_SIZE};
 use iommu::time::Instant;
 
-use crate::pcie::config::ConfigSpace;
+use crate::pcie::config::{ConfigSpace, Reset};
 use crate::pcie::header::{self, Bar, ConfigBuilder, HeaderType, Identity};
 use crate::pcie::{Function, Upstream};
 
@@ -271,8 +271,8 @@ impl Function for IommuTestdev {
         }
     }
 
-    fn reset(&mut self, _now: Instant) {
-        self.config.power_on();
+    fn reset(&mut self, reset: Reset, _now: Instant) {
+        self.config.reset(reset);
         self.registers = Registers::default();
     }
 }

@@ -32,7 +32,7 @@ fn dropped() -> Machine {
     let mut machine = Machine::ready();
     machine.upstream.map(0, 12, 0x8000, true, true);
     assert_eq!(machine.command(0, TRANSLATE, 0, 0), 0);
-    machine.drop_link(0);
+    machine.inject(0, KEPT);
     machine
 }
 
@@ -93,7 +93,7 @@ fn a_repeating_write_that_needs_a_translation_does_not_get_one() {
     let mut machine = Machine::ready();
     machine.upstream.map(0, 12, 0x8000, true, true);
     machine.command(0, START | USE_ATC, 0, 8);
-    machine.drop_link(0);
+    machine.inject(0, KEPT);
     machine.run_for(1000);
     assert!(machine.upstream.translations.is_empty());
     assert_eq!(lost(&machine), [Lost::TranslationRequest; 2]);

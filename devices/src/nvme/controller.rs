@@ -111,7 +111,6 @@ impl Controller {
         self.logs.unsafe_shutdowns += u64::from(!safe);
         self.logs.power_losses += 1;
         self.storage.power_cycle();
-        self.reset();
     }
 
     /// The host has written a doorbell.

@@ -45,7 +45,7 @@ use crate::pcie::caps::express::{Express, PortType};
 use crate::pcie::caps::msix::{Msix, MsixTable};
 use crate::pcie::caps::pasid::PasidControl;
 use crate::pcie::caps::power::PowerManagement;
-use crate::pcie::config::ConfigSpace;
+use crate::pcie::config::{ConfigSpace, Reset};
 use crate::pcie::header::{self, Bar, ConfigBuilder, HeaderType, Identity};
 use crate::pcie::{Function, Upstream, UpstreamMessage};
 use controller::Controller;
@@ -86,6 +86,7 @@ pub struct Nvme {
     dma: Dma,
     controller: Controller,
     messages: VecDeque<UpstreamMessage>,
+    was_reset: bool,
     tracer: Tracer,
 }
 
@@ -119,24 +120,9 @@ impl Nvme {
             dma: Dma::default(),
             controller: Controller::new(storage, serial, latency.max(MIN_LATENCY)),
             messages: VecDeque::new(),
+            was_reset: false,
             tracer,
         })
-    }
-
-    /// Power goes and comes back: a [reset](Function::reset) that also loses what the medium has
-    /// not made durable.
-    pub fn power_cycle(&mut self, now: Instant) {
-        self.controller.power_cycle();
-        self.reset(now);
-    }
-
-    /// Function Level Reset (`PCIe 6.6.2`).
-    fn function_level_reset(&mut self, now: Instant) {
-        self.dma.disable_ats(self.id, &self.tracer, now);
-        self.config.reset();
-        self.table = MsixTable::new(VECTORS);
-        self.controller.reset();
-        self.messages.clear();
     }
 
     /// Where in BAR 0 an access falls, if the function answers it.
@@ -194,7 +180,7 @@ impl Function for Nvme {
         self.id = id;
         self.config.write(offset, data);
         if self.express.take_reset(&mut self.config) {
-            self.function_level_reset(now);
+            self.reset(Reset::Function, now);
         }
         if !self.ats.is_enabled(&self.config) {
             self.dma.disable_ats(self.id, &self.tracer, now);
@@ -275,9 +261,21 @@ impl Function for Nvme {
         self.messages.pop_front()
     }
 
-    fn reset(&mut self, now: Instant) {
-        self.function_level_reset(now);
-        self.config.power_on();
+    /// Without power the medium loses what it has not made durable.
+    fn reset(&mut self, reset: Reset, now: Instant) {
+        if reset == Reset::Cold {
+            self.controller.power_cycle();
+        }
+        self.dma.disable_ats(self.id, &self.tracer, now);
+        self.config.reset(reset);
+        self.table = MsixTable::new(VECTORS);
+        self.controller.reset();
+        self.messages.clear();
+        self.was_reset = true;
+    }
+
+    fn poll_reset(&mut self) -> Option<Bdf> {
+        std::mem::take(&mut self.was_reset).then_some(self.id)
     }
 }
 

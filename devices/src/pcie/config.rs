@@ -49,12 +49,13 @@ pub struct Register<T> {
     writable: u32,
     clearable: u32,
     sticky: u32,
+    kept: u32,
 }
 
 impl<T: Layout> Register<T> {
     /// A register that holds `reset` after a reset.
     pub fn new(reset: T) -> Self {
-        Self { reset, writable: 0, clearable: 0, sticky: 0 }
+        Self { reset, writable: 0, clearable: 0, sticky: 0, kept: 0 }
     }
 
     /// Software may write the bits that are set in `mask`.
@@ -69,10 +70,18 @@ impl<T: Layout> Register<T> {
         Self { clearable: mask.to_word(), ..self }
     }
 
-    /// The bits that are set in `mask` survive a Function Level Reset.
+    /// The bits that are set in `mask` are sticky: they take their reset value only with the power
+    /// (ROS, RWS, RW1CS).
     #[must_use]
     pub fn sticky(self, mask: T) -> Self {
         Self { sticky: mask.to_word(), ..self }
+    }
+
+    /// The bits that are set in `mask` survive a Function Level Reset, because the other end of the
+    /// link relies on them (`PCIe 6.6.2`).
+    #[must_use]
+    pub fn kept(self, mask: T) -> Self {
+        Self { kept: mask.to_word(), ..self }
     }
 }
 
@@ -84,6 +93,18 @@ struct Cell {
     writable: u8,
     clearable: u8,
     sticky: u8,
+    kept: u8,
+}
+
+/// How deep a reset goes, least first.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Reset {
+    /// Function Level Reset (`PCIe 6.6.2`): of one function; its link notices nothing.
+    Function,
+    /// Hot Reset, which a link that was down implies (`PCIe 6.6.1`): sticky bits remain.
+    Hot,
+    /// Power was off. Nothing remains.
+    Cold,
 }
 
 /// A function's configuration space.
@@ -103,6 +124,7 @@ impl ConfigSpace {
         let bytes = |word: u32| word.to_le_bytes();
         let (reset, writable) = (bytes(register.reset.to_word()), bytes(register.writable));
         let (clearable, sticky) = (bytes(register.clearable), bytes(register.sticky));
+        let kept = bytes(register.kept);
         for (index, cell) in self.cells_mut::<T>(offset).iter_mut().enumerate() {
             *cell = Cell {
                 value: reset[index],
@@ -110,6 +132,7 @@ impl ConfigSpace {
                 writable: writable[index],
                 clearable: clearable[index],
                 sticky: sticky[index],
+                kept: kept[index],
             };
         }
     }
@@ -153,17 +176,15 @@ impl ConfigSpace {
         }
     }
 
-    /// Function Level Reset: everything that is not sticky takes its reset value (`PCIe 6.6.2`).
-    pub fn reset(&mut self) {
+    /// Every bit that `reset` concerns takes its reset value.
+    pub fn reset(&mut self, reset: Reset) {
         for cell in &mut self.cells {
-            cell.value = (cell.value & cell.sticky) | (cell.reset & !cell.sticky);
-        }
-    }
-
-    /// Conventional Reset: every bit takes its reset value (`PCIe 6.6.1`).
-    pub fn power_on(&mut self) {
-        for cell in &mut self.cells {
-            cell.value = cell.reset;
+            let kept = match reset {
+                Reset::Function => cell.sticky | cell.kept,
+                Reset::Hot => cell.sticky,
+                Reset::Cold => 0,
+            };
+            cell.value = (cell.value & kept) | (cell.reset & !kept);
         }
     }
 
@@ -190,10 +211,9 @@ mod tests {
 
     const AT: u16 = 0x44;
 
-    fn space(reset: u32, writable: u32, clearable: u32, sticky: u32) -> ConfigSpace {
+    fn space(reset: u32, writable: u32, clearable: u32) -> ConfigSpace {
         let mut space = ConfigSpace::empty();
-        let register = Register::new(reset).writable(writable).clearable(clearable);
-        space.declare(AT, register.sticky(sticky));
+        space.declare(AT, Register::new(reset).writable(writable).clearable(clearable));
         space
     }
 
@@ -201,7 +221,7 @@ mod tests {
         #[test]
         fn every_bit_obeys_its_mask(reset: u32, a: u32, b: u32, written: u32) {
             let (writable, clearable) = (a & !b, b & !a);
-            let mut space = space(reset, writable, clearable, 0);
+            let mut space = space(reset, writable, clearable);
             space.write(AT, &written.to_le_bytes());
             let read = space.get::<u32>(AT);
             let fixed = !(writable | clearable);
@@ -215,7 +235,7 @@ mod tests {
             reset: u32, written: u32, lane in 0_usize..4, length in 1_usize..=4,
         ) {
             prop_assume!(lane + length <= 4);
-            let mut space = space(reset, u32::MAX, 0, 0);
+            let mut space = space(reset, u32::MAX, 0);
             space.write(AT + lane as u16, &written.to_le_bytes()[..length]);
             let mut expected = reset.to_le_bytes();
             expected[lane..lane + length].copy_from_slice(&written.to_le_bytes()[..length]);
@@ -223,18 +243,24 @@ mod tests {
         }
 
         #[test]
-        fn a_reset_keeps_only_sticky_bits(reset: u32, sticky: u32, written: u32) {
-            let mut space = space(reset, u32::MAX, 0, sticky);
-            space.write(AT, &written.to_le_bytes());
-            space.reset();
-            prop_assert_eq!(space.get::<u32>(AT), (written & sticky) | (reset & !sticky));
+        fn a_reset_keeps_what_it_does_not_concern(value: u32, sticky: u32, kept: u32, written: u32) {
+            for (reset, left) in
+                [(Reset::Function, sticky | kept), (Reset::Hot, sticky), (Reset::Cold, 0)]
+            {
+                let mut space = ConfigSpace::empty();
+                let register = Register::new(value).writable(u32::MAX).sticky(sticky).kept(kept);
+                space.declare(AT, register);
+                space.write(AT, &written.to_le_bytes());
+                space.reset(reset);
+                prop_assert_eq!(space.get::<u32>(AT), (written & left) | (value & !left));
+            }
         }
 
         #[test]
         fn no_access_panics_and_odd_ones_read_all_ones(
             offset: u16, written in prop::collection::vec(any::<u8>(), 0..17),
         ) {
-            let mut space = space(0x1234_5678, u32::MAX, 0, 0);
+            let mut space = space(0x1234_5678, u32::MAX, 0);
             space.write(offset, &written);
             let mut read = vec![0; written.len()];
             space.read(offset, &mut read);

@@ -10,6 +10,7 @@ use iommu::ats::{InvalidateRequest, PageGroupResponse};
 use iommu::ids::Bdf;
 use iommu::time::Instant;
 
+use super::config::Reset;
 use super::{Upstream, UpstreamMessage};
 
 /// A function. What most functions do not have, ATS say, has a default that ignores it.
@@ -72,6 +73,12 @@ pub trait Function: fmt::Debug + Send {
         false
     }
 
-    /// Conventional Reset (`PCIe 6.6.1`): its link was down, or the port above reset its bus.
-    fn reset(&mut self, now: Instant);
+    /// It is reset, from outside unless that is a [`Reset::Function`].
+    fn reset(&mut self, reset: Reset, now: Instant);
+
+    /// The id of a function that has been reset since this was asked last, `None` when there are no
+    /// more: the answers that it still owed do not come any more.
+    fn poll_reset(&mut self) -> Option<Bdf> {
+        None
+    }
 }

@@ -19,7 +19,7 @@ use super::caps::dpc::Dpc;
 use super::caps::express::{Express, PortType};
 use super::caps::msi::Msi;
 use super::caps::power::PowerManagement;
-use super::config::{ConfigSpace, Register};
+use super::config::{ConfigSpace, Register, Reset};
 use super::header::{self, ConfigBuilder, HeaderType, Identity, STATUS_ERRORS, Status};
 use crate::Error;
 pub use events::ErrorOutcome;
@@ -126,9 +126,9 @@ impl Port {
         self.written();
     }
 
-    /// Conventional Reset: it lies below a link that was down, or on a bus that was reset.
-    pub fn reset(&mut self) {
-        self.config.power_on();
+    /// It lies below a link that was down, or on a bus that was reset.
+    pub fn reset(&mut self, reset: Reset) {
+        self.config.reset(reset);
         self.asserted = Default::default();
         self.messages.clear();
     }

@@ -92,14 +92,14 @@ impl RootComplex {
     /// Looks how much DMA has passed the links that faults count it on.
     pub(super) fn check_dma(&mut self, now: Instant) {
         for port in 0..self.hierarchy.port_count() {
-            if self.schedule.next_dma(port).is_none() {
+            if self.schedule.waiting_for_dma(port).next().is_none() {
                 continue;
             }
             let count = self.hierarchy.dma_count(port);
             while let Some(action) = self.schedule.dma(port, count, now) {
                 self.act(action, now);
             }
-            self.hierarchy.stop_dma(port, self.schedule.next_dma(port));
+            self.hierarchy.stop_dma(port, self.schedule.waiting_for_dma(port));
         }
     }
 

@@ -26,7 +26,7 @@ const ROOT: u64 = 0x3000;
 const CONTEXTS: u64 = 0x4000;
 const TABLES: u64 = 0x5000;
 pub(super) const TARGET: u64 = 0x10_0000;
-const IOVA: u64 = 0x7000;
+pub(super) const IOVA: u64 = 0x7000;
 const BARS: u64 = 0xc000_0000;
 const FILL_BY_ATC: u32 = 3 | 1 << 4;
 pub(super) const BOUND: Duration = Duration::from_millis(100);
@@ -75,6 +75,21 @@ impl Rig {
 
     fn config(&mut self, function: Bdf, offset: u16, value: u32) {
         self.complex.config_write(function, offset, &value.to_le_bytes(), self.now);
+    }
+
+    /// Turns containment of fatal errors on at a port.
+    pub(super) fn contain_errors(&mut self, port: u8) {
+        let (bridge, mut at) = (Bdf::new(0, port + 1, 0), 0x100);
+        loop {
+            let mut header = [0; 4];
+            self.complex.config_read(bridge, at, &mut header, self.now);
+            let header = u32::from_le_bytes(header);
+            if header as u16 == 0x1d {
+                return self.config(bridge, at + 4, 1 << 16);
+            }
+            at = (header >> 20) as u16;
+            assert_ne!(at, 0, "there is no DPC");
+        }
     }
 
     fn set_up_functions(&mut self) {

@@ -32,6 +32,13 @@ impl Driver {
         driver
     }
 
+    /// Takes what is on `bus` into use anew, as after a reset. It keeps its numbers.
+    pub(crate) fn visit_again(&mut self, bus: u8) {
+        (self.next_bus, self.next_address) = (1, BARS);
+        self.found.clear();
+        self.visit(bus);
+    }
+
     fn visit(&mut self, bus: u8) {
         for device in 0..32 {
             let first = Bdf::new(bus, device, 0);

@@ -3,6 +3,7 @@
 use proptest::prelude::*;
 
 use super::driver::{BLOCKS, DATA, Driver, LISTS, Sqe};
+use crate::pcie::config::Reset;
 use crate::pcie::Function;
 
 const FLUSH: u8 = 0;
@@ -91,13 +92,13 @@ fn a_power_cycle_loses_only_what_was_not_flushed() {
     driver.upstream.store(DATA, &[9; 512]);
     assert_eq!(driver.run(1, Sqe::blocks(WRITE, 0, 1)).code, 0);
     assert_eq!(driver.run(1, Sqe::blocks(WRITE, 2, 1)).code, 0);
-    driver.nvme.reset(driver.now);
+    driver.nvme.reset(Reset::Hot, driver.now);
     driver.program();
     driver.enable();
     driver.create_pair(1);
     assert_eq!(driver.run(1, Sqe::blocks(READ, 2, 1)).code, 0);
     assert_eq!(driver.upstream.load(DATA, 512), [9; 512], "a reset loses nothing");
-    driver.nvme.power_cycle(driver.now);
+    driver.nvme.reset(Reset::Cold, driver.now);
     driver.program();
     driver.enable();
     driver.create_pair(1);
@@ -112,7 +113,7 @@ fn without_the_write_cache_everything_is_durable_at_once() {
     assert_eq!(driver.admin(Sqe::new(9).dword(10, 6)).code, 0);
     driver.upstream.store(DATA, &[3; 512]);
     assert_eq!(driver.run(1, Sqe::blocks(WRITE, 0, 1)).code, 0);
-    driver.nvme.power_cycle(driver.now);
+    driver.nvme.reset(Reset::Cold, driver.now);
     driver.program();
     driver.enable();
     driver.create_pair(1);

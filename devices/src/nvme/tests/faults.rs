@@ -4,6 +4,7 @@ use iommu::ats::{AddressType, ITag, InvalidateRequest, PageRange, RequestError};
 use iommu::ids::Iova;
 
 use super::driver::{DATA, Driver, ID, Sqe, rings};
+use crate::pcie::config::Reset;
 use crate::nvme::regs;
 use crate::nvme::storage::{MemoryStorage, Storage, StorageError};
 use crate::pcie::{Function, UpstreamMessage};
@@ -132,7 +133,7 @@ fn resets_bring_back_the_state_of_power_on_and_keep_the_data() {
         let express = driver.capability(0x10);
         driver.config_write(express + 8, &0x8000_u16.to_le_bytes());
     };
-    let conventional: fn(&mut Driver) = |driver| driver.nvme.reset(driver.now);
+    let conventional: fn(&mut Driver) = |driver| driver.nvme.reset(Reset::Hot, driver.now);
     for reset in [function_level, conventional] {
         let mut driver = Driver::ready();
         driver.set_ats(true);

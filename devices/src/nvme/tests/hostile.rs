@@ -3,6 +3,7 @@
 use proptest::prelude::*;
 
 use super::driver::{BAR, Driver, Sqe, rings};
+use crate::pcie::config::Reset;
 use crate::pcie::Function;
 
 #[derive(Debug, Clone)]
@@ -70,7 +71,7 @@ proptest! {
                 Step::Memory(at, word) => driver.upstream.store(at, &word.to_le_bytes()),
                 Step::Unmap => driver.upstream.map(rings(1).1, 12, 0, false, false),
                 Step::Time => driver.settle(),
-                Step::PowerCycle => driver.nvme.power_cycle(driver.now),
+                Step::PowerCycle => driver.nvme.reset(Reset::Cold, driver.now),
             }
             while driver.nvme.poll_message().is_some() {}
         }
@@ -78,7 +79,7 @@ proptest! {
         driver.settle();
         // And after a reset it is as good as new.
         driver.upstream.map(0, 32, 0, true, true);
-        driver.nvme.reset(driver.now);
+        driver.nvme.reset(Reset::Hot, driver.now);
         driver.program();
         driver.enable();
         driver.create_pair(1);

@@ -7,6 +7,7 @@ mod faults;
 mod hostile;
 
 use super::regs;
+use crate::pcie::config::Reset;
 use crate::pcie::Function;
 use driver::{BAR, Driver, Sqe};
 
@@ -68,7 +69,7 @@ fn a_shutdown_flushes_and_says_when_it_is_done() {
     driver.submit(1, Sqe::blocks(2, 0, 1));
     driver.settle();
     assert!(driver.take(1).is_none(), "nothing is fetched after that");
-    driver.nvme.power_cycle(driver.now);
+    driver.nvme.reset(Reset::Cold, driver.now);
     driver.program();
     driver.enable();
     driver.create_pair(1);

@@ -106,7 +106,8 @@ impl Aer {
         builder.declare(at + UNCORRECTABLE_SEVERITY, control(FATAL, UNCORRECTABLE));
         builder.declare(at + CORRECTABLE_STATUS, status(CORRECTABLE));
         builder.declare(at + CORRECTABLE_MASK, control(CORRECTABLE_MASKED, CORRECTABLE));
-        builder.declare(at + CONTROL, Register::new(Control::new()));
+        let first = Control::new().with_first_error(0x1f);
+        builder.declare(at + CONTROL, Register::new(Control::new()).sticky(first));
         if is_root_port {
             let command =
                 RootCommand::new().with_correctable(true).with_non_fatal(true).with_fatal(true);
@@ -114,7 +115,8 @@ impl Aer {
             let root_status = Register::new(RootStatus::new()).clearable(events).sticky(events);
             builder.declare(at + ROOT_COMMAND, Register::new(RootCommand::new()).writable(command));
             builder.declare(at + ROOT_STATUS, root_status);
-            builder.declare(at + SOURCE, Register::new(Source::new()));
+            let ids = Source::from_bits(u32::MAX);
+            builder.declare(at + SOURCE, Register::new(Source::new()).sticky(ids));
         }
         Ok(Self { at })
     }
@@ -122,15 +124,19 @@ impl Aer {
     /// The function has detected `error`: logs it. Returns whether it is fatal if it is to be
     /// reported, `None` if software has masked it.
     pub fn log(self, config: &mut ConfigSpace, error: Uncorrectable) -> Option<bool> {
-        let bit = 1 << error as u32;
         let status = config.get::<u32>(self.at + UNCORRECTABLE_STATUS);
-        let masked = config.get::<u32>(self.at + UNCORRECTABLE_MASK) & bit != 0;
-        if status == 0 && !masked {
+        let reported = self.reports(config, error);
+        if status == 0 && reported.is_some() {
             config.set(self.at + CONTROL, Control::new().with_first_error(error as u8));
         }
-        config.set(self.at + UNCORRECTABLE_STATUS, status | bit);
-        let fatal = config.get::<u32>(self.at + UNCORRECTABLE_SEVERITY) & bit != 0;
-        (!masked).then_some(fatal)
+        config.set(self.at + UNCORRECTABLE_STATUS, status | 1 << error as u32);
+        reported
+    }
+
+    /// Whether `error` would be fatal if it would be reported, `None` if software has masked it.
+    pub fn reports(self, config: &ConfigSpace, error: Uncorrectable) -> Option<bool> {
+        let is_set = |at| config.get::<u32>(self.at + at) & 1 << error as u32 != 0;
+        (!is_set(UNCORRECTABLE_MASK)).then(|| is_set(UNCORRECTABLE_SEVERITY))
     }
 
     /// A root port receives the message that `source` has detected an uncorrectable error.

@@ -98,20 +98,26 @@ impl Dpc {
         builder
             .declare(at + CAPABILITY, Register::new(Capability::new().with_software_trigger(true)));
         builder.declare(at + CONTROL, Register::new(Control::new()).writable(writable));
-        builder.declare(at + STATUS, Register::new(status).clearable(events).sticky(events));
-        builder.declare(at + SOURCE, Register::new(0_u16));
+        let sticky = events.with_reason(3).with_reason_extension(3).with_pio_first_error(0x1f);
+        builder.declare(at + STATUS, Register::new(status).clearable(events).sticky(sticky));
+        builder.declare(at + SOURCE, Register::new(0_u16).sticky(u16::MAX));
         Ok(Self { at })
     }
 
     /// The port `id` has detected an unmasked uncorrectable error. Returns whether it contains it:
     /// not if software has not enabled that.
     pub fn detect(self, config: &mut ConfigSpace, id: Bdf, fatal: bool) -> bool {
-        let enable = config.get::<Control>(self.at + CONTROL).trigger_enable();
-        let triggers = enable == 2 || enable == 1 && fatal;
+        let triggers = self.contains(config, fatal);
         if triggers {
             self.trigger(config, id, UNCORRECTABLE);
         }
         triggers
+    }
+
+    /// Whether an error of the severity would be contained.
+    pub fn contains(self, config: &ConfigSpace, fatal: bool) -> bool {
+        let enable = config.get::<Control>(self.at + CONTROL).trigger_enable();
+        enable == 2 || enable == 1 && fatal
     }
 
     /// Software may have pulled the trigger.

@@ -7,21 +7,16 @@
 use iommu::ids::Bdf;
 use iommu::time::Instant;
 
-use super::Hierarchy;
+use super::{Hierarchy, PortNode};
 use crate::fault::FaultMode;
 use crate::link::{Down, Link};
 use crate::pcie::caps::aer::Uncorrectable;
 use crate::pcie::caps::express::SlotEvent;
+use crate::pcie::config::Reset;
 use crate::pcie::port::ErrorOutcome;
 
-/// Whether what is below a link that comes up has noticed that it was down.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Return {
-    /// It is reset.
-    Reset,
-    /// It is as it was.
-    Kept,
-}
+/// The error that makes a port contain its link: [`FaultMode::Dpc`].
+const DPC_ERROR: Uncorrectable = Uncorrectable::DataLinkProtocol;
 
 impl Hierarchy {
     /// Lets `mode` happen to the port with index `port`. There is nothing to happen to a port that
@@ -29,10 +24,10 @@ impl Hierarchy {
     pub fn inject(&mut self, port: usize, mode: FaultMode, now: Instant) {
         let Some(down) = self.down(port) else { return };
         match mode {
-            FaultMode::Silent => self.set_down(port, down.with_fault(true), Return::Reset, now),
-            FaultMode::Ghost => self.set_down(port, down.with_ghost(true), Return::Reset, now),
-            FaultMode::Flap { down: time, .. } => {
-                self.set_down(port, down.with_fault(true), Return::Reset, now);
+            FaultMode::Silent => self.set_down(port, down.with_fault(true), now),
+            FaultMode::Ghost => self.set_down(port, down.with_ghost(true), now),
+            FaultMode::Flap { down: time, keep } => {
+                self.set_down(port, flap(down, keep, true), now);
                 self.returns.push((now + time, port, mode));
             }
             FaultMode::Disable => {
@@ -44,9 +39,9 @@ impl Hierarchy {
                 let node = &mut self.ports[port];
                 node.is_awaited = node.port.press_button();
             }
-            FaultMode::Dpc => self.detect(port, Uncorrectable::DataLinkProtocol, now),
+            FaultMode::Dpc => self.detect(port, DPC_ERROR, now),
             FaultMode::Aer => {
-                self.set_down(port, down.with_fault(true), Return::Reset, now);
+                self.set_down(port, down.with_fault(true), now);
                 self.detect(port, Uncorrectable::SurpriseDown, now);
             }
             FaultMode::Hang
@@ -65,13 +60,12 @@ impl Hierarchy {
         let Some(down) = self.down(port) else { return };
         match mode {
             FaultMode::Silent | FaultMode::Aer => {
-                self.set_down(port, down.with_fault(false), Return::Reset, now);
+                self.set_down(port, down.with_fault(false), now);
             }
-            FaultMode::Ghost => self.set_down(port, down.with_ghost(false), Return::Reset, now),
+            FaultMode::Ghost => self.set_down(port, down.with_ghost(false), now),
             FaultMode::Flap { keep, .. } => {
                 self.returns.retain(|(_, at, fault)| (*at, *fault) != (port, mode));
-                let outcome = if keep { Return::Kept } else { Return::Reset };
-                self.set_down(port, down.with_fault(false), outcome, now);
+                self.set_down(port, flap(down, keep, false), now);
             }
             FaultMode::Disable => {
                 self.ports[port].port.set_link_disable(false);
@@ -97,8 +91,7 @@ impl Hierarchy {
     pub fn is_disconnected(&self, function: Bdf) -> bool {
         let mut above = self.bus_owner(function.bus()).flatten();
         while let Some(node) = above.map(|port| &self.ports[port]) {
-            let noticed = |down: Down| !down.with_ghost(false).with_fault(false).is_up();
-            if node.link.as_ref().is_some_and(|link| noticed(link.down())) {
+            if node.link.as_ref().is_some_and(|link| !link.down().noticed().is_up()) {
                 return true;
             }
             above = node.above;
@@ -112,13 +105,13 @@ impl Hierarchy {
         link.map_or(0, Link::dma_count)
     }
 
-    /// After that many DMA requests a fault happens to a port; if it loses what comes next, it is
-    /// lost, even before [`Self::inject`] is called.
-    pub fn stop_dma(&mut self, port: usize, stop: Option<(u64, bool)>) {
-        let limit = stop.filter(|(_, cuts)| *cuts).map_or(u64::MAX, |(count, _)| count);
-        if let Some(link) = self.ports.get_mut(port).and_then(|node| node.link.as_mut()) {
-            link.limit_dma(limit);
-        }
+    /// These faults happen to a port, each after that many DMA requests: what comes behind the first of
+    /// them that loses it is lost, even before [`Self::inject`] is called.
+    pub fn stop_dma(&mut self, port: usize, stops: impl Iterator<Item = (u64, FaultMode)>) {
+        let Some(PortNode { port, link: Some(link), .. }) = self.ports.get_mut(port) else { return };
+        let contains = port.contains(DPC_ERROR);
+        let cuts = stops.filter(|(_, mode)| mode.cuts_at_once(contains));
+        link.limit_dma(cuts.map(|(count, _)| count).min().unwrap_or(u64::MAX));
     }
 
     /// Software has written to the configuration space of a port: its link does what was asked.
@@ -132,9 +125,9 @@ impl Hierarchy {
         }
         if let Some(down) = self.down(port) {
             let down = self.ports[port].port.add_requests(down);
-            self.set_down(port, down, Return::Reset, now);
+            self.set_down(port, down, now);
         } else if was_in_reset && !in_reset {
-            self.reset_below(port, now);
+            self.reset_below(port, Reset::Hot, now);
         }
     }
 
@@ -168,7 +161,7 @@ impl Hierarchy {
             let node = &mut self.ports[port].port;
             node.set_presence(present);
             node.latch(SlotEvent::PresenceDetectChanged);
-            self.set_down(port, down.with_absent(!present), Return::Reset, now);
+            self.set_down(port, down.with_absent(!present), now);
         }
     }
 
@@ -194,32 +187,33 @@ impl Hierarchy {
 
     /// Changes why a link is down, with everything that follows from it. A change that comes of a
     /// fault alone shows in Link Status, but latches nothing.
-    fn set_down(&mut self, port: usize, down: Down, outcome: Return, now: Instant) {
+    fn set_down(&mut self, port: usize, down: Down, now: Instant) {
         let node = &mut self.ports[port];
         let Some(link) = &mut node.link else { return };
         let before = link.down();
-        link.set_down(down, node.port.id(), now);
+        let reset = link.set_down(down, node.port.id(), now);
         if before.looks_up() != down.looks_up() {
             node.port.set_link_active(down.looks_up());
-            if before.fault() == down.fault() {
+            if before.noticed() != down.noticed() {
                 node.port.latch(SlotEvent::DataLinkLayerChanged);
             }
         }
-        if !before.is_up() && down.is_up() && outcome == Return::Reset {
-            self.reset_below(port, now);
+        if let Some(reset) = reset {
+            self.reset_below(port, reset, now);
         }
     }
 
     /// Resets everything below a port. Links inside forget what software had asked of them.
-    fn reset_below(&mut self, port: usize, now: Instant) {
+    fn reset_below(&mut self, port: usize, reset: Reset, now: Instant) {
         for index in 0..self.ports.len() {
             if self.is_below(self.ports[index].above, port) {
                 let node = &mut self.ports[index];
-                node.port.reset();
+                node.port.reset(reset);
                 (node.in_reset, node.is_awaited) = (false, false);
                 if let Some(link) = &mut node.link {
+                    // Whatever that means for what is below it, `reset` means as much.
                     let down = node.port.add_requests(link.down());
-                    link.set_down(down, node.port.id(), now);
+                    let _ = link.set_down(down, node.port.id(), now);
                     node.port.set_link_active(down.looks_up());
                     node.port.set_presence(!down.absent());
                 }
@@ -227,7 +221,7 @@ impl Hierarchy {
         }
         for index in 0..self.functions.len() {
             if self.is_below(self.functions[index].above, port) {
-                self.functions[index].function.reset(now);
+                self.functions[index].function.reset(reset, now);
             }
         }
         let Self { ports, delayed, .. } = self;
@@ -239,8 +233,13 @@ impl Hierarchy {
     }
 }
 
+/// `down` while a link flaps, or after that.
+fn flap(down: Down, keep: bool, is_down: bool) -> Down {
+    if keep { down.with_glitch(is_down) } else { down.with_fault(is_down) }
+}
+
 /// Whether what hangs below `above` hangs below `port`, too.
-fn is_below(ports: &[super::PortNode], mut above: Option<usize>, port: usize) -> bool {
+fn is_below(ports: &[PortNode], mut above: Option<usize>, port: usize) -> bool {
     while let Some(index) = above {
         if index == port {
             return true;

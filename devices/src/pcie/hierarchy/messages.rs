@@ -1,5 +1,6 @@
 //! Messages on their way up: of functions and of ports, at once or late.
 
+use iommu::ats::InvalidateCompletion;
 use iommu::time::Instant;
 
 use super::{Hierarchy, PortNode, uplink};
@@ -16,7 +17,7 @@ pub(super) struct Delayed {
     pub(super) due: Instant,
     /// The port above the function that sends it.
     pub(super) above: Option<usize>,
-    message: UpstreamMessage,
+    completion: InvalidateCompletion,
 }
 
 impl Hierarchy {
@@ -24,21 +25,26 @@ impl Hierarchy {
     pub fn collect_messages(&mut self, now: Instant) {
         let Self { ports, functions, messages, delayed, .. } = self;
         for node in functions {
+            while let Some(reset) = node.function.poll_reset() {
+                delayed.retain(|held| held.completion.requester != reset);
+            }
             while let Some(message) = node.function.poll_message() {
                 let arrives = uplink::passes_message(ports, node.above, &message, now);
-                let fate = match message {
-                    _ if !arrives => Fate::IsLost,
-                    UpstreamMessage::InvalidateCompletion(_) => judge(ports, node.above, now),
-                    _ => Fate::Arrives,
+                if !arrives {
+                    continue;
+                }
+                let UpstreamMessage::InvalidateCompletion(completion) = message else {
+                    messages.push_back(message);
+                    continue;
                 };
-                match fate {
+                match judge(ports, node.above, now) {
                     Fate::Arrives => messages.push_back(message),
                     Fate::ArrivesTwice => messages.extend([message; 2]),
                     Fate::ArrivesAfter(delay) => {
                         if delayed.len() == MAX_DELAYED {
                             delayed.remove(0);
                         }
-                        delayed.push(Delayed { due: now + delay, above: node.above, message });
+                        delayed.push(Delayed { due: now + delay, above: node.above, completion });
                     }
                     Fate::IsLost => {}
                 }
@@ -60,7 +66,8 @@ impl Hierarchy {
         // In the order of their times, and of their sending where those are the same.
         let mut due: Vec<Delayed> = delayed.extract_if(.., |held| held.due <= now).collect();
         due.sort_by_key(|held| held.due);
-        for Delayed { above, message, .. } in due {
+        for Delayed { above, completion, .. } in due {
+            let message = UpstreamMessage::InvalidateCompletion(completion);
             if uplink::passes_message(ports, above, &message, now) {
                 messages.push_back(message);
             }

@@ -113,6 +113,12 @@ impl Port {
         outcome
     }
 
+    /// Whether it would contain `error`.
+    pub fn contains(&self, error: Uncorrectable) -> bool {
+        let reported = self.aer.reports(&self.config, error);
+        reported.is_some_and(|fatal| self.dpc.is_some_and(|dpc| dpc.contains(&self.config, fatal)))
+    }
+
     /// An error message of `source` has come up to a root port.
     pub fn receive_error(&mut self, source: Bdf, fatal: bool) {
         if self.is_root {

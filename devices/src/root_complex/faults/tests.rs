@@ -9,7 +9,7 @@ use iommu::submit::Verdict;
 use iommu::time::Timeout;
 use iommu::unit::Ordering;
 
-use super::super::tests::{BOUND, Rig, TARGET, function};
+use super::super::tests::{BOUND, IOVA, Rig, TARGET, function};
 use crate::endpoint::regs;
 
 fn rig(faults: &[&str]) -> Rig {
@@ -122,6 +122,29 @@ fn after_so_much_dma_not_one_request_more_passes() {
     let dma =
         |event: &Event| matches!(event, Event::Dma { address_type: AddressType::Translated, .. });
     assert_eq!((count(&rig, dma), rig.peek(TARGET)), (4, 4));
+}
+
+/// One command that sends two requests, to a port that contains errors or not. How many faults have
+/// happened, and how many requests were lost.
+fn crossing_a_page(contains: bool, faults: &[&str]) -> (usize, usize) {
+    let mut rig = Rig::with_faults("linux", Timeout::Never, Ordering::Serial, faults);
+    if contains {
+        rig.contain_errors(0);
+    }
+    rig.register(0, regs::IOVA, IOVA as u32 + 0xff8);
+    rig.register(0, regs::LENGTH, 16);
+    rig.register(0, regs::COMMAND, 3);
+    (injected(&rig), lost(&rig, Lost::Dma))
+}
+
+#[test]
+fn not_one_more_even_if_the_same_command_sends_it() {
+    assert_eq!(crossing_a_page(false, &["after=dma:1,mode=silent"]), (1, 1));
+    let both = ["after=dma:1,mode=hang", "after=dma:1,mode=silent"];
+    assert_eq!(crossing_a_page(false, &both), (2, 1), "the first loses nothing");
+    let containment = ["after=dma:1,mode=dpc"];
+    assert_eq!(crossing_a_page(false, &containment), (1, 0), "nobody contains it");
+    assert_eq!(crossing_a_page(true, &containment), (1, 1));
 }
 
 #[test]

@@ -10,7 +10,7 @@ use crate::pcie::config::register_layout;
 pub(super) struct Capabilities {
     #[bits(4)]
     pub(super) version: u8,
-    /// 0 endpoint, 4 root port.
+    /// 0 endpoint, 4 root port, 5 and 6 the ports of a switch.
     #[bits(4)]
     pub(super) port_type: u8,
     pub(super) slot_implemented: bool,
@@ -69,8 +69,10 @@ pub(super) struct LinkCapabilities {
     pub(super) max_speed: u8,
     #[bits(6)]
     pub(super) max_width: u8,
-    #[bits(10)]
+    #[bits(9)]
     __: u16,
+    /// A Surprise Down error can be detected, and logged in AER.
+    pub(super) surprise_down_reporting: bool,
     pub(super) data_link_layer_active_reporting: bool,
     #[bits(3)]
     __: u8,

@@ -153,10 +153,9 @@ fn declare_device(builder: &mut ConfigBuilder, at: u16, port_type: PortType) {
         .with_no_snoop(true)
         .with_max_read_request_size(7)
         .with_initiate_reset(is_endpoint);
-    // Both ends of a link must agree on it, so that a reset of one end leaves it (`PCIe 6.6.2`).
-    let sticky = DeviceControl::new().with_max_payload_size(7);
+    let kept = DeviceControl::new().with_max_payload_size(7);
     builder.declare(at + DEVICE_CAPABILITIES, Register::new(capabilities));
-    builder.declare(at + DEVICE_CONTROL, Register::new(control).writable(writable).sticky(sticky));
+    builder.declare(at + DEVICE_CONTROL, Register::new(control).writable(writable).kept(kept));
     builder.declare(
         at + DEVICE_STATUS,
         Register::new(DeviceStatus::new()).clearable(DeviceStatus::new().with_errors(0xf)),
@@ -183,6 +182,7 @@ fn declare_link(builder: &mut ConfigBuilder, at: u16, port_type: PortType) {
     let capabilities = LinkCapabilities::new()
         .with_max_speed(SPEED)
         .with_max_width(WIDTH)
+        .with_surprise_down_reporting(is_port)
         .with_data_link_layer_active_reporting(is_port)
         .with_port_number(slot.map_or(0, |slot| slot.number));
     let control = LinkControl::new().with_common_clock(true).with_extended_synch(true);
@@ -200,7 +200,7 @@ fn declare_link(builder: &mut ConfigBuilder, at: u16, port_type: PortType) {
     builder.declare(at + LINK_CAPABILITIES, Register::new(capabilities));
     builder.declare(
         at + LINK_CONTROL,
-        Register::new(LinkControl::new()).writable(writable).sticky(control),
+        Register::new(LinkControl::new()).writable(writable).kept(control),
     );
     builder.declare(at + LINK_STATUS, Register::new(status).clearable(events));
     builder.declare(

@@ -34,6 +34,8 @@ struct Seen {
     dma: bool,
     /// Invalidate Completions within a second.
     completions: usize,
+    /// A hot-plug driver of the host has marked the function.
+    disconnected: bool,
 }
 
 const HEALTHY: Seen = Seen {
@@ -45,10 +47,20 @@ const HEALTHY: Seen = Seen {
     interrupts: 0,
     dma: true,
     completions: 1,
+    disconnected: false,
 };
 
 /// Nothing passes, and the port has not noticed.
 const GONE: Seen = Seen { config: false, memory: false, dma: false, completions: 0, ..HEALTHY };
+
+/// Nothing passes, the port has noticed, and says so.
+const REPORTED: Seen = Seen {
+    active: false,
+    events: [false, false, true],
+    interrupts: 1,
+    disconnected: true,
+    ..GONE
+};
 
 /// A port with all interrupts on, above a function that has a page in its ATC.
 struct Rig {
@@ -131,6 +143,7 @@ impl Rig {
             interrupts,
             dma,
             completions,
+            disconnected: self.machine.hierarchy.is_disconnected(Machine::endpoint(0)),
         }
     }
 
@@ -188,16 +201,15 @@ fn ghost() {
 
 #[test]
 fn disable_by_somebody_and_by_the_guest() {
-    let down = Seen { active: false, events: [false, false, true], interrupts: 1, ..GONE };
     let mut rig = Rig::new();
-    assert_eq!(rig.inject(FaultMode::Disable), down);
+    assert_eq!(rig.inject(FaultMode::Disable), REPORTED);
     assert_eq!(rig.port_u16(rig.express + 0x10) & 0x10, 0x10, "the bit is there to be read");
     rig.set_link_control(0);
     assert_eq!(rig.port_interrupts(), 0, "DLLSC is still latched: no new edge");
     rig.expect_reset();
     rig.write_port(rig.express + 0x1a, 0x0100);
     rig.set_link_control(0x10);
-    assert_eq!(rig.look(), down);
+    assert_eq!(rig.look(), REPORTED);
     rig.machine.lift(0, FaultMode::Disable);
     assert_eq!(rig.port_u16(rig.express + 0x10) & 0x10, 0);
     rig.expect_reset();
@@ -206,8 +218,8 @@ fn disable_by_somebody_and_by_the_guest() {
 #[test]
 fn surprise() {
     let mut rig = Rig::new();
-    let gone = Seen { active: false, present: false, events: [false, true, true], ..GONE };
-    assert_eq!(rig.inject(FaultMode::Surprise), Seen { interrupts: 1, ..gone });
+    let gone = Seen { present: false, events: [false, true, true], ..REPORTED };
+    assert_eq!(rig.inject(FaultMode::Surprise), gone);
     rig.write_port(rig.express + 0x1a, 0x0108);
     rig.machine.lift(0, FaultMode::Surprise);
     assert_eq!(rig.port_interrupts(), 1, "the card is back");
@@ -234,13 +246,13 @@ fn safe_waits_for_the_driver() {
     rig.write_port(rig.express + 0x1a, 0x0001);
     let power_off_and_indicator_off = 0x0400 | 0x0300 | 0x102b;
     rig.write_port(rig.express + 0x18, power_off_and_indicator_off);
-    let gone = Seen { active: false, present: false, events: [false, true, true], ..GONE };
-    assert_eq!(rig.look(), Seen { interrupts: 1, ..gone });
+    let gone = Seen { present: false, events: [false, true, true], ..REPORTED };
+    assert_eq!(rig.look(), gone);
     rig.write_port(rig.express + 0x1a, 0x0108);
     rig.machine.lift(0, FaultMode::Safe);
     assert_eq!(
         rig.look(),
-        Seen { present: true, active: false, events: [false, true, false], interrupts: 1, ..GONE }
+        Seen { events: [false, true, false], ..REPORTED }
     );
     rig.write_port(rig.express + 0x18, 0x102b);
     rig.expect_reset();
@@ -249,7 +261,7 @@ fn safe_waits_for_the_driver() {
 #[test]
 fn dpc() {
     let mut rig = Rig::containing();
-    let contained = Seen { active: false, events: [false, false, true], interrupts: 2, ..GONE };
+    let contained = Seen { interrupts: 2, ..REPORTED };
     assert_eq!(rig.inject(FaultMode::Dpc), contained, "containment, and the link's change");
     assert_eq!(rig.port_u16(rig.dpc + 8) & 0xf, 0b1001, "triggered, reason 0, interrupt");
     assert_eq!(rig.port_u16(rig.dpc + 0xa), Machine::port(0).into_bits());
@@ -349,46 +361,6 @@ fn flap_with_and_without_the_atc() {
 }
 
 #[test]
-fn secondary_bus_reset() {
-    let mut rig = Rig::new();
-    rig.write_port(0x3e, 1 << 6);
-    let held = Seen { active: false, events: [false, false, true], interrupts: 1, ..GONE };
-    assert_eq!(rig.look(), held);
-    rig.write_port(0x3e, 0);
-    rig.expect_reset();
-}
-
-#[test]
-fn function_level_reset_leaves_the_link() {
-    let mut rig = Rig::new();
-    let express = rig.machine.find_capability(Machine::endpoint(0), 0x10).unwrap();
-    rig.machine.config_write(Machine::endpoint(0), express + 8, &0x8000_u16.to_le_bytes());
-    assert_eq!(rig.port_interrupts(), 0);
-    rig.expect_reset();
-}
-
-#[test]
-fn retraining_a_live_link_resets_nothing() {
-    let mut rig = Rig::new();
-    rig.set_link_control(0x20);
-    assert_eq!(rig.port_u16(rig.express + 0x10) & 0x20, 0, "reads 0");
-    assert_eq!(rig.port_u16(rig.express + 0x12) & 1 << 14, 1 << 14, "LBMS");
-    assert_eq!(rig.look(), HEALTHY);
-    assert_eq!(rig.atc_entries(), 1);
-}
-
-#[test]
-fn several_reasons_must_all_end() {
-    let mut rig = Rig::new();
-    rig.machine.inject(0, FaultMode::Silent);
-    rig.set_link_control(0x10);
-    rig.machine.lift(0, FaultMode::Silent);
-    assert!(!rig.look().config, "still disabled");
-    rig.set_link_control(0);
-    rig.expect_reset();
-}
-
-#[test]
 fn the_neighbour_notices_nothing() {
     for mode in [FaultMode::Silent, FaultMode::Surprise, FaultMode::Hang, FaultMode::Aer] {
         let mut rig = Rig::new();
@@ -401,38 +373,6 @@ fn the_neighbour_notices_nothing() {
 }
 
 #[test]
-fn only_what_hot_plug_has_seen_counts_as_disconnected() {
-    for (mode, expected) in [
-        (FaultMode::Silent, false),
-        (FaultMode::Ghost, false),
-        (FaultMode::Hang, false),
-        (FaultMode::Aer, false),
-        (FaultMode::Surprise, true),
-        (FaultMode::Disable, true),
-    ] {
-        let mut rig = Rig::new();
-        assert!(!rig.machine.hierarchy.is_disconnected(Machine::endpoint(0)));
-        rig.machine.inject(0, mode);
-        let disconnected = rig.machine.hierarchy.is_disconnected(Machine::endpoint(0));
-        assert_eq!(disconnected, expected, "{mode:?}");
-        assert!(!rig.machine.hierarchy.is_disconnected(Machine::endpoint(1)));
-    }
-}
-
-#[test]
-fn a_reset_of_the_device_takes_its_late_answers_with_it() {
-    let mut rig = Rig::new();
-    rig.machine.inject(0, FaultMode::Late(2 * SECOND));
-    rig.machine.invalidate(0, 0, PageRange::ALL);
-    rig.write_port(0x3e, 1 << 6);
-    rig.write_port(0x3e, 0);
-    rig.machine.run_until(rig.machine.now + 3 * SECOND);
-    let completion =
-        |message: &UpstreamMessage| matches!(message, UpstreamMessage::InvalidateCompletion(_));
-    assert!(!rig.machine.messages().iter().any(completion));
-}
-
-#[test]
 fn there_is_nothing_to_happen_to_a_port_that_does_not_exist() {
     let mut rig = Rig::new();
     rig.machine.inject(7, FaultMode::Surprise);
@@ -440,3 +380,5 @@ fn there_is_nothing_to_happen_to_a_port_that_does_not_exist() {
     assert!(!rig.machine.events().iter().any(|event| matches!(event, Event::Link { .. })));
     assert_eq!(rig.look(), HEALTHY);
 }
+
+mod recovery;
