@@ -123,3 +123,6 @@ impl RootComplex {
 
 #[cfg(test)]
 mod tests;
+
+#[cfg(test)]
+mod every_point_tests;

@@ -19,6 +19,8 @@ use vm_memory::{Bytes, GuestAddress};
 use super::*;
 use crate::endpoint::regs;
 use crate::fault::FaultMode;
+use crate::pcie::caps::express::HotPlug;
+use crate::topology::{DeviceSpec, simple_devices};
 
 const RING: u64 = 0x1000;
 const STATUS: u64 = 0x2000;
@@ -34,6 +36,17 @@ pub(super) const BOUND: Duration = Duration::from_millis(100);
 /// The function behind port `port`.
 pub(super) const fn function(port: u8) -> Bdf {
     Bdf::new(port + 1, 0, 0)
+}
+
+/// Two root ports with all that a slot can have, an endpoint behind each.
+fn with_buttons() -> Topology {
+    let mut devices = simple_devices(2, 0);
+    for device in &mut devices {
+        if let DeviceSpec::RootPort(port) = device {
+            port.hotplug = HotPlug::Button;
+        }
+    }
+    Topology::new(&devices).unwrap()
 }
 
 pub(super) struct Rig {
@@ -65,6 +78,7 @@ impl Rig {
         let unit = UnitConfig { ict, ordering, ..UnitConfig::new(UnitRole::Host) };
         let mut config = RootComplexConfig::new(policy.parse().unwrap(), unit);
         config.faults = faults.iter().map(|text| text.parse().unwrap()).collect();
+        config.topology = with_buttons();
         let tracer = Tracer::to(recorder.clone());
         let complex = RootComplex::new(config, memory.clone(), tracer).unwrap();
         let mut rig = Self { complex, recorder, memory, now: Instant::START, tail: 0 };
@@ -77,7 +91,7 @@ impl Rig {
         self.complex.config_write(function, offset, &value.to_le_bytes(), self.now);
     }
 
-    /// Turns containment of fatal errors on at a port.
+    /// Turns containment of fatal errors on at a port, and ends one that there is.
     pub(super) fn contain_errors(&mut self, port: u8) {
         let (bridge, mut at) = (Bdf::new(0, port + 1, 0), 0x100);
         loop {
@@ -85,14 +99,15 @@ impl Rig {
             self.complex.config_read(bridge, at, &mut header, self.now);
             let header = u32::from_le_bytes(header);
             if header as u16 == 0x1d {
-                return self.config(bridge, at + 4, 1 << 16);
+                self.config(bridge, at + 4, 1 << 16);
+                return self.config(bridge, at + 8, 1);
             }
             at = (header >> 20) as u16;
             assert_ne!(at, 0, "there is no DPC");
         }
     }
 
-    fn set_up_functions(&mut self) {
+    pub(super) fn set_up_functions(&mut self) {
         for port in 0..2 {
             let (bridge, bar) = (Bdf::new(0, port + 1, 0), BARS as u32 + (u32::from(port) << 20));
             let bus = u32::from(port + 1);
@@ -155,6 +170,11 @@ impl Rig {
     /// Submits a Device-TLB invalidation with a wait, whose status word is number `n`.
     pub(super) fn flush(&mut self, port: u8, n: u64) {
         self.write_flush(port, n);
+        self.ring();
+    }
+
+    /// Writes the tail, again maybe.
+    pub(super) fn ring(&mut self) {
         self.unit(offset::IQT, self.tail);
     }
 
