@@ -369,8 +369,8 @@ impl Machine {
     /// Lets time pass up to `until`, with every timer in its turn.
     pub(crate) fn run_until(&mut self, until: Instant) {
         while let Some(due) = self.hierarchy.poll_timeout().filter(|due| *due <= until) {
-            self.now = due;
-            self.hierarchy.handle_timeout(&mut self.upstream, due);
+            self.now = self.now.max(due);
+            self.hierarchy.handle_timeout(&mut self.upstream, self.now);
         }
         self.now = until;
     }

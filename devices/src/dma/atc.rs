@@ -1,18 +1,75 @@
 //! The address translation cache (ATC) of a function: what the specification of the remapping unit
 //! calls its Device-TLB (`PCIe 10.1`, `VT-d 4.1`).
 //!
+//! ```text
+//!   address --(bits above the range's size)--> set: at most `ways` ranges, oldest first
+//! ```
+//!
 //! Entries with and without a PASID do not meet: each address space has its own. Within one no two
-//! entries overlap, and there are never more than [`Atc::CAPACITY`] in all.
-
-use std::collections::VecDeque;
+//! entries overlap. Ranges have many sizes, so that a lookup looks into a set for each size that there is.
 
 use iommu::ats::{InvalidateRequest, PageRange, Translation};
 use iommu::ids::{Iova, Pasid};
 
-/// A function's cached translations, oldest first.
-#[derive(Debug, Default)]
+/// How many ranges an ATC holds, and in how many places each of them can be.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Geometry {
+    entries: u16,
+    ways: u16,
+}
+
+impl Geometry {
+    /// The largest ATC.
+    pub const MAX_ENTRIES: u16 = 4096;
+
+    /// `entries` (1 to [`Self::MAX_ENTRIES`]) in sets of `ways`; with as many ways as entries it is
+    /// fully associative, with one way direct mapped. `None` if that makes no power of two of whole
+    /// sets.
+    pub const fn new(entries: u16, ways: u16) -> Option<Self> {
+        if entries > Self::MAX_ENTRIES || ways == 0 || !entries.is_multiple_of(ways) {
+            return None;
+        }
+        if (entries / ways).is_power_of_two() { Some(Self { entries, ways }) } else { None }
+    }
+
+    /// Ranges in all.
+    pub const fn entries(self) -> u16 {
+        self.entries
+    }
+
+    /// Ranges in a set.
+    pub const fn ways(self) -> u16 {
+        self.ways
+    }
+
+    /// Sets, a power of two.
+    const fn sets(self) -> usize {
+        (self.entries / self.ways) as usize
+    }
+
+    /// The set that holds the range of 2^`order` bytes around `address`.
+    fn set(self, address: Iova, order: u8) -> usize {
+        let number = address.0.checked_shr(order.into()).unwrap_or(0);
+        number as usize & (self.sets() - 1)
+    }
+}
+
+/// Fully associative, with 64 entries.
+impl Default for Geometry {
+    fn default() -> Self {
+        Self { entries: 64, ways: 64 }
+    }
+}
+
+/// A function's cached translations.
+#[derive(Debug)]
 pub struct Atc {
-    entries: VecDeque<Entry>,
+    geometry: Geometry,
+    /// Each oldest first.
+    sets: Vec<Vec<Entry>>,
+    /// Entries of each size, by the log2 of that.
+    orders: [u16; 65],
+    len: u32,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -48,33 +105,59 @@ impl Spaces {
 }
 
 impl Atc {
-    /// Ranges that it holds at most.
-    pub const CAPACITY: usize = 64;
+    /// An empty one.
+    pub fn new(geometry: Geometry) -> Self {
+        let sets = vec![Vec::new(); geometry.sets()];
+        Self { geometry, sets, orders: [0; 65], len: 0 }
+    }
+
+    /// How big it is.
+    pub fn geometry(&self) -> Geometry {
+        self.geometry
+    }
 
     /// The translation that covers `address` in the address space of `pasid`.
     pub fn lookup(&self, pasid: Option<Pasid>, address: Iova) -> Option<Translation> {
-        let covers =
-            |entry: &&Entry| entry.pasid == pasid && entry.translation.range.contains(address);
-        self.entries.iter().find(covers).map(|entry| entry.translation)
+        let orders = (0..).zip(self.orders).filter(|(_, count)| *count > 0);
+        orders.into_iter().find_map(|(order, _)| {
+            let set = &self.sets[self.geometry.set(address, order)];
+            let covers =
+                |entry: &&Entry| entry.pasid == pasid && entry.translation.range.contains(address);
+            set.iter().find(covers).map(|entry| entry.translation)
+        })
     }
 
-    /// Caches `translation` in place of all that it overlaps, and of the oldest one if there is no
-    /// room left.
+    /// Caches `translation` in place of all that it overlaps, and of the oldest one of its set if
+    /// there is no room left in it.
     pub fn insert(&mut self, pasid: Option<Pasid>, translation: Translation) {
         self.invalidate(Spaces::One(pasid), translation.range);
-        if self.entries.len() == Self::CAPACITY {
-            self.entries.pop_front();
+        let order = translation.range.order();
+        let set = &mut self.sets[self.geometry.set(translation.range.start(), order)];
+        if set.len() == usize::from(self.geometry.ways) {
+            let oldest = set.remove(0);
+            self.orders[usize::from(oldest.translation.range.order())] -= 1;
+            self.len -= 1;
         }
-        self.entries.push_back(Entry { pasid, translation });
+        set.push(Entry { pasid, translation });
+        self.orders[usize::from(order)] += 1;
+        self.len += 1;
     }
 
     /// Drops every entry of `spaces` that has an address in common with `range`; returns how many.
     pub fn invalidate(&mut self, spaces: Spaces, range: PageRange) -> u32 {
-        let before = self.entries.len();
-        self.entries.retain(|entry| {
-            !(spaces.contain(entry.pasid) && entry.translation.range.overlaps(range))
-        });
-        count(before - self.entries.len())
+        let Self { sets, orders, len, .. } = self;
+        let before = *len;
+        let mut keeps = |entry: &Entry| {
+            let cached = entry.translation.range;
+            let meant = spaces.contain(entry.pasid) && cached.overlaps(range);
+            if meant {
+                orders[usize::from(cached.order())] -= 1;
+                *len -= 1;
+            }
+            !meant
+        };
+        sets.iter_mut().for_each(|set| set.retain(&mut keeps));
+        before - self.len
     }
 
     /// Drops everything; returns how many entries that was.
@@ -84,137 +167,14 @@ impl Atc {
 
     /// Entries that it holds now.
     pub fn len(&self) -> u32 {
-        count(self.entries.len())
+        self.len
     }
 
     /// Whether it holds nothing.
     pub fn is_empty(&self) -> bool {
-        self.entries.is_empty()
+        self.len == 0
     }
-}
-
-/// A number of entries, which [`Atc::CAPACITY`] bounds.
-fn count(entries: usize) -> u32 {
-    u32::try_from(entries).unwrap_or(u32::MAX)
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use iommu::ids::Gpa;
-    use proptest::prelude::*;
-
-    #[derive(Debug, Clone)]
-    enum Step {
-        Insert(Option<Pasid>, PageRange),
-        Invalidate(Spaces, PageRange),
-        Lookup(Option<Pasid>, Iova),
-        Clear,
-    }
-
-    fn pasid() -> impl Strategy<Value = Option<Pasid>> {
-        prop::option::weighted(0.2, (0_u32..2).prop_map(Pasid::new))
-    }
-
-    fn spaces() -> impl Strategy<Value = Spaces> {
-        prop_oneof![1 => Just(Spaces::EveryPasid), 4 => pasid().prop_map(Spaces::One)]
-    }
-
-    /// Ranges in 1 MiB, so that steps meet, and mostly single pages, so that they fill the cache.
-    fn step() -> impl Strategy<Value = Step> {
-        let range = (0_u64..1 << 20, prop_oneof![9 => Just(12_u8), 1 => 13_u8..16])
-            .prop_map(|(address, order)| PageRange::containing(Iova(address), order));
-        prop_oneof![
-            40 => (pasid(), range.clone()).prop_map(|(pasid, range)| Step::Insert(pasid, range)),
-            4 => (spaces(), range).prop_map(|(spaces, range)| Step::Invalidate(spaces, range)),
-            1 => spaces().prop_map(|spaces| Step::Invalidate(spaces, PageRange::ALL)),
-            20 => (pasid(), 0_u64..1 << 20).prop_map(|(p, address)| Step::Lookup(p, Iova(address))),
-            1 => Just(Step::Clear),
-        ]
-    }
-
-    fn translation(range: PageRange, serial: usize) -> Translation {
-        let output = Gpa((serial as u64) << 40 | range.start().0);
-        Translation {
-            range,
-            output,
-            read: true,
-            write: false,
-            untranslated_only: false,
-            privileged: false,
-        }
-    }
-
-    /// One slot per page; every translation also knows when it came.
-    #[derive(Default)]
-    struct Naive(Vec<(usize, Option<Pasid>, Translation)>);
-
-    impl Naive {
-        fn insert(&mut self, serial: usize, pasid: Option<Pasid>, translation: Translation) {
-            self.0.retain(|(_, p, old)| *p != pasid || !old.range.overlaps(translation.range));
-            self.0.push((serial, pasid, translation));
-            while self.0.len() > Atc::CAPACITY {
-                let oldest = self.0.iter().map(|(serial, ..)| *serial).min();
-                self.0.retain(|(serial, ..)| Some(*serial) != oldest);
-            }
-        }
-    }
-
-    proptest! {
-        #[test]
-        fn behaves_as_a_naive_model(steps in prop::collection::vec(step(), 0..400)) {
-            let (mut atc, mut naive) = (Atc::default(), Naive::default());
-            for (serial, step) in steps.into_iter().enumerate() {
-                match step {
-                    Step::Insert(pasid, range) => {
-                        atc.insert(pasid, translation(range, serial));
-                        naive.insert(serial, pasid, translation(range, serial));
-                    }
-                    Step::Invalidate(spaces, range) => {
-                        let before = naive.0.len();
-                        let meant = |pasid: &Option<Pasid>| match spaces {
-                            Spaces::One(one) => *pasid == one,
-                            _ => pasid.is_some(),
-                        };
-                        naive.0.retain(|(_, p, entry)| !meant(p) || !entry.range.overlaps(range));
-                        let dropped = atc.invalidate(spaces, range) as usize;
-                        prop_assert_eq!(dropped, before - naive.0.len());
-                    }
-                    Step::Lookup(pasid, address) => {
-                        let mut hits = naive
-                            .0
-                            .iter()
-                            .filter(|(_, p, entry)| *p == pasid && entry.range.contains(address));
-                        let hit = hits.next().map(|(.., hit)| *hit);
-                        prop_assert_eq!(atc.lookup(pasid, address), hit);
-                        prop_assert!(hits.next().is_none());
-                    }
-                    Step::Clear => {
-                        prop_assert_eq!(atc.clear() as usize, naive.0.len());
-                        naive.0.clear();
-                    }
-                }
-                prop_assert_eq!(atc.len() as usize, naive.0.len());
-                prop_assert_eq!(atc.is_empty(), naive.0.is_empty());
-                prop_assert!(atc.len() as usize <= Atc::CAPACITY);
-            }
-        }
-
-        #[test]
-        fn nothing_in_an_invalidated_range_hits(
-            ranges in prop::collection::vec((0_u64..1 << 20, 12_u8..18), 0..80),
-            address in 0_u64..1 << 20,
-            order in 12_u8..22,
-        ) {
-            let mut atc = Atc::default();
-            for (address, order) in ranges {
-                atc.insert(None, translation(PageRange::containing(Iova(address), order), 0));
-            }
-            let gone = PageRange::containing(Iova(address), order);
-            atc.invalidate(Spaces::One(None), gone);
-            for page in (gone.start().0..=gone.last().0).step_by(4096) {
-                prop_assert_eq!(atc.lookup(None, Iova(page)), None);
-            }
-        }
-    }
-}
+mod tests;

@@ -20,7 +20,7 @@ use iommu::time::Instant;
 
 use crate::pcie::caps::pasid::PasidControl;
 use crate::pcie::{Upstream, UpstreamMessage};
-use atc::{Atc, Spaces};
+use atc::{Atc, Geometry, Spaces};
 
 /// What the function is allowed to send now, as its configuration space says.
 #[derive(Debug, Clone, Copy)]
@@ -94,7 +94,7 @@ impl Transfer<'_> {
 }
 
 /// The requests that a function has made so far, and its ATC.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct Dma {
     pub(crate) atc: Atc,
     /// A Translation Request was answered with Unsupported Request: the unit does not let this
@@ -110,6 +110,12 @@ pub(crate) struct Dma {
 }
 
 impl Dma {
+    /// Nothing yet.
+    pub(crate) fn new(geometry: Geometry) -> Self {
+        let (atc, translated) = (Atc::new(geometry), Gpa(0));
+        Self { atc, refused: false, done: 0, failed: 0, translated }
+    }
+
     /// Whether ATS may be used now.
     pub(crate) fn uses_ats(&self, rights: &Rights) -> bool {
         rights.ats && !self.refused

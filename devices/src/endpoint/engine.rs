@@ -1,33 +1,39 @@
-//! What the endpoint does when it is told to: commands, and the write that repeats.
+//! What the endpoint does: commands, the write that repeats, and the traffic generators.
 
 use std::time::Duration;
 
-use iommu::ids::Iova;
+use iommu::ats::Access;
 use iommu::time::Instant;
 
 use super::regs::{Command, Opcode, Registers, Status};
+use super::traffic::{GENERATORS, Generator, Order, Running, STEP, Traffic};
+use crate::dma::atc::Geometry;
 use crate::dma::{Bus, Dma, Road, Transfer};
 
-/// A write that repeats until it is stopped. What it writes and where is fixed when it starts, so
-/// that other commands can be given meanwhile.
+/// The engine: its DMA, the repeating write if one runs, and the traffic generators.
 #[derive(Debug)]
-struct Repeating {
-    address: Iova,
-    pattern: u32,
-    road: Road,
-    period: Duration,
-    count: u32,
-    due: Instant,
-}
-
-/// The engine: its DMA, and the repeating write if one runs.
-#[derive(Debug, Default)]
 pub(super) struct Engine {
     pub(super) dma: Dma,
-    repeating: Option<Repeating>,
+    repeating: Option<Running>,
+    generators: [Generator; GENERATORS],
+    /// What the first generator sends after a reset.
+    described: Option<Traffic>,
 }
 
 impl Engine {
+    pub(super) fn new(geometry: Geometry, described: Option<Traffic>) -> Self {
+        let mut generators: [Generator; GENERATORS] = Default::default();
+        if let Some(traffic) = described {
+            generators[0] = Generator::described(traffic);
+        }
+        Self { dma: Dma::new(geometry), repeating: None, generators, described }
+    }
+
+    /// Everything is as after power-on.
+    pub(super) fn reset(&mut self) {
+        *self = Self::new(self.dma.atc.geometry(), self.described);
+    }
+
     /// Runs `command` and says how it ended. [`Opcode::Interrupt`] and the interrupt bit are left
     /// to the caller, once this has returned [`Status::Ok`].
     pub(super) fn run(
@@ -44,24 +50,46 @@ impl Engine {
         self.repeating.is_some()
     }
 
-    /// When the repeating write is due.
+    /// When [`Self::handle_timeout`] must be called next.
     pub(super) fn poll_timeout(&self) -> Option<Instant> {
-        self.repeating.as_ref().map(|repeating| repeating.due)
+        let generators = self.generators.iter().filter_map(Generator::poll_timeout);
+        generators.chain(self.repeating.as_ref().map(Running::due)).min()
     }
 
-    /// Does the repeating write if it is due: once, however late the call is.
+    /// Sends what is due.
     pub(super) fn handle_timeout(&mut self, bus: &mut Bus<'_>) {
-        let Some(repeating) = self.repeating.as_mut().filter(|write| write.due <= bus.now) else {
-            return;
-        };
-        let data = u64::from(repeating.count) << 32 | u64::from(repeating.pattern);
-        repeating.count = repeating.count.wrapping_add(1);
-        // A caller that comes late does not find a burst of what it has missed.
-        let next = repeating.due + repeating.period;
-        repeating.due = if next > bus.now { next } else { bus.now + repeating.period };
-        let transfer = Transfer::Write(&data.to_le_bytes());
-        // The outcome is counted; there is no command that it could be the result of.
-        let _ = self.dma.run(repeating.address, transfer, repeating.road, bus);
+        let Self { dma, repeating, generators, .. } = self;
+        repeating.iter_mut().for_each(|running| running.send_all(dma, bus));
+        generators.iter_mut().for_each(|generator| generator.handle_timeout(dma, bus));
+    }
+
+    /// Reads the generators' registers, of which the first is at `offset` 0.
+    pub(super) fn read_generators(&self, offset: u64, data: &mut [u8]) {
+        data.fill(0xff);
+        if is_register(offset, data.len()) {
+            for (at, bytes) in (offset..).step_by(4).zip(data.as_chunks_mut::<4>().0) {
+                let generator = self.generators.get((at / STEP) as usize);
+                *bytes = generator.map_or(0, |it| it.read(at % STEP)).to_le_bytes();
+            }
+        }
+    }
+
+    /// Writes them.
+    pub(super) fn write_generators(
+        &mut self,
+        offset: u64,
+        data: &[u8],
+        registers: &Registers,
+        now: Instant,
+    ) {
+        if is_register(offset, data.len()) {
+            let of_endpoint = (registers.pasid, registers.pattern);
+            for (at, bytes) in (offset..).step_by(4).zip(data.as_chunks::<4>().0) {
+                if let Some(generator) = self.generators.get_mut((at / STEP) as usize) {
+                    generator.write(at % STEP, u32::from_le_bytes(*bytes), of_endpoint, now);
+                }
+            }
+        }
     }
 
     fn try_run(
@@ -120,15 +148,24 @@ impl Engine {
         Ok(())
     }
 
-    /// The first write is due at once.
+    /// The first write is due at once. What it writes and where is fixed from now on, so that other
+    /// commands can be given meanwhile.
     fn start_repeating(&mut self, registers: &Registers, road: Road, now: Instant) {
-        self.repeating = Some(Repeating {
+        let traffic = Traffic {
+            access: Access::Write,
+            order: Order::Fixed,
+            use_atc: road.use_atc,
             address: registers.iova,
-            pattern: registers.pattern,
-            road,
+            span: 0,
+            length: 8,
+            burst: 1,
             period: Duration::from_micros(registers.period.into()),
-            count: 0,
-            due: now,
-        });
+        };
+        self.repeating = Some(Running::new(traffic, road.pasid, registers.pattern, now));
     }
+}
+
+/// Whether `length` bytes at `offset` are one register or two of four bytes.
+fn is_register(offset: u64, length: usize) -> bool {
+    matches!(length, 4 | 8) && offset.is_multiple_of(length as u64)
 }

@@ -5,7 +5,7 @@
 //!   configuration ---->  ConfigSpace: BAR 0, PM, MSI, PCIe (FLR), ATS, PRI, PASID
 //!   memory ----------->  regs: what the guest programs
 //!                          | COMMAND
-//!                        engine: commands, repeating write (timer)
+//!                        engine: commands, repeating write, traffic (timers)
 //!                          |
 //!                        dma: pieces, translations -----------> Upstream
 //!   Invalidate Request ->  atc --- Invalidate Completion ----> poll_message
@@ -18,6 +18,7 @@
 mod engine;
 mod page_requests;
 pub mod regs;
+pub mod traffic;
 mod virtual_functions;
 
 use std::collections::VecDeque;
@@ -28,6 +29,7 @@ use iommu::ids::Bdf;
 use iommu::time::Instant;
 
 use crate::Error;
+use crate::dma::atc::Geometry;
 use crate::dma::{Bus, Rights};
 use crate::pcie::caps::acs::Acs;
 use crate::pcie::caps::ats::Ats;
@@ -43,6 +45,7 @@ use crate::pcie::{Function, Upstream, UpstreamMessage};
 use engine::Engine;
 use page_requests::PageRequester;
 use regs::{Command, Counters, Opcode, Registers, Status};
+use traffic::Traffic;
 
 pub use crate::pcie::caps::sriov::VirtualFunctions;
 pub use virtual_functions::PhysicalFunction;
@@ -67,6 +70,10 @@ pub struct EndpointConfig {
     pub pri: bool,
     /// PASIDs.
     pub pasid: bool,
+    /// How big its ATC is.
+    pub atc: Geometry,
+    /// What it sends as soon as it may, without being told to.
+    pub traffic: Option<Traffic>,
     /// The device's serial number.
     pub serial: u64,
     /// The device has other functions.
@@ -84,6 +91,8 @@ impl Default for EndpointConfig {
             ats: true,
             pri: true,
             pasid: true,
+            atc: Geometry::default(),
+            traffic: None,
             serial: 0,
             is_multi_function: false,
             next_function: None,
@@ -139,7 +148,7 @@ impl AtsEndpoint {
     /// them together, the physical one has: serial number, PASID and page requests.
     fn new_virtual(config: EndpointConfig, tracer: Tracer) -> Result<Self, Error> {
         let builder = ConfigBuilder::new_virtual(IDENTITY);
-        let config = EndpointConfig { pri: false, pasid: false, ..config };
+        let config = EndpointConfig { pri: false, pasid: false, traffic: None, ..config };
         Self::with_capabilities(builder, Window::Assigned(None), config, tracer)
     }
 
@@ -177,7 +186,7 @@ impl AtsEndpoint {
             pasid,
             physical_pasid: PasidControl::new(),
             registers: Registers::default(),
-            engine: Engine::default(),
+            engine: Engine::new(config.atc, config.traffic),
             requester: PageRequester::default(),
             invalidations: 0,
             messages: VecDeque::new(),
@@ -238,11 +247,13 @@ impl AtsEndpoint {
 
     fn counters(&self) -> Counters {
         let dma = &self.engine.dma;
+        let atc = dma.atc.geometry();
         Counters {
             busy: self.engine.is_busy(),
             done: dma.done,
             failed: dma.failed,
             atc_entries: dma.atc.len(),
+            atc_size: u32::from(atc.ways()) << 16 | u32::from(atc.entries()),
             invalidations: self.invalidations,
             translated: dma.translated,
             response: self.requester.last_response(),
@@ -251,6 +262,9 @@ impl AtsEndpoint {
         }
     }
 }
+
+/// Behind the last traffic generator's registers.
+const TRAFFIC_END: u64 = regs::TRAFFIC + traffic::GENERATORS as u64 * traffic::STEP;
 
 impl Function for AtsEndpoint {
     fn config_read(&self, offset: u16, data: &mut [u8]) {
@@ -286,8 +300,12 @@ impl Function for AtsEndpoint {
         _upstream: &mut dyn Upstream,
         _now: Instant,
     ) {
-        if let Some(offset) = self.claim(address, data.len()) {
-            self.registers.read(offset, data, self.counters());
+        match self.claim(address, data.len()) {
+            Some(offset @ regs::TRAFFIC..TRAFFIC_END) => {
+                self.engine.read_generators(offset - regs::TRAFFIC, data);
+            }
+            Some(offset) => self.registers.read(offset, data, self.counters()),
+            None => {}
         }
     }
 
@@ -301,6 +319,10 @@ impl Function for AtsEndpoint {
         let Some(offset) = self.claim(address, data.len()) else {
             return;
         };
+        if let regs::TRAFFIC..TRAFFIC_END = offset {
+            let Self { engine, registers, .. } = self;
+            return engine.write_generators(offset - regs::TRAFFIC, data, registers, now);
+        }
         let Some(command) = self.registers.write(offset, data) else {
             return;
         };
@@ -334,12 +356,14 @@ impl Function for AtsEndpoint {
     }
 
     fn poll_timeout(&self) -> Option<Instant> {
-        self.engine.poll_timeout()
+        self.engine.poll_timeout().filter(|_| self.is_bus_master())
     }
 
     fn handle_timeout(&mut self, upstream: &mut dyn Upstream, now: Instant) {
-        let mut bus = Bus { rights: self.rights(), upstream, tracer: &self.tracer, now };
-        self.engine.handle_timeout(&mut bus);
+        if self.is_bus_master() {
+            let mut bus = Bus { rights: self.rights(), upstream, tracer: &self.tracer, now };
+            self.engine.handle_timeout(&mut bus);
+        }
     }
 
     fn poll_message(&mut self) -> Option<UpstreamMessage> {
@@ -350,7 +374,7 @@ impl Function for AtsEndpoint {
         self.engine.dma.disable_ats(self.id, &self.tracer, now);
         self.config.reset(reset);
         self.registers = Registers::default();
-        self.engine = Engine::default();
+        self.engine.reset();
         self.requester = PageRequester::default();
         self.invalidations = 0;
         self.messages.clear();

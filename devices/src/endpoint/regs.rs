@@ -14,12 +14,14 @@
 //! | 0x28 | [`ERRORS`] | RO requests failed, wraps |
 //! | 0x2c | [`ATC_ENTRIES`] | RO |
 //! | 0x30 | [`INVALIDATIONS`] | RO Invalidate Requests received, wraps |
+//! | 0x34 | [`ATC_SIZE`] | RO ATC: 15:0 entries, 31:16 ways |
 //! | 0x38 | [`TRANSLATED`] | RO, 64 bits: where the last translation that was used led |
 //! | 0x40 | [`PASID`] | RW 20 bits, for commands with [`Command::with_pasid`] |
 //! | 0x44 | [`GROUP`] | RW 9 bits: PRG Index of the next page request |
 //! | 0x48 | [`RESPONSE`] | RO the last PRG Response: 3:0 code, 12:4 PRG Index, 31 there was one |
 //! | 0x4c | [`RESPONSES`] | RO groups answered, wraps |
 //! | 0x50 | [`OUTSTANDING`] | RO page requests that have no answer yet |
+//! | 0x100 to 0x1ff | [`TRAFFIC`] | four traffic generators, see [`traffic`](super::traffic) |
 //! | 0x800 | [`BUFFER`] | RW data, up to the end |
 //!
 //! Registers take aligned accesses of four bytes, those of 64 bits also of eight; the buffer takes
@@ -66,6 +68,8 @@ pub const ERRORS: u64 = 0x28;
 pub const ATC_ENTRIES: u64 = 0x2c;
 /// Invalidate Requests received.
 pub const INVALIDATIONS: u64 = 0x30;
+/// Entries and ways of the ATC.
+pub const ATC_SIZE: u64 = 0x34;
 /// Where the last translation that was used led.
 pub const TRANSLATED: u64 = 0x38;
 /// PASID for the next command that uses one.
@@ -78,6 +82,8 @@ pub const RESPONSE: u64 = 0x48;
 pub const RESPONSES: u64 = 0x4c;
 /// Page requests without an answer.
 pub const OUTSTANDING: u64 = 0x50;
+/// The traffic generators.
+pub const TRAFFIC: u64 = 0x100;
 /// The data buffer.
 pub const BUFFER: u64 = 0x800;
 
@@ -206,6 +212,7 @@ pub(super) struct Counters {
     pub(super) done: u32,
     pub(super) failed: u32,
     pub(super) atc_entries: u32,
+    pub(super) atc_size: u32,
     pub(super) invalidations: u32,
     pub(super) translated: Gpa,
     pub(super) response: u32,
@@ -322,6 +329,7 @@ impl Registers {
             COUNT => counters.done,
             ERRORS => counters.failed,
             ATC_ENTRIES => counters.atc_entries,
+            ATC_SIZE => counters.atc_size,
             INVALIDATIONS => counters.invalidations,
             TRANSLATED => half(counters.translated.0, 0),
             TRANSLATED_HIGH => half(counters.translated.0, 32),
@@ -346,11 +354,11 @@ fn buffer_span(offset: u64, length: usize) -> Option<std::ops::Range<usize>> {
 }
 
 /// One half of `value`.
-fn half(value: u64, shift: u32) -> u32 {
+pub(super) fn half(value: u64, shift: u32) -> u32 {
     (value >> shift) as u32
 }
 
 /// `value` with one half replaced.
-fn with_half(value: u64, half: u32, shift: u32) -> u64 {
+pub(super) fn with_half(value: u64, half: u32, shift: u32) -> u64 {
     value & !(0xffff_ffff << shift) | u64::from(half) << shift
 }

@@ -39,6 +39,7 @@ use iommu::ids::Bdf;
 use iommu::time::Instant;
 
 use crate::Error;
+use crate::dma::atc::Geometry;
 use crate::dma::{Bus, Dma, Rights};
 use crate::pcie::caps::ats::Ats;
 use crate::pcie::caps::express::{Express, PortType};
@@ -117,7 +118,7 @@ impl Nvme {
             express,
             ats,
             table: MsixTable::new(VECTORS),
-            dma: Dma::default(),
+            dma: Dma::new(Geometry::default()),
             controller: Controller::new(storage, serial, latency.max(MIN_LATENCY)),
             messages: VecDeque::new(),
             was_reset: false,

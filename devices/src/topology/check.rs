@@ -3,6 +3,8 @@
 
 use std::collections::HashMap;
 
+use crate::dma::atc::Geometry;
+
 use super::{
     DeviceSpec, Endpoint, MAX_MIB, MAX_ROOT_PORTS, MAX_SWITCH_PORTS, MAX_VFS, TopologyError,
 };
@@ -51,6 +53,16 @@ fn check_id(id: &str) -> Result<(), String> {
 fn check_endpoint(endpoint: &Endpoint) -> Result<(), String> {
     if endpoint.pri == Some(true) && !endpoint.ats {
         return Err("page requests need ATS (PCIe 10.4); leave pri=on or ats=off out".to_owned());
+    }
+    if !endpoint.ats && (endpoint.atc.is_some() || endpoint.ways.is_some()) {
+        return Err("without ATS there is no ATC; leave atc=, ways= or ats=off out".to_owned());
+    }
+    let (atc, ways) = endpoint.entries_and_ways();
+    if Geometry::new(atc, ways).is_none() {
+        let most = Geometry::MAX_ENTRIES;
+        return Err(format!(
+            "atc={atc},ways={ways} cannot be; atc=, up to {most}, is ways= times a power of two"
+        ));
     }
     if endpoint.vfs > MAX_VFS {
         return Err(format!("vfs={} is more than {MAX_VFS}", endpoint.vfs));

@@ -6,6 +6,7 @@ use super::{
     Address, DeviceSpec, Endpoint, FIRST_INTEGRATED, MAX_BUSES, MAX_DEPTH, RootPort, Switch,
     TopologyError,
 };
+use crate::dma::atc::Geometry;
 use crate::endpoint::{EndpointConfig, VirtualFunctions};
 use crate::pcie::caps::express::{PortType, Slot};
 
@@ -319,10 +320,13 @@ impl<'a> Plan<'a> {
         for (at, (_, endpoint)) in functions.iter().enumerate() {
             let devfn = endpoint.addr.devfn();
             let next = functions.get(at + 1).map_or(0, |(_, next)| next.addr.devfn());
+            let (entries, ways) = endpoint.entries_and_ways();
             let config = EndpointConfig {
                 ats: endpoint.ats,
                 pri: endpoint.pri.unwrap_or(endpoint.ats),
                 pasid: endpoint.pasid,
+                atc: Geometry::new(entries, ways).unwrap_or_default(),
+                traffic: endpoint.traffic,
                 serial: serial(functions[0].1),
                 is_multi_function: functions.len() > 1,
                 next_function: has_ari.then_some(next),

@@ -5,7 +5,9 @@ use std::fmt;
 
 use serde::Deserialize;
 
-use super::words::{Address, number, on_off, some_number, some_on_off};
+use super::words::{Address, number, on_off, some_number, some_on_off, some_text};
+use crate::dma::atc::Geometry;
+use crate::endpoint::traffic::Traffic;
 use crate::pcie::caps::express::HotPlug;
 
 /// One entry of a description.
@@ -90,6 +92,15 @@ pub struct Endpoint {
     /// It sends PASIDs.
     #[serde(default = "on", deserialize_with = "on_off")]
     pub pasid: bool,
+    /// How many translations its ATC holds; 64 if nothing is said.
+    #[serde(default, deserialize_with = "some_number")]
+    pub atc: Option<u16>,
+    /// In how many places each of them can be; in all, if nothing is said.
+    #[serde(default, deserialize_with = "some_number")]
+    pub ways: Option<u16>,
+    /// What it sends by itself.
+    #[serde(default, deserialize_with = "some_text")]
+    pub traffic: Option<Traffic>,
     /// How many virtual functions it has.
     #[serde(default, deserialize_with = "number")]
     pub vfs: u16,
@@ -108,9 +119,20 @@ impl Endpoint {
             ats: true,
             pri: None,
             pasid: true,
+            atc: None,
+            ways: None,
+            traffic: None,
             vfs: 0,
             serial: None,
         }
+    }
+}
+
+impl Endpoint {
+    /// Entries and ways of its ATC.
+    pub(super) fn entries_and_ways(&self) -> (u16, u16) {
+        let entries = self.atc.unwrap_or(Geometry::default().entries());
+        (entries, self.ways.unwrap_or(entries))
     }
 }
 
@@ -231,6 +253,9 @@ pub const TYPES: [(&str, &[(&str, &str)]); 6] = [
             ("ats=on|off", "it has an ATC [on]"),
             ("pri=on|off", "it makes page requests [as ats]"),
             ("pasid=on|off", "it sends PASIDs [on]"),
+            ("atc=N", "translations that its ATC holds, 1 to 4096 [64]"),
+            ("ways=N", "places for each: atc is a power of two times as many [as atc]"),
+            ("traffic=WHAT", "sends by itself: read|write:LENGTH[*BURST]/PERIOD@ADDRESS[+SPAN]"),
             ("vfs=N", "it has SR-IOV, with so many virtual functions, up to 64 [0]"),
             ("serial=N", "the device's serial number, of function 0 [made of the names]"),
         ],

@@ -31,14 +31,17 @@ fn an_option_names_every_key() {
         ..RootPort::new("rp0".to_owned())
     };
     assert_eq!(text.parse(), Ok(DeviceSpec::RootPort(expected)));
-    let text =
-        "ats-endpoint,id=e,bus=rp0,addr=0.1,pri=off,pasid=off,vfs=4,serial=0x123456789abcdef0";
+    let text = "ats-endpoint,id=e,bus=rp0,addr=0.1,pri=off,pasid=off,vfs=4,serial=0x123456789abcdef0,\
+         atc=256,ways=0x10,traffic=read:8/1ms@0x1000:atc";
     let expected = Endpoint {
         id: Some("e".to_owned()),
         addr: Address::new(0, 1),
         pri: Some(false),
         pasid: false,
         vfs: 4,
+        atc: Some(256),
+        ways: Some(16),
+        traffic: Some("read:8/1ms@0x1000:atc".parse().unwrap()),
         serial: Some(0x1234_5678_9abc_def0),
         ..Endpoint::new("rp0".to_owned())
     };
@@ -113,6 +116,10 @@ fn what_cannot_be_is_refused_with_the_entry_and_the_reason() {
         (&["root-port,id=rp0,ats=off", EP], 1, "the root port has ats=off"),
         (&["root-port,id=rp0,ats=off", SW0, "ats-endpoint,bus=sw0.1"], 2, "has ats=off"),
         (&[RP0, "ats-endpoint,bus=rp0,ats=off,pri=on"], 1, "page requests need ATS"),
+        (&[RP0, "ats-endpoint,bus=rp0,ways=3"], 1, "atc=64,ways=3 cannot be"),
+        (&[RP0, "ats-endpoint,bus=rp0,atc=8192"], 1, "atc=8192,ways=8192 cannot be"),
+        (&[RP0, "ats-endpoint,bus=rp0,atc=0"], 1, "atc=0,ways=0 cannot be"),
+        (&[RP0, "ats-endpoint,bus=rp0,ats=off,atc=8"], 1, "without ATS there is no ATC"),
         (&[RP0, "ats-endpoint,bus=rp0,vfs=65"], 1, "vfs=65 is more than 64"),
         (&[RP0, EP, "ats-endpoint,bus=rp0,addr=1f.0,vfs=9"], 2, "function numbers left"),
         (&[RP0, "ats-endpoint,bus=rp0,vfs=1", "ats-endpoint,bus=rp0,addr=0.1,vfs=1"], 2, "one can"),

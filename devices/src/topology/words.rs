@@ -106,6 +106,15 @@ impl Visitor<'_> for Number {
     }
 }
 
+/// Something that is written as a text, for a key that may be left out.
+pub(super) fn some_text<'de, D, T>(deserializer: D) -> Result<Option<T>, D::Error>
+where
+    D: Deserializer<'de>,
+    T: FromStr<Err: fmt::Display>,
+{
+    String::deserialize(deserializer)?.parse().map(Some).map_err(Error::custom)
+}
+
 /// `true` or `false` of TOML, `on` or `off` of an option.
 pub(super) fn on_off<'de, D: Deserializer<'de>>(deserializer: D) -> Result<bool, D::Error> {
     deserializer.deserialize_any(OnOff)

@@ -3,8 +3,8 @@
 use proptest::prelude::*;
 
 use super::driver::{BLOCKS, DATA, Driver, LISTS, Sqe};
-use crate::pcie::config::Reset;
 use crate::pcie::Function;
+use crate::pcie::config::Reset;
 
 const FLUSH: u8 = 0;
 const WRITE: u8 = 1;

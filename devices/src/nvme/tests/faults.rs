@@ -4,9 +4,9 @@ use iommu::ats::{AddressType, ITag, InvalidateRequest, PageRange, RequestError};
 use iommu::ids::Iova;
 
 use super::driver::{DATA, Driver, ID, Sqe, rings};
-use crate::pcie::config::Reset;
 use crate::nvme::regs;
 use crate::nvme::storage::{MemoryStorage, Storage, StorageError};
+use crate::pcie::config::Reset;
 use crate::pcie::{Function, UpstreamMessage};
 
 const WRITE: u8 = 1;

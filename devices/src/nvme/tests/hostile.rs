@@ -3,8 +3,8 @@
 use proptest::prelude::*;
 
 use super::driver::{BAR, Driver, Sqe, rings};
-use crate::pcie::config::Reset;
 use crate::pcie::Function;
+use crate::pcie::config::Reset;
 
 #[derive(Debug, Clone)]
 enum Step {

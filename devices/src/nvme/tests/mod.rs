@@ -7,8 +7,8 @@ mod faults;
 mod hostile;
 
 use super::regs;
-use crate::pcie::config::Reset;
 use crate::pcie::Function;
+use crate::pcie::config::Reset;
 use driver::{BAR, Driver, Sqe};
 
 #[test]

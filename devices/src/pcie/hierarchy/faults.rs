@@ -108,7 +108,9 @@ impl Hierarchy {
     /// These faults happen to a port, each after that many DMA requests: what comes behind the first of
     /// them that loses it is lost, even before [`Self::inject`] is called.
     pub fn stop_dma(&mut self, port: usize, stops: impl Iterator<Item = (u64, FaultMode)>) {
-        let Some(PortNode { port, link: Some(link), .. }) = self.ports.get_mut(port) else { return };
+        let Some(PortNode { port, link: Some(link), .. }) = self.ports.get_mut(port) else {
+            return;
+        };
         let contains = port.contains(DPC_ERROR);
         let cuts = stops.filter(|(_, mode)| mode.cuts_at_once(contains));
         link.limit_dma(cuts.map(|(count, _)| count).min().unwrap_or(u64::MAX));

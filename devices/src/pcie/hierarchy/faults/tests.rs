@@ -54,13 +54,8 @@ const HEALTHY: Seen = Seen {
 const GONE: Seen = Seen { config: false, memory: false, dma: false, completions: 0, ..HEALTHY };
 
 /// Nothing passes, the port has noticed, and says so.
-const REPORTED: Seen = Seen {
-    active: false,
-    events: [false, false, true],
-    interrupts: 1,
-    disconnected: true,
-    ..GONE
-};
+const REPORTED: Seen =
+    Seen { active: false, events: [false, false, true], interrupts: 1, disconnected: true, ..GONE };
 
 /// A port with all interrupts on, above a function that has a page in its ATC.
 struct Rig {
@@ -250,10 +245,7 @@ fn safe_waits_for_the_driver() {
     assert_eq!(rig.look(), gone);
     rig.write_port(rig.express + 0x1a, 0x0108);
     rig.machine.lift(0, FaultMode::Safe);
-    assert_eq!(
-        rig.look(),
-        Seen { events: [false, true, false], ..REPORTED }
-    );
+    assert_eq!(rig.look(), Seen { events: [false, true, false], ..REPORTED });
     rig.write_port(rig.express + 0x18, 0x102b);
     rig.expect_reset();
 }

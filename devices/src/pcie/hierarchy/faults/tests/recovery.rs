@@ -150,7 +150,11 @@ fn each_way_back_resets_as_deep_as_it_must() {
         ("flap", vec![Inject(flap(false)), Lift(flap(false))], &[Reset::Hot]),
         ("glitch", vec![Inject(flap(true)), Lift(flap(true))], &[]),
         ("hang", vec![Inject(FaultMode::Hang), Lift(FaultMode::Hang)], &[]),
-        ("Link Disable", vec![Write(EXPRESS + 0x10, 0x10), Write(EXPRESS + 0x10, 0)], &[Reset::Hot]),
+        (
+            "Link Disable",
+            vec![Write(EXPRESS + 0x10, 0x10), Write(EXPRESS + 0x10, 0)],
+            &[Reset::Hot],
+        ),
         ("Secondary Bus Reset", vec![Write(0x3e, 1 << 6), Write(0x3e, 0)], &[Reset::Hot]),
         ("card", vec![Inject(FaultMode::Surprise), Lift(FaultMode::Surprise)], &[Reset::Cold]),
         (
