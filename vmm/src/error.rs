@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use crate::config::{MAX_CPUS, MemorySize};
 use crate::kvm::GuestFailure;
-use crate::layout::CMDLINE_MAX;
+use crate::layout::{CMDLINE_MAX, RAM_GAP};
 
 /// Why a machine could not be built, or could not go on.
 ///
@@ -27,8 +27,7 @@ pub enum Error {
     KvmLacks(&'static str),
     /// The kernel file cannot be read.
     #[error(
-        "cannot read kernel file '{}': {source}; give the path of a 64-bit ELF file, such as a \
-         vmlinux",
+        "cannot read kernel file '{}': {source}; give the path of a kernel, such as a vmlinuz",
         path.display()
     )]
     KernelFile {
@@ -39,8 +38,8 @@ pub enum Error {
     },
     /// The kernel file is no kernel that can be booted here.
     #[error(
-        "'{name}' is not a kernel that can be booted: {reason}; give a 64-bit x86 ELF file that \
-         loads at 1 MiB or above, such as a vmlinux, or a multiboot image"
+        "'{name}' is not a kernel that can be booted: {reason}; give a Linux bzImage (vmlinuz), a \
+         64-bit x86 ELF file that loads at 1 MiB or above (vmlinux), or a multiboot image"
     )]
     NotAKernel {
         /// The file.
@@ -61,8 +60,8 @@ pub enum Error {
         /// The first address behind the kernel.
         end: u64,
     },
-    /// A module's file cannot be read.
-    #[error("cannot read module '{}': {source}", path.display())]
+    /// The file of an initramfs or of a module cannot be read.
+    #[error("cannot read the initramfs or module '{}': {source}", path.display())]
     ModuleFile {
         /// The file.
         path: PathBuf,
@@ -77,14 +76,30 @@ pub enum Error {
         /// How many there can be.
         max: usize,
     },
-    /// Modules for a kernel that takes none.
+    /// Several modules for a kernel that is no multiboot image.
     #[error(
-        "module '{}' is for a multiboot image, and the kernel is none; leave it out",
+        "'{}' is one file too many: only multiboot images take several; join initramfs archives \
+         with cat",
         path.display()
     )]
     NoModules {
-        /// The first of them.
+        /// The second of them.
         path: PathBuf,
+    },
+    /// The initramfs does not fit.
+    #[error(
+        "the initramfs '{}' has {}, and of {memory} of memory {} are left beside the kernel{}",
+        path.display(), mib(*length), mib(*room), suggest_initrd(*memory, *length, *room)
+    )]
+    InitrdTooLarge {
+        /// The file.
+        path: PathBuf,
+        /// Its bytes.
+        length: u64,
+        /// Bytes that there are for it.
+        room: u64,
+        /// The memory that there is.
+        memory: MemorySize,
     },
     /// The host does not give that much memory.
     #[error("the host has no {size} of address space for the guest's memory; ask for less")]
@@ -180,6 +195,20 @@ impl Error {
 
 fn suggest_memory(end: u64) -> String {
     MemorySize::covering(end).map(|size| format!("; try {size} or more")).unwrap_or_default()
+}
+
+/// Bytes as people read them, rounded up.
+fn mib(bytes: u64) -> String {
+    format!("{} MiB", bytes.div_ceil(1 << 20))
+}
+
+fn suggest_initrd(memory: MemorySize, length: u64, room: u64) -> String {
+    // As much again is needed for what is in it.
+    let wanted = memory.bytes() - room + length.saturating_mul(2);
+    match MemorySize::covering(wanted) {
+        Some(size) if wanted <= RAM_GAP => format!("; try --memory {size} or more"),
+        _ => "; make it smaller, as it must lie below 2.75 GiB".to_owned(),
+    }
 }
 
 /// What is wrong with an expression; the library points at it in lines of its own.

@@ -2,6 +2,7 @@
 //!
 //! ```text
 //!  0 ............. RAM: boot data below 1 MiB, the kernel from there up
+//!  0xe_0000        ACPI tables
 //!  0xb000_0000     ECAM, 256 MiB         (RAM that does not fit below goes on at 4 GiB)
 //!  0xc000_0000     PCI memory window, BARs live here
 //!  0xfec0_0000     I/O APIC
@@ -27,6 +28,10 @@ pub const CMDLINE: u64 = 0x2_0000;
 pub const CMDLINE_MAX: usize = 2047;
 /// End of conventional memory that a guest may use.
 pub const LOW_RAM_END: u64 = 0x9_fc00;
+/// Where firmware's tables are: the RSDP first, at a place that is searched for it (`ACPI 5.2.5.1`).
+pub const ACPI: Range = Range { start: 0xe_0000, size: 0x1_0000 };
+/// What else firmware has below 1 MiB.
+pub const FIRMWARE: Range = Range { start: 0xf_0000, size: 0x1_0000 };
 /// Where kernels may be loaded.
 pub const HIGH_RAM: u64 = 0x10_0000;
 /// Where RAM below 4 GiB ends at the latest.
@@ -42,6 +47,8 @@ pub const PCI_MEMORY: Range = Range { start: 0xc000_0000, size: 0x3e00_0000 };
 pub const IO_APIC: Range = Range { start: 0xfec0_0000, size: 0x1000 };
 /// The remapping unit's register page.
 pub const UNIT: Range = Range { start: 0xfed9_0000, size: 0x1000 };
+/// The local APICs' page.
+pub const LOCAL_APIC: u64 = 0xfee0_0000;
 /// One page that KVM needs on some Intel processors.
 pub const KVM_IDENTITY_MAP: u64 = 0xfffb_c000;
 /// Three pages that KVM needs on some Intel processors.
@@ -59,6 +66,10 @@ pub mod port {
     pub const PCI: u16 = 0xcf8;
     /// The reset control register, inside of [`PCI`].
     pub const RESET: u16 = 0xcf9;
+    /// Sleep control of hardware-reduced ACPI, one byte.
+    pub const SLEEP_CONTROL: u16 = 0x600;
+    /// Sleep status, one byte.
+    pub const SLEEP_STATUS: u16 = 0x601;
     /// PM1a control, two bytes.
     pub const POWER: u16 = 0x604;
     /// QEMU's firmware configuration: selector, then data.
@@ -71,6 +82,9 @@ pub mod port {
 
 /// The I/O APIC pin of COM1.
 pub const COM1_PIN: u8 = 4;
+
+/// The sleep type that switches off, as `_S5` says it.
+pub const SLEEP_TYPE_OFF: u8 = 5;
 
 /// A piece of the guest-physical address space.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -23,6 +23,7 @@
 //! ```
 #![deny(unsafe_code)]
 
+mod acpi;
 mod boot;
 mod bus;
 mod clock;

@@ -70,6 +70,15 @@ pub fn simple_devices(ports: u8, edus: u8) -> Vec<DeviceSpec> {
     root_ports.chain(endpoints).chain(edus).collect()
 }
 
+/// What firmware says of a root port.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct RootPortInfo {
+    /// Where it is on bus 0.
+    pub function: Bdf,
+    /// Functions below may use ATS.
+    pub ats: bool,
+}
+
 /// A topology that can be built.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Topology {
@@ -103,6 +112,16 @@ impl Topology {
         })
     }
 
+    /// The root ports.
+    pub fn root_ports(&self) -> impl Iterator<Item = RootPortInfo> {
+        self.steps.iter().filter_map(|step| match step {
+            Step::Port { above: None, devfn, ats, .. } => {
+                Some(RootPortInfo { function: Bdf::from_bits((*devfn).into()), ats: *ats })
+            }
+            _ => None,
+        })
+    }
+
     /// Builds it.
     ///
     /// # Errors
@@ -111,7 +130,7 @@ impl Topology {
         let mut hierarchy = Hierarchy::empty(tracer.clone());
         for step in &self.steps {
             match step {
-                Step::Port { name, above, devfn, port_type } => {
+                Step::Port { name, above, devfn, port_type, .. } => {
                     hierarchy.add_port(name, *above, *devfn, *port_type)?;
                 }
                 Step::Function { above, devfn, kind } => {

@@ -13,8 +13,8 @@ use crate::pcie::caps::express::{PortType, Slot};
 /// One thing to build.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Step {
-    /// A port, with the index of the port above it.
-    Port { name: String, above: Option<usize>, devfn: u8, port_type: PortType },
+    /// A port, with the index of the port above it, and whether functions below may use ATS.
+    Port { name: String, above: Option<usize>, devfn: u8, port_type: PortType, ats: bool },
     /// A function, with the index of the port above it.
     Function { above: Option<usize>, devfn: u8, kind: FunctionKind },
 }
@@ -177,8 +177,8 @@ impl<'a> Plan<'a> {
         if self.ports.len() == MAX_BUSES {
             return Err(self.wrong(index, "there are no bus numbers left for it".to_owned()));
         }
-        let (name, devfn) = (port.name.clone(), addr.devfn());
-        self.steps.push(Step::Port { name, above, devfn, port_type });
+        let (name, devfn, ats) = (port.name.clone(), addr.devfn(), port.ats);
+        self.steps.push(Step::Port { name, above, devfn, port_type, ats });
         self.ports.push(port);
         Ok(self.ports.len() - 1)
     }

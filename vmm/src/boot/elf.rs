@@ -1,16 +1,17 @@
 //! Loading the kernel. `linux-loader` does the work; before it does, the headers are checked for
 //! what it takes for granted, so that a file of another kind gets an answer that helps.
 
-use std::fs::File;
-use std::io::{self, Cursor, Read, Seek, SeekFrom};
+use std::io::{self, Read, Seek, SeekFrom};
 
 use iommu::Memory;
+use linux_loader::loader::elf::PvhBootCapability;
 use linux_loader::loader::{Elf, KernelLoader};
-use vm_memory::{GuestAddress, ReadVolatile};
+use vm_memory::ReadVolatile;
 
+use super::{Entry, Loaded};
 use crate::Error;
-use crate::config::{Kernel, MemorySize};
-use crate::layout::{HIGH_RAM, RAM_ABOVE_GAP};
+use crate::config::MemorySize;
+use crate::layout::{HIGH_RAM, RAM_ABOVE_GAP, RAM_GAP};
 use crate::memory;
 
 const HEADER_SIZE: usize = 64;
@@ -19,38 +20,25 @@ const CLASS_64: u8 = 2;
 const MACHINE_X86_64: u16 = 62;
 const PT_LOAD: u32 = 1;
 
-/// Puts `kernel` where its program headers say; returns its entry point.
-pub(super) fn load(
-    memory: &Memory,
-    size: MemorySize,
-    kernel: &Kernel,
-) -> Result<GuestAddress, Error> {
-    let name = kernel.to_string();
-    match kernel {
-        Kernel::File(path) => {
-            let error = |source| Error::KernelFile { path: path.clone(), source };
-            let mut file = File::open(path).map_err(error)?;
-            // A directory opens, and only fails when it is read.
-            let mut first = [0; 1];
-            let _ = file.read(&mut first).map_err(error)?;
-            load_image(memory, size, &name, &mut file)
-        }
-        Kernel::Image { bytes, .. } => load_image(memory, size, &name, &mut Cursor::new(bytes)),
-    }
-}
-
-fn load_image<F: Read + ReadVolatile + Seek>(
+/// Puts a kernel where its program headers say.
+pub(super) fn load<F: Read + ReadVolatile + Seek>(
     memory: &Memory,
     size: MemorySize,
     name: &str,
     image: &mut F,
-) -> Result<GuestAddress, Error> {
+) -> Result<Loaded, Error> {
     let foreign = |reason: String| Error::NotAKernel { name: name.to_owned(), reason };
     let headers = Headers::read(image).map_err(foreign)?;
-    headers.check(name, size)?;
-    // The checks above leave only files that end before their segments do.
-    Elf::load(memory, None, image, None).map_err(|error| foreign(error.to_string()))?;
-    Ok(GuestAddress(headers.entry))
+    let end = headers.check(name, size)?;
+    // The check above leaves only files that end before their segments do, or have odd notes.
+    let loaded = Elf::load(memory, None, image, None);
+    let loaded = loaded.map_err(|error| foreign(error.to_string()))?;
+    let pvh = match loaded.pvh_boot_cap {
+        PvhBootCapability::PvhEntryPresent(entry) => Some(entry.0),
+        _ => None,
+    };
+    let entry = headers.entry(pvh).map_err(foreign)?;
+    Ok(Loaded { entry, end, initrd_limit: RAM_GAP, header: None })
 }
 
 /// What a segment asks for.
@@ -101,10 +89,11 @@ impl Headers {
         Ok(Self { entry: u64_at(&header, 24), segments })
     }
 
-    /// Whether all segments fit into RAM and the entry point is in one of them.
-    fn check(&self, name: &str, size: MemorySize) -> Result<(), Error> {
+    /// Whether all segments fit into RAM; returns where the last one below the gap ends.
+    fn check(&self, name: &str, size: MemorySize) -> Result<u64, Error> {
         let foreign = |reason| Error::NotAKernel { name: name.to_owned(), reason };
         let ram = memory::ranges(size);
+        let mut low_end = HIGH_RAM;
         for segment in &self.segments {
             if segment.start < HIGH_RAM {
                 return Err(foreign(format!("it wants to be loaded at {:#x}", segment.start)));
@@ -115,12 +104,24 @@ impl Headers {
             if !ram.iter().any(|range| range.start <= segment.start && end <= range.end()) {
                 return Err(Error::MemoryTooSmall { memory: size, name: name.to_owned(), end });
             }
+            if end <= RAM_GAP {
+                low_end = low_end.max(end);
+            }
         }
-        let inside = self.segments.iter().any(|segment| segment.contains(self.entry));
-        if !inside || self.entry >= RAM_ABOVE_GAP {
-            return Err(foreign(format!("its entry point {:#x} is in no segment", self.entry)));
+        Ok(low_end)
+    }
+
+    /// Where it is entered. Linux gives the physical address of its 64-bit entry; other kernels give a
+    /// virtual one, and have a PVH note.
+    fn entry(&self, pvh: Option<u64>) -> Result<Entry, String> {
+        let is_inside = |entry: u64| {
+            entry < RAM_ABOVE_GAP && self.segments.iter().any(|segment| segment.contains(entry))
+        };
+        match pvh {
+            _ if is_inside(self.entry) => Ok(Entry::Linux(self.entry)),
+            Some(entry) if is_inside(entry) => Ok(Entry::Pvh(entry)),
+            _ => Err(format!("its entry point {:#x} is in no segment", self.entry)),
         }
-        Ok(())
     }
 }
 
@@ -153,18 +154,20 @@ fn u64_at(bytes: &[u8], offset: usize) -> u64 {
 mod tests {
     use super::*;
     use crate::testkit::{ENTRY, elf};
-    use vm_memory::Bytes;
+    use std::io::Cursor;
+    use vm_memory::{Bytes, GuestAddress};
 
-    fn try_load(bytes: &'static [u8]) -> Result<GuestAddress, Error> {
+    fn try_load(bytes: &[u8]) -> Result<Loaded, Error> {
         let memory = memory::allocate(MemorySize::MIN).unwrap();
-        load(&memory, MemorySize::MIN, &Kernel::Image { name: "image", bytes })
+        load(&memory, MemorySize::MIN, "image", &mut Cursor::new(bytes))
     }
 
     #[test]
     fn a_kernel_lands_where_its_headers_say() {
         let memory = memory::allocate(MemorySize::MIN).unwrap();
-        let kernel = Kernel::Image { name: "image", bytes: elf(&[0xfa, 0xf4, 0xeb, 0xfd]) };
-        assert_eq!(load(&memory, MemorySize::MIN, &kernel).unwrap(), GuestAddress(ENTRY));
+        let mut image = Cursor::new(elf(&[0xfa, 0xf4, 0xeb, 0xfd]));
+        let loaded = load(&memory, MemorySize::MIN, "image", &mut image).unwrap();
+        assert_eq!((loaded.entry, loaded.end), (Entry::Linux(ENTRY), ENTRY + 4));
         let mut code = [0; 4];
         memory.read_slice(&mut code, GuestAddress(ENTRY)).unwrap();
         assert_eq!(code, [0xfa, 0xf4, 0xeb, 0xfd]);
@@ -207,14 +210,5 @@ mod tests {
         let text = error.to_string();
         assert!(text.starts_with("memory of 2M is too small for 'image'"), "{text}");
         assert!(text.ends_with("try 8M or more"), "{text}");
-    }
-
-    #[test]
-    fn a_missing_file_and_a_directory_are_refused_by_name() {
-        let memory = memory::allocate(MemorySize::MIN).unwrap();
-        for path in ["/no/such/kernel", "/"] {
-            let error = load(&memory, MemorySize::MIN, &Kernel::File(path.into())).unwrap_err();
-            assert!(error.to_string().starts_with(&format!("cannot read kernel file '{path}'")));
-        }
     }
 }

@@ -1,33 +1,44 @@
-//! How a kernel is started. A 64-bit ELF file: as the Linux x86 boot protocol says for its 64-bit
-//! entry. A multiboot image: see `multiboot`.
+//! How a kernel is started.
+//!
+//! | Image | Start |
+//! |---|---|
+//! | bzImage, or an ELF file whose entry point is in a segment | Linux's 64-bit entry |
+//! | an ELF file with a PVH note, whose entry point is in none | PVH: see `pvh` |
+//! | multiboot image | see `multiboot` |
 //!
 //! ```text
 //!   0x0500   GDT            CS 0x10, DS 0x18, flat
-//!   0x7000   boot_params    RSI points here: memory map, command line
+//!   0x7000   boot_params    RSI points here: memory map, command line, initramfs, RSDP
 //!   0x9000   page tables    the first 4 GiB mapped one to one with 2-MiB pages
 //!   0x20000  command line
-//!   1 MiB..  the kernel     RIP = e_entry, interrupts off
+//!   0xe0000  ACPI tables
+//!   1 MiB..  the kernel     RIP = its entry, interrupts off
+//!   ..       initramfs      at the end of the memory below 2.75 GiB
 //! ```
 //!
 //! 1-GiB pages would need one table instead of four, but processors may lack them.
 
+mod bzimage;
 mod elf;
 mod gdt;
+mod initrd;
 mod multiboot;
 mod page_tables;
+mod pvh;
 mod registers;
 mod zero_page;
 
 use std::fs::File;
-use std::io::Read;
+use std::io::{Cursor, Read, Seek};
 use std::path::Path;
 
 use iommu::Memory;
-use vm_memory::{Bytes, GuestAddress};
+use linux_loader::loader::bootparam::setup_header;
+use vm_memory::{Bytes, GuestAddress, ReadVolatile};
 
 use crate::Error;
 use crate::config::{Kernel, MemorySize, Module};
-use crate::layout::{CMDLINE, CMDLINE_MAX};
+use crate::layout::{CMDLINE, CMDLINE_MAX, RAM_GAP};
 
 pub(crate) use registers::{configure_fpu, configure_registers, configure_sregs};
 
@@ -39,16 +50,40 @@ pub(crate) enum Start {
         /// RIP.
         entry: u64,
     },
-    /// In 32-bit protected mode, from a multiboot loader.
+    /// In 32-bit protected mode.
     Flat {
         /// EIP.
         entry: u64,
-        /// EBX: the multiboot information.
+        /// EBX: what the loader says.
         info: u64,
+        /// EAX: which loader it is.
+        magic: u64,
     },
 }
 
-/// Puts kernel, modules, command line and boot data into memory; returns how the first CPU starts.
+/// A kernel that is in memory.
+#[derive(Debug)]
+struct Loaded {
+    entry: Entry,
+    /// The first address that it does not need for itself before it has looked at the memory map.
+    end: u64,
+    /// The first address that it cannot reach an initramfs at.
+    initrd_limit: u64,
+    /// The setup header of a bzImage.
+    header: Option<setup_header>,
+}
+
+/// Where a kernel is entered.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Entry {
+    /// In long mode, by Linux's 64-bit boot protocol.
+    Linux(u64),
+    /// In 32-bit protected mode, by the PVH boot protocol.
+    Pvh(u64),
+}
+
+/// Puts kernel, initramfs or modules, command line and boot data into memory; returns how the first
+/// CPU starts.
 pub(crate) fn load(
     memory: &Memory,
     size: MemorySize,
@@ -64,15 +99,40 @@ pub(crate) fn load(
         let image = image.map_err(foreign)?;
         return multiboot::load(memory, size, (&name, &bytes), &image, cmdline, modules);
     }
-    if let Some(module) = modules.first() {
-        return Err(Error::NoModules { path: module.path.clone() });
-    }
-    let entry = elf::load(memory, size, kernel)?.0;
+    let loaded = match kernel {
+        Kernel::File(path) => {
+            let error = |source| Error::KernelFile { path: path.clone(), source };
+            load_image(memory, size, kernel, &mut File::open(path).map_err(error)?)
+        }
+        Kernel::Image { bytes, .. } => load_image(memory, size, kernel, &mut Cursor::new(bytes)),
+    }?;
+    let initrd = initrd::load(memory, size, loaded.end, loaded.initrd_limit, modules)?;
     write_cmdline(memory, cmdline)?;
-    zero_page::write(memory, size, cmdline)?;
     gdt::write(memory)?;
-    page_tables::write(memory)?;
-    Ok(Start::Long { entry })
+    match loaded.entry {
+        Entry::Linux(entry) => {
+            zero_page::write(memory, size, cmdline, loaded.header, initrd)?;
+            page_tables::write(memory)?;
+            Ok(Start::Long { entry })
+        }
+        Entry::Pvh(entry) => {
+            let info = pvh::write(memory, size, initrd)?;
+            Ok(Start::Flat { entry, info, magic: 0 })
+        }
+    }
+}
+
+fn load_image<F: Read + ReadVolatile + Seek>(
+    memory: &Memory,
+    size: MemorySize,
+    kernel: &Kernel,
+    image: &mut F,
+) -> Result<Loaded, Error> {
+    let name = kernel.to_string();
+    match bzimage::read_header(image) {
+        Some(header) => bzimage::load(memory, size, &name, image, header),
+        None => elf::load(memory, size, &name, image),
+    }
 }
 
 /// The file, if it is a multiboot image that is not larger than memory.
@@ -82,8 +142,12 @@ fn read_multiboot(
     size: MemorySize,
 ) -> Result<Option<(Vec<u8>, Result<multiboot::Image, String>)>, Error> {
     let error = |source| Error::KernelFile { path: path.to_owned(), source };
-    let file = File::open(path).map_err(error)?;
+    let mut file = File::open(path).map_err(error)?;
     let mut bytes = Vec::new();
+    file.by_ref().take(multiboot::SEARCHED as u64).read_to_end(&mut bytes).map_err(error)?;
+    if !multiboot::has_header(&bytes) {
+        return Ok(None);
+    }
     file.take(size.bytes()).read_to_end(&mut bytes).map_err(error)?;
     let image = multiboot::parse(&bytes);
     Ok(image.map(|image| (bytes, image)))
@@ -107,6 +171,11 @@ fn write_boot_data(memory: &Memory, address: u64, data: &[u8]) -> Result<(), Err
     })
 }
 
+/// The end of memory that is in one piece from 0 up.
+fn low_ram(size: MemorySize) -> u64 {
+    size.bytes().min(RAM_GAP)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -128,5 +197,15 @@ mod tests {
         let error = write_cmdline(&memory, &"x".repeat(CMDLINE_MAX + 1)).unwrap_err();
         assert!(matches!(error, Error::CmdlineTooLong { length: 2048 }), "{error}");
         assert!(matches!(write_cmdline(&memory, "a\0b"), Err(Error::CmdlineZero)));
+    }
+
+    #[test]
+    fn a_missing_file_and_a_directory_are_refused_by_name() {
+        let memory = crate::memory::allocate(MemorySize::MIN).unwrap();
+        for path in ["/no/such/kernel", "/"] {
+            let kernel = Kernel::File(path.into());
+            let error = load(&memory, MemorySize::MIN, &kernel, "", &[]).unwrap_err();
+            assert!(error.to_string().starts_with(&format!("cannot read kernel file '{path}'")));
+        }
     }
 }

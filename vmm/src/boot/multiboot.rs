@@ -12,14 +12,16 @@
 use iommu::Memory;
 use vm_memory::{Bytes, GuestAddress};
 
-use super::{Start, write_boot_data, write_cmdline, zero_page};
+use super::{Start, low_ram, write_boot_data, write_cmdline, zero_page};
 use crate::Error;
 use crate::config::{MemorySize, Module};
-use crate::layout::{BOOT_PARAMS, CMDLINE, HIGH_RAM, LOW_RAM_END, RAM_GAP};
+use crate::layout::{BOOT_PARAMS, CMDLINE, HIGH_RAM, LOW_RAM_END};
 
 const MAGIC: u32 = 0x1bad_b002;
+/// What a multiboot loader leaves in EAX.
+const LOADER_MAGIC: u64 = 0x2bad_b002;
 /// The header lies in the first 8 KiB, at a multiple of four.
-const SEARCHED: usize = 8192;
+pub(super) const SEARCHED: usize = 8192;
 /// Header flag: it says itself where the image goes.
 const HAS_ADDRESSES: u32 = 1 << 16;
 /// Header flags that this loader heeds, or that ask for what is so anyway: modules at pages, memory
@@ -55,6 +57,11 @@ struct Segment {
 pub(super) struct Image {
     entry: u64,
     segments: Vec<Segment>,
+}
+
+/// Whether a multiboot header is in `bytes`.
+pub(super) fn has_header(bytes: &[u8]) -> bool {
+    find_header(bytes).is_some()
 }
 
 /// Whether these are the first bytes of a multiboot image; `Err` says what is wrong with one.
@@ -165,7 +172,7 @@ pub(super) fn load(
     let placed = load_modules(memory, size, end.unwrap_or(HIGH_RAM), modules)?;
     write_cmdline(memory, format!("{} {cmdline}", short_name(name)).trim_end())?;
     write_info(memory, size, &placed)?;
-    Ok(Start::Flat { entry: image.entry, info: BOOT_PARAMS })
+    Ok(Start::Flat { entry: image.entry, info: BOOT_PARAMS, magic: LOADER_MAGIC })
 }
 
 /// The name without directories, of a length that leaves room for arguments.
@@ -175,7 +182,7 @@ fn short_name(name: &str) -> String {
 
 fn check(name: &str, size: MemorySize, image: &Image) -> Result<(), Error> {
     let foreign = |reason: String| Error::NotAKernel { name: name.to_owned(), reason };
-    let low = size.bytes().min(RAM_GAP);
+    let low = low_ram(size);
     for segment in &image.segments {
         let end = segment.address + segment.in_memory;
         if segment.address < HIGH_RAM {
@@ -212,7 +219,7 @@ fn load_modules(
         let error = |source| Error::ModuleFile { path: module.path.clone(), source };
         let bytes = std::fs::read(&module.path).map_err(error)?;
         let end = at + bytes.len() as u64;
-        if end > size.bytes().min(RAM_GAP) {
+        if end > low_ram(size) {
             let name = module.path.display().to_string();
             return Err(Error::MemoryTooSmall { memory: size, name, end });
         }
@@ -243,7 +250,7 @@ fn write_info(memory: &Memory, size: MemorySize, modules: &[Placed]) -> Result<(
         .flat_map(|[start, end, string]| [*start, *end, *string, 0])
         .flat_map(u32::to_le_bytes)
         .collect();
-    let upper = (size.bytes().min(RAM_GAP) - HIGH_RAM) >> 10;
+    let upper = (low_ram(size) - HIGH_RAM) >> 10;
     let mut info = [0_u32; 13];
     info[0] = INFO_FLAGS;
     // In KiB, and addresses below 1 MiB: all fit.

@@ -1,5 +1,6 @@
 //! The first CPU's registers at entry: long mode, paging on, interrupts off, RSI at the boot
-//! parameters; or as a multiboot loader leaves them. The other CPUs stay as they are after reset and wait for INIT and SIPI.
+//! parameters; or as a multiboot or PVH loader leaves them. The other CPUs stay as they are after reset
+//! and wait for INIT and SIPI.
 
 use kvm_bindings::{kvm_dtable, kvm_fpu, kvm_regs, kvm_sregs};
 
@@ -17,9 +18,6 @@ const EFER: u64 = 1 << 8 | 1 << 10;
 /// Bit 1, which is always one. IF is clear.
 const RFLAGS: u64 = 1 << 1;
 
-/// What a multiboot loader leaves in EAX.
-const MULTIBOOT: u64 = 0x2bad_b002;
-
 /// General registers.
 pub(crate) fn configure_registers(start: Start) -> kvm_regs {
     match start {
@@ -31,8 +29,8 @@ pub(crate) fn configure_registers(start: Start) -> kvm_regs {
             rflags: RFLAGS,
             ..Default::default()
         },
-        Start::Flat { entry, info } => {
-            kvm_regs { rip: entry, rax: MULTIBOOT, rbx: info, rflags: RFLAGS, ..Default::default() }
+        Start::Flat { entry, info, magic } => {
+            kvm_regs { rip: entry, rax: magic, rbx: info, rflags: RFLAGS, ..Default::default() }
         }
     }
 }

@@ -3,12 +3,14 @@
 use iommu::Memory;
 use linux_loader::configurator::linux::LinuxBootConfigurator;
 use linux_loader::configurator::{BootConfigurator, BootParams};
-use linux_loader::loader::bootparam::{boot_e820_entry, boot_params};
+use linux_loader::loader::bootparam::{boot_e820_entry, boot_params, setup_header};
 use vm_memory::GuestAddress;
 
 use crate::Error;
 use crate::config::MemorySize;
-use crate::layout::{BOOT_PARAMS, CMDLINE, ECAM, HIGH_RAM, LOW_RAM_END, Range, UNIT};
+use crate::layout::{
+    ACPI, BOOT_PARAMS, CMDLINE, ECAM, FIRMWARE, HIGH_RAM, LOW_RAM_END, Range, UNIT,
+};
 use crate::memory;
 
 const BOOT_FLAG: u16 = 0xaa55;
@@ -21,16 +23,32 @@ const LOADER_UNDEFINED: u8 = 0xff;
 /// LOADED_HIGH: the kernel is at 1 MiB or above.
 const LOADED_HIGH: u8 = 1;
 
+/// Where conventional memory ends, with the part that is firmware's.
+const EBDA_END: u64 = 0xa_0000;
+
 /// What a range of the memory map is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[repr(u32)]
 pub(super) enum RangeType {
     Ram = 1,
     Reserved = 2,
+    /// ACPI tables, which may be overwritten once they have been read.
+    Acpi = 3,
 }
 
-pub(super) fn write(memory: &Memory, size: MemorySize, cmdline: &str) -> Result<(), Error> {
-    let params = build(size, cmdline.len());
+pub(super) fn write(
+    memory: &Memory,
+    size: MemorySize,
+    cmdline: &str,
+    header: Option<setup_header>,
+    initrd: Option<Range>,
+) -> Result<(), Error> {
+    let mut params = build(size, cmdline.len(), header);
+    if let Some(initrd) = initrd {
+        // It is below 4 GiB.
+        params.hdr.ramdisk_image = initrd.start as u32;
+        params.hdr.ramdisk_size = initrd.size as u32;
+    }
     let params = BootParams::new(&params, GuestAddress(BOOT_PARAMS));
     LinuxBootConfigurator::write_bootparams(&params, memory).map_err(|error| Error::Host {
         action: "write the boot parameters",
@@ -38,13 +56,16 @@ pub(super) fn write(memory: &Memory, size: MemorySize, cmdline: &str) -> Result<
     })
 }
 
-fn build(size: MemorySize, cmdline_length: usize) -> boot_params {
-    let mut params = boot_params::default();
-    params.hdr.boot_flag = BOOT_FLAG;
-    params.hdr.header = HEADER_MAGIC;
-    params.hdr.version = PROTOCOL_VERSION;
+fn build(size: MemorySize, cmdline_length: usize, header: Option<setup_header>) -> boot_params {
+    let mut params = boot_params { acpi_rsdp_addr: ACPI.start, ..Default::default() };
+    params.hdr = header.unwrap_or(setup_header {
+        boot_flag: BOOT_FLAG,
+        header: HEADER_MAGIC,
+        version: PROTOCOL_VERSION,
+        ..Default::default()
+    });
     params.hdr.type_of_loader = LOADER_UNDEFINED;
-    params.hdr.loadflags = LOADED_HIGH;
+    params.hdr.loadflags |= LOADED_HIGH;
     params.hdr.cmd_line_ptr = CMDLINE as u32;
     params.hdr.cmdline_size = u32::try_from(cmdline_length).unwrap_or(u32::MAX);
     for (entry, (range, kind)) in params.e820_table.iter_mut().zip(memory_map(size)) {
@@ -58,7 +79,9 @@ fn build(size: MemorySize, cmdline_length: usize) -> boot_params {
 pub(super) fn memory_map(size: MemorySize) -> Vec<(Range, RangeType)> {
     let mut map = vec![
         (Range { start: 0, size: LOW_RAM_END }, RangeType::Ram),
-        (Range { start: LOW_RAM_END, size: HIGH_RAM - LOW_RAM_END }, RangeType::Reserved),
+        (Range { start: LOW_RAM_END, size: EBDA_END - LOW_RAM_END }, RangeType::Reserved),
+        (ACPI, RangeType::Acpi),
+        (FIRMWARE, RangeType::Reserved),
         (ECAM, RangeType::Reserved),
         (UNIT, RangeType::Reserved),
     ];
@@ -79,10 +102,10 @@ mod tests {
     fn fields_are_where_the_protocol_puts_them() {
         let size = "64M".parse().unwrap();
         let memory = memory::allocate(size).unwrap();
-        write(&memory, size, "quiet").unwrap();
+        write(&memory, size, "quiet", None, None).unwrap();
         let mut page = [0_u8; 4096];
         memory.read_slice(&mut page, GuestAddress(BOOT_PARAMS)).unwrap();
-        assert_eq!(page[0x1e8], 5, "entries of the memory map");
+        assert_eq!(page[0x1e8], 7, "entries of the memory map");
         assert_eq!(page[0x1fe..0x200], [0x55, 0xaa]);
         assert_eq!(&page[0x202..0x206], b"HdrS");
         assert_eq!(page[0x206..0x208], [0x0f, 0x02]);

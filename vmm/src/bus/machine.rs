@@ -10,6 +10,7 @@ use vm_device::bus::PioAddress;
 use crate::clock::Clock;
 use crate::exit::{Ending, Exit};
 use crate::fabric::Fabric;
+use crate::layout::SLEEP_TYPE_OFF;
 
 /// Port 0xf4: any write ends the run with its value, as QEMU's isa-debug-exit does.
 pub(crate) struct DebugExit {
@@ -65,6 +66,28 @@ impl DevicePio for PowerControl {
     fn pio_write(&self, _: PioAddress, _: u16, data: &[u8]) {
         let Ok(value) = <[u8; 2]>::try_from(data) else { return };
         if u16::from_le_bytes(value) & Self::SLEEP_ENABLE != 0 {
+            self.0.end(Ok(Exit::PowerOff));
+        }
+    }
+}
+
+/// Ports 0x600 and 0x601: sleep control and sleep status of hardware-reduced ACPI (`ACPI 4.8.3.7`).
+/// Only the sleep type of `_S5` does something.
+pub(crate) struct SleepControl(pub(crate) Arc<Ending>);
+
+impl SleepControl {
+    const SLEEP_ENABLE: u8 = 1 << 5;
+}
+
+impl DevicePio for SleepControl {
+    fn pio_read(&self, _: PioAddress, _: u16, data: &mut [u8]) {
+        data.fill(0);
+    }
+
+    fn pio_write(&self, _: PioAddress, offset: u16, data: &[u8]) {
+        if let (0, [value]) = (offset, data)
+            && *value == Self::SLEEP_ENABLE | SLEEP_TYPE_OFF << 2
+        {
             self.0.end(Ok(Exit::PowerOff));
         }
     }

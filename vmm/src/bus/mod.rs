@@ -17,7 +17,7 @@ use crate::Error;
 use crate::layout::{self, Range, port};
 
 pub(crate) use fw_cfg::FwCfgPorts;
-pub(crate) use machine::{BenchPorts, DebugExit, Keyboard, PowerControl};
+pub(crate) use machine::{BenchPorts, DebugExit, Keyboard, PowerControl, SleepControl};
 pub(crate) use pci::{Ecam, PciPorts, PciWindow, UnitPage};
 
 use crate::interrupts::Interrupts;
@@ -38,6 +38,7 @@ pub(crate) struct Parts {
     pub(crate) debug_exit: DebugExit,
     pub(crate) keyboard: Keyboard,
     pub(crate) power: PowerControl,
+    pub(crate) sleep: SleepControl,
     pub(crate) fw_cfg: FwCfgPorts,
 }
 
@@ -50,6 +51,7 @@ impl Bus {
         bus.port(port::DEBUG_EXIT, 4, parts.debug_exit)?;
         bus.port(port::KEYBOARD, 1, parts.keyboard)?;
         bus.port(port::POWER, 2, parts.power)?;
+        bus.port(port::SLEEP_CONTROL, 2, parts.sleep)?;
         bus.port(port::FW_CFG, 2, parts.fw_cfg)?;
         bus.memory(layout::ECAM, parts.ecam)?;
         bus.memory(layout::PCI_MEMORY, parts.pci_window)?;

@@ -19,7 +19,7 @@ use super::unit::UnitArgs;
 /// Options of `ghostlink run`.
 #[derive(Debug, Args)]
 pub(super) struct RunArgs {
-    /// 64-bit ELF file or multiboot image to boot [default: the built-in guest]
+    /// bzImage, 64-bit ELF file (vmlinux) or multiboot image to boot [default: the built-in guest]
     #[arg(long, value_name = "FILE")]
     kernel: Option<PathBuf>,
 
@@ -27,8 +27,9 @@ pub(super) struct RunArgs {
     #[arg(long, value_name = "TEXT", default_value = "")]
     cmdline: String,
 
-    /// Modules for a multiboot image, as QEMU takes them: FILE ARGUMENTS, and more after commas
-    #[arg(long, value_name = "MODULES")]
+    /// Initramfs; or modules for a multiboot image, as QEMU takes them: FILE ARGUMENTS, and more after
+    /// commas
+    #[arg(long, value_name = "FILE")]
     initrd: Option<Modules>,
 
     /// Guest memory

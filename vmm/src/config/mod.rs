@@ -17,7 +17,7 @@ use crate::Error;
 /// The most virtual CPUs that a machine can have.
 pub const MAX_CPUS: u8 = 8;
 
-/// The image that a machine boots: a 64-bit ELF file, or a multiboot image.
+/// The image that a machine boots: a bzImage, a 64-bit ELF file, or a multiboot image.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Kernel {
     /// A file.
@@ -40,12 +40,12 @@ impl fmt::Display for Kernel {
     }
 }
 
-/// A file that a multiboot image is given beside itself.
+/// A file that a kernel is given beside itself: the initramfs, or a multiboot image's module.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Module {
     /// The file.
     pub path: PathBuf,
-    /// The string that comes with it: its name and arguments.
+    /// The string that comes with a module: its name and arguments. An initramfs has the path here, too.
     pub string: String,
 }
 
@@ -67,7 +67,7 @@ pub struct VmConfig {
     pub kernel: Kernel,
     /// The kernel's command line, up to 2047 bytes.
     pub cmdline: String,
-    /// What a multiboot image is given beside itself; other kernels take none.
+    /// What the kernel is given beside itself: a multiboot image takes several, others one initramfs.
     pub modules: Vec<Module>,
     /// Its RAM.
     pub memory: MemorySize,

@@ -22,10 +22,11 @@ use iommu::time::Instant;
 use vmm_sys_util::eventfd::{EFD_CLOEXEC, EFD_NONBLOCK, EventFd};
 
 use crate::Error;
+use crate::acpi;
 use crate::boot;
 use crate::bus::{
     BenchPorts, Bus, DebugExit, Ecam, FwCfgPorts, Keyboard, Parts, PciPorts, PciWindow,
-    PowerControl, UnitPage,
+    PowerControl, SleepControl, UnitPage,
 };
 use crate::clock::Clock;
 use crate::config::{Console, VmConfig};
@@ -101,6 +102,7 @@ impl Vm {
         let memory = memory::allocate(config.memory)?;
         let start =
             boot::load(&memory, config.memory, &config.kernel, &config.cmdline, &config.modules)?;
+        acpi::write(&memory, config.cpus, &config.root_complex)?;
         let kvm = KvmVm::new(memory.clone())?;
         let vcpus = (0..config.cpus)
             .map(|id| Vcpu::new(kvm.clone(), id, config.cpus))
@@ -232,6 +234,7 @@ impl Machine {
             debug_exit: DebugExit { ending: ending.clone(), clock, tracer: tracer.clone() },
             keyboard: Keyboard(ending.clone()),
             power: PowerControl(ending.clone()),
+            sleep: SleepControl(ending.clone()),
             fw_cfg: FwCfgPorts::new(config.memory, config.cpus),
         })?;
         Ok(Self { bus, interrupts, uart, fabric, ending })

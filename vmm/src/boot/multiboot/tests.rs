@@ -41,7 +41,7 @@ fn text_in(memory: &Memory, address: u64, length: usize) -> String {
 fn a_flat_image_is_told_about_the_machine() {
     let image = flat(HAS_ADDRESSES, 0x10_0000, 0x20_0000, 0x10_0030);
     let (memory, start) = try_load(&image, &[]).unwrap();
-    assert_eq!(start, Start::Flat { entry: 0x10_0030, info: 0x7000 });
+    assert_eq!(start, Start::Flat { entry: 0x10_0030, info: 0x7000, magic: 0x2bad_b002 });
     assert_eq!(u32_in(&memory, 0x10_0010), MAGIC);
     let info = |offset: u64| u32_in(&memory, 0x7000 + offset);
     assert_eq!(info(0), 0b100_1101);

@@ -1,0 +1,155 @@
+//! The DSDT: the host bridge with what it decodes and what the operating system may control, COM1,
+//! and the power states.
+
+use acpi_tables::aml::{
+    AddressSpace, AddressSpaceCacheable, And, Arg, CreateDWordField, Device, EISAName, Else, Equal,
+    IO, If, Interrupt, Local, Memory32Fixed, Method, Name, NotEqual, Or, Package, PackageBuilder,
+    Path, ResourceTemplate, Return, Scope, Store, Uuid,
+};
+use acpi_tables::sdt::Sdt;
+use acpi_tables::{Aml, AmlSink};
+use devices::root_complex::inta_pin;
+
+use super::{OEM, OEM_REVISION, OEM_TABLE, bytes};
+use crate::layout::{COM1_PIN, ECAM, IO_APIC, PCI_MEMORY, Range, SLEEP_TYPE_OFF, UNIT, port};
+
+/// What `_OSC` of a PCIe host bridge is asked by (`PCI Firmware 4.5`).
+const OSC_UUID: &str = "33DB4D5B-1FF7-401C-9657-7441C03DD766";
+/// Control that the operating system gets if it asks: native hot-plug, PME, AER, the PCIe capability,
+/// LTR, DPC. Not: hot-plug of SHPC, which is not there.
+const OSC_GRANTED: u32 = 1 | 1 << 2 | 1 << 3 | 1 << 4 | 1 << 5 | 1 << 7;
+
+/// Bits of the first word that `_OSC` returns.
+mod osc_error {
+    pub(super) const UUID: u8 = 1 << 2;
+    pub(super) const REVISION: u8 = 1 << 3;
+    pub(super) const MASKED: u8 = 1 << 4;
+}
+
+pub(super) fn build() -> Vec<u8> {
+    // Revision 2: integers have 64 bits.
+    let mut table = Sdt::new(*b"DSDT", 36, 2, OEM, OEM_TABLE, OEM_REVISION);
+    table.append_slice(&system_bus());
+    let [zero, off] = [0, SLEEP_TYPE_OFF];
+    let s5 = Name::new("_S5_".into(), &Package::new(vec![&off, &off, &zero, &zero]));
+    table.append_slice(&bytes(&s5));
+    table.as_slice().to_vec()
+}
+
+fn system_bus() -> Vec<u8> {
+    bytes(&Scope::new("\\_SB_".into(), vec![&host_bridge(), &motherboard(), &com1()]))
+}
+
+/// A piece of AML that has been encoded already.
+struct Encoded(Vec<u8>);
+
+impl Aml for Encoded {
+    fn to_aml_bytes(&self, sink: &mut dyn AmlSink) {
+        sink.vec(&self.0);
+    }
+}
+
+fn encoded(item: &dyn Aml) -> Encoded {
+    Encoded(bytes(item))
+}
+
+fn host_bridge() -> Encoded {
+    let last_bus = (ECAM.size >> 20) as u16 - 1;
+    let mmio = (PCI_MEMORY.start as u32, (PCI_MEMORY.end() - 1) as u32);
+    let cacheable = AddressSpaceCacheable::NotCacheable;
+    let resources = encoded(&ResourceTemplate::new(vec![
+        &AddressSpace::new_bus_number(0_u16, last_bus),
+        // Configuration ports: the bridge's own.
+        &IO::new(port::PCI, port::PCI, 1, 8),
+        &AddressSpace::new_io(0_u16, port::PCI - 1, None),
+        &AddressSpace::new_io(port::PCI + 8, 0xffff_u16, None),
+        &AddressSpace::new_memory(cacheable, true, mmio.0, mmio.1, None),
+    ]));
+    let (wires, osc) = (routing(), control());
+    encoded(&Device::new(
+        "PCI0".into(),
+        vec![
+            &Name::new("_HID".into(), &EISAName::new("PNP0A08")),
+            &Name::new("_CID".into(), &EISAName::new("PNP0A03")),
+            &Name::new("_UID".into(), &0_u8),
+            &Name::new("_SEG".into(), &0_u8),
+            &Name::new("_BBN".into(), &0_u8),
+            // DMA is coherent.
+            &Name::new("_CCA".into(), &1_u8),
+            &Name::new("_CRS".into(), &resources),
+            &wires,
+            &osc,
+        ],
+    ))
+}
+
+/// `_PRT`: INTA of each device on bus 0; nothing else has wires.
+fn routing() -> Encoded {
+    let mut entries = PackageBuilder::new();
+    for device in 0..32_u8 {
+        let address = u32::from(device) << 16 | 0xffff;
+        let pin = inta_pin(device);
+        entries.add_element(&Package::new(vec![&address, &0_u8, &0_u8, &pin]));
+    }
+    encoded(&Name::new("_PRT".into(), &entries))
+}
+
+/// `_OSC`: what is asked for, less what is not granted.
+fn control() -> Encoded {
+    let (uuid, revision, buffer) = (Arg(0), Arg(1), Arg(3));
+    let [status, asked] = ["STAT", "CTRL"].map(Path::new);
+    let granted = Local(0);
+    let complain = |bit: u8| encoded(&Or::new(&status, &status, &bit));
+    let [no_uuid, no_revision, masked] =
+        [osc_error::UUID, osc_error::REVISION, osc_error::MASKED].map(complain);
+    encoded(&Method::new(
+        "_OSC".into(),
+        4,
+        false,
+        vec![
+            &CreateDWordField::new(&status, &buffer, &0_u8),
+            &If::new(
+                &Equal::new(&uuid, &Uuid::new(OSC_UUID)),
+                vec![
+                    &CreateDWordField::new(&asked, &buffer, &8_u8),
+                    &And::new(&granted, &asked, &OSC_GRANTED),
+                    &If::new(&NotEqual::new(&revision, &1_u8), vec![&no_revision]),
+                    &If::new(&NotEqual::new(&granted, &asked), vec![&masked]),
+                    &Store::new(&asked, &granted),
+                ],
+            ),
+            &Else::new(vec![&no_uuid]),
+            &Return::new(&buffer),
+        ],
+    ))
+}
+
+/// What is in memory and belongs to no bus: it keeps the operating system from giving it away.
+fn motherboard() -> Encoded {
+    let fixed = |range: Range| Memory32Fixed::new(true, range.start as u32, range.size as u32);
+    let (ecam, unit, io_apic) = (fixed(ECAM), fixed(UNIT), fixed(IO_APIC));
+    let resources = ResourceTemplate::new(vec![&ecam, &io_apic, &unit]);
+    encoded(&Device::new(
+        "MBRD".into(),
+        vec![
+            &Name::new("_HID".into(), &EISAName::new("PNP0C02")),
+            &Name::new("_UID".into(), &0_u8),
+            &Name::new("_CRS".into(), &resources),
+        ],
+    ))
+}
+
+fn com1() -> Encoded {
+    let resources = encoded(&ResourceTemplate::new(vec![
+        &IO::new(port::COM1, port::COM1, 1, 8),
+        &Interrupt::new(true, true, false, false, COM1_PIN.into()),
+    ]));
+    encoded(&Device::new(
+        "COM1".into(),
+        vec![
+            &Name::new("_HID".into(), &EISAName::new("PNP0501")),
+            &Name::new("_UID".into(), &1_u8),
+            &Name::new("_CRS".into(), &resources),
+        ],
+    ))
+}
