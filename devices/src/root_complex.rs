@@ -21,6 +21,7 @@
 //! told waits in [`RootComplex::poll_interrupt`].
 
 mod faults;
+mod host;
 mod upstream;
 
 use std::collections::VecDeque;
@@ -30,7 +31,7 @@ use iommu::Memory;
 use iommu::ats::Msi;
 use iommu::event::{Tracer, UnitRole};
 use iommu::ids::Bdf;
-use iommu::submit::{HostSide, Policy, Presence};
+use iommu::submit::{HostSide, Policy};
 use iommu::time::Instant;
 use iommu::unit::{Output, Unit, UnitConfig};
 
@@ -39,6 +40,7 @@ use crate::fault::{Fault, Point, Schedule};
 use crate::pcie::host_bridge::EcamWindow;
 use crate::pcie::{Hierarchy, UpstreamMessage};
 use crate::topology::Topology;
+use host::Functions;
 use upstream::ToMemory;
 
 /// The requester id that the I/O APIC has unless it is built otherwise, and in events always: no PCI
@@ -152,7 +154,11 @@ impl RootComplex {
 
     /// A configuration write.
     pub fn config_write(&mut self, function: Bdf, offset: u16, data: &[u8], now: Instant) {
+        let is_reset = self.ends_quarantine(function, offset, data, now);
         self.hierarchy.config_write(function, offset, data, now);
+        if is_reset {
+            self.function_reset(function, now);
+        }
         self.settle(now);
     }
 
@@ -255,8 +261,8 @@ impl RootComplex {
     }
 
     fn split(&mut self) -> (&mut Hierarchy, ToMemory<'_>) {
-        let Self { unit, hierarchy, memory, tracer, interrupts, .. } = self;
-        (hierarchy, ToMemory { unit, memory, tracer, interrupts })
+        let Self { unit, host, hierarchy, memory, tracer, interrupts, .. } = self;
+        (hierarchy, ToMemory { unit, host, memory, tracer, interrupts })
     }
 
     /// Carries messages between the parts until nobody has one left. Each stems from a descriptor
@@ -266,6 +272,7 @@ impl RootComplex {
             | self.forward_requests(now)
             | self.forward_messages(now)
             | self.forward_verdicts(now)
+            | self.forward_resets(now)
             | self.pass_pause(now)
         {}
         self.check_dma(now);
@@ -327,6 +334,10 @@ impl RootComplex {
                 }
                 // As with DMA, the guest's unit is the only one in this road.
                 UpstreamMessage::PageRequest(request) => {
+                    let (_, to_memory) = self.split();
+                    if to_memory.admit(request.requester, request.address, now).is_err() {
+                        continue;
+                    }
                     self.unit.handle_page_request(request, &self.memory, now);
                 }
             }
@@ -348,24 +359,6 @@ impl RootComplex {
             }
         }
         any
-    }
-}
-
-/// How the host asks whether a function is there.
-struct Functions<'a> {
-    hierarchy: &'a mut Hierarchy,
-    now: Instant,
-}
-
-impl Presence for Functions<'_> {
-    fn is_present(&mut self, function: Bdf) -> bool {
-        let mut vendor = [0; 2];
-        self.hierarchy.config_read(function, 0, &mut vendor, self.now);
-        u16::from_le_bytes(vendor) != 0xffff
-    }
-
-    fn is_disconnected(&self, function: Bdf) -> bool {
-        self.hierarchy.is_disconnected(function)
     }
 }
 

@@ -22,6 +22,7 @@ mod route;
 mod uplink;
 
 use std::collections::VecDeque;
+use std::ops::RangeInclusive;
 
 use iommu::ats::{InvalidateRequest, PageGroupResponse};
 use iommu::event::{Lost, Tracer};
@@ -47,6 +48,8 @@ pub struct Hierarchy {
     messages: VecDeque<UpstreamMessage>,
     /// Invalidate Completions of functions that answer late.
     delayed: Vec<Delayed>,
+    /// The buses that have been reset, by something that the host learns of.
+    resets: VecDeque<RangeInclusive<u8>>,
     /// The links that come back by themselves: when, below which port, from which fault.
     returns: Vec<(Instant, usize, FaultMode)>,
     tracer: Tracer,
@@ -199,6 +202,12 @@ impl Hierarchy {
     /// The next message that came up, `None` when there are no more.
     pub fn poll_message(&mut self) -> Option<UpstreamMessage> {
         self.messages.pop_front()
+    }
+
+    /// Takes the oldest reset of everything on a range of buses that the host's software learns of: it
+    /// has asked for it, or its hot-plug driver was told that the link was down.
+    pub fn poll_reset(&mut self) -> Option<RangeInclusive<u8>> {
+        self.resets.pop_front()
     }
 
     /// A function and its way up.

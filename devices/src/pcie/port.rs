@@ -141,8 +141,12 @@ impl Port {
     /// Whether requests and messages to `bus` go down its link. Bus 0 is above it, whatever the
     /// guest writes.
     pub fn owns_bus(&self, bus: u8) -> bool {
-        let buses = self.secondary_bus()..=self.config.get(SUBORDINATE_BUS);
-        bus != 0 && self.secondary_bus() != 0 && buses.contains(&bus)
+        bus != 0 && self.secondary_bus() != 0 && self.buses().contains(&bus)
+    }
+
+    /// The buses on the other side of its link, as the guest has numbered them.
+    pub fn buses(&self) -> RangeInclusive<u8> {
+        self.secondary_bus()..=self.config.get(SUBORDINATE_BUS)
     }
 
     /// Whether requests for device numbers other than 0 go down its link, too.

@@ -63,7 +63,7 @@ impl Rig {
     }
 
     /// Buses, BARs, unit and ATS are set up; IOVA is mapped to TARGET for both functions.
-    fn with(policy: &str, ict: Timeout, ordering: Ordering) -> Self {
+    pub(super) fn with(policy: &str, ict: Timeout, ordering: Ordering) -> Self {
         Self::with_faults(policy, ict, ordering, &[])
     }
 

@@ -1,5 +1,9 @@
 //! What functions send up: DMA through the unit's tables into memory, interrupts through its
 //! interrupt remapping to the CPUs. The address decides which it is.
+//!
+//! The physical unit comes first. It lets everything through as it is, but for functions that the host
+//! has put into quarantine: their context entries there are not present, and neither are the entries
+//! for their interrupts.
 
 use std::collections::VecDeque;
 
@@ -7,8 +11,10 @@ use iommu::Memory;
 use iommu::ats::{
     Access, AddressType, DmaRequest, Msi, RequestError, Translation, TranslationRequest,
 };
-use iommu::event::{Event, Tracer};
+use iommu::event::{Event, Tracer, UnitRole};
 use iommu::ids::{Bdf, Gpa, Iova};
+use iommu::spec::fault::FaultReason;
+use iommu::submit::HostSide;
 use iommu::time::Instant;
 use iommu::unit::{Unit, in_interrupt_range};
 use vm_memory::{Bytes, GuestAddress};
@@ -19,6 +25,7 @@ use crate::pcie::Upstream;
 /// The way of a function's requests through the unit into memory.
 pub(super) struct ToMemory<'a> {
     pub(super) unit: &'a mut Unit,
+    pub(super) host: &'a HostSide,
     pub(super) memory: &'a Memory,
     pub(super) tracer: &'a Tracer,
     /// What gets through to the CPUs.
@@ -50,6 +57,30 @@ impl ToMemory<'_> {
             access: Access::Write,
         };
         self.write(request, &msi.data.to_le_bytes(), now);
+    }
+
+    /// Whether the physical unit lets a request through.
+    pub(super) fn admit(
+        &self,
+        requester: Bdf,
+        address: Iova,
+        now: Instant,
+    ) -> Result<(), RequestError> {
+        if !self.host.is_blocked(requester) {
+            return Ok(());
+        }
+        let unit = UnitRole::Host;
+        self.tracer.emit(now, || {
+            if in_interrupt_range(address.0) {
+                let reason = FaultReason::IR_ENTRY_NOT_PRESENT;
+                let requester = Some(requester);
+                Event::InterruptFault { unit, requester, index: None, reason, recorded: false }
+            } else {
+                let reason = FaultReason::CONTEXT_NOT_PRESENT;
+                Event::DmaFault { unit, function: requester, address, reason, recorded: false }
+            }
+        });
+        Err(RequestError::UnsupportedRequest)
     }
 
     /// A request has reached memory.
@@ -89,6 +120,7 @@ impl Upstream for ToMemory<'_> {
         data: &mut [u8],
         now: Instant,
     ) -> Result<(), RequestError> {
+        self.admit(request.requester, request.address, now)?;
         if Self::is_for_interrupts(&request) {
             return Err(self.unit.refuse_in_interrupt_range(request.requester, now));
         }
@@ -111,6 +143,7 @@ impl Upstream for ToMemory<'_> {
         data: &[u8],
         now: Instant,
     ) -> Result<(), RequestError> {
+        self.admit(request.requester, request.address, now)?;
         if Self::is_for_interrupts(&request) {
             self.interrupt_write(&request, data, now);
             return Ok(());
@@ -132,6 +165,7 @@ impl Upstream for ToMemory<'_> {
         request: TranslationRequest,
         now: Instant,
     ) -> Result<Translation, RequestError> {
+        self.admit(request.requester, request.address, now)?;
         self.unit.translation_request(&request, self.memory, now)
     }
 }

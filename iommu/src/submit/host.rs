@@ -107,6 +107,16 @@ impl HostSide {
         self.submitter.is_blocked(function)
     }
 
+    /// The functions that are in quarantine or taken for removed.
+    pub fn held(&self) -> impl Iterator<Item = Bdf> {
+        self.submitter.held()
+    }
+
+    /// Whether `function` is one of those.
+    pub fn is_held(&self, function: Bdf) -> bool {
+        self.held().any(|held| held == function)
+    }
+
     /// `function` has been reset, and the host knows: by FLR, by its slot's power, or by a reset of the
     /// bus that it is on. That ends its quarantine.
     pub fn handle_reset(&mut self, function: Bdf, presence: &mut dyn Presence, now: Instant) {

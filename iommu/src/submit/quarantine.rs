@@ -50,6 +50,12 @@ impl Submitter {
         self.blocked.iter().any(|blocked| !blocked.is_done)
     }
 
+    /// Functions in quarantine, also those whose fence is still under way, and removed ones.
+    pub(super) fn held(&self) -> impl Iterator<Item = Bdf> {
+        let blocked = self.blocked.iter().map(|blocked| blocked.function);
+        blocked.chain(self.removed.iter().copied())
+    }
+
     /// Blocks `function`, if it is not blocked already.
     pub(super) fn quarantine(&mut self, function: Bdf, hw: &mut Hardware<'_>, now: Instant) {
         if self.blocked.iter().any(|blocked| blocked.function == function) {

@@ -21,6 +21,7 @@ impl Hierarchy {
             functions: Vec::new(),
             messages: Default::default(),
             delayed: Vec::new(),
+            resets: Default::default(),
             returns: Vec::new(),
             tracer,
         }

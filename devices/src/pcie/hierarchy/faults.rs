@@ -129,6 +129,7 @@ impl Hierarchy {
             let down = self.ports[port].port.add_requests(down);
             self.set_down(port, down, now);
         } else if was_in_reset && !in_reset {
+            self.resets.push_back(self.ports[port].port.buses());
             self.reset_below(port, Reset::Hot, now);
         }
     }
@@ -201,6 +202,10 @@ impl Hierarchy {
             }
         }
         if let Some(reset) = reset {
+            // Those are the resets that the host learns of.
+            if !before.noticed().is_up() {
+                self.resets.push_back(self.ports[port].port.buses());
+            }
             self.reset_below(port, reset, now);
         }
     }

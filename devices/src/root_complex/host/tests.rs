@@ -1,0 +1,164 @@
+//! Quarantine, removal and reset, from the guest's queue to the function's DMA.
+
+use std::time::Duration;
+
+use iommu::ats::AddressType;
+use iommu::event::{Event, UnitRole};
+use iommu::submit::Verdict;
+use iommu::time::Timeout;
+use iommu::unit::Ordering;
+
+use super::super::tests::{BOUND, Rig, TARGET, function};
+use super::*;
+use crate::fault::FaultMode;
+
+const ICT: Duration = Duration::from_secs(60);
+const BRIDGE_CONTROL: u16 = 0x3e;
+
+/// The ATC of the first function holds a translation when its invalidations are no longer answered.
+fn mute(policy: &str, ict: Timeout, ordering: Ordering) -> Rig {
+    let mut rig = Rig::with(policy, ict, ordering);
+    rig.fill(0, 1);
+    assert_eq!(rig.peek(TARGET), 1);
+    rig.complex.inject(0, FaultMode::Hang, rig.now);
+    rig.flush(0, 0);
+    rig
+}
+
+/// Lets the function use what it holds.
+fn use_stale(rig: &mut Rig) -> u32 {
+    rig.fill(0, 2);
+    rig.peek(TARGET)
+}
+
+fn config_write(rig: &mut Rig, of: Bdf, offset: u16, data: &[u8]) {
+    rig.complex.config_write(of, offset, data, rig.now);
+}
+
+/// The guest initiates an FLR of the first function.
+fn reset_by_guest(rig: &mut Rig) {
+    let id = function(0);
+    let mut functions = Functions { hierarchy: &mut rig.complex.hierarchy, now: rig.now };
+    let control = functions.device_control_high(id).unwrap();
+    config_write(rig, id, control - 1, &0x8000_u16.to_le_bytes());
+}
+
+fn verdicts(rig: &Rig) -> Vec<Verdict> {
+    let verdict = |event: &Event| match event {
+        Event::Verdict { verdict, .. } => Some(*verdict),
+        _ => None,
+    };
+    rig.events().iter().filter_map(verdict).collect()
+}
+
+#[test]
+fn a_quarantined_function_reaches_nothing_and_its_flushes_succeed_at_once() {
+    let mut rig = mute("quarantine:100ms", Timeout::Never, Ordering::Parallel);
+    rig.pass(BOUND - Duration::from_nanos(1));
+    assert!(!rig.done(0));
+    rig.pass(Duration::from_nanos(1));
+    assert!(rig.done(0), "the guest is told that all is well");
+    assert_eq!(rig.ite(), None);
+    assert_eq!(use_stale(&mut rig), 1, "the stale write has not reached memory");
+    let blocked = |event: &Event| matches!(event, Event::DmaFault { unit: UnitRole::Host, .. });
+    assert!(rig.has(blocked));
+    let before = rig.events().len();
+    rig.flush(0, 1);
+    assert!(rig.done(1));
+    let asked = |event: &Event| matches!(event, Event::InvalidateRequested { unit, .. } if *unit == UnitRole::Host);
+    assert!(!rig.events()[before..].iter().any(asked), "nobody asks it any more");
+    assert_eq!(verdicts(&rig), [Verdict::Quarantined; 2]);
+}
+
+#[test]
+fn where_waits_complete_in_order_the_fence_stands_behind_what_it_is_to_end() {
+    let mut rig = mute("quarantine:100ms", Timeout::After(ICT), Ordering::Serial);
+    rig.pass(ICT - Duration::from_nanos(1));
+    assert!(!rig.done(0));
+    rig.pass(Duration::from_nanos(1));
+    assert!(rig.done(0));
+    assert_eq!(use_stale(&mut rig), 1);
+    rig.flush(1, 1);
+    assert!(rig.done(1), "the neighbor is let be");
+}
+
+#[test]
+fn a_fence_that_nobody_waits_for_ends_the_wait_everywhere() {
+    for ordering in [Ordering::Serial, Ordering::Parallel] {
+        let mut rig = mute("quarantine-posted:100ms", Timeout::Never, ordering);
+        rig.pass(BOUND);
+        assert!(rig.done(0), "{ordering}");
+        assert_eq!(use_stale(&mut rig), 1, "{ordering}");
+    }
+}
+
+#[test]
+fn without_a_fence_the_function_goes_on_with_what_it_holds() {
+    for policy in ["bounded:100ms", "late-removal:100ms"] {
+        let mut rig = mute(policy, Timeout::Never, Ordering::Parallel);
+        rig.pass(BOUND);
+        assert_eq!(use_stale(&mut rig), 2, "{policy}");
+        let stale = |event: &Event| {
+            matches!(event, Event::Dma { address_type: AddressType::Translated, .. })
+        };
+        assert!(rig.has(stale));
+    }
+}
+
+#[test]
+fn a_quarantine_ends_with_a_reset_that_the_host_sees() {
+    let flr: fn(&mut Rig) = reset_by_guest;
+    let bus_reset: fn(&mut Rig) = |rig| {
+        for bit in [0x40, 0] {
+            config_write(rig, Bdf::new(0, 1, 0), BRIDGE_CONTROL, &[bit, 0]);
+        }
+    };
+    let power: fn(&mut Rig) = |rig| {
+        rig.complex.inject(0, FaultMode::Surprise, rig.now);
+        rig.complex.lift(0, FaultMode::Surprise, rig.now);
+    };
+    for (reset, name) in [(flr, "FLR"), (bus_reset, "bus reset"), (power, "a new card")] {
+        let mut rig = mute("quarantine:100ms", Timeout::Never, Ordering::Parallel);
+        rig.pass(BOUND);
+        assert!(rig.complex.host.is_blocked(function(0)), "{name}");
+        reset(&mut rig);
+        assert!(!rig.complex.host.is_held(function(0)), "{name}");
+        let ended = Event::QuarantineEnded { function: function(0) };
+        assert!(rig.has(|event| *event == ended), "{name}");
+    }
+}
+
+#[test]
+fn a_link_that_came_back_unnoticed_ends_no_quarantine() {
+    let mut rig = mute("quarantine:100ms", Timeout::Never, Ordering::Parallel);
+    rig.pass(BOUND);
+    let down = Duration::from_secs(1);
+    rig.complex.inject(0, FaultMode::Flap { down, keep: false }, rig.now);
+    rig.pass(down * 2);
+    assert!(rig.complex.host.is_blocked(function(0)));
+    // Nor does a reset that is lost on the way.
+    rig.complex.inject(0, FaultMode::Silent, rig.now);
+    config_write(&mut rig, function(0), 0, &[0; 4]);
+    assert!(rig.complex.host.is_blocked(function(0)));
+}
+
+#[test]
+fn flr_empties_the_atc_of_a_function_that_is_mute_but_there() {
+    let mut rig = mute("flr:100ms", Timeout::Never, Ordering::Parallel);
+    rig.pass(BOUND);
+    assert!(!rig.done(0), "a function has 100 ms after it");
+    rig.pass(Duration::from_millis(100));
+    assert!(rig.done(0));
+    assert_eq!(verdicts(&rig), [Verdict::Reset]);
+    assert!(rig.has(|event| matches!(event, Event::AtcInvalidated { dropped: 1, .. })));
+}
+
+#[test]
+fn flr_does_not_reach_what_is_gone_and_the_guest_is_told() {
+    let mut rig = Rig::with("flr:100ms", Timeout::Never, Ordering::Parallel);
+    rig.complex.inject(0, FaultMode::Silent, rig.now);
+    rig.flush(0, 0);
+    rig.pass(Duration::from_millis(200));
+    assert_eq!(rig.ite(), Some(function(0)));
+    assert_eq!(verdicts(&rig), [Verdict::DeadlinePassed]);
+}
