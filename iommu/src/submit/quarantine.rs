@@ -32,6 +32,8 @@ pub(super) struct Blocked {
     is_done: bool,
     /// Where its context entry is, and what it was; none if the tables have none.
     entry: Option<(Gpa, u64)>,
+    /// Requests to it that are still in the unit, which will give up on each of them.
+    unanswered: usize,
 }
 
 impl Submitter {
@@ -56,6 +58,19 @@ impl Submitter {
         blocked.chain(self.removed.iter().copied())
     }
 
+    /// The unit's ITE names `function`, which is blocked for that; but not if it has been reset since
+    /// the unit sent the request that it means.
+    pub(super) fn blame(&mut self, function: Bdf, hw: &mut Hardware<'_>, now: Instant) {
+        let mut blocked = self.blocked.iter_mut();
+        if let Some(blocked) = blocked.find(|blocked| blocked.function == function) {
+            blocked.unanswered = blocked.unanswered.saturating_sub(1);
+        } else if let Some(at) = self.forgiven.iter().position(|forgiven| *forgiven == function) {
+            self.forgiven.swap_remove(at);
+        } else {
+            self.quarantine(function, hw, now);
+        }
+    }
+
     /// Blocks `function`, if it is not blocked already.
     pub(super) fn quarantine(&mut self, function: Bdf, hw: &mut Hardware<'_>, now: Instant) {
         if self.blocked.iter().any(|blocked| blocked.function == function) {
@@ -63,7 +78,7 @@ impl Submitter {
         }
         let (entry, domain) = block(function, hw);
         let is_done = self.policy.on_timeout == OnTimeout::QuarantinePosted;
-        self.blocked.push(Blocked { function, since: now, is_done, entry });
+        self.blocked.push(Blocked { function, since: now, is_done, entry, unanswered: 0 });
         self.tracer.emit(now, || Event::QuarantineBegan { function });
         let fence = self.waiter(Job::Fence(function, domain), now);
         self.waiters.push(fence);
@@ -100,6 +115,7 @@ impl Submitter {
             return;
         };
         let blocked = self.blocked.remove(at);
+        self.forgiven.extend(std::iter::repeat_n(function, blocked.unanswered));
         if let Some((address, value)) = blocked.entry {
             // It was there when it was read.
             let _ = hw.memory.write_obj(value.to_le(), GuestAddress(address.0));
@@ -139,6 +155,7 @@ impl Submitter {
                 continue;
             }
             let mut waiter = self.waiters.remove(at);
+            self.leave_unanswered(function, &waiter);
             self.withdraw(&mut waiter);
             waiter.waive(verdict, |other| other == function);
             if waiter.is_satisfied() {
@@ -157,10 +174,20 @@ impl Submitter {
         for at in 0..self.waiters.len() {
             if self.waiters[at].functions().any(|other| other == function) {
                 let mut waiter = self.waiters.remove(at);
+                self.leave_unanswered(function, &waiter);
                 self.withdraw(&mut waiter);
                 waiter.stage = Stage::Fencing;
                 self.waiters.insert(at, waiter);
             }
+        }
+    }
+
+    /// Nobody will wait for the requests to `function` that `waiter` has in the unit.
+    fn leave_unanswered(&mut self, function: Bdf, waiter: &Waiter) {
+        let is_in_unit = matches!(waiter.stage, Stage::Polling(_)) && !waiter.aborted;
+        let mut blocked = self.blocked.iter_mut();
+        if let Some(blocked) = blocked.find(|blocked| blocked.function == function && is_in_unit) {
+            blocked.unanswered += waiter.functions().filter(|other| *other == function).count();
         }
     }
 }

@@ -174,6 +174,8 @@ pub(super) struct Submitter {
     pub(super) waiters: Vec<Waiter>,
     /// Functions that may not use what they hold.
     pub(super) blocked: Vec<Blocked>,
+    /// Functions that have been reset since, one entry for each of their older requests in the unit.
+    pub(super) forgiven: Vec<Bdf>,
     /// Functions that are taken for removed.
     pub(super) removed: Vec<Bdf>,
     verdicts: VecDeque<Conclusion>,
@@ -201,6 +203,7 @@ impl Submitter {
             status,
             waiters: Vec::new(),
             blocked: Vec::new(),
+            forgiven: Vec::new(),
             removed: Vec::new(),
             verdicts: VecDeque::new(),
             next_ticket: 0,

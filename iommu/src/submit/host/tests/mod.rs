@@ -1,5 +1,9 @@
 //! The host's wait, against functions that answer, answer late, or never.
 
+mod flushes;
+mod presets;
+mod quarantine;
+
 use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
@@ -22,6 +26,10 @@ const ICT: Duration = Duration::from_secs(60);
 struct Functions {
     gone: BTreeSet<Bdf>,
     mute: BTreeSet<Bdf>,
+    /// Those that hot-plug calls disconnected.
+    disconnected: BTreeSet<Bdf>,
+    /// Those that an FLR was initiated of.
+    reset: Vec<Bdf>,
 }
 
 impl Presence for Functions {
@@ -29,8 +37,12 @@ impl Presence for Functions {
         !self.gone.contains(&function)
     }
 
-    fn is_disconnected(&self, _: Bdf) -> bool {
-        false
+    fn is_disconnected(&self, function: Bdf) -> bool {
+        self.disconnected.contains(&function)
+    }
+
+    fn reset(&mut self, function: Bdf, _: Instant) {
+        self.reset.push(function);
     }
 }
 

@@ -1,0 +1,93 @@
+//! What one call may invalidate: an IOTLB part and Device-TLBs of several functions.
+
+use super::*;
+use crate::ids::DomainId;
+use crate::spec::descriptor::IotlbScope;
+
+const BOTH: [Bdf; 2] = [VICTIM, NEIGHBOR];
+
+fn request(destination: Bdf) -> InvalidateRequest {
+    let range = PageRange::page(Iova(0x1000));
+    InvalidateRequest { destination, itag: ITag::new(0), pasid: None, global: false, range }
+}
+
+impl Rig {
+    /// What an unmap of one page of `function` submits.
+    pub(super) fn unmap(&mut self, function: Bdf) {
+        self.unmap_all(&[function]);
+    }
+
+    pub(super) fn unmap_all(&mut self, functions: &[Bdf]) {
+        let requests: Vec<_> = functions.iter().map(|function| request(*function)).collect();
+        let pages = IotlbScope::Pages(DomainId(1), PageRange::page(Iova(0x1000)));
+        let flush = Flush::new(Some(pages), &requests).unwrap();
+        self.host.submit(flush, &mut self.functions, self.now);
+        self.deliver();
+    }
+
+    /// The types of all descriptors that the unit has fetched.
+    fn fetched(&self) -> Vec<u8> {
+        let kind = |event: &Event| match event {
+            Event::DescriptorFetched { descriptor_type, .. } => Some(*descriptor_type),
+            _ => None,
+        };
+        self.recorder.events().iter().filter_map(|timed| kind(&timed.event)).collect()
+    }
+}
+
+#[test]
+fn an_unmap_is_one_submission_in_the_order_of_the_specification() {
+    let mut rig = Rig::new("linux", Timeout::Never);
+    rig.unmap_all(&BOTH);
+    assert_eq!(rig.fetched(), [2, 3, 3, 5]);
+    assert_eq!(rig.verdicts(), [(VICTIM, Verdict::Completed)], "one answer for all of it");
+    assert_eq!(rig.submissions(), 1);
+}
+
+#[test]
+fn the_precheck_takes_out_what_is_gone_and_leaves_the_rest() {
+    let mut rig = Rig::new("linux-7.0", Timeout::Never);
+    rig.drop_link(VICTIM);
+    rig.unmap_all(&BOTH);
+    assert_eq!(rig.fetched(), [2, 3, 5]);
+    assert_eq!(rig.verdicts(), [(VICTIM, Verdict::Skipped)]);
+    rig.unmap(VICTIM);
+    assert_eq!(rig.fetched(), [2, 3, 5, 2, 5], "the IOTLB's part is always done");
+}
+
+#[test]
+fn quarantine_blocks_all_functions_of_a_submission_and_does_the_rest_of_it() {
+    let mut rig = Rig::with("quarantine:100ms", Timeout::Never, Ordering::Parallel);
+    rig.functions.mute.insert(VICTIM);
+    rig.unmap_all(&BOTH);
+    rig.pass(BOUND * 3);
+    assert_eq!(rig.verdicts(), [(VICTIM, Verdict::Quarantined)]);
+    assert!(BOTH.iter().all(|function| rig.host.is_blocked(*function)));
+    assert_eq!(rig.fetched()[4..], [1, 2, 5, 1, 2, 5, 2, 5]);
+}
+
+#[test]
+fn a_range_that_the_unit_cannot_name_becomes_its_domain() {
+    let mut rig = Rig::new("linux", Timeout::Never);
+    let pages = IotlbScope::Pages(DomainId(1), PageRange::ALL);
+    let flush = Flush::new(Some(pages), &[]).unwrap();
+    rig.host.submit(flush, &mut rig.functions, rig.now);
+    assert_eq!(rig.fetched(), [2, 5]);
+    assert_eq!(rig.host.poll_verdict().unwrap().verdict, Verdict::Completed);
+}
+
+#[test]
+fn a_call_has_a_limit_and_batches_fill_the_ring_without_loss() {
+    assert_eq!(Flush::new(None, &[request(VICTIM); Flush::MAX + 1]), None);
+    let mut rig = Rig::new("linux", Timeout::Never);
+    rig.functions.mute.insert(VICTIM);
+    for _ in 0..40 {
+        rig.unmap_all(&[VICTIM; Flush::MAX]);
+    }
+    rig.functions.mute.clear();
+    while let Some(request) = rig.unanswered.pop() {
+        rig.answer(request);
+        rig.deliver();
+    }
+    assert_eq!(rig.verdicts().len(), 40);
+}

@@ -1,0 +1,185 @@
+//! What each preset is known for.
+
+use super::*;
+use crate::submit::PRESETS;
+
+const LONG: Duration = Duration::from_secs(1000);
+
+/// The victim is there, but mute; the unit gives up after [`ICT`].
+fn mute(policy: &str, ordering: Ordering) -> Rig {
+    let mut rig = Rig::with(policy, Timeout::After(ICT), ordering);
+    rig.functions.mute.insert(VICTIM);
+    rig
+}
+
+/// Its link is gone.
+fn gone(policy: &str) -> Rig {
+    let mut rig = Rig::new(policy, Timeout::After(ICT));
+    rig.drop_link(VICTIM);
+    rig
+}
+
+/// What the caller is told, and after how long; nothing if it waits for ever.
+fn outcome(mut rig: Rig) -> Option<(Verdict, Duration)> {
+    rig.flush(VICTIM);
+    rig.pass(LONG);
+    let verdicts = rig.verdicts();
+    assert!(verdicts.len() < 2);
+    Some((verdicts.first()?.1, rig.longest_wait()))
+}
+
+#[test]
+fn every_preset_waits_for_a_mute_function_as_long_as_it_says() {
+    use Verdict::*;
+    let told = |verdict, millis| Some((verdict, Duration::from_millis(millis)));
+    for (policy, expected) in [
+        ("linux", None),
+        ("linux-6.8", None),
+        ("linux-6.9", None),
+        ("linux-7.0-rc1", None),
+        ("linux-7.0", None),
+        ("bounded", told(DeadlinePassed, 100)),
+        ("bounded:5s", told(DeadlinePassed, 5_000)),
+        ("bounded+watchdog", told(DeadlinePassed, 90_000)),
+        ("present+bounded", told(DeadlinePassed, 100)),
+        // The unit completes waits in order: its fence stands behind what it is to end.
+        ("quarantine", told(Quarantined, 60_000)),
+        ("quarantine-posted", told(Quarantined, 100)),
+        ("late-removal", told(Removed, 100)),
+        ("flr", told(Reset, 200)),
+        ("pcie-60s", told(DeadlinePassed, 60_000)),
+        ("pcie-90s", told(DeadlinePassed, 90_000)),
+        ("pcie-120s", told(DeadlinePassed, 120_000)),
+        ("amd", told(DeadlinePassed, 100)),
+        ("smmuv3", told(DeadlinePassed, 1_000)),
+        ("smmuv3-quarantine", told(Quarantined, 60_000)),
+        ("riscv", told(DeadlinePassed, 90_000)),
+        ("xen-4.15", told(DeadlinePassed, 1_000)),
+        ("xen", None),
+    ] {
+        assert_eq!(outcome(mute(policy, Ordering::Serial)), expected, "{policy}");
+    }
+}
+
+#[test]
+fn what_ends_the_wait_for_a_function_that_is_gone() {
+    use Verdict::*;
+    for (policy, expected) in [
+        ("linux-6.8", None),
+        ("linux-6.9", Some((UnitTimedOut, ICT))),
+        ("linux-7.0", Some((Skipped, Duration::ZERO))),
+        ("flr", Some((DeadlinePassed, BOUND * 2))),
+        ("riscv", Some((DeadlinePassed, Duration::from_secs(90)))),
+        ("xen", None),
+    ] {
+        assert_eq!(outcome(gone(policy)), expected, "{policy}");
+    }
+}
+
+#[test]
+fn every_preset_is_here() {
+    let here = include_str!("presets.rs");
+    for preset in PRESETS {
+        assert!(here.contains(&format!("(\"{}\"", preset.name)), "{}", preset.name);
+    }
+}
+
+#[test]
+fn a_device_that_hot_plug_calls_disconnected_is_skipped_since_linux_6_9() {
+    for (policy, skips) in [("linux-6.8", false), ("linux-6.9", true), ("late-removal", true)] {
+        let mut rig = gone(policy);
+        rig.functions.disconnected.insert(VICTIM);
+        rig.flush(VICTIM);
+        assert_eq!(rig.verdicts() == [(VICTIM, Verdict::Skipped)], skips, "{policy}");
+    }
+}
+
+#[test]
+fn after_ite_linux_6_8_asks_a_device_that_is_gone_for_ever() {
+    let mut rig = gone("linux-6.8");
+    rig.flush(VICTIM);
+    rig.pass(ICT * 10);
+    assert_eq!(rig.submissions(), 11);
+    assert_eq!(rig.verdicts(), []);
+}
+
+/// Two pairs of an IOTLB and a Device-TLB invalidation, so that the neighbor's wait is in slot 5, and
+/// a third, whose wait is in slot 8.
+fn batches(policy: &str) -> Rig {
+    let mut rig = gone(policy);
+    rig.unmap(VICTIM);
+    rig.unmap(NEIGHBOR);
+    rig.unmap(NEIGHBOR);
+    rig.pass(ICT);
+    rig
+}
+
+#[test]
+fn a_batched_wait_in_an_even_slot_is_polled_for_ever_before_fe89277c9ceb() {
+    for (policy, neighbors) in [("linux-6.9", 1), ("linux", 2)] {
+        let mut rig = batches(policy);
+        rig.pass(LONG);
+        let verdicts = rig.verdicts();
+        let done = verdicts.iter().filter(|(function, _)| *function == NEIGHBOR).count();
+        assert_eq!(done, neighbors, "{policy}: {verdicts:?}");
+    }
+}
+
+#[test]
+fn under_xen_nobody_clears_ite_and_the_queue_stands_still() {
+    let mut rig = mute("xen", Ordering::Serial);
+    rig.flush(VICTIM);
+    rig.pass(ICT);
+    rig.functions.mute.clear();
+    rig.flush(NEIGHBOR);
+    rig.pass(LONG);
+    assert_eq!(rig.verdicts(), []);
+}
+
+#[test]
+fn xen_4_15_takes_a_late_answer_for_the_next_one_at_once() {
+    let mut rig = mute("xen-4.15", Ordering::Parallel);
+    rig.flush(VICTIM);
+    rig.pass(Duration::from_secs(1));
+    assert_eq!(rig.verdicts(), [(VICTIM, Verdict::DeadlinePassed)]);
+    rig.flush(VICTIM);
+    let late = rig.unanswered[0];
+    rig.answer(late);
+    assert_eq!(rig.verdicts(), [(VICTIM, Verdict::Completed)], "as XSA-373 says");
+    assert_eq!(rig.host.counters().false_completions, 1);
+}
+
+#[test]
+fn a_watchdog_that_is_petted_says_nothing_in_ninety_seconds() {
+    for (policy, lockups) in [("bounded+watchdog", 0), ("pcie-90s", 2)] {
+        let mut rig = mute(policy, Ordering::Serial);
+        rig.flush(VICTIM);
+        rig.pass(Duration::from_secs(50));
+        assert_eq!(rig.lockups().len(), lockups, "{policy}");
+    }
+}
+
+#[test]
+fn what_is_taken_for_removed_is_asked_no_more_until_it_is_reset() {
+    let mut rig = mute("late-removal", Ordering::Parallel);
+    rig.flush(VICTIM);
+    rig.pass(BOUND);
+    rig.flush(VICTIM);
+    let verdicts = [(VICTIM, Verdict::Removed), (VICTIM, Verdict::Skipped)];
+    assert_eq!(rig.verdicts(), verdicts);
+    assert_eq!(rig.submissions(), 1);
+    rig.functions.mute.clear();
+    rig.host.handle_reset(VICTIM, &mut rig.functions, rig.now);
+    rig.flush(VICTIM);
+    assert_eq!(rig.verdicts(), [(VICTIM, Verdict::Completed)]);
+}
+
+#[test]
+fn flr_is_initiated_once_for_each_wait() {
+    let mut rig = mute("flr", Ordering::Parallel);
+    rig.flush(VICTIM);
+    rig.pass(BOUND);
+    assert_eq!(rig.functions.reset, [VICTIM]);
+    rig.pass(LONG);
+    assert_eq!(rig.functions.reset, [VICTIM]);
+}

@@ -1,0 +1,163 @@
+//! Fences: when they are done, whom they release, and when they end.
+
+use vm_memory::{Bytes, GuestAddress};
+
+use super::*;
+use crate::ats::{Access, AddressType, DmaRequest};
+use crate::spec::tables::{ContextHigh, ContextLow, RootEntry};
+
+fn mute(policy: &str, ict: Timeout, ordering: Ordering) -> Rig {
+    let mut rig = Rig::with(policy, ict, ordering);
+    rig.functions.mute.insert(VICTIM);
+    rig
+}
+
+fn count(rig: &Rig, matches: impl Fn(&Event) -> bool) -> usize {
+    rig.recorder.events().iter().filter(|timed| matches(&timed.event)).count()
+}
+
+#[test]
+fn a_parallel_unit_confirms_the_fence_at_once() {
+    let mut rig = mute("quarantine:100ms", Timeout::Never, Ordering::Parallel);
+    rig.flush(VICTIM);
+    rig.pass(BOUND);
+    assert_eq!(rig.verdicts(), [(VICTIM, Verdict::Quarantined)]);
+    let done = |event: &Event| {
+        matches!(event, Event::Quarantined { function: VICTIM, waited: Duration::ZERO })
+    };
+    assert_eq!(count(&rig, done), 1);
+    assert!(rig.host.is_blocked(VICTIM) && !rig.host.is_blocked(NEIGHBOR));
+}
+
+#[test]
+fn a_serial_unit_without_a_timeout_never_confirms_the_fence() {
+    let mut rig = mute("quarantine:100ms", Timeout::Never, Ordering::Serial);
+    rig.flush(VICTIM);
+    rig.flush(NEIGHBOR);
+    rig.pass(Duration::from_secs(1000));
+    assert_eq!(rig.verdicts(), []);
+    assert!(!rig.host.is_blocked(VICTIM), "nobody has said so");
+    assert_eq!(rig.lockups().len(), 4, "both CPUs are stuck");
+}
+
+#[test]
+fn who_stands_behind_a_mute_function_is_not_quarantined_for_it() {
+    let mut rig = mute("quarantine:100ms", Timeout::After(ICT), Ordering::Serial);
+    rig.flush(VICTIM);
+    rig.flush(NEIGHBOR);
+    rig.pass(ICT);
+    let verdicts = [(NEIGHBOR, Verdict::Completed), (VICTIM, Verdict::Quarantined)];
+    assert_eq!(rig.verdicts(), verdicts);
+    assert!(!rig.host.is_blocked(NEIGHBOR));
+}
+
+#[test]
+fn a_fence_that_nobody_waits_for_costs_the_innocent_their_device_on_a_serial_unit() {
+    let mut rig = mute("quarantine-posted:100ms", Timeout::After(ICT), Ordering::Serial);
+    rig.flush(VICTIM);
+    rig.flush(NEIGHBOR);
+    rig.pass(BOUND * 3);
+    assert!(rig.host.is_blocked(VICTIM) && rig.host.is_blocked(NEIGHBOR));
+}
+
+#[test]
+fn ite_quarantines_the_function_that_it_names() {
+    let ict = Duration::from_millis(50);
+    let mut rig = mute("quarantine:100ms", Timeout::After(ict), Ordering::Serial);
+    rig.flush(VICTIM);
+    rig.flush(NEIGHBOR);
+    rig.pass(ict);
+    let verdicts = [(VICTIM, Verdict::Quarantined), (NEIGHBOR, Verdict::Completed)];
+    assert_eq!(rig.verdicts(), verdicts);
+}
+
+#[test]
+fn callers_that_come_during_the_fence_wait_for_it() {
+    let mut rig = mute("quarantine:100ms", Timeout::After(ICT), Ordering::Serial);
+    rig.flush(VICTIM);
+    rig.pass(BOUND);
+    rig.flush(VICTIM);
+    let submissions = rig.submissions();
+    rig.pass(ICT);
+    assert_eq!(rig.verdicts(), [(VICTIM, Verdict::Quarantined); 2]);
+    assert_eq!(rig.submissions(), submissions, "nobody asks the function again");
+}
+
+#[test]
+fn many_mute_functions_are_fenced_one_after_the_other() {
+    let mut rig = mute("quarantine:100ms", Timeout::Never, Ordering::Parallel);
+    rig.functions.mute.insert(NEIGHBOR);
+    rig.flush(VICTIM);
+    rig.flush(NEIGHBOR);
+    rig.pass(BOUND);
+    assert_eq!(rig.verdicts(), [(VICTIM, Verdict::Quarantined)]);
+    rig.pass(BOUND);
+    assert_eq!(rig.verdicts(), [(NEIGHBOR, Verdict::Quarantined)]);
+}
+
+#[test]
+fn a_function_is_not_blamed_for_what_it_did_before_it_was_reset() {
+    let mut rig = mute("quarantine:100ms", Timeout::After(ICT), Ordering::Parallel);
+    rig.flush(VICTIM);
+    rig.pass(BOUND);
+    assert!(rig.host.is_blocked(VICTIM));
+    rig.functions.mute.clear();
+    rig.host.handle_reset(VICTIM, &mut rig.functions, rig.now);
+    // The old request is still in the unit, and expires; who comes next sees that.
+    rig.pass(ICT);
+    rig.flush(VICTIM);
+    let verdicts = [(VICTIM, Verdict::Quarantined), (VICTIM, Verdict::Completed)];
+    assert_eq!(rig.verdicts(), verdicts);
+    assert!(!rig.host.is_held(VICTIM));
+}
+
+#[test]
+fn a_reset_during_the_fence_lets_callers_ask_again() {
+    let mut rig = mute("quarantine:100ms", Timeout::After(ICT), Ordering::Serial);
+    rig.flush(VICTIM);
+    rig.pass(BOUND);
+    assert!(rig.host.is_held(VICTIM) && !rig.host.is_blocked(VICTIM));
+    rig.host.handle_reset(VICTIM, &mut rig.functions, rig.now);
+    assert!(!rig.host.is_held(VICTIM));
+    assert_eq!(rig.submissions(), 2);
+}
+
+/// A host whose tables have one context entry, which lets everything through.
+fn with_tables() -> (HostSide, Memory) {
+    let memory = Memory::from_ranges(&[(GuestAddress(0), 8 * PAGE_SIZE as usize)]).unwrap();
+    let config = UnitConfig { ordering: Ordering::Parallel, ..UnitConfig::new(UnitRole::Host) };
+    let policy = "quarantine:100ms".parse().unwrap();
+    let host = HostSide::with_memory(config, policy, memory.clone(), Tracer::none());
+    let table = HostSide::MEMORY;
+    let root = RootEntry::new().with_present(true).with_page(table / PAGE_SIZE);
+    let low = ContextLow::new().with_present(true).with_translation_type(2);
+    let width = config.address_widths.deepest() - 2;
+    let high = ContextHigh::new().with_width(width).with_domain(7);
+    let poke = |address, value: u64| memory.write_obj(value, GuestAddress(address)).unwrap();
+    poke(u64::from(VICTIM.bus()) * 16, root.into_bits());
+    poke(table + u64::from(VICTIM.devfn()) * 16, low.into_bits());
+    poke(table + u64::from(VICTIM.devfn()) * 16 + 8, high.into_bits());
+    (host, memory)
+}
+
+#[test]
+fn the_unit_itself_blocks_a_function_that_is_in_its_tables() {
+    let (host, memory) = with_tables();
+    let mut rig = mute("linux", Timeout::Never, Ordering::Parallel);
+    rig.host = host;
+    let request = DmaRequest {
+        requester: VICTIM,
+        pasid: None,
+        privileged: false,
+        address: Iova(0x5000),
+        address_type: AddressType::Untranslated,
+        access: Access::Write,
+    };
+    let dma = |rig: &mut Rig| rig.host.dma_road().0.dma(&request, &memory, rig.now).is_ok();
+    assert!(dma(&mut rig), "and the context entry is cached now");
+    rig.flush(VICTIM);
+    rig.pass(BOUND);
+    assert!(!dma(&mut rig));
+    rig.host.handle_reset(VICTIM, &mut rig.functions, rig.now);
+    assert!(dma(&mut rig), "the context entry is as it was");
+}
