@@ -21,6 +21,14 @@ pub enum Error {
     /// A fault of the schedule cannot be.
     #[error(transparent)]
     Schedule(#[from] crate::fault::ScheduleError),
+    /// A simulated machine cannot be.
+    #[error("{what} cannot be simulated: {reason}")]
+    Simulation {
+        /// Which workload or fault.
+        what: String,
+        /// Why not.
+        reason: String,
+    },
     /// The host side below the guest-visible unit cannot be built.
     #[error(transparent)]
     Host(#[from] iommu::submit::HostError),

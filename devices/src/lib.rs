@@ -12,6 +12,7 @@
 //! - [`edu`], [`iommu_testdev`]: devices of QEMU's, which other people's tests know.
 //! - [`topology`]: which ports and functions there are.
 //! - [`root_complex`]: units, host side and hierarchy joined.
+//! - [`sim`]: a machine of all of it in virtual time, for policies to be compared.
 //! - [`config_ports`]: ports 0xcf8 and 0xcfc. [`io_apic`]: the I/O APIC. [`mod@bench`]: the ports
 //!   by which a guest talks to the bench.
 #![forbid(unsafe_code)]
@@ -29,6 +30,7 @@ pub mod link;
 pub mod nvme;
 pub mod pcie;
 pub mod root_complex;
+pub mod sim;
 #[cfg(test)]
 mod testkit;
 pub mod topology;

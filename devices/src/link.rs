@@ -109,6 +109,11 @@ impl Link {
         Self { port, down, reasons, answers: None, dma: 0, dma_limit: u64::MAX, random, tracer }
     }
 
+    /// What is random about it comes from `seed` from now on.
+    pub fn seed(&mut self, seed: u64) {
+        self.random = fastrand::Rng::with_seed(seed);
+    }
+
     /// Why it is down, if it is.
     pub fn down(&self) -> Down {
         self.down

@@ -21,7 +21,7 @@
 //! told waits in [`RootComplex::poll_interrupt`].
 
 mod faults;
-mod host;
+pub(crate) mod host;
 mod upstream;
 
 use std::collections::VecDeque;

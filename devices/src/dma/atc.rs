@@ -127,6 +127,12 @@ impl Atc {
         })
     }
 
+    /// Whether it holds a translation of a part of `range` in the address space of `pasid`.
+    pub fn holds(&self, pasid: Option<Pasid>, range: PageRange) -> bool {
+        let meant = |entry: &Entry| entry.pasid == pasid && entry.translation.range.overlaps(range);
+        self.sets.iter().flatten().any(meant)
+    }
+
     /// Caches `translation` in place of all that it overlaps, and of the oldest one of its set if
     /// there is no room left in it.
     pub fn insert(&mut self, pasid: Option<Pasid>, translation: Translation) {

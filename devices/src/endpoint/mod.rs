@@ -23,9 +23,9 @@ mod virtual_functions;
 
 use std::collections::VecDeque;
 
-use iommu::ats::{self, InvalidateRequest, PageGroupResponse};
+use iommu::ats::{self, InvalidateRequest, PageGroupResponse, PageRange};
 use iommu::event::Tracer;
-use iommu::ids::Bdf;
+use iommu::ids::{self, Bdf};
 use iommu::time::Instant;
 
 use crate::Error;
@@ -347,6 +347,10 @@ impl Function for AtsEndpoint {
         }
         self.invalidations = self.invalidations.wrapping_add(1);
         self.messages.push_back(self.engine.dma.invalidate(&request, &self.tracer, now));
+    }
+
+    fn caches(&self, pasid: Option<ids::Pasid>, range: PageRange) -> bool {
+        self.engine.dma.atc.holds(pasid, range)
     }
 
     fn page_group_response(&mut self, response: PageGroupResponse) {

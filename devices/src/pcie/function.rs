@@ -6,8 +6,8 @@
 
 use std::fmt;
 
-use iommu::ats::{InvalidateRequest, PageGroupResponse};
-use iommu::ids::Bdf;
+use iommu::ats::{InvalidateRequest, PageGroupResponse, PageRange};
+use iommu::ids::{Bdf, Pasid};
 use iommu::time::Instant;
 
 use super::config::Reset;
@@ -51,6 +51,12 @@ pub trait Function: fmt::Debug + Send {
 
     /// An Invalidate Request. It goes to every function of a device: whom it means is up to them.
     fn invalidate_request(&mut self, _request: InvalidateRequest, _now: Instant) {}
+
+    /// Whether its ATC holds a translation of a part of `range`, for those who judge what software
+    /// believes. No request of PCIe asks that.
+    fn caches(&self, _pasid: Option<Pasid>, _range: PageRange) -> bool {
+        false
+    }
 
     /// A PRG Response, to every function of a device.
     fn page_group_response(&mut self, _response: PageGroupResponse) {}

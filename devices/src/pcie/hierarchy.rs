@@ -24,9 +24,9 @@ mod uplink;
 use std::collections::VecDeque;
 use std::ops::RangeInclusive;
 
-use iommu::ats::{InvalidateRequest, PageGroupResponse};
+use iommu::ats::{InvalidateRequest, PageGroupResponse, PageRange};
 use iommu::event::{Lost, Tracer};
-use iommu::ids::Bdf;
+use iommu::ids::{Bdf, Pasid};
 use iommu::time::Instant;
 
 use super::header;
@@ -181,6 +181,11 @@ impl Hierarchy {
         }
     }
 
+    /// Whether the ATC of the function with index `index` holds a translation of a part of `range`.
+    pub fn caches(&self, index: usize, pasid: Option<Pasid>, range: PageRange) -> bool {
+        self.functions.get(index).is_some_and(|node| node.function.caches(pasid, range))
+    }
+
     /// When [`Self::handle_timeout`] must be called next, `None` if nothing is due.
     pub fn poll_timeout(&self) -> Option<Instant> {
         let functions = self.functions.iter().filter_map(|node| node.function.poll_timeout());
@@ -210,6 +215,21 @@ impl Hierarchy {
         self.resets.pop_front()
     }
 
+    /// Lets the function with index `index`, in the order in which they were added, do what `action`
+    /// says: on its own account, and whatever its link does.
+    pub fn drive<R>(
+        &mut self,
+        index: usize,
+        upstream: &mut dyn Upstream,
+        action: impl FnOnce(&mut dyn Function, &mut dyn Upstream) -> R,
+    ) -> Option<R> {
+        if index >= self.functions.len() {
+            return None;
+        }
+        let (function, mut upstream) = self.function(index, upstream);
+        Some(action(function, &mut upstream))
+    }
+
     /// A function and its way up.
     fn function<'a>(
         &'a mut self,
@@ -234,13 +254,14 @@ impl Hierarchy {
     ) {
         use crate::endpoint::regs;
         let bar = crate::testkit::Machine::bar(index as u8);
-        let (function, mut upstream) = self.function(index, upstream);
-        let mut write = |register: u64, data: &[u8]| {
-            function.memory_write(bar + register, data, &mut upstream, now);
-        };
-        write(regs::IOVA, &0_u64.to_le_bytes());
-        write(regs::LENGTH, &8_u32.to_le_bytes());
-        write(regs::COMMAND, &command.to_le_bytes());
+        self.drive(index, upstream, |function, upstream| {
+            let mut write = |register: u64, data: &[u8]| {
+                function.memory_write(bar + register, data, upstream, now);
+            };
+            write(regs::IOVA, &0_u64.to_le_bytes());
+            write(regs::LENGTH, &8_u32.to_le_bytes());
+            write(regs::COMMAND, &command.to_le_bytes());
+        });
     }
 }
 

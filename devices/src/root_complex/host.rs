@@ -25,9 +25,9 @@ const CONTROL_HIGH: u16 = 0x09;
 const INITIATE_RESET: u8 = 0x80;
 
 /// The host's way to the functions' configuration space.
-pub(super) struct Functions<'a> {
-    pub(super) hierarchy: &'a mut Hierarchy,
-    pub(super) now: Instant,
+pub(crate) struct Functions<'a> {
+    pub(crate) hierarchy: &'a mut Hierarchy,
+    pub(crate) now: Instant,
 }
 
 impl Functions<'_> {
@@ -66,9 +66,7 @@ impl Functions<'_> {
 
 impl Presence for Functions<'_> {
     fn is_present(&mut self, function: Bdf) -> bool {
-        let mut vendor = [0; 2];
-        self.hierarchy.config_read(function, 0, &mut vendor, self.now);
-        u16::from_le_bytes(vendor) != 0xffff
+        self.hierarchy.is_present(function, self.now)
     }
 
     fn is_disconnected(&self, function: Bdf) -> bool {

@@ -21,10 +21,13 @@ const RING: u64 = PAGE_SIZE;
 const STATUS: u64 = 3 * PAGE_SIZE;
 const MEMORY: u64 = 4 * PAGE_SIZE;
 
-/// There is no host side: its driver's few pages of memory cannot be had.
+/// There is no host side: its driver's memory cannot be had.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("cannot map {MEMORY} bytes for the host's remapping driver: {0}")]
-pub struct HostError(String);
+#[error("cannot map {bytes} bytes for the host's remapping driver: {reason}")]
+pub struct HostError {
+    bytes: u64,
+    reason: String,
+}
 
 /// The host below the guest: a driver with a policy, and the physical unit that it drives.
 ///
@@ -45,9 +48,14 @@ impl HostSide {
     /// A host whose unit is built as `config` says, switched on and idle, in memory of its own: no
     /// function is in its tables.
     pub fn new(config: UnitConfig, policy: Policy, tracer: Tracer) -> Result<Self, HostError> {
-        let memory = Memory::from_ranges(&[(GuestAddress(0), MEMORY as usize)])
-            .map_err(|error| HostError(error.to_string()))?;
-        Ok(Self::with_memory(config, policy, memory, tracer))
+        Ok(Self::with_memory(config, policy, Self::map_memory(Self::MEMORY)?, tracer))
+    }
+
+    /// Memory for [`Self::with_memory`], `bytes` of it, all zero.
+    pub fn map_memory(bytes: u64) -> Result<Memory, HostError> {
+        let size = usize::try_from(bytes).unwrap_or(usize::MAX);
+        Memory::from_ranges(&[(GuestAddress(0), size)])
+            .map_err(|error| HostError { bytes, reason: error.to_string() })
     }
 
     /// As [`Self::new`], in `memory`, whose first [`Self::MEMORY`] bytes are zero and the driver's

@@ -100,6 +100,18 @@ pub struct Counters {
     pub false_completions: u64,
 }
 
+impl Counters {
+    /// Adds all of `other`.
+    pub fn merge(&mut self, other: &Self) {
+        self.submitted += other.submitted;
+        self.resubmitted += other.resubmitted;
+        self.aborted += other.aborted;
+        self.queue_full += other.queue_full;
+        self.presence_checks += other.presence_checks;
+        self.false_completions += other.false_completions;
+    }
+}
+
 /// What software can learn about a function, or do to it, without its ATC.
 pub trait Presence {
     /// Reads the function's vendor ID over the link and says whether anybody answered.

@@ -56,6 +56,14 @@ impl Hierarchy {
         self.functions.push(FunctionNode { function, devfn, above });
     }
 
+    /// What is random about the links comes from `seed` from now on.
+    pub fn seed(&mut self, seed: u64) {
+        for (index, link) in self.ports.iter_mut().filter_map(|node| node.link.as_mut()).enumerate()
+        {
+            link.seed(seed.wrapping_add(index as u64));
+        }
+    }
+
     /// How many ports there are.
     pub fn port_count(&self) -> usize {
         self.ports.len()

@@ -99,6 +99,13 @@ impl Hierarchy {
         false
     }
 
+    /// Reads the vendor ID of `function` and says whether anybody has answered.
+    pub fn is_present(&mut self, function: Bdf, now: Instant) -> bool {
+        let mut vendor = [0; 2];
+        self.config_read(function, 0, &mut vendor, now);
+        u16::from_le_bytes(vendor) != 0xffff
+    }
+
     /// How many DMA requests have come up the link below a port.
     pub fn dma_count(&self, port: usize) -> u64 {
         let link = self.ports.get(port).and_then(|node| node.link.as_ref());

@@ -1,0 +1,231 @@
+//! The tables in which the names of a run stand: policies, faults, workloads. Rows of one's own are
+//! added by [`Catalog::add`].
+
+use std::time::Duration;
+
+use iommu::submit::{PRESETS, Policy, Preset};
+use serde::{Deserialize, Serialize};
+
+use super::{FaultRow, Kind, RunId, RunSpec, Workload};
+
+/// Faults, by name, what they stand for, and when they happen.
+const FAULTS: &[(&str, &str, &str)] = &[
+    ("none", "nothing goes wrong", ""),
+    (
+        "silent",
+        "the link is gone while an Invalidate Request is on it",
+        "after=requests:20,mode=silent",
+    ),
+    ("ghost", "the same, and the port reports an active link", "after=requests:20,mode=ghost"),
+    ("disable", "somebody sets Link Disable", "after=requests:20,mode=disable"),
+    (
+        "surprise",
+        "the card is pulled out, with the hot-plug events",
+        "after=requests:20,mode=surprise",
+    ),
+    (
+        "safe",
+        "the attention button, and the card goes when the slot is powered down",
+        "after=requests:20,mode=safe",
+    ),
+    ("dpc", "an uncorrectable error that the port contains", "after=requests:20,mode=dpc"),
+    ("aer", "the link is gone, and AER alone reports it", "after=requests:20,mode=aer"),
+    (
+        "hang",
+        "everything works, but Invalidate Requests are never answered",
+        "before=completion:20,mode=hang",
+    ),
+    ("hang:30s", "the same, for 30 s", "before=completion:20,mode=hang,for=30s"),
+    ("slow", "answers take 1 ms to 90 s", "before=completion:20,mode=slow:1ms..90s"),
+    ("slow:50ms", "answers take 50 ms in the mean", "before=completion:20,mode=slow:exp:50ms"),
+    ("lossy", "one in a hundred answers is lost", "before=completion:20,mode=lossy:0.01"),
+    ("dup", "every answer comes twice", "before=completion:20,mode=dup"),
+    ("late", "answers come after 5 s", "before=completion:20,mode=late:5s"),
+    (
+        "flap",
+        "the link is gone for 200 ms, and the device is reset",
+        "after=requests:20,mode=flap:200ms",
+    ),
+    (
+        "flap:keep",
+        "the same, and the device has noticed nothing",
+        "after=requests:20,mode=flap:200ms:keep",
+    ),
+];
+
+/// How much later than the tables say a fault of the tables may happen.
+const SPREAD: u32 = 16;
+
+fn workloads() -> Vec<Workload> {
+    let strict = |name: &str, about: &str, devices, cpus| Workload {
+        name: name.to_owned(),
+        about: about.to_owned(),
+        kind: Kind::Strict,
+        devices,
+        cpus,
+        burst: 32,
+        period: Duration::from_micros(25),
+        trickle: Duration::from_secs(2),
+        touches: 2,
+    };
+    vec![
+        strict(
+            "strict",
+            "two devices with two queues each; every page is unmapped and invalidated when its I/O is done",
+            2,
+            4,
+        ),
+        strict(
+            "victim",
+            "two devices with one CPU each: the innocent one shares nothing but the queue",
+            2,
+            2,
+        ),
+        strict("wide", "64 devices on 64 CPUs", 64, 64),
+    ]
+}
+
+/// Policies, faults and workloads, each under its name.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Catalog {
+    /// What software can do.
+    #[serde(default, rename = "policy")]
+    pub policies: Vec<Policy>,
+    /// What can go wrong.
+    #[serde(default, rename = "fault")]
+    pub faults: Vec<FaultRow>,
+    /// What the machine can do.
+    #[serde(default, rename = "workload")]
+    pub workloads: Vec<Workload>,
+}
+
+/// What is wrong with rows, or with a name.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum CatalogError {
+    /// A name stands twice in a table.
+    #[error("there is already a {table} '{name}'; give it another name")]
+    Duplicate {
+        /// Which table.
+        table: &'static str,
+        /// The name.
+        name: String,
+    },
+    /// A name that is none, because it stands in a [`RunId`].
+    #[error("'{name}' cannot name a {table}: it is empty, or has a space or a slash")]
+    Name {
+        /// Which table.
+        table: &'static str,
+        /// The name.
+        name: String,
+    },
+    /// A name that stands in no table.
+    #[error("there is no {table} '{name}'; there are {known}")]
+    Unknown {
+        /// Which table.
+        table: &'static str,
+        /// The name.
+        name: String,
+        /// What there is.
+        known: String,
+    },
+}
+
+impl Default for Catalog {
+    /// The built-in tables: all presets, all faults, all workloads.
+    fn default() -> Self {
+        let fault = |(name, about, text): &(&str, &str, &str)| FaultRow {
+            name: (*name).to_owned(),
+            about: (*about).to_owned(),
+            fault: text.parse().ok(),
+            spread: SPREAD,
+        };
+        Self {
+            policies: PRESETS.iter().map(Preset::policy).collect(),
+            faults: FAULTS.iter().map(fault).collect(),
+            workloads: workloads(),
+        }
+    }
+}
+
+impl Catalog {
+    /// Adds the rows of `other`.
+    ///
+    /// # Errors
+    /// [`CatalogError::Duplicate`] and [`CatalogError::Name`]; nothing has changed then.
+    pub fn add(&mut self, other: Self) -> Result<(), CatalogError> {
+        check("policy", &self.policies, &other.policies, |row| &row.name)?;
+        check("fault", &self.faults, &other.faults, |row| &row.name)?;
+        check("workload", &self.workloads, &other.workloads, |row| &row.name)?;
+        self.policies.extend(other.policies);
+        self.faults.extend(other.faults);
+        self.workloads.extend(other.workloads);
+        Ok(())
+    }
+
+    /// The policy with that name: a row, or a preset with a duration of its own.
+    ///
+    /// # Errors
+    /// [`CatalogError::Unknown`].
+    pub fn policy(&self, name: &str) -> Result<Policy, CatalogError> {
+        match find("policy", &self.policies, name, |row| &row.name) {
+            Ok(row) => Ok(row.clone()),
+            Err(error) => name.parse().map_err(|_| error),
+        }
+    }
+
+    /// The fault with that name.
+    ///
+    /// # Errors
+    /// [`CatalogError::Unknown`].
+    pub fn fault(&self, name: &str) -> Result<&FaultRow, CatalogError> {
+        find("fault", &self.faults, name, |row| &row.name)
+    }
+
+    /// The workload with that name.
+    ///
+    /// # Errors
+    /// [`CatalogError::Unknown`].
+    pub fn workload(&self, name: &str) -> Result<&Workload, CatalogError> {
+        find("workload", &self.workloads, name, |row| &row.name)
+    }
+
+    /// The run that `id` names, in the default machine.
+    ///
+    /// # Errors
+    /// [`CatalogError::Unknown`].
+    pub fn spec(&self, id: &RunId) -> Result<RunSpec, CatalogError> {
+        let (fault, workload) = (self.fault(&id.fault)?, self.workload(&id.workload)?);
+        Ok(RunSpec::new(self.policy(&id.policy)?, fault.clone(), workload.clone(), id.seed))
+    }
+}
+
+fn find<'a, T>(
+    table: &'static str,
+    rows: &'a [T],
+    name: &str,
+    name_of: impl Fn(&T) -> &String,
+) -> Result<&'a T, CatalogError> {
+    rows.iter().find(|row| name_of(row) == name).ok_or_else(|| {
+        let known: Vec<&str> = rows.iter().map(|row| name_of(row).as_str()).collect();
+        CatalogError::Unknown { table, name: name.to_owned(), known: known.join(", ") }
+    })
+}
+
+fn check<T>(
+    table: &'static str,
+    old: &[T],
+    new: &[T],
+    name_of: impl Fn(&T) -> &String,
+) -> Result<(), CatalogError> {
+    for (index, row) in new.iter().enumerate() {
+        let name = name_of(row).clone();
+        if name.is_empty() || name.contains(|c: char| c == '/' || c.is_whitespace()) {
+            return Err(CatalogError::Name { table, name });
+        }
+        if old.iter().chain(&new[..index]).any(|other| *name_of(other) == name) {
+            return Err(CatalogError::Duplicate { table, name });
+        }
+    }
+    Ok(())
+}

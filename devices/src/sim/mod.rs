@@ -1,0 +1,57 @@
+//! A machine in virtual time: CPUs that submit invalidations and wait, devices that reach memory by
+//! their ATCs, links that fail. A time-out of two minutes costs microseconds, and a run replays from
+//! its seed, event by event.
+//!
+//! ```text
+//!   RunSpec --run--> heap of (time, number, task) --> RunResult, events
+//!                      |
+//!     CPU: map, wait for I/O, unmap --(lock)--> HostSide: policy, ring, physical unit
+//!                                                  | Invalidate Request     ^ completion
+//!                                                  v after request_latency  | after completion_latency
+//!                                               Hierarchy: ports, links with faults, endpoints
+//!                                                  | DMA, Translation Requests
+//!                                                  v
+//!                                               the unit's tables in memory --> oracle: is the page
+//!                                                                               still this device's?
+//! ```
+//!
+//! Host side, unit, hierarchy, links, endpoints and faults are those that run under KVM
+//! ([`iommu::submit::HostSide`], [`crate::pcie::Hierarchy`], [`crate::fault`]). What is here is the time
+//! between them, and the software around them. What is modelled and what is not is in
+//! `docs/simulation.md`.
+
+mod catalog;
+mod cpu;
+mod firmware;
+mod id;
+mod machine;
+mod memory;
+mod oracle;
+mod program;
+mod result;
+mod road;
+mod scheduler;
+mod spec;
+mod text;
+
+pub use catalog::{Catalog, CatalogError};
+pub use id::{ParseRunIdError, RunId};
+pub use result::{Answers, Latencies, RunResult, Told};
+pub use spec::{Costs, FaultRow, Kind, RunSpec, Workload};
+
+use iommu::event::Tracer;
+
+use crate::Error;
+
+/// Runs `spec` from its start to its horizon. Events go to `tracer`; the result does not depend on
+/// whether anybody listens.
+///
+/// # Errors
+/// [`Error::Schedule`] for a fault that cannot be in this machine, [`Error::Simulation`] for a
+/// workload that cannot, [`Error::Host`] if the machine's memory cannot be had.
+pub fn run(spec: &RunSpec, tracer: &Tracer) -> Result<RunResult, Error> {
+    Ok(machine::Machine::new(spec, tracer)?.run())
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,94 @@
+//! Who owns which page: the judge of every access to memory.
+//!
+//! A mapping is stamped: its output address is unlike that of any other mapping of the run, above
+//! all memory, and only here it becomes the page that it really is. So each access says by which
+//! mapping it was translated, however long ago, and the page's owner of today is no alibi.
+
+use std::time::Duration;
+
+use iommu::ids::{Gpa, Iova, PAGE_SIZE};
+use iommu::time::Instant;
+
+/// Where stamped addresses begin: above all memory.
+const STAMPS: u64 = 1 << 32;
+
+/// A mapping, by its number in the run.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct MappingId(u32);
+
+/// A page that was given to a device.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Mapping {
+    pub(super) device: u16,
+    pub(super) iova: Iova,
+    /// The page's number.
+    pub(super) page: u32,
+    /// When its invalidation was reported complete, or abandoned.
+    released: Option<Instant>,
+}
+
+/// An access by a translation that should be gone.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Stale {
+    /// How long it should have been gone.
+    pub(super) age: Duration,
+    /// The page belongs to another device by now.
+    pub(super) foreign: bool,
+}
+
+/// All mappings of the run, and what becomes of pages.
+#[derive(Debug)]
+pub(super) struct Oracle {
+    mappings: Vec<Mapping>,
+    /// Which device each page is mapped for.
+    owners: Vec<Option<u16>>,
+    /// Pages that nobody owns. The one given back last is given out first, as allocators do.
+    free: Vec<u32>,
+}
+
+impl Oracle {
+    pub(super) fn new() -> Self {
+        Self { mappings: Vec::with_capacity(256), owners: Vec::new(), free: Vec::new() }
+    }
+
+    /// Gives a page to a device.
+    pub(super) fn map(&mut self, device: u16, iova: Iova) -> MappingId {
+        let page = self.free.pop().unwrap_or_else(|| {
+            self.owners.push(None);
+            self.owners.len() as u32 - 1
+        });
+        self.owners[page as usize] = Some(device);
+        self.mappings.push(Mapping { device, iova, page, released: None });
+        MappingId(self.mappings.len() as u32 - 1)
+    }
+
+    pub(super) fn get(&self, id: MappingId) -> &Mapping {
+        &self.mappings[id.0 as usize]
+    }
+
+    /// The address that page tables hold for this mapping.
+    pub(super) fn stamp(&self, id: MappingId) -> Gpa {
+        Gpa(STAMPS + u64::from(id.0) * PAGE_SIZE)
+    }
+
+    /// Software takes the page back: it believes that the device cannot reach it any more.
+    pub(super) fn release(&mut self, id: MappingId, now: Instant) {
+        let mapping = &mut self.mappings[id.0 as usize];
+        mapping.released = Some(now);
+        self.owners[mapping.page as usize] = None;
+        self.free.push(mapping.page);
+    }
+
+    /// A device's access comes out of the unit at `address`: by which mapping, and whether that is
+    /// stale. `None` if it is no stamped address.
+    pub(super) fn judge(&self, address: Gpa, now: Instant) -> Option<(MappingId, Option<Stale>)> {
+        let number = address.0.checked_sub(STAMPS)? / PAGE_SIZE;
+        let mapping = self.mappings.get(usize::try_from(number).ok()?)?;
+        let stale = mapping.released.map(|released| Stale {
+            age: now - released,
+            foreign: self.owners[mapping.page as usize]
+                .is_some_and(|owner| owner != mapping.device),
+        });
+        Some((MappingId(number as u32), stale))
+    }
+}

@@ -1,0 +1,282 @@
+//! What a run has measured, and how results of many runs become one: sums, maxima and histograms of
+//! whole numbers, so that neither the order nor the grouping of merges shows in the result.
+
+use std::time::Duration;
+
+use hdrhistogram::Histogram;
+use iommu::submit::{Counters, Verdict};
+use serde::{Deserialize, Serialize};
+
+use super::text;
+
+/// Durations, to two significant digits, with exact count, sum and maximum.
+///
+/// In JSON `{"max":ns,"sum":ns,"counts":[[ns,count],..]}`, the lower end of each bucket that is used.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+#[serde(into = "Sparse", from = "Sparse")]
+pub struct Latencies {
+    histogram: Option<Histogram<u64>>,
+    sum: u128,
+    max: u64,
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Sparse {
+    max: u64,
+    sum: u128,
+    counts: Vec<(u64, u64)>,
+}
+
+impl Latencies {
+    const DIGITS: u8 = 2;
+
+    /// Adds one.
+    pub fn record(&mut self, latency: Duration) {
+        let nanos = u64::try_from(latency.as_nanos()).unwrap_or(u64::MAX);
+        self.sum += u128::from(nanos);
+        self.max = self.max.max(nanos);
+        self.add(nanos, 1);
+    }
+
+    fn add(&mut self, nanos: u64, count: u64) {
+        let histogram = self
+            .histogram
+            .get_or_insert_with(|| Histogram::new(Self::DIGITS).expect("2 is from 0 to 5"));
+        // Grows as needed, and u64 is all that it takes.
+        histogram.saturating_record_n(nanos, count);
+    }
+
+    /// Adds all of `other`.
+    pub fn merge(&mut self, other: &Self) {
+        self.sum += other.sum;
+        self.max = self.max.max(other.max);
+        if let Some(theirs) = &other.histogram {
+            match &mut self.histogram {
+                Some(ours) => ours.add(theirs).expect("it grows as needed"),
+                None => self.histogram = Some(theirs.clone()),
+            }
+        }
+    }
+
+    /// How many there are.
+    pub fn count(&self) -> u64 {
+        self.histogram.as_ref().map_or(0, Histogram::len)
+    }
+
+    /// The longest, exactly; zero if there is none.
+    pub fn max(&self) -> Duration {
+        Duration::from_nanos(self.max)
+    }
+
+    /// All together.
+    pub fn sum(&self) -> Duration {
+        Duration::from_nanos(u64::try_from(self.sum).unwrap_or(u64::MAX))
+    }
+
+    /// The mean; zero if there is none.
+    pub fn mean(&self) -> Duration {
+        let mean = self.sum.checked_div(u128::from(self.count())).unwrap_or(0);
+        Duration::from_nanos(u64::try_from(mean).unwrap_or(u64::MAX))
+    }
+
+    /// What the share `quantile` of them, 0 to 1, does not exceed; zero if there is none.
+    pub fn quantile(&self, quantile: f64) -> Duration {
+        let value = |histogram: &Histogram<u64>| histogram.value_at_quantile(quantile);
+        Duration::from_nanos(self.histogram.as_ref().map_or(0, value).min(self.max))
+    }
+
+    /// The buckets that are used, in rising order: lower end, and how many.
+    pub fn buckets(&self) -> Vec<(Duration, u64)> {
+        let recorded = self.histogram.iter().flat_map(|histogram| {
+            histogram.iter_recorded().map(|bucket| {
+                let low = histogram.lowest_equivalent(bucket.value_iterated_to());
+                (Duration::from_nanos(low), bucket.count_at_value())
+            })
+        });
+        recorded.collect()
+    }
+}
+
+impl From<Latencies> for Sparse {
+    fn from(latencies: Latencies) -> Self {
+        let nanos = |low: Duration| u64::try_from(low.as_nanos()).unwrap_or(u64::MAX);
+        let counts = latencies.buckets().into_iter().map(|(low, count)| (nanos(low), count));
+        Self { max: latencies.max, sum: latencies.sum, counts: counts.collect() }
+    }
+}
+
+impl From<Sparse> for Latencies {
+    fn from(sparse: Sparse) -> Self {
+        let mut latencies = Self { sum: sparse.sum, max: sparse.max, histogram: None };
+        for (nanos, count) in sparse.counts {
+            latencies.add(nanos, count);
+        }
+        latencies
+    }
+}
+
+/// What one kind of verdict was worth: whether the device's ATC had really forgotten what it was to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Answers {
+    /// It had.
+    pub dropped: u64,
+    /// It still held a translation of the range, and could use it if its requests got through.
+    pub held: u64,
+}
+
+/// What callers were told, against what was true.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Told {
+    /// Complete.
+    pub completed: Answers,
+    /// Complete, because the device was taken to be gone.
+    pub skipped: Answers,
+    /// Not complete: the policy's deadline passed.
+    pub deadline_passed: Answers,
+    /// Not complete: the unit's own time-out.
+    pub unit_timed_out: Answers,
+    /// All is well: the unit blocks the device.
+    pub quarantined: Answers,
+    /// All is well: the device is taken for removed.
+    pub removed: Answers,
+    /// All is well: the device has been reset.
+    pub reset: Answers,
+}
+
+impl Told {
+    /// All of them, with the verdict that each is about.
+    pub fn all(&self) -> [(Verdict, Answers); 7] {
+        [
+            (Verdict::Completed, self.completed),
+            (Verdict::Skipped, self.skipped),
+            (Verdict::DeadlinePassed, self.deadline_passed),
+            (Verdict::UnitTimedOut, self.unit_timed_out),
+            (Verdict::Quarantined, self.quarantined),
+            (Verdict::Removed, self.removed),
+            (Verdict::Reset, self.reset),
+        ]
+    }
+
+    pub(super) fn count(&mut self, verdict: Verdict, held: bool) {
+        let answers = match verdict {
+            Verdict::Completed => &mut self.completed,
+            Verdict::Skipped => &mut self.skipped,
+            Verdict::DeadlinePassed => &mut self.deadline_passed,
+            Verdict::UnitTimedOut => &mut self.unit_timed_out,
+            Verdict::Quarantined => &mut self.quarantined,
+            Verdict::Removed => &mut self.removed,
+            Verdict::Reset => &mut self.reset,
+        };
+        let counter = if held { &mut answers.held } else { &mut answers.dropped };
+        *counter += 1;
+    }
+}
+
+/// What one run has measured, or many together.
+///
+/// *Stuck* is what concerns the device behind the port to which the fault happens, *innocent* what
+/// concerns all others.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RunResult {
+    /// How many runs.
+    pub runs: u64,
+    /// In how many of them the fault happened.
+    pub faulted: u64,
+    /// Input and output operations whose data arrived.
+    pub completed_io: u64,
+    /// From the moment when a caller wants an invalidation to the moment when it goes on: lock,
+    /// presence check, full queue, and wait. Of those that went on.
+    pub stuck: Latencies,
+    /// The same of invalidations for other devices.
+    pub innocent: Latencies,
+    /// Callers that had not gone on at the horizon.
+    pub never_returned: u64,
+    /// How long they had been waiting by then.
+    pub waiting: Latencies,
+    /// Stretches of time with interrupts off on one CPU, those that last to the horizon included.
+    pub interrupts_off: Latencies,
+    /// Times that the hard lock-up detector spoke: interrupts off for 10 s.
+    pub hard_lockups: u64,
+    /// Times that the soft lock-up detector spoke: no other task for 20 s.
+    pub soft_lockups: u64,
+    /// What the submit-and-wait loop has counted.
+    pub host: Counters,
+    /// Time spent on presence checks.
+    #[serde(with = "text::nanos")]
+    pub presence_time: Duration,
+    /// DMA that reached memory by a translation whose invalidation had been reported complete, or
+    /// been abandoned.
+    pub stale_accesses: u64,
+    /// Bytes of it.
+    pub stale_bytes: u64,
+    /// The longest time between that report and such an access.
+    #[serde(with = "text::nanos")]
+    pub stale_age: Duration,
+    /// Stale accesses to pages that belonged to another device by then.
+    pub stale_foreign: u64,
+    /// What callers were told, against what was true.
+    pub told: Told,
+    /// From the first sign of trouble to the quarantine.
+    pub time_to_quarantine: Latencies,
+    /// How long a device was gone while its driver was bound.
+    pub zombie: Latencies,
+    /// Runs that ended well after a fault: no caller was waiting, and the device works, or its driver
+    /// has let it go.
+    pub recovered: u64,
+    /// Virtual time.
+    #[serde(with = "text::nanos")]
+    pub virtual_time: Duration,
+    /// Tasks of the simulation.
+    pub steps: u64,
+}
+
+impl RunResult {
+    /// Adds all of `other`.
+    pub fn merge(&mut self, other: &Self) {
+        self.runs += other.runs;
+        self.faulted += other.faulted;
+        self.completed_io += other.completed_io;
+        self.stuck.merge(&other.stuck);
+        self.innocent.merge(&other.innocent);
+        self.never_returned += other.never_returned;
+        self.waiting.merge(&other.waiting);
+        self.interrupts_off.merge(&other.interrupts_off);
+        self.hard_lockups += other.hard_lockups;
+        self.soft_lockups += other.soft_lockups;
+        self.host.merge(&other.host);
+        self.presence_time += other.presence_time;
+        self.stale_accesses += other.stale_accesses;
+        self.stale_bytes += other.stale_bytes;
+        self.stale_age = self.stale_age.max(other.stale_age);
+        self.stale_foreign += other.stale_foreign;
+        self.told.merge(&other.told);
+        self.time_to_quarantine.merge(&other.time_to_quarantine);
+        self.zombie.merge(&other.zombie);
+        self.recovered += other.recovered;
+        self.virtual_time += other.virtual_time;
+        self.steps += other.steps;
+    }
+}
+
+impl Told {
+    fn merge(&mut self, other: &Self) {
+        self.completed.merge(other.completed);
+        self.skipped.merge(other.skipped);
+        self.deadline_passed.merge(other.deadline_passed);
+        self.unit_timed_out.merge(other.unit_timed_out);
+        self.quarantined.merge(other.quarantined);
+        self.removed.merge(other.removed);
+        self.reset.merge(other.reset);
+    }
+}
+
+impl Answers {
+    fn merge(&mut self, other: Self) {
+        self.dropped += other.dropped;
+        self.held += other.held;
+    }
+}

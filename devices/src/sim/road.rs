@@ -1,0 +1,117 @@
+//! What devices send up: through the physical unit's tables, past the oracle, into memory.
+
+use iommu::Memory;
+use iommu::ats::{DmaRequest, RequestError, Translation, TranslationRequest};
+use iommu::event::{Event, Tracer};
+use iommu::ids::{Bdf, Gpa, PAGE_SIZE};
+use iommu::submit::Presence;
+use iommu::time::Instant;
+use iommu::unit::Unit;
+use vm_memory::{Bytes, GuestAddress};
+
+use super::firmware::{self, Driver, Layout};
+use super::machine::Device;
+use super::memory::DATA;
+use super::oracle::{MappingId, Oracle, Stale};
+use crate::pcie::{Hierarchy, Upstream};
+use crate::root_complex::host;
+
+/// The way of one request.
+pub(super) struct Road<'a> {
+    pub(super) unit: &'a mut Unit,
+    pub(super) memory: &'a Memory,
+    pub(super) oracle: &'a Oracle,
+    pub(super) tracer: &'a Tracer,
+    /// By which mapping it has reached memory, if it has.
+    pub(super) arrived: Option<(MappingId, Option<Stale>)>,
+}
+
+impl Road<'_> {
+    /// Where in memory the request goes.
+    fn resolve(
+        &mut self,
+        request: &DmaRequest,
+        length: usize,
+        now: Instant,
+    ) -> Result<GuestAddress, RequestError> {
+        let address = self.unit.dma(request, self.memory, now)?;
+        self.arrived = self.oracle.judge(address, now);
+        if self.arrived.is_none() {
+            return Err(RequestError::UnsupportedRequest);
+        }
+        self.tracer.emit(now, || Event::Dma {
+            function: request.requester,
+            address: request.address,
+            address_type: request.address_type,
+            access: request.access,
+            length: u32::try_from(length).unwrap_or(u32::MAX),
+        });
+        Ok(GuestAddress(DATA.0 + address.0 % PAGE_SIZE))
+    }
+}
+
+impl Upstream for Road<'_> {
+    fn read(
+        &mut self,
+        request: DmaRequest,
+        data: &mut [u8],
+        now: Instant,
+    ) -> Result<(), RequestError> {
+        let at = self.resolve(&request, data.len(), now)?;
+        self.memory.read_slice(data, at).map_err(|_| RequestError::UnsupportedRequest)
+    }
+
+    fn write(&mut self, request: DmaRequest, data: &[u8], now: Instant) {
+        // A posted write that is refused is lost.
+        let _ = self.write_observed(request, data, now);
+    }
+
+    fn write_observed(
+        &mut self,
+        request: DmaRequest,
+        data: &[u8],
+        now: Instant,
+    ) -> Result<(), RequestError> {
+        let at = self.resolve(&request, data.len(), now)?;
+        self.memory.write_slice(data, at).map_err(|_| RequestError::UnsupportedRequest)
+    }
+
+    fn peek(&self, _address: Gpa, _data: &mut [u8]) -> bool {
+        false
+    }
+
+    fn translate(
+        &mut self,
+        request: TranslationRequest,
+        now: Instant,
+    ) -> Result<Translation, RequestError> {
+        self.unit.translation_request(&request, self.memory, now)
+    }
+}
+
+/// How software asks whether a function is there.
+pub(super) struct Functions<'a> {
+    pub(super) hierarchy: &'a mut Hierarchy,
+    pub(super) devices: &'a [Device],
+    pub(super) layout: &'a Layout,
+    /// The answer to the first question, where it was asked some time ago.
+    pub(super) sample: Option<bool>,
+    pub(super) now: Instant,
+}
+
+impl Presence for Functions<'_> {
+    fn is_present(&mut self, function: Bdf) -> bool {
+        self.sample.take().unwrap_or_else(|| self.hierarchy.is_present(function, self.now))
+    }
+
+    fn is_disconnected(&self, function: Bdf) -> bool {
+        let device = usize::from(firmware::device_at(function));
+        self.devices.get(device).is_some_and(|device| device.disconnected)
+    }
+
+    fn reset(&mut self, function: Bdf, now: Instant) {
+        host::Functions { hierarchy: self.hierarchy, now }.reset(function, now);
+        let mut driver = Driver { hierarchy: self.hierarchy, now };
+        driver.enable_device(firmware::device_at(function), self.layout);
+    }
+}

@@ -1,0 +1,183 @@
+//! What a run is made of: policy, fault, workload, seed, unit and costs. All of it is data.
+
+use std::time::Duration;
+
+use iommu::event::UnitRole;
+use iommu::submit::Policy;
+use iommu::time::Timeout;
+use iommu::unit::UnitConfig;
+use serde::{Deserialize, Serialize};
+
+use super::RunId;
+use super::text;
+use crate::fault::Fault;
+
+/// What the drivers of the machine do with mappings. It decides when pages are used again, and who
+/// waits for what.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Kind {
+    /// Every page is unmapped, invalidated and given back when its I/O is done.
+    Strict,
+}
+
+/// What the machine does all day.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Workload {
+    /// Its name in a [`RunId`].
+    pub name: String,
+    /// What it stands for, in a line.
+    pub about: String,
+    /// What the drivers do.
+    pub kind: Kind,
+    /// Devices, each behind a root port of its own; the fault happens to the first.
+    pub devices: u16,
+    /// CPUs. CPU n does I/O to device n modulo their number.
+    pub cpus: u16,
+    /// I/Os that each CPU does at the first pace; the fault happens among them.
+    pub burst: u32,
+    /// The mean time between two I/Os of a CPU in the burst.
+    #[serde(with = "text::duration")]
+    pub period: Duration,
+    /// The mean time between two I/Os of a CPU after the burst, up to the horizon.
+    #[serde(with = "text::duration")]
+    pub trickle: Duration,
+    /// How often a device touches a page again that it was once given, per I/O.
+    pub touches: u32,
+}
+
+/// A fault with a name.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct FaultRow {
+    /// Its name in a [`RunId`].
+    pub name: String,
+    /// What it stands for, in a line.
+    pub about: String,
+    /// What happens and when, as in `before=completion:20,mode=hang`; nothing, if it is missing. It
+    /// happens to the first port unless it names another: `rp0`, `rp1` and so on.
+    #[serde(default, with = "text::option", skip_serializing_if = "Option::is_none")]
+    pub fault: Option<Fault>,
+    /// A fault that is counted happens up to this much later, as the seed decides.
+    #[serde(default)]
+    pub spread: u32,
+}
+
+/// What things cost, in time. The defaults are those of [`Costs::default`], whose sources are in
+/// `docs/simulation.md`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Costs {
+    /// A CPU puts one descriptor on the ring.
+    #[serde(with = "text::duration")]
+    pub descriptor: Duration,
+    /// A CPU writes IQT.
+    #[serde(with = "text::duration")]
+    pub doorbell: Duration,
+    /// A CPU looks once at its status word: what is written is seen this much later.
+    #[serde(with = "text::duration")]
+    pub poll: Duration,
+    /// A CPU gets a lock that another has let go.
+    #[serde(with = "text::duration")]
+    pub lock: Duration,
+    /// A CPU maps a page, or unmaps it.
+    #[serde(with = "text::duration")]
+    pub map: Duration,
+    /// An Invalidate Request goes from the unit to a function.
+    #[serde(with = "text::duration")]
+    pub request: Duration,
+    /// An Invalidate Completion goes from a function to the unit, once the ATC has done its work.
+    #[serde(with = "text::duration")]
+    pub completion: Duration,
+    /// An ATC drops what an Invalidate Request covers.
+    #[serde(with = "text::duration")]
+    pub atc_invalidate: Duration,
+    /// A read of a function's vendor ID.
+    #[serde(with = "text::duration")]
+    pub presence_check: Duration,
+    /// A device does one I/O.
+    #[serde(with = "text::duration")]
+    pub io: Duration,
+    /// After this time a driver gives up an I/O that has not completed.
+    #[serde(with = "text::duration")]
+    pub io_timeout: Duration,
+    /// From a port's interrupt to the moment when its handler marks the device as disconnected.
+    #[serde(with = "text::duration")]
+    pub hot_plug: Duration,
+}
+
+impl Default for Costs {
+    fn default() -> Self {
+        let (nanos, micros) = (Duration::from_nanos, Duration::from_micros);
+        Self {
+            descriptor: nanos(20),
+            doorbell: nanos(100),
+            poll: nanos(50),
+            lock: nanos(100),
+            map: nanos(200),
+            request: nanos(500),
+            completion: nanos(500),
+            atc_invalidate: nanos(300),
+            presence_check: micros(70),
+            io: micros(10),
+            io_timeout: Duration::from_secs(30),
+            hot_plug: Duration::from_millis(5),
+        }
+    }
+}
+
+/// Everything that decides what happens in a run. Two runs with equal specs are equal, event by
+/// event.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RunSpec {
+    /// What software does when an invalidation takes too long.
+    pub policy: Policy,
+    /// What goes wrong.
+    pub fault: FaultRow,
+    /// What the machine does.
+    pub workload: Workload,
+    /// Where the randomness comes from.
+    pub seed: u64,
+    /// How the remapping unit is built.
+    pub unit: UnitConfig,
+    /// What things cost.
+    pub costs: Costs,
+    /// When the run ends.
+    #[serde(with = "text::duration")]
+    pub horizon: Duration,
+}
+
+impl RunSpec {
+    /// PCIe's recommendation for the Invalidation Completion Time-out: one minute plus half of it
+    /// (`PCIe 10.3.1`).
+    pub const ICT: Duration = Duration::from_secs(90);
+    /// Long enough for two such time-outs.
+    pub const HORIZON: Duration = Duration::from_secs(200);
+
+    /// A run in the default machine: a unit in legacy mode that raises ITE after [`Self::ICT`] and
+    /// is serial, default costs, [`Self::HORIZON`].
+    pub fn new(policy: Policy, fault: FaultRow, workload: Workload, seed: u64) -> Self {
+        let ict = Timeout::After(Self::ICT);
+        Self {
+            policy,
+            fault,
+            workload,
+            seed,
+            unit: UnitConfig { ict, ..UnitConfig::new(UnitRole::Host) },
+            costs: Costs::default(),
+            horizon: Self::HORIZON,
+        }
+    }
+
+    /// What the run is called. Unit, costs and horizon are no part of it.
+    pub fn id(&self) -> RunId {
+        RunId {
+            policy: self.policy.name.clone(),
+            fault: self.fault.name.clone(),
+            workload: self.workload.name.clone(),
+            seed: self.seed,
+        }
+    }
+}
