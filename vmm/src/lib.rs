@@ -30,6 +30,7 @@ mod clock;
 pub mod config;
 mod console;
 mod console_watch;
+pub mod doctor;
 mod error;
 mod event_loop;
 mod exit;

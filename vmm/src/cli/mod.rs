@@ -1,6 +1,7 @@
 //! The command line: options typed by the crates that own them, and one line for each mistake.
 
 mod demo;
+mod doctor;
 mod faults;
 mod policies;
 mod qtest;
@@ -43,6 +44,8 @@ enum Command {
     Devices,
     /// Run the built-in guest once with each policy, and compare what it suffers
     Demo(demo::DemoArgs),
+    /// Find out what this host's KVM can do, and which guests can run here
+    Doctor(doctor::DoctorArgs),
     /// Serve QEMU's qtest protocol: the machine without CPUs, driven by a script
     Qtest(qtest::QtestArgs),
 }
@@ -59,6 +62,7 @@ pub(crate) fn main() -> u8 {
         Command::Faults => report(faults::list().map(|()| 0).map_err(CliError::Output)),
         Command::Devices => report(topology::list().map(|()| 0).map_err(CliError::Output)),
         Command::Demo(args) => report(demo::run(&args)),
+        Command::Doctor(args) => report(doctor::run(&args).map_err(CliError::Output)),
         Command::Qtest(args) => report(qtest::run(args)),
     }
 }

@@ -3,13 +3,13 @@
 use std::convert::Infallible;
 use std::path::PathBuf;
 use std::str::FromStr;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use clap::Args;
 use devices::root_complex::RootComplexConfig;
 use iommu::submit::Policy;
 use iommu::time::parse_duration;
-use vmm::{Console, Kernel, MemorySize, Module, Vm, VmConfig};
+use vmm::{Console, Exit, Kernel, MemorySize, Module, Vm, VmConfig};
 
 use super::CliError;
 use super::faults::FaultArgs;
@@ -65,6 +65,10 @@ pub(super) struct RunArgs {
     /// End the run after this time, with status 124
     #[arg(long, value_name = "TIME", value_parser = parse_duration)]
     time_limit: Option<Duration>,
+
+    /// End the run, with status 0, when the guest resets itself, instead of starting it anew
+    #[arg(long)]
+    no_reboot: bool,
 }
 
 /// The value of `--initrd`.
@@ -83,10 +87,19 @@ impl FromStr for Modules {
     }
 }
 
-/// Runs one guest; returns the exit status.
+/// Runs one guest, as often as it resets itself; returns the exit status.
 pub(super) fn run(args: RunArgs) -> Result<u8, CliError> {
-    let vm = Vm::new(args.into_config()?)?;
-    Ok(vm.run()?.status())
+    let no_reboot = args.no_reboot;
+    let mut config = args.into_config()?;
+    let end = config.time_limit.map(|limit| Instant::now() + limit);
+    loop {
+        let exit = Vm::new(config.clone())?.run()?;
+        if exit != Exit::Reset || no_reboot {
+            return Ok(exit.status());
+        }
+        eprintln!("ghostlink: the guest has reset itself, and starts anew");
+        config.time_limit = end.map(|end| end.saturating_duration_since(Instant::now()));
+    }
 }
 
 impl RunArgs {

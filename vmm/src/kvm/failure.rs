@@ -105,6 +105,9 @@ impl fmt::Display for GuestFailure {
         for byte in &self.instruction {
             write!(f, " {byte:02x}")?;
         }
+        if *kind == FailureKind::Emulation {
+            f.write_str("; 'ghostlink doctor' tells what else this host's KVM cannot do")?;
+        }
         write!(f, "\n{}", self.state)
     }
 }
@@ -169,7 +172,8 @@ mod tests {
         let first = text.lines().next().unwrap();
         assert_eq!(
             first,
-            "CPU 1 cannot go on: KVM cannot emulate an instruction at 0x100004, bytes 66 0f 6e c0"
+            "CPU 1 cannot go on: KVM cannot emulate an instruction at 0x100004, bytes 66 0f 6e c0; \
+             'ghostlink doctor' tells what else this host's KVM cannot do"
         );
         assert!(text.contains("r15 000000000000feed"), "{text}");
         assert!(text.contains("cr3 0000000000009000"), "{text}");

@@ -22,4 +22,4 @@ pub use failure::{CpuState, FailureKind, GuestFailure};
 pub(crate) use interrupts::Injector;
 pub(crate) use kick::{kick, prepare_kicks};
 pub(crate) use vcpu::{Exits, Vcpu};
-pub(crate) use vm::KvmVm;
+pub(crate) use vm::{KvmVm, limits};

@@ -72,6 +72,15 @@ impl KvmVm {
     }
 }
 
+/// The version of KVM's interface, and how many virtual CPUs it recommends at the most.
+///
+/// # Errors
+/// Those of [`KvmVm::new`]: it is not there, or lacks what is needed.
+pub(crate) fn limits() -> Result<(i32, usize), Error> {
+    let kvm = open()?;
+    Ok((kvm.get_api_version(), kvm.get_nr_vcpus()))
+}
+
 fn open() -> Result<Kvm, Error> {
     let kvm = Kvm::new().map_err(|error| match error.errno() {
         libc::ENOENT | libc::ENODEV | libc::ENXIO => Error::NoKvm,

@@ -1,10 +1,11 @@
 //! The program as its users see it: exit status, one line for each mistake, console.
 
 use std::fs::File;
-use std::io::{BufRead, BufReader, Write};
+use std::io::{BufRead, BufReader, Read, Write};
 use std::path::PathBuf;
 use std::process::{Command, Output, Stdio};
 
+use crate::code::out8;
 use crate::elf::elf;
 use crate::guest::kvm_wanted;
 
@@ -66,9 +67,12 @@ fn input_that_is_wrong_gives_status_2_and_one_line() {
     let broken = TempFile::new("broken.toml", b"fault_records = 1\nfault_records\n");
     let strange = TempFile::new("strange.toml", b"warp = 9\n");
     for (arguments, value, right) in [
-        (&["run", "--kernel", "/no/such/file"][..], "/no/such/file", "ELF"),
+        (&["run", "--kernel", "/no/such/file"][..], "/no/such/file", "vmlinuz"),
         (&["run", "--kernel", foreign.path()], foreign.path(), "ELF"),
         (&["run", "--kernel", large.path(), "--memory", "3M"], "memory of 3M", "try 4M"),
+        (&["run", "--initrd", "/no/such/initrd"], "/no/such/initrd", "cannot read"),
+        (&["run", "--initrd", "/bin,/usr"], "/usr", "join"),
+        (&["run", "--initrd", large.path(), "--memory", "4M"], large.path(), "--memory 8M"),
         (&["run", "--policy", "hope"], "'hope'", "bounded:<t>"),
         (&["run", "--policy", "bounded:10"], "bounded:10", "ms"),
         (&["run", "--ict", "soon"], "'soon'", "60s"),
@@ -170,4 +174,25 @@ fn signals_end_the_guest_in_order() {
         assert!(Command::new("sh").args(["-c", &kill]).status().unwrap().success());
         assert_eq!(child.wait().unwrap().code(), Some(status), "SIG{signal}");
     }
+}
+
+#[test]
+fn a_guest_that_resets_itself_starts_anew_unless_told_otherwise() {
+    if !kvm_wanted() {
+        return;
+    }
+    let kernel = TempFile::new("resets", elf(&[out8(0x3f8, b'x'), out8(0xcf9, 6)].concat()));
+    let once = ghostlink(&["run", "--kernel", kernel.path(), "--no-reboot"]).output().unwrap();
+    assert_eq!((once.status.code(), text(&once.stdout).as_str()), (Some(0), "x"));
+    let mut again = ghostlink(&["run", "--kernel", kernel.path(), "--time-limit", "60s"])
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut started = [0; 2];
+    again.stdout.take().unwrap().read_exact(&mut started).unwrap();
+    assert_eq!(&started, b"xx");
+    again.kill().unwrap();
+    let said = again.wait_with_output().unwrap().stderr;
+    assert!(text(&said).starts_with("ghostlink: the guest has reset itself"), "{}", text(&said));
 }

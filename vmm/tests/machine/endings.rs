@@ -37,6 +37,7 @@ fn power_and_reset_ports_end_the_run() {
     for (code, exit) in [
         (out16(0x604, 0x2000), Exit::PowerOff),
         (out16(0x604, 0x3c00), Exit::PowerOff),
+        (out8(0x600, 5 << 2 | 1 << 5), Exit::PowerOff),
         (out8(0xcf9, 0x06), Exit::Reset),
         (out8(0x64, 0xfe), Exit::Reset),
     ] {
@@ -52,6 +53,9 @@ fn harmless_writes_to_those_ports_do_not_end_the_run() {
     let code = [
         out16(0x604, 0x1c00),
         out8(0x604, 0xff),
+        out8(0x600, 5 << 2),
+        out8(0x600, 1 << 5),
+        out8(0x601, 0x80),
         out8(0xcf9, 0x02),
         out8(0x64, 0xd1),
         out32(0xf4, 1),

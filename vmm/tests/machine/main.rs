@@ -4,6 +4,7 @@ mod buses;
 mod cli;
 mod code;
 mod demo;
+mod doctor;
 mod edu;
 mod elf;
 mod endings;

@@ -1,0 +1,40 @@
+//! What the doctor finds is this host's; what follows from it is the same everywhere.
+
+use vmm::doctor::{Outcome, Requirement, examine};
+
+use crate::cli::ghostlink;
+use crate::guest::kvm_wanted;
+
+#[test]
+fn the_doctor_tries_everything_and_says_what_follows() {
+    if !kvm_wanted() {
+        return;
+    }
+    let report = examine();
+    assert_eq!((&report.unusable, report.api_version), (&None, Some(12)));
+    // This very test runs such guests.
+    assert_eq!(report.check(Requirement::BareMetal), Ok(()));
+    let system_call = &report.findings[0];
+    assert_eq!(system_call.name, "system call by SYSCALL");
+    let fails = |outcome: &Outcome| matches!(outcome, Outcome::Fails(_));
+    let any_fails = report.findings.iter().any(|finding| fails(&finding.outcome));
+    assert_eq!(report.check(Requirement::Linux).is_err(), any_fails);
+    if report.hardware.is_some() {
+        assert_eq!(report.check(Requirement::Linux), Ok(()));
+    }
+}
+
+#[test]
+fn scripts_get_an_object_and_a_status() {
+    if !kvm_wanted() {
+        return;
+    }
+    let output = ghostlink(&["doctor", "--require", "linux", "--format", "json"]).output().unwrap();
+    let report: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+    let findings = report["findings"].as_array().unwrap();
+    let fails = findings.iter().any(|finding| finding["outcome"] == "fails");
+    assert_eq!(output.status.code(), Some(fails.into()));
+    let output = ghostlink(&["doctor", "--require", "bare-metal"]).output().unwrap();
+    let text = String::from_utf8(output.stdout).unwrap();
+    assert!(output.status.success() && text.contains("bare-metal guests          yes"), "{text}");
+}
