@@ -15,9 +15,9 @@ use tests::{Need, wanted};
 /// The seed of the scripts that are always the same.
 const FIXED_SEED: u64 = 0x1234;
 /// How many of those there are in each mode.
-const FIXED_SCRIPTS: u64 = 1000;
+const FIXED_SCRIPTS: u64 = 700;
 /// How many new ones in each mode.
-const FRESH_SCRIPTS: u64 = 250;
+const FRESH_SCRIPTS: u64 = 170;
 
 /// A number from the environment.
 fn variable(name: &str) -> Option<u64> {
@@ -133,6 +133,11 @@ fn fixed_remapping_scripts_agree() {
 }
 
 #[test]
+fn fixed_scalable_scripts_agree() {
+    run(Mode::Scalable, FIXED_SEED, FIXED_SCRIPTS);
+}
+
+#[test]
 fn fresh_legacy_scripts_agree() {
     run_fresh(Mode::Legacy);
 }
@@ -140,6 +145,11 @@ fn fresh_legacy_scripts_agree() {
 #[test]
 fn fresh_remapping_scripts_agree() {
     run_fresh(Mode::Remapping);
+}
+
+#[test]
+fn fresh_scalable_scripts_agree() {
+    run_fresh(Mode::Scalable);
 }
 
 #[test]

@@ -18,6 +18,7 @@ pub mod ours;
 pub mod place;
 pub mod qemu;
 pub mod random;
+pub mod reasons;
 pub mod script;
 pub mod shrink;
 
@@ -35,9 +36,11 @@ pub enum Mode {
     Legacy,
     /// The same, with interrupt remapping.
     Remapping,
+    /// Scalable-mode tables with a second stage, 256-bit descriptors.
+    Scalable,
 }
 
 impl Mode {
     /// All of them.
-    pub const ALL: [Self; 2] = [Self::Legacy, Self::Remapping];
+    pub const ALL: [Self; 3] = [Self::Legacy, Self::Remapping, Self::Scalable];
 }

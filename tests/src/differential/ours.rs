@@ -8,22 +8,28 @@ use vmm::MemorySize;
 use vmm::qtest::{Machine, MachineConfig, Signal};
 
 use super::script::{Observed, RECORD, Script, Step, pattern};
-use super::{Mode, place};
+use super::{Mode, place, reasons};
 
 /// Our machine with a unit that can do what QEMU's can.
 #[derive(Debug)]
 pub struct Ours {
     /// The machine.
     pub machine: Machine,
+    mode: Mode,
 }
 
 /// QEMU's unit, as ours is told to be it. The one place that knows the settings.
 pub fn unit(mode: Mode) -> UnitConfig {
+    let scalable = mode == Mode::Scalable;
     UnitConfig {
         host_address_width: 48,
         address_widths: AddressWidths::try_from(vec![39, 48]).unwrap_or(AddressWidths::ALL),
         fault_records: 1,
         interrupt_remapping: mode == Mode::Remapping,
+        scalable_mode: scalable,
+        second_stage: scalable,
+        supervisor_requests: scalable,
+        snoop_control: scalable,
         ..UnitConfig::new(UnitRole::Guest)
     }
 }
@@ -37,12 +43,14 @@ impl Ours {
         let policy = "linux".parse().expect("a preset's name");
         let root_complex = RootComplexConfig {
             guest_unit: unit(mode),
+            // QEMU's has no requester id: the source of its interrupts is not validated.
+            io_apic: None,
             topology: Topology::simple(2, place::EDUS),
             ..RootComplexConfig::new(policy, UnitConfig::new(UnitRole::Host))
         };
         let memory = MemorySize::default();
         let config = MachineConfig { memory, root_complex, tracer: Tracer::none() };
-        Self { machine: Machine::new(config).expect("a machine") }
+        Self { machine: Machine::new(config).expect("a machine"), mode }
     }
 
     /// Runs a script; what each step has shown.
@@ -58,7 +66,11 @@ impl Ours {
                 return Observed::Value(u64::from(self.read(*at) & mask));
             }
             Step::Record => {
-                return Observed::record(RECORD.map(|offset| self.read(place::UNIT + offset)));
+                let words = RECORD.map(|offset| self.read(place::UNIT + offset));
+                return Observed::record(match self.mode {
+                    Mode::Scalable => reasons::as_qemu_numbers(words),
+                    Mode::Legacy | Mode::Remapping => words,
+                });
             }
             Step::ReadQuad(at, mask) => {
                 let mut data = [0; 8];

@@ -72,6 +72,10 @@ impl Qemu {
         let unit = match mode {
             Mode::Legacy => "intel-iommu,device-iotlb=on,intremap=off,aw-bits=48",
             Mode::Remapping => "intel-iommu,device-iotlb=on,intremap=on,eim=off,aw-bits=48",
+            Mode::Scalable => {
+                "intel-iommu,device-iotlb=on,intremap=off,aw-bits=48,snoop-control=on,\
+                 x-scalable-mode=on"
+            }
         };
         let mut command = Command::new("qemu-system-x86_64");
         command

@@ -24,8 +24,8 @@ pub enum Step {
     ReadLong(u64, u32),
     /// A read of eight bytes, of which the bits in the mask are compared.
     ReadQuad(u64, u64),
-    /// The fault record is read; it is compared if it holds a fault, and without PV, which means
-    /// nothing without PP.
+    /// The fault record is read; it is compared if it holds a fault, and without PP and PV: QEMU gives
+    /// requests without PASID one.
     Record,
     /// Bytes of memory are compared.
     Peek(u64, usize),
@@ -216,7 +216,7 @@ impl Observed {
     /// What a fault record's double words show.
     pub fn record(words: [u32; 4]) -> Self {
         let [low, high, source, status] = words;
-        let fault = [low, high, source, status & 0xf000_00ff];
+        let fault = [low, high, source & 0x7fff_ffff, status & 0xf000_00ff];
         Self::Record((status >> 31 != 0).then_some(fault))
     }
 }

@@ -1,7 +1,8 @@
 //! DMA by the devices: translation on, transfers in rounds, faults looked at and cleared.
 
 use super::tables::{self, Mapping};
-use super::{Scene, bits, queue};
+use super::{Scene, bits, queue, scalable};
+use crate::differential::Mode;
 use crate::differential::place::{EDUS, ROOT};
 use crate::differential::script::{Group, Step};
 
@@ -10,6 +11,10 @@ const TO_MEMORY: u64 = 2;
 
 /// Builds tables, switches translation on, and lets the devices transfer.
 pub(super) fn scene(scene: &mut Scene) {
+    if scene.mode == Mode::Scalable && scene.queue.is_none() {
+        // Invalidation by registers belongs to legacy mode.
+        queue::enable(scene, 0);
+    }
     for _ in 0..1 + scene.random.below(2) {
         let mappings = tables::build(scene, EDUS);
         turn_on(scene);
@@ -31,7 +36,7 @@ pub(super) fn scene(scene: &mut Scene) {
 /// Latches the tables, drops what is cached of older ones, switches translation on.
 fn turn_on(scene: &mut Scene) {
     let mut group = Group::new("latch the tables");
-    group.set_quad(0x20, ROOT);
+    group.set_quad(0x20, ROOT | scalable::table_mode(scene.mode));
     scene.shoot(&mut group, bits::SRTP);
     if scene.queue.is_none() {
         // By registers: contexts, then translations.

@@ -1,6 +1,6 @@
 //! Interrupt remapping: tables, entries that are right and wrong, messages of devices.
 
-use super::{Scene, bits, queue};
+use super::{Scene, bits, io_apic, queue};
 use crate::differential::place::{EDU_DEVICE, EDUS, INTERRUPTS, edu_bar, edu_id};
 use crate::differential::random::Random;
 use crate::differential::script::{Group, Step};
@@ -28,12 +28,16 @@ pub(super) fn scene(scene: &mut Scene) {
     if scene.random.one_in(4) {
         // Without remapping everything passes as it is.
         messages(scene);
+        io_apic::wire(scene);
     }
     let mut group = Group::new("switch interrupt remapping on");
     scene.switch_on(&mut group, bits::IRE);
     scene.groups.push(group);
     for _ in 0..1 + scene.random.below(4) {
-        messages(scene);
+        match scene.random.below(2) {
+            0 => messages(scene),
+            _ => io_apic::wire(scene),
+        }
     }
 }
 
@@ -41,6 +45,8 @@ fn entry(random: &mut Random) -> (u64, u64) {
     let vector = 0x20 + random.below(0xd0);
     let destination = random.below(16) << 40;
     let mut low = 1 | vector << 16 | destination | random.below(2) << 2 | random.below(2) << 3;
+    // Trigger mode; fixed or lowest priority.
+    low |= random.below(2) << 4 | random.below(2) << 5;
     let source = u64::from(edu_id(random.below(u64::from(EDUS)) as u8));
     // Another function of the device, which a qualifier may let pass.
     let source = if random.one_in(3) { source | random.below(8) } else { source };

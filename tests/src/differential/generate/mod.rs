@@ -7,8 +7,10 @@
 mod dma;
 mod events;
 mod interrupts;
+mod io_apic;
 mod queue;
 mod registers;
+mod scalable;
 mod tables;
 
 use super::Mode;
@@ -79,13 +81,17 @@ pub fn script(seed: u64, mode: Mode) -> Script {
         queue: None,
         groups: vec![prologue()],
     };
+    if mode == Mode::Scalable {
+        scalable::latch(&mut scene);
+    }
     let scenes = 1 + scene.random.below(3);
     for _ in 0..scenes {
         match scene.random.below(10) {
             0 => registers::scene(&mut scene),
             1 => events::scene(&mut scene),
             2..5 => queue::scene(&mut scene),
-            5..7 if mode == Mode::Remapping => interrupts::scene(&mut scene),
+            5..8 if mode == Mode::Remapping => interrupts::scene(&mut scene),
+            5 => io_apic::scene(&mut scene),
             _ => dma::scene(&mut scene),
         }
     }

@@ -11,6 +11,8 @@ use crate::differential::script::Group;
 pub struct Queue {
     /// IQA.QS.
     size: u8,
+    /// IQA.DW: descriptors have 256 bits.
+    wide: bool,
     /// The next slot.
     tail: u64,
     /// A wait that has been written, by number: each has a status word of its own.
@@ -19,13 +21,28 @@ pub struct Queue {
 
 impl Queue {
     fn slots(self) -> u64 {
-        256 << self.size
+        (4096 << self.size) / self.slot_bytes()
+    }
+
+    fn slot_bytes(self) -> u64 {
+        if self.wide { 32 } else { 16 }
+    }
+
+    /// Where a slot is.
+    fn address(self, slot: u64) -> u64 {
+        RING + self.slot_bytes() * slot
+    }
+
+    /// What IQT takes for a slot. A ring has 512 KiB at the most.
+    fn offset(self, slot: u64) -> u32 {
+        (self.slot_bytes() * slot) as u32
     }
 }
 
 /// Invalidates everything, and waits for it.
 const CONTEXT_GLOBAL: (u64, u64) = (0x11, 0);
 const IOTLB_GLOBAL: (u64, u64) = (0x12, 0);
+const PASIDS_GLOBAL: (u64, u64) = (0x37, 0);
 
 /// Some batches.
 pub(super) fn scene(scene: &mut Scene) {
@@ -47,10 +64,11 @@ pub(super) fn scene(scene: &mut Scene) {
 /// Switches the queue on.
 pub(super) fn enable(scene: &mut Scene, size: u8) {
     let mut group = Group::new("switch the queue on");
-    group.set(0x88, 0).set_quad(0x90, RING | u64::from(size));
+    let wide = scene.mode == Mode::Scalable;
+    group.set(0x88, 0).set_quad(0x90, RING | u64::from(wide) << 11 | u64::from(size));
     scene.switch_on(&mut group, bits::QIE);
     group.check(0x80, u32::MAX);
-    scene.queue = Some(Queue { size, tail: 0, waits: 0 });
+    scene.queue = Some(Queue { size, wide, tail: 0, waits: 0 });
     scene.groups.push(group);
 }
 
@@ -80,19 +98,22 @@ pub(super) fn submit(scene: &mut Scene, label: &str, descriptors: &[(u64, u64)])
 
 /// Drops everything that the unit may have cached.
 pub(super) fn flush(scene: &mut Scene) {
-    submit(scene, "invalidate everything", &[CONTEXT_GLOBAL, IOTLB_GLOBAL]);
+    let all: &[_] = match scene.mode {
+        Mode::Scalable => &[CONTEXT_GLOBAL, PASIDS_GLOBAL, IOTLB_GLOBAL],
+        Mode::Legacy | Mode::Remapping => &[CONTEXT_GLOBAL, IOTLB_GLOBAL],
+    };
+    submit(scene, "invalidate everything", all);
 }
 
 fn put(group: &mut Group, queue: &mut Queue, (low, high): (u64, u64)) {
-    let slot = RING + 16 * queue.tail;
+    let slot = queue.address(queue.tail);
     group.poke(slot, low).poke(slot + 8, high);
     queue.tail = (queue.tail + 1) % queue.slots();
 }
 
 /// The doorbell, and a look at head and errors.
 fn ring(group: &mut Group, queue: Queue) {
-    // A ring has 512 KiB at the most.
-    group.set(0x88, (16 * queue.tail) as u32);
+    group.set(0x88, queue.offset(queue.tail));
     group.check(0x80, u32::MAX).check(0x34, u32::MAX).check(0x38, u32::MAX);
     group.check(0x9c, u32::MAX).check(0xa0, u32::MAX);
 }
@@ -129,7 +150,8 @@ fn batch(scene: &mut Scene) {
     if wrong.is_some() {
         group.label = "a batch with a bad descriptor, which is mended".to_owned();
         // QEMU needs the tail to be written again, so that nothing is looked at before.
-        group.poke(RING + 16 * bad_slot, 0x12).poke(RING + 16 * bad_slot + 8, 0);
+        let slot = queue.address(bad_slot);
+        group.poke(slot, 0x12).poke(slot + 8, 0);
         group.set(0x34, bits::IQE);
         ring(&mut group, queue);
     }
@@ -144,7 +166,8 @@ fn batch(scene: &mut Scene) {
 fn descriptor(random: &mut Random, queue: &mut Queue, mode: Mode) -> (u64, u64) {
     let domain = (random.below(6) | u64::from(random.one_in(8)) << 15) << 16;
     let source = u64::from(edu_id(random.below(5) as u8)) << 32;
-    match random.below(8) {
+    let kinds = if mode == Mode::Scalable { 10 } else { 8 };
+    match random.below(kinds) {
         0 => (0x11, 0),
         1 => (0x21 | domain, 0),
         2 => (0x31 | domain | source | random.below(4) << 48, 0),
@@ -156,6 +179,13 @@ fn descriptor(random: &mut Random, queue: &mut Queue, mode: Mode) -> (u64, u64) 
         }
         // An interrupt instead of a status write; both at once QEMU does not survive.
         6 if random.one_in(2) => (0x15 | random.below(2) << 6, 0),
+        // PASIDs are known by 20 bits; neither unit has first-stage translations to drop.
+        8 => (0x07 | random.pick(&[0_u64, 1, 3]) << 4 | domain | random.below(1 << 20) << 32, 0),
+        9 => {
+            let page = random.below(1 << 16) << 12;
+            let low = 0x06 | random.pick(&[2_u64, 3]) << 4 | domain | random.below(1 << 20) << 32;
+            (low, page | random.below(2) << 6 | random.below(19))
+        }
         7 if mode == Mode::Remapping => (0x04 | random.below(2) << 4, 0),
         _ => {
             let (low, high) = status_write(queue, random.bits() as u32);
@@ -190,10 +220,11 @@ fn wrong_descriptor(random: &mut Random) -> (u64, u64) {
 fn tail_outside(scene: &mut Scene) {
     let Some(queue) = scene.queue else { return };
     let mut group = Group::new("a tail outside of the ring");
-    let outside = queue.slots() + scene.random.below(0x8000 - queue.slots());
-    group.set(0x88, (16 * outside) as u32).check(0x80, u32::MAX).check(0x34, u32::MAX);
+    let largest = 0x8_0000 / queue.slot_bytes();
+    let outside = queue.slots() + scene.random.below(largest - queue.slots());
+    group.set(0x88, queue.offset(outside)).check(0x80, u32::MAX).check(0x34, u32::MAX);
     // Back before the error is cleared: with the bad tail it would come again.
-    group.set(0x88, (16 * queue.tail) as u32).set(0x34, bits::IQE);
+    group.set(0x88, queue.offset(queue.tail)).set(0x34, bits::IQE);
     ring(&mut group, queue);
     scene.groups.push(group);
 }

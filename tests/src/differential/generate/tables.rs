@@ -1,8 +1,10 @@
-//! Legacy tables for the devices, right ones and slightly wrong ones.
+//! Tables for the devices, right ones and slightly wrong ones. What scalable mode has above the
+//! second stage is in [`super::scalable`].
 
 use std::cell::Cell;
 
-use super::Scene;
+use super::{Scene, scalable};
+use crate::differential::Mode;
 use crate::differential::place::{CONTEXTS, DATA, DATA_PAGES, ROOT, TABLES, edu_id};
 use crate::differential::random::Random;
 use crate::differential::script::Group;
@@ -13,9 +15,9 @@ const LARGE: u64 = 1 << 7;
 /// Bits of a second-stage entry that mean nothing to a unit without memory types.
 const IGNORED: u64 = 1 << 2 | 0b111 << 3 | 1 << 10 | 0x1ff << 52;
 /// An address beyond memory where nobody answers.
-const NOWHERE: u64 = 0x4000_0000;
+pub(super) const NOWHERE: u64 = 0x4000_0000;
 /// Bits above the host address width of 48.
-const BEYOND_HOST: u64 = 0b1111 << 48;
+pub(super) const BEYOND_HOST: u64 = 0b1111 << 48;
 
 /// Mappings of a device at the most.
 const MAPPINGS: u64 = 4;
@@ -50,7 +52,7 @@ impl Allocator {
     }
 
     /// A page, which [`build`] has zeroed.
-    fn page(&mut self) -> u64 {
+    pub(super) fn page(&mut self) -> u64 {
         let page = self.next;
         self.next += 0x1000;
         page
@@ -63,16 +65,11 @@ pub(super) fn build(scene: &mut Scene, edus: u8) -> Vec<Vec<Mapping>> {
     let mut group = Group::new("build tables");
     let mut allocator = Allocator::new();
     group.step(crate::differential::Step::Fill(TABLES, 0x8_0000, 0));
-    let random = &mut scene.random;
+    let (mode, random) = (scene.mode, &mut scene.random);
     let wrong_root = random.one_in(24);
-    let root = CONTEXTS | 1;
-    let (low, high) = match wrong_root.then(|| random.below(5)) {
-        Some(0) => (root & !1, 0),
-        Some(1) => (root | random.bit_of(0xffe), 0),
-        Some(2) => (root, random.value() | 1),
-        Some(3) => (NOWHERE | 1, 0),
-        Some(_) => (root | random.bit_of(BEYOND_HOST), 0),
-        None => (root, 0),
+    let (low, high) = match mode {
+        Mode::Scalable => scalable::root(random, wrong_root),
+        Mode::Legacy | Mode::Remapping => legacy_root(random, wrong_root),
     };
     group.poke(ROOT, low).poke(ROOT + 8, high);
     let mut contexts: Vec<Context> = Vec::new();
@@ -80,58 +77,112 @@ pub(super) fn build(scene: &mut Scene, edus: u8) -> Vec<Vec<Mapping>> {
         // A domain has one tree; devices can share it.
         let mut context = match contexts.last() {
             Some(context) if random.one_in(5) => context.clone(),
-            _ => context(random, &mut group, &mut allocator, u64::from(edu) + 1),
+            _ => {
+                let domain = u64::from(edu) + 1;
+                let make = if mode == Mode::Scalable { scalable::context } else { legacy_context };
+                make(random, &mut group, &mut allocator, domain)
+            }
         };
         if wrong_root {
             context.mappings.iter_mut().for_each(|mapping| mapping.leaf = None);
         }
-        let slot = CONTEXTS + 16 * u64::from(edu_id(edu));
-        group.poke(slot, context.low).poke(slot + 8, context.high);
+        let slot = match mode {
+            Mode::Scalable => scalable::context_slot(edu),
+            Mode::Legacy | Mode::Remapping => CONTEXTS + 16 * u64::from(edu_id(edu)),
+        };
+        for (at, qword) in (slot..).step_by(8).zip(&context.entry) {
+            group.poke(at, *qword);
+        }
         contexts.push(context);
     }
     scene.groups.push(group);
     contexts.into_iter().map(|context| context.mappings).collect()
 }
 
+fn legacy_root(random: &mut Random, wrong: bool) -> (u64, u64) {
+    let root = CONTEXTS | 1;
+    match wrong.then(|| random.below(5)) {
+        Some(0) => (root & !1, 0),
+        Some(1) => (root | random.bit_of(0xffe), 0),
+        Some(2) => (root, random.value() | 1),
+        Some(3) => (NOWHERE | 1, 0),
+        Some(_) => (root | random.bit_of(BEYOND_HOST), 0),
+        None => (root, 0),
+    }
+}
+
 /// A context entry, and what is mapped below it.
 #[derive(Debug, Clone)]
-struct Context {
-    low: u64,
-    high: u64,
-    mappings: Vec<Mapping>,
+pub(super) struct Context {
+    pub(super) entry: Vec<u64>,
+    pub(super) mappings: Vec<Mapping>,
 }
 
 /// The tables of one device.
 ///
 /// Devices have 28 address bits, so that their upper tables have one index only: all mappings share
 /// them, down to the table of level 2.
-struct Tree {
-    root: u64,
-    levels: u64,
+pub(super) struct Tree {
+    pub(super) root: u64,
+    pub(super) levels: u64,
+    domain: u64,
     /// The tables below the entries of levels 3 and 4.
     upper: [u64; 2],
     /// No mapping has put anything wrong into the upper tables.
     is_right: Cell<bool>,
 }
 
-fn context(
+impl Tree {
+    pub(super) fn new(random: &mut Random, allocator: &mut Allocator, domain: u64) -> Self {
+        let levels = random.pick(&[3_u64, 4, 4]);
+        let mut page = || allocator.page();
+        let (root, upper) = (page(), [page(), page()]);
+        Self { root, levels, domain, upper, is_right: Cell::new(true) }
+    }
+
+    /// Maps some pages. `wrong`: what leads to the tree is not right.
+    pub(super) fn fill(
+        &self,
+        random: &mut Random,
+        group: &mut Group,
+        allocator: &mut Allocator,
+        wrong: bool,
+    ) -> Vec<Mapping> {
+        let count = 1 + random.below(MAPPINGS);
+        let mut mappings: Vec<_> =
+            (0..count).map(|index| mapping(random, group, allocator, self, index)).collect();
+        for mapping in &mut mappings {
+            // An upper table that is wrong is wrong for all.
+            mapping.leaf = mapping.leaf.filter(|_| !wrong && self.is_right.get());
+            if let Some(leaf) = &mut mapping.leaf {
+                leaf.domain = self.domain;
+            }
+        }
+        mappings
+    }
+}
+
+/// What a device sees whose addresses pass: nothing of it can be changed.
+pub(super) fn passed_through(random: &mut Random) -> Vec<Mapping> {
+    (0..4).map(|_| Mapping { iova: data_page(random), leaf: None }).collect()
+}
+
+fn legacy_context(
     random: &mut Random,
     group: &mut Group,
     allocator: &mut Allocator,
     domain: u64,
 ) -> Context {
-    let levels = random.pick(&[3_u64, 4, 4]);
-    let domain = domain << 8;
+    let named = domain << 8;
     if random.one_in(6) {
         // Pass-through, of the width that the unit has.
         let fpd = u64::from(random.one_in(4)) << 1;
-        let mappings = (0..4).map(|_| Mapping { iova: data_page(random), leaf: None }).collect();
-        return Context { low: 1 | 2 << 2 | fpd, high: 2 | domain, mappings };
+        let entry = vec![1 | 2 << 2 | fpd, 2 | named];
+        return Context { entry, mappings: passed_through(random) };
     }
-    let mut page = || allocator.page();
-    let tree = Tree { root: page(), levels, upper: [page(), page()], is_right: Cell::new(true) };
+    let tree = Tree::new(random, allocator, domain);
     let translation_type = u64::from(random.one_in(3)) << 2;
-    let (mut low, mut high) = (tree.root | 1 | translation_type, (levels - 2) | domain);
+    let (mut low, mut high) = (tree.root | 1 | translation_type, (tree.levels - 2) | named);
     let wrong = random.one_in(12);
     if wrong {
         match random.below(7) {
@@ -148,17 +199,8 @@ fn context(
         // Bits that mean nothing.
         high |= if random.one_in(4) { random.below(16) << 3 } else { 0 };
     }
-    let count = 1 + random.below(MAPPINGS);
-    let mut mappings: Vec<_> =
-        (0..count).map(|index| mapping(random, group, allocator, &tree, index)).collect();
-    for mapping in &mut mappings {
-        // An upper table that is wrong is wrong for all.
-        mapping.leaf = mapping.leaf.filter(|_| !wrong && tree.is_right.get());
-        if let Some(leaf) = &mut mapping.leaf {
-            leaf.domain = domain >> 8;
-        }
-    }
-    Context { low, high, mappings }
+    let mappings = tree.fill(random, group, allocator, wrong);
+    Context { entry: vec![low, high], mappings }
 }
 
 /// A page that DMA may read and write.
