@@ -1,5 +1,5 @@
 //! Fault status (`VT-d 11.4.7`), why a request was blocked (`VT-d 7.1.3`) and the record that says
-//! so (`VT-d 11.4.14`).
+//! so (`VT-d 11.4.7.6`).
 
 use std::fmt;
 
@@ -210,7 +210,7 @@ impl fmt::Debug for FaultReason {
     }
 }
 
-/// The upper half of a fault record, bits 127:64 (`VT-d 11.4.14`).
+/// The upper half of a fault record, bits 127:64 (`VT-d 11.4.7.6`).
 #[bitfield(u64)]
 #[derive(PartialEq, Eq)]
 pub struct FaultRecordHigh {

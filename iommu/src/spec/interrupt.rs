@@ -34,7 +34,7 @@ impl InterruptTableAddress {
     }
 }
 
-/// IRTE, an entry of the table, in remapped form (`VT-d 9.10`).
+/// IRTE, an entry of the table, in remapped form (`VT-d 9.9`).
 #[bitfield(u128)]
 #[derive(PartialEq, Eq)]
 pub struct Irte {

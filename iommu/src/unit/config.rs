@@ -11,7 +11,7 @@ use crate::spec::offset;
 use crate::time::Timeout;
 
 /// How far the unit runs ahead of a Device-TLB invalidation that has not completed
-/// (`VT-d 6.5.2.11` leaves it open).
+/// (`VT-d 6.5.2.12` leaves it open).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Ordering {

@@ -28,7 +28,7 @@ fn message(registers: &Registers, control: u16) -> Msi {
     Msi { address: u64::from(low) | u64::from(high) << 32, data }
 }
 
-/// What kind of request a record is about: its T1 and T2 (`VT-d 11.4.14`).
+/// What kind of request a record is about: its T1 and T2 (`VT-d 11.4.7.6`).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum RequestType {
     Write,
@@ -123,7 +123,7 @@ impl Unit {
         }
     }
 
-    /// A wait descriptor with IF=1 has completed (`VT-d 6.5.2.8`).
+    /// A wait descriptor with IF=1 has completed (`VT-d 6.5.2.9`).
     pub(super) fn announce_wait(&mut self) {
         if !self.registers.wait_completed() {
             self.registers.set_wait_completed();

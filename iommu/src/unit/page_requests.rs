@@ -24,7 +24,7 @@ use crate::spec::offset;
 use crate::spec::page_request::{DESCRIPTOR_BYTES, PageRequestDescriptor, PageRequestStatus};
 use crate::time::Instant;
 
-/// PRS bits of which any one keeps further events from sending a message (`VT-d 7.6`).
+/// PRS bits of which any one keeps further events from sending a message (`VT-d 7.5`).
 const fn announced(status: PageRequestStatus) -> bool {
     status.pending() || status.overflow()
 }
@@ -74,7 +74,7 @@ impl Unit {
         self.write_page_request(request, memory)
     }
 
-    /// Puts a request into the ring, unless that is full or has overflowed (`VT-d 7.4.2`).
+    /// Puts a request into the ring, unless that is full or has overflowed (`VT-d 7.4.1`).
     fn write_page_request(&mut self, request: &PageRequest, memory: &Memory) -> PageRequestOutcome {
         let ring = self.registers.page_request_queue();
         // What software wrote beyond the ring wraps into it.
@@ -126,7 +126,7 @@ impl Unit {
         }
     }
 
-    /// Software answers for a group, by a descriptor (`VT-d 7.7.1`).
+    /// Software answers for a group, by a descriptor (`VT-d 7.6.1`).
     pub(super) fn respond(&mut self, response: PageGroupResponseDescriptor, now: Instant) {
         let response = PageGroupResponse {
             destination: Bdf::from_bits(response.requester()),

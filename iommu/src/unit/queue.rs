@@ -302,7 +302,7 @@ impl Unit {
 
     fn complete(&mut self, wait: &Wait, memory: &Memory, now: Instant) {
         if let Some((address, data)) = wait.status {
-            // A status address outside memory is undefined (VT-d 6.5.2.8): the store is lost.
+            // A status address outside memory is undefined (VT-d 6.5.2.9): the store is lost.
             // One look-up and one store: half the cost of a general write.
             let slot = GuestMemoryBackend::get_slice(memory, GuestAddress::from(address), 4).ok();
             let word = slot.as_ref().and_then(|slot| slot.get_atomic_ref::<AtomicU32>(0).ok());

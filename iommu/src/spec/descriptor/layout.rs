@@ -154,7 +154,7 @@ pub struct PasidDeviceTlbDescriptor {
     pub page: u64,
 }
 
-/// Interrupt entry cache invalidate (`VT-d 6.5.2.7`).
+/// Interrupt entry cache invalidate (`VT-d 6.5.2.8`).
 #[bitfield(u128)]
 #[derive(PartialEq, Eq)]
 pub struct InterruptEntryCacheDescriptor {
@@ -175,7 +175,7 @@ pub struct InterruptEntryCacheDescriptor {
     __: u128,
 }
 
-/// Invalidation wait (`VT-d 6.5.2.8`).
+/// Invalidation wait (`VT-d 6.5.2.9`).
 #[bitfield(u128)]
 #[derive(PartialEq, Eq)]
 pub struct WaitDescriptor {
@@ -223,7 +223,7 @@ pub struct PasidCacheDescriptor {
     __: u128,
 }
 
-/// Page group response (`VT-d 7.7.1`).
+/// Page group response (`VT-d 7.6.1`).
 #[bitfield(u128)]
 #[derive(PartialEq, Eq)]
 pub struct PageGroupResponseDescriptor {

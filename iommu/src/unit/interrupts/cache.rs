@@ -38,7 +38,7 @@ impl EntryCache {
     }
 
     /// Drops the entries whose index differs from `first` in its `mask` low bits at the most
-    /// (`VT-d 6.5.2.7`); `mask` is at most 15.
+    /// (`VT-d 6.5.2.8`); `mask` is at most 15.
     pub(super) fn invalidate(&mut self, first: u16, mask: u8) {
         let ignored = (1_u16 << mask.min(15)) - 1;
         let first = first & !ignored;

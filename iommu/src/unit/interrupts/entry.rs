@@ -5,10 +5,10 @@ use crate::ids::Bdf;
 use crate::spec::fault::FaultReason;
 use crate::spec::interrupt::{DeliveryAddress, DeliveryData, Irte, is_delivery_mode};
 
-/// The bits of DST that count without EIME: an 8-bit APIC id (`VT-d 9.10`).
+/// The bits of DST that count without EIME: an 8-bit APIC id (`VT-d 9.9`).
 const XAPIC_DESTINATION: u32 = 0xff00;
 
-/// Whose interrupts an entry takes (`VT-d 9.10`, SVT).
+/// Whose interrupts an entry takes (`VT-d 9.9`, SVT).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Sources {
     /// Everybody's.

@@ -76,6 +76,11 @@ impl Lookup<'_> {
             privileged: context.privilege(request.privileged)?,
         };
         let mapping = self.mapping(caches, &context, &walk, request.access, age)?;
+        // Walks have checked where they lead (VT-d 7.1.3, LGN.4 and SGN.8).
+        if context.stage == Stage::PassThrough && in_interrupt_range(mapping.output.0) {
+            let reason = context.pick(R::INTERRUPT_RANGE, R::SM_INTERRUPT_RANGE);
+            return Err(Failure::qualified(reason, UR, context.fault_disable));
+        }
         if !mapping.grants(request.access) {
             return Err(context.denied(request.access, &mapping));
         }
@@ -333,7 +338,7 @@ impl Lookup<'_> {
         }
     }
 
-    /// A translated request is taken at its word, within bounds (`VT-d 4.2.3`).
+    /// A translated request is taken at its word, within bounds (`VT-d 4.2.5`).
     fn check_translated(&self, context: &Context, address: Iova) -> Result<Gpa, Failure> {
         check_ats(context)?;
         self.check_host_address(context, address)?;
@@ -373,7 +378,7 @@ impl Context {
         if self.scalable { scalable } else { legacy }
     }
 
-    /// Whether the walk is a privileged one (`VT-d 3.6.2`): SRE must allow a request that asks.
+    /// Whether the walk is a privileged one (`VT-d 3.6.1`): SRE must allow a request that asks.
     fn privilege(&self, asked: bool) -> Result<bool, Failure> {
         if asked && !self.supervisor {
             return Err(Failure::qualified(R::SM_PRIVILEGE_DENIED, S0, self.fault_disable));

@@ -1,5 +1,5 @@
 //! The paging-structure cache: where the last table of a walk is, so that the next walk in the same
-//! 2 MiB reads one entry instead of four or five (`VT-d 6.2.2`).
+//! 2 MiB reads one entry instead of four or five (`VT-d 6.2.5`).
 
 use super::iotlb::{Age, Tag};
 use crate::ats::PageRange;

@@ -108,6 +108,8 @@ impl Entry {
             || self.low.reserved_high() != 0
             || self.low.into_bits() & beyond_host != 0
             || (self.low.second_stage_dirty() && !config.second_stage_dirty)
+            || (self.low.page() != 0 && !config.second_stage)
+            || (self.high.page_snoop() && !config.snoop_control)
             || u32::from(self.high.domain()) >> config.domain_bits != 0
             || self.high.reserved() != 0
             || self.high.reserved_high() != 0

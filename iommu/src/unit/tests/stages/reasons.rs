@@ -180,6 +180,40 @@ fn of_second_stage_tables() {
 }
 
 #[test]
+fn of_pass_through_into_the_interrupt_range() {
+    let mut rig = rig(SECOND_STAGE);
+    rig.poke(PASIDS + 64, pasid(4).into_bits());
+    let with_pasid = Some(Pasid::new(1));
+    assert_eq!(rig.blocked(0xfee0_0000, with_pasid, false), FaultReason::SM_INTERRUPT_RANGE);
+    let all = Answer::Some { read: true, write: true };
+    assert_eq!(rig.asked(0xfee0_0000, with_pasid, false), all, "as any other address");
+}
+
+#[test]
+fn of_pasid_fields_that_the_unit_lacks() {
+    let whole = UnitConfig::full(UnitRole::Guest);
+    let no_second =
+        UnitConfig { second_stage: false, nested: false, second_stage_dirty: false, ..whole };
+    let no_snoop = UnitConfig { snoop_control: false, ..whole };
+    let snooped = PasidHigh::new().with_page_snoop(true).into_bits();
+    for (config, high, fault) in [
+        (whole, snooped, false),
+        (no_second, 0, true),
+        (no_snoop, 0, false),
+        (no_snoop, snooped, true),
+    ] {
+        let rig = rig(FIRST_STAGE);
+        rig.poke(Rig::first_slot(IOVA), first(0x80_0000).into_bits());
+        // SSPTPTR is there, although first-stage translation does not need it.
+        rig.poke(PASIDS + 8, high);
+        let mut rig = Rig { unit: Unit::new(config, Tracer::none()), ..rig };
+        rig = rig.enable(QueueAddress::new().with_wide(true), ROOT | 1 << 10);
+        assert_eq!(rig.go(IOVA, Access::Read).is_err(), fault);
+        assert_eq!(rig.record(), fault.then_some(FaultReason::SM_PASID_RESERVED));
+    }
+}
+
+#[test]
 fn of_first_stage_tables() {
     let s = FIRST_STAGE;
     let leaf = Rig::first_slot(IOVA);
