@@ -2,6 +2,9 @@
 //! asserted, so that none of them can go away unseen. `docs/differences.md` says who is right, and
 //! why; the generator of `tests::differential` stays clear of them.
 
+mod io_apic;
+mod scalable;
+
 use std::path::PathBuf;
 
 use tests::differential::place::{
@@ -24,10 +27,11 @@ fn differ(mode: Mode, build: impl FnOnce(&mut Group), ours: Observed, qemu: Obse
     if !wanted(Need::Qemu) {
         return;
     }
-    let name = std::thread::current().name().unwrap_or("difference").to_owned();
-    let documented = include_str!("../../docs/differences.md");
+    let thread = std::thread::current();
+    let name = thread.name().and_then(|path| path.rsplit("::").next()).unwrap_or("difference");
+    let documented = include_str!("../../../docs/differences.md");
     assert!(documented.contains(&format!("`{name}`")), "docs/differences.md has no '{name}'");
-    let mut group = Group::new(name.as_str());
+    let mut group = Group::new(name);
     build(&mut group);
     let script = Script { groups: vec![generate::prologue(), group] };
     let directory =
@@ -248,6 +252,22 @@ fn interrupt_range_and_missing_right() {
         },
         value(0xe),
         value(0x5),
+    );
+}
+
+#[test]
+fn large_page_that_reaches_the_interrupt_range() {
+    differ(
+        Mode::Legacy,
+        |group| {
+            // 2 MiB from 0xfee00000 on, of which the upper half is none of the interrupts'.
+            translate(group, 0, 3, 0);
+            group.poke(TABLES + 0x2000, 0xfee0_0083);
+            write_memory(group, 0x10_0000);
+            group.check(FSTS, u32::MAX);
+        },
+        value(0),
+        value(FAULT),
     );
 }
 
