@@ -38,6 +38,7 @@ mod fabric;
 mod interrupts;
 mod json_lines;
 mod kvm;
+pub mod lab;
 pub mod layout;
 mod memory;
 pub mod qtest;

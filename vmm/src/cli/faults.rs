@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use clap::Args;
 use devices::fault::{Fault, MODES, ParseFaultError, Point};
 use serde::Deserialize;
+pub(super) use vmm::lab::text::position;
 
 /// Options for faults.
 #[derive(Debug, Default, Args)]
@@ -73,14 +74,6 @@ fn read(path: &Path) -> Result<Vec<Fault>, FaultsError> {
         reason: error.message().replace('\n', " "),
     })?;
     Ok(file.fault)
-}
-
-/// Line and column of a byte, both from 1.
-pub(super) fn position(text: &str, at: usize) -> String {
-    let before = text.get(..at).unwrap_or_default();
-    let line = before.matches('\n').count() + 1;
-    let column = before.len() - before.rfind('\n').map_or(0, |end| end + 1) + 1;
-    format!("line {line}, column {column}")
 }
 
 fn parse_drop_link(text: &str) -> Result<Fault, ParseFaultError> {

@@ -1,8 +1,11 @@
 //! The command line: options typed by the crates that own them, and one line for each mistake.
 
+mod compare;
 mod demo;
 mod doctor;
+mod explain;
 mod faults;
+mod merge;
 mod policies;
 mod qtest;
 mod run;
@@ -46,6 +49,12 @@ enum Command {
     Demo(demo::DemoArgs),
     /// Find out what this host's KVM can do, and which guests can run here
     Doctor(doctor::DoctorArgs),
+    /// Simulate every policy against every fault, and compare what they are worth
+    Compare(compare::CompareArgs),
+    /// Join what several machines have compared
+    Merge(merge::MergeArgs),
+    /// Replay one simulated run, and tell its story
+    Explain(explain::ExplainArgs),
     /// Serve QEMU's qtest protocol: the machine without CPUs, driven by a script
     Qtest(qtest::QtestArgs),
 }
@@ -63,6 +72,9 @@ pub(crate) fn main() -> u8 {
         Command::Devices => report(topology::list().map(|()| 0).map_err(CliError::Output)),
         Command::Demo(args) => report(demo::run(&args)),
         Command::Doctor(args) => report(doctor::run(&args).map_err(CliError::Output)),
+        Command::Compare(args) => report(compare::run(&args)),
+        Command::Merge(args) => report(merge::run(&args)),
+        Command::Explain(args) => report(explain::run(&args)),
         Command::Qtest(args) => report(qtest::run(args)),
     }
 }
@@ -105,6 +117,12 @@ enum CliError {
     /// There is no such hierarchy.
     #[error(transparent)]
     Topology(#[from] topology::TopologyArgsError),
+    /// There is no such comparison.
+    #[error(transparent)]
+    Matrix(#[from] vmm::lab::matrix::MatrixError),
+    /// The comparison has failed.
+    #[error(transparent)]
+    Lab(#[from] vmm::lab::LabError),
     /// Standard output is closed or full.
     #[error("cannot write to standard output: {0}")]
     Output(std::io::Error),
@@ -132,8 +150,9 @@ impl CliError {
             | Self::Socket { .. }
             | Self::Unit(_)
             | Self::Faults(_)
-            | Self::Topology(_) => USAGE,
-            Self::Output(_) | Self::Guest { .. } => FAILURE,
+            | Self::Topology(_)
+            | Self::Matrix(_) => USAGE,
+            Self::Lab(_) | Self::Output(_) | Self::Guest { .. } => FAILURE,
         }
     }
 }

@@ -10,4 +10,5 @@ mod elf;
 mod endings;
 mod guest;
 mod interrupts;
+mod lab;
 mod multiboot;

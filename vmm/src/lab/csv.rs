@@ -1,0 +1,98 @@
+//! The cells as CSV, for spreadsheets: a line for each policy, fault and workload. Times are whole
+//! nanoseconds.
+
+use std::io::{self, Write};
+use std::time::Duration;
+
+use devices::sim::Latencies;
+
+use super::summary::{Summary, Totals};
+
+/// Writes the header and all cells.
+///
+/// # Errors
+///
+/// What `out` says.
+pub fn write(summary: &Summary, out: &mut dyn Write) -> io::Result<()> {
+    let names: Vec<&str> = columns(&Totals::default()).into_iter().map(|(name, _)| name).collect();
+    writeln!(out, "policy,fault,workload,{}", names.join(","))?;
+    for (policy, policy_name) in summary.policies.iter().enumerate() {
+        for (fault, fault_name) in summary.faults.iter().enumerate() {
+            for (workload, workload_name) in summary.workloads.iter().enumerate() {
+                let cell = columns(summary.cell(policy, fault, workload));
+                let values: Vec<String> =
+                    cell.into_iter().map(|(_, value)| value.to_string()).collect();
+                let names = [policy_name, fault_name, workload_name].map(|name| quoted(name));
+                writeln!(out, "{},{}", names.join(","), values.join(","))?;
+            }
+        }
+    }
+    Ok(())
+}
+
+/// A name as a field: in quotes if it has what would end it (RFC 4180).
+fn quoted(name: &str) -> String {
+    if name.contains(['"', ',', '\n', '\r']) {
+        format!("\"{}\"", name.replace('"', "\"\""))
+    } else {
+        name.to_owned()
+    }
+}
+
+/// What a cell says, by name.
+fn columns(totals: &Totals) -> Vec<(&'static str, u128)> {
+    let sum = &totals.sum;
+    let told = &sum.told;
+    let counts = [
+        ("runs", totals.runs()),
+        ("faulted_runs", sum.faulted),
+        ("stuck_runs", totals.stuck_runs),
+        ("hard_lockup_runs", totals.hard_runs),
+        ("soft_lockup_runs", totals.soft_runs),
+        ("never_returned_runs", totals.lost_runs),
+        ("unsafe_runs", totals.unsafe_runs),
+        ("recovered_runs", sum.recovered),
+        ("completed_io", sum.completed_io),
+        ("never_returned", sum.never_returned),
+        ("submitted", sum.host.submitted),
+        ("resubmitted", sum.host.resubmitted),
+        ("aborted", sum.host.aborted),
+        ("queue_full", sum.host.queue_full),
+        ("presence_checks", sum.host.presence_checks),
+        ("false_completions", sum.host.false_completions),
+        ("stale_accesses", sum.stale_accesses),
+        ("stale_foreign", sum.stale_foreign),
+        ("stale_bytes", sum.stale_bytes),
+        ("told_completed", told.completed.dropped + told.completed.held),
+        ("told_completed_wrongly", told.completed.held),
+        ("told_skipped", told.skipped.dropped + told.skipped.held),
+        ("told_skipped_wrongly", told.skipped.held),
+        ("told_deadline_passed", told.deadline_passed.dropped + told.deadline_passed.held),
+        ("told_unit_timed_out", told.unit_timed_out.dropped + told.unit_timed_out.held),
+    ];
+    let times = [
+        ("stale_age_ns", sum.stale_age),
+        ("presence_ns", sum.presence_time),
+        ("interrupts_off_max_ns", sum.interrupts_off.max()),
+        ("time_to_quarantine_max_ns", sum.time_to_quarantine.max()),
+        ("zombie_max_ns", sum.zombie.max()),
+        ("waiting_max_ns", sum.waiting.max()),
+    ];
+    let counts = counts.into_iter().map(|(name, count)| (name, u128::from(count)));
+    let times = times.into_iter().map(|(name, time)| (name, time.as_nanos()));
+    let stuck = ["stuck_waits", "stuck_p50_ns", "stuck_p99_ns", "stuck_max_ns"];
+    let innocent = ["innocent_waits", "innocent_p50_ns", "innocent_p99_ns", "innocent_max_ns"];
+    let waits = [(stuck, &sum.stuck), (innocent, &sum.innocent)];
+    let waits = waits.into_iter().flat_map(|(names, waits)| names.into_iter().zip(spread(waits)));
+    counts.chain(times).chain(waits).collect()
+}
+
+fn spread(waits: &Latencies) -> [u128; 4] {
+    let nanos = |time: Duration| time.as_nanos();
+    [
+        u128::from(waits.count()),
+        nanos(waits.quantile(0.5)),
+        nanos(waits.quantile(0.99)),
+        nanos(waits.max()),
+    ]
+}

@@ -1,0 +1,364 @@
+//! What is compared: every policy against every fault with every workload, each with some seeds; and
+//! the file in which users write rows of their own.
+
+use std::path::{Path, PathBuf};
+
+use devices::sim::{Catalog, CatalogError, FaultRow, RunId, RunSpec, Workload};
+use iommu::submit::Policy;
+use iommu::time::Timeout;
+use iommu::unit::Ordering;
+use serde::{Deserialize, Serialize};
+use toml::Spanned;
+
+use super::text::{position, suggestion};
+
+/// Seeds for each cell, if nothing else is said.
+pub const SEEDS: u64 = 20;
+/// The workloads that are compared if nothing else is said.
+pub const WORKLOADS: [&str; 3] = ["strict", "victim", "wide"];
+
+/// Rows and seeds: everything that decides what is run.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Matrix {
+    /// Seeds for each cell, from 0.
+    pub seeds: u64,
+    /// The unit's own time-out.
+    pub ict: Timeout,
+    /// How far the unit runs ahead of what is not answered.
+    pub ordering: Ordering,
+    /// Its rows.
+    pub policies: Vec<Policy>,
+    /// Its columns.
+    pub faults: Vec<FaultRow>,
+    /// What is done meanwhile.
+    pub workloads: Vec<Workload>,
+}
+
+/// What is wanted of the tables: names, or nothing for what is usual.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Selection {
+    /// All, if it is empty.
+    pub policies: Vec<String>,
+    /// All, if it is empty.
+    pub faults: Vec<String>,
+    /// [`WORKLOADS`] and all that a file adds, if it is empty.
+    pub workloads: Vec<String>,
+    /// [`SEEDS`], if it is missing.
+    pub seeds: Option<u64>,
+    /// [`RunSpec::ICT`], if it is missing.
+    pub ict: Option<Timeout>,
+    /// Serial, if it is missing.
+    pub ordering: Option<Ordering>,
+}
+
+/// Why there is no such matrix.
+#[derive(Debug, thiserror::Error)]
+pub enum MatrixError {
+    /// The file cannot be read.
+    #[error("cannot read '{}': {source}; name a TOML file with policies, faults or workloads", path.display())]
+    File {
+        /// The file.
+        path: PathBuf,
+        /// Why not.
+        source: std::io::Error,
+    },
+    /// The file does not say what it should.
+    #[error("'{}', {position}: {reason}", path.display())]
+    Content {
+        /// The file.
+        path: PathBuf,
+        /// Line and column.
+        position: String,
+        /// What is wrong, and what would be right.
+        reason: String,
+    },
+    /// A name that is in no table, or twice.
+    #[error("{0}")]
+    Name(String),
+    /// No seeds, no runs.
+    #[error("0 seeds are no runs; give at least 1")]
+    NoSeeds,
+}
+
+impl Matrix {
+    /// What `selection` says, of the rows of `catalog`.
+    ///
+    /// # Errors
+    ///
+    /// A name that is in no table, a name that is there twice, no seeds.
+    pub fn new(catalog: &Catalog, selection: &Selection) -> Result<Self, MatrixError> {
+        let policies = match selection.policies.as_slice() {
+            [] => catalog.policies.clone(),
+            names => named(names, |name| catalog.policy(name))?,
+        };
+        let faults = match selection.faults.as_slice() {
+            [] => catalog.faults.clone(),
+            names => named(names, |name| catalog.fault(name).cloned())?,
+        };
+        let workloads = match selection.workloads.as_slice() {
+            [] => usual_workloads(catalog),
+            names => named(names, |name| catalog.workload(name).cloned())?,
+        };
+        let seeds = selection.seeds.unwrap_or(SEEDS);
+        if seeds == 0 {
+            return Err(MatrixError::NoSeeds);
+        }
+        let ict = selection.ict.unwrap_or(Timeout::After(RunSpec::ICT));
+        let ordering = selection.ordering.unwrap_or_default();
+        Ok(Self { seeds, ict, ordering, policies, faults, workloads })
+    }
+
+    /// How many runs there are.
+    pub fn len(&self) -> usize {
+        let cells = self.policies.len() * self.faults.len() * self.workloads.len();
+        cells.saturating_mul(usize::try_from(self.seeds).unwrap_or(usize::MAX))
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// The run at `place`, from 0: policy by policy, fault by fault, workload by workload, seed by
+    /// seed. `None` after the last.
+    pub fn spec(&self, place: usize) -> Option<RunSpec> {
+        let place = u64::try_from(place).ok()?;
+        let (rest, seed) = (place / self.seeds, place % self.seeds);
+        let rest = usize::try_from(rest).ok()?;
+        let (rest, workload) = (rest / self.workloads.len(), rest % self.workloads.len());
+        let (policy, fault) = (rest / self.faults.len(), rest % self.faults.len());
+        let mut spec = RunSpec::new(
+            self.policies.get(policy)?.clone(),
+            self.faults[fault].clone(),
+            self.workloads[workload].clone(),
+            seed,
+        );
+        self.set_unit(&mut spec);
+        Some(spec)
+    }
+
+    /// Gives a run of these rows this matrix's unit.
+    pub fn set_unit(&self, spec: &mut RunSpec) {
+        spec.unit.ict = self.ict;
+        spec.unit.ordering = self.ordering;
+    }
+
+    /// What the run at `place` is called.
+    pub fn id(&self, place: usize) -> Option<RunId> {
+        self.spec(place).map(|spec| spec.id())
+    }
+
+    /// Names of policies, faults and workloads.
+    pub fn names(&self) -> [Vec<String>; 3] {
+        [
+            self.policies.iter().map(|row| row.name.clone()).collect(),
+            self.faults.iter().map(|row| row.name.clone()).collect(),
+            self.workloads.iter().map(|row| row.name.clone()).collect(),
+        ]
+    }
+}
+
+/// The usual ones of the built-in table, and all others that there are: a user has added them.
+fn usual_workloads(catalog: &Catalog) -> Vec<Workload> {
+    let built_in = Catalog::default();
+    let is_usual = |row: &&Workload| {
+        WORKLOADS.contains(&row.name.as_str()) || built_in.workload(&row.name).is_err()
+    };
+    catalog.workloads.iter().filter(is_usual).cloned().collect()
+}
+
+fn named<T>(
+    names: &[String],
+    row: impl Fn(&str) -> Result<T, CatalogError>,
+) -> Result<Vec<T>, MatrixError> {
+    for (index, name) in names.iter().enumerate() {
+        if names[..index].contains(name) {
+            return Err(MatrixError::Name(format!("'{name}' is named twice; name it once")));
+        }
+    }
+    let rows = names.iter().map(|name| row(name).map_err(|e| MatrixError::Name(explain(&e))));
+    rows.collect()
+}
+
+/// What is wrong with a name, and what may have been meant.
+pub fn explain(error: &CatalogError) -> String {
+    let meant = match error {
+        CatalogError::Unknown { name, known, .. } => suggestion(name, known.split(", ")),
+        _ => None,
+    };
+    match meant {
+        Some(meant) => format!("{error}; did you mean '{meant}'?"),
+        None => error.to_string(),
+    }
+}
+
+/// A file with rows, and with what is wanted.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct File {
+    #[serde(default)]
+    policies: Vec<String>,
+    #[serde(default)]
+    faults: Vec<String>,
+    #[serde(default)]
+    workloads: Vec<String>,
+    seeds: Option<u64>,
+    ict: Option<Timeout>,
+    ordering: Option<Ordering>,
+    #[serde(default)]
+    fault: Vec<Spanned<FaultRow>>,
+    #[serde(default)]
+    workload: Vec<Spanned<Workload>>,
+}
+
+/// Reads rows of a user's own into `catalog`, and returns what else the file says.
+///
+/// # Errors
+///
+/// It cannot be read, or does not say what it should.
+pub fn read(path: &Path, catalog: &mut Catalog) -> Result<Selection, MatrixError> {
+    let text = std::fs::read_to_string(path)
+        .map_err(|source| MatrixError::File { path: path.to_owned(), source })?;
+    parse(&text, catalog).map_err(|(at, reason)| MatrixError::Content {
+        path: path.to_owned(),
+        position: position(&text, at),
+        reason,
+    })
+}
+
+/// The same of a text; a mistake is told with its byte.
+fn parse(text: &str, catalog: &mut Catalog) -> Result<Selection, (usize, String)> {
+    let file: File = toml::from_str(text).map_err(|error| {
+        (error.span().map_or(0, |span| span.start), with_suggestion(error.message()))
+    })?;
+    for row in file.fault {
+        add(catalog, &row, |row| Catalog { faults: vec![row], ..empty() })?;
+    }
+    for row in file.workload {
+        add(catalog, &row, |row| Catalog { workloads: vec![row], ..empty() })?;
+    }
+    Ok(Selection {
+        policies: file.policies,
+        faults: file.faults,
+        workloads: file.workloads,
+        seeds: file.seeds,
+        ict: file.ict,
+        ordering: file.ordering,
+    })
+}
+
+fn add<T: Clone>(
+    catalog: &mut Catalog,
+    row: &Spanned<T>,
+    rows: impl FnOnce(T) -> Catalog,
+) -> Result<(), (usize, String)> {
+    let rows = rows(row.get_ref().clone());
+    catalog.add(rows).map_err(|error| (row.span().start, error.to_string()))
+}
+
+const fn empty() -> Catalog {
+    Catalog { policies: Vec::new(), faults: Vec::new(), workloads: Vec::new() }
+}
+
+/// What TOML says of a mistake, on one line, and what may have been meant by an unknown word.
+fn with_suggestion(message: &str) -> String {
+    let line = message.trim().replace('\n', " ");
+    let quoted: Vec<&str> = line.split('`').skip(1).step_by(2).collect();
+    let unknown = line.starts_with("unknown field") || line.starts_with("unknown variant");
+    match quoted.split_first() {
+        Some((word, known)) if unknown => match suggestion(word, known.iter().copied()) {
+            Some(meant) => format!("{line}; did you mean `{meant}`?"),
+            None => line,
+        },
+        _ => line,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn selection(policies: &[&str], seeds: u64) -> Selection {
+        let policies = policies.iter().map(|name| (*name).to_owned()).collect();
+        Selection { policies, seeds: Some(seeds), ..Selection::default() }
+    }
+
+    #[test]
+    fn runs_are_in_the_order_of_their_rows_and_each_is_there_once() {
+        let catalog = Catalog::default();
+        let matrix = Matrix::new(&catalog, &selection(&["linux", "amd"], 3)).unwrap();
+        let ids: Vec<RunId> = (0..matrix.len()).map(|place| matrix.id(place).unwrap()).collect();
+        assert_eq!(ids.len(), 2 * catalog.faults.len() * WORKLOADS.len() * 3);
+        assert_eq!(matrix.id(ids.len()), None);
+        let first: Vec<u64> = ids.iter().take(4).map(|id| id.seed).collect();
+        assert_eq!(first, [0, 1, 2, 0]);
+        assert_eq!((&*ids[0].policy, &*ids[ids.len() - 1].policy), ("linux", "amd"));
+        let different: std::collections::HashSet<&RunId> = ids.iter().collect();
+        assert_eq!(different.len(), ids.len());
+    }
+
+    #[test]
+    fn names_that_are_none_are_refused_with_one_that_may_be_meant() {
+        let refused = |names: &[&str], seeds| {
+            Matrix::new(&Catalog::default(), &selection(names, seeds)).unwrap_err().to_string()
+        };
+        let error = refused(&["linus"], 1);
+        assert!(error.contains("'linus'") && error.contains("did you mean 'linux'?"), "{error}");
+        assert!(refused(&["amd", "amd"], 1).contains("'amd' is named twice"));
+        assert!(refused(&["amd"], 0).contains("0 seeds"));
+        // A preset with a duration of one's own is as good as a row.
+        let matrix = Matrix::new(&Catalog::default(), &selection(&["bounded:7ms"], 1)).unwrap();
+        assert_eq!(matrix.policies[0].name, "bounded:7ms");
+    }
+
+    #[test]
+    fn a_file_adds_rows_and_says_what_is_compared() {
+        let text = r#"
+            policies = ["linux", "bounded:20ms"]
+            seeds = 5
+            ict = "1s"
+            [[fault]]
+            name = "slower"
+            about = "answers take 2 s"
+            fault = "before=completion:3,mode=slow:2s"
+        "#;
+        let mut catalog = Catalog::default();
+        let selection = parse(text, &mut catalog).unwrap();
+        let matrix = Matrix::new(&catalog, &selection).unwrap();
+        assert_eq!(matrix.names()[0], ["linux", "bounded:20ms"]);
+        assert_eq!((matrix.seeds, matrix.ict), (5, "1s".parse().unwrap()));
+        assert!(matrix.faults.iter().any(|row| row.name == "slower"));
+    }
+
+    #[test]
+    fn mistakes_in_a_file_have_a_position_and_a_suggestion() {
+        for (text, at, expected) in [
+            ("polices = []\n", "line 1, column 1", "did you mean `policies`?"),
+            ("[[fault]]\nname = \"a\"\nabuot = \"\"\n", "line 3, column 1", "`about`?"),
+            ("[[fault]]\nname = \"silent\"\nabout = \"\"\n", "line 1", "already a fault 'silent'"),
+            ("[[fault]]\nname = \"a b\"\nabout = \"\"\n", "line 1", "'a b' cannot name"),
+            ("ict = \"soon\"\n", "line 1, column 7", "'soon'"),
+            ("seeds = -1\n", "line 1, column 9", "invalid value"),
+            (
+                "[[fault]]\nname = \"f\"\nabout = \"\"\nfault = \"at=1s,mode=quiet\"\n",
+                "line 4",
+                "quiet",
+            ),
+            ("seeds = \n", "line 1", ""),
+        ] {
+            let (byte, reason) = parse(text, &mut Catalog::default()).unwrap_err();
+            let place = position(text, byte);
+            assert!(place.starts_with(at), "{text}: {place}: {reason}");
+            assert!(reason.contains(expected), "{text}: {reason}");
+            assert!(!reason.contains('\n'), "{reason}");
+        }
+    }
+
+    #[test]
+    fn twice_the_same_name_in_a_file_is_told_at_the_second() {
+        let text =
+            "[[fault]]\nname = \"a\"\nabout = \"\"\n\n[[fault]]\nname = \"a\"\nabout = \"\"\n";
+        let (byte, _) = parse(text, &mut Catalog::default()).unwrap_err();
+        assert_eq!(position(text, byte), "line 5, column 1");
+    }
+}

@@ -1,0 +1,86 @@
+//! What a directory of results is about: `plan.json`.
+
+use std::path::Path;
+
+use devices::sim::{Catalog, CatalogError, RunId, RunSpec};
+use serde::{Deserialize, Serialize};
+
+use super::matrix::Matrix;
+use super::shard::Shard;
+use super::store::{self, StoreError};
+
+/// Everything that decides what is in `results.jsonl`. Rows are there in full, so that it means the
+/// same where the user's file is not.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Plan {
+    /// Of the program: another one may measure differently.
+    pub version: String,
+    /// The options that say what machine it is: those that 'compare' and 'explain' share.
+    pub machine: String,
+    /// The options that say what is compared.
+    pub selection: String,
+    /// Which part of it this is.
+    pub shard: Shard,
+    /// What is run.
+    #[serde(flatten)]
+    pub matrix: Matrix,
+}
+
+impl Plan {
+    /// The plan of this program.
+    pub fn new(matrix: Matrix, machine: String, selection: String, shard: Shard) -> Self {
+        Self { version: env!("CARGO_PKG_VERSION").to_owned(), machine, selection, shard, matrix }
+    }
+
+    /// The command that makes all of it again, on one machine.
+    pub fn command(&self) -> String {
+        format!("ghostlink compare{}{}", self.machine, self.selection)
+    }
+
+    /// The command that shows one run.
+    pub fn explain(&self, run: &RunId) -> String {
+        format!("ghostlink explain {run}{}", self.machine)
+    }
+
+    /// The run that is called `run`.
+    ///
+    /// # Errors
+    ///
+    /// It is of other rows.
+    pub fn spec(&self, run: &RunId) -> Result<RunSpec, CatalogError> {
+        let Matrix { policies, faults, workloads, .. } = self.matrix.clone();
+        let mut spec = Catalog { policies, faults, workloads }.spec(run)?;
+        self.matrix.set_unit(&mut spec);
+        Ok(spec)
+    }
+
+    /// How many runs there are in this part.
+    pub fn len(&self) -> usize {
+        self.shard.len(self.matrix.len())
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// As it is in the file.
+    pub fn json(&self) -> String {
+        // Text and numbers into memory: that does not fail.
+        serde_json::to_string_pretty(self).unwrap_or_default() + "\n"
+    }
+
+    /// Reads the plan of a directory.
+    ///
+    /// # Errors
+    ///
+    /// There is none that this program can read.
+    pub fn read(directory: &Path) -> Result<Self, StoreError> {
+        let text = store::read_plan(directory)?;
+        serde_json::from_str(&text).map_err(|error| StoreError::Line {
+            path: directory.join(store::PLAN),
+            line: error.line(),
+            what: error.to_string(),
+        })
+    }
+}

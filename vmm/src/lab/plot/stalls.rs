@@ -1,0 +1,99 @@
+//! How long who waits: a row for each policy, the distributions of the stuck and of the innocent.
+//!
+//! ```text
+//!   policy   |-----[====|=======]---------o     thin: all waits; thick: the middle half;
+//!            |--[=|==]-------o                  a tick: the median; the mark: the longest
+//! ```
+
+use std::time::Duration;
+
+use super::axis::TimeAxis;
+use super::canvas::{Anchor, Canvas, Drawn, Ink, draw};
+
+const WIDTH: i32 = 920;
+const LEFT: i32 = 190;
+const TOP: i32 = 34;
+const ROW: i32 = 30;
+
+/// What is shown of a distribution.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Quantiles {
+    pub(crate) least: Duration,
+    pub(crate) quarter: Duration,
+    pub(crate) median: Duration,
+    pub(crate) three_quarters: Duration,
+    pub(crate) longest: Duration,
+}
+
+/// One policy.
+#[derive(Debug, Clone)]
+pub(crate) struct Row {
+    pub(crate) name: String,
+    /// Of those whose own device does not answer.
+    pub(crate) stuck: Option<Quantiles>,
+    /// Of those whose device is well.
+    pub(crate) innocent: Option<Quantiles>,
+}
+
+/// A time that readers measure others by.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Mark {
+    pub(crate) at: Duration,
+    pub(crate) name: &'static str,
+}
+
+/// `marks`: an earlier one, whose name stands left of it, and a later one.
+pub(crate) fn svg(rows: &[Row], marks: &[Mark; 2]) -> String {
+    let bottom = TOP + ROW * i32::try_from(rows.len()).unwrap_or(i32::MAX / ROW - 10);
+    let axis = TimeAxis { left: LEFT, right: WIDTH - 30, from: -6, to: 3 };
+    draw((WIDTH, bottom + 42), |canvas| {
+        axis.draw(canvas, (TOP - 4, bottom))?;
+        canvas.text(
+            (axis.left, bottom + 30),
+            Anchor::Left,
+            Ink::Muted,
+            11,
+            "time from submission to the caller's return, logarithmic",
+        )?;
+        legend(canvas)?;
+        for (mark, anchor) in marks.iter().zip([Anchor::Right, Anchor::Left]) {
+            let x = axis.x(mark.at);
+            canvas.dashes(x, (TOP - 8, bottom), Ink::Muted)?;
+            let aside = if anchor == Anchor::Right { -5 } else { 5 };
+            canvas.text((x + aside, TOP - 12), anchor, Ink::Muted, 11, mark.name)?;
+        }
+        rows.iter().enumerate().try_for_each(|(index, row)| {
+            let y = TOP + ROW * i32::try_from(index).unwrap_or(0) + ROW / 2;
+            canvas.text((LEFT - 10, y), Anchor::Right, Ink::Text, 12, &row.name)?;
+            strip(canvas, axis, y - 5, row.stuck, Ink::Stuck)?;
+            strip(canvas, axis, y + 6, row.innocent, Ink::Neighbor)
+        })
+    })
+}
+
+fn legend(canvas: &Canvas<'_>) -> Drawn {
+    let y = 10;
+    canvas.rect((LEFT, y - 3), (LEFT + 18, y + 3), Ink::Stuck)?;
+    canvas.text((LEFT + 24, y), Anchor::Left, Ink::Text, 11, "whose device is gone")?;
+    canvas.rect((LEFT + 160, y - 3), (LEFT + 178, y + 3), Ink::Neighbor)?;
+    canvas.text((LEFT + 184, y), Anchor::Left, Ink::Text, 11, "whose device is well")
+}
+
+fn strip(
+    canvas: &Canvas<'_>,
+    axis: TimeAxis,
+    y: i32,
+    quantiles: Option<Quantiles>,
+    ink: Ink,
+) -> Drawn {
+    let Some(q) = quantiles else { return Ok(()) };
+    canvas.line((axis.x(q.least), y), (axis.x(q.longest), y), ink, 1)?;
+    canvas.shade((axis.x(q.quarter), y - 3), (axis.x(q.three_quarters), y + 3), ink, 0.75)?;
+    let median = axis.x(q.median);
+    canvas.rect((median - 1, y - 5), (median + 1, y + 5), ink)?;
+    if ink == Ink::Stuck {
+        canvas.dot((axis.x(q.longest), y), 4, ink)
+    } else {
+        canvas.diamond((axis.x(q.longest), y), 4, ink)
+    }
+}

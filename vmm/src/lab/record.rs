@@ -1,0 +1,44 @@
+//! One run, as its line in `results.jsonl` says it.
+
+use devices::sim::{RunId, RunResult, RunSpec};
+use serde::{Deserialize, Serialize};
+
+/// What was measured in one run. The keys and their order are a promise: they are added to, not
+/// renamed.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Record {
+    /// What `ghostlink explain` takes.
+    pub run: RunId,
+    /// Its policy.
+    pub policy: String,
+    /// Its fault.
+    pub fault: String,
+    /// Its workload.
+    pub workload: String,
+    /// Of all that is random.
+    pub seed: u64,
+    /// Times are nanoseconds of virtual time.
+    pub result: RunResult,
+}
+
+impl Record {
+    /// The record of a run.
+    pub fn new(spec: &RunSpec, result: RunResult) -> Self {
+        let RunId { policy, fault, workload, seed } = spec.id();
+        Self { run: spec.id(), policy, fault, workload, seed, result }
+    }
+
+    /// How a run's line begins, up to what depends on the measurement.
+    pub fn line_begins(run: &RunId) -> String {
+        // Serializing a text into memory does not fail.
+        let run = serde_json::to_string(run).unwrap_or_default();
+        format!("{{\"run\":{run},")
+    }
+
+    /// Its line, without the end.
+    pub fn line(&self) -> String {
+        // Text, numbers and lists into memory: that does not fail.
+        serde_json::to_string(self).unwrap_or_default()
+    }
+}

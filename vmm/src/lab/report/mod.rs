@@ -1,0 +1,188 @@
+//! `report.html`: one file that says everything, to whoever it is sent to. No network, no script, light
+//! and dark.
+
+mod figures;
+mod tables;
+
+use std::fmt::Write as _;
+
+use devices::sim::{RunId, RunSpec};
+use iommu::submit::{PRESETS, Policy, Preset};
+
+use super::plan::Plan;
+use super::plot::{self, timeline::Lane};
+use super::summary::Summary;
+use super::text;
+
+/// What a report is made of.
+#[derive(Debug)]
+pub(super) struct Report<'a> {
+    /// What was run.
+    pub(super) plan: &'a Plan,
+    /// What it came to.
+    pub(super) summary: &'a Summary,
+    /// Single runs.
+    pub(super) timelines: &'a [Timeline],
+}
+
+/// A single run.
+#[derive(Debug)]
+pub(super) struct Timeline {
+    /// Which.
+    pub(super) run: RunId,
+    /// What is to be seen, in a sentence.
+    pub(super) caption: String,
+    /// The plot.
+    pub(super) lanes: Vec<Lane>,
+}
+
+const STYLE: &str = include_str!("style.css");
+
+impl Report<'_> {
+    /// The page.
+    pub(super) fn html(&self) -> String {
+        let mut page = String::new();
+        // Writing to memory does not fail.
+        let _ = self.write(&mut page);
+        page
+    }
+
+    fn write(&self, page: &mut String) -> std::fmt::Result {
+        write!(
+            page,
+            "<!DOCTYPE html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\">\n\
+             <meta name=\"viewport\" content=\"width=device-width,initial-scale=1\">\n\
+             <title>ghostlink: if the device stops answering, how long does who wait, and is it \
+             safe?</title>\n<style>\n{}{STYLE}</style>\n</head>\n<body>\n<main>\n",
+            plot::theme_css()
+        )?;
+        self.head(page)?;
+        self.verdict(page)?;
+        self.pareto(page)?;
+        self.policy_table(page)?;
+        self.heat_table(page)?;
+        self.stalls(page)?;
+        self.timelines(page)?;
+        self.rows(page)?;
+        page.push_str("</main>\n</body>\n</html>\n");
+        Ok(())
+    }
+
+    fn head(&self, page: &mut String) -> std::fmt::Result {
+        let summary = self.summary;
+        let runs: u64 =
+            (0..summary.policies.len()).map(|policy| summary.policy(policy).runs()).sum();
+        write!(
+            page,
+            "<h1>If the device stops answering, how long does who wait, and is it safe?</h1>\n\
+             <p>{} policies that wait for a Device-TLB invalidation, {} faults, {} workloads, {} \
+             seeds: {runs} runs in virtual time, of the code that also drives machines under \
+             KVM. ghostlink {}; the same command makes the same bytes.</p>\n",
+            summary.policies.len(),
+            summary.faults.len(),
+            summary.workloads.len(),
+            self.plan.matrix.seeds,
+            env!("CARGO_PKG_VERSION"),
+        )?;
+        command(page, &self.plan.command())
+    }
+
+    /// Who is live, who is safe, and who is both.
+    fn verdict(&self, page: &mut String) -> std::fmt::Result {
+        let summary = self.summary;
+        let names = |wanted: &dyn Fn(bool, bool) -> bool| {
+            let names = summary.policies.iter().enumerate().filter(|(policy, _)| {
+                let totals = summary.policy(*policy);
+                wanted(totals.is_live(), totals.is_safe())
+            });
+            let names: Vec<String> =
+                names.map(|(_, name)| format!("<code>{}</code>", escape(name))).collect();
+            if names.is_empty() { "none".to_owned() } else { names.join(", ") }
+        };
+        write!(
+            page,
+            "<dl>\n<dt class=\"good\">Live and safe in every run</dt><dd>{}</dd>\n\
+             <dt class=\"unsafe\">Live, but not safe</dt><dd>{}</dd>\n\
+             <dt class=\"stuck\">Safe, but not live</dt><dd>{}</dd>\n\
+             <dt>Neither</dt><dd>{}</dd>\n</dl>\n\
+             <p class=\"muted\">Live: no lock-up detector has spoken in any run, and every caller has come back. Safe: no DMA by a \
+             translation whose invalidation had been reported complete or given up, and no \
+             waiter woken by another's completion.</p>\n",
+            names(&|live, safe| live && safe),
+            names(&|live, safe| live && !safe),
+            names(&|live, safe| !live && safe),
+            names(&|live, safe| !live && !safe),
+        )
+    }
+
+    /// What the names stand for, and what all runs have in common.
+    fn rows(&self, page: &mut String) -> std::fmt::Result {
+        let matrix = &self.plan.matrix;
+        page.push_str("<h2>What was run</h2>\n");
+        let policies = matrix.policies.iter().map(|row| (row.name.clone(), policy_text(row)));
+        list(page, "Policies", policies)?;
+        let faults = matrix.faults.iter().map(|row| {
+            let fault = row.fault.as_ref().map_or(String::new(), |fault| format!(" ({fault})"));
+            (row.name.clone(), format!("{}{fault}", row.about))
+        });
+        list(page, "Faults", faults)?;
+        let workloads = matrix.workloads.iter().map(|row| (row.name.clone(), row.about.clone()));
+        list(page, "Workloads", workloads)?;
+        list(page, "Parameters of the model", self.parameters().into_iter())
+    }
+
+    /// What all runs have in common.
+    fn parameters(&self) -> Vec<(String, String)> {
+        let Some(RunSpec { unit, costs, horizon, .. }) = self.plan.matrix.spec(0) else {
+            return Vec::new();
+        };
+        let mut parameters = vec![
+            ("horizon".to_owned(), text::time(horizon)),
+            ("ict".to_owned(), format!("{} until the unit raises ITE", unit.ict)),
+            ("ordering".to_owned(), unit.ordering.to_string()),
+        ];
+        let costs = serde_json::to_value(costs).unwrap_or_default();
+        for (name, value) in costs.as_object().into_iter().flatten() {
+            let value = value.as_str().map_or_else(|| value.to_string(), str::to_owned);
+            parameters.push((name.clone(), value));
+        }
+        parameters
+    }
+}
+
+/// What a policy stands for, if it is a preset, and its values.
+fn policy_text(policy: &Policy) -> String {
+    let is_preset = |preset: &&Preset| preset.policy().name == policy.name;
+    let about = PRESETS
+        .iter()
+        .find(is_preset)
+        .map_or(String::new(), |preset| format!("{} ({}). ", preset.reproduces, preset.source));
+    let values = serde_json::to_value(policy).unwrap_or_default();
+    let values = values.as_object().into_iter().flatten().filter(|(name, _)| *name != "name");
+    let values: Vec<String> = values.map(|(name, value)| format!("{name} {value}")).collect();
+    format!("{about}{}", values.join(", ").replace('"', ""))
+}
+
+/// Names and texts that are there if one wants to see them.
+fn list(
+    page: &mut String,
+    title: &str,
+    rows: impl Iterator<Item = (String, String)>,
+) -> std::fmt::Result {
+    write!(page, "<details><summary>{title}</summary>\n<dl>\n")?;
+    for (name, text) in rows {
+        writeln!(page, "<dt><code>{}</code></dt><dd>{}</dd>", escape(&name), escape(&text))?;
+    }
+    page.push_str("</dl>\n</details>\n");
+    Ok(())
+}
+
+/// A command that a reader can copy.
+fn command(page: &mut String, command: &str) -> std::fmt::Result {
+    writeln!(page, "<pre>{}</pre>", escape(command))
+}
+
+/// Text as HTML.
+pub(super) fn escape(text: &str) -> String {
+    text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;").replace('"', "&quot;")
+}

@@ -1,0 +1,81 @@
+//! Quantities as people read them.
+
+use std::time::Duration;
+
+/// A time with three digits or so: nobody reads more, and the clocks are no better.
+pub fn time(time: Duration) -> String {
+    let seconds = time.as_secs_f64();
+    match time.as_nanos() {
+        0 => "0".to_owned(),
+        1..1_000 => format!("{} ns", time.as_nanos()),
+        1_000..10_000 => format!("{:.1} µs", seconds * 1e6),
+        10_000..1_000_000 => format!("{:.0} µs", seconds * 1e6),
+        1_000_000..1_000_000_000 => format!("{:.1} ms", seconds * 1e3),
+        1_000_000_000..100_000_000_000 => format!("{seconds:.2} s"),
+        _ => format!("{seconds:.0} s"),
+    }
+}
+
+/// A number of bytes, in the unit that leaves it short.
+pub fn bytes(bytes: u64) -> String {
+    const UNITS: [&str; 5] = ["B", "KiB", "MiB", "GiB", "TiB"];
+    let mut rest = bytes as f64; // exact below 2^53, and rounded anyway
+    let mut unit = 0;
+    while rest >= 1024.0 && unit + 1 < UNITS.len() {
+        rest /= 1024.0;
+        unit += 1;
+    }
+    if unit == 0 { format!("{bytes} B") } else { format!("{rest:.1} {}", UNITS[unit]) }
+}
+
+/// A count that may be zero, which is the good case and shown as a dash.
+pub fn count(count: u64) -> String {
+    if count == 0 { "-".to_owned() } else { count.to_string() }
+}
+
+/// Line and column of a byte, both from 1.
+pub fn position(text: &str, at: usize) -> String {
+    let before = text.get(..at).unwrap_or_default();
+    let line = before.matches('\n').count() + 1;
+    let column = before.len() - before.rfind('\n').map_or(0, |end| end + 1) + 1;
+    format!("line {line}, column {column}")
+}
+
+/// The one of `known` that somebody may have meant by `word`, if there is one that is near.
+pub fn suggestion<'a>(word: &str, known: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
+    const NEAR: usize = 2;
+    let distance = |other: &&str| strsim::damerau_levenshtein(word, other);
+    let begins = |other: &&str| !word.is_empty() && other.starts_with(word);
+    let (near, distance) = known
+        .into_iter()
+        .map(|other| (other, if begins(&other) { 1 } else { distance(&other) }))
+        .min_by_key(|(_, distance)| *distance)?;
+    (distance <= NEAR.min(word.len().saturating_sub(1))).then_some(near)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_near_is_suggested() {
+        let known = ["deadline", "precheck", "on_timeout"];
+        assert_eq!(suggestion("dedline", known), Some("deadline"));
+        assert_eq!(suggestion("pre", known), Some("precheck"));
+        assert_eq!(suggestion("x", known), None);
+        assert_eq!(suggestion("watchdog", known), None);
+    }
+
+    #[test]
+    fn quantities_are_short_and_have_their_unit() {
+        let text = |nanos| time(Duration::from_nanos(nanos));
+        assert_eq!(text(0), "0");
+        assert_eq!(text(345), "345 ns");
+        assert_eq!(text(2_345), "2.3 µs");
+        assert_eq!(text(12_345), "12 µs");
+        assert_eq!(text(101_340_000), "101.3 ms");
+        assert_eq!(text(2_004_000_000), "2.00 s");
+        assert_eq!(text(180_004_000_000), "180 s");
+        assert_eq!([0, 1023, 4096, 5 << 30].map(bytes).join(" "), "0 B 1023 B 4.0 KiB 5.0 GiB");
+    }
+}
