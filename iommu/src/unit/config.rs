@@ -60,6 +60,8 @@ pub struct AddressWidths(u8);
 impl AddressWidths {
     /// 39, 48 and 57 bits.
     pub const ALL: Self = Self(0b1110);
+    /// 48 bits only, as in most servers.
+    pub const ONLY_48: Self = Self(0b0100);
 
     /// SAGAW.
     pub const fn into_bits(self) -> u8 {

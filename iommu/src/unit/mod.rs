@@ -19,6 +19,7 @@ mod faults;
 mod interrupts;
 mod outstanding;
 mod page_requests;
+mod preset;
 mod queue;
 mod register_invalidation;
 mod registers;
@@ -30,6 +31,7 @@ use std::sync::Arc;
 pub use config::{
     AddressWidths, LargePages, Ordering, ParseOrderingError, UnitConfig, UnitConfigError,
 };
+pub use preset::{ParseUnitPresetError, UnitPreset};
 pub use translate::{BlockedRequest, DmaPort, Mapped, Translator, in_interrupt_range};
 
 use interrupts::InterruptRemapper;

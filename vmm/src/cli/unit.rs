@@ -10,7 +10,7 @@ use iommu::event::UnitRole;
 use iommu::ids::{Bdf, ParseBdfError};
 use iommu::submit::Policy;
 use iommu::time::Timeout;
-use iommu::unit::{Ordering, UnitConfig, UnitConfigError};
+use iommu::unit::{Ordering, ParseUnitPresetError, UnitConfig, UnitConfigError, UnitPreset};
 use toml::{Table, Value};
 
 /// Options for both units: the one that the guest sees, and the physical one below it.
@@ -25,8 +25,8 @@ pub(super) struct UnitArgs {
     #[arg(long, value_name = "ORDER", default_value_t)]
     ordering: Ordering,
 
-    /// What the remapping units can do, such as interrupt_remapping=true; may be repeated, and
-    /// overrides all else
+    /// What the remapping units can do: preset=server-legacy, server-scalable or full, then single
+    /// settings such as interrupt_remapping=true; may be repeated, and overrides all else
     #[arg(long, value_name = "KEY=VALUE")]
     unit: Vec<Setting>,
 
@@ -94,6 +94,17 @@ impl FromStr for Setting {
     }
 }
 
+impl Setting {
+    /// The preset that it names.
+    fn preset(&self) -> Result<UnitPreset, UnitError> {
+        let name = self.value.as_str().unwrap_or_default();
+        name.parse().map_err(|error: ParseUnitPresetError| UnitError::Setting {
+            origin: format!("'{}'", self.text),
+            reason: error.to_string(),
+        })
+    }
+}
+
 /// Why there is no such unit.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum UnitError {
@@ -137,15 +148,17 @@ impl UnitArgs {
 
     /// The physical unit; the guest's follows from it.
     fn into_config(self) -> Result<UnitConfig, UnitError> {
-        let mut config = UnitConfig {
-            ict: self.ict,
-            ordering: self.ordering,
-            ..UnitConfig::new(UnitRole::Host)
+        let (presets, settings): (Vec<_>, Vec<_>) =
+            self.unit.into_iter().partition(|setting| setting.key == "preset");
+        let base = match presets.last() {
+            Some(setting) => setting.preset()?.config(UnitRole::Host),
+            None => UnitConfig::new(UnitRole::Host),
         };
+        let mut config = UnitConfig { ict: self.ict, ordering: self.ordering, ..base };
         if let Some(path) = self.unit_config {
             config = from_file(config, &path)?;
         }
-        for Setting { text, key, value } in self.unit {
+        for Setting { text, key, value } in settings {
             config = with(config, Table::from_iter([(key, value)]), || format!("'{text}'"))?;
         }
         config.role = UnitRole::Host;

@@ -84,6 +84,7 @@ fn input_that_is_wrong_gives_status_2_and_one_line() {
         (&["run", "--faults", "/no/such.toml"], "/no/such.toml", "cannot read"),
         (&["run", "--frobnicate"], "--frobnicate", "--help"),
         (&["run", "--unit", "warp=9"], "'warp=9'", "interrupt_remapping"),
+        (&["run", "--unit", "preset=best"], "'preset=best'", "server-scalable"),
         (&["run", "--unit", "fault_records=many"], "'fault_records=many'", "u8"),
         (&["run", "--unit", "pasid_bits=20"], "pasid_bits", "scalable_mode"),
         (&["run", "--unit-config", "/no/such.toml"], "/no/such.toml", "TOML file"),
