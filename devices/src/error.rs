@@ -18,6 +18,12 @@ pub enum Error {
         /// Bytes that are left.
         left: u16,
     },
+    /// Whoever builds the hierarchy has not opened a file that a namespace is in.
+    #[error("namespace file '{}' has not been opened", path.display())]
+    NoMedium {
+        /// The file.
+        path: std::path::PathBuf,
+    },
     /// A fault of the schedule cannot be.
     #[error(transparent)]
     Schedule(#[from] crate::fault::ScheduleError),

@@ -39,7 +39,7 @@ use crate::Error;
 use crate::fault::{Fault, Point, Schedule};
 use crate::pcie::host_bridge::EcamWindow;
 use crate::pcie::{Hierarchy, UpstreamMessage};
-use crate::topology::Topology;
+use crate::topology::{Media, Topology};
 use host::Functions;
 use upstream::ToMemory;
 
@@ -125,7 +125,20 @@ impl RootComplex {
     /// [`Error::Schedule`] for faults that cannot be, [`Error::CapabilitySpace`] for functions, and
     /// [`Error::Host`] if the host side cannot be built.
     pub fn new(config: RootComplexConfig, memory: Memory, tracer: Tracer) -> Result<Self, Error> {
-        let mut hierarchy = config.topology.build(&tracer)?;
+        Self::with_media(config, &mut Media::new(), memory, tracer)
+    }
+
+    /// As [`Self::new`], with the files that namespaces are in.
+    ///
+    /// # Errors
+    /// Also [`Error::NoMedium`] for a file that is not in `media`.
+    pub fn with_media(
+        config: RootComplexConfig,
+        media: &mut Media,
+        memory: Memory,
+        tracer: Tracer,
+    ) -> Result<Self, Error> {
+        let mut hierarchy = config.topology.build(media, &tracer)?;
         let schedule = Schedule::new(&config.faults, &hierarchy.port_infos())?;
         let mut unit = Unit::new(config.guest_unit, tracer.clone());
         unit.pause_after(schedule.next_count(Point::Descriptor));

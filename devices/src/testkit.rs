@@ -19,7 +19,7 @@ use crate::endpoint::regs;
 use crate::fault::FaultMode;
 use crate::pcie::caps::express::HotPlug;
 use crate::pcie::{Hierarchy, Upstream, UpstreamMessage};
-use crate::topology::{DeviceSpec, Topology, simple_devices};
+use crate::topology::{DeviceSpec, Media, Topology, simple_devices};
 
 /// Memory behind page tables. What is not mapped is refused.
 #[derive(Default)]
@@ -163,7 +163,10 @@ impl Machine {
     pub(crate) fn described(devices: &[DeviceSpec]) -> Self {
         let recorder = Arc::new(Recorder::default());
         let topology = Topology::new(devices).unwrap();
-        Self::around(topology.build(&Tracer::to(recorder.clone())).unwrap(), recorder)
+        Self::around(
+            topology.build(&mut Media::new(), &Tracer::to(recorder.clone())).unwrap(),
+            recorder,
+        )
     }
 
     /// Two ports with an attention button, an endpoint behind each.

@@ -8,12 +8,15 @@
 //! survives unless the host itself goes down. The file is locked while it is open, so that no two
 //! machines write to it.
 
+use std::collections::HashMap;
 use std::fs::{File, OpenOptions, TryLockError};
 use std::io;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use devices::nvme::storage::{BLOCK_SIZE, Storage, StorageError};
+use devices::topology::{Media, Topology};
 
 /// Why a file cannot hold a namespace.
 #[derive(Debug, thiserror::Error)]
@@ -82,10 +85,10 @@ pub enum FileStorageError {
     },
 }
 
-/// A file with a whole number of blocks, which stays locked until this is dropped.
-#[derive(Debug)]
+/// A file with a whole number of blocks, which stays locked until this and all its clones are dropped.
+#[derive(Debug, Clone)]
 pub struct FileStorage {
-    file: File,
+    file: Arc<File>,
     size: u64,
 }
 
@@ -120,7 +123,7 @@ impl FileStorage {
             Ok(size) if !size.is_multiple_of(BLOCK_SIZE) => {
                 Err(FileStorageError::NotBlocks { path, size })
             }
-            Ok(size) => Ok(Self { file, size }),
+            Ok(size) => Ok(Self { file: Arc::new(file), size }),
             Err(source) => Err(FileStorageError::Open { path, source }),
         }
     }
@@ -153,6 +156,20 @@ impl Storage for FileStorage {
     fn flush(&mut self) -> Result<(), StorageError> {
         self.file.sync_data().map_err(medium)
     }
+}
+
+/// Opens every file that namespaces of `topology` are in.
+///
+/// # Errors
+/// What is wrong with the first that cannot be used.
+pub fn open_all(topology: &Topology) -> Result<HashMap<PathBuf, FileStorage>, FileStorageError> {
+    topology.files().map(|path| Ok((path.to_owned(), FileStorage::open(path)?))).collect()
+}
+
+/// What a hierarchy is built with: each file once more, under the same lock.
+pub fn media(files: &HashMap<PathBuf, FileStorage>) -> Media {
+    let boxed = |storage: &FileStorage| Box::new(storage.clone()) as Box<dyn Storage>;
+    files.iter().map(|(path, storage)| (path.clone(), boxed(storage))).collect()
 }
 
 fn medium(error: io::Error) -> StorageError {

@@ -105,7 +105,7 @@ impl Controller {
 
     fn identify(&mut self, command: &Command, memory: &mut Memory<'_>) -> Outcome {
         let (cns, namespace) = (command.dword::<10>() as u8, command.namespace());
-        let data = self.identity.structure(cns, namespace, self.storage.blocks())?;
+        let data = self.identity.structure(cns, namespace, &self.namespaces)?;
         send(command, &data, memory)
     }
 
@@ -136,6 +136,7 @@ impl Controller {
             command.dword::<10>(),
             command.dword::<11>(),
             command.namespace(),
+            self.namespaces.len(),
             has_queues,
         );
         if outcome.is_ok() && self.features.announces_warning() {

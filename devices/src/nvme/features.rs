@@ -2,6 +2,7 @@
 //! everything back to its default.
 
 use super::VECTORS;
+use super::identify::index;
 use super::queue::QUEUES;
 use super::spec::{EVERY_NAMESPACE, Outcome, Status};
 
@@ -92,12 +93,13 @@ impl Features {
         })
     }
 
-    /// Set Features. `has_queues`: there are I/O queues.
+    /// Set Features. `namespaces`: how many there are; `has_queues`: there are I/O queues.
     pub(super) fn set(
         &mut self,
         dword10: u32,
         dword11: u32,
         namespace: u32,
+        namespaces: usize,
         has_queues: bool,
     ) -> Outcome {
         const SAVE: u32 = 1 << 31;
@@ -106,8 +108,8 @@ impl Features {
             return Err(Status::FeatureNotSaveable);
         }
         if feature == id::ERROR_RECOVERY {
-            if namespace != 1 && namespace != EVERY_NAMESPACE {
-                return Err(Status::InvalidNamespace);
+            if namespace != EVERY_NAMESPACE {
+                index(namespace, namespaces)?;
             }
         } else if namespace != 0 && namespace != EVERY_NAMESPACE {
             return Err(Status::FeatureNotNamespaceSpecific);

@@ -2,8 +2,8 @@
 
 use super::features::WARNING_TEMPERATURE;
 use super::logs::{ERROR_ENTRIES, put};
-use super::spec::{EVERY_NAMESPACE, Status};
-use super::storage::BLOCK_SIZE;
+use super::spec::Status;
+use super::storage::{BLOCK_SIZE, Storage};
 use super::{MAX_TRANSFER_ORDER, VENDOR_ID, events, regs};
 
 /// Bytes in each structure.
@@ -14,9 +14,6 @@ pub(super) const FIRMWARE: &[u8; 8] = b"1.0     ";
 const SERIAL_LENGTH: usize = 20;
 const MODEL_LENGTH: usize = 40;
 const MODEL: &str = "ghostlink NVMe controller";
-
-/// The only namespace.
-const NAMESPACE: u32 = 1;
 
 /// CNS values.
 mod cns {
@@ -44,21 +41,28 @@ impl Identity {
         &self,
         cns: u8,
         namespace: u32,
-        blocks: u64,
+        namespaces: &[Box<dyn Storage>],
     ) -> Result<Vec<u8>, Status> {
-        match (cns, namespace) {
-            (cns::CONTROLLER, _) => Ok(self.controller()),
-            (cns::NAMESPACE, NAMESPACE) => Ok(self.namespace(blocks)),
-            (cns::NAMESPACE_DESCRIPTORS, NAMESPACE) => Ok(self.descriptors()),
-            (cns::ACTIVE_NAMESPACES, 0..0xffff_fffe) => Ok(active_namespaces(namespace)),
-            (cns::NAMESPACE | cns::NAMESPACE_DESCRIPTORS | cns::ACTIVE_NAMESPACES, _) => {
-                Err(Status::InvalidNamespace)
+        let count = namespaces.len();
+        match cns {
+            cns::CONTROLLER => Ok(self.controller(count)),
+            cns::NAMESPACE => {
+                let index = index(namespace, count)?;
+                Ok(self.namespace(namespace, namespaces[index].blocks()))
             }
+            cns::NAMESPACE_DESCRIPTORS => {
+                index(namespace, count)?;
+                Ok(self.descriptors(namespace))
+            }
+            cns::ACTIVE_NAMESPACES if namespace < 0xffff_fffe => {
+                Ok(active_namespaces(namespace, count))
+            }
+            cns::ACTIVE_NAMESPACES => Err(Status::InvalidNamespace),
             _ => Err(Status::InvalidField),
         }
     }
 
-    fn controller(&self) -> Vec<u8> {
+    fn controller(&self, namespaces: usize) -> Vec<u8> {
         const CRITICAL_TEMPERATURE: u16 = WARNING_TEMPERATURE + 10;
         let mut data = vec![0; SIZE];
         put(&mut data, 0, &VENDOR_ID.to_le_bytes());
@@ -78,7 +82,7 @@ impl Identity {
         put(&mut data, 266, &WARNING_TEMPERATURE.to_le_bytes());
         put(&mut data, 268, &CRITICAL_TEMPERATURE.to_le_bytes());
         put(&mut data, 512, &[0x66, 0x44]); // SQES, CQES
-        put(&mut data, 516, &NAMESPACE.to_le_bytes()); // NN
+        put(&mut data, 516, &(namespaces as u32).to_le_bytes()); // NN
         put(&mut data, 520, &0b1001_u16.to_le_bytes()); // ONCS: Compare, Write Zeroes
         put(&mut data, 525, &[0b111]); // VWC: there is one; Flush takes every namespace
         put(&mut data, 536, &1_u32.to_le_bytes()); // SGLS: supported, with any alignment
@@ -88,28 +92,30 @@ impl Identity {
         data
     }
 
-    fn namespace(&self, blocks: u64) -> Vec<u8> {
+    fn namespace(&self, namespace: u32, blocks: u64) -> Vec<u8> {
         let mut data = vec![0; SIZE];
         for at in [0, 8, 16] {
             put(&mut data, at, &blocks.to_le_bytes()); // NSZE, NCAP, NUSE
         }
-        put(&mut data, 120, &self.eui64());
+        put(&mut data, 120, &self.eui64(namespace));
         put(&mut data, 130, &[BLOCK_SIZE.trailing_zeros() as u8]); // LBAF0
         data
     }
 
     /// Namespace Identification Descriptors: the EUI-64.
-    fn descriptors(&self) -> Vec<u8> {
+    fn descriptors(&self, namespace: u32) -> Vec<u8> {
         let mut data = vec![0; SIZE];
         put(&mut data, 0, &[1, 8]);
-        put(&mut data, 4, &self.eui64());
+        put(&mut data, 4, &self.eui64(namespace));
         data
     }
 
-    /// Made of the serial number (by FNV-1a), with the bit set that says that nobody has assigned it.
-    fn eui64(&self) -> [u8; 8] {
+    /// Made of the serial number and the namespace's (by FNV-1a), with the bit set that says that nobody
+    /// has assigned it.
+    fn eui64(&self, namespace: u32) -> [u8; 8] {
         const LOCAL: u8 = 2;
-        let hash = self.serial.bytes().fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {
+        let bytes = self.serial.bytes().chain(namespace.to_le_bytes());
+        let hash = bytes.fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {
             (hash ^ u64::from(byte)).wrapping_mul(0x100_0000_01b3)
         });
         let mut bytes = hash.to_be_bytes();
@@ -118,19 +124,20 @@ impl Identity {
     }
 }
 
-/// The numbers above `namespace`.
-fn active_namespaces(namespace: u32) -> Vec<u8> {
+/// The numbers above `namespace` of the namespaces that there are: 1 to `count`.
+fn active_namespaces(namespace: u32, count: usize) -> Vec<u8> {
     let mut data = vec![0; SIZE];
-    if namespace < NAMESPACE {
-        put(&mut data, 0, &NAMESPACE.to_le_bytes());
+    let above = (1..=count as u32).filter(|number| *number > namespace);
+    for (entry, number) in data.as_chunks_mut::<4>().0.iter_mut().zip(above) {
+        *entry = number.to_le_bytes();
     }
     data
 }
 
-/// Whether `namespace` exists; with `every`, also as one of all.
-pub(super) fn check_namespace(namespace: u32, every: bool) -> Result<(), Status> {
-    let meant = namespace == NAMESPACE || every && namespace == EVERY_NAMESPACE;
-    meant.then_some(()).ok_or(Status::InvalidNamespace)
+/// Which of `count` namespaces has the number `namespace`.
+pub(super) fn index(namespace: u32, count: usize) -> Result<usize, Status> {
+    let index = usize::try_from(namespace).ok().and_then(|number| number.checked_sub(1));
+    index.filter(|index| *index < count).ok_or(Status::InvalidNamespace)
 }
 
 fn padded<const LENGTH: usize>(text: &str) -> [u8; LENGTH] {

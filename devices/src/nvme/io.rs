@@ -2,15 +2,17 @@
 
 use super::MAX_TRANSFER;
 use super::controller::Controller;
-use super::identify::check_namespace;
+use super::identify::index;
 use super::memory::{Memory, Segment};
-use super::spec::{Command, Outcome, Status, io};
+use super::spec::{Command, EVERY_NAMESPACE, Outcome, Status, io};
 use super::storage::BLOCK_SIZE;
 use super::{prp, sgl};
 
-/// What a command means on the medium, in bytes.
+/// What a command means on a medium, in bytes.
 #[derive(Debug, Clone, Copy)]
 struct Extent {
+    /// Which namespace, counted from 0.
+    medium: usize,
     start: u64,
     length: u64,
 }
@@ -33,14 +35,10 @@ impl Controller {
     ) -> Result<(), Status> {
         let opcode = command.opcode();
         match opcode {
-            io::FLUSH => {
-                check_namespace(command.namespace(), true)?;
-                return self.flush();
-            }
+            io::FLUSH => return self.flush(command.namespace()),
             io::READ | io::WRITE | io::COMPARE | io::WRITE_ZEROES => {}
             _ => return Err(Status::InvalidOpcode),
         }
-        check_namespace(command.namespace(), false)?;
         let extent = self.extent(command)?;
         if opcode == io::WRITE_ZEROES {
             return self.write_zeroes(extent, buffer, command);
@@ -50,7 +48,7 @@ impl Controller {
         let segments = segments(command, length, memory)?;
         match opcode {
             io::READ => {
-                self.load(extent.start, &mut buffer[..length])?;
+                self.load(extent, &mut buffer[..length])?;
                 memory.scatter(&segments, &buffer[..length])?;
                 self.logs.reads += 1;
                 self.logs.blocks_read += extent.length / BLOCK_SIZE;
@@ -58,26 +56,27 @@ impl Controller {
             }
             io::WRITE => {
                 memory.gather(&segments, &mut buffer[..length])?;
-                self.store(extent.start, &buffer[..length])?;
+                self.store(extent, &buffer[..length])?;
                 self.logs.writes += 1;
                 self.logs.blocks_written += extent.length / BLOCK_SIZE;
                 self.settle(command)
             }
             _ => {
                 memory.gather(&segments, &mut buffer[..length])?;
-                self.compare(extent.start, &buffer[..length])
+                self.compare(extent, &buffer[..length])
             }
         }
     }
 
     /// Starting LBA and Number of Logical Blocks, if the namespace has those.
     fn extent(&self, command: &Command) -> Result<Extent, Status> {
+        let medium = index(command.namespace(), self.namespaces.len())?;
         let blocks = u64::from(command.dword::<12>() & 0xffff) + 1;
         let first = command.starting_lba();
         first
             .checked_add(blocks)
-            .filter(|end| *end <= self.storage.blocks())
-            .map(|_| Extent { start: first * BLOCK_SIZE, length: blocks * BLOCK_SIZE })
+            .filter(|end| *end <= self.namespaces[medium].blocks())
+            .map(|_| Extent { medium, start: first * BLOCK_SIZE, length: blocks * BLOCK_SIZE })
             .ok_or(Status::LbaOutOfRange)
     }
 
@@ -88,23 +87,22 @@ impl Controller {
         command: &Command,
     ) -> Result<(), Status> {
         buffer.fill(0);
-        let mut done = 0;
-        while done < extent.length {
-            let piece = (extent.length - done).min(buffer.len() as u64);
-            self.store(extent.start + done, &buffer[..piece as usize])?;
-            done += piece;
+        let end = extent.start + extent.length;
+        for start in (extent.start..end).step_by(buffer.len()) {
+            let piece = (end - start).min(buffer.len() as u64);
+            self.store(Extent { start, ..extent }, &buffer[..piece as usize])?;
         }
         self.settle(command)
     }
 
-    fn compare(&mut self, mut start: u64, data: &[u8]) -> Result<(), Status> {
+    fn compare(&mut self, extent: Extent, data: &[u8]) -> Result<(), Status> {
         let mut block = [0; BLOCK_SIZE as usize];
-        for expected in data.chunks_exact(block.len()) {
-            self.load(start, &mut block)?;
+        let starts = (extent.start..).step_by(block.len());
+        for (start, expected) in starts.zip(data.chunks_exact(block.len())) {
+            self.load(Extent { start, ..extent }, &mut block)?;
             if block != expected {
                 return Err(Status::CompareFailure);
             }
-            start += BLOCK_SIZE;
         }
         Ok(())
     }
@@ -115,25 +113,32 @@ impl Controller {
         if command.dword::<12>() & FORCE_UNIT_ACCESS == 0 && self.features.write_cache {
             return Ok(());
         }
-        self.flush()
+        self.flush(command.namespace())
     }
 
-    fn load(&mut self, offset: u64, data: &mut [u8]) -> Result<(), Status> {
-        let outcome = self.storage.read(offset, data);
+    fn load(&mut self, from: Extent, data: &mut [u8]) -> Result<(), Status> {
+        let outcome = self.namespaces[from.medium].read(from.start, data);
         self.logs.media_errors += u64::from(outcome.is_err());
         outcome.map_err(|_| Status::UnrecoveredRead)
     }
 
-    fn store(&mut self, offset: u64, data: &[u8]) -> Result<(), Status> {
-        let outcome = self.storage.write(offset, data);
+    fn store(&mut self, to: Extent, data: &[u8]) -> Result<(), Status> {
+        let outcome = self.namespaces[to.medium].write(to.start, data);
         self.logs.media_errors += u64::from(outcome.is_err());
         outcome.map_err(|_| Status::WriteFault)
     }
 
-    fn flush(&mut self) -> Result<(), Status> {
-        let outcome = self.storage.flush();
-        self.logs.media_errors += u64::from(outcome.is_err());
-        outcome.map_err(|_| Status::WriteFault)
+    /// Makes a namespace durable, or every one.
+    pub(super) fn flush(&mut self, namespace: u32) -> Result<(), Status> {
+        let count = self.namespaces.len();
+        let media = match namespace {
+            EVERY_NAMESPACE => 0..count,
+            one => index(one, count).map(|index| index..index + 1)?,
+        };
+        let flushed = self.namespaces[media].iter_mut().map(|medium| medium.flush());
+        let failed = flushed.filter(Result::is_err).count();
+        self.logs.media_errors += failed as u64;
+        if failed == 0 { Ok(()) } else { Err(Status::WriteFault) }
     }
 }
 

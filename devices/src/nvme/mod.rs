@@ -1,4 +1,5 @@
-//! An NVMe controller (`NVMe 1.4`): NVM command set, one namespace, up to eight I/O queue pairs.
+//! An NVMe controller (`NVMe 1.4`): NVM command set, up to 16 namespaces, up to eight I/O queue
+//! pairs.
 //!
 //! ```text
 //!   configuration ---> ConfigSpace: BAR 0, PM, MSI-X, PCIe (FLR), ATS
@@ -64,6 +65,8 @@ const MAX_TRANSFER_ORDER: u8 = 5;
 pub const MAX_TRANSFER: usize = 4096 << MAX_TRANSFER_ORDER;
 /// Interrupt vectors: one for each completion queue.
 pub const VECTORS: u16 = queue::QUEUES as u16;
+/// Namespaces that a controller can have.
+pub const MAX_NAMESPACES: usize = 16;
 /// From the fetch of a command until it is carried out, unless said otherwise.
 pub const DEFAULT_LATENCY: Duration = Duration::from_micros(10);
 /// The shortest such time: without any, a guest that keeps a queue full would never let go.
@@ -92,13 +95,14 @@ pub struct Nvme {
 }
 
 impl Nvme {
-    /// A controller after power-on. `serial` (20 printable ASCII characters) tells it from others;
-    /// each command takes `latency`, [`MIN_LATENCY`] at least.
+    /// A controller after power-on, with these namespaces from 1 up, [`MAX_NAMESPACES`] at most. `serial`
+    /// (20 printable ASCII characters) tells it from others; each command takes `latency`,
+    /// [`MIN_LATENCY`] at least.
     ///
     /// # Errors
     /// [`Error::CapabilitySpace`] if its capabilities do not fit.
     pub fn new(
-        storage: Box<dyn Storage>,
+        namespaces: Vec<Box<dyn Storage>>,
         serial: &str,
         latency: Duration,
         tracer: Tracer,
@@ -119,7 +123,7 @@ impl Nvme {
             ats,
             table: MsixTable::new(VECTORS),
             dma: Dma::new(Geometry::default()),
-            controller: Controller::new(storage, serial, latency.max(MIN_LATENCY)),
+            controller: Controller::new(namespaces, serial, latency.max(MIN_LATENCY)),
             messages: VecDeque::new(),
             was_reset: false,
             tracer,

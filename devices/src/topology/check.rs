@@ -2,6 +2,7 @@
 //! other.
 
 use std::collections::HashMap;
+use std::path::Path;
 
 use crate::dma::atc::Geometry;
 
@@ -13,6 +14,7 @@ use super::{
 pub(super) fn check(devices: &[DeviceSpec]) -> Result<(), TopologyError> {
     let mut names: HashMap<&str, &DeviceSpec> = HashMap::new();
     let mut root_ports = 0;
+    let mut files: HashMap<&Path, &DeviceSpec> = HashMap::new();
     for (index, device) in devices.iter().enumerate() {
         let wrong = |reason| TopologyError { index, device: device.to_string(), reason };
         if let Some(id) = device.id() {
@@ -20,6 +22,22 @@ pub(super) fn check(devices: &[DeviceSpec]) -> Result<(), TopologyError> {
             if let Some(other) = names.insert(id, device) {
                 return Err(wrong(format!("{other} has that name, too; choose another")));
             }
+        }
+        match device.media() {
+            (Some(_), Some(_)) => {
+                return Err(wrong(
+                    "a namespace is in memory or in a file: mib= or file=".to_owned(),
+                ));
+            }
+            (Some(mib), None) if !(1..=MAX_MIB).contains(&mib) => {
+                return Err(wrong(format!("mib={mib} is not 1 to {MAX_MIB}")));
+            }
+            (None, Some(path)) => {
+                if let Some(other) = files.insert(path, device) {
+                    return Err(wrong(format!("{other} is in '{}' already", path.display())));
+                }
+            }
+            _ => {}
         }
         match device {
             DeviceSpec::RootPort(_) => {
@@ -33,9 +51,6 @@ pub(super) fn check(devices: &[DeviceSpec]) -> Result<(), TopologyError> {
                 return Err(wrong(format!("ports={ports} is not 1 to {MAX_SWITCH_PORTS}")));
             }
             DeviceSpec::AtsEndpoint(endpoint) => check_endpoint(endpoint).map_err(wrong)?,
-            DeviceSpec::Nvme(disk) if !(1..=MAX_MIB).contains(&disk.mib) => {
-                return Err(wrong(format!("mib={} is not 1 to {MAX_MIB}", disk.mib)));
-            }
             _ => {}
         }
     }

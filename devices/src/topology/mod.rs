@@ -10,10 +10,14 @@
 //! Entries may stand in any order. What is not said gets a default: a root port the next free device
 //! number and slot, a device on bus 0 the next free device number from 0x10 up.
 
+mod cards;
 mod check;
 mod plan;
 mod spec;
 mod words;
+
+use std::collections::HashMap;
+use std::path::{Path, PathBuf};
 
 use iommu::event::Tracer;
 use iommu::ids::Bdf;
@@ -22,11 +26,11 @@ use crate::Error;
 use crate::edu::Edu;
 use crate::endpoint::{AtsEndpoint, PhysicalFunction};
 use crate::iommu_testdev::IommuTestdev;
-use crate::nvme::storage::{BLOCK_SIZE, MemoryStorage};
+use crate::nvme::storage::{BLOCK_SIZE, MemoryStorage, Storage};
 use crate::nvme::{DEFAULT_LATENCY, Nvme};
 use crate::pcie::{Function, Hierarchy};
-use plan::{FunctionKind, Step};
-pub use spec::{DeviceSpec, Disk, Endpoint, Integrated, RootPort, Switch, TYPES};
+use plan::{FunctionKind, Medium, Step};
+pub use spec::{DeviceSpec, Disk, Endpoint, Integrated, Namespace, RootPort, Switch, TYPES};
 pub use words::{Address, ParseAddressError, ParseDeviceError};
 
 /// Root ports that a machine can have.
@@ -79,6 +83,9 @@ pub struct RootPortInfo {
     pub ats: bool,
 }
 
+/// The files that namespaces are in, opened by whoever may do that.
+pub type Media = HashMap<PathBuf, Box<dyn Storage>>;
+
 /// A topology that can be built.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Topology {
@@ -122,11 +129,24 @@ impl Topology {
         })
     }
 
-    /// Builds it.
+    /// The files that [`Self::build`] wants opened.
+    pub fn files(&self) -> impl Iterator<Item = &Path> {
+        let namespaces = self.steps.iter().flat_map(|step| match step {
+            Step::Function { kind: FunctionKind::Nvme { namespaces, .. }, .. } => &namespaces[..],
+            _ => &[],
+        });
+        namespaces.filter_map(|medium| match medium {
+            Medium::File(path) => Some(path.as_path()),
+            Medium::Memory { .. } => None,
+        })
+    }
+
+    /// Builds it. Takes what it needs out of `media`.
     ///
     /// # Errors
-    /// [`Error::CapabilitySpace`] if a function's capabilities do not fit.
-    pub fn build(&self, tracer: &Tracer) -> Result<Hierarchy, Error> {
+    /// [`Error::CapabilitySpace`] if a function's capabilities do not fit, [`Error::NoMedium`] for a file
+    /// that is not in `media`.
+    pub fn build(&self, media: &mut Media, tracer: &Tracer) -> Result<Hierarchy, Error> {
         let mut hierarchy = Hierarchy::empty(tracer.clone());
         for step in &self.steps {
             match step {
@@ -134,7 +154,7 @@ impl Topology {
                     hierarchy.add_port(name, *above, *devfn, *port_type)?;
                 }
                 Step::Function { above, devfn, kind } => {
-                    hierarchy.add_function(*above, *devfn, function(kind, tracer)?);
+                    hierarchy.add_function(*above, *devfn, function(kind, media, tracer)?);
                 }
             }
         }
@@ -142,7 +162,11 @@ impl Topology {
     }
 }
 
-fn function(kind: &FunctionKind, tracer: &Tracer) -> Result<Box<dyn Function>, Error> {
+fn function(
+    kind: &FunctionKind,
+    media: &mut Media,
+    tracer: &Tracer,
+) -> Result<Box<dyn Function>, Error> {
     Ok(match kind {
         FunctionKind::AtsEndpoint(config) => match config.virtual_functions {
             Some(virtual_functions) => {
@@ -150,14 +174,26 @@ fn function(kind: &FunctionKind, tracer: &Tracer) -> Result<Box<dyn Function>, E
             }
             None => Box::new(AtsEndpoint::new(*config, tracer.clone())?),
         },
-        FunctionKind::Nvme { mib, serial } => {
-            let storage = MemoryStorage::new(u32::from(*mib) * (1 << 20) / BLOCK_SIZE as u32);
-            let tracer = tracer.clone();
-            Box::new(Nvme::new(Box::new(storage), serial, DEFAULT_LATENCY, tracer)?)
+        FunctionKind::Nvme { serial, namespaces } => {
+            let namespaces = namespaces.iter().map(|medium| open(medium, media));
+            let namespaces = namespaces.collect::<Result<_, _>>()?;
+            Box::new(Nvme::new(namespaces, serial, DEFAULT_LATENCY, tracer.clone())?)
         }
         FunctionKind::Edu => Box::new(Edu::new()?),
         FunctionKind::IommuTestdev => Box::new(IommuTestdev::new()),
     })
+}
+
+fn open(medium: &Medium, media: &mut Media) -> Result<Box<dyn Storage>, Error> {
+    match medium {
+        Medium::Memory { mib } => {
+            let blocks = u32::from(*mib) * (1 << 20) / BLOCK_SIZE as u32;
+            Ok(Box::new(MemoryStorage::new(blocks)))
+        }
+        Medium::File(path) => {
+            media.remove(path).ok_or_else(|| Error::NoMedium { path: path.clone() })
+        }
+    }
 }
 
 #[cfg(test)]

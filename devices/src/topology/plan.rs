@@ -1,13 +1,12 @@
 //! Gives every port and function its place, in an order in which they can be built.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::path::PathBuf;
 
 use super::{
-    Address, DeviceSpec, Endpoint, FIRST_INTEGRATED, MAX_BUSES, MAX_DEPTH, RootPort, Switch,
-    TopologyError,
+    Address, DeviceSpec, FIRST_INTEGRATED, MAX_BUSES, MAX_DEPTH, RootPort, Switch, TopologyError,
 };
-use crate::dma::atc::Geometry;
-use crate::endpoint::{EndpointConfig, VirtualFunctions};
+use crate::endpoint::EndpointConfig;
 use crate::pcie::caps::express::{PortType, Slot};
 
 /// One thing to build.
@@ -23,17 +22,24 @@ pub(super) enum Step {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum FunctionKind {
     AtsEndpoint(EndpointConfig),
-    Nvme { mib: u16, serial: String },
+    Nvme { serial: String, namespaces: Vec<Medium> },
     Edu,
     IommuTestdev,
 }
 
+/// What a namespace is kept in.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Medium {
+    Memory { mib: u16 },
+    File(PathBuf),
+}
+
 /// A port that has its place, at its index.
-struct Port {
-    name: String,
+pub(super) struct Port {
+    pub(super) name: String,
     /// A function or a switch can be below it: it has a link.
     is_bus: bool,
-    ats: bool,
+    pub(super) ats: bool,
     /// Switches above it.
     depth: usize,
 }
@@ -41,11 +47,11 @@ struct Port {
 /// Which entry is where: below which port, on which device and function.
 type Places = BTreeMap<(Option<usize>, Address), usize>;
 
-struct Plan<'a> {
-    devices: &'a [DeviceSpec],
-    steps: Vec<Step>,
-    ports: Vec<Port>,
-    places: Places,
+pub(super) struct Plan<'a> {
+    pub(super) devices: &'a [DeviceSpec],
+    pub(super) steps: Vec<Step>,
+    pub(super) ports: Vec<Port>,
+    pub(super) places: Places,
     slots: BTreeSet<u8>,
 }
 
@@ -64,8 +70,8 @@ pub(super) fn plan(devices: &[DeviceSpec]) -> Result<Vec<Step>, TopologyError> {
     Ok(plan.steps)
 }
 
-impl<'a> Plan<'a> {
-    fn wrong(&self, index: usize, reason: String) -> TopologyError {
+impl Plan<'_> {
+    pub(super) fn wrong(&self, index: usize, reason: String) -> TopologyError {
         TopologyError { index, device: self.devices[index].to_string(), reason }
     }
 
@@ -75,9 +81,7 @@ impl<'a> Plan<'a> {
             let (addr, slot) = match device {
                 DeviceSpec::RootPort(port) => (port.addr, port.slot),
                 DeviceSpec::Edu(device) | DeviceSpec::IommuTestdev(device) => (device.addr, None),
-                DeviceSpec::Switch(_) | DeviceSpec::AtsEndpoint(_) | DeviceSpec::Nvme(_) => {
-                    (None, None)
-                }
+                _ => (None, None),
             };
             if let Some(addr) = addr {
                 if addr.devfn() >> 3 == 0 {
@@ -96,7 +100,7 @@ impl<'a> Plan<'a> {
     }
 
     /// Puts an entry where no other is.
-    fn place(
+    pub(super) fn place(
         &mut self,
         index: usize,
         above: Option<usize>,
@@ -231,7 +235,7 @@ impl<'a> Plan<'a> {
     }
 
     /// The port `name`, below which something can be.
-    fn bus(&self, index: usize, name: &str) -> Result<usize, TopologyError> {
+    pub(super) fn bus(&self, index: usize, name: &str) -> Result<usize, TopologyError> {
         let port = self.find_port(name).ok_or_else(|| self.no_bus(index, name))?;
         if !self.ports[port].is_bus {
             let reason = format!("'{name}' is a switch; name one of its ports, such as {name}.0");
@@ -263,106 +267,6 @@ impl<'a> Plan<'a> {
         self.wrong(index, reason)
     }
 
-    fn add_endpoints(&mut self) -> Result<(), TopologyError> {
-        let mut cards: BTreeMap<usize, Vec<(usize, &'a Endpoint)>> = BTreeMap::new();
-        for (index, device) in self.devices.iter().enumerate() {
-            let DeviceSpec::AtsEndpoint(endpoint) = device else { continue };
-            let above = self.bus(index, &endpoint.bus)?;
-            if let Some(other) = self.places.get(&(Some(above), Address::default()))
-                && let DeviceSpec::Switch(switch) = &self.devices[*other]
-            {
-                let reason = format!("'{}' leads to switch '{}'", endpoint.bus, switch.id);
-                return Err(self.wrong(index, reason));
-            }
-            if endpoint.ats && !self.ports[above].ats {
-                let reason = "ATS is on, and the root port has ats=off; give it ats=off, too";
-                return Err(self.wrong(index, reason.to_owned()));
-            }
-            self.place(index, Some(above), endpoint.addr)?;
-            cards.entry(above).or_default().push((index, endpoint));
-        }
-        let mut buses = self.ports.len();
-        for (above, mut functions) in cards {
-            functions.sort_by_key(|(_, endpoint)| endpoint.addr);
-            self.add_card(above, &functions, &mut buses)?;
-        }
-        Ok(())
-    }
-
-    /// Adds the functions of one device, in the order of their numbers.
-    fn add_card(
-        &mut self,
-        above: usize,
-        functions: &[(usize, &Endpoint)],
-        buses: &mut usize,
-    ) -> Result<(), TopologyError> {
-        let mut physical = functions.iter().filter(|(_, endpoint)| endpoint.vfs > 0);
-        let (with_vfs, second) = (physical.next(), physical.next());
-        if let Some((index, _)) = second {
-            let reason = "another function of the device has virtual functions; one can".to_owned();
-            return Err(self.wrong(*index, reason));
-        }
-        let last = functions.last().map_or(0, |(_, endpoint)| endpoint.addr.devfn());
-        let last_virtual = with_vfs.map_or(0, |(_, pf)| u16::from(last) + pf.vfs);
-        if let Some((index, pf)) = with_vfs {
-            if last_virtual > 0xff {
-                let reason = format!("vfs={} are more than the function numbers left", pf.vfs);
-                return Err(self.wrong(*index, reason));
-            }
-            // Without ARI they are on a bus of their own, behind the device's.
-            *buses += usize::from(last_virtual > 7);
-            if *buses > MAX_BUSES {
-                let reason = "there are no bus numbers left for its virtual functions".to_owned();
-                return Err(self.wrong(*index, reason));
-            }
-        }
-        let has_ari = last > 7 || with_vfs.is_some();
-        for (at, (_, endpoint)) in functions.iter().enumerate() {
-            let devfn = endpoint.addr.devfn();
-            let next = functions.get(at + 1).map_or(0, |(_, next)| next.addr.devfn());
-            let (entries, ways) = endpoint.entries_and_ways();
-            let config = EndpointConfig {
-                ats: endpoint.ats,
-                pri: endpoint.pri.unwrap_or(endpoint.ats),
-                pasid: endpoint.pasid,
-                atc: Geometry::new(entries, ways).unwrap_or_default(),
-                traffic: endpoint.traffic,
-                serial: serial(functions[0].1),
-                is_multi_function: functions.len() > 1,
-                next_function: has_ari.then_some(next),
-                virtual_functions: (endpoint.vfs > 0).then_some(VirtualFunctions {
-                    total: endpoint.vfs,
-                    offset: u16::from(last - devfn) + 1,
-                    needs_ari: last_virtual > 7,
-                }),
-            };
-            let kind = FunctionKind::AtsEndpoint(config);
-            self.steps.push(Step::Function { above: Some(above), devfn, kind });
-        }
-        Ok(())
-    }
-
-    fn add_disks(&mut self) -> Result<(), TopologyError> {
-        for (index, device) in self.devices.iter().enumerate() {
-            let DeviceSpec::Nvme(disk) = device else { continue };
-            let above = self.bus(index, &disk.bus)?;
-            if !self.ports[above].ats {
-                let reason = "it has ATS, and the root port has ats=off; put it below another";
-                return Err(self.wrong(index, reason.to_owned()));
-            }
-            let beside = (Some(above), Address::default())..=(Some(above), Address::new(0x1f, 7));
-            if let Some((_, other)) = self.places.range(beside).next() {
-                let reason = format!("'{}' has {} already", disk.bus, self.devices[*other]);
-                return Err(self.wrong(index, reason));
-            }
-            self.place(index, Some(above), Address::default())?;
-            let serial = disk.id.as_ref().unwrap_or(&disk.bus).clone();
-            let kind = FunctionKind::Nvme { mib: disk.mib, serial };
-            self.steps.push(Step::Function { above: Some(above), devfn: 0, kind });
-        }
-        Ok(())
-    }
-
     fn add_integrated(&mut self) -> Result<(), TopologyError> {
         for (index, device) in self.devices.iter().enumerate() {
             let (spec, kind) = match device {
@@ -388,11 +292,4 @@ impl<'a> Plan<'a> {
         }
         Ok(())
     }
-}
-
-/// A serial number that is the same in every run: what the user says, or the name's FNV-1a hash.
-fn serial(function_0: &Endpoint) -> u64 {
-    let name = function_0.id.as_ref().unwrap_or(&function_0.bus);
-    let hash = |hash: u64, byte| (hash ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3);
-    function_0.serial.unwrap_or_else(|| name.bytes().fold(0xcbf2_9ce4_8422_2325, hash))
 }

@@ -2,9 +2,11 @@
 //! and on a command line.
 
 use std::fmt;
+use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
 
+use super::plan::Medium;
 use super::words::{Address, number, on_off, some_number, some_on_off, some_text};
 use crate::dma::atc::Geometry;
 use crate::endpoint::traffic::Traffic;
@@ -20,8 +22,10 @@ pub enum DeviceSpec {
     Switch(Switch),
     /// A function of an ATS test endpoint.
     AtsEndpoint(Endpoint),
-    /// An NVMe controller.
+    /// An NVMe controller with its first namespace.
     Nvme(Disk),
+    /// One more namespace of an NVMe controller.
+    NvmeNs(Namespace),
     /// QEMU's `edu`, on bus 0.
     Edu(Integrated),
     /// QEMU's `iommu-testdev`, on bus 0.
@@ -136,29 +140,64 @@ impl Endpoint {
     }
 }
 
-/// An NVMe controller with a namespace in memory.
+/// An NVMe controller with its first namespace.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Disk {
-    /// Its name, which is also its serial number.
+    /// Its name, which is also its serial number, and by which more namespaces are put into it.
     #[serde(default)]
     pub id: Option<String>,
     /// The port below which it is.
     pub bus: String,
-    /// How many MiB its namespace has. The host gives twice as much: what was flushed is kept apart.
-    #[serde(default = "mib", deserialize_with = "number")]
-    pub mib: u16,
+    /// How many MiB its namespace has, in memory; 64 if nothing is said. The host gives twice as much:
+    /// what was flushed is kept apart.
+    #[serde(default, deserialize_with = "some_number")]
+    pub mib: Option<u16>,
+    /// The file that its namespace is in, all of it.
+    #[serde(default)]
+    pub file: Option<PathBuf>,
+}
+
+/// A namespace of an NVMe controller, with the next number.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Namespace {
+    /// Its name.
+    #[serde(default)]
+    pub id: Option<String>,
+    /// The controller.
+    pub bus: String,
+    /// As [`Disk::mib`].
+    #[serde(default, deserialize_with = "some_number")]
+    pub mib: Option<u16>,
+    /// As [`Disk::file`].
+    #[serde(default)]
+    pub file: Option<PathBuf>,
 }
 
 impl Disk {
     /// A disk below the port `bus`, the rest as by default.
     pub fn new(bus: String) -> Self {
-        Self { id: None, bus, mib: mib() }
+        Self { id: None, bus, mib: None, file: None }
+    }
+
+    pub(super) fn medium(&self) -> Medium {
+        medium(self.mib, self.file.as_ref())
     }
 }
 
-fn mib() -> u16 {
-    64
+impl Namespace {
+    pub(super) fn medium(&self) -> Medium {
+        medium(self.mib, self.file.as_ref())
+    }
+}
+
+fn medium(mib: Option<u16>, file: Option<&PathBuf>) -> Medium {
+    const DEFAULT_MIB: u16 = 64;
+    match file {
+        Some(path) => Medium::File(path.clone()),
+        None => Medium::Memory { mib: mib.unwrap_or(DEFAULT_MIB) },
+    }
 }
 
 /// A function on bus 0.
@@ -178,6 +217,16 @@ fn on() -> bool {
 }
 
 impl DeviceSpec {
+    /// What a namespace is kept in, as MiB in memory and as a file.
+    pub(super) fn media(&self) -> (Option<u16>, Option<&Path>) {
+        match self {
+            Self::Nvme(Disk { mib, file, .. }) | Self::NvmeNs(Namespace { mib, file, .. }) => {
+                (*mib, file.as_deref())
+            }
+            _ => (None, None),
+        }
+    }
+
     /// The name that the user has given it.
     pub fn id(&self) -> Option<&str> {
         match self {
@@ -185,16 +234,18 @@ impl DeviceSpec {
             Self::Switch(switch) => Some(&switch.id),
             Self::AtsEndpoint(endpoint) => endpoint.id.as_deref(),
             Self::Nvme(disk) => disk.id.as_deref(),
+            Self::NvmeNs(namespace) => namespace.id.as_deref(),
             Self::Edu(device) | Self::IommuTestdev(device) => device.id.as_deref(),
         }
     }
 
-    /// The port below which it is; on bus 0 there is none.
+    /// The port below which it is, or the controller that it is in; on bus 0 there is none.
     pub fn bus(&self) -> Option<&str> {
         match self {
             Self::Switch(switch) => Some(&switch.bus),
             Self::AtsEndpoint(endpoint) => Some(&endpoint.bus),
             Self::Nvme(disk) => Some(&disk.bus),
+            Self::NvmeNs(namespace) => Some(&namespace.bus),
             Self::RootPort(_) | Self::Edu(_) | Self::IommuTestdev(_) => None,
         }
     }
@@ -205,6 +256,7 @@ impl DeviceSpec {
             Self::Switch(_) => "switch",
             Self::AtsEndpoint(_) => "ats-endpoint",
             Self::Nvme(_) => "nvme",
+            Self::NvmeNs(_) => "nvme-ns",
             Self::Edu(_) => "edu",
             Self::IommuTestdev(_) => "iommu-testdev",
         }
@@ -224,7 +276,7 @@ impl fmt::Display for DeviceSpec {
 }
 
 /// All types, each with its keys, and what they mean.
-pub const TYPES: [(&str, &[(&str, &str)]); 6] = [
+pub const TYPES: [(&str, &[(&str, &str)]); 7] = [
     (
         "root-port",
         &[
@@ -265,7 +317,17 @@ pub const TYPES: [(&str, &[(&str, &str)]); 6] = [
         &[
             ("id=NAME", "for messages; its serial number [the port's name]"),
             ("bus=PORT", "needed: the port below which it is"),
-            ("mib=N", "how many MiB its namespace has, in memory, 1 to 4096 [64]"),
+            ("mib=N", "how many MiB namespace 1 has, in memory, 1 to 4096 [64]"),
+            ("file=PATH", "or the file that it is in, as long as that is"),
+        ],
+    ),
+    (
+        "nvme-ns",
+        &[
+            ("id=NAME", "for messages"),
+            ("bus=NAME", "needed: the nvme whose next namespace it is, up to 16 in all"),
+            ("mib=N", "as for nvme"),
+            ("file=PATH", "as for nvme"),
         ],
     ),
     ("edu", &INTEGRATED),

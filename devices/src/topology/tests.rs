@@ -9,7 +9,7 @@ fn specs(texts: &[&str]) -> Vec<DeviceSpec> {
 
 fn names(texts: &[&str]) -> Vec<String> {
     let topology = Topology::new(&specs(texts)).unwrap();
-    let hierarchy = topology.build(&Tracer::none()).unwrap();
+    let hierarchy = topology.build(&mut Media::new(), &Tracer::none()).unwrap();
     hierarchy.port_infos().into_iter().map(|port| port.name).collect()
 }
 
@@ -75,7 +75,8 @@ fn entries_stand_in_any_order_and_ports_are_named() {
     ];
     let expected = ["rp0", "rp1", "sw0", "sw0.0", "sw0.1", "sw1", "sw1.0"];
     assert_eq!(names(&texts), expected);
-    let hierarchy = Topology::new(&specs(&texts)).unwrap().build(&Tracer::none()).unwrap();
+    let hierarchy =
+        Topology::new(&specs(&texts)).unwrap().build(&mut Media::new(), &Tracer::none()).unwrap();
     assert_eq!(hierarchy.port_index("sw0.1"), Some(4));
     assert_eq!(hierarchy.port_index("sw0.2"), None);
     let with_link = hierarchy.port_infos().into_iter().map(|port| port.has_link);
@@ -127,6 +128,18 @@ fn what_cannot_be_is_refused_with_the_entry_and_the_reason() {
         (&[RP0, EP, "nvme,bus=rp0"], 2, "'rp0' has ats-endpoint on 'rp0' already"),
         (&[RP0, "nvme,bus=rp0,mib=0"], 1, "mib=0 is not 1 to 4096"),
         (&["root-port,id=rp0,ats=off", "nvme,bus=rp0"], 1, "put it below another"),
+        (&[RP0, "nvme,bus=rp0,mib=1,file=x"], 1, "mib= or file="),
+        (&[RP0, "nvme,id=d,bus=rp0,file=x", "nvme-ns,bus=d,file=x"], 2, "is in 'x' already"),
+        (
+            &[RP0, "nvme,id=d,bus=rp0", "nvme-ns,bus=e"],
+            2,
+            "no NVMe controller 'e'; add one with id=e",
+        ),
+        (
+            &[RP0, "nvme,id=d,bus=rp0", "nvme-ns,bus=rp0"],
+            2,
+            "root-port 'rp0' is no NVMe controller",
+        ),
     ];
     for (texts, index, reason) in cases {
         let found = refusal(texts);

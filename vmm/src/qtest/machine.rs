@@ -3,7 +3,8 @@
 //! One thread, no locks, no CPUs. After each call everything that can happen at that moment has
 //! happened; what CPUs would be told waits in [`Machine::poll_signal`].
 
-use std::collections::VecDeque;
+use std::collections::{HashMap, VecDeque};
+use std::path::PathBuf;
 
 use devices::config_ports::ConfigPorts;
 use devices::io_apic::IoApic;
@@ -17,6 +18,7 @@ use vm_memory::{Bytes, GuestAddress, GuestMemoryBackend};
 
 use crate::config::MemorySize;
 use crate::layout::{self, port};
+use crate::storage::{self, FileStorage};
 use crate::{Error, memory};
 
 /// Timers that may fire while the clock moves once.
@@ -59,6 +61,7 @@ pub struct TooManyTimers {
 #[derive(Debug)]
 pub struct Machine {
     config: MachineConfig,
+    files: HashMap<PathBuf, FileStorage>,
     memory: Memory,
     root_complex: RootComplex,
     io_apic: IoApic,
@@ -75,9 +78,12 @@ impl Machine {
     pub fn new(config: MachineConfig) -> Result<Self, Error> {
         let memory = memory::allocate(config.memory)?;
         let tracer = config.tracer.clone();
-        let root_complex = RootComplex::new(config.root_complex.clone(), memory.clone(), tracer)?;
+        let files = storage::open_all(&config.root_complex.topology)?;
+        let (devices, mut media) = (config.root_complex.clone(), storage::media(&files));
+        let root_complex = RootComplex::with_media(devices, &mut media, memory.clone(), tracer)?;
         Ok(Self {
             config,
+            files,
             memory,
             root_complex,
             io_apic: IoApic::new(),
@@ -93,7 +99,8 @@ impl Machine {
     /// None that [`Self::new`] has not met already.
     pub fn reset(&mut self) -> Result<(), Error> {
         let (config, memory) = (self.config.root_complex.clone(), self.memory.clone());
-        self.root_complex = RootComplex::new(config, memory, self.config.tracer.clone())?;
+        let (mut media, tracer) = (storage::media(&self.files), self.config.tracer.clone());
+        self.root_complex = RootComplex::with_media(config, &mut media, memory, tracer)?;
         self.io_apic = IoApic::new();
         self.config_ports = ConfigPorts::new();
         Ok(())

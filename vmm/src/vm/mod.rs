@@ -38,6 +38,7 @@ use crate::fabric::Fabric;
 use crate::interrupts::Interrupts;
 use crate::kvm::{Exits, Injector, KvmVm, Vcpu};
 use crate::memory;
+use crate::storage;
 use crate::sys::{RawTerminal, SignalFd};
 use crate::uart::Uart;
 
@@ -110,8 +111,9 @@ impl Vm {
         let boot_cpu = vcpus.first().ok_or(Error::Cpus { cpus: config.cpus })?;
         boot_cpu.start_at(start)?;
 
-        let mut root_complex =
-            RootComplex::new(config.root_complex.clone(), memory, config.tracer.clone())?;
+        let mut media = storage::media(&storage::open_all(&config.root_complex.topology)?);
+        let (devices, tracer) = (config.root_complex.clone(), config.tracer.clone());
+        let mut root_complex = RootComplex::with_media(devices, &mut media, memory, tracer)?;
         note_wires(&mut root_complex, &config.root_complex.topology);
         if matches!(start, boot::Start::Flat { .. }) {
             place_bars(&mut root_complex, &config.root_complex.topology);

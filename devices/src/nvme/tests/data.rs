@@ -3,6 +3,7 @@
 use proptest::prelude::*;
 
 use super::driver::{BLOCKS, DATA, Driver, LISTS, Sqe};
+use crate::nvme::storage::{MemoryStorage, Storage};
 use crate::pcie::Function;
 use crate::pcie::config::Reset;
 
@@ -248,5 +249,45 @@ proptest! {
         let read: Vec<u8> =
             pieces.iter().flat_map(|(at, piece)| driver.upstream.load(*at, *piece)).collect();
         prop_assert_eq!(read, data);
+    }
+}
+
+#[test]
+fn namespaces_are_told_apart() {
+    let media =
+        [2048, 64, 8].map(|blocks| -> Box<dyn Storage> { Box::new(MemoryStorage::new(blocks)) });
+    let mut driver = Driver::with(media.into());
+    driver.enable();
+    driver.create_pair(1);
+    let identify = |namespace, cns| Sqe::new(6).namespace(namespace).dword(10, cns);
+    let list = driver.admin_data(identify(0, 2), 16);
+    assert_eq!(list, [1_u32, 2, 3, 0].map(u32::to_le_bytes).concat());
+    assert_eq!(driver.admin_data(identify(2, 2), 8), [3_u32, 0].map(u32::to_le_bytes).concat());
+    assert_eq!(driver.admin_data(identify(0, 1), 520)[516..], 3_u32.to_le_bytes());
+    let ids = [1, 2, 3].map(|namespace| {
+        let data = driver.admin_data(identify(namespace, 0), 128);
+        (u64::from_le_bytes(*data.first_chunk().unwrap()), data[120..].to_vec())
+    });
+    assert_eq!(ids.each_ref().map(|(blocks, _)| *blocks), [2048, 64, 8]);
+    assert!(ids[0].1 != ids[1].1 && ids[1].1 != ids[2].1, "each has an EUI-64 of its own");
+
+    for namespace in 1..=3_u8 {
+        driver.upstream.store(DATA, &[namespace; 512]);
+        let write = Sqe::blocks(WRITE, 7, 1).namespace(namespace.into());
+        assert_eq!(driver.run(1, write).code, 0);
+    }
+    assert_eq!(driver.run(1, Sqe::blocks(WRITE, 8, 1).namespace(3)).code, 0x080, "its end");
+    for namespace in [0, 4, u32::MAX] {
+        assert_eq!(driver.run(1, Sqe::blocks(READ, 0, 1).namespace(namespace)).code, 0x00b);
+    }
+    assert_eq!(driver.run(1, Sqe::new(0).namespace(4)).code, 0x00b);
+    assert_eq!(driver.run(1, Sqe::new(0).namespace(2)).code, 0, "only this one is durable now");
+    driver.nvme.reset(Reset::Cold, driver.now);
+    driver.program();
+    driver.enable();
+    driver.create_pair(1);
+    for (namespace, byte) in [(1, 0), (2, 2), (3, 0)] {
+        assert_eq!(driver.run(1, Sqe::blocks(READ, 7, 1).namespace(namespace)).code, 0);
+        assert_eq!(driver.upstream.load(DATA, 512), [byte; 512], "namespace {namespace}");
     }
 }

@@ -95,11 +95,11 @@ impl Sqe {
 impl Driver {
     /// BAR programmed, memory and bus mastering on, all memory mapped one to one.
     pub(super) fn bare() -> Self {
-        Self::with(Box::new(MemoryStorage::new(BLOCKS)))
+        Self::with(vec![Box::new(MemoryStorage::new(BLOCKS))])
     }
 
-    pub(super) fn with(storage: Box<dyn Storage>) -> Self {
-        let nvme = Nvme::new(storage, "GL-1", LATENCY, Tracer::none()).unwrap();
+    pub(super) fn with(namespaces: Vec<Box<dyn Storage>>) -> Self {
+        let nvme = Nvme::new(namespaces, "GL-1", LATENCY, Tracer::none()).unwrap();
         let mut upstream = FakeUpstream::default();
         upstream.map(0, 32, 0, true, true);
         let mut driver = Self {

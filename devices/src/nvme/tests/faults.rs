@@ -181,7 +181,7 @@ impl Storage for Broken {
 
 #[test]
 fn a_medium_that_fails_is_a_media_error() {
-    let mut driver = Driver::with(Box::new(Broken(MemoryStorage::new(16))));
+    let mut driver = Driver::with(vec![Box::new(Broken(MemoryStorage::new(16)))]);
     driver.enable();
     driver.create_pair(1);
     for (opcode, code) in [(WRITE, 0x280), (READ, 0x281), (0, 0x280), (8, 0x280), (5, 0x281)] {

@@ -1,0 +1,159 @@
+//! What is at the ends of links: functions of endpoints, and disks with their namespaces.
+
+use std::collections::BTreeMap;
+
+use super::plan::{FunctionKind, Plan, Step};
+use super::{Address, DeviceSpec, Disk, Endpoint, MAX_BUSES, Namespace, TopologyError};
+use crate::dma::atc::Geometry;
+use crate::endpoint::{EndpointConfig, VirtualFunctions};
+use crate::nvme::MAX_NAMESPACES;
+
+impl<'a> Plan<'a> {
+    pub(super) fn add_endpoints(&mut self) -> Result<(), TopologyError> {
+        let mut cards: BTreeMap<usize, Vec<(usize, &'a Endpoint)>> = BTreeMap::new();
+        for (index, device) in self.devices.iter().enumerate() {
+            let DeviceSpec::AtsEndpoint(endpoint) = device else { continue };
+            let above = self.bus(index, &endpoint.bus)?;
+            if let Some(other) = self.places.get(&(Some(above), Address::default()))
+                && let DeviceSpec::Switch(switch) = &self.devices[*other]
+            {
+                let reason = format!("'{}' leads to switch '{}'", endpoint.bus, switch.id);
+                return Err(self.wrong(index, reason));
+            }
+            if endpoint.ats && !self.ports[above].ats {
+                let reason = "ATS is on, and the root port has ats=off; give it ats=off, too";
+                return Err(self.wrong(index, reason.to_owned()));
+            }
+            self.place(index, Some(above), endpoint.addr)?;
+            cards.entry(above).or_default().push((index, endpoint));
+        }
+        let mut buses = self.ports.len();
+        for (above, mut functions) in cards {
+            functions.sort_by_key(|(_, endpoint)| endpoint.addr);
+            self.add_card(above, &functions, &mut buses)?;
+        }
+        Ok(())
+    }
+
+    /// Adds the functions of one device, in the order of their numbers.
+    fn add_card(
+        &mut self,
+        above: usize,
+        functions: &[(usize, &Endpoint)],
+        buses: &mut usize,
+    ) -> Result<(), TopologyError> {
+        let mut physical = functions.iter().filter(|(_, endpoint)| endpoint.vfs > 0);
+        let (with_vfs, second) = (physical.next(), physical.next());
+        if let Some((index, _)) = second {
+            let reason = "another function of the device has virtual functions; one can".to_owned();
+            return Err(self.wrong(*index, reason));
+        }
+        let last = functions.last().map_or(0, |(_, endpoint)| endpoint.addr.devfn());
+        let last_virtual = with_vfs.map_or(0, |(_, pf)| u16::from(last) + pf.vfs);
+        if let Some((index, pf)) = with_vfs {
+            if last_virtual > 0xff {
+                let reason = format!("vfs={} are more than the function numbers left", pf.vfs);
+                return Err(self.wrong(*index, reason));
+            }
+            // Without ARI they are on a bus of their own, behind the device's.
+            *buses += usize::from(last_virtual > 7);
+            if *buses > MAX_BUSES {
+                let reason = "there are no bus numbers left for its virtual functions".to_owned();
+                return Err(self.wrong(*index, reason));
+            }
+        }
+        let has_ari = last > 7 || with_vfs.is_some();
+        for (at, (_, endpoint)) in functions.iter().enumerate() {
+            let devfn = endpoint.addr.devfn();
+            let next = functions.get(at + 1).map_or(0, |(_, next)| next.addr.devfn());
+            let (entries, ways) = endpoint.entries_and_ways();
+            let config = EndpointConfig {
+                ats: endpoint.ats,
+                pri: endpoint.pri.unwrap_or(endpoint.ats),
+                pasid: endpoint.pasid,
+                atc: Geometry::new(entries, ways).unwrap_or_default(),
+                traffic: endpoint.traffic,
+                serial: serial(functions[0].1),
+                is_multi_function: functions.len() > 1,
+                next_function: has_ari.then_some(next),
+                virtual_functions: (endpoint.vfs > 0).then_some(VirtualFunctions {
+                    total: endpoint.vfs,
+                    offset: u16::from(last - devfn) + 1,
+                    needs_ari: last_virtual > 7,
+                }),
+            };
+            let kind = FunctionKind::AtsEndpoint(config);
+            self.steps.push(Step::Function { above: Some(above), devfn, kind });
+        }
+        Ok(())
+    }
+
+    pub(super) fn add_disks(&mut self) -> Result<(), TopologyError> {
+        self.check_namespaces()?;
+        for (index, device) in self.devices.iter().enumerate() {
+            let DeviceSpec::Nvme(disk) = device else { continue };
+            let above = self.bus(index, &disk.bus)?;
+            if !self.ports[above].ats {
+                let reason = "it has ATS, and the root port has ats=off; put it below another";
+                return Err(self.wrong(index, reason.to_owned()));
+            }
+            let beside = (Some(above), Address::default())..=(Some(above), Address::new(0x1f, 7));
+            if let Some((_, other)) = self.places.range(beside).next() {
+                let reason = format!("'{}' has {} already", disk.bus, self.devices[*other]);
+                return Err(self.wrong(index, reason));
+            }
+            self.place(index, Some(above), Address::default())?;
+            let serial = disk.id.as_ref().unwrap_or(&disk.bus).clone();
+            let more = namespaces_of(self.devices, disk).map(|(_, namespace)| namespace.medium());
+            let namespaces = std::iter::once(disk.medium()).chain(more).collect();
+            let kind = FunctionKind::Nvme { serial, namespaces };
+            self.steps.push(Step::Function { above: Some(above), devfn: 0, kind });
+        }
+        Ok(())
+    }
+
+    /// Each belongs to a controller that has room for it.
+    fn check_namespaces(&self) -> Result<(), TopologyError> {
+        for (index, device) in self.devices.iter().enumerate() {
+            let DeviceSpec::NvmeNs(namespace) = device else { continue };
+            let is_it = |device: &&DeviceSpec| device.id() == Some(&namespace.bus);
+            let reason = match self.devices.iter().find(is_it) {
+                Some(DeviceSpec::Nvme(disk)) => {
+                    // The controller brings the first one.
+                    let before = namespaces_of(self.devices, disk).filter(|(at, _)| *at < index);
+                    if before.count() + 1 < MAX_NAMESPACES {
+                        continue;
+                    }
+                    format!("'{}' can have {MAX_NAMESPACES} namespaces", namespace.bus)
+                }
+                Some(other) => format!("{other} is no NVMe controller"),
+                None => {
+                    let name = &namespace.bus;
+                    format!("there is no NVMe controller '{name}'; add one with id={name}")
+                }
+            };
+            return Err(self.wrong(index, reason));
+        }
+        Ok(())
+    }
+}
+
+/// The namespaces of a controller beyond the first, each with the index of its entry.
+fn namespaces_of<'a>(
+    devices: &'a [DeviceSpec],
+    disk: &'a Disk,
+) -> impl Iterator<Item = (usize, &'a Namespace)> {
+    devices.iter().enumerate().filter_map(|(index, device)| match device {
+        DeviceSpec::NvmeNs(namespace) if Some(&namespace.bus) == disk.id.as_ref() => {
+            Some((index, namespace))
+        }
+        _ => None,
+    })
+}
+
+/// A serial number that is the same in every run: what the user says, or the name's FNV-1a hash.
+fn serial(function_0: &Endpoint) -> u64 {
+    let name = function_0.id.as_ref().unwrap_or(&function_0.bus);
+    let hash = |hash: u64, byte| (hash ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3);
+    function_0.serial.unwrap_or_else(|| name.bytes().fold(0xcbf2_9ce4_8422_2325, hash))
+}
