@@ -1,6 +1,8 @@
 //! The PCIe side of the bench: ports, links that can vanish, and endpoints with an address
 //! translation cache (ATC).
 //!
+//! Sections named `PCIe` are those of the PCI Express Base Specification, Revision 6.0.
+//!
 //! Nothing here knows KVM, reads a clock or blocks. Calls take the time as an argument; what
 //! should happen elsewhere is left in a queue that the caller drains.
 //!

@@ -104,9 +104,18 @@ impl Default for EndpointConfig {
 /// Where the registers are.
 #[derive(Debug, Clone, Copy)]
 enum Window {
-    Bar(Bar),
+    /// BAR 0, and the data buffer once more in BAR 2, prefetchable.
+    Bar(Bar, Bar),
     /// Those of a virtual function: where the physical one says.
     Assigned(Option<u64>),
+}
+
+impl Window {
+    /// Those of a physical function.
+    fn bars(builder: &mut ConfigBuilder) -> Self {
+        let data = builder.memory_bar_64(2, regs::SIZE, true);
+        Self::Bar(builder.memory_bar(0, regs::SIZE), data)
+    }
 }
 
 /// One function of the endpoint.
@@ -140,7 +149,7 @@ impl AtsEndpoint {
     /// [`Error::CapabilitySpace`] if its capabilities do not fit.
     pub fn new(config: EndpointConfig, tracer: Tracer) -> Result<Self, Error> {
         let mut builder = ConfigBuilder::new(IDENTITY, HeaderType::Endpoint);
-        let window = Window::Bar(builder.memory_bar(0, regs::SIZE));
+        let window = Window::bars(&mut builder);
         Self::with_capabilities(builder, window, config, tracer)
     }
 
@@ -220,14 +229,16 @@ impl AtsEndpoint {
         self.messages.extend(msi.map(|msi| UpstreamMessage::Msi { requester, msi }));
     }
 
-    /// Where in BAR 0 an access falls, if the function answers it.
+    /// Where among the registers an access falls, if the function answers it.
     fn claim(&self, address: u64, length: usize) -> Option<u64> {
         let offset = match self.window {
-            Window::Bar(bar) if header::command(&self.config).memory_space() => {
-                bar.offset(&self.config, address, length)
+            Window::Bar(bar, data) if header::command(&self.config).memory_space() => {
+                let in_data = || data.offset(&self.config, address, length);
+                let offset = bar.offset(&self.config, address, length);
+                offset.or_else(|| in_data().map(|at| regs::BUFFER + at))
             }
             Window::Assigned(Some(base)) => header::offset(base, regs::SIZE, address, length),
-            Window::Bar(_) | Window::Assigned(None) => None,
+            Window::Bar(..) | Window::Assigned(None) => None,
         };
         offset.filter(|_| self.power.is_on(&self.config))
     }

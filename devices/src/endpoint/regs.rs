@@ -1,4 +1,5 @@
-//! BAR 0 of the ATS test endpoint: 4 KiB of registers.
+//! BAR 0 of the ATS test endpoint: 4 KiB of registers. BAR 2, 64 bits and prefetchable, has the data
+//! buffer once more, from its beginning.
 //!
 //! | offset | register | |
 //! |---|---|---|

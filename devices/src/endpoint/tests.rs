@@ -66,6 +66,28 @@ fn untranslated_writes_and_reads_reach_the_mapped_memory() {
 }
 
 #[test]
+fn the_buffer_is_prefetchable_memory_above_4_gib_too() {
+    let mut machine = machine();
+    let (id, port) = (Machine::endpoint(0), Machine::port(0));
+    machine.config_write(id, offset::BAR0 + 8, &[0xff; 4]);
+    machine.config_write(id, offset::BAR0 + 12, &[0xff; 4]);
+    assert_eq!(machine.config_u32(id, offset::BAR0 + 8), 0xffff_f00c, "64 bits, prefetchable");
+    assert_eq!(machine.config_u32(id, offset::BAR0 + 12), u32::MAX);
+    machine.config_write(id, offset::BAR0 + 8, &0x4000_0000_u32.to_le_bytes());
+    machine.config_write(id, offset::BAR0 + 12, &2_u32.to_le_bytes());
+    for (register, value) in [(0x24, 0x4000_4000), (0x28, 2), (0x2c, 2)] {
+        machine.config_write(port, register, &u32::to_le_bytes(value));
+    }
+    machine.write(0, BUFFER + 8, b"ghostlnk");
+    let mut data = [0; 8];
+    machine.read(0x2_4000_0008, &mut data);
+    assert_eq!(&data, b"ghostlnk");
+    machine.read(0x2_4000_0800, &mut data[..4]);
+    assert_eq!(data[..4], [0; 4], "behind its end");
+    assert_eq!(machine.register(0, ID), ID_VALUE, "BAR 0 is where it was");
+}
+
+#[test]
 fn fills_repeat_the_pattern() {
     let mut machine = machine();
     machine.write_register(0, PATTERN, 0x4433_2211);

@@ -44,7 +44,7 @@ impl PhysicalFunction {
         tracer: &Tracer,
     ) -> Result<Self, Error> {
         let mut builder = ConfigBuilder::new(IDENTITY, HeaderType::Endpoint);
-        let window = Window::Bar(builder.memory_bar(0, regs::SIZE));
+        let window = Window::bars(&mut builder);
         let sriov = Sriov::add(&mut builder, virtual_functions, VF_DEVICE_ID, regs::SIZE)?;
         let function = AtsEndpoint::with_capabilities(builder, window, config, tracer.clone())?;
         let new = |_| AtsEndpoint::new_virtual(config, tracer.clone());

@@ -108,7 +108,7 @@ impl Nvme {
         tracer: Tracer,
     ) -> Result<Self, Error> {
         let mut builder = ConfigBuilder::new(IDENTITY, HeaderType::Endpoint);
-        let bar = builder.memory_bar_64(0, regs::SIZE);
+        let bar = builder.memory_bar_64(0, regs::SIZE, false);
         let power = PowerManagement::add(&mut builder)?;
         let msix = Msix::add(&mut builder, VECTORS, 0, regs::MSIX_TABLE, regs::MSIX_PENDING)?;
         let express = Express::add(&mut builder, PortType::Endpoint)?;

@@ -165,12 +165,14 @@ impl ConfigBuilder {
         Bar { at, size, is_64_bit: false }
     }
 
-    /// Declares BAR `index`, and the one behind it, as 64-bit, non-prefetchable memory of `size`
-    /// bytes, a power of two from 16 up.
-    pub fn memory_bar_64(&mut self, index: u8, size: u32) -> Bar {
+    /// Declares BAR `index`, and the one behind it, as 64-bit memory of `size` bytes, a power of two from
+    /// 16 up. Prefetchable memory can be read without side effects.
+    pub fn memory_bar_64(&mut self, index: u8, size: u32, prefetchable: bool) -> Bar {
         const IS_64_BIT: u32 = 0b100;
+        const PREFETCHABLE: u32 = 0b1000;
         let bar = self.memory_bar(index, size);
-        let register = Register::new(IS_64_BIT).writable(size.wrapping_neg());
+        let kind = IS_64_BIT | if prefetchable { PREFETCHABLE } else { 0 };
+        let register = Register::new(kind).writable(size.wrapping_neg());
         self.declare(bar.at, register);
         self.declare(bar.at + 4, Register::new(0_u32).writable(u32::MAX));
         Bar { is_64_bit: true, ..bar }

@@ -269,4 +269,7 @@ impl Hierarchy {
 mod tests;
 
 #[cfg(test)]
+mod mask_tests;
+
+#[cfg(test)]
 mod topology_tests;

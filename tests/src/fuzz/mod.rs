@@ -1,5 +1,6 @@
-//! What a guest can do to a remapping unit, read off arbitrary bytes: the body of the fuzz targets in
-//! `tests/fuzz`, and of the test that replays their corpora under the stable toolchain.
+//! What a guest can do to a remapping unit, and to the PCIe hierarchy (`config`), read off arbitrary
+//! bytes: the body of the fuzz targets in `tests/fuzz`, and of the test that replays their corpora under
+//! the stable toolchain.
 //!
 //! ```text
 //! bytes --> where the unit begins --> steps: registers, memory, requests, completions, time
@@ -7,6 +8,7 @@
 //!
 //! Nothing may panic or run on for ever, and what identifies the unit must stay what it is.
 
+mod config;
 mod shapes;
 
 use std::time::Duration;
@@ -34,11 +36,14 @@ pub enum Target {
     Tables,
     /// A unit that remaps interrupts; the bytes are its table.
     Interrupts,
+    /// A hierarchy, its configuration space and its links.
+    Config,
 }
 
 impl Target {
     /// All of them.
-    pub const ALL: [Self; 4] = [Self::Registers, Self::Queue, Self::Tables, Self::Interrupts];
+    pub const ALL: [Self; 5] =
+        [Self::Registers, Self::Queue, Self::Tables, Self::Interrupts, Self::Config];
 
     /// The name of its fuzz target and of its corpus.
     pub const fn name(self) -> &'static str {
@@ -47,6 +52,7 @@ impl Target {
             Self::Queue => "queue",
             Self::Tables => "tables",
             Self::Interrupts => "interrupts",
+            Self::Config => "config",
         }
     }
 }
@@ -114,9 +120,12 @@ struct Machine {
 /// Runs one input.
 ///
 /// # Panics
-/// If the unit has a bug: that is what this is for.
+/// If unit or hierarchy have a bug: that is what this is for.
 pub fn run(target: Target, bytes: &[u8]) {
     let mut input = Input(bytes);
+    if target == Target::Config {
+        return config::run(&mut input);
+    }
     let Ok(memory) = Memory::from_ranges(&[(GuestAddress(0), MEMORY)]) else { return };
     let choice = input.byte();
     let built = if choice & 1 == 0 { UnitConfig::new } else { UnitConfig::full };
@@ -156,7 +165,7 @@ impl Machine {
         let scalable = u64::from(choice & 1);
         let mode = scalable << 10;
         match self.target {
-            Target::Registers => return,
+            Target::Registers | Target::Config => return,
             Target::Queue => {}
             Target::Tables => self.fill_tables(input),
             Target::Interrupts => self.fill_interrupt_table(input),

@@ -1,5 +1,7 @@
 //! The guest's test of the PCIe hierarchy that it finds, and an NVMe disk in it.
 
+use std::fs::File;
+
 use tests::Rig;
 
 #[test]
@@ -40,15 +42,50 @@ fn disk_with_ats() {
     disk("on");
 }
 
+/// Namespaces of all sizes, one of them in a file: what the guest finds in the first is what it has
+/// written, and so does the host.
+#[test]
+fn a_disk_in_a_file() {
+    let Some(rig) = Rig::new("test=nvme ats=on mib=2") else { return };
+    let path = std::env::temp_dir().join(format!("ghostlink-disk-{}", std::process::id()));
+    File::create(&path).and_then(|file| file.set_len(2 << 20)).expect("there is room for it");
+    let disk = format!("nvme,id=disk,bus=rp0,file={}", path.display());
+    let devices = ["root-port,id=rp0", &disk, "nvme-ns,bus=disk,mib=1"];
+    let run = rig.cpus(1).devices(&devices).run();
+    let kept = std::fs::read(&path).expect("it is still there");
+    std::fs::remove_file(&path).expect("it can be removed");
+    run.passed();
+    let pages = kept.chunks_exact(4096);
+    assert!(pages.skip(1).all(|page| page.iter().any(|byte| *byte != 0)), "a page was not written");
+}
+
+/// Every fault, and how long it lasts where it does not end by itself.
+const FAULTS: [&str; 15] = [
+    "silent,for=300ms",
+    "ghost,for=300ms",
+    "disable,for=300ms",
+    "surprise,for=300ms",
+    "safe,for=2s",
+    "dpc",
+    "aer,for=300ms",
+    "hang,for=300ms",
+    "slow:1ms..20ms,for=300ms",
+    "lossy:0.5,for=300ms",
+    "dup,for=300ms",
+    "late:100ms,for=300ms",
+    "flap:300ms",
+    "flap:300ms:keep",
+    "all-ones-unit,for=300ms",
+];
+
 /// What has been flushed is there after every fault, whatever that has done to the device.
 #[test]
 fn flushed_data_survives_every_fault() {
-    for mode in ["silent", "ghost", "disable", "surprise", "aer", "hang"] {
+    for fault in FAULTS {
         let Some(rig) = Rig::new("test=nvme fault=on ats=on mib=2") else { return };
-        let rig = rig.policy("bounded:50ms").cpus(1).devices(&["root-port,id=rp0", "nvme,bus=rp0"]);
-        rig.fault(&format!("on=doorbell,mode={mode},for=300ms")).run().passed();
+        let devices = ["root-port,id=rp0,hotplug=button", "nvme,bus=rp0"];
+        let rig = rig.policy("bounded:50ms").cpus(1).devices(&devices);
+        let run = rig.fault(&format!("on=doorbell,mode={fault}")).run();
+        assert!(matches!(run.exit, Ok(vmm::Exit::DebugExit(0))), "{fault}: {run}");
     }
-    let Some(rig) = Rig::new("test=nvme fault=on mib=2") else { return };
-    let rig = rig.policy("bounded:50ms").cpus(1).devices(&["root-port,id=rp0", "nvme,bus=rp0"]);
-    rig.fault("on=doorbell,mode=flap:300ms:keep").run().passed();
 }

@@ -106,7 +106,7 @@ fn a_bar_is_sized_and_moved() {
     machine.config_write(id, offset::BAR0, &moved.to_le_bytes());
     assert_eq!(machine.register(0, regs::ID), ABSENT);
     assert_eq!(machine.register(0, 0x3000 + regs::ID), regs::ID_VALUE);
-    for bar in 1..6 {
+    for bar in [1, 4, 5] {
         machine.config_write(id, offset::BAR0 + 4 * bar, &u32::MAX.to_le_bytes());
         assert_eq!(machine.config_u32(id, offset::BAR0 + 4 * bar), 0);
     }

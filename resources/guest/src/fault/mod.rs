@@ -8,7 +8,7 @@
 //! ```
 
 mod mode;
-mod port;
+pub mod port;
 
 use crate::bench;
 use crate::cmdline::Cmdline;
@@ -18,9 +18,8 @@ use crate::ktap::{Ktap, Verdict, ensure};
 use crate::machine::memory::Pages;
 use crate::machine::time::{Ticks, delay, poll};
 use crate::machine::{exit, interrupts};
-use crate::pci::Bdf;
 use crate::pci::config::{self, register as header};
-use crate::pci::enumerate::{Functions, is_bridge};
+use crate::pci::enumerate::Functions;
 use crate::println;
 use crate::vtd::tables::{PageSize, READ, SecondStage, WRITE};
 use crate::vtd::{Blame, Descriptor, Outcome, Queue, Unit, bring_up};
@@ -93,12 +92,8 @@ impl Rig {
         let functions = Functions::enumerate();
         let mut endpoints = functions.with_id(endpoint::ID);
         let endpoint = endpoints.find_map(Endpoint::open).ok_or("no ATS test endpoint")?;
-        let above = functions
-            .iter()
-            .map(|function| function.bdf)
-            .find(|bdf| is_bridge(*bdf) && secondary_bus(*bdf) == endpoint.bdf().bus());
         let contain = row.end == End::Release;
-        let port = above.and_then(|bdf| Port::open(bdf, contain)).ok_or("no port above it")?;
+        let port = Port::above(&functions, endpoint.bdf(), contain).ok_or("no port above it")?;
         let page = Pages::one();
         let domain = SecondStage::new(unit.table_levels());
         domain.map(IOVA, page.address(), PageSize::Small, READ | WRITE);
@@ -132,10 +127,6 @@ impl Rig {
         let started = self.endpoint.run(Command::StartRepeating, IOVA, LENGTH, Via::Atc);
         ensure(started.is_ok(), "the repeating write cannot be started")
     }
-}
-
-fn secondary_bus(bridge: Bdf) -> u8 {
-    (config::read32(bridge, header::BUS_NUMBERS) >> 8) as u8
 }
 
 /// Set up, the device writes, flushes complete. It goes on writing by itself from here on.
@@ -225,10 +216,5 @@ fn power_cycle(rig: &Rig) -> Result<(), &'static str> {
     let pulled = rig.port.slot() & (port::PRESENT | port::PRESENCE_CHANGED);
     ensure(pulled == port::PRESENCE_CHANGED, "the card has not been pulled out")?;
     ensure(!config::is_present(rig.endpoint.bdf()), "the device answers without power")?;
-    rig.port.acknowledge();
-    let inserted = || rig.port.slot() & port::PRESENT != 0;
-    ensure(poll(Ticks::from_ms(RETURN_LIMIT_MS), inserted), "there is no card again")?;
-    rig.port.acknowledge();
-    rig.port.power(true);
-    Ok(())
+    ensure(rig.port.take_new_card(Ticks::from_ms(RETURN_LIMIT_MS)), "there is no card again")
 }

@@ -1,8 +1,12 @@
 //! The driver of a port: what it says of its link and slot, and the interrupt that tells.
 
+use crate::machine::time::{Ticks, poll};
 use crate::machine::{apic, interrupts};
 use crate::pci::Bdf;
-use crate::pci::config::{self, CAPABILITY_EXPRESS, CAPABILITY_MSI, EXTENDED_AER, EXTENDED_DPC};
+use crate::pci::config::{
+    self, CAPABILITY_EXPRESS, CAPABILITY_MSI, EXTENDED_AER, EXTENDED_DPC, register,
+};
+use crate::pci::enumerate::{Functions, is_bridge};
 
 const DEVICE_CONTROL: u16 = 0x08;
 const LINK_CONTROL: u16 = 0x10;
@@ -38,6 +42,16 @@ pub struct Port {
 }
 
 impl Port {
+    /// The port above `function`, as [`Port::open`] gives it.
+    pub fn above(functions: &Functions, function: Bdf, contain: bool) -> Option<Self> {
+        let leads_there = |bridge: Bdf| {
+            let numbers = config::read32(bridge, register::BUS_NUMBERS);
+            is_bridge(bridge) && (numbers >> 8) as u8 == function.bus()
+        };
+        let mut found = functions.iter().map(|function| function.bdf);
+        found.find(|bdf| leads_there(*bdf)).and_then(|bdf| Self::open(bdf, contain))
+    }
+
     /// The port with that address, with all its interrupts on; with `contain`, DPC too.
     pub fn open(bdf: Bdf, contain: bool) -> Option<Self> {
         const HOT_PLUG: u16 = 1 << 12 | 1 << 5 | 1 << 3 | 1 << 0;
@@ -99,6 +113,15 @@ impl Port {
             self.set_slot(|control| control | POWER_OFF);
             self.set_slot(|control| control | POWER_INDICATOR_OFF);
         }
+    }
+
+    /// Waits for a card in the slot that has no power, and gives it power. False if none comes.
+    pub fn take_new_card(&self, limit: Ticks) -> bool {
+        self.acknowledge();
+        let inserted = poll(limit, || self.slot() & PRESENT != 0);
+        self.acknowledge();
+        self.power(true);
+        inserted
     }
 
     /// Uncorrectable errors that the port has logged.

@@ -3,6 +3,7 @@
 //! The machine maps memory one to one, so an address is the same for processor and device. Words are
 //! atomics because a device, or another processor, writes them behind the compiler's back.
 
+use core::arch::asm;
 use core::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
 /// Bytes in a page.
@@ -65,5 +66,41 @@ impl Pages {
     /// Writes a word.
     pub fn write(self, index: usize, value: u64) {
         self.word(index).store(value, Ordering::Release);
+    }
+
+    /// Writes `value` to every word of page number `page`. By one string instruction: where a host
+    /// emulates each, that is much faster than a loop.
+    pub fn fill_page(self, page: usize, value: u64) {
+        let first = self.0[page].0.as_ptr();
+        // SAFETY: these are `WORDS` atomics in a row, which anybody may write at any time; the direction
+        // flag is clear wherever Rust runs.
+        unsafe {
+            asm!(
+                "rep stosq",
+                inout("rdi") first => _,
+                inout("rcx") WORDS => _,
+                in("rax") value,
+                options(nostack, preserves_flags)
+            );
+        }
+    }
+
+    /// Whether every word of page number `page` is `value`.
+    pub fn page_is(self, page: usize, value: u64) -> bool {
+        let first = self.0[page].0.as_ptr();
+        let equal: u8;
+        // SAFETY: reads `WORDS` atomics in a row, as above.
+        unsafe {
+            asm!(
+                "repe scasq",
+                "sete {equal}",
+                equal = out(reg_byte) equal,
+                inout("rdi") first => _,
+                inout("rcx") WORDS => _,
+                in("rax") value,
+                options(nostack, readonly)
+            );
+        }
+        equal != 0
     }
 }

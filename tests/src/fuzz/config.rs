@@ -1,0 +1,248 @@
+//! What a guest can do to the PCIe hierarchy: configuration space of everything, numbers and windows
+//! that contradict each other, registers of functions wherever their BARs have gone, flushes, and
+//! links that vanish meanwhile.
+//!
+//! Nothing may panic or run on for ever, and what is on bus 0 must stay what it is.
+
+use std::time::Duration;
+
+use devices::fault::FaultMode;
+use devices::root_complex::{RootComplex, RootComplexConfig};
+use devices::topology::{DeviceSpec, Topology};
+use iommu::Memory;
+use iommu::event::{Tracer, UnitRole};
+use iommu::ids::Bdf;
+use iommu::spec::control::GlobalBits;
+use iommu::spec::descriptor::DeviceTlbDescriptor;
+use iommu::spec::offset;
+use iommu::time::{Instant, Timeout};
+use iommu::unit::UnitConfig;
+use vm_memory::{Bytes, GuestAddress};
+
+use super::Input;
+
+const MEMORY: usize = 1 << 20;
+const RING: u64 = 0x1000;
+const BARS: u32 = 0xc000_0000;
+/// Timers that one step lets fire.
+const TIMERS: usize = 64;
+
+/// Something of everything.
+const DEVICES: [&str; 13] = [
+    "root-port,id=rp0,hotplug=button",
+    "switch,id=sw0,bus=rp0,ports=3",
+    "switch,id=sw1,bus=sw0.1,ports=2",
+    "ats-endpoint,bus=sw0.0,vfs=12,atc=16,ways=2",
+    "ats-endpoint,bus=sw0.0,addr=0.3",
+    "ats-endpoint,bus=sw0.0,addr=2.1",
+    "ats-endpoint,bus=sw1.1,traffic=write:64*4/100us@0x8000+0x4000:random:atc",
+    "nvme,id=disk,bus=sw0.2,mib=1",
+    "nvme-ns,bus=disk,mib=1",
+    "root-port,id=rp1,hotplug=none",
+    "ats-endpoint,bus=rp1,pasid=off",
+    "edu",
+    "iommu-testdev",
+];
+
+const MODES: [&str; 12] = [
+    "silent",
+    "ghost",
+    "disable",
+    "surprise",
+    "safe",
+    "dpc",
+    "aer",
+    "hang",
+    "slow:1ms..9ms",
+    "lossy:0.5",
+    "dup",
+    "flap:1ms:keep",
+];
+
+/// Where functions are, on bus 0 or another.
+const DEVFNS: [u8; 8] = [0, 1, 3, 0x08, 0x10, 0x11, 0x80, 0x88];
+
+struct Machine {
+    complex: RootComplex,
+    memory: Memory,
+    now: Instant,
+    tail: u32,
+    next_bus: u8,
+    next_bar: u32,
+}
+
+/// Runs one input.
+pub(super) fn run(input: &mut Input<'_>) {
+    let Ok(memory) = Memory::from_ranges(&[(GuestAddress(0), MEMORY)]) else { return };
+    let devices = DEVICES.map(|text| text.parse::<DeviceSpec>().expect("it describes a device"));
+    let policy = "bounded:2ms".parse().expect("there is such a policy");
+    let host = UnitConfig {
+        ict: Timeout::After(Duration::from_millis(5)),
+        ..UnitConfig::new(UnitRole::Host)
+    };
+    let mut config = RootComplexConfig::new(policy, host);
+    config.topology = Topology::new(&devices).expect("they fit together");
+    let complex = RootComplex::new(config, memory.clone(), Tracer::none()).expect("it is built");
+    let now = Instant::START;
+    let mut machine = Machine { complex, memory, now, tail: 0, next_bus: 1, next_bar: BARS };
+    let identity = machine.bus_0();
+    machine.complex.unit_write(offset::IQA.into(), &RING.to_le_bytes(), now);
+    let on = GlobalBits::new().with_queued_invalidation(true).into_bits();
+    machine.complex.unit_write(offset::GCMD.into(), &on.to_le_bytes(), now);
+    if input.byte() & 3 != 0 {
+        machine.enumerate(0);
+    }
+    while !input.0.is_empty() {
+        machine.step(input);
+    }
+    assert_eq!(machine.bus_0(), identity, "bus 0 is not what it was");
+}
+
+impl Machine {
+    fn read(&mut self, function: Bdf, at: u16) -> u32 {
+        let mut data = [0; 4];
+        self.complex.config_read(function, at, &mut data, self.now);
+        u32::from_le_bytes(data)
+    }
+
+    fn write(&mut self, function: Bdf, at: u16, data: &[u8]) {
+        self.complex.config_write(function, at, data, self.now);
+        self.drain();
+    }
+
+    fn drain(&mut self) {
+        while self.complex.poll_interrupt().is_some() {}
+        while self.complex.poll_line().is_some() {}
+    }
+
+    /// Ids, class and header type of everything on bus 0.
+    fn bus_0(&mut self) -> Vec<[u32; 3]> {
+        let functions = DEVFNS.map(|devfn| Bdf::from_bits(devfn.into()));
+        let identity = |id| [self.read(id, 0), self.read(id, 8), self.read(id, 0xc) >> 16];
+        functions.into_iter().map(identity).collect()
+    }
+
+    /// Numbers and addresses for all that is below `bus`, depth first, as firmware gives them.
+    fn enumerate(&mut self, bus: u8) {
+        for devfn in DEVFNS {
+            let id = Bdf::new(bus, devfn >> 3, devfn & 7);
+            if self.read(id, 0) == u32::MAX {
+                continue;
+            }
+            if self.read(id, 0xc) >> 16 & 0x7f == 1 {
+                let below = self.next_bus;
+                self.next_bus = self.next_bus.saturating_add(1);
+                let base = self.next_bar;
+                self.write(id, 0x18, &[bus, below, 0xff]);
+                self.enumerate(below);
+                self.write(id, 0x1a, &[self.next_bus - 1]);
+                self.next_bar = (self.next_bar + 1).next_multiple_of(1 << 20);
+                self.write(
+                    id,
+                    0x20,
+                    &((self.next_bar - 1) & 0xfff0_0000 | base >> 16).to_le_bytes(),
+                );
+            } else {
+                self.write(id, 0x10, &self.next_bar.to_le_bytes());
+                self.next_bar += 0x10_0000;
+            }
+            self.write(id, 0x04, &[0b110, 0]);
+        }
+    }
+
+    fn step(&mut self, input: &mut Input<'_>) {
+        match input.byte() % 12 {
+            0..4 => {
+                let (function, at) = (function(input), place(input));
+                let data = input.word().to_le_bytes();
+                self.write(function, at, &data[..[1, 2, 4, 4][usize::from(input.byte() & 3)]]);
+            }
+            4 => {
+                let mut data = vec![0; usize::from(input.byte() % 9)];
+                self.complex.config_read(function(input), place(input), &mut data, self.now);
+            }
+            5..8 => self.access(input),
+            8 => self.flush(input),
+            9 => {
+                let (port, mode) = (input.byte() % 10, usize::from(input.byte()) % MODES.len());
+                let mode: FaultMode = MODES[mode].parse().expect("it is a mode");
+                match input.byte() & 1 {
+                    0 => self.complex.inject(port.into(), mode, self.now),
+                    _ => self.complex.lift(port.into(), mode, self.now),
+                }
+            }
+            10 => {
+                let at = GuestAddress((input.qword() % MEMORY as u64) & !7);
+                let _ = self.memory.write_obj(input.qword(), at);
+            }
+            _ => self.pass(Duration::from_micros(u64::from(input.byte()) * 50)),
+        }
+        self.drain();
+    }
+
+    /// An access to memory: where a function's BAR 0 is now, or anywhere.
+    fn access(&mut self, input: &mut Input<'_>) {
+        let base = match input.byte() & 3 {
+            0 => u64::from(input.word()),
+            _ => u64::from(self.read(function(input), 0x10) & !0xf),
+        };
+        let address = base.wrapping_add(u64::from(u16::from_le_bytes(input.take())) & 0x3fff);
+        let length = [4, 4, 8, 1][usize::from(input.byte() & 3)];
+        let mut data = input.take::<8>();
+        match input.byte() & 1 {
+            0 => self.complex.memory_read(address, &mut data[..length], self.now),
+            _ => self.complex.memory_write(address, &data[..length], self.now),
+        }
+    }
+
+    fn flush(&mut self, input: &mut Input<'_>) {
+        let descriptor = DeviceTlbDescriptor::new()
+            .with_source_id(function(input).into_bits())
+            .with_size(input.byte() & 1 == 1)
+            .with_page(input.address() >> 12);
+        let at = GuestAddress(RING + u64::from(self.tail));
+        let _ = self.memory.write_obj(descriptor.into_bits(), at);
+        self.tail = (self.tail + 16) % 4096;
+        self.complex.unit_write(offset::IQT.into(), &self.tail.to_le_bytes(), self.now);
+        // Whatever has come of it, the next one is fetched.
+        self.complex.unit_write(offset::FSTS.into(), &[0x70, 0, 0, 0], self.now);
+    }
+
+    fn pass(&mut self, time: Duration) {
+        let end = self.now + time;
+        for _ in 0..TIMERS {
+            match self.complex.poll_timeout().filter(|due| *due <= end) {
+                Some(due) => {
+                    self.now = self.now.max(due);
+                    self.complex.handle_timeout(self.now);
+                    self.drain();
+                }
+                None => break,
+            }
+        }
+        self.now = self.now.max(end);
+    }
+}
+
+/// A function: most often where one may be.
+fn function(input: &mut Input<'_>) -> Bdf {
+    let (bus, devfn) = (input.byte(), input.byte());
+    match bus {
+        0xf0.. => Bdf::new(input.byte(), devfn >> 3, devfn & 7),
+        _ => {
+            let devfn = DEVFNS[usize::from(devfn) % DEVFNS.len()];
+            Bdf::new(bus % 14, devfn >> 3, devfn & 7)
+        }
+    }
+}
+
+/// Where in configuration space: the header, capabilities, extended ones, or anywhere.
+fn place(input: &mut Input<'_>) -> u16 {
+    let (kind, at) = (input.byte(), u16::from(input.byte()));
+    match kind & 3 {
+        0 => at & 0x3f,
+        1 => 0x40 + (at & 0x7f),
+        2 => 0x100 + at,
+        _ => at << 4 | u16::from(kind >> 4),
+    }
+}
