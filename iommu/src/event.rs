@@ -304,6 +304,56 @@ pub enum Event {
         /// Which detector.
         detector: LockupDetector,
     },
+    /// In a simulation: a CPU wants an invalidation. Its interrupts are off from now on.
+    CpuBlocked {
+        /// Which CPU.
+        cpu: u16,
+        /// The function whose ATC is meant.
+        function: Bdf,
+    },
+    /// In a simulation: that CPU goes on.
+    CpuReleased {
+        /// Which CPU.
+        cpu: u16,
+        /// The function whose ATC was meant.
+        function: Bdf,
+        /// How long interrupts were off.
+        waited: Duration,
+    },
+    /// In a simulation: DMA has reached memory by a translation whose invalidation had been reported
+    /// complete, or been abandoned.
+    StaleAccess {
+        /// Whose DMA.
+        function: Bdf,
+        /// The address that it was mapped at.
+        address: Iova,
+        /// How long ago that report was.
+        age: Duration,
+        /// The page belongs to another device by now.
+        foreign: bool,
+    },
+    /// In a simulation: a driver gives up an I/O that has not completed.
+    IoTimedOut {
+        /// The CPU that had begun it.
+        cpu: u16,
+        /// To which function.
+        function: Bdf,
+    },
+    /// In a simulation: a driver has reset its function.
+    DriverReset {
+        /// Which function.
+        function: Bdf,
+    },
+    /// In a simulation: a driver has let its function go.
+    DriverUnbound {
+        /// Which function.
+        function: Bdf,
+    },
+    /// In a simulation: a driver has taken its function again.
+    DriverBound {
+        /// Which function.
+        function: Bdf,
+    },
     /// A fault of the schedule begins.
     FaultInjected {
         /// As it is written.

@@ -127,9 +127,10 @@ impl Atc {
         })
     }
 
-    /// Whether it holds a translation of a part of `range` in the address space of `pasid`.
-    pub fn holds(&self, pasid: Option<Pasid>, range: PageRange) -> bool {
-        let meant = |entry: &Entry| entry.pasid == pasid && entry.translation.range.overlaps(range);
+    /// Whether an entry of `spaces` has an address in common with `range`.
+    pub fn holds(&self, spaces: Spaces, range: PageRange) -> bool {
+        let meant =
+            |entry: &Entry| spaces.contain(entry.pasid) && entry.translation.range.overlaps(range);
         self.sets.iter().flatten().any(meant)
     }
 

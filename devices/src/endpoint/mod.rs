@@ -23,13 +23,13 @@ mod virtual_functions;
 
 use std::collections::VecDeque;
 
-use iommu::ats::{self, InvalidateRequest, PageGroupResponse, PageRange};
+use iommu::ats::{self, InvalidateRequest, PageGroupResponse};
 use iommu::event::Tracer;
-use iommu::ids::{self, Bdf};
+use iommu::ids::Bdf;
 use iommu::time::Instant;
 
 use crate::Error;
-use crate::dma::atc::Geometry;
+use crate::dma::atc::{Geometry, Spaces};
 use crate::dma::{Bus, Rights};
 use crate::pcie::caps::acs::Acs;
 use crate::pcie::caps::ats::Ats;
@@ -360,8 +360,8 @@ impl Function for AtsEndpoint {
         self.messages.push_back(self.engine.dma.invalidate(&request, &self.tracer, now));
     }
 
-    fn caches(&self, pasid: Option<ids::Pasid>, range: PageRange) -> bool {
-        self.engine.dma.atc.holds(pasid, range)
+    fn caches(&self, request: &InvalidateRequest) -> bool {
+        self.engine.dma.atc.holds(Spaces::of(request), request.range)
     }
 
     fn page_group_response(&mut self, response: PageGroupResponse) {

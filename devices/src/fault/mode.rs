@@ -24,8 +24,11 @@ pub enum FaultMode {
     Dpc,
     /// The link is gone, and nothing but a Surprise Down error in AER says so (`PCIe 6.2`).
     Aer,
-    /// Configuration space answers and DMA goes on, but no Invalidate Request is answered.
+    /// Configuration space answers and DMA goes on, but no Invalidate Request is answered. The ATC
+    /// drops what it is told to.
     Hang,
+    /// As [`Self::Hang`], and the ATC goes on using what it was told to drop.
+    Deaf,
     /// Invalidate Requests are answered late.
     Slow(AnswerDelay),
     /// This share of the Invalidate Completions is lost, in parts per million.
@@ -65,6 +68,7 @@ impl FaultMode {
         !matches!(
             self,
             Self::Hang
+                | Self::Deaf
                 | Self::Slow(_)
                 | Self::Lossy(_)
                 | Self::Duplicate

@@ -10,7 +10,7 @@ use iommu::time::parse_duration;
 use super::mode::{AnswerDelay, FaultMode};
 
 /// What every mode is called, with its parameter, and what it does in a line.
-pub const MODES: [(&str, &str); 14] = [
+pub const MODES: [(&str, &str); 15] = [
     ("silent", "the link is gone; only Link Status says so, to whoever reads it"),
     ("ghost", "the link is gone, and the port still reports an active one"),
     ("disable", "somebody sets Link Disable"),
@@ -19,6 +19,7 @@ pub const MODES: [(&str, &str); 14] = [
     ("dpc", "an uncorrectable error, contained if software has enabled DPC"),
     ("aer", "the link is gone, and AER alone reports it"),
     ("hang", "everything works, but Invalidate Requests are never answered"),
+    ("deaf", "the same, and the ATC goes on using what it was told to drop"),
     ("slow:T", "they are answered after T: 200ms, 1ms..90s (uniform), exp:50ms (mean)"),
     ("lossy:P", "this share of the answers is lost: 0.1"),
     ("dup", "every answer comes twice"),
@@ -52,6 +53,7 @@ impl FromStr for FaultMode {
             ("dpc", None) => Self::Dpc,
             ("aer", None) => Self::Aer,
             ("hang", None) => Self::Hang,
+            ("deaf", None) => Self::Deaf,
             ("dup", None) => Self::Duplicate,
             ("all-ones-unit", None) => Self::AllOnesUnit,
             ("slow", Some(delay)) => Self::Slow(parse_delay(delay)?),
@@ -127,6 +129,7 @@ impl fmt::Display for FaultMode {
             Self::Dpc => f.write_str("dpc"),
             Self::Aer => f.write_str("aer"),
             Self::Hang => f.write_str("hang"),
+            Self::Deaf => f.write_str("deaf"),
             Self::Duplicate => f.write_str("dup"),
             Self::AllOnesUnit => f.write_str("all-ones-unit"),
             Self::Slow(AnswerDelay::Fixed(time)) => write!(f, "slow:{}", format_duration(time)),

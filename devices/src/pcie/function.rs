@@ -6,8 +6,8 @@
 
 use std::fmt;
 
-use iommu::ats::{InvalidateRequest, PageGroupResponse, PageRange};
-use iommu::ids::{Bdf, Pasid};
+use iommu::ats::{InvalidateRequest, PageGroupResponse};
+use iommu::ids::Bdf;
 use iommu::time::Instant;
 
 use super::config::Reset;
@@ -52,9 +52,9 @@ pub trait Function: fmt::Debug + Send {
     /// An Invalidate Request. It goes to every function of a device: whom it means is up to them.
     fn invalidate_request(&mut self, _request: InvalidateRequest, _now: Instant) {}
 
-    /// Whether its ATC holds a translation of a part of `range`, for those who judge what software
-    /// believes. No request of PCIe asks that.
-    fn caches(&self, _pasid: Option<Pasid>, _range: PageRange) -> bool {
+    /// Whether its ATC holds something that `request` would drop, for those who judge what software
+    /// believes. Nothing in PCIe asks that.
+    fn caches(&self, _request: &InvalidateRequest) -> bool {
         false
     }
 

@@ -24,9 +24,9 @@ mod uplink;
 use std::collections::VecDeque;
 use std::ops::RangeInclusive;
 
-use iommu::ats::{InvalidateRequest, PageGroupResponse, PageRange};
+use iommu::ats::{InvalidateRequest, PageGroupResponse};
 use iommu::event::{Lost, Tracer};
-use iommu::ids::{Bdf, Pasid};
+use iommu::ids::Bdf;
 use iommu::time::Instant;
 
 use super::header;
@@ -168,7 +168,10 @@ impl Hierarchy {
     /// is there after [`Self::collect_messages`].
     pub fn invalidate_request(&mut self, request: InvalidateRequest, now: Instant) {
         let lost = Lost::InvalidateRequest;
-        for function in self.route_message(request.destination.bus(), lost, now) {
+        let bus = request.destination.bus();
+        let link = self.bus_owner(bus).flatten().and_then(|port| self.ports[port].link.as_ref());
+        let is_deaf = link.is_some_and(|link| link.answers() == Some(FaultMode::Deaf));
+        for function in self.route_message(bus, lost, now).filter(|_| !is_deaf) {
             function.invalidate_request(request, now);
         }
     }
@@ -181,16 +184,22 @@ impl Hierarchy {
         }
     }
 
-    /// Whether the ATC of the function with index `index` holds a translation of a part of `range`.
-    pub fn caches(&self, index: usize, pasid: Option<Pasid>, range: PageRange) -> bool {
-        self.functions.get(index).is_some_and(|node| node.function.caches(pasid, range))
+    /// Whether the ATC of the function with index `index` holds something that `request` would drop.
+    pub fn caches(&self, index: usize, request: &InvalidateRequest) -> bool {
+        self.functions.get(index).is_some_and(|node| node.function.caches(request))
     }
 
     /// When [`Self::handle_timeout`] must be called next, `None` if nothing is due.
     pub fn poll_timeout(&self) -> Option<Instant> {
         let functions = self.functions.iter().filter_map(|node| node.function.poll_timeout());
+        functions.chain(self.poll_link_timeout()).min()
+    }
+
+    /// As [`Self::poll_timeout`], for a hierarchy whose functions have nothing that repeats: it does
+    /// not ask them.
+    pub fn poll_link_timeout(&self) -> Option<Instant> {
         let delayed = self.delayed.iter().map(|held| held.due);
-        functions.chain(delayed).chain(self.next_return()).min()
+        delayed.chain(self.next_return()).min()
     }
 
     /// Does what is due at `now`.

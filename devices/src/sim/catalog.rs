@@ -1,8 +1,6 @@
 //! The tables in which the names of a run stand: policies, faults, workloads. Rows of one's own are
 //! added by [`Catalog::add`].
 
-use std::time::Duration;
-
 use iommu::submit::{PRESETS, Policy, Preset};
 use serde::{Deserialize, Serialize};
 
@@ -13,7 +11,7 @@ const FAULTS: &[(&str, &str, &str)] = &[
     ("none", "nothing goes wrong", ""),
     (
         "silent",
-        "the link is gone while an Invalidate Request is on it",
+        "the link is gone, and takes an Invalidate Request with it",
         "after=requests:20,mode=silent",
     ),
     ("ghost", "the same, and the port reports an active link", "after=requests:20,mode=ghost"),
@@ -25,22 +23,23 @@ const FAULTS: &[(&str, &str, &str)] = &[
     ),
     (
         "safe",
-        "the attention button, and the card goes when the slot is powered down",
+        "the button is pressed, and the card goes when the slot is off",
         "after=requests:20,mode=safe",
     ),
     ("dpc", "an uncorrectable error that the port contains", "after=requests:20,mode=dpc"),
     ("aer", "the link is gone, and AER alone reports it", "after=requests:20,mode=aer"),
+    ("hang", "ATCs drop what they are told to, and never say so", "before=completion:20,mode=hang"),
     (
-        "hang",
-        "everything works, but Invalidate Requests are never answered",
-        "before=completion:20,mode=hang",
+        "deaf",
+        "ATCs do not drop what they are told to, and say nothing",
+        "after=requests:20,mode=deaf",
     ),
-    ("hang:30s", "the same, for 30 s", "before=completion:20,mode=hang,for=30s"),
+    ("deaf:30s", "the same, for 30 s", "after=requests:20,mode=deaf,for=30s"),
     ("slow", "answers take 1 ms to 90 s", "before=completion:20,mode=slow:1ms..90s"),
     ("slow:50ms", "answers take 50 ms in the mean", "before=completion:20,mode=slow:exp:50ms"),
     ("lossy", "one in a hundred answers is lost", "before=completion:20,mode=lossy:0.01"),
     ("dup", "every answer comes twice", "before=completion:20,mode=dup"),
-    ("late", "answers come after 5 s", "before=completion:20,mode=late:5s"),
+    ("late", "answers take 2 s", "before=completion:20,mode=late:2s"),
     (
         "flap",
         "the link is gone for 200 ms, and the device is reset",
@@ -57,31 +56,58 @@ const FAULTS: &[(&str, &str, &str)] = &[
 const SPREAD: u32 = 16;
 
 fn workloads() -> Vec<Workload> {
-    let strict = |name: &str, about: &str, devices, cpus| Workload {
-        name: name.to_owned(),
-        about: about.to_owned(),
-        kind: Kind::Strict,
-        devices,
-        cpus,
-        burst: 32,
-        period: Duration::from_micros(25),
-        trickle: Duration::from_secs(2),
-        touches: 2,
-    };
+    let batch =
+        |batch, workload: Workload| Workload { batch, burst: batch * workload.burst, ..workload };
     vec![
-        strict(
+        Workload::new(
             "strict",
-            "two devices with two queues each; every page is unmapped and invalidated when its I/O is done",
+            "two devices with two CPUs each; each page is invalidated when its I/O is done",
+            Kind::Strict,
             2,
             4,
         ),
-        strict(
+        Workload::new(
+            "lazy",
+            "the same with pages that are unmapped at once and invalidated every 10 ms, or 250 at a time",
+            Kind::Lazy,
+            2,
+            4,
+        ),
+        Workload::new(
             "victim",
-            "two devices with one CPU each: the innocent one shares nothing but the queue",
+            "two devices with a CPU each: the innocent one shares nothing but the queue",
+            Kind::Strict,
             2,
             2,
         ),
-        strict("wide", "64 devices on 64 CPUs", 64, 64),
+        Workload::new(
+            "sva",
+            "two devices, and two CPUs for each that work in address spaces of their own",
+            Kind::Sva,
+            2,
+            4,
+        ),
+        batch(
+            8,
+            Workload::new(
+                "teardown",
+                "two devices; after every eighth I/O all of the domain is unmapped at once",
+                Kind::Teardown,
+                2,
+                2,
+            ),
+        ),
+        batch(
+            8,
+            Workload::new(
+                "detach",
+                "two devices; after every eighth I/O a Function Level Reset, then as teardown",
+                Kind::Detach,
+                2,
+                2,
+            ),
+        ),
+        Workload::new("wide", "64 devices on 64 CPUs", Kind::Strict, 64, 64),
     ]
 }
 

@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 
 use iommu::ats::PageRange;
-use iommu::submit::Verdict;
+use iommu::submit::Ticket;
 use iommu::time::Instant;
 
 use super::oracle::MappingId;
@@ -15,6 +15,8 @@ pub(super) enum State {
     Idle,
     /// The device has the page. The CPU goes on when it is done, or when the driver gives up.
     Io(MappingId),
+    /// It has initiated a Function Level Reset before a detach, and gives the device its time.
+    Resetting,
     /// It spins on the domain's lock, or has just got it.
     Locking,
     /// It holds the lock, has looked whether the device is there if the policy says so, and writes
@@ -26,44 +28,108 @@ pub(super) enum State {
     /// It polls.
     Waiting,
     /// It has seen how its wait ended.
-    Returning(Verdict),
-    /// It has nothing to do: its device has no driver.
+    Returning,
+    /// It has nothing to do: its device has no driver, or it is a helper that nobody needs.
     Retired,
 }
 
+/// What an invalidation is wanted for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Purpose {
+    /// Pages are given back, and work goes on.
+    Reuse,
+    /// A helper flushes what was put off.
+    Deferred,
+    /// A helper lets the device go.
+    Unbind,
+}
+
 /// An invalidation that a CPU wants, and what is given back after it.
-#[derive(Debug, Clone)]
+#[derive(Debug)]
 pub(super) struct Job {
-    pub(super) range: PageRange,
+    pub(super) purpose: Purpose,
+    /// `None` for everything in the domain.
+    pub(super) range: Option<PageRange>,
     pub(super) pages: Vec<MappingId>,
     /// When it was wanted. Interrupts are off from then on.
     pub(super) since: Instant,
+    /// When the CPU got the lock.
+    pub(super) locked: Option<Instant>,
 }
 
-/// A CPU.
+/// A CPU that does I/O, or a helper of a device: the context in which deferred flushes run, and the
+/// hot-plug driver's thread.
 #[derive(Debug)]
 pub(super) struct Cpu {
     pub(super) device: u16,
     pub(super) state: State,
+    pub(super) is_helper: bool,
     /// Which of the tasks for it counts; older ones are void.
     pub(super) generation: u32,
     /// I/Os that it has begun.
     pub(super) begun: u32,
+    /// Pages whose I/O is done, and that it keeps until there are enough of them.
+    pub(super) held: Vec<MappingId>,
+    /// Its I/O is done.
+    pub(super) done: bool,
+    /// The driver has given its last I/O up.
+    pub(super) timed_out: bool,
     pub(super) job: Job,
 }
 
 impl Cpu {
-    pub(super) fn new(device: u16) -> Self {
-        let job = Job { range: PageRange::ALL, pages: Vec::new(), since: Instant::START };
-        Self { device, state: State::Idle, generation: 0, begun: 0, job }
+    pub(super) fn new(device: u16, is_helper: bool) -> Self {
+        let job = Job {
+            purpose: Purpose::Reuse,
+            range: None,
+            pages: Vec::new(),
+            since: Instant::START,
+            locked: None,
+        };
+        let state = if is_helper { State::Retired } else { State::Idle };
+        Self {
+            device,
+            state,
+            is_helper,
+            generation: 0,
+            begun: 0,
+            held: Vec::new(),
+            done: false,
+            timed_out: false,
+            job,
+        }
     }
 
     /// Whether it is between wanting an invalidation and going on, with interrupts off.
     pub(super) fn is_stuck(&self) -> bool {
         matches!(
             self.state,
-            State::Locking | State::Submitting { .. } | State::Waiting | State::Returning(_)
+            State::Locking | State::Submitting { .. } | State::Waiting | State::Returning
         )
+    }
+
+    /// Whether it uses its device.
+    pub(super) fn is_active(&self) -> bool {
+        !matches!(self.state, State::Idle | State::Retired)
+    }
+}
+
+/// Which CPU waits under which ticket. Tickets are numbers that rise by one.
+#[derive(Debug, Default)]
+pub(super) struct Tickets(Vec<Option<u16>>);
+
+impl Tickets {
+    pub(super) fn insert(&mut self, ticket: Ticket, cpu: u16) {
+        let index = ticket.0 as usize;
+        if self.0.len() <= index {
+            self.0.resize(index + 1, None);
+        }
+        self.0[index] = Some(cpu);
+    }
+
+    /// Nobody waits under it any more.
+    pub(super) fn take(&mut self, ticket: Ticket) -> Option<u16> {
+        self.0.get_mut(ticket.0 as usize)?.take()
     }
 }
 
@@ -90,5 +156,19 @@ impl Lock {
     pub(super) fn release(&mut self) -> Option<u16> {
         self.holder = self.queue.pop_front();
         self.holder
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_lock_goes_round_in_the_order_of_asking() {
+        let mut lock = Lock::default();
+        assert!(lock.acquire(3));
+        assert!(!lock.acquire(1) && !lock.acquire(2));
+        assert_eq!([lock.release(), lock.release(), lock.release()], [Some(1), Some(2), None]);
+        assert!(lock.acquire(1));
     }
 }

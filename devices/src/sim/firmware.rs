@@ -28,7 +28,13 @@ const ID_MSI: u8 = 0x05;
 const ID_EXPRESS: u8 = 0x10;
 const ID_AER: u16 = 0x0001;
 const ID_ATS: u16 = 0x000f;
+const ID_PASID: u16 = 0x001b;
 const ID_DPC: u16 = 0x001d;
+
+/// Slot Control: attention button, presence, hot-plug interrupt, data link layer state.
+const SLOT_ENABLES: u16 = 0x1029;
+/// And powered down, with the power indicator off.
+const SLOT_OFF: u16 = SLOT_ENABLES | 0x0700;
 
 /// The function's own place on its bus.
 pub(super) fn endpoint(device: u16) -> Bdf {
@@ -81,6 +87,20 @@ pub(super) struct Layout {
     port_aer: u16,
     port_dpc: u16,
     endpoint_ats: u16,
+    endpoint_pasid: u16,
+}
+
+/// What a port says of its slot and link.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct PortState {
+    /// DPC has been triggered.
+    pub(super) contained: bool,
+    /// The attention button was pressed.
+    pub(super) button: bool,
+    /// There is a card.
+    pub(super) present: bool,
+    /// The data link layer is active.
+    pub(super) link_active: bool,
 }
 
 /// The driver of ports and functions: all of it goes through configuration space.
@@ -90,8 +110,9 @@ pub(super) struct Driver<'a> {
 }
 
 impl Driver<'_> {
-    /// Programs everything, and says where things are.
-    pub(super) fn bring_up(&mut self, devices: u16) -> Layout {
+    /// Programs everything, and says where things are. Ports contain errors if `contains` says so;
+    /// what they contain they do not report by AER too.
+    pub(super) fn bring_up(&mut self, devices: u16, contains: bool) -> Layout {
         for device in 0..devices {
             let bus = device as u8 + 1;
             self.write(port(device), SECONDARY_BUS, &[bus]);
@@ -100,32 +121,64 @@ impl Driver<'_> {
         }
         let layout = self.find();
         for device in 0..devices {
-            self.enable_reports(device, &layout);
+            self.enable_reports(device, contains, &layout);
             self.enable_device(device, &layout);
         }
         layout
     }
 
-    /// A device after reset: its BAR, memory, bus mastering, ATS.
+    /// A device after reset: its BAR, memory, bus mastering, PASIDs, ATS.
     pub(super) fn enable_device(&mut self, device: u16, layout: &Layout) {
         let id = endpoint(device);
         self.write(id, BAR0, &(bar(device) as u32).to_le_bytes());
         self.write(id, COMMAND, &MEMORY_AND_MASTER.to_le_bytes());
+        // PASIDs before ATS: with ATS on that is undefined (PCIe 7.8.9.3).
+        self.write(id, layout.endpoint_pasid + 6, &1_u16.to_le_bytes());
         self.write(id, layout.endpoint_ats + 6, &0x8000_u16.to_le_bytes());
     }
 
     /// Hot-plug events, containment and errors interrupt.
-    fn enable_reports(&mut self, device: u16, layout: &Layout) {
+    fn enable_reports(&mut self, device: u16, contains: bool, layout: &Layout) {
         let id = port(device);
         self.write(id, layout.port_msi + 4, &0xfee0_0000_u32.to_le_bytes());
         self.write(id, layout.port_msi + 2, &1_u16.to_le_bytes());
-        // Slot Control: attention button, presence, hot-plug interrupt, data link layer state.
-        self.write(id, layout.port_express + 0x18, &0x1029_u16.to_le_bytes());
+        self.write(id, layout.port_express + 0x18, &SLOT_ENABLES.to_le_bytes());
         // Device Control: fatal errors are reported; Root Error Command: and interrupt.
         self.write(id, layout.port_express + 0x08, &0x0004_u16.to_le_bytes());
         self.write(id, layout.port_aer + 0x2c, &0b111_u32.to_le_bytes());
         // DPC Control: triggered by fatal errors, with an interrupt.
-        self.write(id, layout.port_dpc + 6, &0b1001_u16.to_le_bytes());
+        if contains {
+            self.write(id, layout.port_dpc + 6, &0b1001_u16.to_le_bytes());
+        }
+    }
+
+    /// What the port above a device says, which is cleared, so that it interrupts again.
+    pub(super) fn take_events(&mut self, device: u16, layout: &Layout) -> PortState {
+        let id = port(device);
+        let mut word = |offset: u16| u16::from_le_bytes(self.read(id, offset));
+        let slot = word(layout.port_express + 0x1a);
+        let link = word(layout.port_express + 0x12);
+        let containment = word(layout.port_dpc + 8);
+        let errors: [u8; 4] = self.read(id, layout.port_aer + 0x30);
+        self.write(id, layout.port_express + 0x1a, &slot.to_le_bytes());
+        self.write(id, layout.port_aer + 0x30, &errors);
+        PortState {
+            contained: containment & 1 != 0,
+            button: slot & 1 != 0,
+            present: slot & 1 << 6 != 0,
+            link_active: link & 1 << 13 != 0,
+        }
+    }
+
+    /// Lets a link train again that DPC has taken down.
+    pub(super) fn end_containment(&mut self, device: u16, layout: &Layout) {
+        // Trigger Status and Interrupt Status.
+        self.write(port(device), layout.port_dpc + 8, &0b1001_u16.to_le_bytes());
+    }
+
+    /// Powers the slot down, so that the card can be pulled out.
+    pub(super) fn power_down(&mut self, device: u16, layout: &Layout) {
+        self.write(port(device), layout.port_express + 0x18, &SLOT_OFF.to_le_bytes());
     }
 
     fn find(&mut self) -> Layout {
@@ -136,6 +189,7 @@ impl Driver<'_> {
             port_aer: self.extended(port, ID_AER),
             port_dpc: self.extended(port, ID_DPC),
             endpoint_ats: self.extended(endpoint, ID_ATS),
+            endpoint_pasid: self.extended(endpoint, ID_PASID),
         }
     }
 

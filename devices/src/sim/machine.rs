@@ -1,23 +1,22 @@
 //! The machine: what its parts tell each other, and when.
 
-use std::collections::HashMap;
 use std::time::Duration;
 
+use iommu::Memory;
 use iommu::ats::{InvalidateCompletion, InvalidateRequest, PageRange};
-use iommu::event::{Tracer, UnitRole};
-use iommu::submit::{Conclusion, HostSide, Precheck, Ticket};
+use iommu::event::{Event, Tracer, UnitRole};
+use iommu::submit::{HostSide, Precheck};
 use iommu::time::Instant;
 use iommu::unit::UnitConfig;
 
-use super::cpu::{Cpu, Lock, State};
+use super::cpu::{Cpu, Lock, Tickets};
 use super::firmware::{self, Driver, Layout};
-use super::memory::Tables;
+use super::memory::{PASIDS, Tables};
 use super::oracle::{MappingId, Oracle};
 use super::road::{Functions, Road};
 use super::scheduler::Scheduler;
-use super::{RunResult, RunSpec};
+use super::{Kind, RunResult, RunSpec, Workload};
 use crate::Error;
-use crate::endpoint::regs;
 use crate::fault::schedule::Action;
 use crate::fault::{FaultMode, Point, Schedule, Trigger};
 use crate::pcie::caps::express::HotPlug;
@@ -36,12 +35,9 @@ pub(super) enum Task {
     Completion(InvalidateCompletion),
     /// The handler of a port's interrupt runs.
     Interrupt(u16),
+    /// The flush timer of a device's domain goes off.
+    Flush(u16),
 }
-
-/// How many of its last pages a device touches again.
-const RECENT: usize = 16;
-/// Bytes of one access.
-const ACCESS: usize = 256;
 
 /// A device and its driver.
 #[derive(Debug, Default)]
@@ -54,10 +50,15 @@ pub(super) struct Device {
     pub(super) unbound: bool,
     /// Since when its link has been down.
     pub(super) gone: Option<Instant>,
+    /// Its slot is to be powered down when it has been let go.
+    pub(super) powers_down: bool,
+    pub(super) is_quarantined: bool,
     /// Its last I/O was done.
     pub(super) works: bool,
     /// The last pages that it was given, in no order.
-    recent: Vec<MappingId>,
+    pub(super) recent: Vec<MappingId>,
+    /// Pages that are unmapped, and not yet invalidated.
+    pub(super) deferred: Vec<MappingId>,
 }
 
 /// The machine in the middle of a run.
@@ -75,10 +76,12 @@ pub(super) struct Machine<'a> {
     pub(super) cpus: Vec<Cpu>,
     pub(super) devices: Vec<Device>,
     /// Which CPU waits under which ticket.
-    pub(super) tickets: HashMap<Ticket, u16>,
+    pub(super) tickets: Tickets,
     schedule: Schedule,
-    /// To which device the fault happens.
-    victim: Option<u16>,
+    /// To which device the fault has happened.
+    pub(super) victim: Option<u16>,
+    /// When no more I/O begins: whoever waits at the horizon has waited for long.
+    pub(super) quiet: Instant,
     pub(super) result: RunResult,
 }
 
@@ -98,16 +101,18 @@ impl<'a> Machine<'a> {
         let mut hierarchy = firmware::hierarchy(workload.devices, hot_plug, tracer)?;
         hierarchy.seed(random.u64(..));
         let now = Instant::START;
-        let layout = Driver { hierarchy: &mut hierarchy, now }.bring_up(workload.devices);
+        let contains = fault.as_ref().is_none_or(|fault| fault.mode != FaultMode::Aer);
+        let layout = Driver { hierarchy: &mut hierarchy, now }.bring_up(workload.devices, contains);
         let faults: Vec<_> = fault.into_iter().collect();
         let schedule = Schedule::new(&faults, &hierarchy.port_infos())?;
-        let (memory, mut tables) = Tables::new(workload.devices)?;
+        let (memory, mut tables) = tables(workload)?;
         for device in 0..workload.devices {
-            tables.attach(firmware::endpoint(device), &memory);
+            tables.attach(firmware::endpoint(device), spec.unit.scalable_mode, &memory);
         }
         let unit = UnitConfig { role: UnitRole::Host, ..spec.unit };
         let host = HostSide::with_memory(unit, spec.policy.clone(), memory, tracer.clone());
-        let cpus = (0..workload.cpus).map(|cpu| Cpu::new(cpu % workload.devices));
+        let workers = (0..workload.cpus).map(|cpu| Cpu::new(cpu % workload.devices, false));
+        let helpers = (0..workload.devices).map(|device| Cpu::new(device, true));
         Ok(Self {
             spec,
             tracer,
@@ -119,11 +124,12 @@ impl<'a> Machine<'a> {
             layout,
             tables,
             oracle: Oracle::new(),
-            cpus: cpus.collect(),
+            cpus: workers.chain(helpers).collect(),
             devices: (0..workload.devices).map(|_| Device::default()).collect(),
-            tickets: HashMap::new(),
+            tickets: Tickets::default(),
             schedule,
             victim: None,
+            quiet: Instant::START + (spec.horizon - spec.horizon / 10),
             result: RunResult { runs: 1, ..RunResult::default() },
         })
     }
@@ -140,6 +146,7 @@ impl<'a> Machine<'a> {
             self.result.steps += 1;
             self.step();
             self.settle();
+            self.watch_victim();
         }
         self.now = end;
         self.finish()
@@ -149,7 +156,7 @@ impl<'a> Machine<'a> {
         let timers = [
             self.scheduler.next_time(),
             self.host.poll_timeout(),
-            self.hierarchy.poll_timeout(),
+            self.hierarchy.poll_link_timeout(),
             self.schedule.poll_timeout(),
         ];
         timers.into_iter().flatten().min()
@@ -195,6 +202,7 @@ impl<'a> Machine<'a> {
                 self.reach(Point::Invalidation);
             }
             Task::Interrupt(device) => self.interrupt(device),
+            Task::Flush(device) => self.flush(device),
         }
     }
 
@@ -218,21 +226,10 @@ impl<'a> Machine<'a> {
                 UpstreamMessage::PageRequest(_) => {}
             }
         }
+        self.forward_resets();
         while let Some(conclusion) = self.host.poll_verdict() {
             self.conclude(&conclusion);
         }
-    }
-
-    fn conclude(&mut self, conclusion: &Conclusion) {
-        let Conclusion { ticket, flush, verdict, .. } = conclusion;
-        let (Some(cpu), verdict) = (self.tickets.remove(ticket), *verdict) else { return };
-        let held = flush.device_tlbs().iter().any(|request| {
-            let device = usize::from(firmware::device_at(request.destination));
-            self.hierarchy.caches(device, request.pasid, request.range)
-        });
-        self.result.told.count(verdict, held);
-        self.cpus[usize::from(cpu)].state = State::Returning(verdict);
-        self.wake(cpu, self.spec.costs.poll);
     }
 
     /// A point of the protocol is reached.
@@ -244,14 +241,22 @@ impl<'a> Machine<'a> {
     }
 
     fn act(&mut self, action: Action) {
-        let Action { port, mode, ends, .. } = action;
+        let Action { fault, port, mode, ends } = action;
+        self.tracer.emit(self.now, || {
+            let fault = self.schedule.text(fault);
+            if ends { Event::FaultEnded { fault } } else { Event::FaultInjected { fault } }
+        });
         // Ports and devices are in the same order, one behind each.
-        self.victim = Some(port as u16);
+        self.victim.get_or_insert(port as u16);
         self.result.faulted = 1;
         match ends {
             true => self.hierarchy.lift(port, mode, self.now),
             false => self.hierarchy.inject(port, mode, self.now),
         }
+    }
+
+    pub(super) fn cpu(&mut self, cpu: u16) -> &mut Cpu {
+        &mut self.cpus[usize::from(cpu)]
     }
 
     /// Lets a CPU go on after `delay`, and forget what else it waited for.
@@ -274,60 +279,6 @@ impl<'a> Machine<'a> {
         (host, Functions { hierarchy, devices, layout, sample: None, now: *now })
     }
 
-    /// A device touches a page, by its ATC.
-    fn touch(&mut self, mapping: MappingId, cpu: Option<u16>) {
-        let (device, iova) = {
-            let mapping = self.oracle.get(mapping);
-            (mapping.device, mapping.iova)
-        };
-        let Self { host, hierarchy, oracle, tracer, now, .. } = self;
-        let (unit, memory) = host.dma_road();
-        let mut road = Road { unit, memory, oracle, tracer, arrived: None };
-        hierarchy.drive(usize::from(device), &mut road, |function, upstream| {
-            let bar = firmware::bar(device);
-            let mut write = |register: u64, data: &[u8]| {
-                function.memory_write(bar + register, data, upstream, *now);
-            };
-            write(regs::IOVA, &iova.0.to_le_bytes());
-            write(regs::LENGTH, &(ACCESS as u32).to_le_bytes());
-            write(regs::COMMAND, &WRITE_BY_ATC.to_le_bytes());
-        });
-        let arrived = road.arrived;
-        if let Some((_, Some(stale))) = arrived {
-            self.result.stale_accesses += 1;
-            self.result.stale_bytes += ACCESS as u64;
-            self.result.stale_age = self.result.stale_age.max(stale.age);
-            self.result.stale_foreign += u64::from(stale.foreign);
-        }
-        if let Some(cpu) = cpu.filter(|cpu| {
-            arrived.is_some() && self.cpus[usize::from(*cpu)].state == State::Io(mapping)
-        }) {
-            self.result.completed_io += 1;
-            self.devices[usize::from(device)].works = true;
-            self.wake(cpu, Duration::ZERO);
-        }
-    }
-
-    /// A device is given a page: it does one I/O with it, and will touch its latest pages again.
-    pub(super) fn give(&mut self, mapping: MappingId, cpu: u16, pace: Duration) {
-        let device = usize::from(self.oracle.get(mapping).device);
-        let io = self.jitter(self.spec.costs.io);
-        self.scheduler.at(self.now + io, Task::Touch { mapping, cpu: Some(cpu) });
-        let recent = &mut self.devices[device].recent;
-        if recent.len() == RECENT {
-            let victim = self.random.usize(0..RECENT);
-            recent[victim] = mapping;
-        } else {
-            recent.push(mapping);
-        }
-        for _ in 0..self.spec.workload.touches {
-            let recent = &self.devices[device].recent;
-            let mapping = recent[self.random.usize(0..recent.len())];
-            let delay = self.jitter(pace);
-            self.scheduler.at(self.now + delay, Task::Touch { mapping, cpu: None });
-        }
-    }
-
     pub(super) fn is_victim(&self, device: u16) -> bool {
         self.victim == Some(device)
     }
@@ -336,57 +287,51 @@ impl<'a> Machine<'a> {
     pub(super) fn looks_first(&self) -> bool {
         self.spec.policy.precheck == Precheck::Present
     }
-
-    fn finish(mut self) -> RunResult {
-        let end = self.now;
-        for index in 0..self.cpus.len() {
-            if self.cpus[index].is_stuck() {
-                let waited = end - self.cpus[index].job.since;
-                self.result.never_returned += 1;
-                self.result.waiting.record(waited);
-                self.note_interrupts_off(index as u16, waited);
-            }
-        }
-        let is_stuck = self.result.never_returned > 0;
-        for device in &mut self.devices {
-            if let Some(gone) = device.gone.take() {
-                self.result.zombie.record(end - gone);
-            }
-        }
-        let victim = self.victim.map(|victim| &self.devices[usize::from(victim)]);
-        let ended_well = |device: &Device| device.unbound || device.works;
-        self.result.recovered = u64::from(victim.is_some_and(ended_well) && !is_stuck);
-        self.result.host = *self.host.counters();
-        let checks = u32::try_from(self.result.host.presence_checks).unwrap_or(u32::MAX);
-        self.result.presence_time = self.spec.costs.presence_check.saturating_mul(checks);
-        self.result.virtual_time = end - Instant::START;
-        self.result
-    }
 }
 
-/// The endpoint's command: write the buffer to memory, by the ATC.
-const WRITE_BY_ATC: u32 = regs::Command::new().with_opcode(2).with_use_atc(true).into_bits();
+/// Memory for the tables that a workload needs.
+fn tables(workload: &Workload) -> Result<(Memory, Tables), Error> {
+    let cpus = u64::from(workload.cpus.div_ceil(workload.devices));
+    let held = u64::from(workload.batch) + 1;
+    let (spaces, pages) = match workload.kind {
+        Kind::Sva => (cpus, held),
+        _ => (1, cpus * held + u64::from(workload.flush_limit)),
+    };
+    Ok(Tables::new(workload.devices, spaces, pages)?)
+}
 
 /// Refuses what cannot be simulated.
 fn check(spec: &RunSpec) -> Result<(), Error> {
     let workload = &spec.workload;
+    let per_device = u64::from(workload.cpus.div_ceil(workload.devices.max(1)));
+    let needs_pasids = workload.kind == Kind::Sva;
+    let mode = spec.fault.fault.as_ref().map(|fault| fault.mode);
     let rules = [
+        ((1..=firmware::MAX_DEVICES).contains(&workload.devices), "it has 1 to 240 devices"),
+        ((1..=1024).contains(&workload.cpus), "it has 1 to 1024 CPUs"),
+        ((1..=64).contains(&workload.batch), "batch is 1 to 64"),
+        ((1..=4096).contains(&workload.flush_limit), "flush_limit is 1 to 4096"),
+        (!workload.trickle.is_zero(), "trickle is longer than nothing"),
+        (!workload.period.is_zero(), "period is longer than nothing"),
+        (!needs_pasids || spec.unit.pasid_bits.is_some(), "sva needs a unit with pasid_bits"),
+        (!needs_pasids || per_device < PASIDS, "sva has at most 63 CPUs for each device"),
         (
-            (1..=firmware::MAX_DEVICES).contains(&workload.devices),
-            format!(
-                "it has {} devices; there can be 1 to {}",
-                workload.devices,
-                firmware::MAX_DEVICES
-            ),
+            mode != Some(FaultMode::AllOnesUnit),
+            "the fault all-ones-unit is about a guest's unit, and there is no guest",
         ),
         (
-            workload.cpus >= 1 && workload.cpus <= 4096,
-            format!("it has {} CPUs; there can be 1 to 4096", workload.cpus),
+            spec.fault.fault.as_ref().is_none_or(|fault| {
+                matches!(fault.trigger, Trigger::At(_) | Trigger::Count(..))
+                    && !matches!(fault.trigger, Trigger::Count(Point::Descriptor | Point::Dma, _))
+            }),
+            "a fault here happens at=T, or at one of the points tail, requests, completion, \
+             invalidations, status",
         ),
     ];
     match rules.into_iter().find(|(holds, _)| !holds) {
         Some((_, reason)) => {
-            Err(Error::Simulation { what: format!("workload '{}'", workload.name), reason })
+            let what = format!("{}", spec.id());
+            Err(Error::Simulation { what, reason: reason.to_owned() })
         }
         None => Ok(()),
     }

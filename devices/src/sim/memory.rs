@@ -8,7 +8,10 @@
 
 use iommu::Memory;
 use iommu::ids::{Bdf, DomainId, Gpa, Iova, PAGE_SIZE};
-use iommu::spec::tables::{ContextHigh, ContextLow, RootEntry, SecondStageEntry};
+use iommu::spec::tables::{
+    ContextHigh, ContextLow, PasidDirectoryEntry, PasidHigh, PasidLow, RootEntry,
+    ScalableContextLow, SecondStageEntry,
+};
 use iommu::submit::{HostError, HostSide};
 use vm_memory::{Bytes, GuestAddress};
 
@@ -21,22 +24,30 @@ const THREE_LEVELS: u8 = 1;
 /// Context entry: untranslated requests, translation requests and translated ones.
 const WITH_DEVICE_TLB: u8 = 1;
 
+/// PASID table entry: second-stage tables.
+const SECOND_STAGE: u8 = 2;
+/// PASIDs that each device has.
+pub(super) const PASIDS: u64 = 64;
+
 /// Where data goes: what a page holds is of no interest, only who writes to it.
 pub(super) const DATA: GuestAddress = GuestAddress(HostSide::MEMORY);
 
-/// Bytes of tables for one device: context table, root, directory, and lowest tables for as many
-/// IOVAs as anybody uses at once.
-const PER_DEVICE: u64 = 16 * PAGE_SIZE;
-
-/// The tables of one device's domain, and which of its IOVAs are free.
+/// The tables of one device's domain.
 #[derive(Debug)]
-pub(super) struct Domain {
+struct Domain {
     directory: u64,
+    spaces: Vec<Space>,
+}
+
+/// IOVAs that one user of a domain has for itself, and who uses which.
+#[derive(Debug, Clone, Default)]
+struct Space {
     /// Tables of the lowest level.
     leaves: Vec<u64>,
     /// The one given back last is given out first, as allocators do.
     free: Vec<Iova>,
-    next: u64,
+    /// How many were ever given out.
+    given: u64,
 }
 
 /// All tables, and whose they are.
@@ -44,15 +55,23 @@ pub(super) struct Domain {
 pub(super) struct Tables {
     next: u64,
     end: u64,
+    /// Tables of the lowest level that each user can have.
+    leaves: u64,
+    spaces: u64,
     domains: Vec<Domain>,
 }
 
 impl Tables {
-    /// Memory for that many devices, and its tables: none yet.
-    pub(super) fn new(devices: u16) -> Result<(Memory, Self), HostError> {
+    /// Memory for that many devices, and its tables: none yet. Each device has `spaces` users, 1 to
+    /// [`PASIDS`], which have up to `pages` pages each.
+    pub(super) fn new(devices: u16, spaces: u64, pages: u64) -> Result<(Memory, Self), HostError> {
+        // Context table, root, directory; PASID directory and PASID table.
+        const UPPER: u64 = 5;
+        let leaves = pages.div_ceil(ENTRIES);
         let next = DATA.0 + PAGE_SIZE;
-        let end = next + u64::from(devices) * PER_DEVICE;
-        Ok((HostSide::map_memory(end)?, Self { next, end, domains: Vec::new() }))
+        let end = next + u64::from(devices) * (UPPER + spaces * leaves) * PAGE_SIZE;
+        let tables = Self { next, end, leaves, spaces, domains: Vec::new() };
+        Ok((HostSide::map_memory(end)?, tables))
     }
 
     /// The domain of a device. 0 is none.
@@ -60,52 +79,83 @@ impl Tables {
         DomainId(device + 1)
     }
 
-    /// Gives the next device, which is `function`, an empty domain of its own. Each function is on a bus of its own.
-    pub(super) fn attach(&mut self, function: Bdf, memory: &Memory) {
+    /// Gives the next device, which is `function`, an empty domain of its own. Each function is on a
+    /// bus of its own.
+    pub(super) fn attach(&mut self, function: Bdf, scalable: bool, memory: &Memory) {
         let context = self.page();
         let (root, directory) = (self.page(), self.page());
         let DomainId(domain) = Self::domain(self.domains.len() as u16);
         let bus = u64::from(function.bus());
         let entry = RootEntry::new().with_present(true).with_page(context / PAGE_SIZE);
         store(memory, bus * 16, entry.into_bits());
-        let low = ContextLow::new()
-            .with_present(true)
-            .with_translation_type(WITH_DEVICE_TLB)
-            .with_page(root / PAGE_SIZE);
-        let high = ContextHigh::new().with_width(THREE_LEVELS).with_domain(domain);
-        let at = context + u64::from(function.devfn()) * 16;
-        store(memory, at, low.into_bits());
-        store(memory, at + 8, high.into_bits());
+        let devfn = u64::from(function.devfn());
+        if scalable {
+            let pasids = self.pasids(root, domain, memory);
+            let low = ScalableContextLow::new()
+                .with_present(true)
+                .with_device_tlb(true)
+                .with_pasid(true)
+                .with_page(pasids / PAGE_SIZE);
+            store(memory, context + devfn * 32, low.into_bits());
+        } else {
+            let low = ContextLow::new()
+                .with_present(true)
+                .with_translation_type(WITH_DEVICE_TLB)
+                .with_page(root / PAGE_SIZE);
+            let high = ContextHigh::new().with_width(THREE_LEVELS).with_domain(domain);
+            store(memory, context + devfn * 16, low.into_bits());
+            store(memory, context + devfn * 16 + 8, high.into_bits());
+        }
         store(memory, root, table(directory));
-        let (leaves, free) = (Vec::new(), Vec::new());
-        self.domains.push(Domain { directory, leaves, free, next: 0 });
+        let spaces = vec![Space::default(); self.spaces as usize];
+        self.domains.push(Domain { directory, spaces });
     }
 
-    /// An IOVA that nobody uses; `None` while there are no pages for its table.
-    pub(super) fn allocate(&mut self, device: u16, memory: &Memory) -> Option<Iova> {
-        let is_full = self.next >= self.end;
-        let domain = &mut self.domains[usize::from(device)];
-        if let Some(iova) = domain.free.pop() {
+    /// A PASID directory whose PASIDs all lead to the same second-stage tables: their users keep to
+    /// addresses of their own.
+    fn pasids(&mut self, root: u64, domain: u16, memory: &Memory) -> u64 {
+        let (directory, entries) = (self.page(), self.page());
+        let entry = PasidDirectoryEntry::new().with_present(true).with_page(entries / PAGE_SIZE);
+        store(memory, directory, entry.into_bits());
+        let low = PasidLow::new()
+            .with_present(true)
+            .with_width(THREE_LEVELS)
+            .with_translation_type(SECOND_STAGE)
+            .with_page(root / PAGE_SIZE);
+        let high = PasidHigh::new().with_domain(domain);
+        for pasid in 0..PASIDS {
+            store(memory, entries + pasid * 64, low.into_bits());
+            store(memory, entries + pasid * 64 + 8, high.into_bits());
+        }
+        directory
+    }
+
+    /// An IOVA of a user of the device's domain; `None` while it uses all that it can have.
+    pub(super) fn allocate(&mut self, device: u16, user: u16, memory: &Memory) -> Option<Iova> {
+        let first = u64::from(user) * self.leaves;
+        let space = &mut self.domains[usize::from(device)].spaces[usize::from(user)];
+        if let Some(iova) = space.free.pop() {
             return Some(iova);
         }
-        let index = domain.next;
-        if index == domain.leaves.len() as u64 * ENTRIES {
-            if is_full {
-                return None;
-            }
-            let leaf = self.page();
-            let domain = &mut self.domains[usize::from(device)];
-            let slot = FIRST_IOVA / PAGE_SIZE / ENTRIES + domain.leaves.len() as u64;
-            store(memory, domain.directory + slot * 8, table(leaf));
-            domain.leaves.push(leaf);
+        let (leaf, index) = (space.given / ENTRIES, space.given % ENTRIES);
+        if leaf == self.leaves || self.next >= self.end && index == 0 {
+            return None;
         }
-        self.domains[usize::from(device)].next += 1;
-        Some(Iova(FIRST_IOVA + index * PAGE_SIZE))
+        space.given += 1;
+        if index == 0 {
+            let table_page = self.page();
+            let domain = &mut self.domains[usize::from(device)];
+            let slot = FIRST_IOVA / PAGE_SIZE / ENTRIES + first + leaf;
+            store(memory, domain.directory + slot * 8, table(table_page));
+            domain.spaces[usize::from(user)].leaves.push(table_page);
+        }
+        Some(Iova(FIRST_IOVA + ((first + leaf) * ENTRIES + index) * PAGE_SIZE))
     }
 
     /// Nobody uses `iova` any more.
     pub(super) fn free(&mut self, device: u16, iova: Iova) {
-        self.domains[usize::from(device)].free.push(iova);
+        let (user, ..) = self.place(iova);
+        self.domains[usize::from(device)].spaces[user].free.push(iova);
     }
 
     /// Maps `iova`, which [`Self::allocate`] has given out, to `output`.
@@ -120,9 +170,16 @@ impl Tables {
     }
 
     fn set(&self, device: u16, iova: Iova, entry: u64, memory: &Memory) {
-        let index = (iova.0 - FIRST_IOVA) / PAGE_SIZE;
-        let leaf = self.domains[usize::from(device)].leaves[(index / ENTRIES) as usize];
-        store(memory, leaf + index % ENTRIES * 8, entry);
+        let (user, leaf, index) = self.place(iova);
+        let leaf = self.domains[usize::from(device)].spaces[user].leaves[leaf];
+        store(memory, leaf + index * 8, entry);
+    }
+
+    /// The user that `iova` belongs to, which of its tables, and where in that.
+    fn place(&self, iova: Iova) -> (usize, usize, u64) {
+        let page = (iova.0 - FIRST_IOVA) / PAGE_SIZE;
+        let leaf = page / ENTRIES;
+        ((leaf / self.leaves) as usize, (leaf % self.leaves) as usize, page % ENTRIES)
     }
 
     fn page(&mut self) -> u64 {

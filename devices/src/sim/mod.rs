@@ -27,12 +27,15 @@ mod id;
 mod machine;
 mod memory;
 mod oracle;
+mod outcome;
 mod program;
+mod removal;
 mod result;
 mod road;
 mod scheduler;
 mod spec;
 mod text;
+mod traffic;
 
 pub use catalog::{Catalog, CatalogError};
 pub use id::{ParseRunIdError, RunId};

@@ -6,7 +6,7 @@
 
 use std::time::Duration;
 
-use iommu::ids::{Gpa, Iova, PAGE_SIZE};
+use iommu::ids::{Gpa, Iova, PAGE_SIZE, Pasid};
 use iommu::time::Instant;
 
 /// Where stamped addresses begin: above all memory.
@@ -20,6 +20,8 @@ pub(super) struct MappingId(u32);
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Mapping {
     pub(super) device: u16,
+    /// In which address space.
+    pub(super) space: Option<Pasid>,
     pub(super) iova: Iova,
     /// The page's number.
     pub(super) page: u32,
@@ -52,13 +54,13 @@ impl Oracle {
     }
 
     /// Gives a page to a device.
-    pub(super) fn map(&mut self, device: u16, iova: Iova) -> MappingId {
+    pub(super) fn map(&mut self, device: u16, space: Option<Pasid>, iova: Iova) -> MappingId {
         let page = self.free.pop().unwrap_or_else(|| {
             self.owners.push(None);
             self.owners.len() as u32 - 1
         });
         self.owners[page as usize] = Some(device);
-        self.mappings.push(Mapping { device, iova, page, released: None });
+        self.mappings.push(Mapping { device, space, iova, page, released: None });
         MappingId(self.mappings.len() as u32 - 1)
     }
 

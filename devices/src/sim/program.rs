@@ -1,106 +1,195 @@
-//! What CPUs do: I/O and unmapping in workers, removal in hot-plug handlers.
+//! What CPUs do: I/O, and giving pages back.
+//!
+//! ```text
+//!   Idle --map--> Io --done, or given up--> unmap --enough held--> lock, look, submit, wait
+//!    ^                                        |                                         |
+//!    +------------------- pause --------------+-----------------------------------------+
+//! ```
 
 use std::time::Duration;
 
 use iommu::ats::{ITag, InvalidateRequest, PageRange};
-use iommu::event::LockupDetector;
+use iommu::event::{Event, LockupDetector};
+use iommu::ids::Pasid;
 use iommu::spec::descriptor::IotlbScope;
-use iommu::submit::{Flush, Verdict};
+use iommu::submit::{Flush, Presence};
 
-use super::cpu::State;
-use super::firmware;
-use super::machine::{Machine, covering};
+use super::Kind;
+use super::cpu::{Purpose, State};
+use super::firmware::{self, Driver};
+use super::machine::{Machine, Task, covering};
 use super::memory::Tables;
+use super::oracle::MappingId;
 use super::road::Functions;
 use crate::fault::Point;
 
 impl Machine<'_> {
     /// A CPU goes on.
     pub(super) fn go_on(&mut self, cpu: u16) {
-        match self.cpus[usize::from(cpu)].state {
+        match self.cpu(cpu).state {
             State::Idle => self.begin_io(cpu),
-            State::Io(_) => self.unmap(cpu),
-            State::Locking => self.write_descriptors(cpu),
+            State::Io(mapping) => self.end_io(cpu, mapping),
+            State::Resetting => self.detach(cpu),
+            State::Locking => self.look(cpu),
             State::Submitting { present } => self.submit(cpu, present),
             State::Waiting | State::Retired => {}
-            State::Returning(verdict) => self.go_on_after(cpu, verdict),
+            State::Returning => self.go_on_after(cpu),
         }
     }
 
     /// Maps a page and gives it to the device.
     fn begin_io(&mut self, cpu: u16) {
-        let state = &mut self.cpus[usize::from(cpu)];
-        let device = state.device;
-        if self.devices[usize::from(device)].unbinding {
-            state.state = State::Retired;
+        let device = self.cpu(cpu).device;
+        if self.devices[usize::from(device)].unbinding || self.now >= self.quiet {
+            self.cpu(cpu).state = State::Retired;
             return;
         }
-        state.begun += 1;
+        self.cpu(cpu).begun += 1;
         let pace = self.pace(cpu);
+        let space = self.space(cpu);
+        let user = space.map_or(0, |pasid| pasid.get() as u16 - 1);
         let (_, memory) = self.host.dma_road();
-        let Some(iova) = self.tables.allocate(device, memory) else {
-            self.wake(cpu, pace);
-            return;
+        let Some(iova) = self.tables.allocate(device, user, memory) else {
+            // Everything waits for an invalidation.
+            return self.wake(cpu, pace);
         };
-        let mapping = self.oracle.map(device, iova);
+        let mapping = self.oracle.map(device, space, iova);
+        let (_, memory) = self.host.dma_road();
         self.tables.map(device, iova, self.oracle.stamp(mapping), memory);
-        self.cpus[usize::from(cpu)].state = State::Io(mapping);
-        self.devices[usize::from(device)].works = false;
+        self.cpu(cpu).state = State::Io(mapping);
         self.give(mapping, cpu, pace);
         self.wake(cpu, self.spec.costs.io_timeout);
     }
 
-    /// The I/O is done, or the driver has given it up: the page is taken back.
-    fn unmap(&mut self, cpu: u16) {
-        let State::Io(mapping) = self.cpus[usize::from(cpu)].state else { return };
-        let iova = self.oracle.get(mapping).iova;
-        let device = self.cpus[usize::from(cpu)].device;
-        let (_, memory) = self.host.dma_road();
-        self.tables.unmap(device, iova, memory);
-        let job = &mut self.cpus[usize::from(cpu)].job;
-        job.pages.clear();
-        job.pages.push(mapping);
-        job.range = covering(std::iter::once(PageRange::page(iova)));
-        self.want(cpu);
+    /// The I/O is done, or the driver gives it up: the page is taken back, at once or with others.
+    fn end_io(&mut self, cpu: u16, mapping: MappingId) {
+        let device = self.cpu(cpu).device;
+        let is_done = std::mem::take(&mut self.cpu(cpu).done);
+        let is_aborted = self.devices[usize::from(device)].unbinding;
+        if !is_done && !is_aborted {
+            self.devices[usize::from(device)].works = false;
+            self.cpu(cpu).timed_out = true;
+            let function = firmware::endpoint(device);
+            self.tracer.emit(self.now, || Event::IoTimedOut { cpu, function });
+        }
+        self.cpu(cpu).held.push(mapping);
+        let is_enough = self.cpu(cpu).held.len() >= self.spec.workload.batch as usize;
+        if !is_enough && !is_aborted && is_done {
+            self.cpu(cpu).state = State::Idle;
+            let pause = self.pause(cpu);
+            return self.wake(cpu, pause);
+        }
+        if self.spec.workload.kind == Kind::Detach && !is_aborted {
+            self.reset_device(device);
+            self.cpu(cpu).state = State::Resetting;
+            return self.wake(cpu, self.spec.costs.reset);
+        }
+        self.detach(cpu);
     }
 
-    /// A CPU wants its job's range invalidated: interrupts are off from now on.
-    fn want(&mut self, cpu: u16) {
-        let state = &mut self.cpus[usize::from(cpu)];
-        state.job.since = self.now;
+    /// Takes all pages that a CPU holds out of the tables, and wants them back.
+    fn detach(&mut self, cpu: u16) {
+        let device = self.cpu(cpu).device;
+        let pages = std::mem::take(&mut self.cpu(cpu).held);
+        self.unmap(device, &pages);
+        if self.spec.workload.kind == Kind::Lazy && !self.devices[usize::from(device)].unbinding {
+            return self.put_off(cpu, pages);
+        }
+        let is_whole = matches!(self.spec.workload.kind, Kind::Teardown | Kind::Detach);
+        let range = |id: &MappingId| PageRange::page(self.oracle.get(*id).iova);
+        let range = (!is_whole).then(|| covering(pages.iter().map(range)));
+        self.want(cpu, Purpose::Reuse, range, pages);
+    }
+
+    pub(super) fn unmap(&mut self, device: u16, pages: &[MappingId]) {
+        let (_, memory) = self.host.dma_road();
+        for page in pages {
+            self.tables.unmap(device, self.oracle.get(*page).iova, memory);
+        }
+    }
+
+    /// Leaves the invalidation to the flush timer, or does it now if too much has been put off.
+    fn put_off(&mut self, cpu: u16, pages: Vec<MappingId>) {
+        let device = self.cpu(cpu).device;
+        let state = &mut self.devices[usize::from(device)];
+        if state.deferred.is_empty() {
+            self.scheduler.at(self.now + self.spec.workload.flush_after, Task::Flush(device));
+        }
+        state.deferred.extend(pages);
+        if state.deferred.len() >= self.spec.workload.flush_limit as usize {
+            let pages = std::mem::take(&mut state.deferred);
+            return self.want(cpu, Purpose::Reuse, None, pages);
+        }
+        self.recover_or_rest(cpu);
+    }
+
+    /// The flush timer: a helper invalidates what was put off.
+    pub(super) fn flush(&mut self, device: u16) {
+        let helper = self.helper(device);
+        if self.cpu(helper).is_active() {
+            // The timer's last handler still runs, and will see to these too.
+            return;
+        }
+        let pages = std::mem::take(&mut self.devices[usize::from(device)].deferred);
+        if !pages.is_empty() {
+            self.want(helper, Purpose::Deferred, None, pages);
+        }
+    }
+
+    /// A CPU wants a range invalidated, or all of its device's domain: interrupts are off from now on.
+    pub(super) fn want(
+        &mut self,
+        cpu: u16,
+        purpose: Purpose,
+        range: Option<PageRange>,
+        pages: Vec<MappingId>,
+    ) {
+        let now = self.now;
+        let state = self.cpu(cpu);
+        (state.job.purpose, state.job.range, state.job.pages) = (purpose, range, pages);
+        (state.job.since, state.job.locked) = (now, None);
         state.state = State::Locking;
         state.generation = state.generation.wrapping_add(1);
-        if self.devices[usize::from(state.device)].lock.acquire(cpu) {
-            self.write_descriptors(cpu);
+        let device = state.device;
+        let function = firmware::endpoint(device);
+        self.tracer.emit(now, || Event::CpuBlocked { cpu, function });
+        if self.devices[usize::from(device)].lock.acquire(cpu) {
+            self.look(cpu);
         }
     }
 
     /// It holds the lock: looks whether the device is there, if the policy says so, and writes.
-    fn write_descriptors(&mut self, cpu: u16) {
-        let costs = self.spec.costs;
-        let function = firmware::endpoint(self.cpus[usize::from(cpu)].device);
+    fn look(&mut self, cpu: u16) {
+        let (costs, now) = (self.spec.costs, self.now);
+        self.cpu(cpu).job.locked = Some(now);
+        let function = firmware::endpoint(self.cpu(cpu).device);
         let mut time = costs.descriptor * 3 + costs.doorbell;
         let present = self.looks_first().then(|| {
             time += costs.presence_check;
-            self.hierarchy.is_present(function, self.now)
+            self.hierarchy.is_present(function, now)
         });
-        self.cpus[usize::from(cpu)].state = State::Submitting { present };
+        self.cpu(cpu).state = State::Submitting { present };
         self.wake(cpu, time);
     }
 
     fn submit(&mut self, cpu: u16, present: Option<bool>) {
         self.reach(Point::Tail);
-        let state = &mut self.cpus[usize::from(cpu)];
-        state.state = State::Waiting;
+        self.cpu(cpu).state = State::Waiting;
+        let pasid = self.space(cpu);
+        let state = &self.cpus[usize::from(cpu)];
         let request = InvalidateRequest {
             destination: firmware::endpoint(state.device),
             itag: ITag::new(0),
-            pasid: None,
-            global: false,
-            range: state.job.range,
+            pasid,
+            // A helper flushes for all address spaces of the device.
+            global: pasid.is_none() && self.spec.workload.kind == Kind::Sva,
+            range: state.job.range.unwrap_or(PageRange::ALL),
         };
         let domain = Tables::domain(state.device);
-        let iotlb = IotlbScope::Pages(domain, request.range);
+        let iotlb = match state.job.range {
+            Some(range) => IotlbScope::Pages(domain, range),
+            None => IotlbScope::Domain(domain),
+        };
         let Some(flush) = Flush::new(Some(iotlb), &[request]) else { return };
         let Self { host, hierarchy, devices, layout, now, .. } = self;
         let mut functions = Functions { hierarchy, devices, layout, sample: present, now: *now };
@@ -109,17 +198,15 @@ impl Machine<'_> {
     }
 
     /// The wait is over: the pages are given back whatever the caller was told, as Linux does it.
-    fn go_on_after(&mut self, cpu: u16, _verdict: Verdict) {
+    fn go_on_after(&mut self, cpu: u16) {
         let now = self.now;
         let state = &mut self.cpus[usize::from(cpu)];
-        let (device, waited) = (state.device, now - state.job.since);
+        let (device, waited, purpose) = (state.device, now - state.job.since, state.job.purpose);
         let pages = std::mem::take(&mut state.job.pages);
-        state.state = State::Idle;
-        for page in &pages {
-            self.oracle.release(*page, now);
-            self.tables.free(device, self.oracle.get(*page).iova);
+        for page in pages {
+            self.oracle.release(page, now);
+            self.tables.free(device, self.oracle.get(page).iova);
         }
-        self.cpus[usize::from(cpu)].job.pages = pages;
         if let Some(next) = self.devices[usize::from(device)].lock.release() {
             self.wake(next, self.spec.costs.lock);
         }
@@ -128,30 +215,83 @@ impl Machine<'_> {
             false => &mut self.result.innocent,
         };
         latencies.record(waited);
-        self.note_interrupts_off(cpu, waited);
-        let pace = self.pace(cpu);
-        let pause = self.jitter(pace);
-        self.wake(cpu, pause);
-    }
-
-    /// Interrupts were off on a CPU for this long.
-    pub(super) fn note_interrupts_off(&mut self, cpu: u16, time: Duration) {
-        self.result.interrupts_off.record(time);
-        // Only who polls in the submit-and-wait loop can pet the watchdog, not who spins on a lock.
-        let is_petted =
-            self.spec.policy.watchdog && self.cpus[usize::from(cpu)].state == State::Waiting;
-        if !is_petted {
-            self.result.hard_lockups += u64::from(time >= LockupDetector::Hard.threshold());
-            self.result.soft_lockups += u64::from(time >= LockupDetector::Soft.threshold());
+        self.note_interrupts_off(cpu);
+        let function = firmware::endpoint(device);
+        self.tracer.emit(now, || Event::CpuReleased { cpu, function, waited });
+        match purpose {
+            Purpose::Reuse => self.recover_or_rest(cpu),
+            Purpose::Deferred | Purpose::Unbind => self.cpu(cpu).state = State::Retired,
+        }
+        if purpose == Purpose::Unbind {
+            self.unbound(device);
+        } else if self.devices[usize::from(device)].unbinding {
+            self.unbind_if_quiet(device);
+        } else if purpose == Purpose::Deferred {
+            self.flush(device);
         }
     }
 
+    /// A CPU has given its pages back: if the device does not do its work, its driver resets it.
+    fn recover_or_rest(&mut self, cpu: u16) {
+        self.cpu(cpu).state = State::Idle;
+        let device = self.cpu(cpu).device;
+        let mut pause = self.pause(cpu);
+        if std::mem::take(&mut self.cpu(cpu).timed_out) && !self.devices[usize::from(device)].works
+        {
+            self.reset_device(device);
+            pause += self.spec.costs.reset;
+        }
+        self.wake(cpu, pause);
+    }
+
+    /// Function Level Reset, if the device is there, and everything is set up again.
+    fn reset_device(&mut self, device: u16) {
+        let (function, now) = (firmware::endpoint(device), self.now);
+        if !self.hierarchy.is_present(function, now) {
+            return;
+        }
+        let (host, mut functions) = self.host();
+        functions.reset(function, now);
+        host.handle_reset(function, &mut functions, now);
+        self.tracer.emit(now, || Event::DriverReset { function });
+    }
+
+    /// After a reset by somebody else: everything is set up again.
+    pub(super) fn set_up(&mut self, device: u16) {
+        let Self { hierarchy, layout, now, .. } = self;
+        Driver { hierarchy, now: *now }.enable_device(device, layout);
+    }
+
+    /// A stretch of time with interrupts off is over on a CPU, or at the horizon.
+    pub(super) fn note_interrupts_off(&mut self, cpu: u16) {
+        let (now, job) = (self.now, &self.cpus[usize::from(cpu)].job);
+        let whole = now - job.since;
+        // Only who polls in the submit-and-wait loop can pet the watchdog, not who spins on a lock.
+        let unpetted = match job.locked.filter(|_| self.spec.policy.watchdog) {
+            Some(locked) => locked - job.since,
+            None => whole,
+        };
+        self.result.interrupts_off.record(whole);
+        self.result.hard_lockups += u64::from(unpetted >= LockupDetector::Hard.threshold());
+        self.result.soft_lockups += u64::from(unpetted >= LockupDetector::Soft.threshold());
+    }
+
     /// The mean time between two I/Os of a CPU now.
-    fn pace(&self, cpu: u16) -> Duration {
+    fn pace(&mut self, cpu: u16) -> Duration {
         let workload = &self.spec.workload;
         let is_burst = self.cpus[usize::from(cpu)].begun < workload.burst;
         if is_burst { workload.period } else { workload.trickle }
     }
 
-    pub(super) fn interrupt(&mut self, _device: u16) {}
+    fn pause(&mut self, cpu: u16) -> Duration {
+        let pace = self.pace(cpu);
+        self.jitter(pace)
+    }
+
+    /// The address space in which a CPU works: with shared virtual addressing one of its own.
+    fn space(&self, cpu: u16) -> Option<Pasid> {
+        let is_worker = !self.cpus[usize::from(cpu)].is_helper;
+        let number = u32::from(cpu / self.spec.workload.devices) + 1;
+        (self.spec.workload.kind == Kind::Sva && is_worker).then(|| Pasid::new(number))
+    }
 }

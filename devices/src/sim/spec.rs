@@ -19,6 +19,16 @@ use crate::fault::Fault;
 pub enum Kind {
     /// Every page is unmapped, invalidated and given back when its I/O is done.
     Strict,
+    /// Pages are unmapped at once and invalidated later, by a timer or when there are many of them:
+    /// all of the domain. They are given back then.
+    Lazy,
+    /// As [`Self::Strict`], and each CPU works in an address space of its own, with a PASID: shared
+    /// virtual addressing, or a device that is cut into pieces.
+    Sva,
+    /// After a batch all of the domain is unmapped and invalidated at once.
+    Teardown,
+    /// As [`Self::Teardown`], after a Function Level Reset, as VFIO does it.
+    Detach,
 }
 
 /// What the machine does all day.
@@ -45,6 +55,49 @@ pub struct Workload {
     pub trickle: Duration,
     /// How often a device touches a page again that it was once given, per I/O.
     pub touches: u32,
+    /// I/Os of a CPU whose pages are given back together.
+    #[serde(default = "one")]
+    pub batch: u32,
+    /// [`Kind::Lazy`]: how long after an unmapping the flush timer goes off.
+    #[serde(default = "flush_after", with = "text::duration")]
+    pub flush_after: Duration,
+    /// [`Kind::Lazy`]: how many pages wait for it at most.
+    #[serde(default = "flush_limit")]
+    pub flush_limit: u32,
+}
+
+const fn one() -> u32 {
+    1
+}
+
+/// As in Linux since 5e0d2a6fc094, which brought the lazy flush.
+const fn flush_after() -> Duration {
+    Duration::from_millis(10)
+}
+
+/// From the same commit; today's ring has 256 entries.
+const fn flush_limit() -> u32 {
+    250
+}
+
+impl Workload {
+    /// A workload of that kind with the pace, the batch and the limits of most rows of the tables.
+    pub fn new(name: &str, about: &str, kind: Kind, devices: u16, cpus: u16) -> Self {
+        Self {
+            name: name.to_owned(),
+            about: about.to_owned(),
+            kind,
+            devices,
+            cpus,
+            burst: 20,
+            period: Duration::from_micros(25),
+            trickle: Duration::from_secs(5),
+            touches: 2,
+            batch: one(),
+            flush_after: flush_after(),
+            flush_limit: flush_limit(),
+        }
+    }
 }
 
 /// A fault with a name.
@@ -105,6 +158,9 @@ pub struct Costs {
     /// From a port's interrupt to the moment when its handler marks the device as disconnected.
     #[serde(with = "text::duration")]
     pub hot_plug: Duration,
+    /// After this time a device that was reset is used again.
+    #[serde(with = "text::duration")]
+    pub reset: Duration,
 }
 
 impl Default for Costs {
@@ -123,6 +179,7 @@ impl Default for Costs {
             io: micros(10),
             io_timeout: Duration::from_secs(30),
             hot_plug: Duration::from_millis(5),
+            reset: Duration::from_millis(100),
         }
     }
 }
@@ -144,7 +201,7 @@ pub struct RunSpec {
     pub unit: UnitConfig,
     /// What things cost.
     pub costs: Costs,
-    /// When the run ends.
+    /// When the run ends. In its last tenth no I/O begins.
     #[serde(with = "text::duration")]
     pub horizon: Duration,
 }
@@ -156,16 +213,25 @@ impl RunSpec {
     /// Long enough for two such time-outs.
     pub const HORIZON: Duration = Duration::from_secs(200);
 
-    /// A run in the default machine: a unit in legacy mode that raises ITE after [`Self::ICT`] and
-    /// is serial, default costs, [`Self::HORIZON`].
+    /// A run in the default machine: a unit that raises ITE after [`Self::ICT`] and is
+    /// serial, in legacy mode unless the workload needs PASIDs; default costs, [`Self::HORIZON`].
     pub fn new(policy: Policy, fault: FaultRow, workload: Workload, seed: u64) -> Self {
-        let ict = Timeout::After(Self::ICT);
+        let is_scalable = workload.kind == Kind::Sva;
+        let unit = UnitConfig {
+            ict: Timeout::After(Self::ICT),
+            scalable_mode: is_scalable,
+            second_stage: is_scalable,
+            pasid_bits: is_scalable.then_some(20),
+            // A domain for each device is all that is needed.
+            domain_bits: 8,
+            ..UnitConfig::new(UnitRole::Host)
+        };
         Self {
             policy,
             fault,
             workload,
             seed,
-            unit: UnitConfig { ict, ..UnitConfig::new(UnitRole::Host) },
+            unit,
             costs: Costs::default(),
             horizon: Self::HORIZON,
         }

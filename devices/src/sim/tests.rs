@@ -1,10 +1,13 @@
-//! Runs whose outcome is known.
+//! Runs whose outcome is known, and what holds of every run.
 
 use std::sync::Arc;
 use std::time::Duration;
 
-use iommu::event::Recorder;
+use iommu::event::{Event, Recorder};
+use iommu::submit::Verdict;
 use iommu::time::Timeout;
+use iommu::unit::Ordering;
+use proptest::prelude::*;
 
 use super::*;
 
@@ -16,14 +19,25 @@ fn simulate(id: &str) -> RunResult {
     run(&spec(id), &Tracer::none()).unwrap()
 }
 
+fn record(spec: &RunSpec) -> (Vec<iommu::event::TimedEvent>, RunResult) {
+    let recorder = Arc::new(Recorder::default());
+    let result = run(spec, &Tracer::to(recorder.clone())).unwrap();
+    (recorder.events(), result)
+}
+
 #[test]
 fn a_healthy_machine_waits_for_microseconds_and_nothing_is_stale() {
-    for policy in Catalog::default().policies {
-        let result = simulate(&format!("{policy}/none/strict/1"));
-        assert!(result.completed_io > 4 * 32, "{policy}");
-        assert!(result.interrupts_off.max() < Duration::from_millis(1), "{policy}");
-        assert_eq!((result.stale_accesses, result.never_returned), (0, 0), "{policy}");
-        assert_eq!(result.told.completed.held, 0, "{policy}");
+    for workload in ["strict", "lazy", "victim", "sva", "teardown", "detach"] {
+        for policy in ["linux", "linux-7.0", "bounded:100ms", "quarantine:100ms", "amd", "xen-4.15"]
+        {
+            let result = simulate(&format!("{policy}/none/{workload}/1"));
+            let id = format!("{policy} {workload}");
+            assert!(result.completed_io > 40, "{id}");
+            assert!(result.interrupts_off.max() < Duration::from_millis(1), "{id}");
+            assert_eq!((result.stale_accesses, result.never_returned), (0, 0), "{id}");
+            assert_eq!(result.told.completed.held, 0, "{id}");
+            assert_eq!(result.host.false_completions, 0, "{id}");
+        }
     }
 }
 
@@ -32,37 +46,201 @@ fn without_any_bound_a_silent_link_loss_locks_the_cpu_up_to_the_horizon() {
     let mut spec = spec("linux/silent/strict/1");
     spec.unit.ict = Timeout::Never;
     let result = run(&spec, &Tracer::none()).unwrap();
-    assert!(result.never_returned >= 1);
+    assert!(result.never_returned >= 1 && result.recovered == 0);
     assert!(result.hard_lockups >= 1 && result.soft_lockups >= 1);
     assert!(result.interrupts_off.max() > Duration::from_secs(190));
 }
 
 #[test]
+fn a_mute_device_makes_linux_wait_for_ever_although_the_unit_gives_up() {
+    let result = simulate("linux/hang/victim/1");
+    assert!(result.never_returned >= 1 && result.host.resubmitted >= 2);
+}
+
+#[test]
 fn a_bound_without_a_fence_leaves_stale_translations_in_use() {
-    let result = simulate("bounded:100ms/hang/strict/1");
+    let result = simulate("bounded:100ms/deaf/strict/1");
     assert!(result.stale_accesses > 0 && result.told.deadline_passed.held > 0);
     assert_eq!((result.never_returned, result.hard_lockups), (0, 0));
 }
 
 #[test]
 fn a_quarantine_keeps_stale_translations_from_being_used() {
-    let result = simulate("quarantine:100ms/hang/strict/1");
+    let result = simulate("quarantine:100ms/deaf:30s/strict/1");
     assert_eq!(result.stale_accesses, 0);
     assert!(result.told.quarantined.held > 0, "the ATC still holds them");
+    assert_eq!((result.recovered, result.never_returned), (1, 0), "after a reset it works");
+}
+
+#[test]
+fn on_a_serial_unit_the_fence_stands_behind_what_it_is_to_fence() {
+    let quarantine = |ordering| {
+        let mut spec = spec("quarantine:100ms/deaf:30s/strict/1");
+        spec.unit.ordering = ordering;
+        run(&spec, &Tracer::none()).unwrap().time_to_quarantine.max()
+    };
+    assert!(quarantine(Ordering::Serial) >= RunSpec::ICT);
+    assert!(quarantine(Ordering::Parallel) < Duration::from_millis(110));
+}
+
+#[test]
+fn late_answers_complete_what_they_are_not_about_where_status_words_are_reused() {
+    assert!(simulate("xen-4.15/late/strict/1").host.false_completions > 0);
+    let wrapped = |policy: &str| {
+        let mut spec = spec(&format!("{policy}/late/wide/1"));
+        spec.fault.fault = Some("before=completion:20,mode=late:500ms".parse().unwrap());
+        run(&spec, &Tracer::none()).unwrap().host.false_completions
+    };
+    assert!(wrapped("bounded:100ms") > 0, "64 CPUs have gone once round the ring");
+    assert_eq!(wrapped("amd"), 0);
+}
+
+#[test]
+fn a_driver_that_hot_plug_has_told_lets_go_and_one_that_nobody_told_does_not() {
+    let told = simulate("bounded:100ms/surprise/victim/1");
+    assert_eq!(told.recovered, 1);
+    assert!(told.zombie.max() < Duration::from_secs(1));
+    let untold = simulate("bounded:100ms/silent/victim/1");
+    assert_eq!(untold.recovered, 0);
+    assert!(untold.zombie.max() > Duration::from_secs(100));
+}
+
+#[test]
+fn removal_itself_waits_for_the_device_that_is_gone() {
+    let result = simulate("linux/surprise/victim/1");
+    assert!(result.zombie.max() >= RunSpec::ICT, "the driver is bound until ITE lets it go");
+    let checked = simulate("linux-6.9/surprise/victim/1");
+    assert!(checked.told.skipped.held + checked.told.skipped.dropped > 0);
+}
+
+#[test]
+fn a_safe_removal_harms_nobody() {
+    for policy in ["linux", "bounded:100ms", "quarantine:100ms"] {
+        let result = simulate(&format!("{policy}/safe/strict/1"));
+        assert_eq!((result.recovered, result.stale_accesses, result.hard_lockups), (1, 0, 0));
+        assert!(result.interrupts_off.max() < Duration::from_millis(1));
+    }
+}
+
+#[test]
+fn a_reset_before_detaching_empties_the_atc_until_the_device_fills_it_again() {
+    let reset = simulate("bounded:100ms/deaf/detach/1").told.deadline_passed;
+    assert!(
+        reset.dropped > 0 && reset.held > 0,
+        "a device that is attached may use its ATC: {reset:?}"
+    );
+    let unreset = simulate("bounded:100ms/deaf/teardown/1").told.deadline_passed;
+    assert!(unreset.held > unreset.dropped, "{unreset:?}");
+}
+
+#[test]
+fn contained_and_flapping_devices_work_again() {
+    for fault in ["dpc", "flap", "deaf:30s"] {
+        let result = simulate(&format!("bounded:100ms/{fault}/strict/1"));
+        assert_eq!(result.recovered, 1, "{fault}");
+    }
+}
+
+#[test]
+fn a_watchdog_that_is_petted_sees_the_submitter_not_but_whoever_spins_on_its_lock() {
+    let mut alone = spec("bounded+watchdog:1m30s/hang/victim/1");
+    alone.unit.ict = Timeout::Never;
+    let mut alone_result = run(&alone, &Tracer::none()).unwrap();
+    assert_eq!(alone_result.hard_lockups, 0);
+    assert!(alone_result.interrupts_off.max() >= Duration::from_secs(90));
+    alone_result = simulate("bounded+watchdog:1m30s/hang/strict/1");
+    assert!(alone_result.hard_lockups > 0, "two CPUs, one lock");
 }
 
 #[test]
 fn the_same_spec_gives_the_same_events_and_the_same_result() {
-    for id in
-        ["linux/hang/strict/7", "bounded:100ms/slow/victim/7", "quarantine:100ms/lossy/strict/7"]
+    for id in ["linux/hang/strict/7", "bounded:100ms/slow/victim/7", "quarantine:100ms/lossy/sva/7"]
     {
-        let record = || {
-            let recorder = Arc::new(Recorder::default());
-            let result = run(&spec(id), &Tracer::to(recorder.clone())).unwrap();
-            (recorder.events(), result)
-        };
-        let (first, second) = (record(), record());
+        let (first, second) = (record(&spec(id)), record(&spec(id)));
         assert!(first.0.len() > 100 && first == second, "{id}");
         assert_eq!(first.1, simulate(id), "with and without a sink: {id}");
+        let other = id.replace("/7", "/8");
+        assert_ne!(first.0, record(&spec(&other)).0, "{other}");
+    }
+}
+
+#[test]
+fn merging_knows_no_order_and_survives_being_written_and_read() {
+    let results: Vec<RunResult> =
+        (0..4).map(|seed| simulate(&format!("bounded:100ms/lossy/victim/{seed}"))).collect();
+    let merge = |order: &[usize]| {
+        let mut total = RunResult::default();
+        order.iter().for_each(|index| total.merge(&results[*index]));
+        total
+    };
+    let total = merge(&[0, 1, 2, 3]);
+    assert_eq!(total, merge(&[3, 1, 0, 2]));
+    let text = serde_json::to_string(&total).unwrap();
+    let read: RunResult = serde_json::from_str(&text).unwrap();
+    assert_eq!(serde_json::to_string(&read).unwrap(), text);
+    assert_eq!((read.runs, read.stuck.count()), (total.runs, total.stuck.count()));
+}
+
+#[test]
+fn what_cannot_be_is_refused_in_one_line() {
+    let refused = |spec: &RunSpec| run(spec, &Tracer::none()).unwrap_err().to_string();
+    let mut no_cpus = spec("linux/none/strict/1");
+    no_cpus.workload.cpus = 0;
+    assert!(
+        refused(&no_cpus).contains("linux/none/strict/1") && refused(&no_cpus).contains("CPUs")
+    );
+    let mut no_pasids = spec("linux/none/sva/1");
+    no_pasids.unit.pasid_bits = None;
+    assert!(refused(&no_pasids).contains("pasid_bits"));
+    let mut guest = spec("linux/none/strict/1");
+    guest.fault.fault = Some("at=1s,mode=all-ones-unit".parse().unwrap());
+    assert!(refused(&guest).contains("all-ones-unit"));
+    let mut port = spec("linux/none/strict/1");
+    port.fault.fault = Some("at=1s,port=rp9,mode=silent".parse().unwrap());
+    assert!(refused(&port).contains("rp9"));
+    let error = Catalog::default().spec(&"linux/none/nothing/1".parse().unwrap()).unwrap_err();
+    assert!(error.to_string().contains("'nothing'") && error.to_string().contains("strict"));
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(40))]
+
+    /// Nothing is lost and nothing is counted twice, whatever the run.
+    #[test]
+    fn what_goes_in_comes_out(
+        policy in 0_usize..64,
+        fault in 0_usize..64,
+        workload in 0_usize..6,
+        seed: u64,
+        parallel: bool,
+        ict in prop_oneof![Just(Timeout::Never), Just(Timeout::After(Duration::from_secs(2)))],
+    ) {
+        let catalog = Catalog::default();
+        let pick = |at: usize, length: usize| at % length;
+        let mut spec = RunSpec::new(
+            catalog.policies[pick(policy, catalog.policies.len())].clone(),
+            catalog.faults[pick(fault, catalog.faults.len())].clone(),
+            catalog.workloads[workload].clone(),
+            seed,
+        );
+        spec.unit.ict = ict;
+        spec.unit.ordering = if parallel { Ordering::Parallel } else { Ordering::Serial };
+        let (events, result) = record(&spec);
+        let count = |wanted: fn(&Event) -> bool| events.iter().filter(|e| wanted(&e.event)).count() as u64;
+        let blocked = count(|event| matches!(event, Event::CpuBlocked { .. }));
+        let released = count(|event| matches!(event, Event::CpuReleased { .. }));
+        prop_assert_eq!(blocked, released + result.never_returned);
+        prop_assert_eq!(released, result.stuck.count() + result.innocent.count());
+        prop_assert_eq!(result.interrupts_off.count(), blocked);
+        prop_assert_eq!(result.stale_accesses, count(|event| matches!(event, Event::StaleAccess { .. })));
+        prop_assert_eq!(result.waiting.count(), result.never_returned);
+        let told: u64 = result.told.all().iter().map(|(_, told)| told.dropped + told.held).sum();
+        prop_assert!(told >= released && told <= blocked);
+        prop_assert!(events.is_sorted_by_key(|event| event.at));
+        prop_assert_eq!(result.virtual_time, spec.horizon);
+        prop_assert!(result.soft_lockups <= result.hard_lockups && result.hard_lockups <= blocked);
+        if result.told.all().iter().all(|(verdict, told)| told.held == 0 || *verdict == Verdict::Quarantined) {
+            prop_assert_eq!(result.stale_accesses, 0, "nothing was held, and nothing is stale");
+        }
     }
 }

@@ -20,7 +20,9 @@ fn delay() -> impl Strategy<Value = AnswerDelay> {
 fn mode() -> impl Strategy<Value = FaultMode> {
     use FaultMode::*;
     prop_oneof![
-        prop::sample::select(vec![Silent, Ghost, Disable, Surprise, Safe, Aer, Hang, Duplicate]),
+        prop::sample::select(vec![
+            Silent, Ghost, Disable, Surprise, Safe, Aer, Hang, Deaf, Duplicate
+        ]),
         delay().prop_map(Slow),
         (0_u32..=1_000_000).prop_map(Lossy),
         time().prop_map(Late),

@@ -45,6 +45,7 @@ impl Hierarchy {
                 self.detect(port, Uncorrectable::SurpriseDown, now);
             }
             FaultMode::Hang
+            | FaultMode::Deaf
             | FaultMode::Slow(_)
             | FaultMode::Lossy(_)
             | FaultMode::Duplicate
@@ -76,6 +77,7 @@ impl Hierarchy {
                 self.set_card(port, true, now);
             }
             FaultMode::Hang
+            | FaultMode::Deaf
             | FaultMode::Slow(_)
             | FaultMode::Lossy(_)
             | FaultMode::Duplicate
@@ -97,6 +99,11 @@ impl Hierarchy {
             above = node.above;
         }
         false
+    }
+
+    /// Whether the link below a port carries anything.
+    pub fn is_link_up(&self, port: usize) -> bool {
+        self.down(port).is_some_and(Down::is_up)
     }
 
     /// Reads the vendor ID of `function` and says whether anybody has answered.

@@ -30,9 +30,15 @@ pub(super) struct Invalidations {
 }
 
 impl Invalidations {
-    pub(super) fn new() -> Self {
-        let domains = (0..1 << 16).map(|_| AtomicU64::new(0)).collect();
+    /// For domain ids of `domain_bits` bits. Larger ones, which tables may hold all the same, share
+    /// with smaller ones: too much is invalidated then, which is always allowed.
+    pub(super) fn new(domain_bits: u8) -> Self {
+        let domains = (0..1 << domain_bits).map(|_| AtomicU64::new(0)).collect();
         Self { now: AtomicU64::new(1), all: AtomicU64::new(1), domains }
+    }
+
+    fn of(&self, DomainId(domain): DomainId) -> &AtomicU64 {
+        &self.domains[usize::from(domain) % self.domains.len()]
     }
 
     // Relaxed: what orders a reader against an invalidation is the lock of its shard, which
@@ -45,7 +51,7 @@ impl Invalidations {
 
     /// The oldest age at which an entry of `domain` is valid.
     pub(super) fn oldest_valid(&self, domain: DomainId) -> Age {
-        let domain = self.domains[usize::from(domain.0)].load(Ordering::Relaxed);
+        let domain = self.of(domain).load(Ordering::Relaxed);
         Age(domain.max(self.all.load(Ordering::Relaxed)))
     }
 
@@ -63,7 +69,7 @@ impl Invalidations {
 
     pub(super) fn add(&self, domain: DomainId) {
         let now = self.advance();
-        self.domains[usize::from(domain.0)].store(now, Ordering::Relaxed);
+        self.of(domain).store(now, Ordering::Relaxed);
     }
 }
 
@@ -90,9 +96,14 @@ impl Tag {
         }
     }
 
-    /// Whether a first stage has a part in `domain`'s translations with this tag.
+    /// Whether a first stage has a part in translations with this tag.
+    pub(super) fn is_first_stage(self) -> bool {
+        self.0 & Self::HAS_PASID != 0
+    }
+
+    /// The same for `domain`'s.
     pub(super) fn is_first_stage_of(self, domain: DomainId) -> bool {
-        self.0 & Self::HAS_PASID != 0 && self.0 as u16 == domain.0
+        self.is_first_stage() && self.0 as u16 == domain.0
     }
 
     /// Spreads over sets and slots.
@@ -154,6 +165,8 @@ pub(super) struct Iotlb {
     victims: Vec<u8>,
     /// Which page sizes there may be, so that a lookup skips the others.
     filled: [bool; ORDERS.len()],
+    /// There may be entries that a first stage has a part in.
+    has_first_stage: bool,
 }
 
 /// Neighbouring pages go to neighbouring sets.
@@ -190,6 +203,7 @@ impl Iotlb {
             self.victims = vec![0; SETS];
         }
         self.filled[size] = true;
+        self.has_first_stage |= tag.is_first_stage();
         let set = set_of(tag, address, mapping.order);
         let key = Entry::key(address, mapping.order);
         // The same page may be there already, stale or with a clear dirty bit.
@@ -211,7 +225,9 @@ impl Iotlb {
     /// (`VT-d 6.5.2.3`).
     pub(super) fn invalidate_pages(&mut self, domain: DomainId, range: PageRange) {
         self.drop_in_range(Tag::new(domain, None), range);
-        self.drop_if(|entry| entry.tag.is_first_stage_of(domain));
+        if self.has_first_stage {
+            self.drop_if(|entry| entry.tag.is_first_stage_of(domain));
+        }
     }
 
     /// Drops what belongs to `tag`: all, or what overlaps `range`.

@@ -115,7 +115,7 @@ impl Translator {
     pub(super) fn new(config: UnitConfig) -> Self {
         Self {
             config,
-            invalidations: Invalidations::new(),
+            invalidations: Invalidations::new(config.domain_bits),
             shards: (0..SHARDS).map(|_| Shard::new()).collect(),
             next_port: AtomicUsize::new(0),
         }

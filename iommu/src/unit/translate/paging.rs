@@ -3,7 +3,7 @@
 
 use super::iotlb::{Age, Tag};
 use crate::ats::PageRange;
-use crate::ids::Iova;
+use crate::ids::{DomainId, Iova};
 
 /// Bits of an address below a last-level table's reach.
 const ORDER: u8 = 21;
@@ -31,6 +31,8 @@ struct Entry {
 #[derive(Debug, Default)]
 pub(super) struct PagingCache {
     slots: Vec<Option<Entry>>,
+    /// There may be entries of a first stage.
+    has_first_stage: bool,
 }
 
 fn slot_of(tag: Tag, prefix: u64) -> usize {
@@ -49,8 +51,25 @@ impl PagingCache {
         if self.slots.is_empty() {
             self.slots = vec![None; SLOTS];
         }
+        self.has_first_stage |= tag.is_first_stage();
         let prefix = address.0 >> ORDER;
         self.slots[slot_of(tag, prefix)] = Some(Entry { age, tag, prefix, table });
+    }
+
+    /// Drops second-stage entries of `domain` that overlap `range`, and all of its first-stage ones.
+    pub(super) fn drop_pages(&mut self, domain: DomainId, range: PageRange) {
+        let tag = Tag::new(domain, None);
+        let (first, last) = (range.start().0 >> ORDER, range.last().0 >> ORDER);
+        if first != last {
+            self.drop_if(Some(range), |other| other == tag);
+        } else if let Some(slot) = self.slots.get_mut(slot_of(tag, first))
+            && slot.is_some_and(|entry| entry.tag == tag && entry.prefix == first)
+        {
+            *slot = None;
+        }
+        if self.has_first_stage {
+            self.drop_if(None, |tag| tag.is_first_stage_of(domain));
+        }
     }
 
     /// Drops the entries of which `condition` holds, and that overlap `range` if there is one.

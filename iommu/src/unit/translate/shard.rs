@@ -128,9 +128,7 @@ impl Caches {
     pub(super) fn invalidate_pages(&mut self, domain: DomainId, range: PageRange) {
         self.last = None;
         self.iotlb.invalidate_pages(domain, range);
-        let second_stage = Tag::new(domain, None);
-        self.paging.drop_if(Some(range), |tag| tag == second_stage);
-        self.paging.drop_if(None, |tag| tag.is_first_stage_of(domain));
+        self.paging.drop_pages(domain, range);
     }
 
     pub(super) fn invalidate_pasid_pages(

@@ -91,7 +91,7 @@ proptest! {
     fn what_was_invalidated_is_not_found_and_what_is_found_was_filled(
         steps in proptest::collection::vec(step(), 1..200)
     ) {
-        let (mut iotlb, invalidations) = (Iotlb::default(), Invalidations::new());
+        let (mut iotlb, invalidations) = (Iotlb::default(), Invalidations::new(16));
         let mut model = Model::default();
         let mut filled = Vec::new();
         for (serial, step) in steps.into_iter().enumerate() {
@@ -115,7 +115,7 @@ proptest! {
 
     #[test]
     fn a_fill_is_found_while_there_is_room(pages in proptest::collection::btree_set(0_u64..1 << 30, 1..4)) {
-        let (mut iotlb, invalidations) = (Iotlb::default(), Invalidations::new());
+        let (mut iotlb, invalidations) = (Iotlb::default(), Invalidations::new(16));
         let tag = Tag::new(DomainId(1), None);
         for page in &pages {
             iotlb.insert(tag, Iova(page << 12), invalidations.now(), FILLED);

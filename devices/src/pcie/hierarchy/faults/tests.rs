@@ -296,6 +296,7 @@ fn a_device_that_does_not_answer() {
     let mute = Seen { completions: 0, ..HEALTHY };
     for (mode, expected) in [
         (FaultMode::Hang, mute),
+        (FaultMode::Deaf, mute),
         (FaultMode::Lossy(1_000_000), mute),
         (FaultMode::Lossy(0), HEALTHY),
         (FaultMode::Duplicate, Seen { completions: 2, ..HEALTHY }),

@@ -1,0 +1,126 @@
+//! The hot-plug driver: what it does when a port interrupts.
+//!
+//! ```text
+//!   MSI --hot_plug--> contained?       DPC Status is cleared, the link trains anew, the device is set up
+//!                     no link, no card: marked as disconnected; the driver lets the device go
+//!                     button?           the driver lets the device go, then the slot is powered down
+//!                     back?             the driver takes the device again
+//!
+//!   letting go: CPUs finish what they are at; then all of the domain is invalidated, by a helper,
+//!               with interrupts off as everybody else
+//! ```
+
+use iommu::event::Event;
+use iommu::ids::Bdf;
+
+use super::cpu::{Purpose, State};
+use super::firmware::{self, Driver, PortState};
+use super::machine::Machine;
+
+impl Machine<'_> {
+    /// The handler of the interrupt of the port above `device` runs.
+    pub(super) fn interrupt(&mut self, device: u16) {
+        let Self { hierarchy, layout, now, .. } = self;
+        let mut driver = Driver { hierarchy, now: *now };
+        let port = driver.take_events(device, layout);
+        if port.contained {
+            driver.end_containment(device, layout);
+            self.set_up(device);
+            return;
+        }
+        self.react(device, port);
+    }
+
+    fn react(&mut self, device: u16, port: PortState) {
+        let state = &mut self.devices[usize::from(device)];
+        if !port.link_active || !port.present {
+            state.disconnected = true;
+            self.let_go(device);
+        } else if port.button {
+            state.powers_down = true;
+            self.let_go(device);
+        } else if state.unbound && state.disconnected {
+            (state.disconnected, state.unbinding, state.unbound) = (false, false, false);
+            self.set_up(device);
+            let function = firmware::endpoint(device);
+            self.tracer.emit(self.now, || Event::DriverBound { function });
+            for cpu in self.workers(device) {
+                self.cpu(cpu).state = State::Idle;
+                let pause = self.jitter(self.spec.workload.period);
+                self.wake(cpu, pause);
+            }
+        }
+    }
+
+    /// The driver is told to let a device go.
+    fn let_go(&mut self, device: u16) {
+        let state = &mut self.devices[usize::from(device)];
+        if std::mem::replace(&mut state.unbinding, true) {
+            return;
+        }
+        for cpu in self.workers(device) {
+            if matches!(self.cpu(cpu).state, State::Io(_)) {
+                self.wake(cpu, std::time::Duration::ZERO);
+            }
+        }
+        self.unbind_if_quiet(device);
+    }
+
+    /// Once nobody uses the device any more, a helper invalidates all of its domain.
+    pub(super) fn unbind_if_quiet(&mut self, device: u16) {
+        let helper = self.helper(device);
+        let is_quiet = self.workers(device).all(|cpu| !self.cpus[usize::from(cpu)].is_active())
+            && !self.cpu(helper).is_active()
+            && !self.devices[usize::from(device)].unbound;
+        if !is_quiet {
+            return;
+        }
+        let mut pages = std::mem::take(&mut self.devices[usize::from(device)].deferred);
+        for cpu in self.workers(device) {
+            let mut held = std::mem::take(&mut self.cpu(cpu).held);
+            self.unmap(device, &held);
+            pages.append(&mut held);
+        }
+        self.want(helper, Purpose::Unbind, None, pages);
+    }
+
+    /// The device has no driver any more.
+    pub(super) fn unbound(&mut self, device: u16) {
+        let now = self.now;
+        let state = &mut self.devices[usize::from(device)];
+        state.unbound = true;
+        let powers_down = std::mem::take(&mut state.powers_down);
+        if let Some(gone) = state.gone.take() {
+            self.result.zombie.record(now - gone);
+        }
+        let function = firmware::endpoint(device);
+        self.tracer.emit(now, || Event::DriverUnbound { function });
+        if powers_down {
+            let Self { hierarchy, layout, .. } = self;
+            Driver { hierarchy, now }.power_down(device, layout);
+        }
+    }
+
+    /// What the host learns of resets of whole buses ends quarantines.
+    pub(super) fn forward_resets(&mut self) {
+        let now = self.now;
+        while let Some(buses) = self.hierarchy.poll_reset() {
+            let held: Vec<Bdf> = self.host.held().collect();
+            for function in held.into_iter().filter(|function| buses.contains(&function.bus())) {
+                let (host, mut functions) = self.host();
+                host.handle_reset(function, &mut functions, now);
+            }
+        }
+    }
+
+    /// The CPUs that work with a device.
+    pub(super) fn workers(&self, device: u16) -> impl Iterator<Item = u16> + use<> {
+        let workload = &self.spec.workload;
+        (device..workload.cpus).step_by(usize::from(workload.devices))
+    }
+
+    /// The helper of a device.
+    pub(super) fn helper(&self, device: u16) -> u16 {
+        self.spec.workload.cpus + device
+    }
+}

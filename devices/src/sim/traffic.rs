@@ -1,0 +1,82 @@
+//! What devices do with the pages that they are given: one I/O with each, and later touches of their
+//! last ones, which nobody has asked for. Those are what makes a translation that should be gone
+//! dangerous: prefetched, retried, or of a device that has lost its senses.
+
+use std::time::Duration;
+
+use iommu::event::Event;
+
+use super::cpu::State;
+use super::firmware;
+use super::machine::{Machine, Task};
+use super::oracle::MappingId;
+use super::road::Road;
+use crate::endpoint::regs;
+
+/// How many of its last pages a device touches again.
+const RECENT: usize = 16;
+/// Bytes of one access.
+const ACCESS: u32 = 256;
+/// The endpoint's command: write the buffer to memory, by the ATC.
+const WRITE_BY_ATC: regs::Command = regs::Command::new().with_opcode(2).with_use_atc(true);
+
+impl Machine<'_> {
+    /// A device is given a page: it does one I/O with it, and will touch its latest pages again.
+    pub(super) fn give(&mut self, mapping: MappingId, cpu: u16, pace: Duration) {
+        let device = usize::from(self.oracle.get(mapping).device);
+        let io = self.jitter(self.spec.costs.io);
+        self.scheduler.at(self.now + io, Task::Touch { mapping, cpu: Some(cpu) });
+        let recent = &mut self.devices[device].recent;
+        if recent.len() == RECENT {
+            recent[self.random.usize(0..RECENT)] = mapping;
+        } else {
+            recent.push(mapping);
+        }
+        for _ in 0..self.spec.workload.touches {
+            let recent = &self.devices[device].recent;
+            let mapping = recent[self.random.usize(0..recent.len())];
+            let delay = self.jitter(pace);
+            self.scheduler.at(self.now + delay, Task::Touch { mapping, cpu: None });
+        }
+    }
+
+    /// A device writes to a page, by its ATC.
+    pub(super) fn touch(&mut self, mapping: MappingId, cpu: Option<u16>) {
+        let target = *self.oracle.get(mapping);
+        let Self { host, hierarchy, oracle, tracer, now, .. } = self;
+        let (unit, memory) = host.dma_road();
+        let mut road = Road { unit, memory, oracle, tracer, arrived: None };
+        hierarchy.drive(usize::from(target.device), &mut road, |function, upstream| {
+            let bar = firmware::bar(target.device);
+            let mut write = |register: u64, data: &[u8]| {
+                function.memory_write(bar + register, data, upstream, *now);
+            };
+            write(regs::IOVA, &target.iova.0.to_le_bytes());
+            write(regs::LENGTH, &ACCESS.to_le_bytes());
+            let mut command = WRITE_BY_ATC;
+            if let Some(pasid) = target.space {
+                write(regs::PASID, &pasid.get().to_le_bytes());
+                command = command.with_pasid(true);
+            }
+            write(regs::COMMAND, &command.into_bits().to_le_bytes());
+        });
+        let Some((by, stale)) = road.arrived else { return };
+        if let Some(stale) = stale {
+            self.result.stale_accesses += 1;
+            self.result.stale_bytes += u64::from(ACCESS);
+            self.result.stale_age = self.result.stale_age.max(stale.age);
+            self.result.stale_foreign += u64::from(stale.foreign);
+            let (function, address) = (firmware::endpoint(target.device), self.oracle.get(by).iova);
+            let (age, foreign) = (stale.age, stale.foreign);
+            self.tracer.emit(self.now, || Event::StaleAccess { function, address, age, foreign });
+        }
+        if let Some(cpu) = cpu
+            && self.cpu(cpu).state == State::Io(mapping)
+        {
+            self.result.completed_io += 1;
+            self.cpu(cpu).done = true;
+            self.devices[usize::from(target.device)].works = true;
+            self.wake(cpu, Duration::ZERO);
+        }
+    }
+}
