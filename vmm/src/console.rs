@@ -3,6 +3,7 @@
 use std::fs::File;
 use std::io::{self, Read, Write};
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::sync::mpsc::Sender;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use event_manager::{EventOps, EventSet, Events, MutEventSubscriber};
@@ -32,6 +33,8 @@ pub(crate) enum Output {
     },
     /// Into memory.
     Capture(Arc<Mutex<Vec<u8>>>),
+    /// To a receiver.
+    Channel(Sender<Vec<u8>>),
 }
 
 impl Output {
@@ -39,6 +42,7 @@ impl Output {
         match console {
             Console::Stdio => Self::Stdout { ending },
             Console::Capture(buffer) => Self::Capture(buffer.clone()),
+            Console::Channel(sender) => Self::Channel(sender.clone()),
         }
     }
 
@@ -50,6 +54,8 @@ impl Output {
                 let room = CAPTURE_MAX.saturating_sub(buffer.len());
                 buffer.extend_from_slice(&bytes[..bytes.len().min(room)]);
             }
+            // A receiver that is gone does not want it.
+            Self::Channel(sender) => _ = sender.send(bytes.to_vec()),
             Self::Stdout { ending } => {
                 let mut stdout = io::stdout().lock();
                 if sys::wait_writable(&stdout, ending.wake()) {

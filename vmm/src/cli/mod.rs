@@ -9,6 +9,7 @@ mod merge;
 mod policies;
 mod qtest;
 mod run;
+mod scenario;
 mod topology;
 mod unit;
 
@@ -123,6 +124,9 @@ enum CliError {
     /// The comparison has failed.
     #[error(transparent)]
     Lab(#[from] vmm::lab::LabError),
+    /// There is no such scenario.
+    #[error(transparent)]
+    Scenario(#[from] scenario::ScenarioError),
     /// Standard output is closed or full.
     #[error("cannot write to standard output: {0}")]
     Output(std::io::Error),
@@ -151,7 +155,8 @@ impl CliError {
             | Self::Unit(_)
             | Self::Faults(_)
             | Self::Topology(_)
-            | Self::Matrix(_) => USAGE,
+            | Self::Matrix(_)
+            | Self::Scenario(_) => USAGE,
             Self::Lab(_) | Self::Output(_) | Self::Guest { .. } => FAILURE,
         }
     }

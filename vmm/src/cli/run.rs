@@ -13,6 +13,7 @@ use vmm::{Console, Exit, Kernel, MemorySize, Module, Vm, VmConfig};
 
 use super::CliError;
 use super::faults::FaultArgs;
+use super::scenario::{self, Given};
 use super::topology::TopologyArgs;
 use super::unit::UnitArgs;
 
@@ -22,6 +23,13 @@ pub(super) struct RunArgs {
     /// bzImage, 64-bit ELF file (vmlinux) or multiboot image to boot [default: the built-in guest]
     #[arg(long, value_name = "FILE")]
     kernel: Option<PathBuf>,
+
+    /// Run this scenario, a TOML file, with --kernel, --initrd and --cmdline, and judge it; prints KTAP
+    #[arg(long, value_name = "FILE", conflicts_with_all = [
+        "memory", "cpus", "policy", "ict", "ordering", "unit", "unit_config", "io_apic_id", "ports",
+        "device", "topology", "edu", "fault", "faults", "drop_link", "time_limit",
+    ])]
+    scenario: Option<PathBuf>,
 
     /// Command line for the kernel
     #[arg(long, value_name = "TEXT", default_value = "")]
@@ -89,6 +97,15 @@ impl FromStr for Modules {
 
 /// Runs one guest, as often as it resets itself; returns the exit status.
 pub(super) fn run(args: RunArgs) -> Result<u8, CliError> {
+    if let Some(path) = &args.scenario {
+        let given = Given {
+            kernel: args.kernel,
+            initrd: args.initrd.unwrap_or_default().0,
+            cmdline: args.cmdline,
+            events: args.events,
+        };
+        return scenario::run(path, given);
+    }
     let no_reboot = args.no_reboot;
     let mut config = args.into_config()?;
     let end = config.time_limit.map(|limit| Instant::now() + limit);

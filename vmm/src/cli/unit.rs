@@ -167,6 +167,18 @@ impl UnitArgs {
     }
 }
 
+/// A root complex with units as `settings`, which are from the file `path`, have them.
+pub(super) fn root_complex(
+    policy: Policy,
+    settings: Table,
+    path: &Path,
+) -> Result<RootComplexConfig, UnitError> {
+    let mut config = from_table(UnitConfig::new(UnitRole::Host), settings, path)?;
+    config.role = UnitRole::Host;
+    config.check()?;
+    Ok(RootComplexConfig::new(policy, config))
+}
+
 fn from_file(config: UnitConfig, path: &Path) -> Result<UnitConfig, UnitError> {
     let text = std::fs::read_to_string(path)
         .map_err(|source| UnitError::File { path: path.to_owned(), source })?;
@@ -175,8 +187,12 @@ fn from_file(config: UnitConfig, path: &Path) -> Result<UnitConfig, UnitError> {
         line: line_of(&text, error.span().map_or(0, |span| span.start)),
         reason: first_line(error.message()),
     })?;
-    let settings = settings.into_iter().map(|setting| Table::from_iter([setting]));
-    settings.into_iter().try_fold(config, |config, setting| {
+    from_table(config, settings, path)
+}
+
+fn from_table(config: UnitConfig, settings: Table, path: &Path) -> Result<UnitConfig, UnitError> {
+    let mut settings = settings.into_iter().map(|setting| Table::from_iter([setting]));
+    settings.try_fold(config, |config, setting| {
         let shown = setting.to_string();
         with(config, setting, || format!("'{}' in '{}'", shown.trim(), path.display()))
     })

@@ -4,6 +4,7 @@ mod memory_size;
 
 use std::fmt;
 use std::path::PathBuf;
+use std::sync::mpsc::Sender;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -58,6 +59,9 @@ pub enum Console {
     Stdio,
     /// To this buffer, which the embedder reads; no input.
     Capture(Arc<Mutex<Vec<u8>>>),
+    /// Piece by piece to whoever receives from this channel, which closes when the machine is gone; no
+    /// input.
+    Channel(Sender<Vec<u8>>),
 }
 
 /// What a virtual machine is made of.

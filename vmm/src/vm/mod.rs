@@ -147,7 +147,7 @@ impl Vm {
         let terminal = match config.console {
             Console::Stdio => RawTerminal::enter(io::stdin().as_fd())
                 .map_err(Error::host("set the terminal to raw mode"))?,
-            Console::Capture(_) => None,
+            Console::Capture(_) | Console::Channel(_) => None,
         };
         let mut events = EventLoop::new(ending.clone())?;
         events.add(Box::new(Signals { signals, ending: ending.clone() }));
