@@ -101,7 +101,7 @@ impl<'de> Deserialize<'de> for Step {
         };
         if words.is_empty() || words.contains(|character: char| character.is_whitespace()) {
             return Err(D::Error::custom(format!(
-                "'{text}' is not a step; write a word such as disk or wait:3, with _ for a blank"
+                "'{text}' is not a step; write one word, such as disk or wait:3"
             )));
         }
         Ok(Self { words: words.to_owned(), succeeds })

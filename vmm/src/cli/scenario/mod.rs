@@ -31,7 +31,7 @@ pub(super) use file::ScenarioError;
 use judge::{Observed, Verdict};
 
 /// For every scenario. Quiet until the runner begins: each letter is an exit of the virtual machine.
-const CMDLINE: &str = "console=ttyS0 quiet panic=-1 random.trust_cpu=on";
+const CMDLINE: &str = "console=ttyS0 quiet panic=-1 random.trust_cpu=on mitigations=off";
 
 /// What `ghostlink run` was given beside the scenario.
 pub(super) struct Given {
