@@ -1,5 +1,8 @@
 //! Scenario files that are wrong, and verdicts on what a run has shown.
 
+use std::fs;
+use std::path::Path;
+
 use iommu::event::{Event, TimedEvent, UnitRole};
 use iommu::ids::Bdf;
 use iommu::time::Instant;
@@ -115,4 +118,26 @@ fn expectations_can_be_for_some_kernels_only() {
         let table = format!("[[expect]]\nthat = 'x'\nabsent = 'y'\nkernels = {kernels}\n");
         assert_eq!(verdicts("[]", &table).len(), count, "{kernels}");
     }
+}
+
+#[test]
+fn the_repository_s_scenarios_are_right_and_the_runner_knows_their_steps() {
+    let resources = Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/../resources"));
+    let runner = fs::read_to_string(resources.join("linux/init")).unwrap();
+    let mut count = 0;
+    for entry in fs::read_dir(resources.join("scenarios")).unwrap() {
+        let path = entry.unwrap().path();
+        if path.extension().is_none_or(|extension| extension != "toml") {
+            continue;
+        }
+        count += 1;
+        let scenario = Scenario::read(&path).unwrap_or_else(|error| panic!("{error}"));
+        super::root_complex(&scenario, &path).unwrap_or_else(|error| panic!("{error}"));
+        for step in &scenario.steps {
+            let name = step.words.split(':').next().unwrap();
+            let known = runner.contains(&format!("\nstep_{name}() {{"));
+            assert!(known, "{}: the runner has no step '{name}'", path.display());
+        }
+    }
+    assert!(count > 0, "there are no scenarios");
 }
