@@ -25,6 +25,7 @@ pub mod dma;
 pub mod edu;
 pub mod endpoint;
 pub mod error;
+pub mod explore;
 pub mod fault;
 pub mod io_apic;
 pub mod iommu_testdev;

@@ -29,6 +29,8 @@ const CONTEXTS: u64 = 0x4000;
 const TABLES: u64 = 0x5000;
 pub(super) const TARGET: u64 = 0x10_0000;
 pub(super) const IOVA: u64 = 0x7000;
+/// The entry that maps IOVA to TARGET.
+pub(super) const ENTRY: u64 = TABLES + 0x2000 + IOVA / PAGE_SIZE * 8;
 const BARS: u64 = 0xc000_0000;
 const FILL_BY_ATC: u32 = 3 | 1 << 4;
 pub(super) const BOUND: Duration = Duration::from_millis(100);

@@ -29,7 +29,7 @@ use serde::{Deserialize, Serialize};
 pub use fields::{Completion, IteMarks, OnIte, OnTimeout, ParseFieldError, Precheck};
 pub use flush::Flush;
 pub use host::{HostError, HostSide};
-pub use policy::{ParsePolicyError, Policy};
+pub use policy::{ImpossiblePolicy, ParsePolicyError, Policy};
 pub use presets::{PRESETS, Preset};
 
 use crate::ids::Bdf;

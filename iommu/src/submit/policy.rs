@@ -61,6 +61,32 @@ pub enum ParsePolicyError {
     },
 }
 
+/// Values of a policy that contradict each other.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "the deadline of '{name}' never passes, so that on_timeout = \"{on_timeout}\" has no effect; give \
+     it a deadline, or leave on_timeout out"
+)]
+pub struct ImpossiblePolicy {
+    /// The policy.
+    pub name: String,
+    /// What would be done.
+    pub on_timeout: OnTimeout,
+}
+
+impl Policy {
+    /// Whether its values go together.
+    ///
+    /// # Errors
+    /// If something would be done after a deadline that never passes.
+    pub fn check(&self) -> Result<(), ImpossiblePolicy> {
+        if self.deadline == Timeout::Never && self.on_timeout != OnTimeout::Report {
+            return Err(ImpossiblePolicy { name: self.name.clone(), on_timeout: self.on_timeout });
+        }
+        Ok(())
+    }
+}
+
 impl FromStr for Policy {
     type Err = ParsePolicyError;
 

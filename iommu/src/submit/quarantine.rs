@@ -32,8 +32,8 @@ pub(super) struct Blocked {
     is_done: bool,
     /// Where its context entry is, and what it was; none if the tables have none.
     entry: Option<(Gpa, u64)>,
-    /// Requests to it that are still in the unit, which will give up on each of them.
-    unanswered: usize,
+    /// The unit may still give up on requests to it from before it was blocked.
+    is_owed: bool,
 }
 
 impl Submitter {
@@ -63,7 +63,8 @@ impl Submitter {
     pub(super) fn blame(&mut self, function: Bdf, hw: &mut Hardware<'_>, now: Instant) {
         let mut blocked = self.blocked.iter_mut();
         if let Some(blocked) = blocked.find(|blocked| blocked.function == function) {
-            blocked.unanswered = blocked.unanswered.saturating_sub(1);
+            // It may have given up on all of them at once, and says so only once.
+            blocked.is_owed = false;
         } else if let Some(at) = self.forgiven.iter().position(|forgiven| *forgiven == function) {
             self.forgiven.swap_remove(at);
         } else {
@@ -78,7 +79,7 @@ impl Submitter {
         }
         let (entry, domain) = block(function, hw);
         let is_done = self.policy.on_timeout == OnTimeout::QuarantinePosted;
-        self.blocked.push(Blocked { function, since: now, is_done, entry, unanswered: 0 });
+        self.blocked.push(Blocked { function, since: now, is_done, entry, is_owed: false });
         self.tracer.emit(now, || Event::QuarantineBegan { function });
         let fence = self.waiter(Job::Fence(function, domain), now);
         self.waiters.push(fence);
@@ -101,10 +102,7 @@ impl Submitter {
         let waited = now - blocked.since;
         self.tracer.emit(now, || Event::Quarantined { function, waited });
         self.release_blocked(function, now);
-        let deadline = self.policy.deadline.expires(now);
-        for waiter in self.waiters.iter_mut().filter(|waiter| waiter.deadline.is_some()) {
-            waiter.deadline = deadline;
-        }
+        self.restart_deadlines(now);
         self.enqueue_backlog(hw, now);
     }
 
@@ -115,7 +113,9 @@ impl Submitter {
             return;
         };
         let blocked = self.blocked.remove(at);
-        self.forgiven.extend(std::iter::repeat_n(function, blocked.unanswered));
+        if blocked.is_owed && !self.forgiven.contains(&function) {
+            self.forgiven.push(function);
+        }
         if let Some((address, value)) = blocked.entry {
             // It was there when it was read.
             let _ = hw.memory.write_obj(value.to_le(), GuestAddress(address.0));
@@ -126,11 +126,25 @@ impl Submitter {
             let mut fence = self.waiters.remove(at);
             self.withdraw(&mut fence);
         }
-        let deadline = self.policy.deadline.expires(now);
-        for waiter in self.waiters.iter_mut().filter(|waiter| waiter.stage == Stage::Fencing) {
-            (waiter.stage, waiter.deadline) = (Stage::Queued, deadline);
+        if !blocked.is_done {
+            self.restart_deadlines(now);
+        }
+        for at in 0..self.waiters.len() {
+            let waiter = &self.waiters[at];
+            let is_held = waiter.functions().any(|function| self.is_being_blocked(function));
+            if waiter.stage == Stage::Fencing && !is_held {
+                self.waiters[at].stage = Stage::Queued;
+            }
         }
         self.enqueue_backlog(hw, now);
+    }
+
+    /// A fence was under way, and deadlines did not count.
+    fn restart_deadlines(&mut self, now: Instant) {
+        let deadline = self.policy.deadline.expires(now);
+        for waiter in self.waiters.iter_mut().filter(|waiter| waiter.deadline.is_some()) {
+            waiter.deadline = deadline;
+        }
     }
 
     /// `function` is taken for removed: nobody waits for it any more.
@@ -146,7 +160,8 @@ impl Submitter {
         self.release(function, Verdict::Quarantined, now);
     }
 
-    /// Whoever waits for `function` has nothing more to wait for, as far as it is concerned.
+    /// Whoever waits for `function` has nothing more to wait for, as far as it is concerned. Its part
+    /// in the IOTLB the fence has done, or nobody waits for anything.
     fn release(&mut self, function: Bdf, verdict: Verdict, now: Instant) {
         let mut at = 0;
         while at < self.waiters.len() {
@@ -158,7 +173,7 @@ impl Submitter {
             self.leave_unanswered(function, &waiter);
             self.withdraw(&mut waiter);
             waiter.waive(verdict, |other| other == function);
-            if waiter.is_satisfied() {
+            if waiter.functions().next().is_none() {
                 self.conclude(waiter, verdict, now);
                 continue;
             }
@@ -186,8 +201,8 @@ impl Submitter {
     fn leave_unanswered(&mut self, function: Bdf, waiter: &Waiter) {
         let is_in_unit = matches!(waiter.stage, Stage::Polling(_)) && !waiter.aborted;
         let mut blocked = self.blocked.iter_mut();
-        if let Some(blocked) = blocked.find(|blocked| blocked.function == function && is_in_unit) {
-            blocked.unanswered += waiter.functions().filter(|other| *other == function).count();
+        if let Some(blocked) = blocked.find(|blocked| blocked.function == function) {
+            blocked.is_owed |= is_in_unit;
         }
     }
 }

@@ -174,7 +174,8 @@ pub(super) struct Submitter {
     pub(super) waiters: Vec<Waiter>,
     /// Functions that may not use what they hold.
     pub(super) blocked: Vec<Blocked>,
-    /// Functions that have been reset since, one entry for each of their older requests in the unit.
+    /// Functions that have been reset while requests to them were in the unit, which may still give up
+    /// on those.
     pub(super) forgiven: Vec<Bdf>,
     /// Functions that are taken for removed.
     pub(super) removed: Vec<Bdf>,

@@ -151,16 +151,10 @@ impl Submitter {
                     waiter.waive(Verdict::Reset, |other| other == function);
                 }
             }
-            if waiter.functions().next().is_some() {
-                self.conclude(waiter, Verdict::DeadlinePassed, now);
-            } else if waiter.is_satisfied() {
-                self.conclude(waiter, Verdict::Reset, now);
-            } else {
-                // The IOTLB's part of it.
-                waiter.stage = Stage::Queued;
-                waiter.deadline = self.policy.deadline.expires(now);
-                self.waiters.insert(at, waiter);
-            }
+            // Where there is an IOTLB part the unit has done it before it asked the function.
+            let is_left = waiter.functions().next().is_some();
+            let verdict = if is_left { Verdict::DeadlinePassed } else { Verdict::Reset };
+            self.conclude(waiter, verdict, now);
         }
     }
 }

@@ -4,6 +4,7 @@ mod compare;
 mod demo;
 mod doctor;
 mod explain;
+mod explore;
 mod faults;
 mod merge;
 mod policies;
@@ -41,7 +42,9 @@ enum Command {
     /// Boot one guest, and end with its exit status
     Run(run::RunArgs),
     /// List the policies, with what each reproduces
-    Policies,
+    Policies(policies::ListArgs),
+    /// Try every order of events, and look for what must not happen in any
+    Explore(explore::ExploreArgs),
     /// List what can go wrong, and when
     Faults,
     /// List the ports and functions that there can be
@@ -68,7 +71,8 @@ pub(crate) fn main() -> u8 {
     };
     match cli.command.unwrap_or_else(|| Command::Demo(demo::DemoArgs::default())) {
         Command::Run(args) => report(run::run(args)),
-        Command::Policies => report(policies::list().map(|()| 0).map_err(CliError::Output)),
+        Command::Policies(args) => report(policies::list(&args)),
+        Command::Explore(args) => report(explore::run(&args)),
         Command::Faults => report(faults::list().map(|()| 0).map_err(CliError::Output)),
         Command::Devices => report(topology::list().map(|()| 0).map_err(CliError::Output)),
         Command::Demo(args) => report(demo::run(&args)),
@@ -115,6 +119,9 @@ enum CliError {
     /// The faults cannot be used.
     #[error(transparent)]
     Faults(#[from] faults::FaultsError),
+    /// There is no such policy.
+    #[error(transparent)]
+    Policies(#[from] policies::PoliciesError),
     /// There is no such hierarchy.
     #[error(transparent)]
     Topology(#[from] topology::TopologyArgsError),
@@ -154,6 +161,7 @@ impl CliError {
             | Self::Socket { .. }
             | Self::Unit(_)
             | Self::Faults(_)
+            | Self::Policies(_)
             | Self::Topology(_)
             | Self::Matrix(_)
             | Self::Scenario(_) => USAGE,
@@ -217,7 +225,7 @@ mod tests {
     fn mistakes_are_told_on_one_line_with_the_value_and_what_would_be_right() {
         for (arguments, value, right) in [
             ("run --memory 5", "'5'", "256M"),
-            ("run --policy sometimes", "'sometimes'", "linux"),
+            ("policies --format xml", "'xml'", "json"),
             ("run --ict 60", "'60'", "60s"),
             ("run --time-limit soon", "'soon'", "60s"),
             ("run --drop-link now", "'now'", "key=value"),

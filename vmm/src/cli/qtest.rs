@@ -6,11 +6,11 @@ use std::path::PathBuf;
 use clap::Args;
 use devices::root_complex::RootComplexConfig;
 use iommu::event::Tracer;
-use iommu::submit::Policy;
 use vmm::MemorySize;
 use vmm::qtest::{Machine, MachineConfig, Session, serve, serve_socket};
 
 use super::CliError;
+use super::policies::PolicyArgs;
 use super::topology::TopologyArgs;
 use super::unit::UnitArgs;
 
@@ -32,9 +32,8 @@ pub(super) struct QtestArgs {
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u8).range(0..=8))]
     edus: Option<u8>,
 
-    /// What the host does when an invalidation takes too long; see 'ghostlink policies'
-    #[arg(long, value_name = "POLICY", default_value = "linux")]
-    policy: Policy,
+    #[command(flatten)]
+    policy: PolicyArgs,
 
     #[command(flatten)]
     unit: UnitArgs,
@@ -64,7 +63,7 @@ impl QtestArgs {
     fn machine(self, tracer: Tracer) -> Result<MachineConfig, CliError> {
         let root_complex = RootComplexConfig {
             topology: self.topology.into_topology(self.edus, "--edus")?,
-            ..self.unit.into_root_complex(self.policy)?
+            ..self.unit.into_root_complex(self.policy.into_policy()?)?
         };
         Ok(MachineConfig { memory: self.memory, root_complex, tracer })
     }

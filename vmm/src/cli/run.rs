@@ -7,12 +7,12 @@ use std::time::{Duration, Instant};
 
 use clap::Args;
 use devices::root_complex::RootComplexConfig;
-use iommu::submit::Policy;
 use iommu::time::parse_duration;
 use vmm::{Console, Exit, Kernel, MemorySize, Module, Vm, VmConfig};
 
 use super::CliError;
 use super::faults::FaultArgs;
+use super::policies::PolicyArgs;
 use super::scenario::{self, Given};
 use super::topology::TopologyArgs;
 use super::unit::UnitArgs;
@@ -49,9 +49,8 @@ pub(super) struct RunArgs {
           value_parser = clap::value_parser!(u8).range(1..=8))]
     cpus: u8,
 
-    /// What the host does when an invalidation takes too long; see 'ghostlink policies'
-    #[arg(long, value_name = "POLICY", default_value = "linux")]
-    policy: Policy,
+    #[command(flatten)]
+    policy: PolicyArgs,
 
     #[command(flatten)]
     unit: UnitArgs,
@@ -129,7 +128,7 @@ impl RunArgs {
         let root_complex = RootComplexConfig {
             topology: self.topology.into_topology(Some(self.edu.into()), "--edu")?,
             faults: self.faults.into_faults()?,
-            ..self.unit.into_root_complex(self.policy)?
+            ..self.unit.into_root_complex(self.policy.into_policy()?)?
         };
         Ok(VmConfig {
             kernel,

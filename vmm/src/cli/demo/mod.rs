@@ -21,6 +21,7 @@ use iommu::unit::{Ordering, UnitConfig};
 use vmm::{Console, Exit, Kernel, MemorySize, Summary, Vm, VmConfig};
 
 use super::CliError;
+use super::policies::PoliciesArgs;
 use progress::Progress;
 
 /// The function behind the first port, as the built-in guest numbers buses.
@@ -42,7 +43,10 @@ pub(super) struct DemoArgs {
 
     /// Only this policy; may be given several times [default: linux, bounded, amd, present+bounded]
     #[arg(long, value_name = "POLICY")]
-    policy: Vec<Policy>,
+    policy: Vec<String>,
+
+    #[command(flatten)]
+    policies: PoliciesArgs,
 
     /// How long the physical unit waits before it raises ITE, or never. Scaled: PCIe recommends one
     /// minute, plus half of it
@@ -58,7 +62,14 @@ pub(super) struct DemoArgs {
 impl Default for DemoArgs {
     fn default() -> Self {
         let ict = Timeout::After(Duration::from_secs(2));
-        Self { format: Format::Table, policy: Vec::new(), ict, ordering: Ordering::default() }
+        let policies = PoliciesArgs::default();
+        Self {
+            format: Format::Table,
+            policy: Vec::new(),
+            policies,
+            ict,
+            ordering: Ordering::default(),
+        }
     }
 }
 
@@ -104,7 +115,7 @@ struct Run {
 
 /// Runs everything; returns the exit status.
 pub(super) fn run(args: &DemoArgs) -> Result<u8, CliError> {
-    let runs = plan(args);
+    let runs = plan(args)?;
     let progress = Progress::new(runs.len());
     let mut rows = Vec::with_capacity(runs.len());
     for (index, run) in runs.into_iter().enumerate() {
@@ -126,10 +137,10 @@ pub(super) fn run(args: &DemoArgs) -> Result<u8, CliError> {
 }
 
 /// All runs: healthy ones first, so that what follows has something to be compared with.
-fn plan(args: &DemoArgs) -> Vec<Run> {
-    let policies: Vec<Policy> = match args.policy.as_slice() {
+fn plan(args: &DemoArgs) -> Result<Vec<Run>, CliError> {
+    let policies = match args.policy.as_slice() {
         [] => PRESETS.iter().filter(|p| SHOWN.contains(&p.name)).map(Preset::policy).collect(),
-        chosen => chosen.to_vec(),
+        chosen => args.policies.choose(chosen)?,
     };
     let mut scenarios = vec![(Scenario::Healthy, args.ict), (Scenario::Silent, args.ict)];
     if args.ict != Timeout::Never {
@@ -139,7 +150,7 @@ fn plan(args: &DemoArgs) -> Vec<Run> {
     let run = |(scenario, ict)| {
         policies.iter().cloned().map(move |policy| Run { policy, scenario, ict, ordering })
     };
-    scenarios.into_iter().flat_map(run).collect()
+    Ok(scenarios.into_iter().flat_map(run).collect())
 }
 
 /// How a boot has ended.

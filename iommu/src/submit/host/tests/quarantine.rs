@@ -122,6 +122,30 @@ fn a_reset_during_the_fence_lets_callers_ask_again() {
     assert_eq!(rig.submissions(), 2);
 }
 
+#[test]
+fn a_reset_during_the_fence_gives_everybody_else_new_time() {
+    let mut rig = mute("quarantine:100ms", Timeout::After(ICT), Ordering::Serial);
+    rig.flush(VICTIM);
+    rig.flush(NEIGHBOR);
+    rig.pass(BOUND * 5);
+    rig.host.handle_reset(VICTIM, &mut rig.functions, rig.now);
+    assert!(!rig.host.is_held(NEIGHBOR), "its deadline did not count");
+}
+
+#[test]
+fn one_ite_may_stand_for_several_requests() {
+    let mut rig = mute("quarantine:100ms", Timeout::After(ICT), Ordering::Serial);
+    rig.flush(VICTIM);
+    rig.flush(VICTIM);
+    rig.pass(ICT);
+    assert!(rig.host.is_blocked(VICTIM));
+    rig.host.handle_reset(VICTIM, &mut rig.functions, rig.now);
+    // Still mute: what the unit gives up on now is new.
+    rig.flush(VICTIM);
+    rig.pass(ICT * 2);
+    assert!(rig.host.is_blocked(VICTIM));
+}
+
 /// A host whose tables have one context entry, which lets everything through.
 fn with_tables() -> (HostSide, Memory) {
     let memory = Memory::from_ranges(&[(GuestAddress(0), 8 * PAGE_SIZE as usize)]).unwrap();

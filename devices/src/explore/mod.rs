@@ -1,0 +1,131 @@
+//! The explorer: every order in which device, unit, software and a fault can act, up to a bound, and
+//! random ones beyond it; what must never happen is looked for in each.
+//!
+//! ```text
+//!   state --- which actions are possible? --+--> action --> state ...    breadth first: what is found
+//!     ^                                     +--> action --> state ...    first is shortest
+//!     |                                     +--> ..
+//!     +-- HostSide (driver and unit), two functions with ATCs, the messages between them
+//! ```
+//!
+//! What acts are the very state machines that run under KVM. A state cannot be copied; it is reached by
+//! doing its actions again, which takes microseconds, as nothing in it waits.
+//!
+//! - [`action`]: what can happen next. [`world`]: what there is, and what happens then.
+//! - [`search`]: which orders are tried. [`story`]: a trace as a person reads it.
+
+pub mod action;
+mod search;
+mod story;
+mod tables;
+mod world;
+
+use std::collections::BTreeMap;
+
+use iommu::submit::{HostError, OnTimeout, Policy, Precheck};
+use iommu::time::Timeout;
+use iommu::unit::Ordering;
+use serde::Serialize;
+
+pub use action::{Action, Mishap};
+
+/// What must not happen.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Invariant {
+    /// A waiter is woken by another's completion: it believes that its invalidation is done.
+    FalseCompletion,
+    /// A waiter is never woken, although nothing is under way that could wake it.
+    LostWait,
+    /// A function uses a translation whose invalidation the caller was told is done.
+    StaleAfterSuccess,
+    /// A function uses a translation whose invalidation the caller was told has failed. Callers in
+    /// Linux give the page away all the same.
+    StaleAfterFailure,
+}
+
+impl Invariant {
+    /// All of them.
+    pub const ALL: [Self; 4] =
+        [Self::FalseCompletion, Self::LostWait, Self::StaleAfterSuccess, Self::StaleAfterFailure];
+
+    /// What a column with it is called.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::FalseCompletion => "false completion",
+            Self::LostWait => "lost wait",
+            Self::StaleAfterSuccess => "stale after success",
+            Self::StaleAfterFailure => "stale after failure",
+        }
+    }
+
+    /// Whether `policy` promises that it holds. Who is told of a failure has been warned; and who skips
+    /// what looks gone, or calls it removed, says success without a word of the hardware.
+    pub fn is_claimed_by(self, policy: &Policy) -> bool {
+        match self {
+            Self::FalseCompletion | Self::LostWait => true,
+            Self::StaleAfterSuccess => {
+                policy.precheck == Precheck::None && policy.on_timeout != OnTimeout::Remove
+            }
+            Self::StaleAfterFailure => false,
+        }
+    }
+}
+
+/// What is explored.
+#[derive(Debug, Clone)]
+pub struct ExploreConfig {
+    /// What the host does when an invalidation takes too long.
+    pub policy: Policy,
+    /// What goes wrong.
+    pub mishap: Mishap,
+    /// When the unit raises ITE.
+    pub ict: Timeout,
+    /// The order in which the unit completes waits.
+    pub ordering: Ordering,
+    /// Actions in a row that are tried in every order.
+    pub depth: usize,
+    /// Random traces beyond that, three times as long.
+    pub random: u64,
+    /// What is random about them.
+    pub seed: u64,
+}
+
+/// A trace that ends in what must not happen.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Violation {
+    /// The shortest trace that was found.
+    pub trace: Vec<Action>,
+    /// The same, as a numbered story.
+    pub story: Vec<String>,
+}
+
+/// What was found.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Report {
+    /// Different states that were reached by trying every order.
+    pub states: usize,
+    /// What happened that must not.
+    pub violations: BTreeMap<Invariant, Violation>,
+}
+
+impl Report {
+    /// Whether the policy keeps what it promises, as far as was looked.
+    pub fn keeps_claims(&self, policy: &Policy) -> bool {
+        !self.violations.keys().any(|invariant| invariant.is_claimed_by(policy))
+    }
+}
+
+/// Explores one policy under one mishap.
+///
+/// # Errors
+/// There is no memory for the host's few pages.
+pub fn explore(config: &ExploreConfig) -> Result<Report, HostError> {
+    let mut search = search::Search::new(config);
+    search.all_orders()?;
+    search.random_orders()?;
+    search.report()
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,123 @@
+//! Which orders are tried.
+
+use std::collections::{BTreeMap, HashSet, VecDeque};
+
+use iommu::submit::HostError;
+
+use super::world::World;
+use super::{Action, ExploreConfig, Invariant, Report, Violation, story};
+
+/// States that are looked at, at most: a bound on memory and time, whatever the depth.
+const MAX_STATES: usize = 50_000;
+/// How much longer random traces are than those that are tried in every order.
+const LONGER: usize = 3;
+
+/// What has been tried and found.
+pub(super) struct Search<'a> {
+    config: &'a ExploreConfig,
+    states: HashSet<u64>,
+    found: BTreeMap<Invariant, Vec<Action>>,
+}
+
+impl<'a> Search<'a> {
+    pub(super) fn new(config: &'a ExploreConfig) -> Self {
+        Self { config, states: HashSet::new(), found: BTreeMap::new() }
+    }
+
+    /// Every order up to the depth, shortest first: what is found first is shortest.
+    pub(super) fn all_orders(&mut self) -> Result<(), HostError> {
+        let mut queue = VecDeque::from([Vec::new()]);
+        while let Some(trace) = queue.pop_front() {
+            let mut world = World::new(self.config, false)?;
+            for action in &trace {
+                world.act(*action);
+            }
+            if let Some(invariant) = world.broken {
+                self.found.entry(invariant).or_insert(trace);
+                continue;
+            }
+            if self.states.len() >= MAX_STATES || !self.states.insert(world.fingerprint()) {
+                continue;
+            }
+            if trace.len() < self.config.depth {
+                for action in world.enabled() {
+                    let mut longer = trace.clone();
+                    longer.push(action);
+                    queue.push_back(longer);
+                }
+            }
+            world.settle();
+            if let Some(invariant) = world.broken {
+                self.found.entry(invariant).or_insert(trace);
+            }
+        }
+        Ok(())
+    }
+
+    /// Longer ones, chosen at random, and made as short as they can be.
+    pub(super) fn random_orders(&mut self) -> Result<(), HostError> {
+        let mut random = fastrand::Rng::with_seed(self.config.seed);
+        for _ in 0..self.config.random {
+            let mut world = World::new(self.config, false)?;
+            let mut trace = Vec::new();
+            while trace.len() < self.config.depth * LONGER && world.broken.is_none() {
+                let Some(action) = random.choice(world.enabled()) else { break };
+                world.act(action);
+                trace.push(action);
+            }
+            world.settle();
+            let Some(invariant) = world.broken else { continue };
+            if self.found.contains_key(&invariant) {
+                continue;
+            }
+            let trace = self.shrink(trace, invariant)?;
+            self.found.insert(invariant, trace);
+        }
+        Ok(())
+    }
+
+    /// Leaves out actions as long as the same thing happens.
+    fn shrink(
+        &self,
+        mut trace: Vec<Action>,
+        invariant: Invariant,
+    ) -> Result<Vec<Action>, HostError> {
+        let mut at = 0;
+        while at < trace.len() {
+            let mut shorter = trace.clone();
+            shorter.remove(at);
+            match self.taken(&shorter, invariant)? {
+                Some(taken) => (trace, at) = (taken, 0),
+                None => at += 1,
+            }
+        }
+        Ok(trace)
+    }
+
+    /// The actions of `trace` that are possible, if they lead to what must not happen.
+    fn taken(
+        &self,
+        trace: &[Action],
+        invariant: Invariant,
+    ) -> Result<Option<Vec<Action>>, HostError> {
+        let mut world = World::new(self.config, false)?;
+        let mut taken = Vec::with_capacity(trace.len());
+        for action in trace {
+            if world.broken.is_none() && world.act(*action) {
+                taken.push(*action);
+            }
+        }
+        world.settle();
+        Ok((world.broken == Some(invariant)).then_some(taken))
+    }
+
+    /// What was found, each with its story.
+    pub(super) fn report(self) -> Result<Report, HostError> {
+        let mut violations = BTreeMap::new();
+        for (invariant, trace) in self.found {
+            let story = story::tell(self.config, &trace, invariant)?;
+            violations.insert(invariant, Violation { trace, story });
+        }
+        Ok(Report { states: self.states.len(), violations })
+    }
+}

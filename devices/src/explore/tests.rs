@@ -1,0 +1,108 @@
+//! What the explorer must find, and must not.
+
+use std::time::Duration;
+
+use iommu::submit::PRESETS;
+
+use super::*;
+
+const ICT: Duration = Duration::from_secs(60);
+
+fn config(policy: &str, mishap: Mishap) -> ExploreConfig {
+    ExploreConfig {
+        policy: policy.parse().unwrap(),
+        mishap,
+        ict: Timeout::After(ICT),
+        ordering: Ordering::Serial,
+        depth: 6,
+        random: 0,
+        seed: 1,
+    }
+}
+
+fn found(config: &ExploreConfig) -> Vec<Invariant> {
+    explore(config).unwrap().violations.into_keys().collect()
+}
+
+fn finds(policy: &str, mishap: Mishap) -> Vec<Invariant> {
+    found(&config(policy, mishap))
+}
+
+#[test]
+fn nothing_is_found_where_nothing_goes_wrong() {
+    for preset in PRESETS {
+        let config = ExploreConfig { depth: 5, ..config(preset.name, Mishap::None) };
+        assert_eq!(found(&config), [], "{}", preset.name);
+    }
+}
+
+#[test]
+fn slot_reuse_is_unsafe_and_sequence_numbers_are_safe() {
+    for (policy, unsafe_) in
+        [("bounded", true), ("xen-4.15", true), ("amd", false), ("quarantine", false)]
+    {
+        let found = finds(policy, Mishap::Late);
+        assert_eq!(found.contains(&Invariant::FalseCompletion), unsafe_, "{policy}: {found:?}");
+    }
+}
+
+#[test]
+fn no_number_helps_against_an_answer_that_comes_after_the_unit_has_given_up() {
+    // The ITag is used again by then.
+    let config = ExploreConfig { depth: 7, ..config("amd", Mishap::TooLate) };
+    assert!(found(&config).contains(&Invariant::FalseCompletion));
+    let fenced = ExploreConfig { policy: "quarantine".parse().unwrap(), ..config };
+    assert_eq!(found(&fenced), []);
+}
+
+#[test]
+fn where_waits_complete_out_of_order_a_sequence_number_wakes_the_wrong_waiter() {
+    let parallel = ExploreConfig { ordering: Ordering::Parallel, ..config("amd", Mishap::Hang) };
+    assert!(found(&parallel).contains(&Invariant::FalseCompletion));
+}
+
+#[test]
+fn a_bound_without_a_fence_is_unsafe_and_with_one_it_is_safe() {
+    assert!(finds("bounded", Mishap::Hang).contains(&Invariant::StaleAfterFailure));
+    assert!(finds("late-removal", Mishap::Hang).contains(&Invariant::StaleAfterSuccess));
+    for ordering in [Ordering::Serial, Ordering::Parallel] {
+        for policy in ["quarantine", "quarantine-posted"] {
+            let config = ExploreConfig { ordering, ..config(policy, Mishap::Hang) };
+            assert_eq!(found(&config), [], "{policy}, {ordering}");
+        }
+    }
+}
+
+#[test]
+fn the_presence_check_says_success_of_a_device_that_comes_back() {
+    let found = finds("linux-7.0", Mishap::Flap);
+    assert!(found.contains(&Invariant::StaleAfterSuccess), "{found:?}");
+}
+
+#[test]
+fn waits_in_even_slots_are_lost_before_fe89277c9ceb() {
+    for (policy, lost) in [("linux-6.9", true), ("linux-6.8", true), ("linux", false)] {
+        let found = finds(policy, Mishap::Silent);
+        assert_eq!(found.contains(&Invariant::LostWait), lost, "{policy}: {found:?}");
+    }
+}
+
+#[test]
+fn a_story_is_numbered_and_ends_in_what_must_not_happen() {
+    let report = explore(&config("xen-4.15", Mishap::Late)).unwrap();
+    let violation = &report.violations[&Invariant::FalseCompletion];
+    assert!(violation.story[0].starts_with("1. A CPU unmaps page"), "{:?}", violation.story);
+    assert!(violation.story.last().unwrap().starts_with("=> "));
+    assert!(!report.keeps_claims(&"xen-4.15".parse().unwrap()));
+}
+
+#[test]
+fn random_traces_find_what_lies_deeper_and_are_made_short() {
+    let shallow = ExploreConfig { depth: 3, random: 400, ..config("xen-4.15", Mishap::Late) };
+    let report = explore(&shallow).unwrap();
+    let violation = &report.violations[&Invariant::FalseCompletion];
+    let deep = explore(&config("xen-4.15", Mishap::Late)).unwrap();
+    let shortest = &deep.violations[&Invariant::FalseCompletion];
+    assert_eq!(violation.trace.len(), shortest.trace.len());
+    assert_eq!(explore(&shallow).unwrap(), report, "the same seed, the same report");
+}

@@ -1,0 +1,605 @@
+//! What there is: the host with its unit, two functions with their ATCs and links, the messages
+//! between them, and who owns which page.
+
+use std::collections::VecDeque;
+use std::hash::{DefaultHasher, Hash, Hasher};
+use std::sync::Arc;
+
+use iommu::Memory;
+use iommu::ats::{
+    Access, AddressType, DmaRequest, ITag, InvalidateCompletion, InvalidateRequest, PageRange,
+    TranslationRequest,
+};
+use iommu::event::{Lost, Recorder, TimedEvent, Tracer, UnitRole};
+use iommu::ids::{Bdf, DomainId, Gpa, Iova, PAGE_SIZE};
+use iommu::spec::descriptor::IotlbScope;
+use iommu::spec::offset;
+use iommu::submit::{Flush, HostError, HostSide, Presence, Ticket, Verdict};
+use iommu::time::Instant;
+use iommu::unit::UnitConfig;
+
+use super::action::{Action, Mishap, Page, Who};
+use super::{ExploreConfig, Invariant, tables};
+use crate::dma::atc::{Atc, Spaces};
+use crate::link::{Down, Link};
+
+/// Where frames begin: above all memory, so that an address says which frame it is.
+const FRAMES: u64 = 1 << 32;
+/// Ring slots, and those of one unmap: IOTLB, Device-TLB, wait.
+const RING: u32 = 256;
+const UNMAP: u32 = 3;
+/// Steps after which whoever still waits will wait for ever: as many time-outs as can matter.
+const PATIENCE: usize = 16;
+
+/// One function, and its way to the unit.
+#[derive(Debug)]
+struct Device {
+    id: Bdf,
+    atc: Atc,
+    link: Link,
+    /// It takes no Invalidate Requests.
+    is_mute: bool,
+    /// Under way to it, and from it. Each way keeps its order (`PCIe 2.4.1`).
+    requests: VecDeque<InvalidateRequest>,
+    completions: VecDeque<InvalidateCompletion>,
+}
+
+/// What a page's driver does with it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum State {
+    Mapped,
+    /// Unmapped; somebody waits since then. The slot of the wait, if it was on the ring at once.
+    Flushing(Ticket, Instant, Option<u32>),
+}
+
+/// A page of a function, and the frame behind it.
+#[derive(Debug, Clone, Copy)]
+struct Mapping {
+    page: Page,
+    frame: u64,
+    state: State,
+}
+
+/// How a function that uses a frame stands to it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+enum Standing {
+    Owner,
+    /// The call that took it away has not returned.
+    Waited,
+    /// It belongs to somebody else; the caller was told of success, or of failure.
+    Taken(bool),
+}
+
+/// Everything.
+pub(super) struct World {
+    host: HostSide,
+    memory: Memory,
+    recorder: Arc<Recorder>,
+    now: Instant,
+    devices: [Device; 2],
+    mappings: Vec<Mapping>,
+    /// Whether the caller was told of success, for each frame that was given away.
+    taken: Vec<(u64, bool)>,
+    next_frame: u64,
+    mishap: Mishap,
+    /// What may be lost or doubled has been.
+    has_happened: bool,
+    /// The slot of the wait that was abandoned last.
+    abandoned: Option<u32>,
+    false_completions: u64,
+    /// Who was told something last.
+    told: Option<Ticket>,
+    /// What must not happen, and has.
+    pub(super) broken: Option<Invariant>,
+}
+
+impl World {
+    /// Everything as it begins: each function has its pages mapped, and its ATC holds them.
+    pub(super) fn new(config: &ExploreConfig, listen: bool) -> Result<Self, HostError> {
+        let ids = [Bdf::new(1, 0, 0), Bdf::new(2, 0, 0)];
+        let recorder = Arc::new(Recorder::default());
+        let tracer = if listen { Tracer::to(recorder.clone()) } else { Tracer::none() };
+        let memory = tables::new(ids)?;
+        let unit = UnitConfig {
+            ict: config.ict,
+            ordering: config.ordering,
+            ..UnitConfig::new(UnitRole::Host)
+        };
+        let policy = config.policy.clone();
+        let host = HostSide::with_memory(unit, policy, memory.clone(), tracer.clone());
+        let device = |id: Bdf| Device {
+            id,
+            atc: Atc::new(Default::default()),
+            link: Link::new(Bdf::new(0, id.bus(), 0), 0, tracer.clone()),
+            is_mute: false,
+            requests: VecDeque::new(),
+            completions: VecDeque::new(),
+        };
+        let mut world = Self {
+            host,
+            memory,
+            recorder,
+            devices: ids.map(device),
+            now: Instant::START,
+            mappings: Vec::new(),
+            taken: Vec::new(),
+            next_frame: 0,
+            mishap: config.mishap,
+            has_happened: false,
+            abandoned: None,
+            false_completions: 0,
+            told: None,
+            broken: None,
+        };
+        world.devices[Who::Victim as usize].is_mute = config.mishap == Mishap::Hang;
+        for page in Page::ALL {
+            let frame = world.map(page);
+            world.mappings.push(Mapping { page, frame, state: State::Mapped });
+            world.touch(page);
+        }
+        Ok(world)
+    }
+
+    /// What has happened since the last call.
+    pub(super) fn events(&self) -> Vec<TimedEvent> {
+        self.recorder.events()
+    }
+
+    /// What can happen now.
+    pub(super) fn enabled(&self) -> Vec<Action> {
+        let mut actions = Vec::new();
+        for mapping in &self.mappings {
+            // The victim's pages are alike: the second is for while somebody waits for the first.
+            let has_turn =
+                mapping.page != Page(Who::Victim, 1) || !self.is_mapped(Page(Who::Victim, 0));
+            if mapping.state == State::Mapped && has_turn {
+                actions.push(Action::Unmap(mapping.page));
+            }
+        }
+        for who in Who::ALL {
+            let device = &self.devices[who as usize];
+            if !device.requests.is_empty() && !device.is_mute {
+                actions.push(Action::Deliver(who));
+            }
+            if !device.completions.is_empty() {
+                actions.push(Action::Answer(who));
+            }
+        }
+        for page in Page::ALL {
+            // Whatever else it uses changes nothing.
+            let matters = match self.standing(page) {
+                Some(standing) => matches!(standing, Standing::Taken(_)),
+                None => self.is_mapped(page),
+            };
+            if matters && self.is_up(page.0) {
+                actions.push(Action::Use(page));
+            }
+        }
+        self.enable_mishaps(&mut actions);
+        if self.host.poll_timeout().is_some() && self.may_wait() {
+            actions.push(Action::Wait);
+        }
+        if self.abandoned.is_some() && self.is_mapped(Page(Who::Neighbor, 0)) {
+            actions.push(Action::GoRound);
+        }
+        if self.host.is_held(self.devices[0].id) && self.is_up(Who::Victim) {
+            actions.push(Action::Reset);
+        }
+        actions
+    }
+
+    fn enable_mishaps(&self, actions: &mut Vec<Action>) {
+        let victim = &self.devices[Who::Victim as usize];
+        let answers = !victim.completions.is_empty() && !self.has_happened;
+        match self.mishap {
+            Mishap::Lossy if answers => actions.push(Action::Lose(Who::Victim)),
+            Mishap::Duplicate if answers => actions.push(Action::Twice(Who::Victim)),
+            Mishap::Silent | Mishap::Flap if !self.has_happened => actions.push(Action::LinkDown),
+            Mishap::Flap if !self.is_up(Who::Victim) => actions.push(Action::LinkUp),
+            _ => {}
+        }
+    }
+
+    /// No time passes while something is under way, but to and from a victim that is late.
+    fn may_wait(&self) -> bool {
+        let is_idle = |who: Who| {
+            let device = &self.devices[who as usize];
+            let waits = device.is_mute || device.requests.is_empty();
+            waits && device.completions.is_empty()
+        };
+        // The next thing is that the unit gives up.
+        let gives_up = self.host.unit().poll_timeout() == self.host.poll_timeout();
+        let may_be_late = match self.mishap {
+            Mishap::Late => !gives_up,
+            Mishap::TooLate => true,
+            _ => false,
+        };
+        is_idle(Who::Neighbor) && (may_be_late || is_idle(Who::Victim))
+    }
+
+    fn is_mapped(&self, page: Page) -> bool {
+        let mapped = |mapping: &Mapping| mapping.page == page && mapping.state == State::Mapped;
+        self.mappings.iter().any(mapped)
+    }
+
+    fn is_up(&self, who: Who) -> bool {
+        self.devices[who as usize].link.down().is_up()
+    }
+
+    /// Lets `action` happen, if it can.
+    pub(super) fn act(&mut self, action: Action) -> bool {
+        if !self.enabled().contains(&action) {
+            return false;
+        }
+        match action {
+            Action::Unmap(page) => self.unmap(page),
+            Action::Deliver(who) => self.deliver(who),
+            Action::Answer(who) => {
+                if let Some(completion) = self.devices[who as usize].completions.pop_front() {
+                    self.answer(who, completion);
+                }
+            }
+            Action::Lose(who) => {
+                self.has_happened = true;
+                self.devices[who as usize].completions.pop_front();
+            }
+            Action::Twice(who) => {
+                self.has_happened = true;
+                if let Some(completion) = self.devices[who as usize].completions.pop_front() {
+                    self.answer(who, completion);
+                    self.answer(who, completion);
+                }
+            }
+            Action::Use(page) => self.touch(page),
+            Action::Wait => self.wait(),
+            Action::GoRound => self.go_round(),
+            Action::LinkDown => {
+                self.has_happened = true;
+                self.set_link(Down::new().with_glitch(true));
+            }
+            Action::LinkUp => self.set_link(Down::new()),
+            Action::Reset => self.reset(),
+        }
+        true
+    }
+
+    /// Nothing more goes wrong, and all that can still come comes. Whoever waits then waits for ever,
+    /// unless a time-out goes on and on.
+    pub(super) fn settle(&mut self) {
+        for _ in 0..PATIENCE {
+            while let Some(action) = self
+                .enabled()
+                .into_iter()
+                .find(|action| matches!(action, Action::Deliver(_) | Action::Answer(_)))
+            {
+                self.act(action);
+            }
+            let waits = self.mappings.iter().any(|mapping| mapping.state != State::Mapped);
+            if !waits || self.broken.is_some() {
+                return;
+            }
+            if self.host.poll_timeout().is_none() {
+                self.broken = Some(Invariant::LostWait);
+                return;
+            }
+            self.wait();
+        }
+    }
+
+    /// States that are alike have the same number.
+    pub(super) fn fingerprint(&self) -> u64 {
+        let mut hasher = DefaultHasher::new();
+        let unit = self.host.unit();
+        for (_, at, value) in unit.dump() {
+            (at, value).hash(&mut hasher);
+        }
+        let timeout = |at: Option<Instant>| at.map(|at| at - self.now);
+        (timeout(self.host.poll_timeout()), timeout(unit.poll_timeout())).hash(&mut hasher);
+        for mapping in &self.mappings {
+            let since = match mapping.state {
+                State::Mapped => None,
+                State::Flushing(_, since, _) => Some(self.now - since),
+            };
+            (since, self.standing(mapping.page)).hash(&mut hasher);
+        }
+        for device in &self.devices {
+            let is_held = self.host.is_held(device.id);
+            (device.is_mute, device.link.down().into_bits(), is_held).hash(&mut hasher);
+            self.host.is_blocked(device.id).hash(&mut hasher);
+            for request in &device.requests {
+                (request.itag, request.range.start()).hash(&mut hasher);
+            }
+            for completion in &device.completions {
+                completion.itag_vector.hash(&mut hasher);
+            }
+        }
+        (self.has_happened, self.abandoned).hash(&mut hasher);
+        hasher.finish()
+    }
+
+    /// How a function stands to the frame that its ATC holds for a page, if it holds one.
+    fn standing(&self, page: Page) -> Option<Standing> {
+        let hit = self.devices[page.0 as usize].atc.lookup(None, iova(page))?;
+        Some(self.standing_to(frame_of(hit.output)))
+    }
+
+    fn standing_to(&self, frame: u64) -> Standing {
+        if let Some((_, success)) = self.taken.iter().find(|(taken, _)| *taken == frame) {
+            return Standing::Taken(*success);
+        }
+        let owned = self.mappings.iter().find(|mapping| mapping.frame == frame);
+        match owned.map(|mapping| mapping.state) {
+            Some(State::Flushing(..)) => Standing::Waited,
+            _ => Standing::Owner,
+        }
+    }
+
+    /// A new frame is behind `page`.
+    fn map(&mut self, page: Page) -> u64 {
+        let frame = self.next_frame;
+        self.next_frame += 1;
+        let output = Gpa(FRAMES + frame * PAGE_SIZE);
+        tables::set(&self.memory, self.devices[page.0 as usize].id, iova(page), Some(output));
+        frame
+    }
+
+    fn unmap(&mut self, page: Page) {
+        let device = &self.devices[page.0 as usize];
+        tables::set(&self.memory, device.id, iova(page), None);
+        let range = PageRange::page(iova(page));
+        let (destination, itag) = (device.id, ITag::new(0));
+        let request = InvalidateRequest { destination, itag, pasid: None, global: false, range };
+        let scope = IotlbScope::Pages(DomainId(destination.bus().into()), range);
+        // One function is never too many.
+        let flush = Flush::new(Some(scope), &[request]).unwrap_or(Flush::from(request));
+        let tail = self.tail();
+        let mut functions = Functions { devices: &mut self.devices, now: self.now };
+        let ticket = self.host.submit(flush, &mut functions, self.now);
+        let slot = ((tail + UNMAP) % RING == self.tail()).then_some((tail + UNMAP - 1) % RING);
+        if let Some(mapping) = self.mappings.iter_mut().find(|mapping| mapping.page == page) {
+            mapping.state = State::Flushing(ticket, self.now, slot);
+        }
+        self.collect();
+    }
+
+    /// An Invalidate Request reaches its function, if the link carries it.
+    fn deliver(&mut self, who: Who) {
+        let device = &mut self.devices[who as usize];
+        let Some(request) = device.requests.pop_front() else { return };
+        if !device.link.carries(Lost::InvalidateRequest, self.now) {
+            return;
+        }
+        device.atc.invalidate(Spaces::of(&request), request.range);
+        if device.link.carries(Lost::InvalidateCompletion, self.now) {
+            device.completions.push_back(InvalidateCompletion {
+                requester: device.id,
+                itag_vector: request.itag.bit(),
+                completion_count: 1,
+            });
+        }
+    }
+
+    fn answer(&mut self, who: Who, completion: InvalidateCompletion) {
+        let link = &self.devices[who as usize].link;
+        if link.carries(Lost::InvalidateCompletion, self.now) {
+            let mut functions = Functions { devices: &mut self.devices, now: self.now };
+            self.host.handle_completion(completion, &mut functions, self.now);
+            self.collect();
+        }
+    }
+
+    /// A function uses a page.
+    fn touch(&mut self, page: Page) {
+        let device = &mut self.devices[page.0 as usize];
+        let (unit, memory) = self.host.dma_road();
+        let (requester, address) = (device.id, iova(page));
+        let Some(hit) = device.atc.lookup(None, address) else {
+            if !device.link.carries(Lost::TranslationRequest, self.now) {
+                return;
+            }
+            let request = TranslationRequest {
+                requester,
+                pasid: None,
+                privileged: false,
+                address,
+                no_write: false,
+            };
+            let answer = unit.translation_request(&request, memory, self.now);
+            if let Ok(translation) = answer
+                && translation.write
+            {
+                device.atc.insert(None, translation);
+            }
+            return;
+        };
+        if !device.link.carries(Lost::Dma, self.now) {
+            return;
+        }
+        let request = DmaRequest {
+            requester,
+            pasid: None,
+            privileged: false,
+            address: Iova(hit.output.0),
+            address_type: AddressType::Translated,
+            access: Access::Write,
+        };
+        if let Ok(reached) = unit.dma(&request, memory, self.now)
+            && let Standing::Taken(success) = self.standing_to(frame_of(reached))
+        {
+            self.broken = Some(match success {
+                true => Invariant::StaleAfterSuccess,
+                false => Invariant::StaleAfterFailure,
+            });
+        }
+    }
+
+    /// Time passes until something is due, and beyond what only the lock-up detectors wait for.
+    fn wait(&mut self) {
+        let before = self.host.unit().dump();
+        let held = self.host.held().count();
+        for _ in 0..3 {
+            let Some(due) = self.host.poll_timeout() else { return };
+            self.now = due;
+            let mut functions = Functions { devices: &mut self.devices, now: self.now };
+            self.host.handle_timeout(&mut functions, self.now);
+            let told = self.collect();
+            if told || self.host.unit().dump() != before || self.host.held().count() != held {
+                return;
+            }
+        }
+    }
+
+    /// The neighbor flushes, and is answered at once or gives up, until the next unmap has its wait where
+    /// the abandoned one is.
+    fn go_round(&mut self) {
+        let Some(slot) = self.abandoned.take() else { return };
+        let start = (slot + RING + 1 - UNMAP) % RING;
+        let neighbor = self.devices[Who::Neighbor as usize].id;
+        for _ in 0..RING {
+            let distance = (start + RING - self.tail()) % RING;
+            if distance == 0 {
+                return;
+            }
+            let range = PageRange::page(Iova(0x10_0000));
+            let request = InvalidateRequest {
+                destination: neighbor,
+                itag: ITag::new(0),
+                pasid: None,
+                global: false,
+                range,
+            };
+            // Two slots each, or three where that would miss.
+            let iotlb = (distance % 2 == 1).then_some(IotlbScope::Domain(DomainId(2)));
+            let flush = Flush::new(iotlb, &[request]).unwrap_or(Flush::from(request));
+            let mut functions = Functions { devices: &mut self.devices, now: self.now };
+            let ticket = self.host.submit(flush, &mut functions, self.now);
+            self.collect();
+            if !self.run_neighbor(ticket) {
+                return;
+            }
+        }
+    }
+
+    /// Lets the neighbor answer, and time pass until the call has returned; `false` if nothing helps.
+    fn run_neighbor(&mut self, ticket: Ticket) -> bool {
+        let neighbor = Who::Neighbor as usize;
+        for _ in 0..PATIENCE {
+            while !self.devices[neighbor].requests.is_empty() {
+                self.deliver(Who::Neighbor);
+                if let Some(answer) = self.devices[neighbor].completions.pop_front() {
+                    self.answer(Who::Neighbor, answer);
+                }
+            }
+            if self.told == Some(ticket) {
+                return true;
+            }
+            if self.broken.is_some() || self.host.poll_timeout().is_none() {
+                return false;
+            }
+            self.wait();
+        }
+        false
+    }
+
+    fn set_link(&mut self, down: Down) {
+        let (device, now) = (&mut self.devices[Who::Victim as usize], self.now);
+        // A glitch resets nothing.
+        let _ = device.link.set_down(down, Bdf::new(0, device.id.bus(), 0), now);
+    }
+
+    /// FLR empties the ATC, and what the function has not answered it never will.
+    fn reset(&mut self) {
+        let device = &mut self.devices[Who::Victim as usize];
+        device.atc.clear();
+        device.requests.clear();
+        device.completions.clear();
+        device.is_mute = false;
+        let id = device.id;
+        let mut functions = Functions { devices: &mut self.devices, now: self.now };
+        self.host.handle_reset(id, &mut functions, self.now);
+        self.collect();
+    }
+
+    /// Takes what the host has sent, and whom it has told. Returns whether it has told anybody.
+    fn collect(&mut self) -> bool {
+        while let Some(request) = self.host.poll_request() {
+            let mut devices = self.devices.iter_mut();
+            if let Some(device) = devices.find(|device| device.id == request.destination) {
+                device.requests.push_back(request);
+            }
+        }
+        let mut told = false;
+        while let Some(ended) = self.host.poll_verdict() {
+            told = true;
+            self.told = Some(ended.ticket);
+            self.returned(ended.ticket, ended.verdict);
+        }
+        if self.host.counters().false_completions > self.false_completions {
+            self.false_completions = self.host.counters().false_completions;
+            self.broken = Some(Invariant::FalseCompletion);
+        }
+        told
+    }
+
+    /// A call returns: its frame is given away, and another takes its place.
+    fn returned(&mut self, ticket: Ticket, verdict: Verdict) {
+        let is_its = |mapping: &Mapping| matches!(mapping.state, State::Flushing(waits, ..) if waits == ticket);
+        let Some(index) = self.mappings.iter().position(is_its) else { return };
+        let Mapping { page, frame, state } = self.mappings[index];
+        let holds = self.devices[page.0 as usize].atc.lookup(None, iova(page));
+        if verdict == Verdict::Completed && holds.is_some_and(|hit| frame_of(hit.output) == frame) {
+            self.broken = Some(Invariant::FalseCompletion);
+        }
+        if let State::Flushing(_, _, Some(slot)) = state
+            && verdict == Verdict::DeadlinePassed
+        {
+            self.abandoned = Some(slot);
+        }
+        self.taken.push((frame, verdict.is_success()));
+        let next = self.map(page);
+        self.mappings[index] = Mapping { page, frame: next, state: State::Mapped };
+    }
+
+    /// The slot that the driver writes next.
+    fn tail(&self) -> u32 {
+        let mut tail = [0; 4];
+        self.host.unit().read(offset::IQT.into(), &mut tail);
+        u32::from_le_bytes(tail) / 16
+    }
+}
+
+fn iova(page: Page) -> Iova {
+    Iova(0x1000 + u64::from(page.1) * PAGE_SIZE)
+}
+
+fn frame_of(output: Gpa) -> u64 {
+    output.0.wrapping_sub(FRAMES) / PAGE_SIZE
+}
+
+/// The host's way to the functions' configuration space.
+struct Functions<'a> {
+    devices: &'a mut [Device; 2],
+    now: Instant,
+}
+
+impl Presence for Functions<'_> {
+    fn is_present(&mut self, function: Bdf) -> bool {
+        let mut devices = self.devices.iter();
+        let device = devices.find(|device| device.id == function);
+        device.is_some_and(|device| device.link.carries(Lost::ConfigRead, self.now))
+    }
+
+    fn is_disconnected(&self, _: Bdf) -> bool {
+        false
+    }
+
+    fn reset(&mut self, function: Bdf, now: Instant) {
+        for device in self.devices.iter_mut().filter(|device| device.id == function) {
+            if device.link.carries(Lost::ConfigWrite, now) {
+                device.atc.clear();
+                device.requests.clear();
+                device.completions.clear();
+            }
+        }
+    }
+}
