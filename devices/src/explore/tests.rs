@@ -14,7 +14,7 @@ fn config(policy: &str, mishap: Mishap) -> ExploreConfig {
         mishap,
         ict: Timeout::After(ICT),
         ordering: Ordering::Serial,
-        depth: 6,
+        depth: 5,
         random: 0,
         seed: 1,
     }
@@ -31,7 +31,7 @@ fn finds(policy: &str, mishap: Mishap) -> Vec<Invariant> {
 #[test]
 fn nothing_is_found_where_nothing_goes_wrong() {
     for preset in PRESETS {
-        let config = ExploreConfig { depth: 5, ..config(preset.name, Mishap::None) };
+        let config = ExploreConfig { depth: 4, ..config(preset.name, Mishap::None) };
         assert_eq!(found(&config), [], "{}", preset.name);
     }
 }
@@ -49,7 +49,7 @@ fn slot_reuse_is_unsafe_and_sequence_numbers_are_safe() {
 #[test]
 fn no_number_helps_against_an_answer_that_comes_after_the_unit_has_given_up() {
     // The ITag is used again by then.
-    let config = ExploreConfig { depth: 7, ..config("amd", Mishap::TooLate) };
+    let config = ExploreConfig { depth: 6, ..config("amd", Mishap::TooLate) };
     assert!(found(&config).contains(&Invariant::FalseCompletion));
     let fenced = ExploreConfig { policy: "quarantine".parse().unwrap(), ..config };
     assert_eq!(found(&fenced), []);
@@ -98,7 +98,7 @@ fn a_story_is_numbered_and_ends_in_what_must_not_happen() {
 
 #[test]
 fn random_traces_find_what_lies_deeper_and_are_made_short() {
-    let shallow = ExploreConfig { depth: 3, random: 400, ..config("xen-4.15", Mishap::Late) };
+    let shallow = ExploreConfig { depth: 3, random: 150, ..config("xen-4.15", Mishap::Late) };
     let report = explore(&shallow).unwrap();
     let violation = &report.violations[&Invariant::FalseCompletion];
     let deep = explore(&config("xen-4.15", Mishap::Late)).unwrap();

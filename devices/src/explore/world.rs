@@ -29,7 +29,7 @@ const FRAMES: u64 = 1 << 32;
 const RING: u32 = 256;
 const UNMAP: u32 = 3;
 /// Steps after which whoever still waits will wait for ever: as many time-outs as can matter.
-const PATIENCE: usize = 16;
+const PATIENCE: usize = 6;
 
 /// One function, and its way to the unit.
 #[derive(Debug)]
@@ -290,9 +290,7 @@ impl World {
     pub(super) fn fingerprint(&self) -> u64 {
         let mut hasher = DefaultHasher::new();
         let unit = self.host.unit();
-        for (_, at, value) in unit.dump() {
-            (at, value).hash(&mut hasher);
-        }
+        self.registers().hash(&mut hasher);
         let timeout = |at: Option<Instant>| at.map(|at| at - self.now);
         (timeout(self.host.poll_timeout()), timeout(unit.poll_timeout())).hash(&mut hasher);
         for mapping in &self.mappings {
@@ -435,7 +433,7 @@ impl World {
 
     /// Time passes until something is due, and beyond what only the lock-up detectors wait for.
     fn wait(&mut self) {
-        let before = self.host.unit().dump();
+        let before = self.registers();
         let held = self.host.held().count();
         for _ in 0..3 {
             let Some(due) = self.host.poll_timeout() else { return };
@@ -443,7 +441,7 @@ impl World {
             let mut functions = Functions { devices: &mut self.devices, now: self.now };
             self.host.handle_timeout(&mut functions, self.now);
             let told = self.collect();
-            if told || self.host.unit().dump() != before || self.host.held().count() != held {
+            if told || self.registers() != before || self.host.held().count() != held {
                 return;
             }
         }
@@ -562,9 +560,19 @@ impl World {
 
     /// The slot that the driver writes next.
     fn tail(&self) -> u32 {
-        let mut tail = [0; 4];
-        self.host.unit().read(offset::IQT.into(), &mut tail);
-        u32::from_le_bytes(tail) / 16
+        self.register(offset::IQT) / 16
+    }
+
+    /// What software can see of the unit's queue.
+    fn registers(&self) -> [u32; 5] {
+        let error = offset::IQERCD;
+        [offset::FSTS, offset::IQH, offset::IQT, error, error + 4].map(|at| self.register(at))
+    }
+
+    fn register(&self, at: u16) -> u32 {
+        let mut value = [0; 4];
+        self.host.unit().read(at.into(), &mut value);
+        u32::from_le_bytes(value)
     }
 }
 
