@@ -267,11 +267,7 @@ impl World {
     /// unless a time-out goes on and on.
     pub(super) fn settle(&mut self) {
         for _ in 0..PATIENCE {
-            while let Some(action) = self
-                .enabled()
-                .into_iter()
-                .find(|action| matches!(action, Action::Deliver(_) | Action::Answer(_)))
-            {
+            while let Some(action) = self.oldest_message() {
                 self.act(action);
             }
             let waits = self.mappings.iter().any(|mapping| mapping.state != State::Mapped);
@@ -284,6 +280,14 @@ impl World {
             }
             self.wait();
         }
+    }
+
+    /// The message that arrives next, if nothing goes wrong: answers were on their way before requests.
+    fn oldest_message(&self) -> Option<Action> {
+        let actions = self.enabled();
+        let answer = actions.iter().find(|action| matches!(action, Action::Answer(_)));
+        let request = || actions.iter().find(|action| matches!(action, Action::Deliver(_)));
+        answer.or_else(request).copied()
     }
 
     /// States that are alike have the same number.
