@@ -445,7 +445,8 @@ impl World {
             let mut functions = Functions { devices: &mut self.devices, now: self.now };
             self.host.handle_timeout(&mut functions, self.now);
             let told = self.collect();
-            if told || self.registers() != before || self.host.held().count() != held {
+            let is_news = told || self.registers() != before || self.host.held().count() != held;
+            if is_news || !self.may_wait() {
                 return;
             }
         }
