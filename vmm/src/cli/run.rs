@@ -26,7 +26,7 @@ pub(super) struct RunArgs {
 
     /// Run this scenario, a TOML file, with --kernel, --initrd and --cmdline, and judge it; prints KTAP
     #[arg(long, value_name = "FILE", conflicts_with_all = [
-        "memory", "cpus", "policy", "ict", "ordering", "unit", "unit_config", "io_apic_id", "ports",
+        "memory", "cpus", "policy", "policies_file", "ict", "ordering", "unit", "unit_config", "io_apic_id", "ports",
         "device", "topology", "edu", "fault", "faults", "drop_link", "time_limit",
     ])]
     scenario: Option<PathBuf>,
