@@ -2,6 +2,7 @@
 
 use std::cell::Cell;
 use std::convert::Infallible;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use vm_superio::serial::SerialEvents;
@@ -21,6 +22,7 @@ pub(crate) struct Uart {
     output: Output,
     watch: ConsoleWatch,
     interrupts: Arc<Interrupts>,
+    has_spoken: AtomicBool,
 }
 
 /// Remembers that the interrupt line went up.
@@ -61,7 +63,8 @@ impl Uart {
         interrupts: Arc<Interrupts>,
     ) -> Self {
         let serial = Serial::with_events(Line::default(), Room(room), Vec::new());
-        Self { serial: Mutex::new(serial), output, watch, interrupts }
+        let has_spoken = AtomicBool::new(false);
+        Self { serial: Mutex::new(serial), output, watch, interrupts, has_spoken }
     }
 
     /// The guest reads register `offset` (and, with more than one byte, those behind it).
@@ -83,6 +86,11 @@ impl Uart {
         });
     }
 
+    /// Whether the guest has sent anything.
+    pub(crate) fn has_spoken(&self) -> bool {
+        self.has_spoken.load(Ordering::Relaxed)
+    }
+
     /// How many bytes [`Self::receive`] takes now.
     pub(crate) fn room(&self) -> usize {
         self.with(|serial| serial.fifo_capacity())
@@ -102,6 +110,7 @@ impl Uart {
         let raised = serial.interrupt_evt().0.take();
         drop(serial);
         if !sent.is_empty() {
+            self.has_spoken.store(true, Ordering::Relaxed);
             self.watch.sent(&sent);
             self.output.write(&sent);
         }

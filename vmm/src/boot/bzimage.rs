@@ -71,3 +71,51 @@ pub(super) fn load<F: Read + ReadVolatile + Seek>(
         header: loaded.setup_header,
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::memory;
+    use crate::testkit::bzimage;
+    use std::io::Cursor;
+    use vm_memory::Bytes;
+
+    fn try_load(image: &[u8], size: MemorySize) -> Result<Loaded, Error> {
+        let memory = memory::allocate(size).unwrap();
+        let mut image = Cursor::new(image);
+        let header = read_header(&mut image).expect("it is a bzImage");
+        let loaded = load(&memory, size, "image", &mut image, header)?;
+        let mut entry = [0; 4];
+        memory.read_slice(&mut entry, GuestAddress(HIGH_RAM + ENTRY_64)).unwrap();
+        assert_eq!(entry, *b"code");
+        Ok(loaded)
+    }
+
+    #[test]
+    fn it_is_entered_behind_its_beginning_and_leaves_room_to_unpack_itself() {
+        let loaded = try_load(&bzimage(b"code"), MemorySize::MIN).unwrap();
+        assert_eq!(loaded.entry, Entry::Linux(0x10_0200));
+        assert_eq!((loaded.end, loaded.initrd_limit), (0x12_0000, 0x8000_0000));
+        assert!(loaded.header.is_some());
+    }
+
+    #[test]
+    fn what_does_not_fit_or_has_no_64_bit_entry_is_refused() {
+        let patched = |at: usize, bytes: &[u8]| {
+            let mut image = bzimage(b"code");
+            image[at..at + bytes.len()].copy_from_slice(bytes);
+            try_load(&image, MemorySize::MIN).unwrap_err().to_string()
+        };
+        assert!(patched(0x236, &[0]).contains("without a 64-bit entry (boot protocol 2.15)"));
+        assert!(patched(0x206, &[0x0b]).contains("boot protocol 2.11"));
+        assert!(patched(0x260, &[0, 0, 0, 1]).ends_with("try 18M or more"));
+        assert!(patched(0x258, &[0xff; 8]).contains("prefers to run at"));
+    }
+
+    #[test]
+    fn other_files_are_none() {
+        for bytes in [&b""[..], &[0; 0x300], b"\x7fELF"] {
+            assert!(read_header(&mut Cursor::new(bytes)).is_none());
+        }
+    }
+}

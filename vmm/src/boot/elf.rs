@@ -211,4 +211,15 @@ mod tests {
         assert!(text.starts_with("memory of 2M is too small for 'image'"), "{text}");
         assert!(text.ends_with("try 8M or more"), "{text}");
     }
+
+    #[test]
+    fn a_note_leads_to_the_pvh_entry_where_there_is_no_other() {
+        let loaded = try_load(crate::testkit::pvh(&[0xf4; 16])).unwrap();
+        assert_eq!(loaded.entry, Entry::Pvh(ENTRY));
+        // The note's content is the last of the file.
+        let mut image = crate::testkit::pvh(&[0xf4; 16]).to_vec();
+        let at = image.len() - 8;
+        image[at..].copy_from_slice(&0x8000_u64.to_le_bytes());
+        assert!(try_load(&image).unwrap_err().to_string().contains("in no segment"));
+    }
 }

@@ -7,8 +7,9 @@ use std::time::{Duration, Instant};
 
 use clap::Args;
 use devices::root_complex::RootComplexConfig;
-use iommu::time::parse_duration;
-use vmm::{Console, Exit, Kernel, MemorySize, Module, Vm, VmConfig};
+use iommu::time::{Timeout, parse_duration};
+use vmm::kernel_config::KernelConfig;
+use vmm::{Console, CpuSight, Exit, Kernel, MemorySize, Module, Vm, VmConfig};
 
 use super::CliError;
 use super::faults::FaultArgs;
@@ -73,6 +74,10 @@ pub(super) struct RunArgs {
     #[arg(long, value_name = "TIME", value_parser = parse_duration)]
     time_limit: Option<Duration>,
 
+    /// Tell what the CPUs do if nothing has come to the console in this time, or never
+    #[arg(long, value_name = "TIME", default_value = "30s")]
+    silence: Timeout,
+
     /// End the run, with status 0, when the guest resets itself, instead of starting it anew
     #[arg(long)]
     no_reboot: bool,
@@ -105,16 +110,39 @@ pub(super) fn run(args: RunArgs) -> Result<u8, CliError> {
         };
         return scenario::run(path, given);
     }
-    let no_reboot = args.no_reboot;
+    let (no_reboot, silence) = (args.no_reboot, args.silence);
     let mut config = args.into_config()?;
+    if let Kernel::File(path) = &config.kernel
+        && let Some(kernel_config) = KernelConfig::find(path)
+    {
+        for complaint in kernel_config.complaints(&config) {
+            eprintln!("ghostlink: {complaint}");
+        }
+    }
     let end = config.time_limit.map(|limit| Instant::now() + limit);
     loop {
-        let exit = Vm::new(config.clone())?.run()?;
+        let mut vm = Vm::new(config.clone())?;
+        if let Timeout::After(after) = silence {
+            vm.on_silence(after, move |cpus| tell_of_silence(after, cpus));
+        }
+        let exit = vm.run()?;
         if exit != Exit::Reset || no_reboot {
             return Ok(exit.status());
         }
         eprintln!("ghostlink: the guest has reset itself, and starts anew");
         config.time_limit = end.map(|end| end.saturating_duration_since(Instant::now()));
+    }
+}
+
+/// Says what there is to say of a guest that says nothing itself.
+fn tell_of_silence(after: Duration, cpus: &[CpuSight]) {
+    eprintln!(
+        "ghostlink: nothing has come to the console in {}; Linux needs console=ttyS0 on its command \
+         line, and speaks sooner with earlyprintk=serial,ttyS0",
+        Timeout::After(after)
+    );
+    for cpu in cpus {
+        eprintln!("ghostlink: {cpu}");
     }
 }
 

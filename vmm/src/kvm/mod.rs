@@ -7,6 +7,7 @@
 //!   interrupts   messages in, end-of-interrupt routes
 //!   kick         getting a thread out of the guest
 //!   failure      what a CPU looked like when it could not go on
+//!   sight        what CPUs are doing
 //!   raw          the unsafe part of all that
 //! ```
 
@@ -15,11 +16,14 @@ mod failure;
 mod interrupts;
 mod kick;
 mod raw;
+mod sight;
 mod vcpu;
 mod vm;
 
 pub use failure::{CpuState, FailureKind, GuestFailure};
 pub(crate) use interrupts::Injector;
 pub(crate) use kick::{kick, prepare_kicks};
+pub(crate) use sight::Spot;
+pub use sight::{Activity, CpuSight, LastExit};
 pub(crate) use vcpu::{Exits, Vcpu};
 pub(crate) use vm::{KvmVm, limits};

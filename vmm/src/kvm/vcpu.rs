@@ -7,7 +7,7 @@ use kvm_ioctls::{VcpuExit, VcpuFd};
 
 use super::failure::{FailureKind, GuestFailure};
 use super::raw::{self, Kickable, PortAccess};
-use super::{KvmVm, cpuid, kick};
+use super::{KvmVm, LastExit, Spot, cpuid, kick};
 use crate::Error;
 use crate::boot;
 
@@ -39,6 +39,7 @@ pub(crate) struct Vcpu {
     fd: VcpuFd,
     // Keeps the guest's memory mapped for as long as the CPU can run.
     vm: Arc<KvmVm>,
+    spot: Arc<Spot>,
 }
 
 impl Vcpu {
@@ -55,12 +56,17 @@ impl Vcpu {
             source: std::io::Error::other(format!("{error:?}")),
         })?;
         fd.set_msrs(&msrs).map_err(Error::kvm("set the model-specific registers"))?;
-        Ok(Self { id, fd, vm })
+        Ok(Self { id, fd, vm, spot: Arc::default() })
     }
 
     /// Its number.
     pub(crate) fn id(&self) -> u8 {
         self.id
+    }
+
+    /// Where it can be looked at while it runs.
+    pub(crate) fn spot(&self) -> Arc<Spot> {
+        self.spot.clone()
     }
 
     /// Makes it the one that starts.
@@ -81,29 +87,40 @@ impl Vcpu {
 
     /// Runs it on this thread until the run is over or it cannot go on.
     pub(crate) fn run(self, exits: &impl Exits) -> Result<(), Error> {
-        let Self { id, fd, vm } = self;
+        let Self { id, fd, vm, spot } = self;
         let mut kickable = Kickable::new(fd);
         kick::accept_kicks()?;
         while !exits.is_over() {
-            enter(id, kickable.vcpu(), &vm, exits)?;
+            enter(id, kickable.vcpu(), &vm, exits, &spot)?;
+            spot.show_if_wanted(id, kickable.vcpu());
         }
         Ok(())
     }
 }
 
 /// Enters the guest once, and answers the exit.
-fn enter(id: u8, fd: &mut VcpuFd, vm: &KvmVm, exits: &impl Exits) -> Result<(), Error> {
+fn enter(
+    id: u8,
+    fd: &mut VcpuFd,
+    vm: &KvmVm,
+    exits: &impl Exits,
+    spot: &Spot,
+) -> Result<(), Error> {
     let kind = match fd.run() {
         Ok(VcpuExit::MmioRead(address, data)) => {
+            spot.note(LastExit::MemoryRead(address));
             exits.memory_read(address, data);
             return Ok(());
         }
         Ok(VcpuExit::MmioWrite(address, data)) => {
+            spot.note(LastExit::MemoryWrite(address));
             exits.memory_write(address, data);
             return Ok(());
         }
         Ok(VcpuExit::IoIn(..) | VcpuExit::IoOut(..)) => {
             if let Some(access) = raw::port_access(fd) {
+                let kind = if access.read { LastExit::PortRead } else { LastExit::PortWrite };
+                spot.note(kind(access.port));
                 answer_port_access(access, exits);
             }
             return Ok(());
@@ -114,7 +131,7 @@ fn enter(id: u8, fd: &mut VcpuFd, vm: &KvmVm, exits: &impl Exits) -> Result<(), 
         }
         Ok(VcpuExit::Intr | VcpuExit::IrqWindowOpen) => return Ok(()),
         Err(error) if error.errno() == libc::EINTR => {
-            // Whoever kicks says first that the run is over, and that is looked at after this.
+            // Whoever kicks says first what for, and that is looked at after this.
             fd.set_kvm_immediate_exit(0);
             return Ok(());
         }

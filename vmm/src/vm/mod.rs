@@ -11,6 +11,7 @@ mod threads;
 use std::io;
 use std::os::fd::AsFd;
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use devices::bench::Bench;
 use devices::fault::FaultMode;
@@ -36,13 +37,13 @@ use crate::event_loop::{Alarm, Deadlines, EventLoop, Signals};
 use crate::exit::{Ending, Exit};
 use crate::fabric::Fabric;
 use crate::interrupts::Interrupts;
-use crate::kvm::{Exits, Injector, KvmVm, Vcpu};
+use crate::kvm::{CpuSight, Exits, Injector, KvmVm, Vcpu};
 use crate::memory;
 use crate::storage;
 use crate::sys::{RawTerminal, SignalFd};
 use crate::uart::Uart;
 
-use threads::Threads;
+use threads::{Crew, Threads};
 
 /// Where firmware would have put BARs: at the end of the PCI memory window.
 const FIRMWARE_BARS: u32 = 0xfd00_0000;
@@ -57,6 +58,13 @@ pub struct Vm {
     vcpus: Vec<Vcpu>,
     /// Written when COM1 has room for input.
     room: EventFd,
+    silence: Option<Silence>,
+}
+
+/// What to do when the guest says nothing, and after how long.
+struct Silence {
+    after: Duration,
+    tell: Box<dyn FnMut(&[CpuSight]) + Send>,
 }
 
 /// What all threads share.
@@ -66,6 +74,7 @@ struct Machine {
     uart: Arc<Uart>,
     fabric: Arc<Fabric>,
     ending: Arc<Ending>,
+    crew: Arc<Crew>,
 }
 
 /// A way to reach a machine while it runs, from any thread. Cheap to clone; harmless afterwards.
@@ -73,6 +82,7 @@ struct Machine {
 pub struct VmHandle {
     fabric: Arc<Fabric>,
     ending: Arc<Ending>,
+    crew: Arc<Crew>,
 }
 
 impl VmHandle {
@@ -84,6 +94,11 @@ impl VmHandle {
     /// Lets `mode` happen to port number `port`, counted from 0; nothing happens if there is none.
     pub fn inject(&self, port: usize, mode: FaultMode) {
         self.fabric.with(|root_complex, now| root_complex.inject(port, mode, now));
+    }
+
+    /// Looks at the CPUs: what each of them does at this moment. Disturbs them for some microseconds.
+    pub fn look(&self) -> Vec<CpuSight> {
+        self.crew.look()
     }
 
     /// Ends `mode` at port number `port`.
@@ -122,14 +137,21 @@ impl Vm {
         let tsc_khz = boot_cpu.tsc_khz().unwrap_or(0);
         let room =
             EventFd::new(EFD_CLOEXEC | EFD_NONBLOCK).map_err(Error::host("make an eventfd"))?;
-        let machine = Machine::new(&config, root_complex, kvm, tsc_khz, &room)?;
-        Ok(Self { config, machine: Arc::new(machine), vcpus, room })
+        let crew = Arc::new(Crew::new(&vcpus));
+        let machine = Machine::new(&config, root_complex, kvm, tsc_khz, &room, crew)?;
+        Ok(Self { config, machine: Arc::new(machine), vcpus, room, silence: None })
     }
 
     /// A way to reach the machine while it runs.
     pub fn handle(&self) -> VmHandle {
-        let Machine { fabric, ending, .. } = &*self.machine;
-        VmHandle { fabric: fabric.clone(), ending: ending.clone() }
+        let Machine { fabric, ending, crew, .. } = &*self.machine;
+        VmHandle { fabric: fabric.clone(), ending: ending.clone(), crew: crew.clone() }
+    }
+
+    /// Calls `tell` with what the CPUs do, once, if nothing has come to the console in the first `after`
+    /// of the run. The run goes on.
+    pub fn on_silence(&mut self, after: Duration, tell: impl FnMut(&[CpuSight]) + Send + 'static) {
+        self.silence = Some(Silence { after, tell: Box::new(tell) });
     }
 
     /// Runs the machine on this thread and one more for each CPU, until it ends in one way or
@@ -140,7 +162,7 @@ impl Vm {
     ///
     /// A CPU cannot go on ([`Error::Guest`]), or KVM or the host refuse something.
     pub fn run(self) -> Result<Exit, Error> {
-        let Self { config, machine, vcpus, room } = self;
+        let Self { config, machine, vcpus, room, silence } = self;
         let ending = machine.ending.clone();
         // Before the threads, which inherit that these signals do not interrupt them.
         let signals = SignalFd::new(&SIGNALS).map_err(Error::host("take the signals"))?;
@@ -158,9 +180,9 @@ impl Vm {
             let input = Input::new(terminal.is_some(), room, uart, ending.clone())?;
             events.add(Box::new(input));
         }
-        add_alarms(&mut events, &config, &machine)?;
+        add_alarms(&mut events, &config, &machine, silence)?;
 
-        let mut threads = Threads::new(ending.clone())?;
+        let threads = Threads::new(machine.crew.clone(), ending.clone())?;
         for vcpu in vcpus {
             threads.start(vcpu, machine.clone())?;
         }
@@ -191,12 +213,26 @@ fn place_bars(root_complex: &mut RootComplex, topology: &Topology) {
     }
 }
 
-fn add_alarms(events: &mut EventLoop, config: &VmConfig, machine: &Machine) -> Result<(), Error> {
+fn add_alarms(
+    events: &mut EventLoop,
+    config: &VmConfig,
+    machine: &Machine,
+    silence: Option<Silence>,
+) -> Result<(), Error> {
     let ending = &machine.ending;
     if let Some(limit) = config.time_limit {
         let end = ending.clone();
         let action = move || end.end(Ok(Exit::TimeLimit));
         events.add(Box::new(Alarm::new(limit, action, ending.clone())?));
+    }
+    if let Some(Silence { after, mut tell }) = silence {
+        let (uart, crew) = (machine.uart.clone(), machine.crew.clone());
+        let action = move || {
+            if !uart.has_spoken() {
+                tell(&crew.look());
+            }
+        };
+        events.add(Box::new(Alarm::new(after, action, ending.clone())?));
     }
     Ok(())
 }
@@ -208,6 +244,7 @@ impl Machine {
         kvm: Arc<KvmVm>,
         tsc_khz: u32,
         room: &EventFd,
+        crew: Arc<Crew>,
     ) -> Result<Self, Error> {
         let clock = Clock::start();
         let ending = Arc::new(Ending::new()?);
@@ -239,7 +276,7 @@ impl Machine {
             sleep: SleepControl(ending.clone()),
             fw_cfg: FwCfgPorts::new(config.memory, config.cpus),
         })?;
-        Ok(Self { bus, interrupts, uart, fabric, ending })
+        Ok(Self { bus, interrupts, uart, fabric, ending, crew })
     }
 }
 

@@ -11,4 +11,5 @@ mod endings;
 mod guest;
 mod interrupts;
 mod lab;
+mod linux;
 mod multiboot;

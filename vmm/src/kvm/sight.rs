@@ -1,0 +1,182 @@
+//! What CPUs are doing, for whoever looks at a machine from outside.
+
+use std::fmt;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Condvar, Mutex, PoisonError};
+use std::time::Duration;
+
+use kvm_bindings::{KVM_MP_STATE_HALTED, KVM_MP_STATE_RUNNABLE};
+use kvm_ioctls::VcpuFd;
+
+/// What a CPU has last left the guest for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LastExit {
+    /// A read of this port.
+    PortRead(u16),
+    /// A write to this port.
+    PortWrite(u16),
+    /// A read at this address, where there is no RAM.
+    MemoryRead(u64),
+    /// A write at this address.
+    MemoryWrite(u64),
+}
+
+impl fmt::Display for LastExit {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::PortRead(port) => write!(f, "read of port {port:#x}"),
+            Self::PortWrite(port) => write!(f, "write to port {port:#x}"),
+            Self::MemoryRead(address) => write!(f, "read at {address:#x}"),
+            Self::MemoryWrite(address) => write!(f, "write at {address:#x}"),
+        }
+    }
+}
+
+impl LastExit {
+    /// Two bits for the kind, the rest for the address; 0 is for none, as physical addresses have 52
+    /// bits at the most.
+    fn into_bits(self) -> u64 {
+        let (kind, address) = match self {
+            Self::PortRead(port) => (0, port.into()),
+            Self::PortWrite(port) => (1, port.into()),
+            Self::MemoryRead(address) => (2, address),
+            Self::MemoryWrite(address) => (3, address),
+        };
+        1 << 63 | kind << 60 | (address & ((1 << 60) - 1))
+    }
+
+    fn from_bits(bits: u64) -> Option<Self> {
+        let address = bits & ((1 << 60) - 1);
+        // A port's number comes back as it went in.
+        let port = address as u16;
+        (bits >> 63 == 1).then_some(match bits >> 60 & 3 {
+            0 => Self::PortRead(port),
+            1 => Self::PortWrite(port),
+            2 => Self::MemoryRead(address),
+            _ => Self::MemoryWrite(address),
+        })
+    }
+}
+
+/// What a CPU does.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Activity {
+    /// It runs.
+    Runs,
+    /// It waits for an interrupt, after HLT.
+    Halted,
+    /// It waits for INIT and SIPI.
+    AwaitsStart,
+}
+
+/// A look at one CPU.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct CpuSight {
+    /// Which.
+    pub cpu: u8,
+    /// What it does.
+    pub activity: Activity,
+    /// Its instruction pointer.
+    pub instruction_pointer: u64,
+    /// What it has last left the guest for, if it has.
+    pub last_exit: Option<LastExit>,
+}
+
+impl fmt::Display for CpuSight {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (cpu, at) = (self.cpu, self.instruction_pointer);
+        match self.activity {
+            Activity::AwaitsStart => return write!(f, "CPU {cpu} waits for INIT and SIPI"),
+            Activity::Halted => write!(f, "CPU {cpu} has halted at {at:#x}; ")?,
+            Activity::Runs => write!(f, "CPU {cpu} runs at {at:#x}; ")?,
+        }
+        match self.last_exit {
+            Some(exit) => write!(f, "its last exit was a {exit}"),
+            None => f.write_str("it has not left the guest"),
+        }
+    }
+}
+
+/// Where a CPU is looked at.
+#[derive(Debug, Default)]
+pub(crate) struct Spot {
+    last_exit: AtomicU64,
+    wanted: AtomicBool,
+    /// No other lock is taken while this one is held.
+    sight: Mutex<Option<CpuSight>>,
+    seen: Condvar,
+}
+
+impl Spot {
+    /// The CPU has left the guest.
+    pub(super) fn note(&self, exit: LastExit) {
+        self.last_exit.store(exit.into_bits(), Ordering::Relaxed);
+    }
+
+    /// Shows the CPU, if somebody wants to see it.
+    pub(super) fn show_if_wanted(&self, cpu: u8, vcpu: &VcpuFd) {
+        if !self.wanted.load(Ordering::Relaxed) || !self.wanted.swap(false, Ordering::Relaxed) {
+            return;
+        }
+        let activity = match vcpu.get_mp_state().map(|state| state.mp_state) {
+            Ok(KVM_MP_STATE_RUNNABLE) => Activity::Runs,
+            Ok(KVM_MP_STATE_HALTED) => Activity::Halted,
+            // What cannot be told does no harm either: this is for people.
+            _ => Activity::AwaitsStart,
+        };
+        let instruction_pointer = vcpu.get_regs().map(|regs| regs.rip).unwrap_or_default();
+        let last_exit = LastExit::from_bits(self.last_exit.load(Ordering::Relaxed));
+        let sight = CpuSight { cpu, activity, instruction_pointer, last_exit };
+        *self.sight.lock().unwrap_or_else(PoisonError::into_inner) = Some(sight);
+        self.seen.notify_all();
+    }
+
+    /// Asks to see the CPU; it has to be kicked then.
+    pub(crate) fn want(&self) {
+        self.sight.lock().unwrap_or_else(PoisonError::into_inner).take();
+        self.wanted.store(true, Ordering::Relaxed);
+    }
+
+    /// Waits until the CPU shows itself, no longer than `patience`.
+    pub(crate) fn wait(&self, patience: Duration) -> Option<CpuSight> {
+        let sight = self.sight.lock().unwrap_or_else(PoisonError::into_inner);
+        let waited = self.seen.wait_timeout_while(sight, patience, |sight| sight.is_none());
+        *waited.unwrap_or_else(PoisonError::into_inner).0
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    proptest! {
+        #[test]
+        fn every_exit_survives_being_noted(port: u16, address in 0_u64..1 << 52) {
+            for exit in [
+                LastExit::PortRead(port),
+                LastExit::PortWrite(port),
+                LastExit::MemoryRead(address),
+                LastExit::MemoryWrite(address),
+            ] {
+                prop_assert_eq!(LastExit::from_bits(exit.into_bits()), Some(exit));
+            }
+        }
+    }
+
+    #[test]
+    fn a_sight_is_one_line() {
+        let sight = CpuSight {
+            cpu: 1,
+            activity: Activity::Halted,
+            instruction_pointer: 0xffff_ffff_8100_0000,
+            last_exit: Some(LastExit::PortWrite(0x3f8)),
+        };
+        let text =
+            "CPU 1 has halted at 0xffffffff81000000; its last exit was a write to port 0x3f8";
+        assert_eq!(sight.to_string(), text);
+        let last_exit = LastExit::from_bits(0);
+        let waiting = CpuSight { activity: Activity::AwaitsStart, last_exit, ..sight };
+        assert_eq!(waiting.to_string(), "CPU 1 waits for INIT and SIPI");
+    }
+}
