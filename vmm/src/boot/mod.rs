@@ -61,6 +61,13 @@ pub(crate) enum Start {
     },
 }
 
+impl Start {
+    /// Whether the image takes for done what firmware does on a PC.
+    pub(crate) fn is_multiboot(self) -> bool {
+        matches!(self, Self::Flat { magic: multiboot::LOADER_MAGIC, .. })
+    }
+}
+
 /// A kernel that is in memory.
 #[derive(Debug)]
 struct Loaded {

@@ -19,7 +19,7 @@ use crate::layout::{BOOT_PARAMS, CMDLINE, HIGH_RAM, LOW_RAM_END};
 
 const MAGIC: u32 = 0x1bad_b002;
 /// What a multiboot loader leaves in EAX.
-const LOADER_MAGIC: u64 = 0x2bad_b002;
+pub(super) const LOADER_MAGIC: u64 = 0x2bad_b002;
 /// The header lies in the first 8 KiB, at a multiple of four.
 pub(super) const SEARCHED: usize = 8192;
 /// Header flag: it says itself where the image goes.

@@ -130,7 +130,7 @@ impl Vm {
         let (devices, tracer) = (config.root_complex.clone(), config.tracer.clone());
         let mut root_complex = RootComplex::with_media(devices, &mut media, memory, tracer)?;
         note_wires(&mut root_complex, &config.root_complex.topology);
-        if matches!(start, boot::Start::Flat { .. }) {
+        if start.is_multiboot() {
             place_bars(&mut root_complex, &config.root_complex.topology);
         }
         // A guest can do without; it is told that the frequency is unknown.
