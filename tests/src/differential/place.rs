@@ -14,7 +14,7 @@ pub const EDU_DEVICE: u8 = 0x10;
 /// The memory that scripts use. It begins zeroed.
 pub const ARENA: u64 = 0x0100_0000;
 /// Its size.
-pub const ARENA_SIZE: u64 = 0x0020_0000;
+pub const ARENA_SIZE: u64 = 0x0040_0000;
 /// Root table.
 pub const ROOT: u64 = ARENA;
 /// Context table of bus 0.
@@ -31,8 +31,9 @@ pub const TABLES: u64 = ARENA + 0x8_0000;
 pub const PATTERN: u64 = ARENA + 0x10_0000;
 /// Where the edus' buffers are dumped for comparison, a page each.
 pub const DUMP: u64 = ARENA + 0x11_0000;
-/// Pages that DMA reads and writes.
-pub const DATA: u64 = ARENA + 0x18_0000;
+/// Pages that DMA reads and writes. They begin a large page that holds nothing else: devices must not
+/// write into tables and rings, where each unit might make something else of it.
+pub const DATA: u64 = ARENA + 0x20_0000;
 /// How many of those there are.
 pub const DATA_PAGES: u64 = 16;
 

@@ -108,6 +108,9 @@ pub(super) fn flush(scene: &mut Scene) {
 fn put(group: &mut Group, queue: &mut Queue, (low, high): (u64, u64)) {
     let slot = queue.address(queue.tail);
     group.poke(slot, low).poke(slot + 8, high);
+    if queue.wide {
+        group.poke(slot + 16, 0).poke(slot + 24, 0);
+    }
     queue.tail = (queue.tail + 1) % queue.slots();
 }
 

@@ -217,7 +217,7 @@ fn mapping(
     index: u64,
 ) -> Mapping {
     let part = (1 << 28) / MAPPINGS;
-    let iova = (index * part + random.below(part)) & !0xfff;
+    let mut iova = (index * part + random.below(part)) & !0xfff;
     let wrong_level = random.one_in(8).then(|| 1 + random.below(tree.levels));
     let mut table = tree.root;
     let mut leaf = None;
@@ -228,7 +228,10 @@ fn mapping(
         let last = level == 1 || large;
         table = match level {
             3 | 4 => tree.upper[(level - 3) as usize],
-            2 if large => DATA & !0x1f_ffff,
+            2 if large => {
+                iova = iova & !0x1f_ffff | (data_page(random) - DATA);
+                DATA
+            }
             2 => allocator.page(),
             _ => data_page(random),
         };
