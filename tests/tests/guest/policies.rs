@@ -5,6 +5,7 @@ use std::time::Duration;
 use devices::bench::Metric;
 use iommu::event::{Event, LinkState, Lost, TimedEvent, UnitRole};
 use iommu::submit::Verdict;
+use iommu::unit::Ordering;
 use tests::{Rig, Run, VICTIM, VICTIM_PORT, count};
 use vmm::Outcome;
 
@@ -126,4 +127,38 @@ fn a_presence_check_submits_nothing_to_a_device_that_is_gone() {
     let summary = run.summary();
     assert_eq!(summary.outcome, Some(Outcome::Completed));
     assert!(summary.timeouts.is_empty(), "{summary:?}");
+}
+
+/// The guest is told that all is well, and its function is blocked from then on.
+fn assert_quarantined(run: &Run) {
+    assert_eq!(last_verdict(run).0, Verdict::Quarantined);
+    let after = run.after_drop();
+    let quarantined = |event: &Event| matches!(event, Event::Quarantined { function: VICTIM, .. });
+    assert_eq!(count(after, quarantined), 1);
+    assert_eq!(count(after, |event| matches!(event, Event::QuarantineEnded { .. })), 0);
+    let summary = run.summary();
+    assert_eq!(summary.outcome, Some(Outcome::Completed));
+    assert!(summary.timeouts.is_empty(), "{summary:?}");
+}
+
+#[test]
+fn a_quarantine_ends_the_wait_at_the_bound_where_waits_complete_out_of_order() {
+    let Some(rig) = silent_drop("") else { return };
+    let run = rig.policy("quarantine:50ms").ordering(Ordering::Parallel).run().passed();
+    assert_quarantined(&run);
+    assert!(last_verdict(&run).1 >= BOUND);
+    assert_eq!(run.timeouts(UnitRole::Host, VICTIM), 0);
+    let fences = |event: &Event| matches!(event, Event::FenceSubmitted { .. });
+    assert_eq!(count(&run.events, fences), 1);
+}
+
+#[test]
+fn a_quarantine_waits_for_the_units_own_timeout_where_waits_complete_in_order() {
+    let Some(rig) = silent_drop("") else { return };
+    let run = rig.policy("quarantine:50ms").ict(ICT).run().passed();
+    assert_quarantined(&run);
+    assert!(last_verdict(&run).1 >= ICT);
+    assert_eq!(run.timeouts(UnitRole::Host, VICTIM), 1);
+    let fences = |event: &Event| matches!(event, Event::FenceSubmitted { .. });
+    assert_eq!(count(&run.events, fences), 2, "the first one was aborted by ITE");
 }
