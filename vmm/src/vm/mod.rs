@@ -61,10 +61,13 @@ pub struct Vm {
     silence: Option<Silence>,
 }
 
+/// Tells somebody what the CPUs of a silent guest do.
+type TellOfSilence = Box<dyn FnMut(&[CpuSight]) + Send>;
+
 /// What to do when the guest says nothing, and after how long.
 struct Silence {
     after: Duration,
-    tell: Box<dyn FnMut(&[CpuSight]) + Send>,
+    tell: TellOfSilence,
 }
 
 /// What all threads share.
