@@ -16,6 +16,7 @@ use vmm::lab::shard::Shard;
 use vmm::lab::{CSV, Options, Outcome, REPORT, Summary, compare, csv, table};
 
 use super::CliError;
+use super::policies::PoliciesArgs;
 
 /// Options of `ghostlink compare`.
 #[derive(Debug, Args)]
@@ -63,9 +64,12 @@ pub(super) struct CompareArgs {
 /// Options that say what machine it is, for a comparison and for one run.
 #[derive(Debug, Default, Args)]
 pub(super) struct MachineArgs {
-    /// TOML file with rows of your own, see docs/scaling.md
+    /// TOML file with faults and workloads of your own, and what is compared: see docs/scaling.md
     #[arg(long, value_name = "FILE")]
     matrix: Option<PathBuf>,
+
+    #[command(flatten)]
+    policies: PoliciesArgs,
 
     /// How long the physical unit waits before it raises ITE, or never [default: 1m 30s, which PCIe
     /// recommends]
@@ -82,6 +86,7 @@ impl MachineArgs {
     /// All rows, and what is said beside them.
     pub(super) fn read(&self) -> Result<(Catalog, Selection), CliError> {
         let mut catalog = Catalog::default();
+        catalog.policies.extend(self.policies.own()?);
         let of_file = match &self.matrix {
             Some(path) => matrix::read(path, &mut catalog)?,
             None => Selection::default(),
@@ -95,6 +100,7 @@ impl MachineArgs {
         let path = self.matrix.as_ref().map(|path| path.display().to_string());
         [
             option("matrix", path),
+            option("policies-file", self.policies.file().map(|path| path.display().to_string())),
             option("ict", self.ict.map(|ict| ict.to_string().replace(' ', ""))),
             option("ordering", self.ordering.map(|ordering| ordering.to_string())),
         ]

@@ -22,7 +22,7 @@ pub(super) struct ExplainArgs {
     run: RunId,
 
     /// Directory of results whose rows the names are of
-    #[arg(long, value_name = "DIR", conflicts_with_all = ["matrix", "ict", "ordering"])]
+    #[arg(long, value_name = "DIR", conflicts_with_all = ["matrix", "policies_file", "ict", "ordering"])]
     from: Option<PathBuf>,
 
     #[command(flatten)]

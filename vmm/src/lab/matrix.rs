@@ -15,7 +15,7 @@ use super::text::{position, suggestion};
 /// Seeds for each cell, if nothing else is said.
 pub const SEEDS: u64 = 20;
 /// The workloads that are compared if nothing else is said.
-pub const WORKLOADS: [&str; 3] = ["strict", "victim", "wide"];
+pub const WORKLOADS: [&str; 3] = ["strict", "lazy", "teardown"];
 
 /// Rows and seeds: everything that decides what is run.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

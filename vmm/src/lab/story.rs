@@ -11,6 +11,8 @@ use super::text::time;
 
 /// How many steps a sequence that repeats may have.
 const PERIOD: usize = 12;
+/// Shorter waits of a CPU are told by what its caller sees.
+const NOTABLE: Duration = Duration::from_millis(1);
 
 /// Tells what happened. Times are relative to the first fault; what came before it is told in short.
 ///
@@ -120,7 +122,33 @@ pub(super) const fn verdict(verdict: Verdict) -> &'static str {
 
 /// What happened, as a sentence; `None` for what does not matter to a wait.
 pub(super) fn sentence(event: &Event) -> Option<String> {
-    host_side(event).or_else(|| unit(event)).or_else(|| link(event))
+    host_side(event).or_else(|| unit(event)).or_else(|| link(event)).or_else(|| drivers(event))
+}
+
+/// What drivers notice and do, and what the oracle says.
+fn drivers(event: &Event) -> Option<String> {
+    Some(match event {
+        Event::CpuReleased { cpu, function, waited } if *waited >= NOTABLE => {
+            format!(
+                "CPU {cpu} goes on: it wanted {function} invalidated, IRQs off for {}",
+                time(*waited)
+            )
+        }
+        Event::StaleAccess { function, address, age, foreign } => {
+            let whose = if *foreign { ", which is another device's by now" } else { "" };
+            let age = time(*age);
+            format!(
+                "STALE DMA: {function} reaches the page that was at {address} until {age} ago{whose}"
+            )
+        }
+        Event::IoTimedOut { cpu, function } => {
+            format!("the driver of {function} gives up an I/O of CPU {cpu}")
+        }
+        Event::DriverReset { function } => format!("the driver of {function} resets it"),
+        Event::DriverUnbound { function } => format!("the driver of {function} lets it go"),
+        Event::DriverBound { function } => format!("the driver of {function} takes it again"),
+        _ => return None,
+    })
 }
 
 /// What the host's software does.

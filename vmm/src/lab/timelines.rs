@@ -58,11 +58,14 @@ fn lanes(spec: &RunSpec, events: &[TimedEvent]) -> Vec<Lane> {
     shown.map(|(subject, track)| lane(*subject, track, zero)).collect()
 }
 
-/// Of many devices the first two stand for all: the one with the fault, and an innocent one.
+/// Of many devices the first two stand for all, the one with the fault and an innocent one; of many
+/// CPUs the first four. What their callers wait for is to be seen by the CPUs.
 fn is_shown(subject: Subject) -> bool {
     match subject {
-        Subject::Callers(function) | Subject::Function(function) => function.bus() <= 2,
+        Subject::Cpu(cpu) => cpu < 4,
+        Subject::Function(function) => function.bus() <= 2,
         Subject::Link(_) | Subject::Slots | Subject::Requests => true,
+        Subject::Callers(_) => false,
     }
 }
 

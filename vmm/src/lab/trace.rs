@@ -50,6 +50,7 @@ impl Subject {
     pub(super) fn name(self) -> String {
         match self {
             Self::Link(port) => format!("link below {port}"),
+            Self::Cpu(cpu) => format!("CPU {cpu}"),
             Self::Callers(function) => format!("callers of {function}"),
             Self::Slots => "queue slots".to_owned(),
             Self::Requests => "requests".to_owned(),

@@ -3,7 +3,7 @@
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
-use iommu::event::{Event, LinkState, TimedEvent, UnitRole};
+use iommu::event::{Event, LinkState, LockupDetector, TimedEvent, UnitRole};
 use iommu::ids::Bdf;
 use iommu::submit::{Ticket, Verdict};
 use iommu::time::Instant;
@@ -18,7 +18,9 @@ const WAIT: u8 = 0x5;
 pub(super) enum Subject {
     /// The link below a port.
     Link(Bdf),
-    /// Callers that wait for invalidations of a function.
+    /// A CPU that wants invalidations: with interrupts off from the lock to the answer.
+    Cpu(u16),
+    /// Callers whose invalidations of a function are on the queue.
     Callers(Bdf),
     /// Slots of the physical unit's queue.
     Slots,
@@ -111,6 +113,7 @@ pub(super) struct Tracks {
     pub(super) tracks: BTreeMap<Subject, Track>,
     /// When the first fault began.
     pub(super) fault: Option<Instant>,
+    cpus: BTreeMap<u16, (Instant, Bdf)>,
     callers: BTreeMap<u64, (Instant, Bdf)>,
     slots: VecDeque<(u32, u8, Instant)>,
     requests: BTreeMap<(Bdf, u8), Instant>,
@@ -174,8 +177,35 @@ impl Tracks {
                 }
             }
             Event::FaultInjected { .. } => self.fault = self.fault.or(Some(at)),
+            _ if self.take_of_software(event) => {}
             _ => self.take_of_unit(event),
         }
+    }
+
+    /// What CPUs and drivers do; `false` if it is something else.
+    fn take_of_software(&mut self, event: &TimedEvent) -> bool {
+        let at = event.at;
+        match &event.event {
+            Event::CpuBlocked { cpu, function } => _ = self.cpus.insert(*cpu, (at, *function)),
+            Event::CpuReleased { cpu, function, waited } => {
+                let from = self.cpus.remove(cpu).map_or(at, |(from, _)| from);
+                let is_long = *waited >= LockupDetector::Hard.threshold();
+                let state = if is_long { State::Stuck } else { State::Well };
+                let text = format!("IRQs off for {function}");
+                self.track(Subject::Cpu(*cpu)).add(from, at, state, text);
+            }
+            Event::StaleAccess { function, .. } => {
+                self.moment(Subject::Function(*function), event, State::False);
+            }
+            Event::IoTimedOut { function, .. }
+            | Event::DriverReset { function }
+            | Event::DriverUnbound { function }
+            | Event::DriverBound { function } => {
+                self.moment(Subject::Function(*function), event, State::Blocked);
+            }
+            _ => return false,
+        }
+        true
     }
 
     fn take_of_unit(&mut self, event: &TimedEvent) {
@@ -219,7 +249,7 @@ impl Tracks {
         // What was skipped was never submitted.
         let (from, _) = self.callers.remove(&ticket.0).unwrap_or((at, function));
         let state = match verdict {
-            _ if at - from >= iommu::event::LockupDetector::Hard.threshold() => State::Stuck,
+            _ if at - from >= LockupDetector::Hard.threshold() => State::Stuck,
             Verdict::Completed | Verdict::Skipped => State::Well,
             _ => State::GivenUp,
         };
@@ -258,6 +288,10 @@ impl Tracks {
 
     /// What has not ended lasts to the end.
     fn finish(&mut self, end: Instant) {
+        for (cpu, (from, function)) in std::mem::take(&mut self.cpus) {
+            let text = format!("IRQs off for {function}, to the end");
+            self.track(Subject::Cpu(cpu)).add(from, end, State::Stuck, text);
+        }
         for (_, (from, function)) in std::mem::take(&mut self.callers) {
             let text = "never returned".to_owned();
             self.track(Subject::Callers(function)).add(from, end, State::Stuck, text);

@@ -283,13 +283,13 @@ fn a_run_is_told_step_by_step_and_drawn() {
     assert_eq!(output.status.code(), Some(0), "{}", String::from_utf8_lossy(&output.stderr));
     let story = String::from_utf8(output.stdout).unwrap();
     assert!(story.starts_with(run), "{story}");
-    for step in ["FSTS.ITE", "HARD LOCK-UP", "more, up to"] {
+    for step in ["THE FAULT", "FSTS.ITE", "HARD LOCK-UP", "more, up to"] {
         assert!(story.contains(step), "{step}: {story}");
     }
     let trace: Value = serde_json::from_str(&fs::read_to_string(&trace).unwrap()).unwrap();
     let trace = trace["traceEvents"].as_array().unwrap();
     let process = |name: &str| trace.iter().any(|event| event["args"]["name"] == name);
-    assert!(process("queue slots") && process("requests"));
+    assert!(process("CPU 0") && process("queue slots") && process("requests"));
     assert!(trace.iter().all(|event| event["ph"] != "X" || event["dur"].as_f64() >= Some(0.0)));
     let events = fs::read_to_string(&events).unwrap();
     assert!(events.lines().all(|line| serde_json::from_str::<Value>(line).is_ok()));

@@ -9,7 +9,7 @@
 //! ```
 
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use clap::Args;
 use iommu::submit::{
@@ -109,6 +109,11 @@ impl PolicyArgs {
 }
 
 impl PoliciesArgs {
+    /// The file, if there is one.
+    pub(in crate::cli) fn file(&self) -> Option<&Path> {
+        self.policies_file.as_deref()
+    }
+
     /// The policies of the file.
     pub(in crate::cli) fn own(&self) -> Result<Vec<Policy>, PoliciesError> {
         let Some(path) = &self.policies_file else { return Ok(Vec::new()) };
