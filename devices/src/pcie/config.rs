@@ -163,9 +163,9 @@ impl ConfigSpace {
 
     /// The function reads its own register at `offset`.
     pub fn get<T: Layout>(&self, offset: u16) -> T {
-        let start = usize::from(offset);
-        let cells = self.cells.iter().skip(start).take(usize::from(T::SIZE));
-        T::from_word(cells.rev().fold(0, |word, cell| word << 8 | u32::from(cell.value)))
+        let start = usize::from(offset).min(self.cells.len());
+        let cells = &self.cells[start..(start + usize::from(T::SIZE)).min(self.cells.len())];
+        T::from_word(cells.iter().rev().fold(0, |word, cell| word << 8 | u32::from(cell.value)))
     }
 
     /// The function sets its own register at `offset`, read-only bits too.

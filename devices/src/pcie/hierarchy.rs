@@ -167,12 +167,13 @@ impl Hierarchy {
     /// Sends an Invalidate Request down: posted, so that nothing says whether it arrived. The answer
     /// is there after [`Self::collect_messages`].
     pub fn invalidate_request(&mut self, request: InvalidateRequest, now: Instant) {
-        let lost = Lost::InvalidateRequest;
-        let bus = request.destination.bus();
-        let link = self.bus_owner(bus).flatten().and_then(|port| self.ports[port].link.as_ref());
+        let Some(above) = self.bus_owner(request.destination.bus()) else { return };
+        let link = above.and_then(|port| self.ports[port].link.as_ref());
         let is_deaf = link.is_some_and(|link| link.answers() == Some(FaultMode::Deaf));
-        for function in self.route_message(bus, lost, now).filter(|_| !is_deaf) {
-            function.invalidate_request(request, now);
+        if self.reaches(above, Lost::InvalidateRequest, now) && !is_deaf {
+            for node in self.functions.iter_mut().filter(|node| node.above == above) {
+                node.function.invalidate_request(request, now);
+            }
         }
     }
 

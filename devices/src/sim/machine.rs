@@ -193,7 +193,8 @@ impl<'a> Machine<'a> {
             Task::Request(request) => {
                 self.hierarchy.invalidate_request(request, self.now);
                 self.reach(Point::Completion);
-                self.hierarchy.collect_messages(self.now);
+                let device = firmware::device_at(request.destination);
+                self.hierarchy.collect_messages_of(usize::from(device), self.now);
             }
             Task::Completion(completion) => {
                 let now = self.now;

@@ -23,39 +23,45 @@ pub(super) struct Delayed {
 impl Hierarchy {
     /// Takes what functions and ports have sent, as far as it comes up.
     pub fn collect_messages(&mut self, now: Instant) {
-        let Self { ports, functions, messages, delayed, .. } = self;
-        for node in functions {
-            while let Some(reset) = node.function.poll_reset() {
-                delayed.retain(|held| held.completion.requester != reset);
-            }
-            while let Some(message) = node.function.poll_message() {
-                let arrives = uplink::passes_message(ports, node.above, &message, now);
-                if !arrives {
-                    continue;
-                }
-                let UpstreamMessage::InvalidateCompletion(completion) = message else {
-                    messages.push_back(message);
-                    continue;
-                };
-                match judge(ports, node.above, now) {
-                    Fate::Arrives => messages.push_back(message),
-                    Fate::ArrivesTwice => messages.extend([message; 2]),
-                    Fate::ArrivesAfter(delay) => {
-                        if delayed.len() == MAX_DELAYED {
-                            delayed.remove(0);
-                        }
-                        delayed.push(Delayed { due: now + delay, above: node.above, completion });
-                    }
-                    Fate::IsLost => {}
-                }
-            }
+        for index in 0..self.functions.len() {
+            self.collect_messages_of(index, now);
         }
+        let Self { ports, messages, .. } = self;
         for index in 0..ports.len() {
             while let Some(message) = ports[index].port.poll_message() {
                 let above = ports[index].above;
                 if uplink::passes_message(ports, above, &message, now) {
                     messages.push_back(message);
                 }
+            }
+        }
+    }
+
+    /// Takes what the function with index `index` has sent, as far as it comes up.
+    pub fn collect_messages_of(&mut self, index: usize, now: Instant) {
+        let Self { ports, functions, messages, delayed, .. } = self;
+        let Some(node) = functions.get_mut(index) else { return };
+        while let Some(reset) = node.function.poll_reset() {
+            delayed.retain(|held| held.completion.requester != reset);
+        }
+        while let Some(message) = node.function.poll_message() {
+            if !uplink::passes_message(ports, node.above, &message, now) {
+                continue;
+            }
+            let UpstreamMessage::InvalidateCompletion(completion) = message else {
+                messages.push_back(message);
+                continue;
+            };
+            match judge(ports, node.above, now) {
+                Fate::Arrives => messages.push_back(message),
+                Fate::ArrivesTwice => messages.extend([message; 2]),
+                Fate::ArrivesAfter(delay) => {
+                    if delayed.len() == MAX_DELAYED {
+                        delayed.remove(0);
+                    }
+                    delayed.push(Delayed { due: now + delay, above: node.above, completion });
+                }
+                Fate::IsLost => {}
             }
         }
     }

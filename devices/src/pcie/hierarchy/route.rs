@@ -122,7 +122,7 @@ impl Hierarchy {
 
     /// Whether a TLP from the root complex gets to the bus below `above`: all links in between carry
     /// it. The uppermost that does not is the one that loses it.
-    fn reaches(&self, above: Option<usize>, kind: Lost, now: Instant) -> bool {
+    pub(super) fn reaches(&self, above: Option<usize>, kind: Lost, now: Instant) -> bool {
         let Some(port) = above else { return true };
         let node = &self.ports[port];
         self.reaches(node.above, kind, now)
