@@ -11,8 +11,8 @@
 //! What acts are the very state machines that run under KVM. A state cannot be copied; it is reached by
 //! doing its actions again, which takes microseconds, as nothing in it waits.
 //!
-//! - [`action`]: what can happen next. [`world`]: what there is, and what happens then.
-//! - [`search`]: which orders are tried. [`story`]: a trace as a person reads it.
+//! - [`action`]: what can happen next. `world`: what there is, and what happens then.
+//! - `search`: which orders are tried. `story`: a trace as a person reads it.
 
 pub mod action;
 mod search;
