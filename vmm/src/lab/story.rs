@@ -37,7 +37,7 @@ pub fn tell(events: &[TimedEvent], out: &mut dyn Write) -> io::Result<()> {
         }
         at += period * times;
         if times > 1 {
-            let what = if period == 1 { "this".to_owned() } else { format!("these {period}") };
+            let what = if period == 1 { "this".to_owned() } else { format!("these {period},") };
             let again = if times == 2 { "once".to_owned() } else { format!("{} times", times - 1) };
             let last = &steps[at - 1].when;
             writeln!(out, "{:19}  ... {what} {again} more, up to {last}", "")?;
@@ -116,7 +116,9 @@ pub(super) const fn verdict(verdict: Verdict) -> &'static str {
         Verdict::Skipped => "skipped: the device is taken to be gone",
         Verdict::DeadlinePassed => "given up: the deadline has passed",
         Verdict::UnitTimedOut => "given up: the unit has timed out, and the device is gone",
-        _ => "ended",
+        Verdict::Quarantined => "the device is in quarantine",
+        Verdict::Removed => "the device is taken for removed",
+        Verdict::Reset => "the device was reset",
     }
 }
 
