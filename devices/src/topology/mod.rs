@@ -25,9 +25,11 @@ use iommu::ids::Bdf;
 use crate::Error;
 use crate::edu::Edu;
 use crate::endpoint::{AtsEndpoint, PhysicalFunction};
+use crate::fault::PortInfo;
 use crate::iommu_testdev::IommuTestdev;
 use crate::nvme::storage::{BLOCK_SIZE, MemoryStorage, Storage};
 use crate::nvme::{DEFAULT_LATENCY, Nvme};
+use crate::pcie::caps::express::HotPlug;
 use crate::pcie::{Function, Hierarchy};
 use plan::{FunctionKind, Medium, Step};
 pub use spec::{DeviceSpec, Disk, Endpoint, Integrated, Namespace, RootPort, Switch, TYPES};
@@ -127,6 +129,19 @@ impl Topology {
             }
             _ => None,
         })
+    }
+
+    /// What a schedule of faults must know of the ports, in the order of their indices.
+    pub fn port_infos(&self) -> Vec<PortInfo> {
+        let info = |step: &Step| match step {
+            Step::Port { name, port_type, .. } => Some(PortInfo {
+                name: name.clone(),
+                has_link: port_type.slot().is_some(),
+                has_button: port_type.slot().is_some_and(|slot| slot.hot_plug == HotPlug::Button),
+            }),
+            Step::Function { .. } => None,
+        };
+        self.steps.iter().filter_map(info).collect()
     }
 
     /// The files that [`Self::build`] wants opened.

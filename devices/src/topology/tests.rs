@@ -9,8 +9,7 @@ fn specs(texts: &[&str]) -> Vec<DeviceSpec> {
 
 fn names(texts: &[&str]) -> Vec<String> {
     let topology = Topology::new(&specs(texts)).unwrap();
-    let hierarchy = topology.build(&mut Media::new(), &Tracer::none()).unwrap();
-    hierarchy.port_infos().into_iter().map(|port| port.name).collect()
+    topology.port_infos().into_iter().map(|port| port.name).collect()
 }
 
 /// Index, device and reason of what is wrong.
@@ -75,11 +74,11 @@ fn entries_stand_in_any_order_and_ports_are_named() {
     ];
     let expected = ["rp0", "rp1", "sw0", "sw0.0", "sw0.1", "sw1", "sw1.0"];
     assert_eq!(names(&texts), expected);
-    let hierarchy =
-        Topology::new(&specs(&texts)).unwrap().build(&mut Media::new(), &Tracer::none()).unwrap();
+    let topology = Topology::new(&specs(&texts)).unwrap();
+    let hierarchy = topology.build(&mut Media::new(), &Tracer::none()).unwrap();
     assert_eq!(hierarchy.port_index("sw0.1"), Some(4));
     assert_eq!(hierarchy.port_index("sw0.2"), None);
-    let with_link = hierarchy.port_infos().into_iter().map(|port| port.has_link);
+    let with_link = topology.port_infos().into_iter().map(|port| port.has_link);
     assert_eq!(with_link.filter(|has| *has).count(), 5, "all but the upper ports of the switches");
 }
 

@@ -60,7 +60,7 @@ fn a_disk_in_a_file() {
 }
 
 /// Every fault, and how long it lasts where it does not end by itself.
-const FAULTS: [&str; 15] = [
+const FAULTS: [&str; 16] = [
     "silent,for=300ms",
     "ghost,for=300ms",
     "disable,for=300ms",
@@ -69,6 +69,7 @@ const FAULTS: [&str; 15] = [
     "dpc",
     "aer,for=300ms",
     "hang,for=300ms",
+    "deaf,for=300ms",
     "slow:1ms..20ms,for=300ms",
     "lossy:0.5,for=300ms",
     "dup,for=300ms",

@@ -4,8 +4,10 @@ use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
 use clap::Args;
-use devices::fault::{Fault, MODES, ParseFaultError, Point};
+use devices::fault::{Fault, MODES, ParseFaultError, Point, Schedule, ScheduleError};
+use devices::topology::Topology;
 use serde::Deserialize;
+use toml::Spanned;
 pub(super) use vmm::lab::text::position;
 
 /// Options for faults.
@@ -36,6 +38,14 @@ pub(super) enum FaultsError {
         /// Why not.
         source: io::Error,
     },
+    /// A fault cannot be, next to the others and to the ports that there are.
+    #[error("{origin}: {error}")]
+    Schedule {
+        /// Where it is written.
+        origin: String,
+        /// What is wrong with it.
+        error: ScheduleError,
+    },
     /// It does not say what it should.
     #[error("'{}', {position}: {reason}", path.display())]
     Content {
@@ -52,20 +62,31 @@ pub(super) enum FaultsError {
 #[serde(deny_unknown_fields)]
 struct File {
     #[serde(default)]
-    fault: Vec<Fault>,
+    fault: Vec<Spanned<Fault>>,
 }
 
+/// A fault, and where it is written.
+type Written = (Fault, String);
+
 impl FaultArgs {
-    /// All faults: of the file, then of the options.
-    pub(super) fn into_faults(self) -> Result<Vec<Fault>, FaultsError> {
-        let mut faults = self.faults.as_deref().map(read).transpose()?.unwrap_or_default();
-        faults.extend(self.fault);
-        faults.extend(self.drop_link);
-        Ok(faults)
+    /// All faults: of the file, then of the options. They are checked as a whole against the ports of
+    /// `topology`.
+    pub(super) fn into_faults(self, topology: &Topology) -> Result<Vec<Fault>, FaultsError> {
+        let mut written = self.faults.as_deref().map(read).transpose()?.unwrap_or_default();
+        written.extend(self.fault.into_iter().map(|fault| (fault, "--fault".to_owned())));
+        written.extend(self.drop_link.into_iter().map(|fault| (fault, "--drop-link".to_owned())));
+        let (faults, mut origins): (Vec<Fault>, Vec<String>) = written.into_iter().unzip();
+        match Schedule::new(&faults, &topology.port_infos()) {
+            Ok(_) => Ok(faults),
+            Err(error) => {
+                let origin = origins.swap_remove(error.number - 1);
+                Err(FaultsError::Schedule { origin, error })
+            }
+        }
     }
 }
 
-fn read(path: &Path) -> Result<Vec<Fault>, FaultsError> {
+fn read(path: &Path) -> Result<Vec<Written>, FaultsError> {
     let text = std::fs::read_to_string(path)
         .map_err(|source| FaultsError::File { path: path.to_owned(), source })?;
     let file: File = toml::from_str(&text).map_err(|error| FaultsError::Content {
@@ -73,7 +94,11 @@ fn read(path: &Path) -> Result<Vec<Fault>, FaultsError> {
         position: position(&text, error.span().map_or(0, |span| span.start)),
         reason: error.message().replace('\n', " "),
     })?;
-    Ok(file.fault)
+    let written = |fault: Spanned<Fault>| {
+        let at = position(&text, fault.span().start);
+        (fault.into_inner(), format!("'{}', {at}", path.display()))
+    };
+    Ok(file.fault.into_iter().map(written).collect())
 }
 
 fn parse_drop_link(text: &str) -> Result<Fault, ParseFaultError> {
@@ -130,7 +155,8 @@ mod tests {
         };
         let good = "[[fault]]\nafter = \"dma:12\"\nport = \"rp1\"\nmode = \"slow:1ms..2s\"\n";
         let fault: Fault = "after=dma:12,port=rp1,mode=slow:1ms..2s".parse().unwrap();
-        assert_eq!(read_text(good), Ok(vec![fault]));
+        let read_back = read_text(good).unwrap();
+        assert_eq!((read_back.len(), &read_back[0].0), (1, &fault));
         for (text, expected) in [
             ("[[fault]]\nat = \"1s\"\nmodes = \"silent\"\n", "line 3, column 1: unknown field"),
             ("[[fault]]\nat = 1\nmode = \"silent\"\n", "line 2, column 6: invalid type"),
@@ -142,5 +168,14 @@ mod tests {
             assert!(!error.contains('\n'), "{error}");
         }
         assert!(read(&directory.as_path().join("missing")).is_err());
+        std::fs::write(
+            &path,
+            format!("{good}\n[[fault]]\nat = \"1s\"\nport = \"rp9\"\nmode = \"hang\"\n"),
+        )
+        .unwrap();
+        let args = FaultArgs { faults: Some(path), ..FaultArgs::default() };
+        let error = args.into_faults(&Topology::simple(2, 0)).unwrap_err().to_string();
+        let expected = "line 6, column 1: fault 2 ('at=1s,port=rp9,mode=hang'): there is no port";
+        assert!(error.contains(expected), "{error}");
     }
 }

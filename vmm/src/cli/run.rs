@@ -153,9 +153,10 @@ impl RunArgs {
             Some(path) => Kernel::File(path),
             None => Kernel::Image { name: "the built-in guest", bytes: resources::GUEST },
         };
+        let topology = self.topology.into_topology(Some(self.edu.into()), "--edu")?;
         let root_complex = RootComplexConfig {
-            topology: self.topology.into_topology(Some(self.edu.into()), "--edu")?,
-            faults: self.faults.into_faults()?,
+            faults: self.faults.into_faults(&topology)?,
+            topology,
             ..self.unit.into_root_complex(self.policy.into_policy()?)?
         };
         Ok(VmConfig {

@@ -10,7 +10,7 @@ use iommu::unit::Ordering;
 
 use super::super::tests::{Rig, TARGET};
 
-const MODES: [&str; 18] = [
+const MODES: [&str; 19] = [
     "silent,for=1s",
     "ghost,for=1s",
     "disable,for=1s",
@@ -19,6 +19,7 @@ const MODES: [&str; 18] = [
     "dpc",
     "aer,for=1s",
     "hang,for=1s",
+    "deaf,for=1s",
     "slow:250ms,for=1s",
     "slow:1ms..90s,for=1s",
     "slow:exp:50ms,for=1s",

@@ -85,7 +85,7 @@ impl PortType {
     }
 
     /// The slot below it.
-    fn slot(self) -> Option<Slot> {
+    pub fn slot(self) -> Option<Slot> {
         match self {
             Self::RootPort(slot) | Self::DownstreamPort(slot) => Some(slot),
             Self::Endpoint | Self::UpstreamPort => None,
