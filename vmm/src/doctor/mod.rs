@@ -28,6 +28,8 @@ use probe::Trial;
 const PATIENCE: Duration = Duration::from_secs(5);
 /// Rounds of the loop whose speed is measured: 0.15 s in an emulator.
 const ROUNDS: u32 = 100_000;
+/// A difference that is shorter cannot be told from noise.
+const SHORTEST: Duration = Duration::from_millis(1);
 /// Below so many instructions a second an emulator is at work, and not a processor.
 const EMULATED: u64 = 20_000_000;
 
@@ -84,7 +86,8 @@ pub struct Report {
     pub hardware: Option<&'static str>,
     /// How many virtual CPUs it recommends for one machine at the most.
     pub recommended_cpus: Option<usize>,
-    /// Instructions of guest kernel code a second, in a small loop. Rough.
+    /// Instructions of guest kernel code a second, in a small loop. Rough; at 200 million and above it can
+    /// be any number.
     pub kernel_instructions_per_second: Option<u64>,
     /// What was tried, in the order of trial.
     pub findings: Vec<Finding>,
@@ -103,7 +106,7 @@ pub fn examine() -> Report {
     };
     let speed = (speed == Outcome::Works).then(|| {
         let instructions = u128::from(ROUNDS) * 2 * 1_000_000_000;
-        u64::try_from(instructions / took.as_nanos().max(1)).unwrap_or(u64::MAX)
+        u64::try_from(instructions / took.max(SHORTEST).as_nanos()).unwrap_or(u64::MAX)
     });
     let try_all = || {
         let finding = |(name, image): &'static (&'static str, Vec<u8>)| {
