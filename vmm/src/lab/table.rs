@@ -4,6 +4,7 @@
 use comfy_table::presets::ASCII_MARKDOWN;
 use comfy_table::{CellAlignment, Table};
 use console::{Style, StyledObject};
+use devices::sim::Latencies;
 
 use super::summary::{Summary, Totals};
 use super::text::{count, time};
@@ -25,8 +26,8 @@ const HEADER: [&str; 13] = [
 ];
 
 /// What one has to know to read it.
-pub const LEGEND: &str = "live, safe: ranks, 1 is best. Waits: the longest, of callers whose own device has the fault, and of the \
-others.\nhard, soft, lost, unsafe: shares of runs in which a lock-up detector spoke, a caller never came \
+pub const LEGEND: &str = "live, safe: ranks, 1 is best. Waits: the longest that ended, of callers whose own device has the fault, and \
+of the others.\nhard, soft, lost, unsafe: shares of runs in which a lock-up detector spoke, a caller never came \
 back,\nDMA went through a translation that should have been gone, or a waiter took another's completion \
 for its own.";
 
@@ -66,8 +67,8 @@ fn row(summary: &Summary, policy: usize, (live, safe): (usize, usize)) -> [Strin
         summary.policies[policy].clone(),
         live.to_string(),
         safe.to_string(),
-        time(sum.stuck.max()),
-        time(sum.innocent.max()),
+        longest(&sum.stuck),
+        longest(&sum.innocent),
         time(sum.interrupts_off.max()),
         of_runs(totals.hard_runs, runs),
         of_runs(totals.soft_runs, runs),
@@ -77,6 +78,11 @@ fn row(summary: &Summary, policy: usize, (live, safe): (usize, usize)) -> [Strin
         count(sum.host.false_completions),
         time(sum.zombie.max()),
     ]
+}
+
+/// The longest, or a dash if there was none: those that never came back are counted apart.
+fn longest(waits: &Latencies) -> String {
+    if waits.count() == 0 { "-".to_owned() } else { time(waits.max()) }
 }
 
 /// A number of runs as a share of all, which is never rounded to nothing or to all.
