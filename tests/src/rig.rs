@@ -17,7 +17,7 @@ use crate::run::Run;
 use crate::watch::Watch;
 
 /// When a machine hangs. Far above what any test takes, on any host.
-const HANGS: Duration = Duration::from_secs(120);
+const HANGS: Duration = Duration::from_secs(300);
 
 /// A machine that is being put together.
 ///
