@@ -91,8 +91,10 @@ impl Vcpu {
         let mut kickable = Kickable::new(fd);
         kick::accept_kicks()?;
         while !exits.is_over() {
-            enter(id, kickable.vcpu(), &vm, exits, &spot)?;
+            // Before it enters: a kick that came before this thread could take any is lost, and what it
+            // was for is not.
             spot.show_if_wanted(id, kickable.vcpu());
+            enter(id, kickable.vcpu(), &vm, exits, &spot)?;
         }
         Ok(())
     }

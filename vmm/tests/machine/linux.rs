@@ -64,7 +64,7 @@ fn a_guest_that_says_nothing_is_looked_at() {
     let (told, is_told) = mpsc::channel();
     vm.on_silence(Duration::from_millis(1), move |cpus| told.send(cpus.len()).unwrap());
     let looker = std::thread::spawn(move || {
-        assert_eq!(is_told.recv(), Ok(2));
+        let told = is_told.recv();
         // The first CPU may not have come to its first instruction yet.
         let seen = loop {
             let seen = handle.look();
@@ -73,10 +73,11 @@ fn a_guest_that_says_nothing_is_looked_at() {
             }
         };
         handle.stop();
-        seen
+        (told, seen)
     });
     assert_eq!(vm.run().unwrap(), Exit::Stopped);
-    let seen = looker.join().unwrap();
+    let (told, seen) = looker.join().unwrap();
+    assert_eq!(told, Ok(2));
     let [first, second] = seen[..] else { panic!("{seen:?}") };
     assert_eq!((first.cpu, first.last_exit), (0, Some(LastExit::PortWrite(0x80))));
     assert!((ENTRY..ENTRY + 64).contains(&first.instruction_pointer), "{first}");
