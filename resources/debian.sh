@@ -2,6 +2,7 @@
 # Packages of Debian, unpacked into a cache without being installed. To be sourced.
 #
 #   package_directory linux-image-6.12.117+deb12-amd64    # prints where it is unpacked
+#   package_directory seabios bookworm-backports          # the same, from a suite that apt need not know
 #   kernel_package 6.12                                   # prints the newest package of that series
 #
 # Nothing is pinned: versions go from the archive when newer ones come. apt-get verifies what it downloads;
@@ -51,16 +52,16 @@ kernel_package() {
 unwanted='lib/modules/*/kernel/drivers/gpu lib/modules/*/kernel/drivers/media lib/modules/*/kernel/drivers/net
     lib/modules/*/kernel/sound usr/share/doc'
 
-# Unpacks a package into the cache, unless it is there; prints the directory.
+# Unpacks a package (of a suite of Debian's) into the cache, unless it is there; prints the directory.
 package_directory() {
-    local name=$1 directory=$cache/$1
+    local name=$1 suite=${2:-} directory=$cache/$1${2:+-$2}
     mkdir -p "$cache"
     (
         exec 9>"$cache/lock"
         flock 9
         if [[ ! -d $directory ]]; then
             require_apt
-            unpack "$name" "$directory"
+            unpack "$name" "$directory" "$suite"
         fi
         cd "$directory"
         sha256sum --quiet --check SHA256SUMS >&2 ||
@@ -69,13 +70,26 @@ package_directory() {
     printf '%s\n' "$directory"
 }
 
+# Makes apt-get, with `options`, see that suite and nothing else. The system's own lists stay as they are.
+see_suite() {
+    local apt=$cache/apt-$1
+    mkdir -p "$apt/lists/partial"
+    echo "deb [signed-by=/usr/share/keyrings/debian-archive-keyring.gpg] http://deb.debian.org/debian $1 main" \
+        >"$apt/sources.list"
+    options+=(-o "Dir::Etc::SourceList=$apt/sources.list" -o Dir::Etc::SourceParts=/dev/null
+        -o "Dir::State::Lists=$apt/lists" -o Dir::State::Status=/dev/null -o Dir::Cache::PkgCache= -o Dir::Cache::SrcPkgCache=)
+    apt-get "${options[@]}" update -qq >&2 || die "apt-get update of the suite $1 failed"
+}
+
 unpack() {
-    local name=$1 directory=$2 work
+    local name=$1 directory=$2 suite=$3 work options
+    options=(-o "APT::Sandbox::User=$(id -un)")
+    [[ -z $suite ]] || see_suite "$suite"
     work=$(mktemp -d "$cache/partial.XXXXXX")
     # shellcheck disable=SC2064  # as it is called now
     trap "rm -rf '$work'" EXIT
     say "$name is not in $cache: downloading it"
-    (cd "$work" && apt-get -o APT::Sandbox::User="$(id -un)" download "$name" >&2) ||
+    (cd "$work" && apt-get "${options[@]}" download "$name" >&2) ||
         die "cannot download $name: see above; 'apt-get update' helps if the archive has moved on"
     mkdir "$work/root"
     dpkg -x "$work"/*.deb "$work/root"
