@@ -143,7 +143,8 @@ impl Unit {
     /// A Device-TLB invalidation has timed out: ITE, and whose it was if this is the first.
     pub(super) fn timeout_error(&mut self, function: Bdf) {
         if !self.registers.fault_status().timeout_error() {
-            let record = self.registers.error_record().with_timeout_source(function.into_bits());
+            let source = self.config.itesid.unwrap_or(function).into_bits();
+            let record = self.registers.error_record().with_timeout_source(source);
             self.registers.set_error_record(record);
         }
         self.set_fault_status(|status| status.with_timeout_error(true));

@@ -24,15 +24,15 @@ mod queue;
 mod register_invalidation;
 mod registers;
 mod translate;
+mod values;
 
 use std::collections::VecDeque;
 use std::sync::Arc;
 
-pub use config::{
-    AddressWidths, LargePages, Ordering, ParseOrderingError, UnitConfig, UnitConfigError,
-};
+pub use config::{UnitConfig, UnitConfigError};
 pub use preset::{ParseUnitPresetError, UnitPreset};
 pub use translate::{BlockedRequest, DmaPort, Mapped, Translator, in_interrupt_range};
+pub use values::{AddressWidths, LargePages, Ordering, ParseOrderingError};
 
 use interrupts::InterruptRemapper;
 use queue::Queue;

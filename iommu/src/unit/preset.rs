@@ -3,7 +3,8 @@
 use std::fmt;
 use std::str::FromStr;
 
-use super::config::{AddressWidths, UnitConfig};
+use super::config::UnitConfig;
+use super::values::AddressWidths;
 use crate::event::UnitRole;
 
 /// A unit that has a name.

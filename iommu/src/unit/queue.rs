@@ -18,9 +18,9 @@ use std::sync::atomic::AtomicU32;
 
 use vm_memory::{Bytes, GuestAddress, GuestMemoryBackend, VolatileMemory, VolatileSlice};
 
-use super::config::Ordering;
 use super::outstanding::{Outstanding, Request};
 use super::registers::Registers;
+use super::values::Ordering;
 use super::{Output, Unit};
 use crate::Memory;
 use crate::ats::{ITag, InvalidateCompletion, InvalidateRequest};

@@ -1,6 +1,7 @@
 //! The walk through second-stage tables (`VT-d 3.7`, `VT-d 9.8`).
 
-use super::super::config::{LargePages, UnitConfig};
+use super::super::config::UnitConfig;
+use super::super::values::LargePages;
 use super::context::read_qword;
 use super::first_stage::set_bits;
 use super::paging::LastTable;

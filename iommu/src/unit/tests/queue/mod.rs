@@ -79,6 +79,22 @@ fn the_source_of_the_first_timeout_stays_until_ite_is_cleared() {
 }
 
 #[test]
+fn itesid_says_what_it_is_set_to_whoever_has_timed_out() {
+    for itesid in [Bdf::default(), NEIGHBOR, Bdf::new(0xff, 0x1f, 7)] {
+        let config = UnitConfig {
+            itesid: Some(itesid),
+            ict: Timeout::After(ICT),
+            ..UnitConfig::new(UnitRole::Guest)
+        };
+        let mut rig = Rig::with(config).enable(QueueAddress::new(), ROOT);
+        rig.submit(&[device_tlb(VICTIM)]);
+        rig.pass(ICT);
+        assert!(rig.fault_status().timeout_error());
+        assert_eq!(rig.error_record().timeout_source(), itesid.into_bits());
+    }
+}
+
+#[test]
 fn an_answer_after_the_timeout_is_unexpected() {
     let mut rig = Rig::enabled();
     rig.submit(&[device_tlb(VICTIM)]);

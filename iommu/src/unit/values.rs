@@ -1,0 +1,117 @@
+//! Values that settings of a unit take.
+
+use std::fmt;
+use std::str::FromStr;
+
+use serde::{Deserialize, Serialize};
+
+/// How far the unit runs ahead of a Device-TLB invalidation that has not completed
+/// (`VT-d 6.5.2.12` leaves it open).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Ordering {
+    /// A wait completes after everything in front of it: one stuck invalidation holds up every
+    /// later waiter on the unit.
+    #[default]
+    Serial,
+    /// A wait is bound only to what stands between it and the previous wait: all that the
+    /// specification promises.
+    Parallel,
+}
+
+/// What [`Ordering::from_str`] says of a text that names none.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("'{0}' is not an ordering; it is serial or parallel")]
+pub struct ParseOrderingError(String);
+
+impl FromStr for Ordering {
+    type Err = ParseOrderingError;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        match text {
+            "serial" => Ok(Self::Serial),
+            "parallel" => Ok(Self::Parallel),
+            _ => Err(ParseOrderingError(text.to_owned())),
+        }
+    }
+}
+
+impl fmt::Display for Ordering {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Serial => "serial",
+            Self::Parallel => "parallel",
+        })
+    }
+}
+
+/// A set of second-stage address widths: 39, 48 and 57 bits, for 3, 4 and 5 levels (CAP.SAGAW).
+///
+/// In TOML a list of numbers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(try_from = "Vec<u8>", into = "Vec<u8>")]
+pub struct AddressWidths(pub(super) u8);
+
+impl AddressWidths {
+    /// 39, 48 and 57 bits.
+    pub const ALL: Self = Self(0b1110);
+    /// 48 bits only, as in most servers.
+    pub const ONLY_48: Self = Self(0b0100);
+
+    /// SAGAW.
+    pub const fn into_bits(self) -> u8 {
+        self.0
+    }
+
+    /// Whether tables of `levels` levels are in the set.
+    pub const fn has_levels(self, levels: u8) -> bool {
+        levels >= 3 && self.0 >> (levels - 2) & 1 != 0
+    }
+
+    /// Levels of the deepest tables, 0 for none.
+    pub const fn deepest(self) -> u8 {
+        match self.0.checked_ilog2() {
+            Some(bit) => bit as u8 + 2,
+            None => 0,
+        }
+    }
+
+    /// The largest width in bits, 0 for none.
+    pub const fn largest(self) -> u8 {
+        match self.deepest() {
+            0 => 0,
+            levels => 12 + 9 * levels,
+        }
+    }
+}
+
+impl TryFrom<Vec<u8>> for AddressWidths {
+    type Error = String;
+
+    fn try_from(widths: Vec<u8>) -> Result<Self, String> {
+        widths.iter().try_fold(Self(0), |set, width| match width {
+            39 | 48 | 57 => Ok(Self(set.0 | 1 << ((width - 12) / 9 - 2))),
+            _ => Err(format!("{width} is not an address width; there are 39, 48 and 57")),
+        })
+    }
+}
+
+impl From<AddressWidths> for Vec<u8> {
+    fn from(set: AddressWidths) -> Self {
+        (3..=5).filter(|levels| set.has_levels(*levels)).map(|levels| 12 + 9 * levels).collect()
+    }
+}
+
+/// The largest page that second-stage tables map (CAP.SSLPS).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+pub enum LargePages {
+    /// 4 KiB.
+    #[serde(rename = "none")]
+    None,
+    /// 2 MiB.
+    #[serde(rename = "2M")]
+    TwoMiB,
+    /// 1 GiB.
+    #[serde(rename = "1G")]
+    OneGiB,
+}
