@@ -17,6 +17,7 @@ use toml::{Spanned, Table};
 use vmm::MemorySize;
 
 use super::super::faults::position;
+use super::fix::Fix;
 
 /// What a scenario is: a machine, what the guest does, what goes wrong, what is to be seen then.
 #[derive(Debug, Deserialize)]
@@ -46,6 +47,8 @@ pub(super) struct Scenario {
     /// Settings of the remapping units, as a file for `--unit-config` has them.
     #[serde(default)]
     pub(super) unit: Table,
+    /// A change of the kernel that decides what is to be seen.
+    pub(super) fix: Option<Fix>,
     /// Ports and functions, as a file for `--topology` has them.
     device: Vec<Spanned<DeviceSpec>>,
     /// What goes wrong, as a file for `--faults` has it.
@@ -134,6 +137,8 @@ pub(super) struct Expectation {
     pub(super) that: String,
     /// The kernels for which it holds, by how their release begins; all, if there is none.
     pub(super) kernels: Vec<String>,
+    /// Whether it holds for kernels with the scenario's fix, or for those without; both, if it does not say.
+    pub(super) fixed: Option<bool>,
     /// What is looked at.
     pub(super) look: Look,
 }
@@ -181,6 +186,7 @@ struct Words {
     that: String,
     #[serde(default)]
     kernels: Vec<String>,
+    fixed: Option<bool>,
     console: Option<Pattern>,
     absent: Option<Pattern>,
     event: Option<String>,
@@ -195,7 +201,7 @@ impl TryFrom<Words> for Expectation {
     type Error = String;
 
     fn try_from(words: Words) -> Result<Self, String> {
-        let Words { that, kernels, with, at_least, at_most, .. } = words;
+        let Words { that, kernels, fixed, with, at_least, at_most, .. } = words;
         let bounded = at_least.is_some() || at_most.is_some();
         let least = at_least.unwrap_or(u64::from(at_most.is_none()));
         let bounds = Bounds { at_least: least, at_most: at_most.unwrap_or(u64::MAX) };
@@ -215,7 +221,7 @@ impl TryFrom<Words> for Expectation {
                 ));
             }
         };
-        Ok(Self { that, kernels, look })
+        Ok(Self { that, kernels, fixed, look })
     }
 }
 
@@ -271,6 +277,12 @@ impl Scenario {
             (places[error.index], format!("{}: {}", error.device, error.reason))
         })?;
         scenario.topology = Some(topology);
-        Ok(scenario)
+        let needs_fix = scenario.expect.iter().find(|expectation| expectation.fixed.is_some());
+        match (&scenario.fix, needs_fix) {
+            (None, Some(Expectation { that, .. })) => {
+                Err((0, format!("'{that}' asks for a fix, and there is no [fix] that says which")))
+            }
+            _ => Ok(scenario),
+        }
     }
 }

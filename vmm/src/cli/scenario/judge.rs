@@ -7,6 +7,7 @@ use serde_json::Value;
 use toml::Table;
 
 use super::file::{Bounds, Expectation, Look, Scenario};
+use super::fix::Release;
 
 /// The runner's words begin with this, behind the kernel's time stamp.
 const RUNNER: &str = "ghostlink: ";
@@ -40,10 +41,20 @@ impl<'a> Observed<'a> {
 
     /// The release of the kernel that has run, if it got so far.
     pub(super) fn kernel(&self) -> Option<&'a str> {
-        let release = |rest: &'a str| rest.split([' ', ',']).next();
+        self.introduction()?.split([' ', ',']).next()
+    }
+
+    /// Release and version of the kernel, as the runner says them or the kernel itself.
+    fn introduction(&self) -> Option<&'a str> {
         let banner = self.lines.iter().find_map(|line| line.split_once("Linux version "));
         let runner = self.lines.iter().find_map(|line| runner_says(line)?.strip_prefix("kernel "));
-        runner.or(banner.map(|(_, rest)| rest)).and_then(release)
+        runner.or(banner.map(|(_, rest)| rest))
+    }
+
+    /// The kernel's place among all kernels. Debian has it in the version, and for 6.1 only there.
+    fn place(&self) -> Option<Release> {
+        let debian = self.introduction()?.split_once(" Debian ").map(|(_, version)| version);
+        debian.or(self.kernel())?.parse().ok()
     }
 
     /// Every verdict, in the order of the file: steps first.
@@ -52,12 +63,19 @@ impl<'a> Observed<'a> {
         let steps = scenario.steps.iter().enumerate().filter_map(|(index, step)| {
             step.succeeds.map(|succeeds| self.step(index + 1, &step.words, succeeds))
         });
+        let fixed = self.has_fix(scenario);
         let applies = |expectation: &&Expectation| {
-            expectation.kernels.is_empty()
-                || expectation.kernels.iter().any(|release| is_of(kernel, release))
+            let kernels = &expectation.kernels;
+            (kernels.is_empty() || kernels.iter().any(|release| is_of(kernel, release)))
+                && expectation.fixed.is_none_or(|needed| fixed == Some(needed))
         };
         let rest = scenario.expect.iter().filter(applies).map(|expectation| self.look(expectation));
         steps.chain(rest).collect()
+    }
+
+    /// Whether the kernel has the scenario's fix.
+    pub(super) fn has_fix(&self, scenario: &Scenario) -> Option<bool> {
+        Some(scenario.fix.as_ref()?.is_in(self.place()?))
     }
 
     fn step(&self, number: usize, words: &str, succeeds: bool) -> Verdict {

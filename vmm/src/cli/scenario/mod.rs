@@ -10,6 +10,7 @@
 //! The guest's part is the runner in `resources/linux/init`: steps behind `--` on its command line.
 
 mod file;
+mod fix;
 mod judge;
 #[cfg(test)]
 mod tests;
@@ -71,6 +72,9 @@ pub(super) fn run(path: &Path, given: Given) -> Result<u8, CliError> {
     let observed = Observed::new(&console, &events);
     let mut verdicts = vec![reached_the_end(exit)];
     verdicts.extend(observed.judge(&scenario));
+    if let (Some(fix), Some(has)) = (&scenario.fix, observed.has_fix(&scenario)) {
+        print(&format!("# {name}: this kernel {} {fix}\n", if has { "has" } else { "lacks" }))?;
+    }
     report(&name, observed.kernel(), &verdicts)
 }
 

@@ -48,6 +48,12 @@ fn mistakes_are_told_with_position_and_remedy() {
             "line 8, column 1",
             "take at_least",
         ),
+        (
+            "steps = []",
+            "[[expect]]\nthat = 'x'\nabsent = 'y'\nfixed = true\n",
+            "line 1, column 1",
+            "no [fix]",
+        ),
     ] {
         let error = parse(body, tables).unwrap_err();
         assert!(error.starts_with(place) && error.contains(remedy), "{body} {tables}: {error}");
@@ -56,7 +62,7 @@ fn mistakes_are_told_with_position_and_remedy() {
 }
 
 const CONSOLE: &str = "\
-[    1.0] ghostlink: kernel 6.1.0-56-amd64, 2 CPUs\r
+[    1.0] ghostlink: kernel 6.1.0-56-amd64 #1 SMP Debian 6.1.192-2 (2026-11-01), 2 CPUs\r
 [    2.0] ghostlink: ok 1 nvme\r
 [    3.0] ghostlink: # quoted: BUG\r
 [    4.0] rcu: INFO: rcu_preempt detected stalls on CPUs/tasks:\r
@@ -117,6 +123,22 @@ fn expectations_can_be_for_some_kernels_only() {
     for (kernels, count) in [("['6.1']", 1), ("['6.12']", 0), ("['6.12', '6.1.0-56']", 1)] {
         let table = format!("[[expect]]\nthat = 'x'\nabsent = 'y'\nkernels = {kernels}\n");
         assert_eq!(verdicts("[]", &table).len(), count, "{kernels}");
+    }
+}
+
+#[test]
+fn expectations_can_be_for_kernels_with_a_fix_or_without() {
+    for (releases, of_fixed, count) in [
+        ("['6.1.100']", true, 1),
+        ("['6.1.100']", false, 0),
+        ("['6.12.78', '7.0']", true, 0),
+        ("['6.12.78', '7.0']", false, 1),
+    ] {
+        let table = format!(
+            "[fix]\ncommit = 'c'\nsubject = 's'\nreleases = {releases}\n\
+             [[expect]]\nthat = 'x'\nabsent = 'y'\nfixed = {of_fixed}\n"
+        );
+        assert_eq!(verdicts("[]", &table).len(), count, "{releases} {of_fixed}");
     }
 }
 
