@@ -4,6 +4,7 @@
 #   package_directory linux-image-6.12.117+deb12-amd64    # prints where it is unpacked
 #   package_directory seabios bookworm-backports          # the same, from a suite that apt need not know
 #   kernel_package 6.12                                   # prints the newest package of that series
+#   old_kernel 6.12.74                                    # prints where that one's package is unpacked
 #
 # Nothing is pinned: versions go from the archive when newer ones come. apt-get verifies what it downloads;
 # the sums of what has been unpacked are kept beside it and verified whenever it is used. What is there is
@@ -48,6 +49,29 @@ kernel_package() {
     die "apt offers no kernel of series $1: look for one by 'apt-cache pkgnames linux-image-'"
 }
 
+# Where a kernel of that very version is unpacked: of this machine's Debian, or from where backports keep them.
+old_kernel() {
+    local version=$1 suite name options directories
+    local pattern="linux-image-$version(\\+deb[0-9]+)?-amd64"
+    shopt -s nullglob
+    directories=("$cache/linux-image-$version"*-amd64*)
+    shopt -u nullglob
+    for name in "${directories[@]##*/}"; do
+        if [[ $name =~ ^($pattern)(-(.*))?$ ]]; then
+            package_directory "${BASH_REMATCH[1]}" "${BASH_REMATCH[4]}"
+            return
+        fi
+    done
+    require_apt
+    for suite in '' bookworm-backports trixie-backports; do
+        see_suite "$suite"
+        name=$(apt-cache "${options[@]}" pkgnames "linux-image-$version" | grep -xE "$pattern" | head -n 1) || continue
+        package_directory "$name" "$suite"
+        return
+    done
+    die "neither apt nor Debian's backports have a kernel $version; see https://packages.debian.org/linux-image"
+}
+
 # What nobody boots here, and what half of a kernel package consists of.
 unwanted='lib/modules/*/kernel/drivers/gpu lib/modules/*/kernel/drivers/media lib/modules/*/kernel/drivers/net
     lib/modules/*/kernel/sound usr/share/doc'
@@ -70,9 +94,12 @@ package_directory() {
     printf '%s\n' "$directory"
 }
 
-# Makes apt-get, with `options`, see that suite and nothing else. The system's own lists stay as they are.
+# Makes apt-get, with `options`, see that suite and nothing else; or, if it is empty, what the system sees. The
+# system's own lists stay as they are.
 see_suite() {
     local apt=$cache/apt-$1
+    options=(-o "APT::Sandbox::User=$(id -un)")
+    [[ -n $1 ]] || return 0
     mkdir -p "$apt/lists/partial"
     echo "deb [signed-by=/usr/share/keyrings/debian-archive-keyring.gpg] http://deb.debian.org/debian $1 main" \
         >"$apt/sources.list"
@@ -82,19 +109,30 @@ see_suite() {
 }
 
 unpack() {
-    local name=$1 directory=$2 suite=$3 work options
-    options=(-o "APT::Sandbox::User=$(id -un)")
-    [[ -z $suite ]] || see_suite "$suite"
+    local name=$1 directory=$2 suite=$3 work package options
+    see_suite "$suite"
     work=$(mktemp -d "$cache/partial.XXXXXX")
     # shellcheck disable=SC2064  # as it is called now
     trap "rm -rf '$work'" EXIT
     say "$name is not in $cache: downloading it"
-    (cd "$work" && apt-get "${options[@]}" download "$name" >&2) ||
-        die "cannot download $name: see above; 'apt-get update' helps if the archive has moved on"
     mkdir "$work/root"
-    dpkg -x "$work"/*.deb "$work/root"
+    download "$name"
+    # From 6.19 on a kernel's package is but a list of others, and all is below /usr/lib/modules.
+    for package in $(dpkg-deb -f "$work"/*.deb Depends | grep -oE 'linux-(base|binary|modules)-[0-9][^ ,]*'); do
+        download "$package"
+    done
+    for package in "$work"/*.deb; do
+        dpkg -x "$package" "$work/root"
+    done
     (
         cd "$work/root" || exit
+        if [[ -d usr/lib/modules ]]; then
+            mkdir -p boot lib
+            mv usr/lib/modules lib/modules
+            for file in vmlinuz config; do
+                mv lib/modules/*/"$file" "boot/$file-${name#linux-image-}"
+            done
+        fi
         # shellcheck disable=SC2086  # patterns and several words
         rm -rf $unwanted
         find . -type f -print0 | sort -z | xargs -0 sha256sum >../SHA256SUMS
@@ -102,4 +140,10 @@ unpack() {
     )
     mv "$work/root" "$directory"
     rm -rf "$work"
+}
+
+# Into `work`.
+download() {
+    (cd "$work" && apt-get "${options[@]}" download "$1" >&2) ||
+        die "cannot download $1: see above; 'apt-get update' helps if the archive has moved on"
 }
