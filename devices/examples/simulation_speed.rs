@@ -1,7 +1,7 @@
 //! What simulations cost in processor time: the matrix of all policies and faults for each workload,
-//! and machines of 1 to 240 devices.
+//! and machines of 1 to 4096 devices.
 //!
-//! `cargo run --release -p devices --example simulation_speed [-- WORKLOAD..]`
+//! `cargo run --release -p devices --example simulation_speed [-- WORKLOAD.. | devices]`
 
 use devices::sim::{Catalog, RunResult, RunSpec, Workload, run};
 use iommu::event::Tracer;
@@ -42,20 +42,28 @@ fn matrix(catalog: &Catalog, workload: &Workload) -> (RunResult, u64) {
     (total, cpu_nanos() - start)
 }
 
-/// A healthy machine, from small to large.
+/// A healthy machine, from small to large: a device for each CPU, 32 on a card.
 fn devices(catalog: &Catalog) {
-    println!("devices    steps    µs/run  ns/step");
-    for devices in [1, 2, 4, 16, 64, 128, 240] {
+    println!("devices    steps  runs    µs/run  ns/step  peak MiB");
+    for devices in [1, 4, 16, 64, 256, 1024, 4096] {
         let mut workload = catalog.workload("wide").expect("it is built in").clone();
-        (workload.devices, workload.cpus) = (devices, devices);
+        (workload.devices, workload.cpus, workload.functions) = (devices, devices, 32);
         let policy = "linux".parse().expect("it is built in");
         let fault = catalog.fault("none").expect("it is built in").clone();
         let spec = RunSpec::new(policy, fault, workload, 1);
-        let start = cpu_nanos();
-        let result = simulate(&spec);
-        let time = cpu_nanos() - start;
-        let (micros, per_step) = (time as f64 / 1000.0, time as f64 / result.steps as f64);
-        println!("{devices:7} {:8} {micros:9.1} {per_step:8.0}", result.steps);
+        let (mut total, start) = (RunResult::default(), cpu_nanos());
+        while total.runs == 0 || cpu_nanos() - start < 300_000_000 {
+            total.merge(&simulate(&spec));
+        }
+        let time = (cpu_nanos() - start) as f64;
+        println!(
+            "{devices:7} {:8} {:5} {:9.1} {:8.0} {:9}",
+            total.steps / total.runs,
+            total.runs,
+            time / 1000.0 / total.runs as f64,
+            time / total.steps as f64,
+            peak_mib(),
+        );
     }
 }
 
@@ -65,7 +73,17 @@ fn simulate(spec: &RunSpec) -> RunResult {
 
 /// Time that this process has had a processor for, whatever else the machine does.
 fn cpu_nanos() -> u64 {
+    // Linux counts when it switches.
+    std::thread::yield_now();
     let statistics = std::fs::read_to_string("/proc/self/schedstat").expect("Linux has it");
     let nanos = statistics.split(' ').next().and_then(|field| field.parse().ok());
     nanos.expect("the first field is a number")
+}
+
+/// The most memory that this process has had at once, so far.
+fn peak_mib() -> u64 {
+    let status = std::fs::read_to_string("/proc/self/status").expect("Linux has it");
+    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
+    let kib = line.and_then(|line| line.trim().strip_suffix(" kB")?.parse::<u64>().ok());
+    kib.expect("it is a number of kB") / 1024
 }

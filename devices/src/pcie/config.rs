@@ -110,13 +110,14 @@ pub enum Reset {
 /// A function's configuration space.
 #[derive(Debug, Clone)]
 pub struct ConfigSpace {
-    cells: Box<[Cell]>,
+    /// As far as something is declared: what is behind that reads as zero.
+    cells: Vec<Cell>,
 }
 
 impl ConfigSpace {
     /// A space in which everything reads as zero and nothing can be written.
     pub(crate) fn empty() -> Self {
-        Self { cells: vec![Cell::default(); usize::from(CONFIG_SPACE_SIZE)].into() }
+        Self { cells: Vec::new() }
     }
 
     /// Declares the register at `offset`; it takes its reset value.
@@ -125,6 +126,8 @@ impl ConfigSpace {
         let (reset, writable) = (bytes(register.reset.to_word()), bytes(register.writable));
         let (clearable, sticky) = (bytes(register.clearable), bytes(register.sticky));
         let kept = bytes(register.kept);
+        let end = usize::from(offset.saturating_add(T::SIZE).min(CONFIG_SPACE_SIZE));
+        self.cells.resize(self.cells.len().max(end), Cell::default());
         for (index, cell) in self.cells_mut::<T>(offset).iter_mut().enumerate() {
             *cell = Cell {
                 value: reset[index],
@@ -142,7 +145,8 @@ impl ConfigSpace {
     pub fn read(&self, offset: u16, data: &mut [u8]) {
         match within_dword(offset, data.len()) {
             Some(span) => {
-                for (byte, cell) in data.iter_mut().zip(&self.cells[span]) {
+                data.fill(0);
+                for (byte, cell) in data.iter_mut().zip(self.cells.iter().skip(span.start)) {
                     *byte = cell.value;
                 }
             }
@@ -155,7 +159,7 @@ impl ConfigSpace {
         let Some(span) = within_dword(offset, data.len()) else {
             return;
         };
-        for (byte, cell) in data.iter().zip(&mut self.cells[span]) {
+        for (byte, cell) in data.iter().zip(self.cells.iter_mut().skip(span.start)) {
             let written = (cell.value & !cell.writable) | (byte & cell.writable);
             cell.value = written & !(byte & cell.clearable);
         }

@@ -8,7 +8,8 @@
 //!                                    the switch's own bus +- port (downstream) === link
 //! ```
 //!
-//! The tree is two lists: ports and functions, each of which knows the port above it. Whatever goes
+//! The tree is two lists: ports and functions, each of which knows the port above it, and an index of who is
+//! below whom, so that nothing is looked for among all of them. Whatever goes
 //! down or up follows those from one end to the other, and every link on the way may swallow it.
 //! Configuration requests and messages go by bus number, memory requests by the ports' windows and
 //! the functions' BARs. Where a guest programs overlaps or loops, the first port takes what matches,
@@ -17,11 +18,12 @@
 
 mod build;
 mod faults;
+mod index;
 mod messages;
 mod route;
 mod uplink;
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::ops::RangeInclusive;
 
 use iommu::ats::{InvalidateRequest, PageGroupResponse};
@@ -35,6 +37,7 @@ use super::port::Port;
 use super::{Function, Upstream, UpstreamMessage};
 use crate::fault::FaultMode;
 use crate::link::Link;
+use index::Index;
 use messages::Delayed;
 use route::Target;
 use uplink::Uplink;
@@ -45,9 +48,12 @@ pub struct Hierarchy {
     host_bridge: HostBridge,
     ports: Vec<PortNode>,
     functions: Vec<FunctionNode>,
+    index: Index,
     messages: VecDeque<UpstreamMessage>,
-    /// Invalidate Completions of functions that answer late.
-    delayed: Vec<Delayed>,
+    /// Invalidate Completions of functions that answer late, by when they go on, and by their number.
+    delayed: BTreeMap<(Instant, u64), Delayed>,
+    /// How many have been late.
+    late: u64,
     /// The buses that have been reset, by something that the host learns of.
     resets: VecDeque<RangeInclusive<u8>>,
     /// The links that come back by themselves: when, below which port, from which fault.
@@ -122,14 +128,16 @@ impl Hierarchy {
             Some(Target::HostBridge) => self.host_bridge.config_write(offset, data),
             Some(Target::Port(index)) => {
                 self.ports[index].port.config_write(function, offset, data);
+                self.index.forget_buses();
                 self.follow_requests(index, now);
+                self.collect_messages_around(index, now);
             }
             Some(Target::Function(index)) => {
                 self.functions[index].function.config_write(function, offset, data, now);
+                self.collect_messages_of(index, now);
             }
             None => {}
         }
-        self.collect_messages(now);
     }
 
     /// Reads `data.len()` bytes of the PCI memory window; all ones where nothing answers.
@@ -170,10 +178,14 @@ impl Hierarchy {
         let Some(above) = self.bus_owner(request.destination.bus()) else { return };
         let link = above.and_then(|port| self.ports[port].link.as_ref());
         let is_deaf = link.is_some_and(|link| link.answers() == Some(FaultMode::Deaf));
-        if self.reaches(above, Lost::InvalidateRequest, now) && !is_deaf {
-            for node in self.functions.iter_mut().filter(|node| node.above == above) {
-                node.function.invalidate_request(request, now);
-            }
+        if !self.reaches(above, Lost::InvalidateRequest, now) || is_deaf {
+            return;
+        }
+        if let Some(index) = self.function_at(above, request.destination) {
+            return self.functions[index].function.invalidate_request(request, now);
+        }
+        for index in &self.index.below(above).functions {
+            self.functions[*index].function.invalidate_request(request, now);
         }
     }
 
@@ -199,8 +211,8 @@ impl Hierarchy {
     /// As [`Self::poll_timeout`], for a hierarchy whose functions have nothing that repeats: it does
     /// not ask them.
     pub fn poll_link_timeout(&self) -> Option<Instant> {
-        let delayed = self.delayed.iter().map(|held| held.due);
-        delayed.chain(self.next_return()).min()
+        let delayed = self.delayed.first_key_value().map(|((due, _), _)| *due);
+        delayed.into_iter().chain(self.next_return()).min()
     }
 
     /// Does what is due at `now`.
@@ -209,9 +221,14 @@ impl Hierarchy {
             let (function, mut upstream) = self.function(index, upstream);
             function.handle_timeout(&mut upstream, now);
         }
+        self.handle_link_timeout(now);
+        self.collect_messages(now);
+    }
+
+    /// As [`Self::handle_timeout`], for what [`Self::poll_link_timeout`] asks for.
+    pub fn handle_link_timeout(&mut self, now: Instant) {
         self.bring_back(now);
         self.release_delayed(now);
-        self.collect_messages(now);
     }
 
     /// The next message that came up, `None` when there are no more.

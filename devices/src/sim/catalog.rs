@@ -108,6 +108,16 @@ fn workloads() -> Vec<Workload> {
             ),
         ),
         Workload::new("wide", "64 devices on 64 CPUs", Kind::Strict, 64, 64),
+        Workload {
+            functions: 16,
+            ..Workload::new(
+                "ari",
+                "two cards with 16 functions each, and a CPU for each function",
+                Kind::Strict,
+                32,
+                32,
+            )
+        },
     ]
 }
 

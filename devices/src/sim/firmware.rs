@@ -1,20 +1,15 @@
 //! What firmware and drivers do before the first I/O: numbers buses, gives BARs their addresses,
 //! turns on bus mastering, ATS, and what reports that a link is gone.
-//!
-//! Device n is an endpoint at `(n + 1):00.0` behind the root port `rp<n>` at the n-th place on bus 0 from
-//! 01.0 on.
 
 use iommu::event::Tracer;
 use iommu::ids::Bdf;
 use iommu::time::Instant;
 
+use super::places::Places;
 use crate::Error;
-use crate::endpoint::{AtsEndpoint, EndpointConfig, regs};
+use crate::endpoint::{AtsEndpoint, EndpointConfig};
 use crate::pcie::Hierarchy;
 use crate::pcie::caps::express::{HotPlug, PortType, Slot};
-
-/// Devices that there can be: one for each bus number that is left.
-pub(super) const MAX_DEVICES: u16 = 240;
 
 const COMMAND: u16 = 0x04;
 const BAR0: u16 = 0x10;
@@ -33,48 +28,40 @@ const ID_DPC: u16 = 0x001d;
 
 /// Slot Control: attention button, presence, hot-plug interrupt, data link layer state.
 const SLOT_ENABLES: u16 = 0x1029;
-/// And powered down, with the power indicator off.
+/// Device Control 2.
+const ARI_FORWARDING: u16 = 1 << 5;
+/// Slot Control: and powered down, with the power indicator off.
 const SLOT_OFF: u16 = SLOT_ENABLES | 0x0700;
 
-/// The function's own place on its bus.
-pub(super) fn endpoint(device: u16) -> Bdf {
-    Bdf::new(device as u8 + 1, 0, 0)
-}
-
-/// Which device is at this place.
-pub(super) fn device_at(function: Bdf) -> u16 {
-    u16::from(function.bus()).wrapping_sub(1)
-}
-
-fn port(device: u16) -> Bdf {
-    Bdf::from_bits(8 + device)
-}
-
-/// Which device is behind the port at `id`.
-pub(super) fn device_below(id: Bdf) -> u16 {
-    id.into_bits() - 8
-}
-
-/// Where the registers of a device are.
-pub(super) fn bar(device: u16) -> u64 {
-    0xc000_0000 + u64::from(device) * u64::from(regs::SIZE)
-}
-
-/// Root ports with an endpoint behind each.
+/// Root ports with a card behind each, whose functions are in the order of the devices.
 pub(super) fn hierarchy(
-    devices: u16,
+    places: Places,
     hot_plug: HotPlug,
     tracer: &Tracer,
 ) -> Result<Hierarchy, Error> {
     let mut hierarchy = Hierarchy::empty(tracer.clone());
-    let config = EndpointConfig { pri: false, ..EndpointConfig::default() };
-    for device in 0..devices {
-        let slot = Slot { number: device as u8 + 1, hot_plug };
-        let place = port(device).devfn();
+    for card in 0..places.cards() {
+        let slot = Slot { number: card as u8 + 1, hot_plug };
+        let place = Places::port(card).devfn();
         let above =
-            hierarchy.add_port(&format!("rp{device}"), None, place, PortType::RootPort(slot))?;
-        let function = AtsEndpoint::new(config, tracer.clone())?;
-        hierarchy.add_function(Some(above), 0, Box::new(function));
+            hierarchy.add_port(&format!("rp{card}"), None, place, PortType::RootPort(slot))?;
+        let devices = places.devices_on(card);
+        for device in devices.clone() {
+            let next =
+                if device + 1 < devices.end { places.function(device + 1).devfn() } else { 0 };
+            let config = EndpointConfig {
+                pri: false,
+                is_multi_function: places.has_ari(),
+                next_function: places.has_ari().then_some(next),
+                ..EndpointConfig::default()
+            };
+            let function = AtsEndpoint::new(config, tracer.clone())?;
+            hierarchy.add_function(
+                Some(above),
+                places.function(device).devfn(),
+                Box::new(function),
+            );
+        }
     }
     Ok(hierarchy)
 }
@@ -106,40 +93,46 @@ pub(super) struct PortState {
 /// The driver of ports and functions: all of it goes through configuration space.
 pub(super) struct Driver<'a> {
     pub(super) hierarchy: &'a mut Hierarchy,
+    pub(super) places: Places,
     pub(super) now: Instant,
 }
 
 impl Driver<'_> {
     /// Programs everything, and says where things are. Ports contain errors if `contains` says so;
     /// what they contain they do not report by AER too.
-    pub(super) fn bring_up(&mut self, devices: u16, contains: bool) -> Layout {
-        for device in 0..devices {
-            let bus = device as u8 + 1;
-            self.write(port(device), SECONDARY_BUS, &[bus]);
-            self.write(port(device), SUBORDINATE_BUS, &[bus]);
-            self.write(port(device), COMMAND, &MEMORY_AND_MASTER.to_le_bytes());
+    pub(super) fn bring_up(&mut self, contains: bool) -> Layout {
+        for card in 0..self.places.cards() {
+            let (port, bus) = (Places::port(card), card as u8 + 1);
+            self.write(port, SECONDARY_BUS, &[bus]);
+            self.write(port, SUBORDINATE_BUS, &[bus]);
+            self.write(port, COMMAND, &MEMORY_AND_MASTER.to_le_bytes());
         }
         let layout = self.find();
-        for device in 0..devices {
-            self.enable_reports(device, contains, &layout);
-            self.enable_device(device, &layout);
+        for card in 0..self.places.cards() {
+            self.enable_reports(card, contains, &layout);
+            for device in self.places.devices_on(card) {
+                self.enable_device(device, &layout);
+            }
         }
         layout
     }
 
     /// A device after reset: its BAR, memory, bus mastering, PASIDs, ATS.
     pub(super) fn enable_device(&mut self, device: u16, layout: &Layout) {
-        let id = endpoint(device);
-        self.write(id, BAR0, &(bar(device) as u32).to_le_bytes());
+        let id = self.places.function(device);
+        self.write(id, BAR0, &(Places::bar(device) as u32).to_le_bytes());
         self.write(id, COMMAND, &MEMORY_AND_MASTER.to_le_bytes());
         // PASIDs before ATS: with ATS on that is undefined (PCIe 7.8.9.3).
         self.write(id, layout.endpoint_pasid + 6, &1_u16.to_le_bytes());
         self.write(id, layout.endpoint_ats + 6, &0x8000_u16.to_le_bytes());
     }
 
-    /// Hot-plug events, containment and errors interrupt.
-    fn enable_reports(&mut self, device: u16, contains: bool, layout: &Layout) {
-        let id = port(device);
+    /// Hot-plug events, containment and errors interrupt, and all functions can be reached.
+    fn enable_reports(&mut self, card: u16, contains: bool, layout: &Layout) {
+        let id = Places::port(card);
+        if self.places.has_ari() {
+            self.write(id, layout.port_express + 0x28, &ARI_FORWARDING.to_le_bytes());
+        }
         self.write(id, layout.port_msi + 4, &0xfee0_0000_u32.to_le_bytes());
         self.write(id, layout.port_msi + 2, &1_u16.to_le_bytes());
         self.write(id, layout.port_express + 0x18, &SLOT_ENABLES.to_le_bytes());
@@ -152,9 +145,9 @@ impl Driver<'_> {
         }
     }
 
-    /// What the port above a device says, which is cleared, so that it interrupts again.
-    pub(super) fn take_events(&mut self, device: u16, layout: &Layout) -> PortState {
-        let id = port(device);
+    /// What the port above a card says, which is cleared, so that it interrupts again.
+    pub(super) fn take_events(&mut self, card: u16, layout: &Layout) -> PortState {
+        let id = Places::port(card);
         let mut word = |offset: u16| u16::from_le_bytes(self.read(id, offset));
         let slot = word(layout.port_express + 0x1a);
         let link = word(layout.port_express + 0x12);
@@ -171,18 +164,18 @@ impl Driver<'_> {
     }
 
     /// Lets a link train again that DPC has taken down.
-    pub(super) fn end_containment(&mut self, device: u16, layout: &Layout) {
+    pub(super) fn end_containment(&mut self, card: u16, layout: &Layout) {
         // Trigger Status and Interrupt Status.
-        self.write(port(device), layout.port_dpc + 8, &0b1001_u16.to_le_bytes());
+        self.write(Places::port(card), layout.port_dpc + 8, &0b1001_u16.to_le_bytes());
     }
 
     /// Powers the slot down, so that the card can be pulled out.
-    pub(super) fn power_down(&mut self, device: u16, layout: &Layout) {
-        self.write(port(device), layout.port_express + 0x18, &SLOT_OFF.to_le_bytes());
+    pub(super) fn power_down(&mut self, card: u16, layout: &Layout) {
+        self.write(Places::port(card), layout.port_express + 0x18, &SLOT_OFF.to_le_bytes());
     }
 
     fn find(&mut self) -> Layout {
-        let (port, endpoint) = (port(0), endpoint(0));
+        let (port, endpoint) = (Places::port(0), self.places.function(0));
         Layout {
             port_express: self.capability(port, ID_EXPRESS),
             port_msi: self.capability(port, ID_MSI),

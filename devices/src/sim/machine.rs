@@ -13,7 +13,8 @@ use super::cpu::{Cpu, Lock, Tickets};
 use super::firmware::{self, Driver, Layout};
 use super::memory::{PASIDS, Tables};
 use super::oracle::{MappingId, Oracle};
-use super::road::{Functions, Road};
+use super::places::{self, Places};
+use super::road::Functions;
 use super::scheduler::Scheduler;
 use super::{Kind, RunResult, RunSpec, Workload};
 use crate::Error;
@@ -33,7 +34,7 @@ pub(super) enum Task {
     Request(InvalidateRequest),
     /// An Invalidate Completion arrives at the unit.
     Completion(InvalidateCompletion),
-    /// The handler of a port's interrupt runs.
+    /// The handler of the interrupt of the port above a card runs.
     Interrupt(u16),
     /// The flush timer of a device's domain goes off.
     Flush(u16),
@@ -70,6 +71,7 @@ pub(super) struct Machine<'a> {
     pub(super) random: fastrand::Rng,
     pub(super) host: HostSide,
     pub(super) hierarchy: Hierarchy,
+    pub(super) places: Places,
     pub(super) layout: Layout,
     pub(super) tables: Tables,
     pub(super) oracle: Oracle,
@@ -78,8 +80,11 @@ pub(super) struct Machine<'a> {
     /// Which CPU waits under which ticket.
     pub(super) tickets: Tickets,
     schedule: Schedule,
-    /// To which device the fault has happened.
+    /// To which card the fault has happened.
     pub(super) victim: Option<u16>,
+    /// Whether the link of that was up, and how often quarantines had changed, when that was looked at
+    /// last.
+    pub(super) watched: (bool, u64),
     /// When no more I/O begins: whoever waits at the horizon has waited for long.
     pub(super) quiet: Instant,
     pub(super) result: RunResult,
@@ -98,16 +103,17 @@ impl<'a> Machine<'a> {
         });
         let is_safe = fault.as_ref().is_some_and(|fault| fault.mode == FaultMode::Safe);
         let hot_plug = if is_safe { HotPlug::Button } else { HotPlug::Surprise };
-        let mut hierarchy = firmware::hierarchy(workload.devices, hot_plug, tracer)?;
+        let places = Places::new(workload);
+        let mut hierarchy = firmware::hierarchy(places, hot_plug, tracer)?;
         hierarchy.seed(random.u64(..));
         let now = Instant::START;
         let contains = fault.as_ref().is_none_or(|fault| fault.mode != FaultMode::Aer);
-        let layout = Driver { hierarchy: &mut hierarchy, now }.bring_up(workload.devices, contains);
+        let layout = Driver { hierarchy: &mut hierarchy, places, now }.bring_up(contains);
         let faults: Vec<_> = fault.into_iter().collect();
         let schedule = Schedule::new(&faults, &hierarchy.port_infos())?;
         let (memory, mut tables) = tables(workload)?;
         for device in 0..workload.devices {
-            tables.attach(firmware::endpoint(device), spec.unit.scalable_mode, &memory);
+            tables.attach(places.function(device), spec.unit.scalable_mode, &memory);
         }
         let unit = UnitConfig { role: UnitRole::Host, ..spec.unit };
         let host = HostSide::with_memory(unit, spec.policy.clone(), memory, tracer.clone());
@@ -121,6 +127,7 @@ impl<'a> Machine<'a> {
             random,
             host,
             hierarchy,
+            places,
             layout,
             tables,
             oracle: Oracle::new(),
@@ -129,6 +136,7 @@ impl<'a> Machine<'a> {
             tickets: Tickets::default(),
             schedule,
             victim: None,
+            watched: (true, 0),
             quiet: Instant::START + (spec.horizon - spec.horizon / 10),
             result: RunResult { runs: 1, ..RunResult::default() },
         })
@@ -176,10 +184,7 @@ impl<'a> Machine<'a> {
         }
         let (host, mut functions) = self.host();
         host.handle_timeout(&mut functions, now);
-        let Self { host, hierarchy, oracle, tracer, .. } = self;
-        let (unit, memory) = host.dma_road();
-        let mut road = Road { unit, memory, oracle, tracer, arrived: None };
-        hierarchy.handle_timeout(&mut road, now);
+        self.hierarchy.handle_link_timeout(now);
     }
 
     fn perform(&mut self, task: Task) {
@@ -193,8 +198,9 @@ impl<'a> Machine<'a> {
             Task::Request(request) => {
                 self.hierarchy.invalidate_request(request, self.now);
                 self.reach(Point::Completion);
-                let device = firmware::device_at(request.destination);
-                self.hierarchy.collect_messages_of(usize::from(device), self.now);
+                if let Some(device) = self.places.device(request.destination) {
+                    self.hierarchy.collect_messages_of(usize::from(device), self.now);
+                }
             }
             Task::Completion(completion) => {
                 let now = self.now;
@@ -202,7 +208,7 @@ impl<'a> Machine<'a> {
                 host.handle_completion(completion, &mut functions, now);
                 self.reach(Point::Invalidation);
             }
-            Task::Interrupt(device) => self.interrupt(device),
+            Task::Interrupt(card) => self.interrupt(card),
             Task::Flush(device) => self.flush(device),
         }
     }
@@ -221,8 +227,8 @@ impl<'a> Machine<'a> {
                     self.scheduler.at(at, Task::Completion(completion));
                 }
                 UpstreamMessage::Msi { requester, .. } => {
-                    let device = firmware::device_below(requester);
-                    self.scheduler.at(self.now + costs.hot_plug, Task::Interrupt(device));
+                    let card = Places::card_below(requester);
+                    self.scheduler.at(self.now + costs.hot_plug, Task::Interrupt(card));
                 }
                 UpstreamMessage::PageRequest(_) => {}
             }
@@ -247,7 +253,7 @@ impl<'a> Machine<'a> {
             let fault = self.schedule.text(fault);
             if ends { Event::FaultEnded { fault } } else { Event::FaultInjected { fault } }
         });
-        // Ports and devices are in the same order, one behind each.
+        // Ports and cards are in the same order, one behind each.
         self.victim.get_or_insert(port as u16);
         self.result.faulted = 1;
         match ends {
@@ -276,12 +282,13 @@ impl<'a> Machine<'a> {
 
     /// The host side, and how it asks for functions.
     pub(super) fn host(&mut self) -> (&mut HostSide, Functions<'_>) {
-        let Self { host, hierarchy, devices, layout, now, .. } = self;
-        (host, Functions { hierarchy, devices, layout, sample: None, now: *now })
+        let Self { host, hierarchy, devices, places, layout, now, .. } = self;
+        let (places, now) = (*places, *now);
+        (host, Functions { hierarchy, devices, places, layout, sample: None, now })
     }
 
     pub(super) fn is_victim(&self, device: u16) -> bool {
-        self.victim == Some(device)
+        self.victim == Some(self.places.card(device))
     }
 
     /// Whether a presence check comes before an invalidation.
@@ -308,8 +315,17 @@ fn check(spec: &RunSpec) -> Result<(), Error> {
     let needs_pasids = workload.kind == Kind::Sva;
     let mode = spec.fault.fault.as_ref().map(|fault| fault.mode);
     let rules = [
-        ((1..=firmware::MAX_DEVICES).contains(&workload.devices), "it has 1 to 240 devices"),
-        ((1..=1024).contains(&workload.cpus), "it has 1 to 1024 CPUs"),
+        ((1..=places::MAX_DEVICES).contains(&workload.devices), "it has 1 to 4096 devices"),
+        ((1..=places::MAX_FUNCTIONS).contains(&workload.functions), "functions is 1 to 256"),
+        (
+            workload.devices.div_ceil(workload.functions.max(1)) <= places::MAX_CARDS,
+            "it has at most 240 cards; let more of its devices be functions of one, as in functions = 32",
+        ),
+        (
+            u32::from(workload.devices) < 1 << spec.unit.domain_bits,
+            "it needs a domain for each device; give the unit more domain_bits",
+        ),
+        ((1..=4096).contains(&workload.cpus), "it has 1 to 4096 CPUs"),
         ((1..=64).contains(&workload.batch), "batch is 1 to 64"),
         ((1..=4096).contains(&workload.flush_limit), "flush_limit is 1 to 4096"),
         (!workload.trickle.is_zero(), "trickle is longer than nothing"),

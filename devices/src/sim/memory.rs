@@ -65,7 +65,8 @@ impl Tables {
     /// Memory for that many devices, and its tables: none yet. Each device has `spaces` users, 1 to
     /// [`PASIDS`], which have up to `pages` pages each.
     pub(super) fn new(devices: u16, spaces: u64, pages: u64) -> Result<(Memory, Self), HostError> {
-        // Context table, root, directory; PASID directory and PASID table.
+        // A context table, if no other function of the card has it; root, directory; PASID directory
+        // and PASID table.
         const UPPER: u64 = 5;
         let leaves = pages.div_ceil(ENTRIES);
         let next = DATA.0 + PAGE_SIZE;
@@ -79,15 +80,11 @@ impl Tables {
         DomainId(device + 1)
     }
 
-    /// Gives the next device, which is `function`, an empty domain of its own. Each function is on a
-    /// bus of its own.
+    /// Gives the next device, which is `function`, an empty domain of its own.
     pub(super) fn attach(&mut self, function: Bdf, scalable: bool, memory: &Memory) {
-        let context = self.page();
+        let context = self.context_table(function, scalable, memory);
         let (root, directory) = (self.page(), self.page());
         let DomainId(domain) = Self::domain(self.domains.len() as u16);
-        let bus = u64::from(function.bus());
-        let entry = RootEntry::new().with_present(true).with_page(context / PAGE_SIZE);
-        store(memory, bus * 16, entry.into_bits());
         let devfn = u64::from(function.devfn());
         if scalable {
             let pasids = self.pasids(root, domain, memory);
@@ -96,7 +93,7 @@ impl Tables {
                 .with_device_tlb(true)
                 .with_pasid(true)
                 .with_page(pasids / PAGE_SIZE);
-            store(memory, context + devfn * 32, low.into_bits());
+            store(memory, context + devfn % 128 * 32, low.into_bits());
         } else {
             let low = ContextLow::new()
                 .with_present(true)
@@ -109,6 +106,22 @@ impl Tables {
         store(memory, root, table(directory));
         let spaces = vec![Space::default(); self.spaces as usize];
         self.domains.push(Domain { directory, spaces });
+    }
+
+    /// The context table that has the entry of `function`: that of its bus, or of half of it in scalable
+    /// mode.
+    fn context_table(&mut self, function: Bdf, scalable: bool, memory: &Memory) -> u64 {
+        let half = if scalable { u64::from(function.devfn()) >> 7 } else { 0 };
+        let at = u64::from(function.bus()) * 16 + half * 8;
+        let known = memory.read_obj::<u64>(GuestAddress(at)).map_or(0, u64::from_le);
+        let known = RootEntry::from_bits(known);
+        if known.present() {
+            return known.page() * PAGE_SIZE;
+        }
+        let table = self.page();
+        let entry = RootEntry::new().with_present(true).with_page(table / PAGE_SIZE);
+        store(memory, at, entry.into_bits());
+        table
     }
 
     /// A PASID directory whose PASIDs all lead to the same second-stage tables: their users keep to

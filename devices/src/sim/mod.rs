@@ -28,6 +28,7 @@ mod machine;
 mod memory;
 mod oracle;
 mod outcome;
+mod places;
 mod program;
 mod removal;
 mod result;

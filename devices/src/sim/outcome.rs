@@ -1,12 +1,10 @@
 //! What is noted of a run: devices that are gone, quarantines, and how it all ends.
 
-use iommu::ids::Bdf;
 use iommu::submit::Conclusion;
 use iommu::time::Instant;
 
 use super::RunResult;
 use super::cpu::State;
-use super::firmware;
 use super::machine::{Device, Machine};
 
 impl Machine<'_> {
@@ -15,32 +13,40 @@ impl Machine<'_> {
         let Conclusion { ticket, flush, verdict, .. } = conclusion;
         let Some(cpu) = self.tickets.take(*ticket) else { return };
         let held = flush.device_tlbs().iter().any(|request| {
-            let device = firmware::device_at(request.destination);
-            self.hierarchy.caches(usize::from(device), request)
+            let device = self.places.device(request.destination);
+            device.is_some_and(|device| self.hierarchy.caches(usize::from(device), request))
         });
         self.result.told.count(*verdict, held);
         self.cpu(cpu).state = State::Returning;
         self.wake(cpu, self.spec.costs.poll);
     }
 
-    /// Looks at the device to which the fault has happened.
+    /// Looks at the card to which the fault has happened, if something has changed.
     pub(super) fn watch_victim(&mut self) {
-        let Some(victim) = self.victim else { return };
-        let now = self.now;
-        let is_up = self.hierarchy.is_link_up(usize::from(victim));
-        let device = &mut self.devices[usize::from(victim)];
-        if !is_up && !device.unbound {
-            device.gone.get_or_insert(now);
-        } else if let Some(gone) = device.gone.take() {
+        let Some(card) = self.victim else { return };
+        let seen = (self.hierarchy.is_link_up(usize::from(card)), self.host.block_changes());
+        if std::mem::replace(&mut self.watched, seen) == seen {
+            return;
+        }
+        for device in self.places.devices_on(card) {
+            self.watch_device(device, seen.0);
+        }
+    }
+
+    fn watch_device(&mut self, device: u16, is_up: bool) {
+        let (now, function) = (self.now, self.places.function(device));
+        let state = &mut self.devices[usize::from(device)];
+        if !is_up && !state.unbound {
+            state.gone.get_or_insert(now);
+        } else if let Some(gone) = state.gone.take() {
             self.result.zombie.record(now - gone);
         }
-        let function: Bdf = firmware::endpoint(victim);
         let is_blocked = self.host.is_blocked(function);
-        let is_new = is_blocked && !std::mem::replace(&mut device.is_quarantined, is_blocked);
+        let is_new = is_blocked && !std::mem::replace(&mut state.is_quarantined, is_blocked);
         if is_new {
-            let helper = self.helper(victim);
+            let helper = self.helper(device);
             let callers =
-                self.workers(victim).chain([helper]).map(|cpu| &self.cpus[usize::from(cpu)]);
+                self.workers(device).chain([helper]).map(|cpu| &self.cpus[usize::from(cpu)]);
             let since = callers.filter(|cpu| cpu.is_stuck()).map(|cpu| cpu.job.since).min();
             self.result.time_to_quarantine.record(now - since.unwrap_or(now));
         }
@@ -62,10 +68,13 @@ impl Machine<'_> {
                 self.result.zombie.record(end - gone);
             }
         }
-        let victim = self.victim.map(|victim| &self.devices[usize::from(victim)]);
         let ended_well = |device: &Device| device.unbound || device.works;
+        let victims = self.victim.map(|card| self.places.devices_on(card));
+        let have_ended_well = victims.is_some_and(|mut devices| {
+            devices.all(|device| ended_well(&self.devices[usize::from(device)]))
+        });
         let is_stuck = self.result.never_returned > 0;
-        self.result.recovered = u64::from(victim.is_some_and(ended_well) && !is_stuck);
+        self.result.recovered = u64::from(have_ended_well && !is_stuck);
         self.result.host = *self.host.counters();
         let checks = u32::try_from(self.result.host.presence_checks).unwrap_or(u32::MAX);
         self.result.presence_time = self.spec.costs.presence_check.saturating_mul(checks);

@@ -16,11 +16,10 @@ use iommu::submit::{Flush, Presence};
 
 use super::Kind;
 use super::cpu::{Purpose, State};
-use super::firmware::{self, Driver};
+use super::firmware::Driver;
 use super::machine::{Machine, Task, covering};
 use super::memory::Tables;
 use super::oracle::MappingId;
-use super::road::Functions;
 use crate::fault::Point;
 
 impl Machine<'_> {
@@ -69,7 +68,7 @@ impl Machine<'_> {
         if !is_done && !is_aborted {
             self.devices[usize::from(device)].works = false;
             self.cpu(cpu).timed_out = true;
-            let function = firmware::endpoint(device);
+            let function = self.places.function(device);
             self.tracer.emit(self.now, || Event::IoTimedOut { cpu, function });
         }
         self.cpu(cpu).held.push(mapping);
@@ -151,7 +150,7 @@ impl Machine<'_> {
         state.state = State::Locking;
         state.generation = state.generation.wrapping_add(1);
         let device = state.device;
-        let function = firmware::endpoint(device);
+        let function = self.places.function(device);
         self.tracer.emit(now, || Event::CpuBlocked { cpu, function });
         if self.devices[usize::from(device)].lock.acquire(cpu) {
             self.look(cpu);
@@ -162,7 +161,7 @@ impl Machine<'_> {
     fn look(&mut self, cpu: u16) {
         let (costs, now) = (self.spec.costs, self.now);
         self.cpu(cpu).job.locked = Some(now);
-        let function = firmware::endpoint(self.cpu(cpu).device);
+        let function = self.places.function(self.cpu(cpu).device);
         let mut time = costs.descriptor * 3 + costs.doorbell;
         let present = self.looks_first().then(|| {
             time += costs.presence_check;
@@ -178,7 +177,7 @@ impl Machine<'_> {
         let pasid = self.space(cpu);
         let state = &self.cpus[usize::from(cpu)];
         let request = InvalidateRequest {
-            destination: firmware::endpoint(state.device),
+            destination: self.places.function(state.device),
             itag: ITag::new(0),
             pasid,
             // A helper flushes for all address spaces of the device.
@@ -191,9 +190,10 @@ impl Machine<'_> {
             None => IotlbScope::Domain(domain),
         };
         let Some(flush) = Flush::new(Some(iotlb), &[request]) else { return };
-        let Self { host, hierarchy, devices, layout, now, .. } = self;
-        let mut functions = Functions { hierarchy, devices, layout, sample: present, now: *now };
-        let ticket = host.submit(flush, &mut functions, *now);
+        let now = self.now;
+        let (host, mut functions) = self.host();
+        functions.sample = present;
+        let ticket = host.submit(flush, &mut functions, now);
         self.tickets.insert(ticket, cpu);
     }
 
@@ -216,7 +216,7 @@ impl Machine<'_> {
         };
         latencies.record(waited);
         self.note_interrupts_off(cpu);
-        let function = firmware::endpoint(device);
+        let function = self.places.function(device);
         self.tracer.emit(now, || Event::CpuReleased { cpu, function, waited });
         match purpose {
             Purpose::Reuse => self.recover_or_rest(cpu),
@@ -246,7 +246,7 @@ impl Machine<'_> {
 
     /// Function Level Reset, if the device is there, and everything is set up again.
     fn reset_device(&mut self, device: u16) {
-        let (function, now) = (firmware::endpoint(device), self.now);
+        let (function, now) = (self.places.function(device), self.now);
         if !self.hierarchy.is_present(function, now) {
             return;
         }
@@ -258,8 +258,8 @@ impl Machine<'_> {
 
     /// After a reset by somebody else: everything is set up again.
     pub(super) fn set_up(&mut self, device: u16) {
-        let Self { hierarchy, layout, now, .. } = self;
-        Driver { hierarchy, now: *now }.enable_device(device, layout);
+        let Self { hierarchy, places, layout, now, .. } = self;
+        Driver { hierarchy, places: *places, now: *now }.enable_device(device, layout);
     }
 
     /// A stretch of time with interrupts off is over on a CPU, or at the horizon.

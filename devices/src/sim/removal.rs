@@ -14,21 +14,24 @@ use iommu::event::Event;
 use iommu::ids::Bdf;
 
 use super::cpu::{Purpose, State};
-use super::firmware::{self, Driver, PortState};
+use super::firmware::{Driver, PortState};
 use super::machine::Machine;
 
 impl Machine<'_> {
-    /// The handler of the interrupt of the port above `device` runs.
-    pub(super) fn interrupt(&mut self, device: u16) {
-        let Self { hierarchy, layout, now, .. } = self;
-        let mut driver = Driver { hierarchy, now: *now };
-        let port = driver.take_events(device, layout);
+    /// The handler of the interrupt of the port above `card` runs.
+    pub(super) fn interrupt(&mut self, card: u16) {
+        let Self { hierarchy, places, layout, now, .. } = self;
+        let mut driver = Driver { hierarchy, places: *places, now: *now };
+        let port = driver.take_events(card, layout);
         if port.contained {
-            driver.end_containment(device, layout);
-            self.set_up(device);
-            return;
+            driver.end_containment(card, layout);
         }
-        self.react(device, port);
+        for device in self.places.devices_on(card) {
+            match port.contained {
+                true => self.set_up(device),
+                false => self.react(device, port),
+            }
+        }
     }
 
     fn react(&mut self, device: u16, port: PortState) {
@@ -40,15 +43,24 @@ impl Machine<'_> {
             state.powers_down = true;
             self.let_go(device);
         } else if state.unbound && state.disconnected {
-            (state.disconnected, state.unbinding, state.unbound) = (false, false, false);
-            self.set_up(device);
-            let function = firmware::endpoint(device);
-            self.tracer.emit(self.now, || Event::DriverBound { function });
-            for cpu in self.workers(device) {
-                self.cpu(cpu).state = State::Idle;
-                let pause = self.jitter(self.spec.workload.period);
-                self.wake(cpu, pause);
-            }
+            self.take_again(device);
+        }
+    }
+
+    /// A device is back, and its driver takes it.
+    fn take_again(&mut self, device: u16) {
+        let (now, card) = (self.now, self.places.card(device));
+        let is_gone = self.victim == Some(card) && !self.hierarchy.is_link_up(usize::from(card));
+        let state = &mut self.devices[usize::from(device)];
+        (state.disconnected, state.unbinding, state.unbound) = (false, false, false);
+        state.gone = is_gone.then_some(now);
+        self.set_up(device);
+        let function = self.places.function(device);
+        self.tracer.emit(now, || Event::DriverBound { function });
+        for cpu in self.workers(device) {
+            self.cpu(cpu).state = State::Idle;
+            let pause = self.jitter(self.spec.workload.period);
+            self.wake(cpu, pause);
         }
     }
 
@@ -93,11 +105,13 @@ impl Machine<'_> {
         if let Some(gone) = state.gone.take() {
             self.result.zombie.record(now - gone);
         }
-        let function = firmware::endpoint(device);
+        let function = self.places.function(device);
         self.tracer.emit(now, || Event::DriverUnbound { function });
-        if powers_down {
-            let Self { hierarchy, layout, .. } = self;
-            Driver { hierarchy, now }.power_down(device, layout);
+        let card = self.places.card(device);
+        let mut others = self.places.devices_on(card);
+        if powers_down && others.all(|device| self.devices[usize::from(device)].unbound) {
+            let Self { hierarchy, places, layout, .. } = self;
+            Driver { hierarchy, places: *places, now }.power_down(card, layout);
         }
     }
 

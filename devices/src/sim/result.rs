@@ -177,7 +177,7 @@ impl Told {
 
 /// What one run has measured, or many together.
 ///
-/// *Stuck* is what concerns the device behind the port to which the fault happens, *innocent* what
+/// *Stuck* is what concerns the devices behind the port to which the fault happens, *innocent* what
 /// concerns all others.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]

@@ -9,10 +9,11 @@ use iommu::time::Instant;
 use iommu::unit::Unit;
 use vm_memory::{Bytes, GuestAddress};
 
-use super::firmware::{self, Driver, Layout};
+use super::firmware::{Driver, Layout};
 use super::machine::Device;
 use super::memory::DATA;
 use super::oracle::{MappingId, Oracle, Stale};
+use super::places::Places;
 use crate::pcie::{Hierarchy, Upstream};
 use crate::root_complex::host;
 
@@ -93,6 +94,7 @@ impl Upstream for Road<'_> {
 pub(super) struct Functions<'a> {
     pub(super) hierarchy: &'a mut Hierarchy,
     pub(super) devices: &'a [Device],
+    pub(super) places: Places,
     pub(super) layout: &'a Layout,
     /// The answer to the first question, where it was asked some time ago.
     pub(super) sample: Option<bool>,
@@ -105,13 +107,15 @@ impl Presence for Functions<'_> {
     }
 
     fn is_disconnected(&self, function: Bdf) -> bool {
-        let device = usize::from(firmware::device_at(function));
-        self.devices.get(device).is_some_and(|device| device.disconnected)
+        let device = self.places.device(function);
+        device.is_some_and(|device| self.devices[usize::from(device)].disconnected)
     }
 
     fn reset(&mut self, function: Bdf, now: Instant) {
         host::Functions { hierarchy: self.hierarchy, now }.reset(function, now);
-        let mut driver = Driver { hierarchy: self.hierarchy, now };
-        driver.enable_device(firmware::device_at(function), self.layout);
+        if let Some(device) = self.places.device(function) {
+            let mut driver = Driver { hierarchy: self.hierarchy, places: self.places, now };
+            driver.enable_device(device, self.layout);
+        }
     }
 }

@@ -41,8 +41,12 @@ pub struct Workload {
     pub about: String,
     /// What the drivers do.
     pub kind: Kind,
-    /// Devices, each behind a root port of its own; the fault happens to the first.
+    /// Devices: functions with ATS, up to 4096.
     pub devices: u16,
+    /// How many of them are functions of one card, 1 to 256: they share its root port and its link. There are
+    /// at most 240 cards, and the fault happens to the first.
+    #[serde(default = "one_function")]
+    pub functions: u16,
     /// CPUs. CPU n does I/O to device n modulo their number.
     pub cpus: u16,
     /// I/Os that each CPU does at the first pace; the fault happens among them.
@@ -70,6 +74,10 @@ const fn one() -> u32 {
     1
 }
 
+const fn one_function() -> u16 {
+    1
+}
+
 /// As in Linux since 5e0d2a6fc094, which brought the lazy flush.
 const fn flush_after() -> Duration {
     Duration::from_millis(10)
@@ -88,6 +96,7 @@ impl Workload {
             about: about.to_owned(),
             kind,
             devices,
+            functions: one_function(),
             cpus,
             burst: 20,
             period: Duration::from_micros(25),
@@ -222,8 +231,7 @@ impl RunSpec {
             scalable_mode: is_scalable,
             second_stage: is_scalable,
             pasid_bits: is_scalable.then_some(20),
-            // A domain for each device is all that is needed.
-            domain_bits: 8,
+            domain_bits: Self::domain_bits(workload.devices),
             ..UnitConfig::new(UnitRole::Host)
         };
         Self {
@@ -235,6 +243,12 @@ impl RunSpec {
             costs: Costs::default(),
             horizon: Self::HORIZON,
         }
+    }
+
+    /// As few bits as domain ids must have for a domain for each device; 0 is none.
+    fn domain_bits(devices: u16) -> u8 {
+        let mut widths = (8..16).step_by(2);
+        widths.find(|bits| devices < 1 << bits).unwrap_or(16)
     }
 
     /// What the run is called. Unit, costs and horizon are no part of it.

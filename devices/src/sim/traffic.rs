@@ -7,9 +7,9 @@ use std::time::Duration;
 use iommu::event::Event;
 
 use super::cpu::State;
-use super::firmware;
 use super::machine::{Machine, Task};
 use super::oracle::MappingId;
+use super::places::Places;
 use super::road::Road;
 use crate::endpoint::regs;
 
@@ -47,7 +47,7 @@ impl Machine<'_> {
         let (unit, memory) = host.dma_road();
         let mut road = Road { unit, memory, oracle, tracer, arrived: None };
         hierarchy.drive(usize::from(target.device), &mut road, |function, upstream| {
-            let bar = firmware::bar(target.device);
+            let bar = Places::bar(target.device);
             let mut write = |register: u64, data: &[u8]| {
                 function.memory_write(bar + register, data, upstream, *now);
             };
@@ -66,7 +66,8 @@ impl Machine<'_> {
             self.result.stale_bytes += u64::from(ACCESS);
             self.result.stale_age = self.result.stale_age.max(stale.age);
             self.result.stale_foreign += u64::from(stale.foreign);
-            let (function, address) = (firmware::endpoint(target.device), self.oracle.get(by).iova);
+            let (function, address) =
+                (self.places.function(target.device), self.oracle.get(by).iova);
             let (age, foreign) = (stale.age, stale.foreign);
             self.tracer.emit(self.now, || Event::StaleAccess { function, address, age, foreign });
         }

@@ -115,6 +115,11 @@ impl HostSide {
         self.submitter.is_blocked(function)
     }
 
+    /// How often the answer of [`Self::is_blocked`] may have changed, for whichever function.
+    pub fn block_changes(&self) -> u64 {
+        self.submitter.block_changes
+    }
+
     /// The functions that are in quarantine or taken for removed.
     pub fn held(&self) -> impl Iterator<Item = Bdf> {
         self.submitter.held()

@@ -23,6 +23,8 @@ mod ring;
 mod status;
 mod submitter;
 mod time_outs;
+mod timers;
+mod waiter;
 
 use serde::{Deserialize, Serialize};
 

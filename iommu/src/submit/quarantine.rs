@@ -15,7 +15,8 @@ use vm_memory::{Bytes, GuestAddress};
 
 use super::Verdict;
 use super::fields::OnTimeout;
-use super::submitter::{Hardware, Job, Stage, Submitter, Waiter};
+use super::submitter::{Hardware, Submitter};
+use super::waiter::{Job, Stage, Waiter};
 use crate::event::Event;
 use crate::ids::{Bdf, DomainId, Gpa, PAGE_SIZE};
 use crate::spec::control::{RootTableAddress, TableMode};
@@ -26,7 +27,6 @@ use crate::time::Instant;
 /// A function that may not use what it holds.
 #[derive(Debug)]
 pub(super) struct Blocked {
-    function: Bdf,
     since: Instant,
     /// The unit has said that it blocks it, or nobody waits for that.
     is_done: bool,
@@ -39,50 +39,48 @@ pub(super) struct Blocked {
 impl Submitter {
     /// Whether the unit blocks `function`.
     pub(super) fn is_blocked(&self, function: Bdf) -> bool {
-        self.blocked.iter().any(|blocked| blocked.function == function && blocked.is_done)
+        self.blocked.get(&function).is_some_and(|blocked| blocked.is_done)
     }
 
     /// Whether a fence for `function` is under way that somebody waits for.
     pub(super) fn is_being_blocked(&self, function: Bdf) -> bool {
-        self.blocked.iter().any(|blocked| blocked.function == function && !blocked.is_done)
+        self.blocked.get(&function).is_some_and(|blocked| !blocked.is_done)
     }
 
     /// Whether any fence is under way that somebody waits for.
     pub(super) fn is_fencing(&self) -> bool {
-        self.blocked.iter().any(|blocked| !blocked.is_done)
+        self.fences > 0
     }
 
     /// Functions in quarantine, also those whose fence is still under way, and removed ones.
     pub(super) fn held(&self) -> impl Iterator<Item = Bdf> {
-        let blocked = self.blocked.iter().map(|blocked| blocked.function);
-        blocked.chain(self.removed.iter().copied())
+        self.blocked.keys().chain(&self.removed).copied()
     }
 
     /// The unit's ITE names `function`, which is blocked for that; but not if it has been reset since
     /// the unit sent the request that it means.
     pub(super) fn blame(&mut self, function: Bdf, hw: &mut Hardware<'_>, now: Instant) {
-        let mut blocked = self.blocked.iter_mut();
-        if let Some(blocked) = blocked.find(|blocked| blocked.function == function) {
+        if let Some(blocked) = self.blocked.get_mut(&function) {
             // It may have given up on all of them at once, and says so only once.
             blocked.is_owed = false;
-        } else if let Some(at) = self.forgiven.iter().position(|forgiven| *forgiven == function) {
-            self.forgiven.swap_remove(at);
-        } else {
+        } else if !self.forgiven.remove(&function) {
             self.quarantine(function, hw, now);
         }
     }
 
     /// Blocks `function`, if it is not blocked already.
     pub(super) fn quarantine(&mut self, function: Bdf, hw: &mut Hardware<'_>, now: Instant) {
-        if self.blocked.iter().any(|blocked| blocked.function == function) {
+        if self.blocked.contains_key(&function) {
             return;
         }
         let (entry, domain) = block(function, hw);
         let is_done = self.policy.on_timeout == OnTimeout::QuarantinePosted;
-        self.blocked.push(Blocked { function, since: now, is_done, entry, is_owed: false });
+        self.blocked.insert(function, Blocked { since: now, is_done, entry, is_owed: false });
+        self.fences += usize::from(!is_done);
+        self.block_changes += 1;
         self.tracer.emit(now, || Event::QuarantineBegan { function });
         let fence = self.waiter(Job::Fence(function, domain), now);
-        self.waiters.push(fence);
+        self.waiters.push_back(fence);
         self.enqueue_backlog(hw, now);
         if is_done {
             self.release_blocked(function, now);
@@ -94,11 +92,9 @@ impl Submitter {
     /// The unit says that it blocks `function`. The others have stood behind it: their time begins
     /// anew.
     pub(super) fn fence_done(&mut self, function: Bdf, hw: &mut Hardware<'_>, now: Instant) {
-        let Some(blocked) = self.blocked.iter_mut().find(|blocked| blocked.function == function)
-        else {
-            return;
-        };
-        blocked.is_done = true;
+        let Some(blocked) = self.blocked.get_mut(&function) else { return };
+        self.fences -= usize::from(!std::mem::replace(&mut blocked.is_done, true));
+        self.block_changes += 1;
         let waited = now - blocked.since;
         self.tracer.emit(now, || Event::Quarantined { function, waited });
         self.release_blocked(function, now);
@@ -108,13 +104,12 @@ impl Submitter {
 
     /// `function` was reset: it holds nothing any more. It ends a quarantine, and a removal.
     pub(super) fn handle_reset(&mut self, function: Bdf, hw: &mut Hardware<'_>, now: Instant) {
-        self.removed.retain(|removed| *removed != function);
-        let Some(at) = self.blocked.iter().position(|blocked| blocked.function == function) else {
-            return;
-        };
-        let blocked = self.blocked.remove(at);
-        if blocked.is_owed && !self.forgiven.contains(&function) {
-            self.forgiven.push(function);
+        self.removed.remove(&function);
+        let Some(blocked) = self.blocked.remove(&function) else { return };
+        self.fences -= usize::from(!blocked.is_done);
+        self.block_changes += 1;
+        if blocked.is_owed {
+            self.forgiven.insert(function);
         }
         if let Some((address, value)) = blocked.entry {
             // It was there when it was read.
@@ -122,8 +117,8 @@ impl Submitter {
         }
         self.tracer.emit(now, || Event::QuarantineEnded { function });
         let is_fence = |waiter: &Waiter| matches!(waiter.job, Job::Fence(of, _) if of == function);
-        if let Some(at) = self.waiters.iter().position(is_fence) {
-            let mut fence = self.waiters.remove(at);
+        let at = self.waiters.iter().position(is_fence);
+        if let Some(mut fence) = at.and_then(|at| self.waiters.remove(at)) {
             self.withdraw(&mut fence);
         }
         if !blocked.is_done {
@@ -141,16 +136,16 @@ impl Submitter {
 
     /// A fence was under way, and deadlines did not count.
     fn restart_deadlines(&mut self, now: Instant) {
-        let deadline = self.policy.deadline.expires(now);
-        for waiter in self.waiters.iter_mut().filter(|waiter| waiter.deadline.is_some()) {
-            waiter.deadline = deadline;
+        let mut waiters = std::mem::take(&mut self.waiters);
+        for waiter in waiters.iter_mut().filter(|waiter| waiter.deadline.is_some()) {
+            self.set_deadline(waiter, now);
         }
+        self.waiters = waiters;
     }
 
     /// `function` is taken for removed: nobody waits for it any more.
     pub(super) fn remove(&mut self, function: Bdf, now: Instant) {
-        if !self.removed.contains(&function) {
-            self.removed.push(function);
+        if self.removed.insert(function) {
             self.tracer.emit(now, || Event::RemovalSimulated { function });
         }
         self.release(function, Verdict::Removed, now);
@@ -164,12 +159,12 @@ impl Submitter {
     /// in the IOTLB the fence has done, or nobody waits for anything.
     fn release(&mut self, function: Bdf, verdict: Verdict, now: Instant) {
         let mut at = 0;
-        while at < self.waiters.len() {
-            if self.waiters[at].functions().all(|other| other != function) {
+        while let Some(waiter) = self.waiters.get(at) {
+            if waiter.functions().all(|other| other != function) {
                 at += 1;
                 continue;
             }
-            let mut waiter = self.waiters.remove(at);
+            let Some(mut waiter) = self.waiters.remove(at) else { return };
             self.leave_unanswered(function, &waiter);
             self.withdraw(&mut waiter);
             waiter.waive(verdict, |other| other == function);
@@ -187,8 +182,9 @@ impl Submitter {
     /// Whoever waits for `function` waits for its fence instead.
     fn hold_back(&mut self, function: Bdf) {
         for at in 0..self.waiters.len() {
-            if self.waiters[at].functions().any(|other| other == function) {
-                let mut waiter = self.waiters.remove(at);
+            if self.waiters[at].functions().any(|other| other == function)
+                && let Some(mut waiter) = self.waiters.remove(at)
+            {
                 self.leave_unanswered(function, &waiter);
                 self.withdraw(&mut waiter);
                 waiter.stage = Stage::Fencing;
@@ -200,8 +196,7 @@ impl Submitter {
     /// Nobody will wait for the requests to `function` that `waiter` has in the unit.
     fn leave_unanswered(&mut self, function: Bdf, waiter: &Waiter) {
         let is_in_unit = matches!(waiter.stage, Stage::Polling(_)) && !waiter.aborted;
-        let mut blocked = self.blocked.iter_mut();
-        if let Some(blocked) = blocked.find(|blocked| blocked.function == function) {
+        if let Some(blocked) = self.blocked.get_mut(&function) {
             blocked.is_owed |= is_in_unit;
         }
     }

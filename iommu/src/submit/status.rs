@@ -10,7 +10,9 @@
 //! | leak | a word that nobody polls: it is given out again only when the unit is done with it |
 //! | cpu | the word that the same CPU polls for its very next wait |
 
-use vm_memory::{Bytes, GuestAddress};
+use std::sync::atomic::Ordering;
+
+use vm_memory::{Bytes, GuestAddress, GuestMemoryBackend, VolatileSlice};
 
 use super::fields::Completion;
 use super::ring::Ring;
@@ -79,9 +81,18 @@ impl StatusWords {
         Some(token)
     }
 
+    /// All words, to look at many of them without looking each up in memory.
+    pub(super) fn words<'a>(&self, memory: &'a Memory) -> Option<VolatileSlice<'a>> {
+        // The host's own memory: the words lie inside it.
+        let length = Ring::ENTRIES as usize * 4;
+        GuestMemoryBackend::get_slice(memory, GuestAddress::from(self.base), length).ok()
+    }
+
     /// Whether the unit has written what `token` waits for.
-    pub(super) fn is_done(&self, token: Token, memory: &Memory) -> bool {
-        let word = self.load(token, memory);
+    pub(super) fn is_done(&self, token: Token, words: &Option<VolatileSlice<'_>>) -> bool {
+        let load =
+            |words: &VolatileSlice<'_>| words.load(token.word as usize * 4, Ordering::SeqCst);
+        let word = words.as_ref().and_then(|words| load(words).ok()).map_or(0, u32::from_le);
         match self.completion {
             Completion::Slot | Completion::Leak | Completion::Cpu => word == token.data,
             Completion::Sequence => word.wrapping_sub(token.data).cast_signed() >= 0,
@@ -122,11 +133,11 @@ impl StatusWords {
     fn load(&self, token: Token, memory: &Memory) -> u32 {
         let address = GuestAddress::from(self.address(token));
         // The host's own memory: the words lie inside it.
-        memory.load(address, std::sync::atomic::Ordering::SeqCst).map_or(0, u32::from_le)
+        memory.load(address, Ordering::SeqCst).map_or(0, u32::from_le)
     }
 
     fn store(&self, token: Token, value: u32, memory: &Memory) {
         let address = GuestAddress::from(self.address(token));
-        let _ = memory.store(value.to_le(), address, std::sync::atomic::Ordering::SeqCst);
+        let _ = memory.store(value.to_le(), address, Ordering::SeqCst);
     }
 }

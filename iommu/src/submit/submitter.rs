@@ -8,18 +8,20 @@
 //!                             +----> resetting --> reset, or told
 //! ```
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use super::fields::{OnTimeout, Precheck};
-use super::flush::{self, Flush};
+use super::flush::Flush;
 use super::policy::Policy;
 use super::quarantine::Blocked;
 use super::ring::Ring;
-use super::status::{StatusWords, Token};
+use super::status::StatusWords;
+use super::timers::Timers;
+use super::waiter::{Job, Stage, Waiter};
 use super::{Conclusion, Counters, Presence, Ticket, Verdict};
 use crate::Memory;
-use crate::event::{Event, LockupDetector, Tracer};
-use crate::ids::{Bdf, DomainId, Gpa};
+use crate::event::{Event, Tracer};
+use crate::ids::{Bdf, Gpa};
 use crate::spec::descriptor::WaitDescriptor;
 use crate::spec::fault::FaultStatus;
 use crate::spec::offset;
@@ -52,116 +54,10 @@ impl Hardware<'_> {
     }
 }
 
-/// What somebody waits for.
-#[derive(Debug)]
-pub(super) enum Job {
-    /// A caller's flush.
-    Flush(Flush),
-    /// That the unit blocks a function, of this domain.
-    Fence(Bdf, DomainId),
-}
-
-/// How far a job is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Stage {
-    /// Not on the ring: it is full.
-    Queued,
-    /// On the ring.
-    Polling(Token),
-    /// Until a fence is done.
-    Fencing,
-    /// Until a function has had its time after a reset.
-    Resetting(Instant),
-}
-
-/// One CPU that waits.
-#[derive(Debug)]
-pub(super) struct Waiter {
-    pub(super) ticket: Ticket,
-    pub(super) job: Job,
-    pub(super) stage: Stage,
-    /// The Device-TLBs of the flush that need no invalidation, a bit for each, and what the caller is
-    /// told because of them.
-    pub(super) waived: u16,
-    pub(super) waived_as: Verdict,
-    since: Instant,
-    /// When this attempt was made: Linux lets interrupts in between two.
-    attempted: Instant,
-    /// When it has lasted long enough.
-    pub(super) deadline: Option<Instant>,
-    /// How many of the lock-up detectors have spoken during this attempt.
-    detected: usize,
-    /// From 1.
-    pub(super) attempt: u32,
-    pub(super) retries_left: u32,
-    /// Where in the ring its wait descriptor is.
-    pub(super) wait_slot: u32,
-    /// Its wait descriptor, counted over all of this queue's.
-    wait: u64,
-    /// Submissions of it that the unit's ITE has aborted.
-    pub(super) aborts: u32,
-    /// The unit has dropped its wait descriptor, and it knows.
-    pub(super) aborted: bool,
-}
-
-impl Waiter {
-    /// The functions whose Device-TLBs still have to be invalidated.
-    pub(super) fn functions(&self) -> impl Iterator<Item = Bdf> {
-        let requests = match &self.job {
-            Job::Flush(flush) => flush.device_tlbs(),
-            Job::Fence(..) => &[],
-        };
-        let wanted = requests.iter().enumerate();
-        let wanted = wanted.filter(|(index, _)| self.waived & 1 << index == 0);
-        wanted.map(|(_, request)| request.destination)
-    }
-
-    /// Nothing has to be done for these functions any more.
-    pub(super) fn waive(&mut self, verdict: Verdict, is_meant: impl Fn(Bdf) -> bool) {
-        let Job::Flush(flush) = &self.job else { return };
-        for (index, request) in flush.device_tlbs().iter().enumerate() {
-            if self.waived & 1 << index == 0 && is_meant(request.destination) {
-                self.waived |= 1 << index;
-                self.waived_as = verdict;
-            }
-        }
-    }
-
-    /// Whether nothing is left to do.
-    pub(super) fn is_satisfied(&self) -> bool {
-        match &self.job {
-            Job::Flush(flush) => flush.iotlb().is_none() && self.functions().next().is_none(),
-            Job::Fence(..) => false,
-        }
-    }
-
-    /// The function by which events know it.
-    fn function(&self) -> Bdf {
-        match &self.job {
-            Job::Flush(flush) => flush.function(),
-            Job::Fence(function, _) => *function,
-        }
-    }
-
-    /// Its descriptors, but for the wait, and how many.
-    fn descriptors(&self, max_mask: Option<u8>, out: &mut [u128]) -> usize {
-        let mut count = 0;
-        let mut put = |descriptor| {
-            out[count] = descriptor;
-            count += 1;
-        };
-        match &self.job {
-            Job::Flush(flush) => flush.descriptors(self.waived, max_mask).for_each(&mut put),
-            Job::Fence(function, domain) => {
-                flush::fence(*function, *domain).into_iter().for_each(&mut put);
-            }
-        }
-        count
-    }
-}
-
 /// Descriptors of one submission, at most: IOTLB, Device-TLBs, wait.
 const MAX_SLOTS: usize = Flush::MAX + 2;
+/// And at least.
+const MIN_SLOTS: u32 = 2;
 
 /// All callers that wait, and the ring that they share.
 #[derive(Debug)]
@@ -170,15 +66,24 @@ pub(super) struct Submitter {
     pub(super) tracer: Tracer,
     pub(super) ring: Ring,
     pub(super) status: StatusWords,
-    /// Oldest first.
-    pub(super) waiters: Vec<Waiter>,
+    /// Oldest first, which is in the order of their tickets.
+    pub(super) waiters: VecDeque<Waiter>,
+    pub(super) timers: Timers,
+    /// How many of them poll.
+    polling: usize,
+    /// How many waits the unit had completed when status words were looked at last.
+    seen: u64,
     /// Functions that may not use what they hold.
-    pub(super) blocked: Vec<Blocked>,
+    pub(super) blocked: BTreeMap<Bdf, Blocked>,
+    /// Fences under way that somebody waits for.
+    pub(super) fences: usize,
+    /// How often the answer of [`Self::is_blocked`] may have changed.
+    pub(super) block_changes: u64,
     /// Functions that have been reset while requests to them were in the unit, which may still give up
     /// on those.
-    pub(super) forgiven: Vec<Bdf>,
+    pub(super) forgiven: BTreeSet<Bdf>,
     /// Functions that are taken for removed.
-    pub(super) removed: Vec<Bdf>,
+    pub(super) removed: BTreeSet<Bdf>,
     verdicts: VecDeque<Conclusion>,
     next_ticket: u64,
     /// Wait descriptors that have been put on the ring.
@@ -202,10 +107,15 @@ impl Submitter {
             tracer,
             ring,
             status,
-            waiters: Vec::new(),
-            blocked: Vec::new(),
-            forgiven: Vec::new(),
-            removed: Vec::new(),
+            waiters: VecDeque::new(),
+            timers: Timers::default(),
+            polling: 0,
+            seen: 0,
+            blocked: BTreeMap::new(),
+            fences: 0,
+            block_changes: 0,
+            forgiven: BTreeSet::new(),
+            removed: BTreeSet::new(),
             verdicts: VecDeque::new(),
             next_ticket: 0,
             waits: 0,
@@ -224,35 +134,6 @@ impl Submitter {
         &self.counters
     }
 
-    /// When the first deadline passes, or the first lock-up detector speaks.
-    pub(super) fn poll_timeout(&self) -> Option<Instant> {
-        let deadlines = self.waiters.iter().filter_map(|waiter| match waiter.stage {
-            Stage::Resetting(until) => Some(until),
-            _ => waiter.deadline.filter(|_| !self.is_fencing()),
-        });
-        let detectors = self.waiters.iter().filter_map(|waiter| Some(self.detector(waiter)?.1));
-        deadlines.chain(detectors).min()
-    }
-
-    /// The lock-up detector that speaks next of `waiter`, and when; none if the loop pets them.
-    fn detector(&self, waiter: &Waiter) -> Option<(LockupDetector, Instant)> {
-        let detector = *LockupDetector::ALL.get(waiter.detected)?;
-        let spins = matches!(waiter.job, Job::Flush(_)) && !self.policy.watchdog;
-        spins.then(|| (detector, waiter.attempted + detector.threshold()))
-    }
-
-    fn run_detectors(&mut self, now: Instant) {
-        for index in 0..self.waiters.len() {
-            while let Some((detector, _)) =
-                self.detector(&self.waiters[index]).filter(|(_, at)| *at <= now)
-            {
-                self.waiters[index].detected += 1;
-                let ticket = self.waiters[index].ticket;
-                self.tracer.emit(now, || Event::HostLockup { ticket, detector });
-            }
-        }
-    }
-
     /// A caller asks for an invalidation and begins to wait.
     pub(super) fn submit(&mut self, flush: Flush, hw: &mut Hardware<'_>, now: Instant) -> Ticket {
         let mut waiter = self.waiter(Job::Flush(flush), now);
@@ -266,11 +147,11 @@ impl Submitter {
         if waiter.functions().any(|function| self.is_being_blocked(function)) {
             waiter.stage = Stage::Fencing;
         }
-        self.waiters.push(waiter);
+        self.waiters.push_back(waiter);
         self.enqueue_backlog(hw, now);
         let waits_for_room =
             |waiter: &Waiter| waiter.ticket == ticket && waiter.stage == Stage::Queued;
-        self.counters.queue_full += u64::from(self.waiters.last().is_some_and(waits_for_room));
+        self.counters.queue_full += u64::from(self.waiters.back().is_some_and(waits_for_room));
         ticket
     }
 
@@ -282,27 +163,12 @@ impl Submitter {
             OnTimeout::Retry(times) => times,
             _ => 0,
         };
-        let deadline = match job {
-            Job::Flush(_) => self.policy.deadline.expires(now),
-            Job::Fence(..) => None,
-        };
-        Waiter {
-            ticket,
-            job,
-            stage: Stage::Queued,
-            waived: 0,
-            waived_as: Verdict::Completed,
-            since: now,
-            attempted: now,
-            detected: 0,
-            deadline,
-            attempt: 0,
-            retries_left,
-            wait_slot: 0,
-            wait: 0,
-            aborts: 0,
-            aborted: false,
+        let mut waiter = Waiter::new(ticket, job, retries_left, now);
+        if matches!(waiter.job, Job::Flush(_)) {
+            self.set_deadline(&mut waiter, now);
         }
+        self.start_detectors(&waiter);
+        waiter
     }
 
     fn waive_what_needs_nothing(
@@ -355,21 +221,32 @@ impl Submitter {
         self.enqueue_backlog(hw, now);
         // A submission may have been answered at once.
         self.collect_completed(hw, now);
+        self.tidy_timers();
     }
 
+    /// Ends the waits whose status words the unit has written since this was called last.
     fn collect_completed(&mut self, hw: &mut Hardware<'_>, now: Instant) {
-        let mut at = 0;
-        while let Some(waiter) = self.waiters.get(at) {
+        let completed = hw.unit.completed_waits();
+        if completed == std::mem::replace(&mut self.seen, completed) {
+            return;
+        }
+        let words = self.status.words(hw.memory);
+        let (mut at, mut left) = (0, self.polling);
+        while left > 0
+            && let Some(waiter) = self.waiters.get(at)
+        {
             let Stage::Polling(token) = waiter.stage else {
                 at += 1;
                 continue;
             };
-            if !self.status.is_done(token, hw.memory) {
+            left -= 1;
+            if !self.status.is_done(token, &words) {
                 at += 1;
                 continue;
             }
             self.status.release(token);
-            let waiter = self.waiters.remove(at);
+            let Some(waiter) = self.waiters.remove(at) else { return };
+            self.polling -= 1;
             self.ring.release(waiter.ticket, waiter.attempt);
             if hw.unit.is_wait_pending(waiter.wait) {
                 self.counters.false_completions += 1;
@@ -383,7 +260,7 @@ impl Submitter {
                 }
                 Job::Fence(function, _) => {
                     self.fence_done(function, hw, now);
-                    at = 0;
+                    (at, left) = (0, self.polling);
                 }
             }
         }
@@ -392,6 +269,7 @@ impl Submitter {
     /// Nobody waits for this attempt any more. If the unit has not dropped it, it is still there.
     pub(super) fn withdraw(&mut self, waiter: &mut Waiter) {
         let Stage::Polling(token) = waiter.stage else { return };
+        self.polling -= 1;
         self.ring.release(waiter.ticket, waiter.attempt);
         if waiter.aborted {
             self.status.release(token);
@@ -404,10 +282,14 @@ impl Submitter {
 
     /// Puts everything on the ring that is not there and fits.
     pub(super) fn enqueue_backlog(&mut self, hw: &mut Hardware<'_>, now: Instant) {
-        if self.waiters.iter().all(|waiter| waiter.stage != Stage::Queued) {
+        if self.polling == self.waiters.len() {
             return;
         }
         self.ring.reclaim(hw.read(offset::IQH));
+        if !self.ring.has_room(MIN_SLOTS) {
+            return;
+        }
+        let tail = self.ring.tail_bytes();
         let mut waiters = std::mem::take(&mut self.waiters);
         for waiter in waiters.iter_mut().filter(|waiter| waiter.stage == Stage::Queued) {
             if !self.enqueue(waiter, hw, now) {
@@ -415,7 +297,9 @@ impl Submitter {
             }
         }
         self.waiters = waiters;
-        hw.write(offset::IQT, self.ring.tail_bytes(), now);
+        if self.ring.tail_bytes() != tail {
+            hw.write(offset::IQT, self.ring.tail_bytes(), now);
+        }
     }
 
     fn enqueue(&mut self, waiter: &mut Waiter, hw: &Hardware<'_>, now: Instant) -> bool {
@@ -430,8 +314,12 @@ impl Submitter {
             return false;
         };
         waiter.attempt += 1;
-        (waiter.attempted, waiter.detected) = (now, 0);
+        if (waiter.attempted, waiter.detected) != (now, 0) {
+            (waiter.attempted, waiter.detected) = (now, 0);
+            self.start_detectors(waiter);
+        }
         (waiter.stage, waiter.wait_slot) = (Stage::Polling(token), wait_slot);
+        self.polling += 1;
         waiter.wait = self.waits;
         self.waits += 1;
         self.counters.submitted += 1;

@@ -4,7 +4,8 @@ use std::time::Duration;
 
 use super::Verdict;
 use super::fields::{IteMarks, OnIte, OnTimeout};
-use super::submitter::{Hardware, Job, Stage, Submitter, Waiter};
+use super::submitter::{Hardware, Submitter};
+use super::waiter::{Job, Stage, Waiter};
 use crate::event::Event;
 use crate::ids::Bdf;
 use crate::spec::fault::FaultStatus;
@@ -41,9 +42,8 @@ impl Submitter {
                 };
                 let first = self.waiters.iter().position(polls);
                 if !self.check_presence(source, hw, now)
-                    && let Some(first) = first
+                    && let Some(mut waiter) = first.and_then(|first| self.waiters.remove(first))
                 {
-                    let mut waiter = self.waiters.remove(first);
                     self.withdraw(&mut waiter);
                     self.conclude(waiter, Verdict::UnitTimedOut, now);
                 }
@@ -80,14 +80,10 @@ impl Submitter {
     /// queue itself may stand still, and who stands behind it is not to blame.
     pub(super) fn settle_deadlines(&mut self, hw: &mut Hardware<'_>, now: Instant) {
         self.finish_resets(hw, now);
-        let is_due = |waiter: &Waiter| {
-            waiter.deadline.is_some_and(|deadline| deadline <= now)
-                && matches!(waiter.stage, Stage::Polling(_) | Stage::Queued)
-        };
         while !self.is_fencing()
-            && let Some(at) = self.waiters.iter().position(is_due)
+            && let Some(at) = self.take_due(now)
+            && let Some(mut waiter) = self.waiters.remove(at)
         {
-            let mut waiter = self.waiters.remove(at);
             match self.policy.on_timeout {
                 OnTimeout::Quarantine
                 | OnTimeout::QuarantinePosted
@@ -96,13 +92,13 @@ impl Submitter {
                     if waiter.stage == Stage::Queued =>
                 {
                     // The ring is full: its function has not even been asked.
-                    waiter.deadline = self.policy.deadline.expires(now);
+                    self.set_deadline(&mut waiter, now);
                     self.waiters.insert(at, waiter);
                 }
                 OnTimeout::Retry(_) if waiter.retries_left > 0 => {
                     self.withdraw(&mut waiter);
                     waiter.retries_left -= 1;
-                    waiter.deadline = self.policy.deadline.expires(now);
+                    self.set_deadline(&mut waiter, now);
                     self.waiters.insert(at, waiter);
                 }
                 OnTimeout::Report | OnTimeout::Retry(_) => {
@@ -112,7 +108,7 @@ impl Submitter {
                 OnTimeout::Quarantine | OnTimeout::QuarantinePosted => {
                     // Nothing tells which function of a submission is to blame.
                     let functions: Vec<Bdf> = waiter.functions().collect();
-                    waiter.deadline = self.policy.deadline.expires(now);
+                    self.set_deadline(&mut waiter, now);
                     self.waiters.insert(at, waiter);
                     for function in functions {
                         self.quarantine(function, hw, now);
@@ -120,7 +116,7 @@ impl Submitter {
                 }
                 OnTimeout::Remove => {
                     let functions: Vec<Bdf> = waiter.functions().collect();
-                    waiter.deadline = self.policy.deadline.expires(now);
+                    self.set_deadline(&mut waiter, now);
                     self.waiters.insert(at, waiter);
                     for function in functions {
                         self.remove(function, now);
@@ -132,7 +128,7 @@ impl Submitter {
                         hw.presence.reset(function, now);
                         self.tracer.emit(now, || Event::FunctionResetByHost { function });
                     }
-                    waiter.stage = Stage::Resetting(now + RESET_TIME);
+                    self.start_reset(&mut waiter, now + RESET_TIME);
                     self.waiters.insert(at, waiter);
                 }
             }
@@ -141,10 +137,9 @@ impl Submitter {
 
     /// Functions that have had their time after a reset: those that answer have an empty ATC.
     fn finish_resets(&mut self, hw: &mut Hardware<'_>, now: Instant) {
-        let is_over =
-            |waiter: &Waiter| matches!(waiter.stage, Stage::Resetting(until) if until <= now);
-        while let Some(at) = self.waiters.iter().position(is_over) {
-            let mut waiter = self.waiters.remove(at);
+        while let Some(at) = self.take_reset(now)
+            && let Some(mut waiter) = self.waiters.remove(at)
+        {
             let functions: Vec<Bdf> = waiter.functions().collect();
             for function in functions {
                 if self.check_presence(function, hw, now) {

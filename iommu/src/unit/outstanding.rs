@@ -1,5 +1,7 @@
 //! Invalidate Requests that have no (complete) answer yet, by function and ITag.
 
+use std::collections::VecDeque;
+
 use crate::ats::ITag;
 use crate::ids::Bdf;
 use crate::time::Instant;
@@ -18,10 +20,11 @@ pub(super) struct Request {
     received: u8,
 }
 
-/// All of them, oldest first.
+/// All of them, oldest first: neither their epochs nor the times at which the unit gives up fall from
+/// one to the next.
 #[derive(Debug, Default)]
 pub(super) struct Outstanding {
-    requests: Vec<Request>,
+    requests: VecDeque<Request>,
 }
 
 impl Outstanding {
@@ -35,11 +38,11 @@ impl Outstanding {
     /// A tag that `function` does not use, `None` while it has `depth` requests under way or the
     /// unit has [`Self::LIMIT`].
     pub(super) fn free_itag(&self, function: Bdf, depth: u8) -> Option<ITag> {
-        let mine = || self.requests.iter().filter(|request| request.function == function);
-        if self.requests.len() >= Self::LIMIT || mine().count() >= usize::from(depth) {
+        let mine = self.requests.iter().filter(|request| request.function == function);
+        let used = mine.fold(0_u32, |used, request| used | request.itag.bit());
+        if self.requests.len() >= Self::LIMIT || used.count_ones() >= u32::from(depth) {
             return None;
         }
-        let used = mine().fold(0_u32, |used, request| used | request.itag.bit());
         (used != u32::MAX).then(|| ITag::new(used.trailing_ones() as u8))
     }
 
@@ -51,7 +54,7 @@ impl Outstanding {
         expires: Option<Instant>,
         epoch: u64,
     ) {
-        self.requests.push(Request { function, itag, sent, expires, epoch, received: 0 });
+        self.requests.push_back(Request { function, itag, sent, expires, epoch, received: 0 });
     }
 
     /// Counts one completion out of `expected`. `Err` if nothing waits for it, `Ok(Some)` if it
@@ -65,29 +68,32 @@ impl Outstanding {
         let position = self.position(function, itag).ok_or(())?;
         self.requests[position].received += 1;
         let complete = self.requests[position].received >= expected;
-        Ok(complete.then(|| self.requests.remove(position)))
+        Ok(if complete { self.requests.remove(position) } else { None })
     }
 
     /// Gives up on one request.
     pub(super) fn abandon(&mut self, function: Bdf, itag: ITag) -> Option<Request> {
-        self.position(function, itag).map(|position| self.requests.remove(position))
+        self.requests.remove(self.position(function, itag)?)
     }
 
     /// Gives up on the oldest request that has expired by `now`.
     pub(super) fn abandon_expired(&mut self, now: Instant) -> Option<Request> {
-        let expired = |request: &Request| request.expires.is_some_and(|at| at <= now);
-        let position = self.requests.iter().position(expired)?;
-        Some(self.requests.remove(position))
+        self.next_expiry().filter(|at| *at <= now).and_then(|_| self.requests.pop_front())
     }
 
     /// When the first one expires.
     pub(super) fn next_expiry(&self) -> Option<Instant> {
-        self.requests.iter().filter_map(|request| request.expires).min()
+        self.requests.front()?.expires
     }
 
-    /// Whether one of the requests that `epoch` selects is under way.
-    pub(super) fn any(&self, epoch: impl Fn(u64) -> bool) -> bool {
-        self.requests.iter().any(|request| epoch(request.epoch))
+    /// The epoch of the oldest.
+    pub(super) fn first_epoch(&self) -> Option<u64> {
+        self.requests.front().map(|request| request.epoch)
+    }
+
+    /// Whether one of `epoch` is under way.
+    pub(super) fn has_epoch(&self, epoch: u64) -> bool {
+        self.requests.binary_search_by_key(&epoch, |request| request.epoch).is_ok()
     }
 
     fn position(&self, function: Bdf, itag: ITag) -> Option<usize> {

@@ -53,6 +53,8 @@ pub(super) struct Queue {
     waits: VecDeque<PendingWait>,
     /// The epoch of descriptors that are fetched now.
     epoch: u64,
+    /// Waits that have been completed so far.
+    completed: u64,
     /// Fetched, but its function has no free ITag.
     deferred: Option<DeviceTlbInvalidate>,
     /// How many descriptors there are to the next pause, and how many there were to it at first.
@@ -69,6 +71,7 @@ impl Default for Queue {
             outstanding: Outstanding::default(),
             waits: VecDeque::new(),
             epoch: 0,
+            completed: 0,
             deferred: None,
             to_pause: u64::MAX,
             pause_after: u64::MAX,
@@ -104,10 +107,10 @@ impl Queue {
     }
 
     fn covered(&self, pending: &PendingWait, ordering: Ordering) -> bool {
-        !self.outstanding.any(|epoch| match ordering {
-            Ordering::Serial => epoch <= pending.epoch,
-            Ordering::Parallel => epoch == pending.epoch,
-        })
+        match ordering {
+            Ordering::Serial => self.outstanding.first_epoch().is_none_or(|at| at > pending.epoch),
+            Ordering::Parallel => !self.outstanding.has_epoch(pending.epoch),
+        }
     }
 
     /// The first pending wait that may complete, taken out.
@@ -200,6 +203,12 @@ impl Unit {
     pub fn is_wait_pending(&self, number: u64) -> bool {
         let pending = self.queue.waits.binary_search_by_key(&number, |pending| pending.epoch);
         number >= self.queue.epoch || pending.is_ok()
+    }
+
+    /// How many wait descriptors the unit has completed so far, each by its status write: as long as it
+    /// is the same, nobody's status word has been written.
+    pub fn completed_waits(&self) -> u64 {
+        self.queue.completed
     }
 
     /// Stops fetching after `count` more descriptors, until [`Self::resume`]; `None` for never.
@@ -301,6 +310,7 @@ impl Unit {
     }
 
     fn complete(&mut self, wait: &Wait, memory: &Memory, now: Instant) {
+        self.queue.completed += 1;
         if let Some((address, data)) = wait.status {
             // A status address outside memory is undefined (VT-d 6.5.2.9): the store is lost.
             // One look-up and one store: half the cost of a general write.

@@ -19,8 +19,10 @@ impl Hierarchy {
             host_bridge: HostBridge::default(),
             ports: Vec::new(),
             functions: Vec::new(),
+            index: Default::default(),
             messages: Default::default(),
-            delayed: Vec::new(),
+            delayed: Default::default(),
+            late: 0,
             resets: Default::default(),
             returns: Vec::new(),
             tracer,
@@ -46,6 +48,7 @@ impl Hierarchy {
         let link = has_link.then(|| Link::new(id, seed, self.tracer.clone()));
         let name = name.to_owned();
         let (in_reset, is_awaited) = (false, false);
+        self.index.add_port(above, self.ports.len());
         self.ports.push(PortNode { name, port, devfn, above, link, in_reset, is_awaited });
         Ok(self.ports.len() - 1)
     }
@@ -53,6 +56,7 @@ impl Hierarchy {
     /// Puts `function` at `devfn` on the bus below the port `above`, or on bus 0, where nobody else
     /// is.
     pub fn add_function(&mut self, above: Option<usize>, devfn: u8, function: Box<dyn Function>) {
+        self.index.add_function(above, devfn, self.functions.len());
         self.functions.push(FunctionNode { function, devfn, above });
     }
 

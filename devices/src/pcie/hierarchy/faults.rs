@@ -226,6 +226,7 @@ impl Hierarchy {
 
     /// Resets everything below a port. Links inside forget what software had asked of them.
     fn reset_below(&mut self, port: usize, reset: Reset, now: Instant) {
+        self.index.forget_buses();
         for index in 0..self.ports.len() {
             if self.is_below(self.ports[index].above, port) {
                 let node = &mut self.ports[index];
@@ -246,7 +247,7 @@ impl Hierarchy {
             }
         }
         let Self { ports, delayed, .. } = self;
-        delayed.retain(|held| !is_below(ports, held.above, port));
+        delayed.retain(|_, held| !is_below(ports, held.above, port));
     }
 
     fn is_below(&self, above: Option<usize>, port: usize) -> bool {

@@ -7,14 +7,13 @@ use super::{Hierarchy, PortNode, uplink};
 use crate::link::Fate;
 use crate::pcie::UpstreamMessage;
 
-/// How many late Invalidate Completions there can be at once; the oldest is lost then. A unit has
+/// How many late Invalidate Completions there can be at once; the next to go on is lost then. A unit has
 /// 32 ITags for each function, and uses one again when it has timed out.
 const MAX_DELAYED: usize = 4096;
 
 /// An Invalidate Completion that is held back.
 #[derive(Debug)]
 pub(super) struct Delayed {
-    pub(super) due: Instant,
     /// The port above the function that sends it.
     pub(super) above: Option<usize>,
     completion: InvalidateCompletion,
@@ -26,23 +25,52 @@ impl Hierarchy {
         for index in 0..self.functions.len() {
             self.collect_messages_of(index, now);
         }
+        for index in 0..self.ports.len() {
+            self.collect_messages_of_port(index, now);
+        }
+    }
+
+    /// Takes what has been sent because of something that a port did: by whatever is below it, by
+    /// itself, and by the ports above it, which hear of its errors.
+    pub(super) fn collect_messages_around(&mut self, port: usize, now: Instant) {
+        self.collect_messages_below(port, now);
+        let mut next = Some(port);
+        while let Some(port) = next {
+            self.collect_messages_of_port(port, now);
+            next = self.ports[port].above;
+        }
+    }
+
+    fn collect_messages_below(&mut self, port: usize, now: Instant) {
+        let mut at = 0;
+        while let Some(index) = self.index.below(Some(port)).functions.get(at).copied() {
+            self.collect_messages_of(index, now);
+            at += 1;
+        }
+        at = 0;
+        while let Some(index) = self.index.below(Some(port)).ports.get(at).copied() {
+            self.collect_messages_below(index, now);
+            self.collect_messages_of_port(index, now);
+            at += 1;
+        }
+    }
+
+    fn collect_messages_of_port(&mut self, index: usize, now: Instant) {
         let Self { ports, messages, .. } = self;
-        for index in 0..ports.len() {
-            while let Some(message) = ports[index].port.poll_message() {
-                let above = ports[index].above;
-                if uplink::passes_message(ports, above, &message, now) {
-                    messages.push_back(message);
-                }
+        while let Some(message) = ports[index].port.poll_message() {
+            let above = ports[index].above;
+            if uplink::passes_message(ports, above, &message, now) {
+                messages.push_back(message);
             }
         }
     }
 
     /// Takes what the function with index `index` has sent, as far as it comes up.
     pub fn collect_messages_of(&mut self, index: usize, now: Instant) {
-        let Self { ports, functions, messages, delayed, .. } = self;
+        let Self { ports, functions, messages, delayed, late, .. } = self;
         let Some(node) = functions.get_mut(index) else { return };
         while let Some(reset) = node.function.poll_reset() {
-            delayed.retain(|held| held.completion.requester != reset);
+            delayed.retain(|_, held| held.completion.requester != reset);
         }
         while let Some(message) = node.function.poll_message() {
             if !uplink::passes_message(ports, node.above, &message, now) {
@@ -57,9 +85,11 @@ impl Hierarchy {
                 Fate::ArrivesTwice => messages.extend([message; 2]),
                 Fate::ArrivesAfter(delay) => {
                     if delayed.len() == MAX_DELAYED {
-                        delayed.remove(0);
+                        delayed.pop_first();
                     }
-                    delayed.push(Delayed { due: now + delay, above: node.above, completion });
+                    let held = Delayed { above: node.above, completion };
+                    delayed.insert((now + delay, *late), held);
+                    *late += 1;
                 }
                 Fate::IsLost => {}
             }
@@ -69,10 +99,8 @@ impl Hierarchy {
     /// Sends late completions whose time has come, if there still is a way.
     pub(super) fn release_delayed(&mut self, now: Instant) {
         let Self { ports, messages, delayed, .. } = self;
-        // In the order of their times, and of their sending where those are the same.
-        let mut due: Vec<Delayed> = delayed.extract_if(.., |held| held.due <= now).collect();
-        due.sort_by_key(|held| held.due);
-        for Delayed { above, completion, .. } in due {
+        while let Some(next) = delayed.first_entry().filter(|next| next.key().0 <= now) {
+            let Delayed { above, completion } = next.remove();
             let message = UpstreamMessage::InvalidateCompletion(completion);
             if uplink::passes_message(ports, above, &message, now) {
                 messages.push_back(message);

@@ -40,16 +40,21 @@ impl Hierarchy {
         if !self.reaches(above, kind, now) {
             return None;
         }
-        let is_it =
-            |at: Option<usize>, devfn| at == above && is_its_bus && devfn == function.devfn();
-        let port = self.ports.iter().position(|node| is_it(node.above, node.devfn));
-        let found = || {
-            self.functions.iter().position(|node| {
-                is_it(node.above, node.devfn)
-                    || node.above == above && node.function.virtual_function(function).is_some()
-            })
-        };
-        port.map(Target::Port).or_else(|| found().map(Target::Function))
+        let below = self.index.below(above);
+        let mut ports = below.ports.iter().filter(|_| is_its_bus);
+        if let Some(port) = ports.find(|port| self.ports[**port].devfn == function.devfn()) {
+            return Some(Target::Port(*port));
+        }
+        let is_virtual =
+            |index: &&usize| self.functions[**index].function.virtual_function(function).is_some();
+        let found = self.function_at(above, function);
+        found.or_else(|| below.functions.iter().find(is_virtual).copied()).map(Target::Function)
+    }
+
+    /// The function that is at this place below `above`: no virtual one.
+    pub(super) fn function_at(&self, above: Option<usize>, id: Bdf) -> Option<usize> {
+        let found = self.index.below(above).function(id.devfn());
+        found.filter(|_| self.secondary_bus(above) == id.bus())
     }
 
     /// Whether others share a device with `target`. Below a link there is one device.
@@ -60,10 +65,11 @@ impl Hierarchy {
             Target::Function(index) => (self.functions[index].above, self.functions[index].devfn),
         };
         let is_below_link = above.is_some_and(|port| self.ports[port].link.is_some());
-        let ports = self.ports.iter().map(|node| (node.above, node.devfn));
-        let functions = self.functions.iter().map(|node| (node.above, node.devfn));
-        let shares = |other: u8| is_below_link || other >> 3 == devfn >> 3;
-        ports.chain(functions).filter(|(at, other)| *at == above && shares(*other)).count() > 1
+        let below = self.index.below(above);
+        let ports = below.ports.iter().map(|port| self.ports[*port].devfn);
+        let functions = below.functions.iter().map(|index| self.functions[*index].devfn);
+        let shares = |other: &u8| is_below_link || other >> 3 == devfn >> 3;
+        ports.chain(functions).filter(shares).nth(1).is_some()
     }
 
     /// The function with a BAR at `address`, if a request to it gets there.
@@ -101,6 +107,10 @@ impl Hierarchy {
     /// that it owns beyond the device at the end of its link. Each step leads deeper into the tree,
     /// so that no numbering makes this go round.
     pub(super) fn bus_owner(&self, bus: u8) -> Option<Option<usize>> {
+        self.index.owner(bus, || self.find_bus_owner(bus))
+    }
+
+    fn find_bus_owner(&self, bus: u8) -> Option<Option<usize>> {
         let mut above = None;
         while self.secondary_bus(above) != bus {
             match self.child(above, |node| node.port.owns_bus(bus)) {
@@ -117,7 +127,7 @@ impl Hierarchy {
 
     /// The first port directly below `above` that `takes` what is routed.
     fn child(&self, above: Option<usize>, takes: impl Fn(&PortNode) -> bool) -> Option<usize> {
-        self.ports.iter().position(|node| node.above == above && takes(node))
+        self.index.below(above).ports.iter().copied().find(|port| takes(&self.ports[*port]))
     }
 
     /// Whether a TLP from the root complex gets to the bus below `above`: all links in between carry
