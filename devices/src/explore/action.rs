@@ -82,8 +82,10 @@ pub enum Action {
 pub enum Mishap {
     /// Nothing.
     None,
-    /// It takes no Invalidate Requests, and goes on with DMA.
+    /// It drops what it is told to, whenever it gets to that, and never says so; DMA goes on.
     Hang,
+    /// It takes no Invalidate Requests, and says nothing; DMA goes on.
+    Deaf,
     /// Its answers may come late, but before the unit gives up on them.
     Late,
     /// They may come after that, too.
@@ -100,9 +102,10 @@ pub enum Mishap {
 
 impl Mishap {
     /// All of them.
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 9] = [
         Self::None,
         Self::Hang,
+        Self::Deaf,
         Self::Late,
         Self::TooLate,
         Self::Lossy,
@@ -116,6 +119,7 @@ impl Mishap {
         match self {
             Self::None => "none",
             Self::Hang => "hang",
+            Self::Deaf => "deaf",
             Self::Late => "late",
             Self::TooLate => "too-late",
             Self::Lossy => "lossy",
@@ -135,7 +139,7 @@ impl fmt::Display for Mishap {
 /// There is no such mishap.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error(
-    "unknown fault '{0}'; there are none, hang, late, too-late, lossy, duplicate, silent, flap"
+    "unknown fault '{0}'; there are none, hang, deaf, late, too-late, lossy, duplicate, silent, flap"
 )]
 pub struct ParseMishapError(String);
 

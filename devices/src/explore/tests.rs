@@ -63,13 +63,29 @@ fn where_waits_complete_out_of_order_a_sequence_number_wakes_the_wrong_waiter() 
 
 #[test]
 fn a_bound_without_a_fence_is_unsafe_and_with_one_it_is_safe() {
-    assert!(finds("bounded", Mishap::Hang).contains(&Invariant::StaleAfterFailure));
-    assert!(finds("late-removal", Mishap::Hang).contains(&Invariant::StaleAfterSuccess));
-    for ordering in [Ordering::Serial, Ordering::Parallel] {
-        for policy in ["quarantine", "quarantine-posted"] {
-            let config = ExploreConfig { ordering, ..config(policy, Mishap::Hang) };
-            assert_eq!(found(&config), [], "{policy}, {ordering}");
+    for mishap in [Mishap::Hang, Mishap::Deaf] {
+        assert!(finds("bounded", mishap).contains(&Invariant::StaleAfterFailure), "{mishap}");
+        assert!(finds("late-removal", mishap).contains(&Invariant::StaleAfterSuccess), "{mishap}");
+        for ordering in [Ordering::Serial, Ordering::Parallel] {
+            for policy in ["quarantine", "quarantine-posted"] {
+                let config = ExploreConfig { ordering, ..config(policy, mishap) };
+                assert_eq!(found(&config), [], "{policy}, {mishap}, {ordering}");
+            }
         }
+    }
+}
+
+#[test]
+fn who_hangs_drops_what_it_is_told_to_and_never_says_so_and_who_is_deaf_does_not_even_drop_it() {
+    use action::{Page, Who};
+    for (mishap, drops) in [(Mishap::Hang, true), (Mishap::Deaf, false)] {
+        let mut world = world::World::new(&config("bounded", mishap), false).unwrap();
+        let page = Page(Who::Victim, 0);
+        assert!(world.act(Action::Unmap(page)));
+        assert_eq!(world.act(Action::Deliver(Who::Victim)), drops, "{mishap}");
+        assert!(!world.enabled().contains(&Action::Answer(Who::Victim)), "{mishap}");
+        assert!(world.act(Action::Wait), "the deadline passes, and the page is somebody else's");
+        assert_eq!(world.act(Action::Use(page)) && world.broken.is_some(), !drops, "{mishap}");
     }
 }
 

@@ -2,24 +2,23 @@
 //! between them, and who owns which page.
 
 mod acts;
+mod device;
 
-use std::collections::VecDeque;
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::Arc;
 
 use iommu::Memory;
-use iommu::ats::{InvalidateCompletion, InvalidateRequest};
-use iommu::event::{Lost, Recorder, TimedEvent, Tracer, UnitRole};
+use iommu::event::{Recorder, TimedEvent, Tracer, UnitRole};
 use iommu::ids::{Bdf, Gpa, Iova, PAGE_SIZE};
 use iommu::spec::offset;
-use iommu::submit::{HostError, HostSide, Presence, Ticket, Verdict};
+use iommu::submit::{HostError, HostSide, Ticket, Verdict};
 use iommu::time::Instant;
 use iommu::unit::UnitConfig;
 
 use super::action::{Action, Mishap, Page, Who};
 use super::{ExploreConfig, Invariant, tables};
-use crate::dma::atc::Atc;
-use crate::link::{Down, Link};
+use crate::link::Down;
+use device::{Device, Functions, Manner};
 
 /// Where frames begin: above all memory, so that an address says which frame it is.
 const FRAMES: u64 = 1 << 32;
@@ -28,19 +27,6 @@ const RING: u32 = 256;
 const UNMAP: u32 = 3;
 /// Steps after which whoever still waits will wait for ever: as many time-outs as can matter.
 const PATIENCE: usize = 6;
-
-/// One function, and its way to the unit.
-#[derive(Debug)]
-struct Device {
-    id: Bdf,
-    atc: Atc,
-    link: Link,
-    /// It takes no Invalidate Requests.
-    is_mute: bool,
-    /// Under way to it, and from it. Each way keeps its order (`PCIe 2.4.1`).
-    requests: VecDeque<InvalidateRequest>,
-    completions: VecDeque<InvalidateCompletion>,
-}
 
 /// What a page's driver does with it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -105,19 +91,11 @@ impl World {
         };
         let policy = config.policy.clone();
         let host = HostSide::with_memory(unit, policy, memory.clone(), tracer.clone());
-        let device = |id: Bdf| Device {
-            id,
-            atc: Atc::new(Default::default()),
-            link: Link::new(Bdf::new(0, id.bus(), 0), 0, tracer.clone()),
-            is_mute: false,
-            requests: VecDeque::new(),
-            completions: VecDeque::new(),
-        };
         let mut world = Self {
             host,
             memory,
             recorder,
-            devices: ids.map(device),
+            devices: ids.map(|id| Device::new(id, tracer.clone())),
             now: Instant::START,
             mappings: Vec::new(),
             taken: Vec::new(),
@@ -129,7 +107,7 @@ impl World {
             told: None,
             broken: None,
         };
-        world.devices[Who::Victim as usize].is_mute = config.mishap == Mishap::Hang;
+        world.devices[Who::Victim as usize].manner = Manner::of(config.mishap);
         for page in Page::ALL {
             let frame = world.map(page);
             world.mappings.push(Mapping { page, frame, state: State::Mapped });
@@ -156,7 +134,7 @@ impl World {
         }
         for who in Who::ALL {
             let device = &self.devices[who as usize];
-            if !device.requests.is_empty() && !device.is_mute {
+            if !device.requests.is_empty() && device.manner != Manner::Deaf {
                 actions.push(Action::Deliver(who));
             }
             if !device.completions.is_empty() {
@@ -202,7 +180,7 @@ impl World {
     fn may_wait(&self) -> bool {
         let is_idle = |who: Who| {
             let device = &self.devices[who as usize];
-            let waits = device.is_mute || device.requests.is_empty();
+            let waits = device.manner != Manner::Answers || device.requests.is_empty();
             waits && device.completions.is_empty()
         };
         // The next thing is that the unit gives up.
@@ -304,7 +282,7 @@ impl World {
         }
         for device in &self.devices {
             let is_held = self.host.is_held(device.id);
-            (device.is_mute, device.link.down().into_bits(), is_held).hash(&mut hasher);
+            (device.manner, device.link.down().into_bits(), is_held).hash(&mut hasher);
             self.host.is_blocked(device.id).hash(&mut hasher);
             for request in &device.requests {
                 (request.itag, request.range.start()).hash(&mut hasher);
@@ -407,32 +385,4 @@ fn iova(page: Page) -> Iova {
 
 fn frame_of(output: Gpa) -> u64 {
     output.0.wrapping_sub(FRAMES) / PAGE_SIZE
-}
-
-/// The host's way to the functions' configuration space.
-struct Functions<'a> {
-    devices: &'a mut [Device; 2],
-    now: Instant,
-}
-
-impl Presence for Functions<'_> {
-    fn is_present(&mut self, function: Bdf) -> bool {
-        let mut devices = self.devices.iter();
-        let device = devices.find(|device| device.id == function);
-        device.is_some_and(|device| device.link.carries(Lost::ConfigRead, self.now))
-    }
-
-    fn is_disconnected(&self, _: Bdf) -> bool {
-        false
-    }
-
-    fn reset(&mut self, function: Bdf, now: Instant) {
-        for device in self.devices.iter_mut().filter(|device| device.id == function) {
-            if device.link.carries(Lost::ConfigWrite, now) {
-                device.atc.clear();
-                device.requests.clear();
-                device.completions.clear();
-            }
-        }
-    }
 }

@@ -29,8 +29,8 @@ pub(super) struct ExploreArgs {
     #[command(flatten)]
     policies: PoliciesArgs,
 
-    /// Only this fault: none, hang, late, lossy, duplicate, silent or flap; may be given several times
-    /// [default: all]
+    /// Only this fault: none, hang, deaf, late, too-late, lossy, duplicate, silent or flap; may be given
+    /// several times [default: all]
     #[arg(long, value_name = "FAULT")]
     fault: Vec<Mishap>,
 

@@ -9,7 +9,9 @@ use iommu::ids::{Bdf, DomainId, Iova};
 use iommu::spec::descriptor::IotlbScope;
 use iommu::submit::{Flush, Ticket};
 
-use super::{Functions, PATIENCE, RING, Standing, State, UNMAP, World, frame_of, iova, tables};
+use super::{
+    Functions, Manner, PATIENCE, RING, Standing, State, UNMAP, World, frame_of, iova, tables,
+};
 use crate::dma::atc::Spaces;
 use crate::explore::Invariant;
 use crate::explore::action::{Page, Who};
@@ -43,7 +45,8 @@ impl World {
             return;
         }
         device.atc.invalidate(Spaces::of(&request), request.range);
-        if device.link.carries(Lost::InvalidateCompletion, self.now) {
+        let answers = device.manner == Manner::Answers;
+        if answers && device.link.carries(Lost::InvalidateCompletion, self.now) {
             device.completions.push_back(InvalidateCompletion {
                 requester: device.id,
                 itag_vector: request.itag.bit(),
@@ -187,7 +190,7 @@ impl World {
         device.atc.clear();
         device.requests.clear();
         device.completions.clear();
-        device.is_mute = false;
+        device.manner = Manner::Answers;
         let id = device.id;
         let mut functions = Functions { devices: &mut self.devices, now: self.now };
         self.host.handle_reset(id, &mut functions, self.now);

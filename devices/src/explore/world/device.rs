@@ -1,0 +1,89 @@
+//! A function, its manners, and its way to the unit.
+
+use std::collections::VecDeque;
+
+use iommu::ats::{InvalidateCompletion, InvalidateRequest};
+use iommu::event::{Lost, Tracer};
+use iommu::ids::Bdf;
+use iommu::submit::Presence;
+use iommu::time::Instant;
+
+use crate::dma::atc::Atc;
+use crate::explore::Mishap;
+use crate::link::Link;
+
+/// What a function does with Invalidate Requests. The words are those of [`crate::fault::FaultMode`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(super) enum Manner {
+    /// It drops what it is told to, and says so.
+    Answers,
+    /// It drops what it is told to when it gets to that, and never says so.
+    Hangs,
+    /// It takes none, and says nothing.
+    Deaf,
+}
+
+impl Manner {
+    /// The victim's.
+    pub(super) const fn of(mishap: Mishap) -> Self {
+        match mishap {
+            Mishap::Hang => Self::Hangs,
+            Mishap::Deaf => Self::Deaf,
+            _ => Self::Answers,
+        }
+    }
+}
+
+/// One function, and its way to the unit.
+#[derive(Debug)]
+pub(super) struct Device {
+    pub(super) id: Bdf,
+    pub(super) atc: Atc,
+    pub(super) link: Link,
+    pub(super) manner: Manner,
+    /// Under way to it, and from it. Each way keeps its order (`PCIe 2.4.1`).
+    pub(super) requests: VecDeque<InvalidateRequest>,
+    pub(super) completions: VecDeque<InvalidateCompletion>,
+}
+
+impl Device {
+    /// A healthy one that holds nothing.
+    pub(super) fn new(id: Bdf, tracer: Tracer) -> Self {
+        Self {
+            id,
+            atc: Atc::new(Default::default()),
+            link: Link::new(Bdf::new(0, id.bus(), 0), 0, tracer),
+            manner: Manner::Answers,
+            requests: VecDeque::new(),
+            completions: VecDeque::new(),
+        }
+    }
+}
+
+/// The host's way to the functions' configuration space.
+pub(super) struct Functions<'a> {
+    pub(super) devices: &'a mut [Device; 2],
+    pub(super) now: Instant,
+}
+
+impl Presence for Functions<'_> {
+    fn is_present(&mut self, function: Bdf) -> bool {
+        let mut devices = self.devices.iter();
+        let device = devices.find(|device| device.id == function);
+        device.is_some_and(|device| device.link.carries(Lost::ConfigRead, self.now))
+    }
+
+    fn is_disconnected(&self, _: Bdf) -> bool {
+        false
+    }
+
+    fn reset(&mut self, function: Bdf, now: Instant) {
+        for device in self.devices.iter_mut().filter(|device| device.id == function) {
+            if device.link.carries(Lost::ConfigWrite, now) {
+                device.atc.clear();
+                device.requests.clear();
+                device.completions.clear();
+            }
+        }
+    }
+}
