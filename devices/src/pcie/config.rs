@@ -85,10 +85,9 @@ impl<T: Layout> Register<T> {
     }
 }
 
-/// One byte and its masks.
+/// How one byte behaves.
 #[derive(Debug, Clone, Copy, Default)]
-struct Cell {
-    value: u8,
+struct Masks {
     reset: u8,
     writable: u8,
     clearable: u8,
@@ -110,14 +109,16 @@ pub enum Reset {
 /// A function's configuration space.
 #[derive(Debug, Clone)]
 pub struct ConfigSpace {
-    /// As far as something is declared: what is behind that reads as zero.
-    cells: Vec<Cell>,
+    /// As far as something is declared: what is behind that reads as zero. Apart from the masks, so
+    /// that what a function looks at for each request is close together.
+    values: Vec<u8>,
+    masks: Vec<Masks>,
 }
 
 impl ConfigSpace {
     /// A space in which everything reads as zero and nothing can be written.
     pub(crate) fn empty() -> Self {
-        Self { cells: Vec::new() }
+        Self { values: Vec::new(), masks: Vec::new() }
     }
 
     /// Declares the register at `offset`; it takes its reset value.
@@ -127,10 +128,12 @@ impl ConfigSpace {
         let (clearable, sticky) = (bytes(register.clearable), bytes(register.sticky));
         let kept = bytes(register.kept);
         let end = usize::from(offset.saturating_add(T::SIZE).min(CONFIG_SPACE_SIZE));
-        self.cells.resize(self.cells.len().max(end), Cell::default());
-        for (index, cell) in self.cells_mut::<T>(offset).iter_mut().enumerate() {
-            *cell = Cell {
-                value: reset[index],
+        let end = end.max(self.values.len());
+        self.values.resize(end, 0);
+        self.masks.resize(end, Masks::default());
+        let at = usize::from(offset);
+        for (index, mask) in self.masks[at..].iter_mut().take(usize::from(T::SIZE)).enumerate() {
+            *mask = Masks {
                 reset: reset[index],
                 writable: writable[index],
                 clearable: clearable[index],
@@ -138,6 +141,7 @@ impl ConfigSpace {
                 kept: kept[index],
             };
         }
+        self.set(offset, register.reset);
     }
 
     /// Software reads `data.len()` bytes at `offset`. What is not within one aligned double word
@@ -146,8 +150,8 @@ impl ConfigSpace {
         match within_dword(offset, data.len()) {
             Some(span) => {
                 data.fill(0);
-                for (byte, cell) in data.iter_mut().zip(self.cells.iter().skip(span.start)) {
-                    *byte = cell.value;
+                for (byte, value) in data.iter_mut().zip(self.values.iter().skip(span.start)) {
+                    *byte = *value;
                 }
             }
             None => data.fill(0xff),
@@ -159,44 +163,42 @@ impl ConfigSpace {
         let Some(span) = within_dword(offset, data.len()) else {
             return;
         };
-        for (byte, cell) in data.iter().zip(self.cells.iter_mut().skip(span.start)) {
-            let written = (cell.value & !cell.writable) | (byte & cell.writable);
-            cell.value = written & !(byte & cell.clearable);
+        let cells = self.values.iter_mut().zip(&self.masks).skip(span.start);
+        for (byte, (value, mask)) in data.iter().zip(cells) {
+            let written = (*value & !mask.writable) | (byte & mask.writable);
+            *value = written & !(byte & mask.clearable);
         }
     }
 
     /// The function reads its own register at `offset`.
     pub fn get<T: Layout>(&self, offset: u16) -> T {
-        let start = usize::from(offset).min(self.cells.len());
-        let cells = &self.cells[start..(start + usize::from(T::SIZE)).min(self.cells.len())];
-        T::from_word(cells.iter().rev().fold(0, |word, cell| word << 8 | u32::from(cell.value)))
+        let values = self.values.get(usize::from(offset)..).unwrap_or_default();
+        let mut word = [0; 4];
+        for (byte, value) in word.iter_mut().zip(values).take(usize::from(T::SIZE)) {
+            *byte = *value;
+        }
+        T::from_word(u32::from_le_bytes(word))
     }
 
     /// The function sets its own register at `offset`, read-only bits too.
     pub fn set<T: Layout>(&mut self, offset: u16, value: T) {
+        let values = self.values.get_mut(usize::from(offset)..).unwrap_or_default();
         let bytes = value.to_word().to_le_bytes();
-        for (cell, byte) in self.cells_mut::<T>(offset).iter_mut().zip(bytes) {
-            cell.value = byte;
+        for (value, byte) in values.iter_mut().zip(bytes).take(usize::from(T::SIZE)) {
+            *value = byte;
         }
     }
 
     /// Every bit that `reset` concerns takes its reset value.
     pub fn reset(&mut self, reset: Reset) {
-        for cell in &mut self.cells {
+        for (value, mask) in self.values.iter_mut().zip(&self.masks) {
             let kept = match reset {
-                Reset::Function => cell.sticky | cell.kept,
-                Reset::Hot => cell.sticky,
+                Reset::Function => mask.sticky | mask.kept,
+                Reset::Hot => mask.sticky,
                 Reset::Cold => 0,
             };
-            cell.value = (cell.value & kept) | (cell.reset & !kept);
+            *value = (*value & kept) | (mask.reset & !kept);
         }
-    }
-
-    /// The cells of the register at `offset`, as many as lie inside.
-    fn cells_mut<T: Layout>(&mut self, offset: u16) -> &mut [Cell] {
-        let end = self.cells.len();
-        let start = usize::from(offset).min(end);
-        &mut self.cells[start..(start + usize::from(T::SIZE)).min(end)]
     }
 }
 
