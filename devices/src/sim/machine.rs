@@ -1,5 +1,6 @@
 //! The machine: what its parts tell each other, and when.
 
+use std::collections::VecDeque;
 use std::time::Duration;
 
 use iommu::Memory;
@@ -30,10 +31,10 @@ pub(super) enum Task {
     Cpu { cpu: u16, generation: u32 },
     /// A device touches a page that it was given. If it was for an I/O, that is done then.
     Touch { mapping: MappingId, cpu: Option<u16> },
-    /// An Invalidate Request arrives at a function.
-    Request(InvalidateRequest),
-    /// An Invalidate Completion arrives at the unit.
-    Completion(InvalidateCompletion),
+    /// The oldest Invalidate Request that is on its way arrives at its function.
+    Request,
+    /// The oldest Invalidate Completion that is on its way arrives at the unit.
+    Completion,
     /// The handler of the interrupt of the port above a card runs.
     Interrupt(u16),
     /// The flush timer of a device's domain goes off.
@@ -68,6 +69,8 @@ pub(super) struct Machine<'a> {
     pub(super) tracer: &'a Tracer,
     pub(super) now: Instant,
     pub(super) scheduler: Scheduler<Task>,
+    requests: VecDeque<InvalidateRequest>,
+    completions: VecDeque<InvalidateCompletion>,
     pub(super) random: fastrand::Rng,
     pub(super) host: HostSide,
     pub(super) hierarchy: Hierarchy,
@@ -124,6 +127,8 @@ impl<'a> Machine<'a> {
             tracer,
             now,
             scheduler: Scheduler::new(),
+            requests: VecDeque::new(),
+            completions: VecDeque::new(),
             random,
             host,
             hierarchy,
@@ -147,7 +152,7 @@ impl<'a> Machine<'a> {
         let end = Instant::START + self.spec.horizon;
         for cpu in 0..self.spec.workload.cpus {
             let delay = self.jitter(self.spec.workload.period);
-            self.wake(cpu, delay);
+            self.pause(cpu, delay);
         }
         while let Some(next) = self.next_time().filter(|next| *next <= end) {
             self.now = next;
@@ -195,14 +200,16 @@ impl<'a> Machine<'a> {
                 }
             }
             Task::Touch { mapping, cpu } => self.touch(mapping, cpu),
-            Task::Request(request) => {
+            Task::Request => {
+                let Some(request) = self.requests.pop_front() else { return };
                 self.hierarchy.invalidate_request(request, self.now);
                 self.reach(Point::Completion);
                 if let Some(device) = self.places.device(request.destination) {
                     self.hierarchy.collect_messages_of(usize::from(device), self.now);
                 }
             }
-            Task::Completion(completion) => {
+            Task::Completion => {
+                let Some(completion) = self.completions.pop_front() else { return };
                 let now = self.now;
                 let (host, mut functions) = self.host();
                 host.handle_completion(completion, &mut functions, now);
@@ -218,17 +225,19 @@ impl<'a> Machine<'a> {
         let costs = self.spec.costs;
         while let Some(request) = self.host.poll_request() {
             self.reach(Point::Request);
-            self.scheduler.at(self.now + costs.request, Task::Request(request));
+            self.requests.push_back(request);
+            self.scheduler.after(costs.request, self.now, Task::Request);
         }
         while let Some(message) = self.hierarchy.poll_message() {
             match message {
                 UpstreamMessage::InvalidateCompletion(completion) => {
-                    let at = self.now + costs.atc_invalidate + costs.completion;
-                    self.scheduler.at(at, Task::Completion(completion));
+                    let delay = costs.atc_invalidate + costs.completion;
+                    self.completions.push_back(completion);
+                    self.scheduler.after(delay, self.now, Task::Completion);
                 }
                 UpstreamMessage::Msi { requester, .. } => {
                     let card = Places::card_below(requester);
-                    self.scheduler.at(self.now + costs.hot_plug, Task::Interrupt(card));
+                    self.scheduler.after(costs.hot_plug, self.now, Task::Interrupt(card));
                 }
                 UpstreamMessage::PageRequest(_) => {}
             }
@@ -266,12 +275,22 @@ impl<'a> Machine<'a> {
         &mut self.cpus[usize::from(cpu)]
     }
 
-    /// Lets a CPU go on after `delay`, and forget what else it waited for.
+    /// Lets a CPU go on after `delay`, one of the costs, and forget what else it waited for.
     pub(super) fn wake(&mut self, cpu: u16, delay: Duration) {
+        let task = self.next_task(cpu);
+        self.scheduler.after(delay, self.now, task);
+    }
+
+    /// The same after a pause that is like no other.
+    pub(super) fn pause(&mut self, cpu: u16, pause: Duration) {
+        let task = self.next_task(cpu);
+        self.scheduler.at(self.now + pause, task);
+    }
+
+    fn next_task(&mut self, cpu: u16) -> Task {
         let state = &mut self.cpus[usize::from(cpu)];
         state.generation = state.generation.wrapping_add(1);
-        let generation = state.generation;
-        self.scheduler.at(self.now + delay, Task::Cpu { cpu, generation });
+        Task::Cpu { cpu, generation: state.generation }
     }
 
     /// Between half of `mean` and one and a half of it.

@@ -75,8 +75,8 @@ impl Machine<'_> {
         let is_enough = self.cpu(cpu).held.len() >= self.spec.workload.batch as usize;
         if !is_enough && !is_aborted && is_done {
             self.cpu(cpu).state = State::Idle;
-            let pause = self.pause(cpu);
-            return self.wake(cpu, pause);
+            let pause = self.rest(cpu);
+            return self.pause(cpu, pause);
         }
         if self.spec.workload.kind == Kind::Detach && !is_aborted {
             self.reset_device(device);
@@ -112,7 +112,7 @@ impl Machine<'_> {
         let device = self.cpu(cpu).device;
         let state = &mut self.devices[usize::from(device)];
         if state.deferred.is_empty() {
-            self.scheduler.at(self.now + self.spec.workload.flush_after, Task::Flush(device));
+            self.scheduler.after(self.spec.workload.flush_after, self.now, Task::Flush(device));
         }
         state.deferred.extend(pages);
         if state.deferred.len() >= self.spec.workload.flush_limit as usize {
@@ -235,13 +235,13 @@ impl Machine<'_> {
     fn recover_or_rest(&mut self, cpu: u16) {
         self.cpu(cpu).state = State::Idle;
         let device = self.cpu(cpu).device;
-        let mut pause = self.pause(cpu);
+        let mut pause = self.rest(cpu);
         if std::mem::take(&mut self.cpu(cpu).timed_out) && !self.devices[usize::from(device)].works
         {
             self.reset_device(device);
             pause += self.spec.costs.reset;
         }
-        self.wake(cpu, pause);
+        self.pause(cpu, pause);
     }
 
     /// Function Level Reset, if the device is there, and everything is set up again.
@@ -283,7 +283,8 @@ impl Machine<'_> {
         if is_burst { workload.period } else { workload.trickle }
     }
 
-    fn pause(&mut self, cpu: u16) -> Duration {
+    /// How long a CPU rests before its next I/O.
+    fn rest(&mut self, cpu: u16) -> Duration {
         let pace = self.pace(cpu);
         self.jitter(pace)
     }

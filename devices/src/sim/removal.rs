@@ -60,7 +60,7 @@ impl Machine<'_> {
         for cpu in self.workers(device) {
             self.cpu(cpu).state = State::Idle;
             let pause = self.jitter(self.spec.workload.period);
-            self.wake(cpu, pause);
+            self.pause(cpu, pause);
         }
     }
 
