@@ -71,21 +71,24 @@ impl KernelConfig {
         self.text.lines().any(|line| line == wanted)
     }
 
-    /// What the kernel lacks for what it is to do in such a machine: a line for each.
-    pub fn complaints(&self, config: &VmConfig) -> Vec<String> {
+    /// What the kernel lacks for what it is to do in such a machine, on one line.
+    pub fn complaint(&self, config: &VmConfig) -> Option<String> {
+        let missing = self.missing(config.cpus > 1, !config.modules.is_empty());
+        let (kernel, origin) = (&config.kernel, &self.origin);
+        (!missing.is_empty()).then(|| format!("'{kernel}' has no {missing}, says {origin}"))
+    }
+
+    fn missing(&self, needs_smp: bool, needs_initrd: bool) -> String {
         let special = [
-            (config.cpus > 1, "SMP", "it uses one CPU"),
-            (!config.modules.is_empty(), "BLK_DEV_INITRD", "it does not unpack the initramfs"),
+            (needs_smp, "SMP", "it uses one CPU"),
+            (needs_initrd, "BLK_DEV_INITRD", "it does not unpack the initramfs"),
         ];
         let special = special.into_iter().filter(|(applies, ..)| *applies);
         let wanted = OPTIONS.into_iter().chain(special.map(|(_, option, text)| (option, text)));
         let missing = wanted.filter(|(option, _)| !self.is_built_in(option));
-        let (kernel, origin) = (&config.kernel, &self.origin);
-        missing
-            .map(|(option, text)| {
-                format!("'{kernel}' has no CONFIG_{option}, so that {text} (says {origin})")
-            })
-            .collect()
+        let missing: Vec<String> =
+            missing.map(|(option, text)| format!("CONFIG_{option} ({text})")).collect();
+        missing.join(", no ")
     }
 }
 
@@ -132,5 +135,18 @@ mod tests {
             assert_eq!(KernelConfig::find(&path), None, "{name}");
         }
         assert_eq!(KernelConfig::find(Path::new("/no/such-kernel")), None);
+    }
+
+    #[test]
+    fn what_is_missing_is_named() {
+        let all: String = OPTIONS.iter().map(|(name, _)| format!("CONFIG_{name}=y\n")).collect();
+        let complete = KernelConfig { origin: "config-x".into(), text: all + "CONFIG_SMP=y\n" };
+        assert_eq!(complete.missing(true, false), "");
+        let wanting = KernelConfig { text: complete.text.replace("PCI=y", "PCI=m"), ..complete };
+        assert_eq!(
+            wanting.missing(true, true),
+            "CONFIG_PCI (it finds no devices), no CONFIG_BLK_DEV_INITRD (it does not unpack the \
+             initramfs)"
+        );
     }
 }

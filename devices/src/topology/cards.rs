@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::plan::{FunctionKind, Plan, Step};
-use super::{Address, DeviceSpec, Disk, Endpoint, MAX_BUSES, Namespace, TopologyError};
+use super::{Address, DeviceSpec, Disk, Endpoint, MAX_BUSES, Namespace, Satc, TopologyError};
 use crate::dma::atc::Geometry;
 use crate::endpoint::{EndpointConfig, VirtualFunctions};
 use crate::nvme::MAX_NAMESPACES;
@@ -83,7 +83,7 @@ impl<'a> Plan<'a> {
                 }),
             };
             let kind = FunctionKind::AtsEndpoint(config);
-            self.steps.push(Step::Function { above: Some(above), devfn, kind });
+            self.steps.push(Step::Function { above: Some(above), devfn, kind, satc: Satc::Off });
         }
         Ok(())
     }
@@ -107,7 +107,7 @@ impl<'a> Plan<'a> {
             let more = namespaces_of(self.devices, disk).map(|(_, namespace)| namespace.medium());
             let namespaces = std::iter::once(disk.medium()).chain(more).collect();
             let kind = FunctionKind::Nvme { serial, namespaces };
-            self.steps.push(Step::Function { above: Some(above), devfn: 0, kind });
+            self.steps.push(Step::Function { above: Some(above), devfn: 0, kind, satc: Satc::Off });
         }
         Ok(())
     }

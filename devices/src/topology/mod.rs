@@ -32,7 +32,7 @@ use crate::nvme::{DEFAULT_LATENCY, Nvme};
 use crate::pcie::caps::express::HotPlug;
 use crate::pcie::{Function, Hierarchy};
 use plan::{FunctionKind, Medium, Step};
-pub use spec::{DeviceSpec, Disk, Endpoint, Integrated, Namespace, RootPort, Switch, TYPES};
+pub use spec::{DeviceSpec, Disk, Endpoint, Integrated, Namespace, RootPort, Satc, Switch, TYPES};
 pub use words::{Address, ParseAddressError, ParseDeviceError};
 
 /// Root ports that a machine can have.
@@ -72,8 +72,8 @@ pub fn simple_devices(ports: u8, edus: u8) -> Vec<DeviceSpec> {
         DeviceSpec::AtsEndpoint(Endpoint { id: Some(format!("ep{n}")), ..endpoint })
     });
     let edus =
-        (0..edus).map(|n| DeviceSpec::Edu(Integrated { id: Some(format!("edu{n}")), addr: None }));
-    root_ports.chain(endpoints).chain(edus).collect()
+        (0..edus).map(|n| Integrated { id: Some(format!("edu{n}")), ..Integrated::default() });
+    root_ports.chain(endpoints).chain(edus.map(DeviceSpec::Edu)).collect()
 }
 
 /// What firmware says of a root port.
@@ -117,6 +117,16 @@ impl Topology {
     pub fn integrated(&self) -> impl Iterator<Item = Bdf> {
         self.steps.iter().filter_map(|step| match step {
             Step::Function { above: None, devfn, .. } => Some(Bdf::from_bits((*devfn).into())),
+            _ => None,
+        })
+    }
+
+    /// The functions on bus 0 of whose ATC firmware says so.
+    pub fn satc(&self, what: Satc) -> impl Iterator<Item = Bdf> {
+        self.steps.iter().filter_map(move |step| match step {
+            Step::Function { devfn, satc, .. } if *satc == what => {
+                Some(Bdf::from_bits((*devfn).into()))
+            }
             _ => None,
         })
     }
@@ -168,7 +178,7 @@ impl Topology {
                 Step::Port { name, above, devfn, port_type, .. } => {
                     hierarchy.add_port(name, *above, *devfn, *port_type)?;
                 }
-                Step::Function { above, devfn, kind } => {
+                Step::Function { above, devfn, kind, .. } => {
                     hierarchy.add_function(*above, *devfn, function(kind, media, tracer)?);
                 }
             }

@@ -4,7 +4,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 
 use super::{
-    Address, DeviceSpec, FIRST_INTEGRATED, MAX_BUSES, MAX_DEPTH, RootPort, Switch, TopologyError,
+    Address, DeviceSpec, FIRST_INTEGRATED, MAX_BUSES, MAX_DEPTH, RootPort, Satc, Switch,
+    TopologyError,
 };
 use crate::endpoint::EndpointConfig;
 use crate::pcie::caps::express::{PortType, Slot};
@@ -14,8 +15,8 @@ use crate::pcie::caps::express::{PortType, Slot};
 pub(super) enum Step {
     /// A port, with the index of the port above it, and whether functions below may use ATS.
     Port { name: String, above: Option<usize>, devfn: u8, port_type: PortType, ats: bool },
-    /// A function, with the index of the port above it.
-    Function { above: Option<usize>, devfn: u8, kind: FunctionKind },
+    /// A function, with the index of the port above it, and what firmware says of it.
+    Function { above: Option<usize>, devfn: u8, kind: FunctionKind, satc: Satc },
 }
 
 /// Which function.
@@ -275,7 +276,8 @@ impl Plan<'_> {
                 _ => continue,
             };
             let addr = self.place_on_bus_0(index, spec.addr, FIRST_INTEGRATED)?;
-            self.steps.push(Step::Function { above: None, devfn: addr.devfn(), kind });
+            let (devfn, satc) = (addr.devfn(), spec.satc);
+            self.steps.push(Step::Function { above: None, devfn, kind, satc });
         }
         Ok(())
     }

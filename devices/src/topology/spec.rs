@@ -210,6 +210,23 @@ pub struct Integrated {
     /// Where it is on bus 0; on the next free device from 0x10 up if nothing is said.
     #[serde(default)]
     pub addr: Option<Address>,
+    /// What firmware says of its ATC.
+    #[serde(default)]
+    pub satc: Satc,
+}
+
+/// Whether firmware names an integrated function in an SATC structure, as one of the platform's own that have an
+/// ATC and are trusted with it (`VT-d 8.8`). Behind root ports an ATSR structure says as much.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Satc {
+    /// It is not named.
+    #[default]
+    Off,
+    /// It is.
+    On,
+    /// It is, and needs its ATC to work (ATC_REQUIRED).
+    Required,
 }
 
 fn on() -> bool {
@@ -334,7 +351,11 @@ pub const TYPES: [(&str, &[(&str, &str)]); 7] = [
     ("iommu-testdev", &INTEGRATED),
 ];
 
-const INTEGRATED: [(&str, &str); 2] = [
+const INTEGRATED: [(&str, &str); 3] = [
     ("id=NAME", "for messages"),
     ("addr=DEVICE.FUNCTION", "on bus 0, in hexadecimal [the next free device from 10 up]"),
+    (
+        "satc=off|on|required",
+        "whether an SATC structure names it, with ATC_REQUIRED or without [off]",
+    ),
 ];

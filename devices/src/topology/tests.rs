@@ -181,6 +181,17 @@ fn there_are_limits() {
 }
 
 #[test]
+fn firmware_names_the_integrated_functions_that_it_is_told_to() {
+    let texts = ["edu", "edu,satc=required", "iommu-testdev,satc=on"];
+    let topology = Topology::new(&specs(&texts)).unwrap();
+    let named = |satc| topology.satc(satc).map(|function| function.to_string()).collect::<Vec<_>>();
+    assert_eq!(named(Satc::On), ["00:12.0"]);
+    assert_eq!(named(Satc::Required), ["00:11.0"]);
+    let error = "edu,satc=maybe".parse::<DeviceSpec>().unwrap_err().to_string();
+    assert!(error.contains("required"), "{error}");
+}
+
+#[test]
 fn addresses_that_are_asked_for_come_first() {
     let texts = ["root-port,id=a", "root-port,id=b,addr=1,slot=2", "edu", "edu,addr=10"];
     let topology = Topology::new(&specs(&texts)).unwrap();

@@ -79,6 +79,8 @@ pub struct UnitConfig {
     pub interrupt_remapping: bool,
     /// EIM: 32-bit APIC ids in interrupt remapping.
     pub extended_interrupt_mode: bool,
+    /// Firmware asks software to leave x2APIC alone (X2APIC_OPT_OUT in DMAR, `VT-d 8.1`).
+    pub x2apic_opt_out: bool,
 }
 
 /// A unit of which nobody has said anything yet is the guest's.
@@ -133,6 +135,7 @@ impl UnitConfig {
             page_requests: false,
             interrupt_remapping: false,
             extended_interrupt_mode: false,
+            x2apic_opt_out: false,
         }
     }
 
@@ -216,6 +219,10 @@ impl UnitConfig {
             (
                 !self.extended_interrupt_mode || self.interrupt_remapping,
                 "extended_interrupt_mode needs interrupt_remapping",
+            ),
+            (
+                !self.x2apic_opt_out || self.interrupt_remapping,
+                "x2apic_opt_out needs interrupt_remapping",
             ),
         ];
         match rules.into_iter().find(|(holds, _)| !holds) {
@@ -340,6 +347,7 @@ mod tests {
             (UnitConfig { pasid_bits: Some(21), ..full }, "pasid_bits"),
             (UnitConfig { device_tlb: false, ..full }, "page_requests"),
             (UnitConfig { extended_interrupt_mode: true, ..legacy }, "interrupt_remapping"),
+            (UnitConfig { x2apic_opt_out: true, ..legacy }, "interrupt_remapping"),
         ] {
             let error = config.check().unwrap_err().to_string();
             assert!(error.contains(word), "{error}");

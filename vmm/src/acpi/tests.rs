@@ -122,6 +122,27 @@ fn dmar_follows_the_units_and_the_ports_settings() {
     assert_eq!(table(&tables, "DMAR").len(), 72, "no ATSR");
 }
 
+#[test]
+fn dmar_names_integrated_functions_as_they_are_described() {
+    let plain = config(&["root-port,id=a", "edu"], UnitConfig::new(UnitRole::Host));
+    assert_eq!(table(&build(1, &plain), "DMAR").len(), 80, "no SATC");
+
+    let devices = ["root-port,id=a", "edu,satc=on", "edu,satc=required", "iommu-testdev,satc=on"];
+    let named = config(&devices, UnitConfig::new(UnitRole::Host));
+    let tables = build(1, &named);
+    let dmar = table(&tables, "DMAR");
+    assert_eq!(&dmar[80..88], [5, 0, 24, 0, 0, 0, 0, 0], "an SATC with two scopes");
+    assert_eq!(&dmar[88..104], [[1, 8, 0, 0, 0, 0, 0x10, 0], [1, 8, 0, 0, 0, 0, 0x12, 0]].concat());
+    assert_eq!(&dmar[104..112], [5, 0, 16, 0, 1, 0, 0, 0], "one whose ATC is required");
+    assert_eq!(&dmar[112..], [1, 8, 0, 0, 0, 0, 0x11, 0]);
+}
+
+#[test]
+fn dmar_can_ask_for_no_x2apic() {
+    let unit = UnitConfig { x2apic_opt_out: true, ..UnitConfig::full(UnitRole::Host) };
+    assert_eq!(table(&build(1, &config(&["root-port,id=a"], unit)), "DMAR")[37], 0b11);
+}
+
 fn config_without_ats() -> RootComplexConfig {
     config(&["root-port,id=a,ats=off"], UnitConfig::new(UnitRole::Host))
 }

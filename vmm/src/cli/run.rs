@@ -107,30 +107,39 @@ pub(super) fn run(args: RunArgs) -> Result<u8, CliError> {
             initrd: args.initrd.unwrap_or_default().0,
             cmdline: args.cmdline,
             events: args.events,
+            silence: args.silence,
         };
         return scenario::run(path, given);
     }
     let (no_reboot, silence) = (args.no_reboot, args.silence);
     let mut config = args.into_config()?;
-    if let Kernel::File(path) = &config.kernel
-        && let Some(kernel_config) = KernelConfig::find(path)
-    {
-        for complaint in kernel_config.complaints(&config) {
-            eprintln!("ghostlink: {complaint}");
-        }
-    }
+    complain_of_kernel(&config);
     let end = config.time_limit.map(|limit| Instant::now() + limit);
     loop {
         let mut vm = Vm::new(config.clone())?;
-        if let Timeout::After(after) = silence {
-            vm.on_silence(after, move |cpus| tell_of_silence(after, cpus));
-        }
+        watch_silence(&mut vm, silence);
         let exit = vm.run()?;
         if exit != Exit::Reset || no_reboot {
             return Ok(exit.status());
         }
         eprintln!("ghostlink: the guest has reset itself, and starts anew");
         config.time_limit = end.map(|end| end.saturating_duration_since(Instant::now()));
+    }
+}
+
+/// Says what the kernel lacks, where its configuration can be found.
+pub(super) fn complain_of_kernel(config: &VmConfig) {
+    if let Kernel::File(path) = &config.kernel
+        && let Some(complaint) = KernelConfig::find(path).and_then(|found| found.complaint(config))
+    {
+        eprintln!("ghostlink: {complaint}");
+    }
+}
+
+/// Has `vm` say what its CPUs do if its console is silent for so long.
+pub(super) fn watch_silence(vm: &mut Vm, silence: Timeout) {
+    if let Timeout::After(after) = silence {
+        vm.on_silence(after, move |cpus| tell_of_silence(after, cpus));
     }
 }
 

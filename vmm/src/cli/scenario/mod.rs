@@ -23,9 +23,11 @@ use std::thread;
 
 use devices::root_complex::RootComplexConfig;
 use iommu::event::{EventSink, Recorder, TimedEvent, Tracer};
+use iommu::time::Timeout;
 use vmm::{Console, Exit, JsonLines, Kernel, Module, Vm, VmConfig};
 
 use super::CliError;
+use super::run::{complain_of_kernel, watch_silence};
 use super::unit;
 use file::Scenario;
 pub(super) use file::ScenarioError;
@@ -40,6 +42,8 @@ pub(super) struct Given {
     pub(super) initrd: Vec<Module>,
     pub(super) cmdline: String,
     pub(super) events: Option<PathBuf>,
+    /// After how long without a word from the kernel its CPUs are looked at.
+    pub(super) silence: Timeout,
 }
 
 /// Runs the scenario in `path`; 0 if everything was as expected.
@@ -49,7 +53,7 @@ pub(super) fn run(path: &Path, given: Given) -> Result<u8, CliError> {
     let recorder = Arc::new(Recorder::default());
     let tracer = tracer(recorder.clone(), given.events.as_deref())?;
     let (sender, lines) = channel();
-    let vm = Vm::new(VmConfig {
+    let config = VmConfig {
         kernel,
         cmdline: cmdline(&scenario, &given.cmdline),
         modules: given.initrd,
@@ -59,7 +63,10 @@ pub(super) fn run(path: &Path, given: Given) -> Result<u8, CliError> {
         console: Console::Channel(sender),
         tracer,
         time_limit: Some(scenario.time_limit),
-    })?;
+    };
+    complain_of_kernel(&config);
+    let mut vm = Vm::new(config)?;
+    watch_silence(&mut vm, given.silence);
     let name = path.file_stem().unwrap_or_default().to_string_lossy();
     print(&head(&name, &scenario))?;
     let printer = thread::spawn(move || show(&lines));
