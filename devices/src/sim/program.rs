@@ -186,10 +186,11 @@ impl Machine<'_> {
         };
         let domain = Tables::domain(state.device);
         let iotlb = match state.job.range {
-            Some(range) => IotlbScope::Pages(domain, range),
-            None => IotlbScope::Domain(domain),
+            _ if self.spec.workload.kind == Kind::Forwarded => None,
+            Some(range) => Some(IotlbScope::Pages(domain, range)),
+            None => Some(IotlbScope::Domain(domain)),
         };
-        let Some(flush) = Flush::new(Some(iotlb), &[request]) else { return };
+        let Some(flush) = Flush::new(iotlb, &[request]) else { return };
         let now = self.now;
         let (host, mut functions) = self.host();
         functions.sample = present;

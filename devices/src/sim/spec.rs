@@ -29,6 +29,9 @@ pub enum Kind {
     Teardown,
     /// As [`Self::Teardown`], after a Function Level Reset, as VFIO does it.
     Detach,
+    /// As [`Self::Strict`] in a guest, whose own unit does the IOTLB part: only the Device-TLB part
+    /// comes here. What is stale is not counted, as that takes both units.
+    Forwarded,
 }
 
 /// What the machine does all day.

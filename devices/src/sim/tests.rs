@@ -52,6 +52,22 @@ fn without_any_bound_a_silent_link_loss_locks_the_cpu_up_to_the_horizon() {
 }
 
 #[test]
+fn what_a_guest_forwards_has_no_wait_in_an_even_slot() {
+    let lockups = |kind| {
+        let run = |seed| {
+            let mut spec = spec(&format!("linux-6.9/silent/victim/{seed}"));
+            spec.workload.kind = kind;
+            // Too short for a lock-up, unless a wait is lost.
+            spec.unit.ict = Timeout::After(Duration::from_secs(1));
+            run(&spec, &Tracer::none()).unwrap().hard_lockups
+        };
+        (0..8).map(run).sum::<u64>()
+    };
+    assert!(lockups(Kind::Strict) > 0, "three descriptors: after ITE waits in even slots are lost");
+    assert_eq!(lockups(Kind::Forwarded), 0, "two: all waits are in odd slots");
+}
+
+#[test]
 fn a_mute_device_makes_linux_wait_for_ever_although_the_unit_gives_up() {
     let result = simulate("linux/hang/victim/1");
     assert!(result.never_returned >= 1 && result.host.resubmitted >= 2);

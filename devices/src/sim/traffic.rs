@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use iommu::event::Event;
 
+use super::Kind;
 use super::cpu::State;
 use super::machine::{Machine, Task};
 use super::oracle::MappingId;
@@ -61,7 +62,7 @@ impl Machine<'_> {
             write(regs::COMMAND, &command.into_bits().to_le_bytes());
         });
         let Some((by, stale)) = road.arrived else { return };
-        if let Some(stale) = stale {
+        if let Some(stale) = stale.filter(|_| self.spec.workload.kind != Kind::Forwarded) {
             self.result.stale_accesses += 1;
             self.result.stale_bytes += u64::from(ACCESS);
             self.result.stale_age = self.result.stale_age.max(stale.age);
