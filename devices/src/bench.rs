@@ -45,6 +45,20 @@ pub enum Metric {
     NeighborOutcome = 11,
     /// How often the measured flush was submitted again.
     Resubmissions = 12,
+    /// How long its first submission took, however that ended, in nanoseconds.
+    FirstAttempt = 13,
+    /// Medians of what its parts cost, in nanoseconds: an access to a port.
+    Exit = 14,
+    /// A read of a register of the unit.
+    RegisterRead = 15,
+    /// A read of a function's vendor ID.
+    Presence = 16,
+    /// A write of the queue's tail that brings nothing new.
+    Doorbell = 17,
+    /// From the start of a flush until its three descriptors are in the ring.
+    Fill = 18,
+    /// The write of the queue's tail for a flush, in which it is also answered.
+    AnsweredDoorbell = 19,
 }
 
 /// What a guest asks of the bench.

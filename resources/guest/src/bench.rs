@@ -42,6 +42,20 @@ pub enum Metric {
     NeighborOutcome = 11,
     /// How often the measured flush had to be submitted again.
     Resubmissions = 12,
+    /// How long its first submission took, however that ended.
+    FirstAttemptNs = 13,
+    /// `costs=on`: an access to a port.
+    ExitNs = 14,
+    /// `costs=on`: a read of the unit's fault status, as each turn of the waiting loop makes one.
+    RegisterReadNs = 15,
+    /// `costs=on`: a read of the victim's vendor ID.
+    PresenceNs = 16,
+    /// `costs=on`: a write of the queue's tail that brings nothing new.
+    DoorbellNs = 17,
+    /// `costs=on`: from the start of a flush until its descriptors are in the ring.
+    FillNs = 18,
+    /// `costs=on`: the write of the queue's tail for a flush, in which it is also answered.
+    AnsweredDoorbellNs = 19,
 }
 
 /// Whether there is a bench port. Asked once, then remembered.
@@ -56,6 +70,11 @@ pub fn present() -> bool {
         STATE.store(state, Ordering::Relaxed);
     }
     STATE.load(Ordering::Relaxed) == PRESENT
+}
+
+/// An access to a port, and nothing else.
+pub fn probe() {
+    in32(SIGNATURE);
 }
 
 /// Frequency of the time-stamp counter.

@@ -8,6 +8,7 @@
 //!
 //! Whatever THE flush ends with is a result. Only what comes before it can fail.
 
+mod costs;
 mod neighbor;
 mod rig;
 mod settings;
@@ -56,6 +57,9 @@ fn play(
     ktap.result("dma", Verdict::Pass);
 
     measure_healthy(&rig, settings).map_err(|reason| ("healthy_flushes", reason))?;
+    if settings.costs {
+        costs::measure(&rig, settings.give_up).map_err(|reason| ("healthy_flushes", reason))?;
+    }
     ktap.result("healthy_flushes", Verdict::Pass);
 
     let neighbor = rig.neighbor.as_ref().filter(|_| cpus > 1);
@@ -152,6 +156,7 @@ fn report_measured(victim: &Target, flush: &Flush, neighbor: Option<&Neighbor<'_
     }
     bench::report(Metric::Outcome, flush.outcome as u64);
     bench::report(Metric::GuestStallNs, time.as_ns());
+    bench::report(Metric::FirstAttemptNs, flush.first_attempt.as_ns());
     bench::report(Metric::Timeouts, timeouts.into());
     bench::report(Metric::TimeoutSource, source.into());
     bench::report(Metric::WaitsAborted, waits_aborted.into());

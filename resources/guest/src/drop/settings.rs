@@ -38,6 +38,8 @@ pub struct Settings {
     pub blame: Blame,
     /// `flushes=N`: healthy flushes to measure, 1 to [`MAX_FLUSHES`], 64 by default.
     pub flushes: usize,
+    /// `costs=on`: measure what the parts of a flush cost, too.
+    pub costs: bool,
     /// `giveup_ms=N`: when a flush counts as stalled, 5000 by default.
     pub give_up: Ticks,
     /// `wait_ms=N`: how long `drop=wait` waits for the link to drop, 60000 by default.
@@ -62,13 +64,18 @@ impl Settings {
             "owner" => Blame::Owner,
             _ => return Err("blame= takes finder or owner"),
         };
+        let costs = match cmdline.get("costs").unwrap_or("off") {
+            "off" => false,
+            "on" => true,
+            _ => return Err("costs= takes on or off"),
+        };
         let flushes = number(cmdline, "flushes", 64)? as usize;
         if !(1..=MAX_FLUSHES).contains(&flushes) {
             return Err("flushes= takes 1 to 512");
         }
         let give_up = Ticks::from_ms(number(cmdline, "giveup_ms", 5_000)?);
         let wait = Ticks::from_ms(number(cmdline, "wait_ms", 60_000)?);
-        Ok(Self { scenario, drop, blame, flushes, give_up, wait })
+        Ok(Self { scenario, drop, blame, flushes, costs, give_up, wait })
     }
 }
 

@@ -64,6 +64,12 @@ pub struct Flush {
     pub outcome: Outcome,
     /// How long the processor was in it, interrupts off.
     pub time: Ticks,
+    /// How long its first submission took, however that ended.
+    pub first_attempt: Ticks,
+    /// When its last submission was in the ring, counted from the start of the flush.
+    pub filled: Ticks,
+    /// When the doorbell had been rung for it.
+    pub rung: Ticks,
     /// How often the batch had to be submitted again.
     pub resubmissions: u32,
     /// Time-outs (ITE) that this flush handled.
@@ -108,7 +114,11 @@ impl Queue {
         let deadline = Deadline::after(give_up);
         let mut flush = Flush::default();
         flush.outcome = loop {
-            match self.submit(descriptors, deadline, &mut flush) {
+            let end = self.submit(descriptors, deadline, &mut flush);
+            if flush.resubmissions == 0 {
+                flush.first_attempt = deadline.elapsed();
+            }
+            match end {
                 End::Done(outcome) => break outcome,
                 End::Aborted if self.is_owner_of_dead(descriptors) => break Outcome::TimedOut,
                 End::Aborted if deadline.passed() => break Outcome::Stalled,
@@ -129,7 +139,9 @@ impl Queue {
             slots = slots.yield_turn();
         }
         let own = self.fill(&mut slots, descriptors);
+        flush.filled = deadline.elapsed();
         self.ring_doorbell(&slots);
+        flush.rung = deadline.elapsed();
         let (mut slots, end) = self.wait(slots, own, deadline, flush);
         if !matches!(end, End::Done(Outcome::Stalled)) {
             self.release(&mut slots, own);
