@@ -50,6 +50,7 @@ mod sys;
 #[path = "../tests/machine/elf.rs"]
 mod testkit;
 mod uart;
+pub mod validate;
 mod vm;
 
 pub use config::{Console, Kernel, MemorySize, Module, VmConfig};

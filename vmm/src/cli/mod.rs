@@ -8,11 +8,13 @@ mod explore;
 mod faults;
 mod merge;
 mod policies;
+mod progress;
 mod qtest;
 mod run;
 mod scenario;
 mod topology;
 mod unit;
+mod validate;
 
 use std::path::Path;
 use std::sync::Arc;
@@ -21,6 +23,7 @@ use clap::error::ErrorKind;
 use clap::{Parser, Subcommand};
 use iommu::event::Tracer;
 use vmm::JsonLines;
+use vmm::validate::ValidateError;
 
 /// Exit status for mistakes on the command line.
 const USAGE: u8 = vmm::Error::USER;
@@ -59,6 +62,8 @@ enum Command {
     Merge(merge::MergeArgs),
     /// Replay one simulated run, and tell its story
     Explain(explain::ExplainArgs),
+    /// Run the built-in guest and the simulation with the same policies and faults, and compare them
+    Validate(validate::ValidateArgs),
     /// Serve QEMU's qtest protocol: the machine without CPUs, driven by a script
     Qtest(qtest::QtestArgs),
 }
@@ -80,6 +85,7 @@ pub(crate) fn main() -> u8 {
         Command::Compare(args) => report(compare::run(&args)),
         Command::Merge(args) => report(merge::run(&args)),
         Command::Explain(args) => report(explain::run(&args)),
+        Command::Validate(args) => report(validate::run(&args)),
         Command::Qtest(args) => report(qtest::run(args)),
     }
 }
@@ -131,6 +137,12 @@ enum CliError {
     /// The comparison has failed.
     #[error(transparent)]
     Lab(#[from] vmm::lab::LabError),
+    /// KVM or the simulation cannot run.
+    #[error(transparent)]
+    Validate(#[from] vmm::validate::ValidateError),
+    /// There is no such fault to compare.
+    #[error("--faults: {0}")]
+    UnknownFault(#[from] vmm::validate::UnknownFault),
     /// There is no such scenario.
     #[error(transparent)]
     Scenario(#[from] scenario::ScenarioError),
@@ -157,7 +169,10 @@ impl CliError {
     fn status(&self) -> u8 {
         match self {
             Self::Vmm(error) => error.status(),
+            Self::Validate(ValidateError::Vmm(error)) => error.status(),
+            Self::Validate(ValidateError::Interrupted(status)) => *status,
             Self::Events { .. }
+            | Self::UnknownFault(_)
             | Self::Socket { .. }
             | Self::Unit(_)
             | Self::Faults(_)
@@ -165,7 +180,7 @@ impl CliError {
             | Self::Topology(_)
             | Self::Matrix(_)
             | Self::Scenario(_) => USAGE,
-            Self::Lab(_) | Self::Output(_) | Self::Guest { .. } => FAILURE,
+            Self::Validate(_) | Self::Lab(_) | Self::Output(_) | Self::Guest { .. } => FAILURE,
         }
     }
 }

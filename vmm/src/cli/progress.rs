@@ -1,10 +1,8 @@
-//! What the demo shows on standard error while it runs: a bar on a terminal, else a line a run.
+//! What commands that boot many guests show on standard error: a bar on a terminal, else a line a run.
 
 use std::time::Duration;
 
 use indicatif::{ProgressBar, ProgressStyle};
-
-use super::Run;
 
 pub(super) struct Progress {
     bar: ProgressBar,
@@ -22,8 +20,7 @@ impl Progress {
     }
 
     /// The run with this index begins.
-    pub(super) fn begin(&self, index: usize, run: &Run) {
-        let text = format!("{}, {}", run.policy, run.scenario.name());
+    pub(super) fn begin(&self, index: usize, text: String) {
         if self.bar.is_hidden() {
             eprintln!("ghostlink: {text}");
         }

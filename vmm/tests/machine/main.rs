@@ -13,3 +13,4 @@ mod interrupts;
 mod lab;
 mod linux;
 mod multiboot;
+mod validate;

@@ -5,7 +5,6 @@
 //! where a lock-up detector takes ten seconds or twenty.
 
 mod output;
-mod progress;
 
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -22,7 +21,7 @@ use vmm::{Console, Exit, Kernel, MemorySize, Summary, Vm, VmConfig};
 
 use super::CliError;
 use super::policies::PoliciesArgs;
-use progress::Progress;
+use super::progress::Progress;
 
 /// The function behind the first port, as the built-in guest numbers buses.
 const VICTIM: Bdf = Bdf::new(1, 0, 0);
@@ -119,7 +118,7 @@ pub(super) fn run(args: &DemoArgs) -> Result<u8, CliError> {
     let progress = Progress::new(runs.len());
     let mut rows = Vec::with_capacity(runs.len());
     for (index, run) in runs.into_iter().enumerate() {
-        progress.begin(index, &run);
+        progress.begin(index, format!("{}, {}", run.policy, run.scenario.name()));
         let summary = match boot(&run)? {
             Ended::Interrupted(status) => return Ok(status),
             Ended::Done(summary) => summary,
