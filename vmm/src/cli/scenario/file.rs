@@ -44,6 +44,9 @@ pub(super) struct Scenario {
     /// When the run has gone wrong.
     #[serde(default = "five_minutes", deserialize_with = "duration")]
     pub(super) time_limit: Duration,
+    /// Whether the guest lives to the end of its steps.
+    #[serde(default = "yes")]
+    pub(super) survives: bool,
     /// Settings of the remapping units, as a file for `--unit-config` has them.
     #[serde(default)]
     pub(super) unit: Table,
@@ -64,6 +67,10 @@ pub(super) struct Scenario {
 
 fn two() -> u8 {
     2
+}
+
+fn yes() -> bool {
+    true
 }
 
 fn half_a_gigabyte() -> MemorySize {

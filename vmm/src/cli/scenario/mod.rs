@@ -77,7 +77,7 @@ pub(super) fn run(path: &Path, given: Given) -> Result<u8, CliError> {
     }
     let events = recorder.events();
     let observed = Observed::new(&console, &events);
-    let mut verdicts = vec![reached_the_end(exit)];
+    let mut verdicts = vec![reached_the_end(exit, scenario.survives)];
     verdicts.extend(observed.judge(&scenario));
     if let (Some(fix), Some(has)) = (&scenario.fix, observed.has_fix(&scenario)) {
         print(&format!("# {name}: this kernel {} {fix}\n", if has { "has" } else { "lacks" }))?;
@@ -146,9 +146,10 @@ fn print(text: &str) -> Result<(), CliError> {
 }
 
 /// The runner ends the run by the debug-exit port, with 0.
-fn reached_the_end(exit: Exit) -> Verdict {
+fn reached_the_end(exit: Exit, survives: bool) -> Verdict {
+    let that = if survives { "the runner gets to its end" } else { "the guest dies before" };
     let evidence = vec![format!("the run ended with {exit:?}")];
-    Verdict { ok: exit == Exit::DebugExit(0), that: "the runner gets to its end".into(), evidence }
+    Verdict { ok: (exit == Exit::DebugExit(0)) == survives, that: that.into(), evidence }
 }
 
 fn report(name: &str, kernel: Option<&str>, verdicts: &[Verdict]) -> Result<u8, CliError> {
