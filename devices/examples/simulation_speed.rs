@@ -1,7 +1,8 @@
 //! What simulations cost in processor time: the matrix of all policies and faults for each workload,
 //! and machines of 1 to 4096 devices.
 //!
-//! `cargo run --release -p devices --example simulation_speed [-- WORKLOAD.. | devices]`
+//! `cargo run --release -p devices --example simulation_speed [-- WORKLOAD.. | devices | NUMBER..]`: only these
+//! workloads, only the machines, or only machines of so many devices.
 
 use devices::sim::{Catalog, RunResult, RunSpec, Workload, run};
 use iommu::event::Tracer;
@@ -10,6 +11,10 @@ fn main() {
     let catalog = Catalog::default();
     let wanted: Vec<String> = std::env::args().skip(1).collect();
     let is_wanted = |name: &str| wanted.is_empty() || wanted.iter().any(|wanted| wanted == name);
+    let sizes: Vec<u16> = wanted.iter().filter_map(|word| word.parse().ok()).collect();
+    if !sizes.is_empty() {
+        return devices(&catalog, &sizes);
+    }
     println!("workload   runs  steps/run    µs/run  ns/step  recovered  stale  lock-ups");
     for workload in catalog.workloads.iter().filter(|workload| is_wanted(&workload.name)) {
         let (total, time) = matrix(&catalog, workload);
@@ -26,7 +31,7 @@ fn main() {
         );
     }
     if is_wanted("devices") {
-        devices(&catalog);
+        devices(&catalog, &[1, 4, 16, 64, 256, 1024, 4096]);
     }
 }
 
@@ -43,9 +48,9 @@ fn matrix(catalog: &Catalog, workload: &Workload) -> (RunResult, u64) {
 }
 
 /// A healthy machine, from small to large: a device for each CPU, 32 on a card.
-fn devices(catalog: &Catalog) {
+fn devices(catalog: &Catalog, sizes: &[u16]) {
     println!("devices    steps  runs    µs/run  ns/step  peak MiB");
-    for devices in [1, 4, 16, 64, 256, 1024, 4096] {
+    for &devices in sizes {
         let mut workload = catalog.workload("wide").expect("it is built in").clone();
         (workload.devices, workload.cpus, workload.functions) = (devices, devices, 32);
         let policy = "linux".parse().expect("it is built in");

@@ -177,6 +177,13 @@ impl Schedule {
         })
     }
 
+    /// The port of the first fault that waits for DMA requests.
+    pub fn counts_dma_of(&self) -> Option<usize> {
+        let is_counting =
+            |entry: &&Entry| matches!(entry.fault.trigger, Trigger::Count(Point::Dma, _));
+        self.waiting().find(is_counting).map(|entry| entry.port)
+    }
+
     fn waiting(&self) -> impl Iterator<Item = &Entry> {
         self.entries.iter().filter(|entry| !entry.has_happened)
     }

@@ -296,6 +296,9 @@ impl Hierarchy {
 mod tests;
 
 #[cfg(test)]
+mod index_tests;
+
+#[cfg(test)]
 mod mask_tests;
 
 #[cfg(test)]

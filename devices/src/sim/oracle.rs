@@ -25,6 +25,8 @@ pub(super) struct Mapping {
     pub(super) iova: Iova,
     /// The page's number.
     pub(super) page: u32,
+    /// Since when it has been unmapped, with its invalidation put off.
+    pub(super) deferred: Option<Instant>,
     /// When its invalidation was reported complete, or abandoned.
     released: Option<Instant>,
 }
@@ -60,7 +62,8 @@ impl Oracle {
             self.owners.len() as u32 - 1
         });
         self.owners[page as usize] = Some(device);
-        self.mappings.push(Mapping { device, space, iova, page, released: None });
+        let (deferred, released) = (None, None);
+        self.mappings.push(Mapping { device, space, iova, page, deferred, released });
         MappingId(self.mappings.len() as u32 - 1)
     }
 
@@ -71,6 +74,11 @@ impl Oracle {
     /// The address that page tables hold for this mapping.
     pub(super) fn stamp(&self, id: MappingId) -> Gpa {
         Gpa(STAMPS + u64::from(id.0) * PAGE_SIZE)
+    }
+
+    /// Software has unmapped the page, and puts its invalidation off.
+    pub(super) fn defer(&mut self, id: MappingId, now: Instant) {
+        self.mappings[id.0 as usize].deferred = Some(now);
     }
 
     /// Software takes the page back: it believes that the device cannot reach it any more.

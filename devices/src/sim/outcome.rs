@@ -69,7 +69,8 @@ impl Machine<'_> {
             }
         }
         let ended_well = |device: &Device| device.unbound || device.works;
-        let victims = self.victim.map(|card| self.places.devices_on(card));
+        let all = || (self.result.faulted > 0).then_some(0..self.spec.workload.devices);
+        let victims = self.victim.map(|card| self.places.devices_on(card)).or_else(all);
         let have_ended_well = victims.is_some_and(|mut devices| {
             devices.all(|device| ended_well(&self.devices[usize::from(device)]))
         });

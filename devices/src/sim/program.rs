@@ -114,6 +114,9 @@ impl Machine<'_> {
         if state.deferred.is_empty() {
             self.scheduler.after(self.spec.workload.flush_after, self.now, Task::Flush(device));
         }
+        for page in &pages {
+            self.oracle.defer(*page, self.now);
+        }
         state.deferred.extend(pages);
         if state.deferred.len() >= self.spec.workload.flush_limit as usize {
             let pages = std::mem::take(&mut state.deferred);

@@ -218,6 +218,13 @@ pub struct RunResult {
     pub stale_age: Duration,
     /// Stale accesses to pages that belonged to another device by then.
     pub stale_foreign: u64,
+    /// DMA that reached memory by a translation of a page that was unmapped, and whose invalidation had been
+    /// put off and was not over: lazy mode allows it.
+    #[serde(default)]
+    pub deferred_accesses: u64,
+    /// The longest time between the unmapping and such an access.
+    #[serde(default, with = "text::nanos")]
+    pub deferred_age: Duration,
     /// What callers were told, against what was true.
     pub told: Told,
     /// From the first sign of trouble to the quarantine.
@@ -253,6 +260,8 @@ impl RunResult {
         self.stale_bytes += other.stale_bytes;
         self.stale_age = self.stale_age.max(other.stale_age);
         self.stale_foreign += other.stale_foreign;
+        self.deferred_accesses += other.deferred_accesses;
+        self.deferred_age = self.deferred_age.max(other.deferred_age);
         self.told.merge(&other.told);
         self.time_to_quarantine.merge(&other.time_to_quarantine);
         self.zombie.merge(&other.zombie);

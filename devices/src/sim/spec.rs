@@ -65,6 +65,9 @@ pub struct Workload {
     /// I/Os of a CPU whose pages are given back together.
     #[serde(default = "one")]
     pub batch: u32,
+    /// The driver's wait descriptors have FN set: the unit executes nothing behind one before it is done.
+    #[serde(default)]
+    pub fence: bool,
     /// [`Kind::Lazy`]: how long after an unmapping the flush timer goes off.
     #[serde(default = "flush_after", with = "text::duration")]
     pub flush_after: Duration,
@@ -106,6 +109,7 @@ impl Workload {
             trickle: Duration::from_secs(5),
             touches: 2,
             batch: one(),
+            fence: false,
             flush_after: flush_after(),
             flush_limit: flush_limit(),
         }

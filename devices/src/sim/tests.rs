@@ -209,13 +209,99 @@ fn what_cannot_be_is_refused_in_one_line() {
     no_pasids.unit.pasid_bits = None;
     assert!(refused(&no_pasids).contains("pasid_bits"));
     let mut guest = spec("linux/none/strict/1");
-    guest.fault.fault = Some("at=1s,mode=all-ones-unit".parse().unwrap());
-    assert!(refused(&guest).contains("all-ones-unit"));
+    guest.fault.fault = Some("on=doorbell,mode=silent".parse().unwrap());
+    assert!(refused(&guest).contains("there is no guest"));
     let mut port = spec("linux/none/strict/1");
     port.fault.fault = Some("at=1s,port=rp9,mode=silent".parse().unwrap());
     assert!(refused(&port).contains("rp9"));
     let error = Catalog::default().spec(&"linux/none/nothing/1".parse().unwrap()).unwrap_err();
     assert!(error.to_string().contains("'nothing'") && error.to_string().contains("strict"));
+}
+
+#[test]
+fn in_lazy_mode_devices_use_pages_between_unmapping_and_flush_and_that_is_not_stale() {
+    let lazy = simulate("linux/none/lazy/1");
+    assert!(lazy.deferred_accesses > 0 && lazy.stale_accesses == 0, "{lazy:?}");
+    assert!(lazy.deferred_age <= Duration::from_millis(11), "{:?}", lazy.deferred_age);
+    assert_eq!(simulate("linux/none/strict/1").deferred_accesses, 0);
+}
+
+#[test]
+fn whoever_asks_a_unit_that_is_gone_never_hears_of_it() {
+    let gone = |policy: &str, text: &str| {
+        let mut spec = spec(&format!("{policy}/none/strict/1"));
+        spec.fault.fault = Some(text.parse().unwrap());
+        run(&spec, &Tracer::none()).unwrap()
+    };
+    let linux = gone("linux", "at=1s,mode=all-ones-unit");
+    assert!(linux.never_returned > 0 && linux.recovered == 0 && linux.hard_lockups > 0);
+    let bounded = gone("bounded:100ms", "at=1s,mode=all-ones-unit");
+    assert_eq!((bounded.never_returned, bounded.hard_lockups), (0, 0));
+    assert!(bounded.told.deadline_passed.held > 0 && bounded.stale_accesses > 0);
+}
+
+#[test]
+fn every_point_that_is_counted_can_be_waited_for() {
+    for point in [
+        "before=tail",
+        "after=descriptors",
+        "after=requests",
+        "before=completion",
+        "after=invalidations",
+        "before=status",
+        "after=dma",
+    ] {
+        let mut spec = spec("bounded:100ms/none/victim/1");
+        spec.fault.fault = Some(format!("{point}:12,mode=silent").parse().unwrap());
+        let result = run(&spec, &Tracer::none()).unwrap();
+        assert_eq!(result.faulted, 1, "{point}");
+        assert!(result.stuck.max() >= Duration::from_millis(100), "{point}");
+    }
+}
+
+#[test]
+fn behind_a_wait_with_fn_nothing_is_executed_before_it_is_done() {
+    let parallel = |fence| {
+        let mut spec = spec("linux/silent/victim/1");
+        (spec.workload.fence, spec.unit.ordering) = (fence, Ordering::Parallel);
+        run(&spec, &Tracer::none()).unwrap()
+    };
+    let (free, fenced) = (parallel(false), parallel(true));
+    assert!(free.innocent.max() < Duration::from_secs(1), "{:?}", free.innocent.max());
+    assert!(fenced.innocent.max() + fenced.waiting.max() > Duration::from_secs(80));
+}
+
+#[test]
+fn all_functions_of_a_card_go_with_its_link_and_no_others() {
+    let gone = simulate("linux-7.0/surprise/ari/1");
+    assert_eq!(
+        (gone.faulted, gone.recovered, gone.zombie.count()),
+        (1, 1, 16),
+        "16 drivers let go"
+    );
+    let bound = simulate("bounded:100ms/silent/ari/1");
+    assert_eq!(bound.zombie.count(), 16, "nobody tells them");
+    assert!(bound.stuck.max() >= Duration::from_millis(100));
+}
+
+#[test]
+fn steps_grow_with_devices_and_no_faster() {
+    let steps = |devices: u16| {
+        let mut wide = spec("linux/none/wide/1");
+        (wide.workload.devices, wide.workload.cpus, wide.workload.functions) =
+            (devices, devices, 32);
+        wide.unit =
+            RunSpec::new(wide.policy.clone(), wide.fault.clone(), wide.workload.clone(), 1).unit;
+        let result = run(&wide, &Tracer::none()).unwrap();
+        assert_eq!(result.never_returned, 0, "{devices}");
+        result.steps as f64 / f64::from(devices)
+    };
+    let (few, many) = (steps(16), steps(512));
+    assert!((0.9..1.1).contains(&(many / few)), "{few} steps a device become {many}");
+    let mut crowded = spec("linux/none/wide/1");
+    crowded.workload.devices = 300;
+    let error = run(&crowded, &Tracer::none()).unwrap_err().to_string();
+    assert!(error.contains("240 cards") && error.contains("functions = "), "{error}");
 }
 
 proptest! {

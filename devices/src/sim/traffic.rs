@@ -61,7 +61,14 @@ impl Machine<'_> {
             }
             write(regs::COMMAND, &command.into_bits().to_le_bytes());
         });
-        let Some((by, stale)) = road.arrived else { return };
+        let arrived = road.arrived;
+        self.check_dma();
+        let Some((by, stale)) = arrived else { return };
+        let deferred = self.oracle.get(by).deferred.filter(|_| stale.is_none());
+        if let Some(since) = deferred {
+            self.result.deferred_accesses += 1;
+            self.result.deferred_age = self.result.deferred_age.max(self.now - since);
+        }
         if let Some(stale) = stale.filter(|_| self.spec.workload.kind != Kind::Forwarded) {
             self.result.stale_accesses += 1;
             self.result.stale_bytes += u64::from(ACCESS);

@@ -39,6 +39,7 @@ pub struct HostSide {
     unit: Unit,
     memory: Memory,
     submitter: Submitter,
+    is_gone: bool,
 }
 
 impl HostSide {
@@ -78,7 +79,20 @@ impl HostSide {
         let ring = Ring::new(Gpa(RING), ring.descriptor_bytes());
         let max_mask = config.page_selective.then_some(config.max_address_mask);
         let submitter = Submitter::new(policy, ring, Gpa(STATUS), max_mask, tracer);
-        Self { unit, memory, submitter }
+        Self { unit, memory, submitter, is_gone: false }
+    }
+
+    /// Whether the driver sets FN in its wait descriptors from now on: the unit executes nothing behind such
+    /// a wait before that is done (`VT-d 6.5.2.9`). It does not unless it is told to.
+    pub fn set_fenced_waits(&mut self, fenced: bool) {
+        self.submitter.fenced_waits = fenced;
+    }
+
+    /// Whether the unit's registers are gone: they read as all ones and take no writes. What the unit
+    /// holds by then goes on.
+    pub fn set_gone(&mut self, is_gone: bool, presence: &mut dyn Presence, now: Instant) {
+        self.is_gone = is_gone;
+        self.poll(presence, now);
     }
 
     /// The physical unit, to look at.
@@ -184,7 +198,8 @@ impl HostSide {
         &'a mut self,
         presence: &'a mut dyn Presence,
     ) -> (&'a mut Submitter, Hardware<'a>) {
-        let hardware = Hardware { unit: &mut self.unit, memory: &self.memory, presence };
+        let Self { unit, memory, is_gone, .. } = self;
+        let hardware = Hardware { unit, memory, presence, is_gone: *is_gone };
         (&mut self.submitter, hardware)
     }
 }

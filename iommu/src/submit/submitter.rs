@@ -34,23 +34,31 @@ pub(super) struct Hardware<'a> {
     pub(super) unit: &'a mut Unit,
     pub(super) memory: &'a Memory,
     pub(super) presence: &'a mut dyn Presence,
+    /// The unit's registers read as all ones, and take no writes.
+    pub(super) is_gone: bool,
 }
 
 impl Hardware<'_> {
     pub(super) fn read(&self, at: u16) -> u32 {
-        let mut data = [0; 4];
-        self.unit.read(u64::from(at), &mut data);
+        let mut data = [0xff; 4];
+        if !self.is_gone {
+            self.unit.read(u64::from(at), &mut data);
+        }
         u32::from_le_bytes(data)
     }
 
     pub(super) fn read_qword(&self, at: u16) -> u64 {
-        let mut data = [0; 8];
-        self.unit.read(u64::from(at), &mut data);
+        let mut data = [0xff; 8];
+        if !self.is_gone {
+            self.unit.read(u64::from(at), &mut data);
+        }
         u64::from_le_bytes(data)
     }
 
     pub(super) fn write(&mut self, at: u16, value: u32, now: Instant) {
-        self.unit.write(u64::from(at), &value.to_le_bytes(), self.memory, now);
+        if !self.is_gone {
+            self.unit.write(u64::from(at), &value.to_le_bytes(), self.memory, now);
+        }
     }
 }
 
@@ -89,6 +97,8 @@ pub(super) struct Submitter {
     /// Wait descriptors that have been put on the ring.
     waits: u64,
     pub(super) counters: Counters,
+    /// Whether waits have FN set.
+    pub(super) fenced_waits: bool,
     /// log2 of the pages that the unit can name in one IOTLB invalidation, if it can name any.
     max_mask: Option<u8>,
 }
@@ -120,6 +130,7 @@ impl Submitter {
             next_ticket: 0,
             waits: 0,
             counters: Counters::default(),
+            fenced_waits: false,
             max_mask,
         }
     }
@@ -326,6 +337,7 @@ impl Submitter {
         self.counters.resubmitted += u64::from(waiter.attempt > 1);
         let wait = WaitDescriptor::new()
             .with_status_write(true)
+            .with_fence(self.fenced_waits)
             .with_status_data(token.data)
             .with_status_dword(self.status.address(token).0 >> 2);
         descriptors[count] = wait.into_bits();

@@ -27,6 +27,15 @@ pub(super) struct Timers {
     resets: Queue,
 }
 
+#[cfg(test)]
+impl Timers {
+    /// Entries, void ones too.
+    pub(super) fn len(&self) -> usize {
+        let queues = self.detectors.iter().chain([&self.deadlines, &self.resets]);
+        queues.map(Queue::len).sum()
+    }
+}
+
 impl Submitter {
     /// When the first deadline passes, or the first lock-up detector speaks. While a fence is under
     /// way deadlines do not count.

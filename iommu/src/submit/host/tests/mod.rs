@@ -371,3 +371,17 @@ fn retries_are_counted_before_the_caller_is_told() {
     assert_eq!(rig.submissions(), 3);
     assert_eq!(rig.longest_wait(), BOUND * 3);
 }
+
+#[test]
+fn what_is_kept_for_time_outs_does_not_grow_with_calls_that_are_over() {
+    let mut rig = Rig::new("linux-6.9", Timeout::Never);
+    rig.functions.mute.insert(VICTIM);
+    rig.functions.disconnected.insert(NEIGHBOR);
+    rig.flush(VICTIM);
+    for _ in 0..10_000 {
+        rig.flush(NEIGHBOR);
+    }
+    assert_eq!(rig.verdicts().len(), 10_000, "all of the neighbor's are skipped");
+    let kept = rig.host.submitter.timers.len();
+    assert!(kept < 200, "one waits, and {kept} entries are kept");
+}
