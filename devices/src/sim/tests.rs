@@ -42,6 +42,16 @@ fn a_healthy_machine_waits_for_microseconds_and_nothing_is_stale() {
 }
 
 #[test]
+fn a_reset_of_the_function_is_not_taken_for_what_the_unit_has_not_begun() {
+    let mut spec = spec("flr:100ms/hang/victim/1040513295917609597");
+    // Once its ITags are used up the unit fetches no more: not the IOTLB part either.
+    spec.unit.ict = Timeout::Never;
+    let result = run(&spec, &Tracer::none()).unwrap();
+    assert!(result.never_returned > 0);
+    assert_eq!(result.stale_accesses, 0);
+}
+
+#[test]
 fn without_any_bound_a_silent_link_loss_locks_the_cpu_up_to_the_horizon() {
     let mut spec = spec("linux/silent/strict/1");
     spec.unit.ict = Timeout::Never;

@@ -122,6 +122,12 @@ impl Submitter {
                         self.remove(function, now);
                     }
                 }
+                OnTimeout::Reset if !self.is_fetched(&waiter, hw) => {
+                    // The unit stands still in front of it. No reset of the function does what the
+                    // unit was to do: drop its own translations.
+                    self.set_deadline(&mut waiter, now);
+                    self.waiters.insert(at, waiter);
+                }
                 OnTimeout::Reset => {
                     self.withdraw(&mut waiter);
                     for function in waiter.functions() {
@@ -133,6 +139,10 @@ impl Submitter {
                 }
             }
         }
+    }
+
+    fn is_fetched(&self, waiter: &Waiter, hw: &mut Hardware<'_>) -> bool {
+        self.ring.is_fetched(waiter.ticket, waiter.attempt, hw.read(offset::IQH))
     }
 
     /// Functions that have had their time after a reset: those that answer have an empty ATC.
