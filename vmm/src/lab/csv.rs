@@ -63,6 +63,7 @@ fn columns(totals: &Totals) -> Vec<(&'static str, u128)> {
         ("stale_accesses", sum.stale_accesses),
         ("stale_foreign", sum.stale_foreign),
         ("stale_bytes", sum.stale_bytes),
+        ("deferred_accesses", sum.deferred_accesses),
         ("told_completed", told.completed.dropped + told.completed.held),
         ("told_completed_wrongly", told.completed.held),
         ("told_skipped", told.skipped.dropped + told.skipped.held),
@@ -72,6 +73,7 @@ fn columns(totals: &Totals) -> Vec<(&'static str, u128)> {
     ];
     let times = [
         ("stale_age_ns", sum.stale_age),
+        ("deferred_age_ns", sum.deferred_age),
         ("presence_ns", sum.presence_time),
         ("interrupts_off_max_ns", sum.interrupts_off.max()),
         ("time_to_quarantine_max_ns", sum.time_to_quarantine.max()),

@@ -9,7 +9,7 @@ use devices::sim::Latencies;
 use super::summary::{Summary, Totals};
 use super::text::{count, time};
 
-const HEADER: [&str; 13] = [
+const HEADER: [&str; 14] = [
     "policy",
     "live",
     "safe",
@@ -21,6 +21,7 @@ const HEADER: [&str; 13] = [
     "lost",
     "unsafe",
     "stale DMA",
+    "lazy DMA",
     "false done",
     "zombie",
 ];
@@ -29,7 +30,7 @@ const HEADER: [&str; 13] = [
 pub const LEGEND: &str = "live, safe: ranks, 1 is best. Waits: the longest that ended, of callers whose own device has the fault, and \
 of the others.\nhard, soft, lost, unsafe: shares of runs in which a lock-up detector spoke, a caller never came \
 back,\nDMA went through a translation that should have been gone, or a waiter took another's completion \
-for its own.";
+for its own.\nlazy DMA: between an unmapping and the flush that was put off; lazy mode allows it.";
 
 /// The table. `coloured` is for terminals.
 pub fn text(summary: &Summary, coloured: bool) -> String {
@@ -60,7 +61,7 @@ pub fn text(summary: &Summary, coloured: bool) -> String {
     painted.collect::<Vec<_>>().join("\n")
 }
 
-fn row(summary: &Summary, policy: usize, (live, safe): (usize, usize)) -> [String; 13] {
+fn row(summary: &Summary, policy: usize, (live, safe): (usize, usize)) -> [String; 14] {
     let totals = summary.policy(policy);
     let (runs, sum) = (totals.runs(), &totals.sum);
     [
@@ -75,6 +76,7 @@ fn row(summary: &Summary, policy: usize, (live, safe): (usize, usize)) -> [Strin
         of_runs(totals.lost_runs, runs),
         of_runs(totals.unsafe_runs, runs),
         count(sum.stale_accesses),
+        count(sum.deferred_accesses),
         count(sum.host.false_completions),
         time(sum.zombie.max()),
     ]
@@ -114,7 +116,7 @@ fn paint(line: &str, totals: &Totals) -> String {
                 2 if live => styled(&good).to_string(),
                 2 | 6..=9 if !live => styled(&bad).to_string(),
                 3 if safe => styled(&good).to_string(),
-                3 | 10..=12 if !safe => styled(&wrong).to_string(),
+                3 | 10 | 11 | 13 if !safe => styled(&wrong).to_string(),
                 _ => cell.to_owned(),
             }
         })
