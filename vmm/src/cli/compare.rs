@@ -10,7 +10,8 @@ use devices::sim::Catalog;
 use indicatif::{ProgressBar, ProgressStyle};
 use iommu::time::Timeout;
 use iommu::unit::Ordering;
-use vmm::lab::matrix::{self, Matrix, Selection};
+use vmm::lab::file;
+use vmm::lab::matrix::{Matrix, Selection};
 use vmm::lab::plan::Plan;
 use vmm::lab::shard::Shard;
 use vmm::lab::{CSV, Options, Outcome, REPORT, Summary, compare, csv, table};
@@ -64,7 +65,8 @@ pub(super) struct CompareArgs {
 /// Options that say what machine it is, for a comparison and for one run.
 #[derive(Debug, Default, Args)]
 pub(super) struct MachineArgs {
-    /// TOML file with faults and workloads of your own, and what is compared: see docs/scaling.md
+    /// TOML file with policies, faults and workloads of your own, and what is compared: see
+    /// docs/scaling.md
     #[arg(long, value_name = "FILE")]
     matrix: Option<PathBuf>,
 
@@ -88,7 +90,7 @@ impl MachineArgs {
         let mut catalog = Catalog::default();
         catalog.policies.extend(self.policies.own()?);
         let of_file = match &self.matrix {
-            Some(path) => matrix::read(path, &mut catalog)?,
+            Some(path) => file::read(path, &mut catalog)?,
             None => Selection::default(),
         };
         let (ict, ordering) = (self.ict.or(of_file.ict), self.ordering.or(of_file.ordering));

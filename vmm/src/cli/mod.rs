@@ -134,6 +134,9 @@ enum CliError {
     /// There is no such comparison.
     #[error(transparent)]
     Matrix(#[from] vmm::lab::matrix::MatrixError),
+    /// A user's own rows are of no use.
+    #[error(transparent)]
+    File(#[from] vmm::lab::file::FileError),
     /// The comparison has failed.
     #[error(transparent)]
     Lab(#[from] vmm::lab::LabError),
@@ -179,6 +182,7 @@ impl CliError {
             | Self::Policies(_)
             | Self::Topology(_)
             | Self::Matrix(_)
+            | Self::File(_)
             | Self::Scenario(_) => USAGE,
             Self::Validate(_) | Self::Lab(_) | Self::Output(_) | Self::Guest { .. } => FAILURE,
         }

@@ -1,16 +1,12 @@
-//! What is compared: every policy against every fault with every workload, each with some seeds; and
-//! the file in which users write rows of their own.
-
-use std::path::{Path, PathBuf};
+//! What is compared: every policy against every fault with every workload, each with some seeds.
 
 use devices::sim::{Catalog, CatalogError, FaultRow, RunId, RunSpec, Workload};
 use iommu::submit::Policy;
 use iommu::time::Timeout;
 use iommu::unit::Ordering;
 use serde::{Deserialize, Serialize};
-use toml::Spanned;
 
-use super::text::{position, suggestion};
+use super::text::suggestion;
 
 /// Seeds for each cell, if nothing else is said.
 pub const SEEDS: u64 = 20;
@@ -54,24 +50,6 @@ pub struct Selection {
 /// Why there is no such matrix.
 #[derive(Debug, thiserror::Error)]
 pub enum MatrixError {
-    /// The file cannot be read.
-    #[error("cannot read '{}': {source}; name a TOML file with policies, faults or workloads", path.display())]
-    File {
-        /// The file.
-        path: PathBuf,
-        /// Why not.
-        source: std::io::Error,
-    },
-    /// The file does not say what it should.
-    #[error("'{}', {position}: {reason}", path.display())]
-    Content {
-        /// The file.
-        path: PathBuf,
-        /// Line and column.
-        position: String,
-        /// What is wrong, and what would be right.
-        reason: String,
-    },
     /// A name that is in no table, or twice.
     #[error("{0}")]
     Name(String),
@@ -192,88 +170,6 @@ pub fn explain(error: &CatalogError) -> String {
     }
 }
 
-/// A file with rows, and with what is wanted.
-#[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct File {
-    #[serde(default)]
-    policies: Vec<String>,
-    #[serde(default)]
-    faults: Vec<String>,
-    #[serde(default)]
-    workloads: Vec<String>,
-    seeds: Option<u64>,
-    ict: Option<Timeout>,
-    ordering: Option<Ordering>,
-    #[serde(default)]
-    fault: Vec<Spanned<FaultRow>>,
-    #[serde(default)]
-    workload: Vec<Spanned<Workload>>,
-}
-
-/// Reads rows of a user's own into `catalog`, and returns what else the file says.
-///
-/// # Errors
-///
-/// It cannot be read, or does not say what it should.
-pub fn read(path: &Path, catalog: &mut Catalog) -> Result<Selection, MatrixError> {
-    let text = std::fs::read_to_string(path)
-        .map_err(|source| MatrixError::File { path: path.to_owned(), source })?;
-    parse(&text, catalog).map_err(|(at, reason)| MatrixError::Content {
-        path: path.to_owned(),
-        position: position(&text, at),
-        reason,
-    })
-}
-
-/// The same of a text; a mistake is told with its byte.
-fn parse(text: &str, catalog: &mut Catalog) -> Result<Selection, (usize, String)> {
-    let file: File = toml::from_str(text).map_err(|error| {
-        (error.span().map_or(0, |span| span.start), with_suggestion(error.message()))
-    })?;
-    for row in file.fault {
-        add(catalog, &row, |row| Catalog { faults: vec![row], ..empty() })?;
-    }
-    for row in file.workload {
-        add(catalog, &row, |row| Catalog { workloads: vec![row], ..empty() })?;
-    }
-    Ok(Selection {
-        policies: file.policies,
-        faults: file.faults,
-        workloads: file.workloads,
-        seeds: file.seeds,
-        ict: file.ict,
-        ordering: file.ordering,
-    })
-}
-
-fn add<T: Clone>(
-    catalog: &mut Catalog,
-    row: &Spanned<T>,
-    rows: impl FnOnce(T) -> Catalog,
-) -> Result<(), (usize, String)> {
-    let rows = rows(row.get_ref().clone());
-    catalog.add(rows).map_err(|error| (row.span().start, error.to_string()))
-}
-
-const fn empty() -> Catalog {
-    Catalog { policies: Vec::new(), faults: Vec::new(), workloads: Vec::new() }
-}
-
-/// What TOML says of a mistake, on one line, and what may have been meant by an unknown word.
-fn with_suggestion(message: &str) -> String {
-    let line = message.trim().replace('\n', " ");
-    let quoted: Vec<&str> = line.split('`').skip(1).step_by(2).collect();
-    let unknown = line.starts_with("unknown field") || line.starts_with("unknown variant");
-    match quoted.split_first() {
-        Some((word, known)) if unknown => match suggestion(word, known.iter().copied()) {
-            Some(meant) => format!("{line}; did you mean `{meant}`?"),
-            None => line,
-        },
-        _ => line,
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -309,56 +205,5 @@ mod tests {
         // A preset with a duration of one's own is as good as a row.
         let matrix = Matrix::new(&Catalog::default(), &selection(&["bounded:7ms"], 1)).unwrap();
         assert_eq!(matrix.policies[0].name, "bounded:7ms");
-    }
-
-    #[test]
-    fn a_file_adds_rows_and_says_what_is_compared() {
-        let text = r#"
-            policies = ["linux", "bounded:20ms"]
-            seeds = 5
-            ict = "1s"
-            [[fault]]
-            name = "slower"
-            about = "answers take 2 s"
-            fault = "before=completion:3,mode=slow:2s"
-        "#;
-        let mut catalog = Catalog::default();
-        let selection = parse(text, &mut catalog).unwrap();
-        let matrix = Matrix::new(&catalog, &selection).unwrap();
-        assert_eq!(matrix.names()[0], ["linux", "bounded:20ms"]);
-        assert_eq!((matrix.seeds, matrix.ict), (5, "1s".parse().unwrap()));
-        assert!(matrix.faults.iter().any(|row| row.name == "slower"));
-    }
-
-    #[test]
-    fn mistakes_in_a_file_have_a_position_and_a_suggestion() {
-        for (text, at, expected) in [
-            ("polices = []\n", "line 1, column 1", "did you mean `policies`?"),
-            ("[[fault]]\nname = \"a\"\nabuot = \"\"\n", "line 3, column 1", "`about`?"),
-            ("[[fault]]\nname = \"silent\"\nabout = \"\"\n", "line 1", "already a fault 'silent'"),
-            ("[[fault]]\nname = \"a b\"\nabout = \"\"\n", "line 1", "'a b' cannot name"),
-            ("ict = \"soon\"\n", "line 1, column 7", "'soon'"),
-            ("seeds = -1\n", "line 1, column 9", "invalid value"),
-            (
-                "[[fault]]\nname = \"f\"\nabout = \"\"\nfault = \"at=1s,mode=quiet\"\n",
-                "line 4",
-                "quiet",
-            ),
-            ("seeds = \n", "line 1", ""),
-        ] {
-            let (byte, reason) = parse(text, &mut Catalog::default()).unwrap_err();
-            let place = position(text, byte);
-            assert!(place.starts_with(at), "{text}: {place}: {reason}");
-            assert!(reason.contains(expected), "{text}: {reason}");
-            assert!(!reason.contains('\n'), "{reason}");
-        }
-    }
-
-    #[test]
-    fn twice_the_same_name_in_a_file_is_told_at_the_second() {
-        let text =
-            "[[fault]]\nname = \"a\"\nabout = \"\"\n\n[[fault]]\nname = \"a\"\nabout = \"\"\n";
-        let (byte, _) = parse(text, &mut Catalog::default()).unwrap_err();
-        assert_eq!(position(text, byte), "line 5, column 1");
     }
 }

@@ -17,10 +17,12 @@
 
 mod compare;
 pub mod csv;
+pub mod file;
 pub mod matrix;
 mod merge;
 pub mod plan;
 mod plot;
+pub mod policies;
 mod record;
 mod report;
 pub mod shard;

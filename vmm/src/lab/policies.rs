@@ -1,0 +1,103 @@
+//! Policies of a user's own: a row says what differs from its base.
+
+use iommu::submit::{
+    Completion, IteMarks, OnIte, OnTimeout, PRESETS, ParsePolicyError, Policy, Precheck,
+};
+use iommu::time::Timeout;
+use serde::Deserialize;
+use toml::Spanned;
+
+/// A row of the file: what is not there is as in the base.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Row {
+    name: Spanned<String>,
+    base: Option<Spanned<String>>,
+    precheck: Option<Precheck>,
+    deadline: Option<Timeout>,
+    on_timeout: Option<OnTimeout>,
+    on_ite: Option<OnIte>,
+    ite_marks: Option<IteMarks>,
+    completion: Option<Completion>,
+    watchdog: Option<bool>,
+}
+
+/// The policy of that name: the user's, or a preset.
+///
+/// # Errors
+///
+/// There is none, and what may have been meant.
+pub fn find(name: &str, own: &[Policy]) -> Result<Policy, String> {
+    if let Some(policy) = own.iter().find(|policy| policy.name == name) {
+        return Ok(policy.clone());
+    }
+    name.parse().map_err(|error| with_hint(&error, own))
+}
+
+/// What is wrong, and which policy may have been meant.
+fn with_hint(error: &ParsePolicyError, own: &[Policy]) -> String {
+    let ParsePolicyError::Unknown { text, .. } = error else { return error.to_string() };
+    let (name, rest) = text.split_once(':').unwrap_or((text, ""));
+    let names = PRESETS.iter().map(|preset| preset.name);
+    let hint = similar(name, names.chain(own.iter().map(|policy| policy.name.as_str())));
+    match hint {
+        Some(hint) if rest.is_empty() => {
+            format!("unknown policy '{text}'; did you mean '{hint}'? see 'ghostlink policies'")
+        }
+        Some(hint) => {
+            format!(
+                "unknown policy '{text}'; did you mean '{hint}:{rest}'? see 'ghostlink policies'"
+            )
+        }
+        None => error.to_string(),
+    }
+}
+
+/// The word that is most like `wanted`, if one is.
+fn similar<'a>(wanted: &str, words: impl Iterator<Item = &'a str>) -> Option<&'a str> {
+    let rated = words.map(|word| (strsim::jaro_winkler(wanted, word), word));
+    let best = rated.max_by(|(one, _), (other, _)| one.total_cmp(other))?;
+    (best.0 > 0.8).then_some(best.1)
+}
+
+fn check_name(name: &str, others: &[Policy]) -> Result<(), String> {
+    let is_plain = |c: char| c.is_ascii_alphanumeric() || "-_.+".contains(c);
+    if name.is_empty() || !name.chars().all(is_plain) {
+        return Err(format!("'{name}' is no name; use letters, digits, and -_.+"));
+    }
+    if PRESETS.iter().any(|preset| preset.name == name) {
+        return Err(format!(
+            "there is a preset '{name}'; choose another name, and base = \"{name}\""
+        ));
+    }
+    if others.iter().any(|other| other.name == name) {
+        return Err(format!("there are two policies '{name}'; choose another name for this one"));
+    }
+    Ok(())
+}
+
+impl Row {
+    /// The policy, given those that are there already; or which byte of the file is wrong, and why.
+    pub(super) fn into_policy(self, others: &[Policy]) -> Result<Policy, (usize, String)> {
+        let base = match self.base {
+            Some(base) => {
+                find(base.get_ref(), others).map_err(|reason| (base.span().start, reason))?
+            }
+            None => PRESETS[0].policy(),
+        };
+        let policy = Policy {
+            name: self.name.get_ref().clone(),
+            precheck: self.precheck.unwrap_or(base.precheck),
+            deadline: self.deadline.unwrap_or(base.deadline),
+            on_timeout: self.on_timeout.unwrap_or(base.on_timeout),
+            on_ite: self.on_ite.unwrap_or(base.on_ite),
+            ite_marks: self.ite_marks.unwrap_or(base.ite_marks),
+            completion: self.completion.unwrap_or(base.completion),
+            watchdog: self.watchdog.unwrap_or(base.watchdog),
+        };
+        let at = self.name.span().start;
+        policy.check().map_err(|error| (at, error.to_string()))?;
+        check_name(&policy.name, others).map_err(|reason| (at, reason))?;
+        Ok(policy)
+    }
+}
