@@ -54,7 +54,7 @@ impl Places {
 
     /// The function that a device is.
     pub(super) fn function(self, device: u16) -> Bdf {
-        Bdf::from_bits((self.card(device) + 1) << 8 | device % self.functions)
+        Bdf::from_bits(((self.card(device) + 1) << 8) | (device % self.functions))
     }
 
     /// Which device is at this place, if there is one.
