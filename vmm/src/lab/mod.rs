@@ -26,6 +26,8 @@ pub mod policies;
 mod record;
 mod report;
 pub mod shard;
+#[cfg(test)]
+mod snapshot_tests;
 mod store;
 mod story;
 mod summary;
