@@ -26,10 +26,10 @@ const PLAIN: [Register; 19] = [
     // CCMD but for ICC; SID and FM cannot be read back from everywhere.
     register(0x28, u32::MAX, 0x0000_ffff),
     register(0x2c, 0x6000_0003, 0x6000_0000),
-    // Event data and addresses.
-    register(0x3c, u32::MAX, 0x0000_ffff),
+    // Event data and addresses. A unit may have no upper half of the data, and then its messages have none.
+    register(0x3c, 0x0000_ffff, 0x0000_ffff),
     register(0x40, u32::MAX, u32::MAX),
-    register(0xa4, u32::MAX, 0x0000_ffff),
+    register(0xa4, 0x0000_ffff, 0x0000_ffff),
     register(0xa8, u32::MAX, u32::MAX),
     // IQH.
     register(0x80, u32::MAX, u32::MAX),
