@@ -49,6 +49,7 @@ mod sys;
 #[cfg(test)]
 #[path = "../tests/machine/elf.rs"]
 mod testkit;
+pub mod toml_file;
 mod uart;
 pub mod validate;
 mod vm;

@@ -8,7 +8,7 @@ use devices::fault::{Fault, MODES, ParseFaultError, Point, Schedule, ScheduleErr
 use devices::topology::Topology;
 use serde::Deserialize;
 use toml::Spanned;
-pub(super) use vmm::lab::text::position;
+use vmm::toml_file::{FileError, TomlFile};
 
 /// Options for faults.
 #[derive(Debug, Default, Args)]
@@ -30,14 +30,9 @@ pub(super) struct FaultArgs {
 /// Why a file of faults cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum FaultsError {
-    /// It cannot be read.
-    #[error("cannot read the faults in '{}': {source}", path.display())]
-    File {
-        /// The file.
-        path: PathBuf,
-        /// Why not.
-        source: io::Error,
-    },
+    /// The file is of no use.
+    #[error(transparent)]
+    File(#[from] FileError),
     /// A fault cannot be, next to the others and to the ports that there are.
     #[error("{origin}: {error}")]
     Schedule {
@@ -45,16 +40,6 @@ pub(super) enum FaultsError {
         origin: String,
         /// What is wrong with it.
         error: ScheduleError,
-    },
-    /// It does not say what it should.
-    #[error("'{}', {position}: {reason}", path.display())]
-    Content {
-        /// The file.
-        path: PathBuf,
-        /// Line and column.
-        position: String,
-        /// What is wrong.
-        reason: String,
     },
 }
 
@@ -87,18 +72,12 @@ impl FaultArgs {
 }
 
 fn read(path: &Path) -> Result<Vec<Written>, FaultsError> {
-    let text = std::fs::read_to_string(path)
-        .map_err(|source| FaultsError::File { path: path.to_owned(), source })?;
-    let file: File = toml::from_str(&text).map_err(|error| FaultsError::Content {
-        path: path.to_owned(),
-        position: position(&text, error.span().map_or(0, |span| span.start)),
-        reason: error.message().replace('\n', " "),
-    })?;
+    let file = TomlFile::read(path, "faults")?;
     let written = |fault: Spanned<Fault>| {
-        let at = position(&text, fault.span().start);
-        (fault.into_inner(), format!("'{}', {at}", path.display()))
+        let origin = file.origin(fault.span().start);
+        (fault.into_inner(), origin)
     };
-    Ok(file.fault.into_iter().map(written).collect())
+    Ok(file.parse::<File>()?.fault.into_iter().map(written).collect())
 }
 
 fn parse_drop_link(text: &str) -> Result<Fault, ParseFaultError> {

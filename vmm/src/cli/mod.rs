@@ -136,7 +136,7 @@ enum CliError {
     Matrix(#[from] vmm::lab::matrix::MatrixError),
     /// A user's own rows are of no use.
     #[error(transparent)]
-    File(#[from] vmm::lab::file::FileError),
+    File(#[from] vmm::toml_file::FileError),
     /// The comparison has failed.
     #[error(transparent)]
     Lab(#[from] vmm::lab::LabError),

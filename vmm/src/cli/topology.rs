@@ -8,8 +8,7 @@ use clap::Args;
 use devices::topology::{DeviceSpec, TYPES, Topology, TopologyError, simple_devices};
 use serde::Deserialize;
 use toml::Spanned;
-
-use super::faults::position;
+use vmm::toml_file::{FileError, TomlFile};
 
 /// Options for the PCIe hierarchy.
 #[derive(Debug, Args)]
@@ -32,24 +31,9 @@ pub(super) struct TopologyArgs {
 /// Why there is no such hierarchy.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum TopologyArgsError {
-    /// The file cannot be read.
-    #[error("cannot read the devices in '{}': {source}", path.display())]
-    File {
-        /// The file.
-        path: PathBuf,
-        /// Why not.
-        source: io::Error,
-    },
-    /// It does not say what it should.
-    #[error("'{}', {position}: {reason}", path.display())]
-    Content {
-        /// The file.
-        path: PathBuf,
-        /// Line and column.
-        position: String,
-        /// What is wrong.
-        reason: String,
-    },
+    /// The file is of no use.
+    #[error(transparent)]
+    File(#[from] FileError),
     /// A device cannot be, next to the others.
     #[error("{origin}: {device}: {reason}")]
     Device {
@@ -116,16 +100,10 @@ impl TopologyArgs {
 }
 
 fn read(path: &Path, all: &mut Described) -> Result<(), TopologyArgsError> {
-    let text = std::fs::read_to_string(path)
-        .map_err(|source| TopologyArgsError::File { path: path.to_owned(), source })?;
-    let file: File = toml::from_str(&text).map_err(|error| TopologyArgsError::Content {
-        path: path.to_owned(),
-        position: position(&text, error.span().map_or(0, |span| span.start)),
-        reason: error.message().replace('\n', " "),
-    })?;
-    for device in file.device {
-        let at = position(&text, device.span().start);
-        all.add(device.into_inner(), format!("'{}', {at}", path.display()));
+    let file = TomlFile::read(path, "devices")?;
+    for device in file.parse::<File>()?.device {
+        let origin = file.origin(device.span().start);
+        all.add(device.into_inner(), origin);
     }
     Ok(())
 }

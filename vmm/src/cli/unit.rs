@@ -12,6 +12,7 @@ use iommu::submit::Policy;
 use iommu::time::Timeout;
 use iommu::unit::{Ordering, ParseUnitPresetError, UnitConfig, UnitConfigError, UnitPreset};
 use toml::{Table, Value};
+use vmm::toml_file::{FileError, TomlFile};
 
 /// Options for both units: the one that the guest sees, and the physical one below it.
 #[derive(Debug, Args)]
@@ -108,24 +109,9 @@ impl Setting {
 /// Why there is no such unit.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum UnitError {
-    /// The file cannot be read.
-    #[error("cannot read '{}': {source}; give a TOML file with settings of the unit", path.display())]
-    File {
-        /// The file.
-        path: PathBuf,
-        /// Why not.
-        source: std::io::Error,
-    },
-    /// The file is not TOML.
-    #[error("'{}', line {line}: {reason}", path.display())]
-    NotToml {
-        /// The file.
-        path: PathBuf,
-        /// Where, counted from 1.
-        line: usize,
-        /// Why not.
-        reason: String,
-    },
+    /// The file is of no use.
+    #[error(transparent)]
+    File(#[from] FileError),
     /// A setting does not exist, or not with that value.
     #[error("{origin} is not a setting of the unit: {reason}")]
     Setting {
@@ -180,13 +166,7 @@ pub(super) fn root_complex(
 }
 
 fn from_file(config: UnitConfig, path: &Path) -> Result<UnitConfig, UnitError> {
-    let text = std::fs::read_to_string(path)
-        .map_err(|source| UnitError::File { path: path.to_owned(), source })?;
-    let settings = text.parse::<Table>().map_err(|error| UnitError::NotToml {
-        path: path.to_owned(),
-        line: line_of(&text, error.span().map_or(0, |span| span.start)),
-        reason: first_line(error.message()),
-    })?;
+    let settings = TomlFile::read(path, "settings of the unit")?.parse()?;
     from_table(config, settings, path)
 }
 
@@ -210,10 +190,6 @@ fn with(
         table.try_into().map_err(|error: toml::de::Error| first_line(error.message()))
     };
     change().map_err(|reason| UnitError::Setting { origin: origin(), reason })
-}
-
-fn line_of(text: &str, offset: usize) -> usize {
-    text.bytes().take(offset).filter(|byte| *byte == b'\n').count() + 1
 }
 
 fn first_line(text: &str) -> String {

@@ -16,7 +16,7 @@
 //! fault = "before=completion:20,mode=slow:2s"
 //! ```
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use devices::sim::{Catalog, FaultRow, Workload};
 use iommu::time::Timeout;
@@ -26,30 +26,7 @@ use toml::Spanned;
 
 use super::matrix::Selection;
 use super::policies::Row;
-use super::text::{position, suggestion};
-
-/// Why a file is of no use.
-#[derive(Debug, thiserror::Error)]
-pub enum FileError {
-    /// It cannot be read.
-    #[error("cannot read '{}': {source}; name a TOML file with policies, faults or workloads", path.display())]
-    Read {
-        /// The file.
-        path: PathBuf,
-        /// Why not.
-        source: std::io::Error,
-    },
-    /// It does not say what it should.
-    #[error("'{}', {position}: {reason}", path.display())]
-    Content {
-        /// The file.
-        path: PathBuf,
-        /// Line and column.
-        position: String,
-        /// What is wrong, and what would be right.
-        reason: String,
-    },
-}
+use crate::toml_file::{self, FileError, Mistake, TomlFile};
 
 /// A file with rows, and with what is wanted.
 #[derive(Debug, Deserialize)]
@@ -78,20 +55,13 @@ struct File {
 ///
 /// It cannot be read, or does not say what it should.
 pub fn read(path: &Path, catalog: &mut Catalog) -> Result<Selection, FileError> {
-    let text = std::fs::read_to_string(path)
-        .map_err(|source| FileError::Read { path: path.to_owned(), source })?;
-    parse(&text, catalog).map_err(|(at, reason)| FileError::Content {
-        path: path.to_owned(),
-        position: position(&text, at),
-        reason,
-    })
+    let file = TomlFile::read(path, "policies, faults or workloads")?;
+    parse(file.text(), catalog).map_err(|mistake| file.wrong(mistake))
 }
 
 /// The same of a text; a mistake is told with its byte.
-fn parse(text: &str, catalog: &mut Catalog) -> Result<Selection, (usize, String)> {
-    let file: File = toml::from_str(text).map_err(|error| {
-        (error.span().map_or(0, |span| span.start), with_suggestion(error.message()))
-    })?;
+fn parse(text: &str, catalog: &mut Catalog) -> Result<Selection, Mistake> {
+    let file: File = toml_file::parse(text)?;
     for row in file.policy {
         let policy = row.into_inner().into_policy(&catalog.policies)?;
         catalog.policies.push(policy);
@@ -116,27 +86,13 @@ fn add<T: Clone>(
     catalog: &mut Catalog,
     row: &Spanned<T>,
     rows: impl FnOnce(T) -> Catalog,
-) -> Result<(), (usize, String)> {
+) -> Result<(), Mistake> {
     let rows = rows(row.get_ref().clone());
     catalog.add(rows).map_err(|error| (row.span().start, error.to_string()))
 }
 
 const fn empty() -> Catalog {
     Catalog { policies: Vec::new(), faults: Vec::new(), workloads: Vec::new() }
-}
-
-/// What TOML says of a mistake, on one line, and what may have been meant by an unknown word.
-fn with_suggestion(message: &str) -> String {
-    let line = message.trim().replace('\n', " ");
-    let quoted: Vec<&str> = line.split('`').skip(1).step_by(2).collect();
-    let unknown = line.starts_with("unknown field") || line.starts_with("unknown variant");
-    match quoted.split_first() {
-        Some((word, known)) if unknown => match suggestion(word, known.iter().copied()) {
-            Some(meant) => format!("{line}; did you mean `{meant}`?"),
-            None => line,
-        },
-        _ => line,
-    }
 }
 
 #[cfg(test)]

@@ -6,8 +6,9 @@ use std::path::{Path, PathBuf};
 use clap::Args;
 use devices::sim::Catalog;
 use iommu::submit::Policy;
-use vmm::lab::file::{self, FileError};
+use vmm::lab::file;
 use vmm::lab::policies::find;
+use vmm::toml_file::FileError;
 
 /// Where policies come from.
 #[derive(Debug, Clone, Default, Args)]

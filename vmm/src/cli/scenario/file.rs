@@ -1,8 +1,7 @@
 //! What a scenario's file says, and everything that can be wrong with it.
 
 use std::fmt;
-use std::io;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::str::FromStr;
 use std::time::Duration;
 
@@ -15,8 +14,8 @@ use serde::de::Error as _;
 use serde::{Deserialize, Deserializer};
 use toml::{Spanned, Table};
 use vmm::MemorySize;
+use vmm::toml_file::{self, FileError, Mistake, TomlFile};
 
-use super::super::faults::position;
 use super::fix::Fix;
 
 /// What a scenario is: a machine, what the guest does, what goes wrong, what is to be seen then.
@@ -235,24 +234,9 @@ impl TryFrom<Words> for Expectation {
 /// Why there is no such scenario.
 #[derive(Debug, thiserror::Error)]
 pub(in super::super) enum ScenarioError {
-    /// It cannot be read.
-    #[error("cannot read the scenario '{}': {source}", path.display())]
-    File {
-        /// The file.
-        path: PathBuf,
-        /// Why not.
-        source: io::Error,
-    },
-    /// It does not say what it should.
-    #[error("'{}', {position}: {reason}", path.display())]
-    Content {
-        /// The file.
-        path: PathBuf,
-        /// Line and column.
-        position: String,
-        /// What is wrong.
-        reason: String,
-    },
+    /// The file is of no use.
+    #[error(transparent)]
+    File(#[from] FileError),
     /// There is nothing to boot.
     #[error(
         "a scenario boots Linux: add --kernel and --initrd; 'resources/linux/get 6.12' prints a \
@@ -264,20 +248,13 @@ pub(in super::super) enum ScenarioError {
 impl Scenario {
     /// Reads a file, and checks all that can be checked without a machine.
     pub(super) fn read(path: &Path) -> Result<Self, ScenarioError> {
-        let text = std::fs::read_to_string(path)
-            .map_err(|source| ScenarioError::File { path: path.to_owned(), source })?;
-        Self::parse(&text).map_err(|(at, reason)| ScenarioError::Content {
-            path: path.to_owned(),
-            position: position(&text, at),
-            reason,
-        })
+        let file = TomlFile::read(path, "a scenario")?;
+        Ok(Self::parse(file.text()).map_err(|mistake| file.wrong(mistake))?)
     }
 
     /// The scenario, or which byte is wrong and why.
-    pub(super) fn parse(text: &str) -> Result<Self, (usize, String)> {
-        let mut scenario: Self = toml::from_str(text).map_err(|error| {
-            (error.span().map_or(0, |span| span.start), error.message().replace('\n', " "))
-        })?;
+    pub(super) fn parse(text: &str) -> Result<Self, Mistake> {
+        let mut scenario: Self = toml_file::parse(text)?;
         let places: Vec<usize> = scenario.device.iter().map(|device| device.span().start).collect();
         let devices: Vec<DeviceSpec> = scenario.device.drain(..).map(Spanned::into_inner).collect();
         let topology = Topology::new(&devices).map_err(|error: TopologyError| {

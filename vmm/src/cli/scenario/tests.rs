@@ -16,7 +16,7 @@ const DEVICE: &str = "[[device]]\ntype = 'root-port'\nid = 'rp0'\n";
 fn parse(body: &str, tables: &str) -> Result<Scenario, String> {
     let text = format!("{HEAD}{body}\n{DEVICE}{tables}");
     Scenario::parse(&text)
-        .map_err(|(at, reason)| format!("{}: {reason}", super::super::faults::position(&text, at)))
+        .map_err(|(at, reason)| format!("{}: {reason}", vmm::lab::text::position(&text, at)))
 }
 
 #[test]

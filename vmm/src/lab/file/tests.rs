@@ -6,6 +6,7 @@ use proptest::prelude::*;
 use super::*;
 use crate::lab::matrix::Matrix;
 use crate::lab::policies::find;
+use crate::lab::text::position;
 
 /// The policies that a text adds.
 fn policies(text: &str) -> Result<Vec<Policy>, (usize, String)> {
