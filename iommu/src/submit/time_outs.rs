@@ -85,10 +85,7 @@ impl Submitter {
             && let Some(mut waiter) = self.waiters.remove(at)
         {
             match self.policy.on_timeout {
-                OnTimeout::Quarantine
-                | OnTimeout::QuarantinePosted
-                | OnTimeout::Remove
-                | OnTimeout::Reset
+                OnTimeout::Quarantine | OnTimeout::QuarantinePosted | OnTimeout::Remove
                     if waiter.stage == Stage::Queued =>
                 {
                     // The ring is full: its function has not even been asked.
@@ -123,8 +120,8 @@ impl Submitter {
                     }
                 }
                 OnTimeout::Reset if !self.is_fetched(&waiter, hw) => {
-                    // The unit stands still in front of it. No reset of the function does what the
-                    // unit was to do: drop its own translations.
+                    // The ring is full, or the unit stands still in front of it. No reset of the function
+                    // does what the unit was to do: drop its own translations.
                     self.set_deadline(&mut waiter, now);
                     self.waiters.insert(at, waiter);
                 }
@@ -141,8 +138,10 @@ impl Submitter {
         }
     }
 
+    /// Whether the unit has fetched all of what `waiter` waits for.
     fn is_fetched(&self, waiter: &Waiter, hw: &mut Hardware<'_>) -> bool {
-        self.ring.is_fetched(waiter.ticket, waiter.attempt, hw.read(offset::IQH))
+        matches!(waiter.stage, Stage::Polling(_))
+            && self.ring.is_fetched(waiter.ticket, waiter.attempt, hw.read(offset::IQH))
     }
 
     /// Functions that have had their time after a reset: those that answer have an empty ATC.
