@@ -223,9 +223,12 @@ impl RootComplex {
 
     /// When [`Self::handle_timeout`] wants to be called next.
     pub fn poll_timeout(&self) -> Option<Instant> {
-        let units = [self.unit.poll_timeout(), self.host.poll_timeout()];
-        let others = [self.hierarchy.poll_timeout(), self.schedule.poll_timeout()];
-        units.into_iter().chain(others).flatten().min()
+        Instant::earliest([
+            self.unit.poll_timeout(),
+            self.host.poll_timeout(),
+            self.hierarchy.poll_timeout(),
+            self.schedule.poll_timeout(),
+        ])
     }
 
     /// Does what is due at `now`.

@@ -27,6 +27,16 @@ impl Instant {
     pub const fn as_nanos(self) -> u64 {
         self.0
     }
+
+    /// The earliest of `times`, of which some may never come.
+    pub fn earliest<const N: usize>(times: [Option<Self>; N]) -> Option<Self> {
+        // Schedulers ask after each step. `into_iter().flatten().min()` comes out ten times as slow: the
+        // array is copied byte by byte.
+        times.iter().fold(None, |first, time| match (first, *time) {
+            (Some(first), Some(time)) => Some(std::cmp::min(first, time)),
+            (first, time) => first.or(time),
+        })
+    }
 }
 
 impl Add<Duration> for Instant {

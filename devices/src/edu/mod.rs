@@ -144,7 +144,7 @@ impl Function for Edu {
     }
 
     fn poll_timeout(&self) -> Option<Instant> {
-        [self.factorial_due, self.dma_due].into_iter().flatten().min()
+        Instant::earliest([self.factorial_due, self.dma_due])
     }
 
     fn handle_timeout(&mut self, upstream: &mut dyn Upstream, now: Instant) {

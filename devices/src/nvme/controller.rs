@@ -153,8 +153,8 @@ impl Controller {
     /// When [`Self::work`] must be called next, if the function is a bus master or not.
     pub(super) fn poll_timeout(&self, bus_master: bool) -> Option<Instant> {
         let command = self.in_flight.front().map(|command| command.due);
-        let of_master = [command, self.resume_due].into_iter().filter(|_| bus_master);
-        of_master.chain([self.shutdown_due]).flatten().min()
+        let of_master = Instant::earliest([command, self.resume_due]).filter(|_| bus_master);
+        Instant::earliest([of_master, self.shutdown_due])
     }
 
     /// Does what is due.

@@ -212,7 +212,7 @@ impl Hierarchy {
     /// not ask them.
     pub fn poll_link_timeout(&self) -> Option<Instant> {
         let delayed = self.delayed.first_key_value().map(|((due, _), _)| *due);
-        delayed.into_iter().chain(self.next_return()).min()
+        Instant::earliest([delayed, self.next_return()])
     }
 
     /// Does what is due at `now`.

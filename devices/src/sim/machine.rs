@@ -171,13 +171,12 @@ impl<'a> Machine<'a> {
     }
 
     fn next_time(&self) -> Option<Instant> {
-        let timers = [
+        Instant::earliest([
             self.scheduler.next_time(),
             self.host.poll_timeout(),
             self.hierarchy.poll_link_timeout(),
             self.schedule.poll_timeout(),
-        ];
-        timers.into_iter().flatten().min()
+        ])
     }
 
     /// Does one thing that is due: a task, or what a timer wants.

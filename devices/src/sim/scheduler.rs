@@ -54,56 +54,75 @@ struct Lane<T> {
 pub(super) struct Scheduler<T> {
     heap: BinaryHeap<Reverse<Entry<T>>>,
     lanes: Vec<Lane<T>>,
-    next: u64,
+    /// The next one.
+    first: Option<(Key, Place)>,
+    number: u64,
+}
+
+/// Where a task is.
+#[derive(Debug, Clone, Copy)]
+enum Place {
+    Heap,
+    Lane(usize),
 }
 
 impl<T> Scheduler<T> {
     pub(super) fn new() -> Self {
-        Self { heap: BinaryHeap::with_capacity(64), lanes: Vec::new(), next: 0 }
+        Self { heap: BinaryHeap::with_capacity(64), lanes: Vec::new(), first: None, number: 0 }
     }
 
     /// Lets `task` happen at `at`, after everything else that is already to happen then.
     pub(super) fn at(&mut self, at: Instant, task: T) {
         let key = self.key(at);
         self.heap.push(Reverse(Entry { key, task }));
+        self.note(key, Place::Heap);
     }
 
     /// The same `delay` after `now`, which never goes back. There are few delays, and each of them comes
     /// often.
     pub(super) fn after(&mut self, delay: Duration, now: Instant, task: T) {
-        let entry = Entry { key: self.key(now + delay), task };
-        match self.lanes.iter_mut().find(|lane| lane.delay == delay) {
-            Some(lane) => lane.queue.push_back(entry),
-            None => self.lanes.push(Lane { delay, queue: VecDeque::from([entry]) }),
-        }
+        let key = self.key(now + delay);
+        let lane = match self.lanes.iter().position(|lane| lane.delay == delay) {
+            Some(lane) => lane,
+            None => {
+                self.lanes.push(Lane { delay, queue: VecDeque::new() });
+                self.lanes.len() - 1
+            }
+        };
+        self.lanes[lane].queue.push_back(Entry { key, task });
+        self.note(key, Place::Lane(lane));
     }
 
     fn key(&mut self, at: Instant) -> Key {
-        let number = self.next;
-        self.next += 1;
+        let number = self.number;
+        self.number += 1;
         (at, number)
+    }
+
+    fn note(&mut self, key: Key, place: Place) {
+        if self.first.is_none_or(|(first, _)| key < first) {
+            self.first = Some((key, place));
+        }
     }
 
     /// When the next task happens.
     pub(super) fn next_time(&self) -> Option<Instant> {
-        self.next().map(|((at, _), _)| at)
+        self.first.map(|((at, _), _)| at)
     }
 
     /// Takes the next task.
     pub(super) fn pop(&mut self) -> Option<T> {
-        let entry = match self.next()?.1 {
-            None => self.heap.pop().map(|Reverse(entry)| entry),
-            Some(lane) => self.lanes[lane].queue.pop_front(),
+        let entry = match self.first?.1 {
+            Place::Heap => self.heap.pop().map(|Reverse(entry)| entry),
+            Place::Lane(lane) => self.lanes[lane].queue.pop_front(),
         };
+        self.first = self.heap.peek().map(|Reverse(entry)| (entry.key, Place::Heap));
+        for lane in 0..self.lanes.len() {
+            if let Some(entry) = self.lanes[lane].queue.front() {
+                self.note(entry.key, Place::Lane(lane));
+            }
+        }
         entry.map(|entry| entry.task)
-    }
-
-    /// When and where the next one is: on the heap, or on a lane.
-    fn next(&self) -> Option<(Key, Option<usize>)> {
-        let lanes = self.lanes.iter().enumerate();
-        let laned = lanes.filter_map(|(at, lane)| Some((lane.queue.front()?.key, Some(at))));
-        let timed = self.heap.peek().map(|Reverse(entry)| (entry.key, None));
-        laned.chain(timed).min_by_key(|(key, _)| *key)
     }
 }
 

@@ -171,7 +171,7 @@ impl HostSide {
 
     /// When [`Self::handle_timeout`] wants to be called next.
     pub fn poll_timeout(&self) -> Option<Instant> {
-        [self.unit.poll_timeout(), self.submitter.poll_timeout()].into_iter().flatten().min()
+        Instant::earliest([self.unit.poll_timeout(), self.submitter.poll_timeout()])
     }
 
     /// Takes the oldest Invalidate Request that is to go down a link.
