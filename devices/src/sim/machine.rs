@@ -162,9 +162,10 @@ impl<'a> Machine<'a> {
         while let Some(next) = self.next_time().filter(|next| *next <= end) {
             self.now = next;
             self.result.steps += 1;
-            self.step();
-            self.settle();
-            self.watch_victim();
+            if self.step() {
+                self.settle();
+                self.watch_victim();
+            }
         }
         self.now = end;
         self.finish()
@@ -179,14 +180,11 @@ impl<'a> Machine<'a> {
         ])
     }
 
-    /// Does one thing that is due: a task, or what a timer wants.
-    fn step(&mut self) {
+    /// Does one thing that is due: a task, or what a timer wants. `false` if it was void.
+    fn step(&mut self) -> bool {
         let now = self.now;
         if self.scheduler.next_time() == Some(now) {
-            if let Some(task) = self.scheduler.pop() {
-                self.perform(task);
-            }
-            return;
+            return self.scheduler.pop().is_some_and(|task| self.perform(task));
         }
         while let Some(action) = self.schedule.handle_timeout(now) {
             self.act(action);
@@ -194,18 +192,21 @@ impl<'a> Machine<'a> {
         let (host, mut functions) = self.host();
         host.handle_timeout(&mut functions, now);
         self.hierarchy.handle_link_timeout(now);
+        true
     }
 
-    fn perform(&mut self, task: Task) {
+    /// `false` if the task is void: its CPU has gone on before.
+    fn perform(&mut self, task: Task) -> bool {
         match task {
             Task::Cpu { cpu, generation } => {
-                if self.cpus[usize::from(cpu)].generation == generation {
-                    self.go_on(cpu);
+                if self.cpus[usize::from(cpu)].generation != generation {
+                    return false;
                 }
+                self.go_on(cpu);
             }
             Task::Touch { mapping, cpu } => self.touch(mapping, cpu),
             Task::Request => {
-                let Some(request) = self.requests.pop_front() else { return };
+                let Some(request) = self.requests.pop_front() else { return false };
                 self.hierarchy.invalidate_request(request, self.now);
                 self.reach(Point::Completion);
                 if let Some(device) = self.places.device(request.destination) {
@@ -213,7 +214,7 @@ impl<'a> Machine<'a> {
                 }
             }
             Task::Completion => {
-                let Some(completion) = self.completions.pop_front() else { return };
+                let Some(completion) = self.completions.pop_front() else { return false };
                 let now = self.now;
                 let (host, mut functions) = self.host();
                 host.handle_completion(completion, &mut functions, now);
@@ -222,6 +223,7 @@ impl<'a> Machine<'a> {
             Task::Interrupt(card) => self.interrupt(card),
             Task::Flush(device) => self.flush(device),
         }
+        true
     }
 
     /// Carries what the parts have to say to where it arrives later.

@@ -94,11 +94,13 @@ struct State {
     left: Range<usize>,
     /// The first index whose result has not been taken.
     wanted: usize,
+    /// Threads that are too far ahead of it.
+    waiting: usize,
 }
 
 impl Queue {
     fn new(range: Range<usize>) -> Self {
-        let state = State { wanted: range.start, left: range };
+        let state = State { wanted: range.start, left: range, waiting: 0 };
         Self { state: Mutex::new(state), changed: Condvar::new() }
     }
 
@@ -110,13 +112,21 @@ impl Queue {
     fn next(&self) -> Option<usize> {
         let too_far =
             |state: &mut State| !state.left.is_empty() && state.left.start >= state.wanted + WINDOW;
-        let state = self.changed.wait_while(self.lock(), too_far);
-        state.unwrap_or_else(PoisonError::into_inner).left.next()
+        let mut state = self.lock();
+        state.waiting += 1;
+        let state = self.changed.wait_while(state, too_far);
+        let mut state = state.unwrap_or_else(PoisonError::into_inner);
+        state.waiting -= 1;
+        state.left.next()
     }
 
     fn taken(&self, wanted: usize) {
-        self.lock().wanted = wanted;
-        self.changed.notify_all();
+        let mut state = self.lock();
+        state.wanted = wanted;
+        // To wake nobody is a system call, too.
+        if state.waiting > 0 {
+            self.changed.notify_all();
+        }
     }
 
     fn stop(&self) {
