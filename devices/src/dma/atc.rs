@@ -118,13 +118,23 @@ impl Atc {
 
     /// The translation that covers `address` in the address space of `pasid`.
     pub fn lookup(&self, pasid: Option<Pasid>, address: Iova) -> Option<Translation> {
-        let orders = (0..).zip(self.orders).filter(|(_, count)| *count > 0);
-        orders.into_iter().find_map(|(order, _)| {
+        let mut left = self.len;
+        for (order, count) in (0..).zip(&self.orders) {
+            if left == 0 {
+                break;
+            }
+            if *count == 0 {
+                continue;
+            }
+            left -= u32::from(*count);
             let set = &self.sets[self.geometry.set(address, order)];
             let covers =
                 |entry: &&Entry| entry.pasid == pasid && entry.translation.range.contains(address);
-            set.iter().find(covers).map(|entry| entry.translation)
-        })
+            if let Some(entry) = set.iter().find(covers) {
+                return Some(entry.translation);
+            }
+        }
+        None
     }
 
     /// Whether an entry of `spaces` has an address in common with `range`.

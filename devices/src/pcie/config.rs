@@ -173,10 +173,11 @@ impl ConfigSpace {
     /// The function reads its own register at `offset`.
     pub fn get<T: Layout>(&self, offset: u16) -> T {
         let values = self.values.get(usize::from(offset)..).unwrap_or_default();
-        let mut word = [0; 4];
-        for (byte, value) in word.iter_mut().zip(values).take(usize::from(T::SIZE)) {
-            *byte = *value;
-        }
+        let word = values.first_chunk().copied().unwrap_or_else(|| {
+            let mut word = [0; 4];
+            word[..values.len()].copy_from_slice(values);
+            word
+        });
         T::from_word(u32::from_le_bytes(word))
     }
 
