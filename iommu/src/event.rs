@@ -3,8 +3,9 @@
 //! Tests assert on them; traces, tables and reports are views of them. Where nobody listens,
 //! an event costs one branch and is never built.
 
-use std::fmt;
-use std::sync::{Arc, Mutex};
+mod fields;
+mod tracer;
+
 use std::time::Duration;
 
 use serde::Serialize;
@@ -14,93 +15,9 @@ use crate::ids::{Bdf, Gpa, Iova};
 use crate::spec::fault::FaultReason;
 use crate::spec::queue::QueueErrorInfo;
 use crate::submit::{Ticket, Verdict};
-use crate::time::Instant;
 
-/// Which of the two remapping units speaks.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize)]
-#[serde(rename_all = "snake_case")]
-pub enum UnitRole {
-    /// The one that the guest sees and programs.
-    Guest,
-    /// The physical one, which the host's driver programs.
-    Host,
-}
-
-/// What a port's link does.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize)]
-#[serde(rename_all = "snake_case")]
-pub enum LinkState {
-    /// It carries everything.
-    Up,
-    /// It carries nothing.
-    Down,
-}
-
-/// What a link that is down has swallowed.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Lost {
-    /// A configuration read; it reads as all ones.
-    ConfigRead,
-    /// A configuration write.
-    ConfigWrite,
-    /// A memory read of the function's registers; it reads as all ones.
-    MemoryRead,
-    /// A memory write to the function's registers.
-    MemoryWrite,
-    /// The function's own DMA.
-    Dma,
-    /// The function's interrupt.
-    Msi,
-    /// A Translation Request of the function.
-    TranslationRequest,
-    /// An Invalidate Request to the function.
-    InvalidateRequest,
-    /// An Invalidate Completion of the function.
-    InvalidateCompletion,
-    /// A Page Request of the function.
-    PageRequest,
-    /// A PRG Response to the function.
-    PageGroupResponse,
-}
-
-/// What a unit has done with a Page Request.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize)]
-#[serde(rename_all = "snake_case")]
-pub enum PageRequestOutcome {
-    /// It lies in the page request queue.
-    Queued,
-    /// The queue is full, or has been since software last cleared PRS.PRO.
-    Overflowed,
-    /// The tables do not allow it.
-    Refused,
-    /// The queue is not in memory.
-    Lost,
-}
-
-/// Linux's lock-up detectors, at their default thresholds
-/// (`Documentation/admin-guide/lockup-watchdogs.rst`).
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize)]
-#[serde(rename_all = "snake_case")]
-pub enum LockupDetector {
-    /// Interrupts off for 10 s.
-    Hard,
-    /// No other task for 20 s.
-    Soft,
-}
-
-impl LockupDetector {
-    /// In the order in which they speak.
-    pub const ALL: [Self; 2] = [Self::Hard, Self::Soft];
-
-    /// How long a CPU must be stuck.
-    pub const fn threshold(self) -> Duration {
-        match self {
-            Self::Hard => Duration::from_secs(10),
-            Self::Soft => Duration::from_secs(20),
-        }
-    }
-}
+pub use fields::{LinkState, LockupDetector, Lost, PageRequestOutcome, UnitRole};
+pub use tracer::{EventSink, Recorder, TimedEvent, Tracer};
 
 /// One thing that happened.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -433,67 +350,4 @@ pub enum Event {
         /// What it wrote; the exit status is `value << 1 | 1`.
         value: u32,
     },
-}
-
-/// An event and when it happened.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct TimedEvent {
-    /// When.
-    pub at: Instant,
-    /// What.
-    #[serde(flatten)]
-    pub event: Event,
-}
-
-/// Where events go. Called with locks held: be quick, and do not call back into the machine.
-pub trait EventSink: Send + Sync {
-    /// Takes one event.
-    fn record(&self, event: TimedEvent);
-}
-
-/// The way to the sink, if there is one. Cheap to clone.
-#[derive(Clone, Default)]
-pub struct Tracer(Option<Arc<dyn EventSink>>);
-
-impl Tracer {
-    /// Events go nowhere.
-    pub fn none() -> Self {
-        Self(None)
-    }
-
-    /// Events go to `sink`.
-    pub fn to(sink: Arc<dyn EventSink>) -> Self {
-        Self(Some(sink))
-    }
-
-    /// Records what `event` makes, if anybody listens.
-    #[inline]
-    pub fn emit(&self, at: Instant, event: impl FnOnce() -> Event) {
-        if let Some(sink) = &self.0 {
-            sink.record(TimedEvent { at, event: event() });
-        }
-    }
-}
-
-impl fmt::Debug for Tracer {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_tuple("Tracer").field(&self.0.is_some()).finish()
-    }
-}
-
-/// A sink that keeps everything in memory.
-#[derive(Debug, Default)]
-pub struct Recorder(Mutex<Vec<TimedEvent>>);
-
-impl Recorder {
-    /// All events so far, oldest first.
-    pub fn events(&self) -> Vec<TimedEvent> {
-        self.0.lock().unwrap_or_else(std::sync::PoisonError::into_inner).clone()
-    }
-}
-
-impl EventSink for Recorder {
-    fn record(&self, event: TimedEvent) {
-        self.0.lock().unwrap_or_else(std::sync::PoisonError::into_inner).push(event);
-    }
 }

@@ -13,22 +13,25 @@
 //! unit completes a wait when nothing of its epoch or an earlier one is outstanding, a parallel one
 //! when nothing of its own epoch is.
 
+mod answers;
+mod fetch;
+
 use std::collections::VecDeque;
 use std::sync::atomic::AtomicU32;
 
-use vm_memory::{Bytes, GuestAddress, GuestMemoryBackend, VolatileMemory, VolatileSlice};
+use vm_memory::{GuestAddress, GuestMemoryBackend, VolatileMemory};
 
-use super::outstanding::{Outstanding, Request};
+use self::fetch::{Fetcher, check_ring};
+use super::outstanding::Outstanding;
 use super::registers::Registers;
 use super::values::Ordering;
 use super::{Output, Unit};
 use crate::Memory;
-use crate::ats::{ITag, InvalidateCompletion, InvalidateRequest};
+use crate::ats::InvalidateRequest;
 use crate::event::Event;
-use crate::ids::{Bdf, PAGE_SIZE};
 use crate::spec::control::TableMode;
 use crate::spec::descriptor::{self, DecodeRules, Descriptor, DeviceTlbInvalidate, Wait};
-use crate::spec::queue::{QueueAddress, QueueErrorInfo};
+use crate::spec::queue::QueueAddress;
 use crate::time::Instant;
 
 /// Waits that can be pending at once; then the unit stops fetching until one is done.
@@ -327,164 +330,5 @@ impl Unit {
             unit: self.role(),
             status_address: wait.status.map(|(address, _)| address),
         });
-    }
-
-    /// An Invalidate Completion has come up the link (`PCIe 10.3.2`).
-    ///
-    /// With DMA remapping off the unit does not take it (`VT-d 4.2.1`), and tags that nobody waits
-    /// for raise ICE.
-    pub fn handle_completion(
-        &mut self,
-        completion: InvalidateCompletion,
-        memory: &Memory,
-        now: Instant,
-    ) {
-        if !self.translator.enabled() {
-            return;
-        }
-        let function = completion.requester;
-        let mut unexpected = 0_u32;
-        for itag in (0..ITag::COUNT).map(ITag::new) {
-            if completion.itag_vector & itag.bit() == 0 {
-                continue;
-            }
-            let expected = completion.completion_count;
-            match self.queue.outstanding.answer(function, itag, expected) {
-                Ok(Some(request)) => self.emit_completed(&request, now),
-                Ok(None) => {}
-                Err(()) => unexpected |= itag.bit(),
-            }
-        }
-        if unexpected != 0 {
-            self.completion_error(function);
-            let unit = self.role();
-            self.tracer.emit(now, || Event::UnexpectedCompletion {
-                unit,
-                function,
-                itag_vector: unexpected,
-            });
-        }
-        self.go_on(memory, now);
-    }
-
-    /// Whoever answers for the functions says that this invalidation is complete, although no
-    /// message has come. Unknown tags are ignored.
-    pub fn acknowledge(&mut self, function: Bdf, itag: ITag, memory: &Memory, now: Instant) {
-        if let Ok(Some(request)) = self.queue.outstanding.answer(function, itag, 1) {
-            self.emit_completed(&request, now);
-            self.go_on(memory, now);
-        }
-    }
-
-    fn emit_completed(&self, request: &Request, now: Instant) {
-        let (unit, waited) = (self.role(), now - request.sent);
-        let (function, itag) = (request.function, request.itag);
-        self.tracer.emit(now, || Event::InvalidateCompleted { unit, function, itag, waited });
-    }
-
-    /// Something outstanding is done: waits complete, a deferred request goes out, fetching goes on.
-    fn go_on(&mut self, memory: &Memory, now: Instant) {
-        if let Some(invalidate) = self.queue.deferred.take() {
-            self.send_or_defer(invalidate, now);
-        }
-        self.complete_waits(memory, now);
-        self.run_queue(memory, now);
-        self.finish_draining();
-    }
-
-    /// Whoever answers for the functions says that this invalidation will not complete: the unit
-    /// treats it as timed out. Unknown tags are ignored.
-    pub fn time_out(&mut self, function: Bdf, itag: ITag, now: Instant) {
-        if let Some(request) = self.queue.outstanding.abandon(function, itag) {
-            self.expire(&request, now);
-        }
-    }
-
-    /// Gives up on every request whose Invalidation Completion Time-out has passed by `now`.
-    pub fn handle_timeout(&mut self, now: Instant) {
-        while let Some(request) = self.queue.outstanding.abandon_expired(now) {
-            self.expire(&request, now);
-        }
-    }
-
-    /// When [`Self::handle_timeout`] wants to be called next.
-    pub fn poll_timeout(&self) -> Option<Instant> {
-        self.queue.next_expiry()
-    }
-
-    /// Sets ITE and aborts all pending waits: they will never complete (`VT-d 6.5.2.11`). What was
-    /// fetched behind the request is not guaranteed to have been executed; here it has been, but
-    /// for a deferred request.
-    fn expire(&mut self, request: &Request, now: Instant) {
-        self.timeout_error(request.function);
-        let waits_aborted = self.queue.waits.len() as u32;
-        self.queue.waits.clear();
-        self.queue.deferred = None;
-        let (unit, function, itag) = (self.role(), request.function, request.itag);
-        self.tracer.emit(now, || Event::InvalidationTimeout {
-            unit,
-            function,
-            itag,
-            waits_aborted,
-        });
-        self.finish_draining();
-    }
-}
-
-/// Whether the ring may be read at all (`VT-d 6.5.2.11`, IQEI 1 and 5 to 7).
-fn check_ring(
-    ring: QueueAddress,
-    tail: u32,
-    mode: TableMode,
-    scalable_unit: bool,
-) -> Result<(), QueueErrorInfo> {
-    if tail >= ring.bytes() {
-        return Err(QueueErrorInfo::TailOutOfRing);
-    }
-    if !tail.is_multiple_of(ring.descriptor_bytes()) {
-        return Err(QueueErrorInfo::TailMisaligned);
-    }
-    match mode {
-        TableMode::Invalid => Err(QueueErrorInfo::InvalidTableMode),
-        TableMode::Scalable if !ring.wide() => Err(QueueErrorInfo::InvalidWidth),
-        TableMode::Legacy if ring.wide() && !scalable_unit => Err(QueueErrorInfo::InvalidWidth),
-        _ => Ok(()),
-    }
-}
-
-/// The ring as the unit reads it.
-struct Fetcher<'a> {
-    ring: QueueAddress,
-    memory: &'a Memory,
-    /// The whole ring, where it lies in one piece of memory: no look-up for each descriptor.
-    slice: Option<VolatileSlice<'a>>,
-}
-
-impl<'a> Fetcher<'a> {
-    fn new(ring: QueueAddress, memory: &'a Memory) -> Self {
-        let base = GuestAddress(ring.page() * PAGE_SIZE);
-        let slice = GuestMemoryBackend::get_slice(memory, base, ring.bytes() as usize).ok();
-        Self { ring, memory, slice }
-    }
-
-    /// The descriptor at `head`. The upper half of a wide one must be zero: no type up to 9 uses
-    /// it.
-    fn fetch(&self, head: u32) -> Result<u128, QueueErrorInfo> {
-        let low = self.read(head)?;
-        if self.ring.wide() && self.read(head + 16)? != 0 {
-            return Err(QueueErrorInfo::ReservedField);
-        }
-        Ok(low)
-    }
-
-    fn read(&self, offset: u32) -> Result<u128, QueueErrorInfo> {
-        let raw = match &self.slice {
-            Some(slice) => slice.get_ref::<u128>(offset as usize).ok().map(|slot| slot.load()),
-            None => {
-                let base = self.ring.page() * PAGE_SIZE;
-                self.memory.read_obj(GuestAddress(base + u64::from(offset))).ok()
-            }
-        };
-        raw.map(u128::from_le).ok_or(QueueErrorInfo::FetchFailed)
     }
 }

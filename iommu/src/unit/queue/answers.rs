@@ -1,0 +1,112 @@
+//! What comes of Invalidate Requests: completions, the host's word for one, or nothing until the unit gives up.
+
+use super::super::Unit;
+use super::super::outstanding::Request;
+use crate::Memory;
+use crate::ats::{ITag, InvalidateCompletion};
+use crate::event::Event;
+use crate::ids::Bdf;
+use crate::time::Instant;
+
+impl Unit {
+    /// An Invalidate Completion has come up the link (`PCIe 10.3.2`).
+    ///
+    /// With DMA remapping off the unit does not take it (`VT-d 4.2.1`), and tags that nobody waits
+    /// for raise ICE.
+    pub fn handle_completion(
+        &mut self,
+        completion: InvalidateCompletion,
+        memory: &Memory,
+        now: Instant,
+    ) {
+        if !self.translator.enabled() {
+            return;
+        }
+        let function = completion.requester;
+        let mut unexpected = 0_u32;
+        for itag in (0..ITag::COUNT).map(ITag::new) {
+            if completion.itag_vector & itag.bit() == 0 {
+                continue;
+            }
+            let expected = completion.completion_count;
+            match self.queue.outstanding.answer(function, itag, expected) {
+                Ok(Some(request)) => self.emit_completed(&request, now),
+                Ok(None) => {}
+                Err(()) => unexpected |= itag.bit(),
+            }
+        }
+        if unexpected != 0 {
+            self.completion_error(function);
+            let unit = self.role();
+            self.tracer.emit(now, || Event::UnexpectedCompletion {
+                unit,
+                function,
+                itag_vector: unexpected,
+            });
+        }
+        self.go_on(memory, now);
+    }
+
+    /// Whoever answers for the functions says that this invalidation is complete, although no
+    /// message has come. Unknown tags are ignored.
+    pub fn acknowledge(&mut self, function: Bdf, itag: ITag, memory: &Memory, now: Instant) {
+        if let Ok(Some(request)) = self.queue.outstanding.answer(function, itag, 1) {
+            self.emit_completed(&request, now);
+            self.go_on(memory, now);
+        }
+    }
+
+    fn emit_completed(&self, request: &Request, now: Instant) {
+        let (unit, waited) = (self.role(), now - request.sent);
+        let (function, itag) = (request.function, request.itag);
+        self.tracer.emit(now, || Event::InvalidateCompleted { unit, function, itag, waited });
+    }
+
+    /// Something outstanding is done: waits complete, a deferred request goes out, fetching goes on.
+    fn go_on(&mut self, memory: &Memory, now: Instant) {
+        if let Some(invalidate) = self.queue.deferred.take() {
+            self.send_or_defer(invalidate, now);
+        }
+        self.complete_waits(memory, now);
+        self.run_queue(memory, now);
+        self.finish_draining();
+    }
+
+    /// Whoever answers for the functions says that this invalidation will not complete: the unit
+    /// treats it as timed out. Unknown tags are ignored.
+    pub fn time_out(&mut self, function: Bdf, itag: ITag, now: Instant) {
+        if let Some(request) = self.queue.outstanding.abandon(function, itag) {
+            self.expire(&request, now);
+        }
+    }
+
+    /// Gives up on every request whose Invalidation Completion Time-out has passed by `now`.
+    pub fn handle_timeout(&mut self, now: Instant) {
+        while let Some(request) = self.queue.outstanding.abandon_expired(now) {
+            self.expire(&request, now);
+        }
+    }
+
+    /// When [`Self::handle_timeout`] wants to be called next.
+    pub fn poll_timeout(&self) -> Option<Instant> {
+        self.queue.next_expiry()
+    }
+
+    /// Sets ITE and aborts all pending waits: they will never complete (`VT-d 6.5.2.11`). What was
+    /// fetched behind the request is not guaranteed to have been executed; here it has been, but
+    /// for a deferred request.
+    fn expire(&mut self, request: &Request, now: Instant) {
+        self.timeout_error(request.function);
+        let waits_aborted = self.queue.waits.len() as u32;
+        self.queue.waits.clear();
+        self.queue.deferred = None;
+        let (unit, function, itag) = (self.role(), request.function, request.itag);
+        self.tracer.emit(now, || Event::InvalidationTimeout {
+            unit,
+            function,
+            itag,
+            waits_aborted,
+        });
+        self.finish_draining();
+    }
+}
