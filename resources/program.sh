@@ -13,4 +13,6 @@ build_program() {
             --target-dir "$target/testhost" >&2 || die "building ghostlink failed"
     fi
     program=$(realpath "$program")
+    # It is called by its name, here and in the test host.
+    [[ $program == */ghostlink ]] || die "GHOSTLINK is '$program'; the file must be named ghostlink"
 }

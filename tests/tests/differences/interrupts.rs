@@ -1,0 +1,61 @@
+//! Interrupt remapping.
+
+use super::*;
+
+/// Switches interrupt remapping on, with 16 entries of which the first is given.
+fn remap(group: &mut Group, (low, high): (u64, u64)) {
+    group.poke(INTERRUPTS, low).poke(INTERRUPTS + 8, high).set_quad(0xb8, INTERRUPTS | 3);
+    group.set(0x18, 1 << 24).set(0x18, 1 << 25);
+}
+
+/// Lets the first edu send a message.
+fn send(group: &mut Group, address: u32, data: u32) {
+    for (register, value) in [(0x44, address), (0x48, 0), (0x4c, data), (0x40, 0x0081_0005)] {
+        group.step(Step::Config(EDU_DEVICE, register, value));
+    }
+    group.step(Step::WriteLong(edu_bar(0) + 0x60, 1)).step(Step::WriteLong(edu_bar(0) + 0x64, 1));
+}
+
+#[test]
+fn interrupt_faults() {
+    differ(
+        Mode::Remapping,
+        |group| {
+            remap(group, (0, 0));
+            send(group, 0xfee0_0010, 0);
+            group.check(FSTS, u32::MAX);
+        },
+        value(FAULT),
+        value(0),
+    );
+}
+
+#[test]
+fn compatibility_format() {
+    differ(
+        Mode::Remapping,
+        |group| {
+            remap(group, (0, 0));
+            send(group, 0xfee0_0000, 0x41);
+            group.step(Step::Settle);
+        },
+        Observed::Messages(vec![]),
+        Observed::Messages(vec![(0xfee0_0000, 0x41)]),
+    );
+}
+
+#[test]
+fn interrupt_entries_are_cached() {
+    differ(
+        Mode::Remapping,
+        |group| {
+            remap(group, (1 | 0x41 << 16, 0));
+            send(group, 0xfee0_0010, 0);
+            group.step(Step::Settle).poke(INTERRUPTS, 1 | 0x42 << 16);
+            send(group, 0xfee0_0010, 0);
+            group.step(Step::Settle);
+        },
+        Observed::Messages(vec![(0xfee0_0000, 0x4041)]),
+        Observed::Messages(vec![(0xfee0_0000, 0x4042)]),
+    );
+}

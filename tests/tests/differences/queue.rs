@@ -1,0 +1,97 @@
+//! Descriptors, and the queue.
+
+use super::*;
+
+#[test]
+fn wait_without_status_and_interrupt() {
+    differ(
+        Mode::Legacy,
+        |group| {
+            submit(group, &[(0x05, 0)]);
+            group.check(FSTS, u32::MAX);
+        },
+        value(0),
+        value(QUEUE_ERROR),
+    );
+}
+
+#[test]
+fn pasid_descriptors_in_legacy_mode() {
+    for kind in [6, 7] {
+        differ(
+            Mode::Legacy,
+            |group| {
+                submit(group, &[(kind | 2 << 4, 0)]);
+                group.check(FSTS, u32::MAX);
+            },
+            value(QUEUE_ERROR),
+            value(0),
+        );
+    }
+}
+
+#[test]
+fn reserved_bits_of_interrupt_entry_invalidation() {
+    differ(
+        Mode::Remapping,
+        |group| {
+            submit(group, &[(0x04 | 1 << 63, 0)]);
+            group.check(FSTS, u32::MAX);
+        },
+        value(QUEUE_ERROR),
+        value(0),
+    );
+}
+
+#[test]
+fn queue_error_record() {
+    differ(
+        Mode::Legacy,
+        |group| {
+            submit(group, &[(0x0f, 0)]);
+            group.check(0xb0, u32::MAX);
+        },
+        value(3),
+        value(0),
+    );
+}
+
+#[test]
+fn resume_after_queue_error() {
+    differ(
+        Mode::Legacy,
+        |group| {
+            submit(group, &[(0x0f, 0), (0x25 | 7 << 32, STATUS)]);
+            group.poke(RING, 0x12).set(FSTS, 0x10).check(IQH, u32::MAX);
+        },
+        value(0x20),
+        value(0),
+    );
+}
+
+#[test]
+fn queue_off_without_a_wait() {
+    differ(
+        Mode::Legacy,
+        |group| {
+            submit(group, &[(0x12, 0)]);
+            group.set(0x18, 0).check(0x1c, u32::MAX);
+        },
+        value(0),
+        value(1 << 26),
+    );
+}
+
+#[test]
+fn device_tlb_of_a_function_without_ats() {
+    differ(
+        Mode::Legacy,
+        |group| {
+            let function = u64::from(edu_id(0)) << 32;
+            submit(group, &[(0x03 | function, 0), (0x25 | 7 << 32, STATUS)]);
+            group.step(Step::ReadLong(STATUS, u32::MAX));
+        },
+        value(0),
+        value(7),
+    );
+}
