@@ -12,9 +12,9 @@ use iommu::unit::UnitConfig;
 
 use super::cpu::{Cpu, Lock, Tickets};
 use super::firmware::{self, Driver, Layout};
-use super::memory::{PASIDS, Tables};
+use super::memory::Tables;
 use super::oracle::{MappingId, Oracle};
-use super::places::{self, Places};
+use super::places::Places;
 use super::road::Functions;
 use super::scheduler::Scheduler;
 use super::{Kind, RunResult, RunSpec, Workload};
@@ -95,7 +95,7 @@ pub(super) struct Machine<'a> {
 
 impl<'a> Machine<'a> {
     pub(super) fn new(spec: &'a RunSpec, tracer: &'a Tracer) -> Result<Self, Error> {
-        check(spec)?;
+        spec.check()?;
         let workload = &spec.workload;
         let mut random = fastrand::Rng::with_seed(spec.seed);
         let fault = spec.fault.fault.clone().map(|mut fault| {
@@ -365,47 +365,6 @@ fn tables(workload: &Workload) -> Result<(Memory, Tables), Error> {
         _ => (1, cpus * held + u64::from(workload.flush_limit)),
     };
     Ok(Tables::new(workload.devices, spaces, pages)?)
-}
-
-/// Refuses what cannot be simulated.
-fn check(spec: &RunSpec) -> Result<(), Error> {
-    let workload = &spec.workload;
-    let per_device = u64::from(workload.cpus.div_ceil(workload.devices.max(1)));
-    let needs_pasids = workload.kind == Kind::Sva;
-    let rules = [
-        ((1..=places::MAX_DEVICES).contains(&workload.devices), "it has 1 to 4096 devices"),
-        ((1..=places::MAX_FUNCTIONS).contains(&workload.functions), "functions is 1 to 256"),
-        (
-            workload.devices.div_ceil(workload.functions.max(1)) <= places::MAX_CARDS,
-            "it has at most 240 cards; let more of its devices be functions of one, as in functions = 32",
-        ),
-        (
-            u32::from(workload.devices) < 1 << spec.unit.domain_bits,
-            "it needs a domain for each device; give the unit more domain_bits",
-        ),
-        ((1..=4096).contains(&workload.cpus), "it has 1 to 4096 CPUs"),
-        ((1..=64).contains(&workload.batch), "batch is 1 to 64"),
-        ((1..=4096).contains(&workload.flush_limit), "flush_limit is 1 to 4096"),
-        (!workload.trickle.is_zero(), "trickle is longer than nothing"),
-        (!workload.period.is_zero(), "period is longer than nothing"),
-        (!needs_pasids || spec.unit.pasid_bits.is_some(), "sva needs a unit with pasid_bits"),
-        (!needs_pasids || per_device < PASIDS, "sva has at most 63 CPUs for each device"),
-        (
-            spec.fault
-                .fault
-                .as_ref()
-                .is_none_or(|fault| matches!(fault.trigger, Trigger::At(_) | Trigger::Count(..))),
-            "a fault here happens at=T, or at one of the points that are counted: there is no guest \
-             to ring a doorbell or to write to a console",
-        ),
-    ];
-    match rules.into_iter().find(|(holds, _)| !holds) {
-        Some((_, reason)) => {
-            let what = format!("{}", spec.id());
-            Err(Error::Simulation { what, reason: reason.to_owned() })
-        }
-        None => Ok(()),
-    }
 }
 
 /// The pages of a job, as one range: as little as covers all of them.

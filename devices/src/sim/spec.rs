@@ -8,9 +8,10 @@ use iommu::time::Timeout;
 use iommu::unit::UnitConfig;
 use serde::{Deserialize, Serialize};
 
-use super::RunId;
-use super::text;
-use crate::fault::Fault;
+use super::memory::PASIDS;
+use super::{RunId, places, text};
+use crate::Error;
+use crate::fault::{Fault, Trigger};
 
 /// What the drivers of the machine do with mappings. It decides when pages are used again, and who
 /// waits for what.
@@ -265,6 +266,46 @@ impl RunSpec {
             fault: self.fault.name.clone(),
             workload: self.workload.name.clone(),
             seed: self.seed,
+        }
+    }
+
+    /// Refuses what cannot be simulated.
+    pub(super) fn check(&self) -> Result<(), Error> {
+        let workload = &self.workload;
+        let per_device = u64::from(workload.cpus.div_ceil(workload.devices.max(1)));
+        let needs_pasids = workload.kind == Kind::Sva;
+        let rules = [
+            ((1..=places::MAX_DEVICES).contains(&workload.devices), "it has 1 to 4096 devices"),
+            ((1..=places::MAX_FUNCTIONS).contains(&workload.functions), "functions is 1 to 256"),
+            (
+                workload.devices.div_ceil(workload.functions.max(1)) <= places::MAX_CARDS,
+                "it has at most 240 cards; let more of its devices be functions of one, as in functions = 32",
+            ),
+            (
+                u32::from(workload.devices) < 1 << self.unit.domain_bits,
+                "it needs a domain for each device; give the unit more domain_bits",
+            ),
+            ((1..=4096).contains(&workload.cpus), "it has 1 to 4096 CPUs"),
+            ((1..=64).contains(&workload.batch), "batch is 1 to 64"),
+            ((1..=4096).contains(&workload.flush_limit), "flush_limit is 1 to 4096"),
+            (!workload.trickle.is_zero(), "trickle is longer than nothing"),
+            (!workload.period.is_zero(), "period is longer than nothing"),
+            (!needs_pasids || self.unit.pasid_bits.is_some(), "sva needs a unit with pasid_bits"),
+            (!needs_pasids || per_device < PASIDS, "sva has at most 63 CPUs for each device"),
+            (
+                self.fault.fault.as_ref().is_none_or(|fault| {
+                    matches!(fault.trigger, Trigger::At(_) | Trigger::Count(..))
+                }),
+                "a fault here happens at=T, or at one of the points that are counted: there is no guest \
+                 to ring a doorbell or to write to a console",
+            ),
+        ];
+        match rules.into_iter().find(|(holds, _)| !holds) {
+            Some((_, reason)) => {
+                let what = format!("{}", self.id());
+                Err(Error::Simulation { what, reason: reason.to_owned() })
+            }
+            None => Ok(()),
         }
     }
 }
