@@ -54,6 +54,8 @@ pub(super) struct FirstStageWalk<'a> {
 #[derive(Debug, Clone, Copy, Default)]
 struct Visited {
     slot: u64,
+    /// The table that it is in, as the entry above names it.
+    table: u64,
     bits: u64,
 }
 
@@ -108,7 +110,7 @@ impl FirstStageWalk<'_> {
             if self.has_reserved_bits(entry, level, leaf) {
                 return Err(self.fail(R::FIRST_STAGE_RESERVED));
             }
-            visited[usize::from(level) - 1] = Visited { slot, bits };
+            visited[usize::from(level) - 1] = Visited { slot, table: table.address, bits };
             let below = LastTable {
                 address: entry.page() * PAGE_SIZE,
                 read: true,
@@ -200,10 +202,23 @@ impl FirstStageWalk<'_> {
                 .with_extended_accessed(self.tables.extended_accessed)
                 .with_dirty(leaf && writes);
             leaf = false;
+            self.permit_update(entry, wanted.into_bits())?;
             set_bits(self.memory, entry.slot, entry.bits, wanted.into_bits())
                 .ok_or_else(|| self.fail(R::FIRST_STAGE_UPDATE_FAILED))?;
         }
         Ok(())
+    }
+
+    /// Nested, the unit writes to first-stage tables by the second stage as anybody else.
+    fn permit_update(&self, entry: &Visited, wanted: u64) -> Result<(), Failure> {
+        let Some(second) = self.second.filter(|_| entry.bits & wanted != wanted) else {
+            return Ok(());
+        };
+        match second.run(entry.table, true) {
+            Ok((table, _)) if table.write => Ok(()),
+            Ok(_) => Err(self.fail(R::NESTED_UPDATE_DENIED)),
+            Err(error) => Err(self.second_stage_failure(error)),
+        }
     }
 }
 

@@ -247,9 +247,39 @@ fn of_a_first_stage_inside_a_second_one() {
         root(rig);
     };
     check(NESTED, |rig| at(rig, 0x9000), IOVA, FaultReason::NESTED_TABLE_DENIED, Nothing);
+    // A second stage of three levels, which the address of the next table is beyond.
+    let far = |rig: &mut Rig| {
+        at(rig, 1 << 40);
+        rig.poke(PASIDS, pasid(NESTED).with_width(1).with_page(page(SECOND) + 1).into_bits());
+    };
+    check(NESTED, far, IOVA, FaultReason::NESTED_ADDRESS_BEYOND_WIDTH, Nothing);
     let high = PasidFirstStage::new().with_page(1 << (48 - 12)).into_bits();
     // Above what four levels reach, and above the host: the entry itself is wrong.
     check(NESTED, |rig| rig.poke(PASIDS + 16, high), IOVA, FaultReason::SM_PASID_RESERVED, Ca);
+}
+
+#[test]
+fn of_accessed_bits_that_the_second_stage_does_not_let_through() {
+    // The first stage's tables are at 0x1000 to 0x4000 for the second one, the page at 0x6000.
+    let map = |rig: &mut Rig, bits: u64, tables: SecondStageEntry| {
+        rig.poke(PASIDS + 16, PasidFirstStage::new().with_page(1).into_bits());
+        for level in 0..4 {
+            let (seen, place) = ((level + 1) * PAGE_SIZE, FIRST + level * PAGE_SIZE);
+            rig.poke(Rig::second_slot(seen), tables.with_page(page(place)).into_bits());
+            rig.poke(place, first(seen + PAGE_SIZE).into_bits() | bits);
+        }
+        rig.poke(Rig::second_slot(0x6000), second(0x80_0000).into_bits());
+        rig.poke(Rig::first_slot(IOVA), first(0x6000).into_bits() | bits);
+    };
+    let r = FaultReason::NESTED_UPDATE_DENIED;
+    let read_only = second(0).with_write(false);
+    check(NESTED, |rig| map(rig, 0, read_only), IOVA, r, Nothing);
+    let set = FirstStageEntry::new().with_accessed(true).with_dirty(true).into_bits();
+    for (bits, tables) in [(0, second(0)), (set, read_only)] {
+        let mut rig = rig(NESTED);
+        map(&mut rig, bits, tables);
+        assert!(rig.go(IOVA, Access::Write).is_ok(), "nothing is to be written, or all may be");
+    }
 }
 
 #[test]
