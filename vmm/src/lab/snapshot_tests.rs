@@ -1,4 +1,4 @@
-//! What people and spreadsheets read, byte for byte. What is measured follows from the seeds alone, so that a
+//! What people and spreadsheets read, byte for byte, and what the documentation quotes. What is measured follows from the seeds alone, so that a
 //! change here is a change of the simulation or of the format: look at it, and if it is meant, let
 //! `GHOSTLINK_BLESS=1 cargo test -p vmm --lib snapshot` write it down.
 
@@ -6,21 +6,18 @@ use std::path::Path;
 
 use devices::sim::{self, Catalog};
 use iommu::event::Tracer;
+use iommu::unit::Ordering;
 
 use super::matrix::{Matrix, Selection};
 use super::record::Record;
 use super::{Summary, csv, table};
 
-fn summary() -> Summary {
-    let names = |names: &str| names.split(' ').map(str::to_owned).collect();
-    let selection = Selection {
-        policies: names("linux-7.0 bounded:100ms xen-4.15 quarantine:100ms"),
-        faults: names("none silent deaf late"),
-        workloads: names("lazy victim"),
-        seeds: Some(2),
-        ..Selection::default()
-    };
-    let matrix = Matrix::new(&Catalog::default(), &selection).unwrap();
+fn names(names: &str) -> Vec<String> {
+    names.split_whitespace().map(str::to_owned).collect()
+}
+
+fn summary(selection: &Selection) -> Summary {
+    let matrix = Matrix::new(&Catalog::default(), selection).unwrap();
     let [policies, faults, workloads] = matrix.names();
     let mut summary = Summary::new(policies, faults, workloads);
     for place in 0..matrix.len() {
@@ -42,9 +39,69 @@ fn compare(name: &str, found: &str) {
 
 #[test]
 fn snapshot_of_the_table_and_of_the_cells() {
-    let summary = summary();
+    let summary = summary(&Selection {
+        policies: names("linux-7.0 bounded:100ms xen-4.15 quarantine:100ms"),
+        faults: names("none silent deaf late"),
+        workloads: names("lazy victim"),
+        seeds: Some(2),
+        ..Selection::default()
+    });
     compare("table.txt", &(table::text(&summary, false) + "\n"));
     let mut cells = Vec::new();
     csv::write(&summary, &mut cells).unwrap();
     compare("cells.csv", &String::from_utf8(cells).unwrap());
+}
+
+/// What README.md and `docs/policies.md` say that they have run.
+fn documented(ordering: Ordering) -> Summary {
+    summary(&Selection {
+        faults: names("none silent surprise deaf slow:50ms late flap:keep"),
+        workloads: names("strict teardown"),
+        seeds: Some(1),
+        ordering: Some(ordering),
+        ..Selection::default()
+    })
+}
+
+#[test]
+fn readme_shows_rows_of_what_the_program_prints() {
+    let table = table::text(&documented(Ordering::Serial), false);
+    let readme = include_str!("../../../README.md");
+    let block = readme.split("```").find(|block| block.contains("| live | safe |")).unwrap();
+    let known = |line: &str| table.lines().any(|other| other == line);
+    let unknown: Vec<_> = block.trim().lines().filter(|line| !known(line)).collect();
+    assert!(unknown.is_empty(), "{unknown:#?} is not in\n{table}");
+}
+
+#[test]
+fn policies_md_has_the_longest_waits() {
+    let text = include_str!("../../../docs/policies.md");
+    let (serial, parallel) = text.split_once("completes waits out of order** the same").unwrap();
+    for (ordering, text) in [(Ordering::Serial, serial), (Ordering::Parallel, parallel)] {
+        let summary = documented(ordering);
+        let rows: Vec<_> = (0..summary.policies.len()).map(|at| waits(&summary, at)).collect();
+        let quoted = |line: &&str| line.starts_with("| `") && line.matches('|').count() == 9;
+        let header = |line: &&str| line.contains("`none`");
+        for line in text.lines().filter(quoted).filter(|line| !header(line)) {
+            assert!(rows.iter().any(|row| row == line), "'{line}' is none of {rows:#?}");
+        }
+    }
+}
+
+/// A policy's row there: the longest wait of anybody under each fault.
+fn waits(summary: &Summary, policy: usize) -> String {
+    let mut row = format!("| `{}` |", summary.policies[policy]);
+    for fault in 0..summary.faults.len() {
+        let totals = summary.fault(policy, fault);
+        let seconds = totals.sum.stuck.max().max(totals.sum.innocent.max()).as_secs_f64();
+        row += &match seconds {
+            _ if totals.lost_runs > 0 => " never".to_owned(),
+            10.0.. => format!(" {seconds:.0} s"),
+            1.0.. => format!(" {seconds:.1} s"),
+            0.001.. => format!(" {:.0} ms", seconds * 1e3),
+            _ => format!(" {:.0} µs", seconds * 1e6),
+        };
+        row += if totals.is_safe() { " |" } else { " **!** |" };
+    }
+    row
 }
