@@ -12,7 +12,7 @@ use iommu::unit::UnitConfig;
 
 use super::cpu::{Cpu, Lock, Tickets};
 use super::firmware::{self, Driver, Layout};
-use super::memory::Tables;
+use super::memory::{Stage, Tables};
 use super::oracle::{MappingId, Oracle};
 use super::places::Places;
 use super::road::Functions;
@@ -360,11 +360,11 @@ impl<'a> Machine<'a> {
 fn tables(workload: &Workload) -> Result<(Memory, Tables), Error> {
     let cpus = u64::from(workload.cpus.div_ceil(workload.devices));
     let held = u64::from(workload.batch) + 1;
-    let (spaces, pages) = match workload.kind {
-        Kind::Sva => (cpus, held),
-        _ => (1, cpus * held + u64::from(workload.flush_limit)),
+    let (stage, users, pages) = match workload.kind {
+        Kind::Sva => (Stage::First, cpus, held),
+        _ => (Stage::Second, 1, cpus * held + u64::from(workload.flush_limit)),
     };
-    Ok(Tables::new(workload.devices, spaces, pages)?)
+    Ok(Tables::new(workload.devices, stage, users, pages)?)
 }
 
 /// The pages of a job, as one range: as little as covers all of them.

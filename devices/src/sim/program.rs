@@ -19,7 +19,7 @@ use super::cpu::{Purpose, State};
 use super::firmware::Driver;
 use super::machine::{Machine, Task, covering};
 use super::memory::Tables;
-use super::oracle::MappingId;
+use super::oracle::{Mapping, MappingId};
 use crate::fault::Point;
 
 impl Machine<'_> {
@@ -46,15 +46,14 @@ impl Machine<'_> {
         self.cpu(cpu).begun += 1;
         let pace = self.pace(cpu);
         let space = self.space(cpu);
-        let user = space.map_or(0, |pasid| pasid.get() as u16 - 1);
         let (_, memory) = self.host.dma_road();
-        let Some(iova) = self.tables.allocate(device, user, memory) else {
+        let Some(iova) = self.tables.allocate(device, space, memory) else {
             // Everything waits for an invalidation.
             return self.wake(cpu, pace);
         };
         let mapping = self.oracle.map(device, space, iova);
         let (_, memory) = self.host.dma_road();
-        self.tables.map(device, iova, self.oracle.stamp(mapping), memory);
+        self.tables.map(device, space, iova, self.oracle.stamp(mapping), memory);
         self.cpu(cpu).state = State::Io(mapping);
         self.give(mapping, cpu, pace);
         self.wake(cpu, self.spec.costs.io_timeout);
@@ -103,7 +102,8 @@ impl Machine<'_> {
     pub(super) fn unmap(&mut self, device: u16, pages: &[MappingId]) {
         let (_, memory) = self.host.dma_road();
         for page in pages {
-            self.tables.unmap(device, self.oracle.get(*page).iova, memory);
+            let Mapping { space, iova, .. } = *self.oracle.get(*page);
+            self.tables.unmap(device, space, iova, memory);
         }
     }
 
@@ -190,8 +190,11 @@ impl Machine<'_> {
         let domain = Tables::domain(state.device);
         let iotlb = match state.job.range {
             _ if self.spec.workload.kind == Kind::Forwarded => None,
-            Some(range) => Some(IotlbScope::Pages(domain, range)),
             None => Some(IotlbScope::Domain(domain)),
+            Some(range) => Some(match pasid {
+                Some(pasid) => IotlbScope::Pasid(domain, pasid, Some(range)),
+                None => IotlbScope::Pages(domain, range),
+            }),
         };
         let Some(flush) = Flush::new(iotlb, &[request]) else { return };
         let now = self.now;
@@ -209,7 +212,8 @@ impl Machine<'_> {
         let pages = std::mem::take(&mut state.job.pages);
         for page in pages {
             self.oracle.release(page, now);
-            self.tables.free(device, self.oracle.get(page).iova);
+            let Mapping { space, iova, .. } = *self.oracle.get(page);
+            self.tables.free(device, space, iova);
         }
         if let Some(next) = self.devices[usize::from(device)].lock.release() {
             self.wake(next, self.spec.costs.lock);

@@ -237,6 +237,7 @@ impl RunSpec {
         let unit = UnitConfig {
             ict: Timeout::After(Self::ICT),
             scalable_mode: is_scalable,
+            first_stage: is_scalable,
             second_stage: is_scalable,
             pasid_bits: is_scalable.then_some(20),
             domain_bits: Self::domain_bits(workload.devices),

@@ -6,11 +6,11 @@
 //!   a fence:                    [context cache] [IOTLB]                             [wait]
 //! ```
 
-use crate::ats::InvalidateRequest;
+use crate::ats::{InvalidateRequest, PageRange};
 use crate::ids::{Bdf, DomainId};
 use crate::spec::descriptor::{
     ContextCacheDescriptor, DeviceTlbDescriptor, IotlbDescriptor, IotlbScope,
-    PasidDeviceTlbDescriptor,
+    PasidDeviceTlbDescriptor, kind,
 };
 
 /// Device-TLB invalidations of one call. A single one needs no allocation.
@@ -91,23 +91,27 @@ pub(super) fn fence(function: Bdf, domain: DomainId) -> [u128; 2] {
     [contexts.into_bits(), iotlb(IotlbScope::Global, None)]
 }
 
-/// As in Linux, a range that is larger than the unit can name becomes the domain.
+/// As in Linux, a range that is larger than the unit can name becomes the domain, or the address space.
 fn iotlb(scope: IotlbScope, max_mask: Option<u8>) -> u128 {
-    let of = |granularity: u8, DomainId(domain)| {
-        IotlbDescriptor::new().with_granularity(granularity).with_domain(domain)
-    };
-    match scope {
-        IotlbScope::Global => of(1, DomainId(0)),
-        IotlbScope::Domain(domain) => of(2, domain),
+    let (of, range) = match scope {
+        IotlbScope::Global => return IotlbDescriptor::new().with_granularity(1).into_bits(),
+        IotlbScope::Domain(domain) => (IotlbDescriptor::new().with_domain(domain.0), None),
         IotlbScope::Pages(domain, range) => {
-            let mask = range.order() - 12;
-            match max_mask.filter(|max| mask <= *max) {
-                Some(_) => of(3, domain).with_mask(mask).with_page(range.start().0 >> 12),
-                None => of(2, domain),
-            }
+            (IotlbDescriptor::new().with_domain(domain.0), Some(range))
         }
+        IotlbScope::Pasid(domain, pasid, range) => {
+            let of = IotlbDescriptor::new().with_kind(kind::PASID_IOTLB).with_domain(domain.0);
+            (of.with_pasid(pasid.get()), range)
+        }
+    };
+    let nameable = |range: &PageRange| max_mask.is_some_and(|max| range.order() - 12 <= max);
+    match range.filter(nameable) {
+        Some(range) => {
+            let of = of.with_granularity(3).with_mask(range.order() - 12);
+            of.with_page(range.start().0 >> 12).into_bits()
+        }
+        None => of.with_granularity(2).into_bits(),
     }
-    .into_bits()
 }
 
 /// The descriptor that makes the unit send `request`.

@@ -265,9 +265,6 @@ impl Unit {
             Descriptor::ContextCache(scope) => self.translator.invalidate_contexts(scope),
             Descriptor::Iotlb(scope) => self.translator.invalidate_iotlb(scope),
             Descriptor::PasidCache(scope) => self.translator.invalidate_pasids(scope),
-            Descriptor::PasidIotlb(domain, pasid, range) => {
-                self.translator.invalidate_pasid_iotlb(domain, pasid, range);
-            }
             Descriptor::InterruptEntryCache(scope) => self.interrupts.invalidate(scope),
             Descriptor::PageGroupResponse(response) => self.respond(response, now),
             Descriptor::DeviceTlb(invalidate) => self.send_or_defer(invalidate, now),

@@ -62,6 +62,8 @@ pub enum IotlbScope {
     Domain(DomainId),
     /// One domain's pages in a range.
     Pages(DomainId, PageRange),
+    /// One PASID's address space in a domain, all of it or a range: first-stage tables.
+    Pasid(DomainId, Pasid, Option<PageRange>),
 }
 
 /// How much of the PASID cache an invalidation names.
@@ -108,7 +110,7 @@ pub struct Wait {
 pub enum Descriptor {
     /// Type 1.
     ContextCache(ContextScope),
-    /// Type 2.
+    /// Types 2 and 6.
     Iotlb(IotlbScope),
     /// Types 3 and 8.
     DeviceTlb(DeviceTlbInvalidate),
@@ -116,8 +118,6 @@ pub enum Descriptor {
     InterruptEntryCache(Option<(u16, u8)>),
     /// Type 5.
     Wait(Wait),
-    /// Type 6: a PASID in a domain, all of it or a range.
-    PasidIotlb(DomainId, Pasid, Option<PageRange>),
     /// Type 7.
     PasidCache(PasidScope),
     /// Type 9.
@@ -296,7 +296,8 @@ fn decode_pasid_iotlb(raw: u128) -> Result<Descriptor, QueueErrorInfo> {
         3 => Some(masked_range(d.page(), d.mask())),
         _ => return Err(QueueErrorInfo::ReservedField),
     };
-    Ok(Descriptor::PasidIotlb(DomainId(d.domain()), Pasid::new(d.pasid()), range))
+    let (domain, pasid) = (DomainId(d.domain()), Pasid::new(d.pasid()));
+    Ok(Descriptor::Iotlb(IotlbScope::Pasid(domain, pasid, range)))
 }
 
 fn decode_pasid_cache(raw: u128) -> Result<Descriptor, QueueErrorInfo> {

@@ -66,10 +66,11 @@ impl Lookup<'_> {
         }
         // Whatever the caches and tables say from here on is as old as this, or younger.
         let age = self.translator.invalidations.now();
-        let context = self.context(caches, request.requester, request.pasid)?;
         if translated {
-            return self.check_translated(&context, request.address);
+            let entry = self.context_entry(caches, request.requester, request.pasid)?;
+            return self.check_translated(&entry, request.address);
         }
+        let context = self.context(caches, request.requester, request.pasid)?;
         let walk = Request {
             address: request.address.0,
             write: request.access == Access::Write,
@@ -165,8 +166,9 @@ impl Lookup<'_> {
         caches: &mut Caches,
         request: &TranslationRequest,
     ) -> Result<Mapping, Failure> {
-        let context = self.context(caches, request.requester, request.pasid)?;
-        check_ats(&context)?;
+        let entry = self.context_entry(caches, request.requester, request.pasid)?;
+        entry.check_ats()?;
+        let context = self.context_of(caches, request.requester, &entry, request.pasid)?;
         // The request counts as read and write, unless NW says otherwise and is heeded.
         let config = &self.translator.config;
         let reads_only = config.no_write_flag && request.no_write;
@@ -194,9 +196,20 @@ impl Lookup<'_> {
         {
             return Ok(*context);
         }
-        match self.context_entry(caches, requester, pasid)? {
-            ContextEntry::Legacy(context) => Ok(context),
-            ContextEntry::Scalable(entry) => self.pasid_entry(caches, requester, &entry, pasid),
+        let entry = self.context_entry(caches, requester, pasid)?;
+        self.context_of(caches, requester, &entry, pasid)
+    }
+
+    fn context_of(
+        &self,
+        caches: &mut Caches,
+        requester: Bdf,
+        entry: &ContextEntry,
+        pasid: Option<Pasid>,
+    ) -> Result<Context, Failure> {
+        match entry {
+            ContextEntry::Legacy(context) => Ok(*context),
+            ContextEntry::Scalable(entry) => self.pasid_entry(caches, requester, entry, pasid),
         }
     }
 
@@ -339,37 +352,34 @@ impl Lookup<'_> {
     }
 
     /// A translated request is taken at its word, within bounds (`VT-d 4.2.5`).
-    fn check_translated(&self, context: &Context, address: Iova) -> Result<Gpa, Failure> {
-        check_ats(context)?;
-        self.check_host_address(context, address)?;
-        if in_interrupt_range(address.0) {
-            let reason = context.pick(R::INTERRUPT_RANGE, R::SM_INTERRUPT_RANGE);
-            return Err(Failure::qualified(reason, UR, context.fault_disable));
-        }
-        Ok(Gpa(address.0))
+    fn check_translated(&self, entry: &ContextEntry, address: Iova) -> Result<Gpa, Failure> {
+        entry.check_ats()?;
+        let (reason, answer) = if self.is_beyond_host(address) {
+            (entry.pick(R::ADDRESS_BEYOND_WIDTH, R::SM_HOST_ADDRESS_BEYOND_WIDTH), S0)
+        } else if in_interrupt_range(address.0) {
+            (entry.pick(R::INTERRUPT_RANGE, R::SM_INTERRUPT_RANGE), UR)
+        } else {
+            return Ok(Gpa(address.0));
+        };
+        Err(Failure::qualified(reason, answer, entry.fault_disable()))
     }
 
     fn check_host_address(&self, context: &Context, address: Iova) -> Result<(), Failure> {
-        if address.0 & self.translator.config.beyond_host() == 0 {
+        if !self.is_beyond_host(address) {
             return Ok(());
         }
         let reason = context.pick(R::ADDRESS_BEYOND_WIDTH, R::SM_HOST_ADDRESS_BEYOND_WIDTH);
         Err(Failure::qualified(reason, S0, context.fault_disable))
+    }
+
+    fn is_beyond_host(&self, Iova(address): Iova) -> bool {
+        address & self.translator.config.beyond_host() != 0
     }
 }
 
 /// Whether a page of at least 1 MiB has a part in the interrupt range.
 const fn reaches_interrupt_range(mapping: &Mapping) -> bool {
     mapping.output.0 >> mapping.order == 0xfee0_0000 >> mapping.order
-}
-
-/// Whether Translation and translated requests are allowed.
-fn check_ats(context: &Context) -> Result<(), Failure> {
-    if context.device_tlb {
-        return Ok(());
-    }
-    let reason = context.pick(R::ATS_BLOCKED, R::SM_ATS_BLOCKED);
-    Err(Failure::qualified(reason, UR, context.fault_disable))
 }
 
 impl Context {

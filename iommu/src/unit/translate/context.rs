@@ -37,6 +37,34 @@ pub(super) enum ContextEntry {
     Scalable(ScalableContext),
 }
 
+impl ContextEntry {
+    /// Whether Translation and translated requests are allowed. What PASID tables say does not matter for that.
+    pub(super) fn check_ats(&self) -> Result<(), Failure> {
+        let allowed = match self {
+            Self::Legacy(context) => context.device_tlb,
+            Self::Scalable(entry) => entry.low.device_tlb(),
+        };
+        if allowed {
+            return Ok(());
+        }
+        let reason = self.pick(R::ATS_BLOCKED, R::SM_ATS_BLOCKED);
+        Err(Failure::qualified(reason, UR, self.fault_disable()))
+    }
+
+    /// FPD.
+    pub(super) const fn fault_disable(&self) -> bool {
+        match self {
+            Self::Legacy(context) => context.fault_disable,
+            Self::Scalable(entry) => entry.low.fault_disable(),
+        }
+    }
+
+    /// The two modes number the same fault differently.
+    pub(super) const fn pick(&self, legacy: R, scalable: R) -> R {
+        if matches!(self, Self::Scalable(_)) { scalable } else { legacy }
+    }
+}
+
 /// A scalable-mode context entry.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct ScalableContext {

@@ -36,8 +36,8 @@ use shard::{Caches, Shard};
 
 use super::config::UnitConfig;
 use crate::Memory;
-use crate::ats::{Access, DmaRequest, PageRange, RequestError, Translation, TranslationRequest};
-use crate::ids::{DomainId, Gpa, Pasid};
+use crate::ats::{Access, DmaRequest, RequestError, Translation, TranslationRequest};
+use crate::ids::Gpa;
 use crate::spec::control::{RootTableAddress, TableMode};
 use crate::spec::descriptor::{ContextScope, IotlbScope, PasidScope};
 
@@ -178,17 +178,10 @@ impl Translator {
             IotlbScope::Pages(domain, range) => {
                 self.for_each_used(|caches| caches.invalidate_pages(domain, range));
             }
+            IotlbScope::Pasid(domain, pasid, range) => {
+                self.for_each_used(|caches| caches.invalidate_pasid_pages(domain, pasid, range));
+            }
         }
-    }
-
-    /// First-stage, nested and pass-through translations of a PASID: all, or those in a range.
-    pub(super) fn invalidate_pasid_iotlb(
-        &self,
-        domain: DomainId,
-        pasid: Pasid,
-        range: Option<PageRange>,
-    ) {
-        self.for_each_used(|caches| caches.invalidate_pasid_pages(domain, pasid, range));
     }
 
     /// Returns when no request that was under way is under way any more.

@@ -44,7 +44,11 @@ impl DmaPort {
                 self.translator.invalidate_iotlb(IotlbScope::Domain(context.domain));
             }
             (Stage::First(_) | Stage::PassThrough, Some(pasid)) => {
-                self.translator.invalidate_pasid_iotlb(context.domain, pasid, Some(page));
+                self.translator.invalidate_iotlb(IotlbScope::Pasid(
+                    context.domain,
+                    pasid,
+                    Some(page),
+                ));
             }
         }
     }

@@ -7,7 +7,8 @@ use proptest::prelude::*;
 
 use super::iotlb::{Invalidations, Iotlb, Tag};
 use super::*;
-use crate::ids::Iova;
+use crate::ats::PageRange;
+use crate::ids::{DomainId, Iova, Pasid};
 
 #[derive(Debug, Clone, Copy)]
 enum Step {

@@ -313,6 +313,31 @@ fn of_what_a_request_carries() {
 }
 
 #[test]
+fn of_requests_that_need_no_pasid_entry() {
+    let without = |context: ScalableContextLow| {
+        let rig = rig(SECOND_STAGE);
+        rig.poke(PASIDS, 0);
+        rig.set_scalable(context);
+        rig
+    };
+    let mut rig = without(context());
+    let mut request = DmaRequest {
+        requester: VICTIM,
+        pasid: None,
+        privileged: false,
+        address: Iova(0x80_0000),
+        address_type: AddressType::Translated,
+        access: Access::Write,
+    };
+    let go = |rig: &mut Rig, request| rig.unit.dma(&request, &rig.memory, rig.now);
+    assert_eq!(go(&mut rig, request), Ok(Gpa(0x80_0000)), "it is translated already");
+    request.address_type = AddressType::Untranslated;
+    assert_eq!(go(&mut rig, request), Err(RequestError::UnsupportedRequest));
+    let mut rig = without(context().with_device_tlb(false));
+    assert_eq!(rig.asked(IOVA, None, false), Ur, "DTE comes before the PASID entry");
+}
+
+#[test]
 fn of_legacy_mode_that_knows_no_pasids() {
     let mut rig = Rig::enabled();
     assert_eq!(rig.blocked(IOVA, Some(Pasid::new(1)), false), FaultReason::PASID_IN_LEGACY_MODE);
