@@ -1,5 +1,6 @@
 //! Runs whose outcome is known, and what holds of every run.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -39,6 +40,17 @@ fn a_healthy_machine_waits_for_microseconds_and_nothing_is_stale() {
             assert_eq!(result.host.false_completions, 0, "{id}");
         }
     }
+}
+
+#[test]
+fn address_spaces_are_invalidated_by_their_pasids() {
+    let (events, _) = record(&spec("linux/none/sva/1"));
+    let kinds = events.iter().filter_map(|timed| match timed.event {
+        Event::DescriptorFetched { descriptor_type, .. } => Some(descriptor_type),
+        _ => None,
+    });
+    // PASID-based IOTLB, PASID-based Device-TLB, wait.
+    assert_eq!(kinds.collect::<BTreeSet<_>>(), BTreeSet::from([6, 8, 5]));
 }
 
 #[test]
