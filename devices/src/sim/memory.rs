@@ -32,7 +32,7 @@ const WITH_DEVICE_TLB: u8 = 1;
 /// PASID table entry: which tables.
 const FIRST_STAGE: u8 = 1;
 const SECOND_STAGE: u8 = 2;
-/// PASIDs that each device has; 0 is for requests without one, of which there are none.
+/// PASIDs that each device has; 0 is that of requests without one.
 pub(super) const PASIDS: u64 = 64;
 
 /// Where data goes: what a page holds is of no interest, only who writes to it.
@@ -94,10 +94,10 @@ impl Tables {
     ) -> Result<(Memory, Self), HostError> {
         // A context table, if no other function of the card has it; PASID directory and PASID table.
         const OF_DEVICE: u64 = 3;
-        let of_user = stage.upper() + pages.div_ceil(ENTRIES);
-        let next = DATA.0 + PAGE_SIZE;
-        let end = next + u64::from(devices) * (OF_DEVICE + users * of_user) * PAGE_SIZE;
         let leaves = pages.div_ceil(ENTRIES);
+        let of_devices = u64::from(devices) * (OF_DEVICE + users * (stage.upper() + leaves));
+        let next = DATA.0 + PAGE_SIZE;
+        let end = next + of_devices * PAGE_SIZE;
         let tables = Self { next, end, stage, leaves, users, spaces: Vec::new() };
         let spare = SPARE.take().filter(|(bytes, _)| *bytes == end);
         let memory = spare.map_or_else(|| HostSide::map_memory(end), |(_, memory)| Ok(memory))?;
