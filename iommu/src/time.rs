@@ -157,4 +157,12 @@ mod tests {
         assert_eq!(end + Duration::from_secs(1), end);
         assert_eq!(Instant::START - end, Duration::ZERO);
     }
+
+    #[test]
+    fn the_earliest_is_the_earliest_of_those_that_come() {
+        let [soon, late] = [1, 2].map(|nanos| Some(Instant::from_nanos(nanos)));
+        assert_eq!(Instant::earliest([late, None, soon]), soon);
+        assert_eq!(Instant::earliest([None, late]), late);
+        assert_eq!(Instant::earliest([None; 2]), None);
+    }
 }

@@ -192,7 +192,7 @@ impl Lookup<'_> {
         pasid: Option<Pasid>,
     ) -> Result<Context, Failure> {
         if pasid.is_none()
-            && let Some(ContextEntry::Legacy(context)) = caches.contexts.lookup(requester)
+            && let Some(ContextEntry::Legacy { context, .. }) = caches.contexts.lookup(requester)
         {
             return Ok(*context);
         }
@@ -208,7 +208,7 @@ impl Lookup<'_> {
         pasid: Option<Pasid>,
     ) -> Result<Context, Failure> {
         match entry {
-            ContextEntry::Legacy(context) => Ok(*context),
+            ContextEntry::Legacy { context, .. } => Ok(*context),
             ContextEntry::Scalable(entry) => self.pasid_entry(caches, requester, entry, pasid),
         }
     }
@@ -228,9 +228,7 @@ impl Lookup<'_> {
             return Ok(*entry);
         }
         let entry = match mode {
-            TableMode::Legacy => {
-                ContextEntry::Legacy(context::read_legacy(config, root, requester, self.memory)?)
-            }
+            TableMode::Legacy => context::read_legacy(config, root, requester, self.memory)?,
             TableMode::Scalable => ContextEntry::Scalable(context::read_scalable(
                 config,
                 root,

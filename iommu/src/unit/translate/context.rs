@@ -32,7 +32,12 @@ pub(super) fn read_qwords<const N: usize>(memory: &Memory, address: u64) -> Opti
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum ContextEntry {
     /// All there is to know about the function.
-    Legacy(Context),
+    Legacy {
+        /// The same for all of its requests.
+        context: Context,
+        /// Translation and translated requests are allowed.
+        device_tlb: bool,
+    },
     /// Where its PASID directory is.
     Scalable(ScalableContext),
 }
@@ -41,7 +46,7 @@ impl ContextEntry {
     /// Whether Translation and translated requests are allowed. What PASID tables say does not matter for that.
     pub(super) fn check_ats(&self) -> Result<(), Failure> {
         let allowed = match self {
-            Self::Legacy(context) => context.device_tlb,
+            Self::Legacy { device_tlb, .. } => *device_tlb,
             Self::Scalable(entry) => entry.low.device_tlb(),
         };
         if allowed {
@@ -54,7 +59,7 @@ impl ContextEntry {
     /// FPD.
     pub(super) const fn fault_disable(&self) -> bool {
         match self {
-            Self::Legacy(context) => context.fault_disable,
+            Self::Legacy { context, .. } => context.fault_disable,
             Self::Scalable(entry) => entry.low.fault_disable(),
         }
     }
@@ -78,7 +83,7 @@ pub(super) fn read_legacy(
     root: RootTableAddress,
     requester: Bdf,
     memory: &Memory,
-) -> Result<Context, Failure> {
+) -> Result<ContextEntry, Failure> {
     let slot = root.page() * PAGE_SIZE + u64::from(requester.bus()) * 16;
     let [low, high] = read_qwords(memory, slot).ok_or(Failure::new(R::ROOT_INACCESSIBLE, CA))?;
     let entry = RootEntry::from_bits(low);
@@ -97,7 +102,7 @@ fn decode_legacy(
     config: &UnitConfig,
     low: ContextLow,
     high: ContextHigh,
-) -> Result<Context, Failure> {
+) -> Result<ContextEntry, Failure> {
     let fpd = low.fault_disable();
     if !low.present() {
         return Err(Failure::qualified(R::CONTEXT_NOT_PRESENT, UR, fpd));
@@ -125,15 +130,15 @@ fn decode_legacy(
         2 if config.pass_through && levels == config.address_widths.deepest() => Stage::PassThrough,
         _ => return Err(invalid),
     };
-    Ok(Context {
+    let context = Context {
         domain: DomainId(high.domain()),
         pasid: None,
         stage,
-        device_tlb: low.translation_type() == 1,
         fault_disable: fpd,
         scalable: false,
         supervisor: false,
-    })
+    };
+    Ok(ContextEntry::Legacy { context, device_tlb: low.translation_type() == 1 })
 }
 
 /// Scalable-mode root and context tables (`VT-d 9.2`, `VT-d 9.4`; faults: `VT-d 7.1.3`).

@@ -71,7 +71,7 @@ impl Lookup<'_> {
         }
         match self.context_entry(caches, request.requester, request.pasid)? {
             // Left over from before the mode was changed.
-            ContextEntry::Legacy(_) => Err(legacy),
+            ContextEntry::Legacy { .. } => Err(legacy),
             ContextEntry::Scalable(entry) if !entry.low.page_requests() => {
                 let fpd = entry.low.fault_disable();
                 Err(Failure::qualified(R::SM_PAGE_REQUESTS_DISABLED, CA, fpd))

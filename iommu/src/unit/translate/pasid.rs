@@ -77,7 +77,6 @@ pub(super) fn read(
         domain: DomainId(entry.high.domain()),
         pasid: Some(pasid),
         stage,
-        device_tlb: context.low.device_tlb(),
         fault_disable: fpd,
         scalable: true,
         supervisor: entry.first.supervisor(),

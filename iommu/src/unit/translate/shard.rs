@@ -63,8 +63,6 @@ pub(super) struct Context {
     /// The PASID by which the tables know the requests.
     pub(super) pasid: Option<Pasid>,
     pub(super) stage: Stage,
-    /// Translation and translated requests are allowed.
-    pub(super) device_tlb: bool,
     /// FPD of any entry on the way.
     pub(super) fault_disable: bool,
     pub(super) scalable: bool,
@@ -102,13 +100,13 @@ impl Caches {
             // Scalable-mode context entries have no domain, so that one means all of them
             // (VT-d 6.5.2.1).
             ContextScope::Domain(domain) => match entry {
-                ContextEntry::Legacy(context) => context.domain == domain,
+                ContextEntry::Legacy { context, .. } => context.domain == domain,
                 ContextEntry::Scalable(_) => scalable,
             },
             ContextScope::Device { domain, source, ignored } => {
                 let named = (requester.into_bits() ^ source.into_bits()) & !ignored == 0;
                 let in_domain = match entry {
-                    ContextEntry::Legacy(context) => context.domain == domain,
+                    ContextEntry::Legacy { context, .. } => context.domain == domain,
                     ContextEntry::Scalable(_) => true,
                 };
                 named && in_domain
