@@ -12,7 +12,7 @@ use iommu::ats::{ITag, InvalidateRequest, PageRange};
 use iommu::event::{Event, LockupDetector};
 use iommu::ids::Pasid;
 use iommu::spec::descriptor::IotlbScope;
-use iommu::submit::{Flush, Presence};
+use iommu::submit::{Flush, FunctionAccess};
 
 use super::Kind;
 use super::cpu::{Purpose, State};

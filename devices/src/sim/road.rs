@@ -4,7 +4,7 @@ use iommu::Memory;
 use iommu::ats::{DmaRequest, RequestError, Translation, TranslationRequest};
 use iommu::event::{Event, Tracer};
 use iommu::ids::{Bdf, Gpa, PAGE_SIZE};
-use iommu::submit::Presence;
+use iommu::submit::FunctionAccess;
 use iommu::time::Instant;
 use iommu::unit::Unit;
 use vm_memory::{Bytes, GuestAddress};
@@ -101,7 +101,7 @@ pub(super) struct Functions<'a> {
     pub(super) now: Instant,
 }
 
-impl Presence for Functions<'_> {
+impl FunctionAccess for Functions<'_> {
     fn is_present(&mut self, function: Bdf) -> bool {
         self.sample.take().unwrap_or_else(|| self.hierarchy.is_present(function, self.now))
     }

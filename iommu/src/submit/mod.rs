@@ -114,8 +114,8 @@ impl Counters {
     }
 }
 
-/// What software can learn about a function, or do to it, without its ATC.
-pub trait Presence {
+/// How the host's driver reaches a function other than by invalidations: it looks for it, and resets it.
+pub trait FunctionAccess {
     /// Reads the function's vendor ID over the link and says whether anybody answered.
     fn is_present(&mut self, function: Bdf) -> bool;
 

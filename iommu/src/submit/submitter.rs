@@ -18,7 +18,7 @@ use super::ring::Ring;
 use super::status::StatusWords;
 use super::timers::Timers;
 use super::waiter::{Job, Stage, Waiter};
-use super::{Conclusion, Counters, Presence, Ticket, Verdict};
+use super::{Conclusion, Counters, FunctionAccess, Ticket, Verdict};
 use crate::Memory;
 use crate::event::{Event, Tracer};
 use crate::ids::{Bdf, Gpa};
@@ -33,7 +33,7 @@ use crate::unit::Unit;
 pub(super) struct Hardware<'a> {
     pub(super) unit: &'a mut Unit,
     pub(super) memory: &'a Memory,
-    pub(super) presence: &'a mut dyn Presence,
+    pub(super) functions: &'a mut dyn FunctionAccess,
     /// The unit's registers read as all ones, and take no writes.
     pub(super) is_gone: bool,
 }
@@ -204,7 +204,7 @@ impl Submitter {
     fn is_gone(&mut self, function: Bdf, hw: &mut Hardware<'_>, now: Instant) -> bool {
         match self.policy.precheck {
             Precheck::None => false,
-            Precheck::Disconnected => hw.presence.is_disconnected(function),
+            Precheck::Disconnected => hw.functions.is_disconnected(function),
             Precheck::Present => !self.check_presence(function, hw, now),
         }
     }
@@ -215,7 +215,7 @@ impl Submitter {
         hw: &mut Hardware<'_>,
         now: Instant,
     ) -> bool {
-        let present = hw.presence.is_present(function);
+        let present = hw.functions.is_present(function);
         self.counters.presence_checks += 1;
         self.tracer.emit(now, || Event::PresenceChecked { function, present });
         present

@@ -128,7 +128,7 @@ impl Submitter {
                 OnTimeout::Reset => {
                     self.withdraw(&mut waiter);
                     for function in waiter.functions() {
-                        hw.presence.reset(function, now);
+                        hw.functions.reset(function, now);
                         self.tracer.emit(now, || Event::FunctionResetByHost { function });
                     }
                     self.start_reset(&mut waiter, now + RESET_TIME);

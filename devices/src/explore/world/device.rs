@@ -5,7 +5,7 @@ use std::collections::VecDeque;
 use iommu::ats::{InvalidateCompletion, InvalidateRequest};
 use iommu::event::{Lost, Tracer};
 use iommu::ids::Bdf;
-use iommu::submit::Presence;
+use iommu::submit::FunctionAccess;
 use iommu::time::Instant;
 
 use crate::dma::atc::Atc;
@@ -66,7 +66,7 @@ pub(super) struct Functions<'a> {
     pub(super) now: Instant,
 }
 
-impl Presence for Functions<'_> {
+impl FunctionAccess for Functions<'_> {
     fn is_present(&mut self, function: Bdf) -> bool {
         let mut devices = self.devices.iter();
         let device = devices.find(|device| device.id == function);

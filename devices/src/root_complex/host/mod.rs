@@ -8,7 +8,7 @@
 //! ```
 
 use iommu::ids::Bdf;
-use iommu::submit::Presence;
+use iommu::submit::FunctionAccess;
 use iommu::time::Instant;
 
 use super::RootComplex;
@@ -64,7 +64,7 @@ impl Functions<'_> {
     }
 }
 
-impl Presence for Functions<'_> {
+impl FunctionAccess for Functions<'_> {
     fn is_present(&mut self, function: Bdf) -> bool {
         self.hierarchy.is_present(function, self.now)
     }

@@ -4,7 +4,7 @@ use vm_memory::GuestAddress;
 
 use super::ring::Ring;
 use super::submitter::{Hardware, Submitter};
-use super::{Conclusion, Counters, Flush, Policy, Presence, Ticket};
+use super::{Conclusion, Counters, Flush, FunctionAccess, Policy, Ticket};
 use crate::Memory;
 use crate::ats::{InvalidateCompletion, InvalidateRequest};
 use crate::event::Tracer;
@@ -90,9 +90,9 @@ impl HostSide {
 
     /// Whether the unit's registers are gone: they read as all ones and take no writes. What the unit
     /// holds by then goes on.
-    pub fn set_gone(&mut self, is_gone: bool, presence: &mut dyn Presence, now: Instant) {
+    pub fn set_gone(&mut self, is_gone: bool, access: &mut dyn FunctionAccess, now: Instant) {
         self.is_gone = is_gone;
-        self.poll(presence, now);
+        self.poll(access, now);
     }
 
     /// The physical unit, to look at.
@@ -115,10 +115,10 @@ impl HostSide {
     pub fn submit(
         &mut self,
         flush: impl Into<Flush>,
-        presence: &mut dyn Presence,
+        access: &mut dyn FunctionAccess,
         now: Instant,
     ) -> Ticket {
-        let (submitter, mut hardware) = self.parts(presence);
+        let (submitter, mut hardware) = self.parts(access);
         let ticket = submitter.submit(flush.into(), &mut hardware, now);
         submitter.poll(&mut hardware, now);
         ticket
@@ -146,8 +146,8 @@ impl HostSide {
 
     /// `function` has been reset, and the host knows: by FLR, by its slot's power, or by a reset of the
     /// bus that it is on. That ends its quarantine.
-    pub fn handle_reset(&mut self, function: Bdf, presence: &mut dyn Presence, now: Instant) {
-        let (submitter, mut hardware) = self.parts(presence);
+    pub fn handle_reset(&mut self, function: Bdf, access: &mut dyn FunctionAccess, now: Instant) {
+        let (submitter, mut hardware) = self.parts(access);
         submitter.handle_reset(function, &mut hardware, now);
         submitter.poll(&mut hardware, now);
     }
@@ -156,17 +156,17 @@ impl HostSide {
     pub fn handle_completion(
         &mut self,
         completion: InvalidateCompletion,
-        presence: &mut dyn Presence,
+        access: &mut dyn FunctionAccess,
         now: Instant,
     ) {
         self.unit.handle_completion(completion, &self.memory, now);
-        self.poll(presence, now);
+        self.poll(access, now);
     }
 
     /// Time has passed.
-    pub fn handle_timeout(&mut self, presence: &mut dyn Presence, now: Instant) {
+    pub fn handle_timeout(&mut self, access: &mut dyn FunctionAccess, now: Instant) {
         self.unit.handle_timeout(now);
-        self.poll(presence, now);
+        self.poll(access, now);
     }
 
     /// When [`Self::handle_timeout`] wants to be called next.
@@ -189,17 +189,17 @@ impl HostSide {
         self.submitter.poll_verdict()
     }
 
-    fn poll(&mut self, presence: &mut dyn Presence, now: Instant) {
-        let (submitter, mut hardware) = self.parts(presence);
+    fn poll(&mut self, access: &mut dyn FunctionAccess, now: Instant) {
+        let (submitter, mut hardware) = self.parts(access);
         submitter.poll(&mut hardware, now);
     }
 
     fn parts<'a>(
         &'a mut self,
-        presence: &'a mut dyn Presence,
+        functions: &'a mut dyn FunctionAccess,
     ) -> (&'a mut Submitter, Hardware<'a>) {
         let Self { unit, memory, is_gone, .. } = self;
-        let hardware = Hardware { unit, memory, presence, is_gone: *is_gone };
+        let hardware = Hardware { unit, memory, functions, is_gone: *is_gone };
         (&mut self.submitter, hardware)
     }
 }

@@ -32,7 +32,7 @@ struct Functions {
     reset: Vec<Bdf>,
 }
 
-impl Presence for Functions {
+impl FunctionAccess for Functions {
     fn is_present(&mut self, function: Bdf) -> bool {
         !self.gone.contains(&function)
     }
