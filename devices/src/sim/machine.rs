@@ -121,7 +121,7 @@ impl<'a> Machine<'a> {
         let unit = UnitConfig { role: UnitRole::Host, ..spec.unit };
         let mut host = HostSide::with_memory(unit, spec.policy.clone(), memory, tracer.clone());
         host.set_fenced_waits(workload.fence);
-        host.dma_road().0.pause_after(schedule.next_count(Point::Descriptor));
+        host.dma_path().0.pause_after(schedule.next_count(Point::Descriptor));
         if let Some(port) = schedule.counts_dma_of() {
             hierarchy.stop_dma(port, schedule.waiting_for_dma(port));
         }
@@ -269,11 +269,11 @@ impl<'a> Machine<'a> {
     /// Lets the unit go on if it has stopped behind a descriptor that a fault waits for.
     fn pass_pause(&mut self) -> bool {
         let now = self.now;
-        let Some(fetched) = self.host.dma_road().0.take_pause() else { return false };
+        let Some(fetched) = self.host.dma_path().0.take_pause() else { return false };
         for _ in 0..fetched {
             self.reach(Point::Descriptor);
         }
-        let (unit, memory) = self.host.dma_road();
+        let (unit, memory) = self.host.dma_path();
         unit.pause_after(self.schedule.next_count(Point::Descriptor));
         unit.resume(memory, now);
         let (host, mut functions) = self.host();

@@ -80,7 +80,7 @@ impl Machine<'_> {
         let checks = u32::try_from(self.result.host.presence_checks).unwrap_or(u32::MAX);
         self.result.presence_time = self.spec.costs.presence_check.saturating_mul(checks);
         self.result.virtual_time = end - Instant::START;
-        self.tables.give_back(self.host.dma_road().1);
+        self.tables.give_back(self.host.dma_path().1);
         self.result
     }
 }

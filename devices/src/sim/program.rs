@@ -46,13 +46,13 @@ impl Machine<'_> {
         self.cpu(cpu).begun += 1;
         let pace = self.pace(cpu);
         let space = self.space(cpu);
-        let (_, memory) = self.host.dma_road();
+        let (_, memory) = self.host.dma_path();
         let Some(iova) = self.tables.allocate(device, space, memory) else {
             // Everything waits for an invalidation.
             return self.wake(cpu, pace);
         };
         let mapping = self.oracle.map(device, space, iova);
-        let (_, memory) = self.host.dma_road();
+        let (_, memory) = self.host.dma_path();
         self.tables.map(device, space, iova, self.oracle.stamp(mapping), memory);
         self.cpu(cpu).state = State::Io(mapping);
         self.give(mapping, cpu, pace);
@@ -100,7 +100,7 @@ impl Machine<'_> {
     }
 
     pub(super) fn unmap(&mut self, device: u16, pages: &[MappingId]) {
-        let (_, memory) = self.host.dma_road();
+        let (_, memory) = self.host.dma_path();
         for page in pages {
             let Mapping { space, iova, .. } = *self.oracle.get(*page);
             self.tables.unmap(device, space, iova, memory);

@@ -45,7 +45,7 @@ impl Machine<'_> {
     pub(super) fn touch(&mut self, mapping: MappingId, cpu: Option<u16>) {
         let target = *self.oracle.get(mapping);
         let Self { host, hierarchy, oracle, tracer, now, .. } = self;
-        let (unit, memory) = host.dma_road();
+        let (unit, memory) = host.dma_path();
         let mut road = Road { unit, memory, oracle, tracer, arrived: None };
         hierarchy.drive(usize::from(target.device), &mut road, |function, upstream| {
             let bar = Places::bar(target.device);

@@ -67,7 +67,7 @@ impl World {
     /// A function uses a page.
     pub(super) fn touch(&mut self, page: Page) {
         let device = &mut self.devices[page.0 as usize];
-        let (unit, memory) = self.host.dma_road();
+        let (unit, memory) = self.host.dma_path();
         let (requester, address) = (device.id, iova(page));
         let Some(hit) = device.atc.lookup(None, address) else {
             if !device.link.carries(Lost::TranslationRequest, self.now) {

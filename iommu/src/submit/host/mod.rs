@@ -101,7 +101,7 @@ impl HostSide {
     }
 
     /// The physical unit as functions reach it, with the memory that it reads its tables from.
-    pub fn dma_road(&mut self) -> (&mut Unit, &Memory) {
+    pub fn dma_path(&mut self) -> (&mut Unit, &Memory) {
         (&mut self.unit, &self.memory)
     }
 

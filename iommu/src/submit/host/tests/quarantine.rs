@@ -177,7 +177,7 @@ fn the_unit_itself_blocks_a_function_that_is_in_its_tables() {
         address_type: AddressType::Untranslated,
         access: Access::Write,
     };
-    let dma = |rig: &mut Rig| rig.host.dma_road().0.dma(&request, &memory, rig.now).is_ok();
+    let dma = |rig: &mut Rig| rig.host.dma_path().0.dma(&request, &memory, rig.now).is_ok();
     assert!(dma(&mut rig), "and the context entry is cached now");
     rig.flush(VICTIM);
     rig.pass(BOUND);
