@@ -119,7 +119,7 @@ impl Machine<'_> {
     pub(super) fn forward_resets(&mut self) {
         let now = self.now;
         while let Some(buses) = self.hierarchy.poll_reset() {
-            let held: Vec<Bdf> = self.host.held().collect();
+            let held: Vec<Bdf> = self.host.isolated().collect();
             for function in held.into_iter().filter(|function| buses.contains(&function.bus())) {
                 let (host, mut functions) = self.host();
                 host.handle_reset(function, &mut functions, now);

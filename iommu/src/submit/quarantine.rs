@@ -53,7 +53,7 @@ impl Submitter {
     }
 
     /// Functions in quarantine, also those whose fence is still under way, and removed ones.
-    pub(super) fn held(&self) -> impl Iterator<Item = Bdf> {
+    pub(super) fn isolated(&self) -> impl Iterator<Item = Bdf> {
         self.blocked.keys().chain(&self.removed).copied()
     }
 

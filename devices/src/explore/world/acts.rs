@@ -112,14 +112,15 @@ impl World {
     /// Time passes until something is due, and beyond what only the lock-up detectors wait for.
     pub(super) fn wait(&mut self) {
         let before = self.registers();
-        let held = self.host.held().count();
+        let held = self.host.isolated().count();
         for _ in 0..3 {
             let Some(due) = self.host.poll_timeout() else { return };
             self.now = due;
             let mut functions = Functions { devices: &mut self.devices, now: self.now };
             self.host.handle_timeout(&mut functions, self.now);
             let told = self.collect();
-            let is_news = told || self.registers() != before || self.host.held().count() != held;
+            let is_news =
+                told || self.registers() != before || self.host.isolated().count() != held;
             if is_news || !self.may_wait() {
                 return;
             }

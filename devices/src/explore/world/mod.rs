@@ -158,7 +158,7 @@ impl World {
         if self.abandoned.is_some() && self.is_mapped(Page(Who::Neighbor, 0)) {
             actions.push(Action::GoRound);
         }
-        if self.host.is_held(self.devices[0].id) && self.is_up(Who::Victim) {
+        if self.host.is_isolated(self.devices[0].id) && self.is_up(Who::Victim) {
             actions.push(Action::Reset);
         }
         actions
@@ -281,7 +281,7 @@ impl World {
             (since, self.standing(mapping.page)).hash(&mut hasher);
         }
         for device in &self.devices {
-            let is_held = self.host.is_held(device.id);
+            let is_held = self.host.is_isolated(device.id);
             (device.manner, device.link.down().into_bits(), is_held).hash(&mut hasher);
             self.host.is_blocked(device.id).hash(&mut hasher);
             for request in &device.requests {

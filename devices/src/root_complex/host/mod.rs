@@ -91,7 +91,7 @@ impl RootComplex {
         data: &[u8],
         now: Instant,
     ) -> bool {
-        self.host.is_held(function)
+        self.host.is_isolated(function)
             && Functions { hierarchy: &mut self.hierarchy, now }
                 .initiates_reset(function, offset, data)
     }
@@ -107,7 +107,7 @@ impl RootComplex {
         let mut any = false;
         while let Some(buses) = self.hierarchy.poll_reset() {
             any = true;
-            let held: Vec<Bdf> = self.host.held().collect();
+            let held: Vec<Bdf> = self.host.isolated().collect();
             for function in held.into_iter().filter(|function| buses.contains(&function.bus())) {
                 self.function_reset(function, now);
             }

@@ -133,7 +133,7 @@ fn a_quarantine_ends_with_a_reset_that_the_host_sees() {
         rig.pass(BOUND);
         assert!(rig.complex.host.is_blocked(function(0)), "{name}");
         reset(&mut rig);
-        assert!(!rig.complex.host.is_held(function(0)), "{name}");
+        assert!(!rig.complex.host.is_isolated(function(0)), "{name}");
         let ended = Event::QuarantineEnded { function: function(0) };
         assert!(rig.has(|event| *event == ended), "{name}");
     }

@@ -135,13 +135,13 @@ impl HostSide {
     }
 
     /// The functions that are in quarantine or taken for removed.
-    pub fn held(&self) -> impl Iterator<Item = Bdf> {
-        self.submitter.held()
+    pub fn isolated(&self) -> impl Iterator<Item = Bdf> {
+        self.submitter.isolated()
     }
 
     /// Whether `function` is one of those.
-    pub fn is_held(&self, function: Bdf) -> bool {
-        self.held().any(|held| held == function)
+    pub fn is_isolated(&self, function: Bdf) -> bool {
+        self.isolated().any(|isolated| isolated == function)
     }
 
     /// `function` has been reset, and the host knows: by FLR, by its slot's power, or by a reset of the

@@ -108,7 +108,7 @@ fn a_function_is_not_blamed_for_what_it_did_before_it_was_reset() {
     rig.flush(VICTIM);
     let verdicts = [(VICTIM, Verdict::Quarantined), (VICTIM, Verdict::Completed)];
     assert_eq!(rig.verdicts(), verdicts);
-    assert!(!rig.host.is_held(VICTIM));
+    assert!(!rig.host.is_isolated(VICTIM));
 }
 
 #[test]
@@ -116,9 +116,9 @@ fn a_reset_during_the_fence_lets_callers_ask_again() {
     let mut rig = mute("quarantine:100ms", Timeout::After(ICT), Ordering::Serial);
     rig.flush(VICTIM);
     rig.pass(BOUND);
-    assert!(rig.host.is_held(VICTIM) && !rig.host.is_blocked(VICTIM));
+    assert!(rig.host.is_isolated(VICTIM) && !rig.host.is_blocked(VICTIM));
     rig.host.handle_reset(VICTIM, &mut rig.functions, rig.now);
-    assert!(!rig.host.is_held(VICTIM));
+    assert!(!rig.host.is_isolated(VICTIM));
     assert_eq!(rig.submissions(), 2);
 }
 
@@ -129,7 +129,7 @@ fn a_reset_during_the_fence_gives_everybody_else_new_time() {
     rig.flush(NEIGHBOR);
     rig.pass(BOUND * 5);
     rig.host.handle_reset(VICTIM, &mut rig.functions, rig.now);
-    assert!(!rig.host.is_held(NEIGHBOR), "its deadline did not count");
+    assert!(!rig.host.is_isolated(NEIGHBOR), "its deadline did not count");
 }
 
 #[test]
