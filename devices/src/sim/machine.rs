@@ -301,7 +301,7 @@ impl<'a> Machine<'a> {
         if mode == FaultMode::AllOnesUnit {
             let now = self.now;
             let (host, mut functions) = self.host();
-            return host.set_gone(!ends, &mut functions, now);
+            return host.set_unit_gone(!ends, &mut functions, now);
         }
         // Ports and cards are in the same order, one behind each.
         self.victim.get_or_insert(port as u16);

@@ -90,7 +90,7 @@ impl HostSide {
 
     /// Whether the unit's registers are gone: they read as all ones and take no writes. What the unit
     /// holds by then goes on.
-    pub fn set_gone(&mut self, is_gone: bool, access: &mut dyn FunctionAccess, now: Instant) {
+    pub fn set_unit_gone(&mut self, is_gone: bool, access: &mut dyn FunctionAccess, now: Instant) {
         self.is_gone = is_gone;
         self.poll(access, now);
     }
