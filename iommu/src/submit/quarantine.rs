@@ -33,7 +33,7 @@ pub(super) struct Blocked {
     /// Where its context entry is, and what it was; none if the tables have none.
     entry: Option<(Gpa, u64)>,
     /// The unit may still give up on requests to it from before it was blocked.
-    is_owed: bool,
+    has_requests_in_unit: bool,
 }
 
 impl Submitter {
@@ -59,11 +59,11 @@ impl Submitter {
 
     /// The unit's ITE names `function`, which is blocked for that; but not if it has been reset since
     /// the unit sent the request that it means.
-    pub(super) fn blame(&mut self, function: Bdf, hw: &mut Hardware<'_>, now: Instant) {
+    pub(super) fn quarantine_on_ite(&mut self, function: Bdf, hw: &mut Hardware<'_>, now: Instant) {
         if let Some(blocked) = self.blocked.get_mut(&function) {
             // It may have given up on all of them at once, and says so only once.
-            blocked.is_owed = false;
-        } else if !self.forgiven.remove(&function) {
+            blocked.has_requests_in_unit = false;
+        } else if !self.ignore_next_ite.remove(&function) {
             self.quarantine(function, hw, now);
         }
     }
@@ -75,7 +75,8 @@ impl Submitter {
         }
         let (entry, domain) = block(function, hw);
         let is_done = self.policy.on_timeout == OnTimeout::QuarantinePosted;
-        self.blocked.insert(function, Blocked { since: now, is_done, entry, is_owed: false });
+        self.blocked
+            .insert(function, Blocked { since: now, is_done, entry, has_requests_in_unit: false });
         self.fences += usize::from(!is_done);
         self.block_changes += 1;
         self.tracer.emit(now, || Event::QuarantineBegan { function });
@@ -108,8 +109,8 @@ impl Submitter {
         let Some(blocked) = self.blocked.remove(&function) else { return };
         self.fences -= usize::from(!blocked.is_done);
         self.block_changes += 1;
-        if blocked.is_owed {
-            self.forgiven.insert(function);
+        if blocked.has_requests_in_unit {
+            self.ignore_next_ite.insert(function);
         }
         if let Some((address, value)) = blocked.entry {
             // It was there when it was read.
@@ -197,7 +198,7 @@ impl Submitter {
     fn leave_unanswered(&mut self, function: Bdf, waiter: &Waiter) {
         let is_in_unit = matches!(waiter.stage, Stage::Polling(_)) && !waiter.aborted;
         if let Some(blocked) = self.blocked.get_mut(&function) {
-            blocked.is_owed |= is_in_unit;
+            blocked.has_requests_in_unit |= is_in_unit;
         }
     }
 }

@@ -89,7 +89,7 @@ pub(super) struct Submitter {
     pub(super) block_changes: u64,
     /// Functions that have been reset while requests to them were in the unit, which may still give up
     /// on those.
-    pub(super) forgiven: BTreeSet<Bdf>,
+    pub(super) ignore_next_ite: BTreeSet<Bdf>,
     /// Functions that are taken for removed.
     pub(super) removed: BTreeSet<Bdf>,
     verdicts: VecDeque<Conclusion>,
@@ -124,7 +124,7 @@ impl Submitter {
             blocked: BTreeMap::new(),
             fences: 0,
             block_changes: 0,
-            forgiven: BTreeSet::new(),
+            ignore_next_ite: BTreeSet::new(),
             removed: BTreeSet::new(),
             verdicts: VecDeque::new(),
             next_ticket: 0,

@@ -48,7 +48,7 @@ impl Submitter {
                     self.conclude(waiter, Verdict::UnitTimedOut, now);
                 }
             }
-            OnIte::Quarantine if is_named => self.blame(source, hw, now),
+            OnIte::Quarantine if is_named => self.quarantine_on_ite(source, hw, now),
             _ => {}
         }
         let mut waiters = std::mem::take(&mut self.waiters);
