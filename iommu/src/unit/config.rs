@@ -244,7 +244,7 @@ impl UnitConfig {
 
     /// CAP.
     pub const fn cap(&self) -> Cap {
-        let width = match self.address_widths.largest() {
+        let width = match self.address_widths.max_bits() {
             0 => 48,
             width => width,
         };

@@ -69,7 +69,7 @@ impl AddressWidths {
     }
 
     /// Levels of the deepest tables, 0 for none.
-    pub const fn deepest(self) -> u8 {
+    pub const fn max_levels(self) -> u8 {
         match self.0.checked_ilog2() {
             Some(bit) => bit as u8 + 2,
             None => 0,
@@ -77,8 +77,8 @@ impl AddressWidths {
     }
 
     /// The largest width in bits, 0 for none.
-    pub const fn largest(self) -> u8 {
-        match self.deepest() {
+    pub const fn max_bits(self) -> u8 {
+        match self.max_levels() {
             0 => 0,
             levels => 12 + 9 * levels,
         }

@@ -127,7 +127,9 @@ fn decode_legacy(
             Stage::Second { root: Gpa(low.page() * PAGE_SIZE), levels, dirty: false }
         }
         // Pass-through names the largest width that the unit has.
-        2 if config.pass_through && levels == config.address_widths.deepest() => Stage::PassThrough,
+        2 if config.pass_through && levels == config.address_widths.max_levels() => {
+            Stage::PassThrough
+        }
         _ => return Err(invalid),
     };
     let context = Context {

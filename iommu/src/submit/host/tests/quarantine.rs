@@ -155,7 +155,7 @@ fn with_tables() -> (HostSide, Memory) {
     let table = HostSide::MEMORY;
     let root = RootEntry::new().with_present(true).with_page(table / PAGE_SIZE);
     let low = ContextLow::new().with_present(true).with_translation_type(2);
-    let width = config.address_widths.deepest() - 2;
+    let width = config.address_widths.max_levels() - 2;
     let high = ContextHigh::new().with_width(width).with_domain(7);
     let poke = |address, value: u64| memory.write_obj(value, GuestAddress(address)).unwrap();
     poke(u64::from(VICTIM.bus()) * 16, root.into_bits());
