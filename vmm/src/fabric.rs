@@ -68,6 +68,16 @@ impl Fabric {
     /// loop has not been given a CPU yet. A guest that polls thus sees a time-out when it comes, and
     /// not when the host's scheduler gets round to it.
     pub(crate) fn with<R>(&self, call: impl FnOnce(&mut RootComplex, Instant) -> R) -> R {
+        let (result, wires_changed) = self.call(call);
+        if wires_changed && let Some(io_apic) = self.io_apic.get().and_then(Weak::upgrade) {
+            io_apic.follow_wires();
+        }
+        result
+    }
+
+    /// As [`Self::with`], but leaves it to the caller to follow the wires, and says whether they have
+    /// changed: the I/O APIC calls with its lock held.
+    pub(crate) fn call<R>(&self, call: impl FnOnce(&mut RootComplex, Instant) -> R) -> (R, bool) {
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         let now = self.clock.now();
         if state.root_complex.poll_timeout().is_some_and(|due| due <= now) {
@@ -82,10 +92,7 @@ impl Fabric {
         for message in messages {
             self.injector.inject(message);
         }
-        if wires_changed && let Some(io_apic) = self.io_apic.get().and_then(Weak::upgrade) {
-            io_apic.follow_wires();
-        }
-        result
+        (result, wires_changed)
     }
 
     /// The timer's descriptor: readable means that [`Self::handle_timer`] is due.

@@ -63,12 +63,9 @@ impl Interrupts {
     /// Wires of functions on bus 0 have changed. They are looked at under the lock: of two changes
     /// the later one thus comes last, whichever thread is faster.
     pub(crate) fn follow_wires(&self) {
-        self.with(|io_apic| {
-            let lines = self.fabric.lines();
-            for pin in INTA_PINS {
-                io_apic.set_level(pin, lines & 1 << pin != 0);
-            }
-        });
+        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        set_wires(&mut state.io_apic, self.fabric.lines());
+        self.settle(&mut state);
     }
 
     /// A CPU has ended the level-triggered interrupt `vector`.
@@ -79,14 +76,28 @@ impl Interrupts {
     fn with(&self, call: impl FnOnce(&mut IoApic)) {
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         call(&mut state.io_apic);
+        self.settle(&mut state);
+    }
+
+    /// Until no more wires change: each call of the root complex does what is due, which can change
+    /// some.
+    fn settle(&self, state: &mut State) {
+        while self.forward(state) {
+            set_wires(&mut state.io_apic, self.fabric.lines());
+        }
+    }
+
+    /// Carries the messages of the I/O APIC to the root complex, and routes to KVM. Returns whether
+    /// wires have changed meanwhile.
+    fn forward(&self, state: &mut State) -> bool {
         let messages: Vec<Msi> = std::iter::from_fn(|| state.io_apic.poll_message()).collect();
         let changed = state.note_sent();
         if messages.is_empty() && !changed {
-            return;
+            return false;
         }
         // Under both locks, so that of two changes KVM hears of the later one last. The interrupts
         // leave the fabric after that: none is ended before KVM knows its route.
-        let told = self.fabric.with(|root_complex, now| {
+        let (told, wires_changed) = self.fabric.call(|root_complex, now| {
             for message in messages {
                 root_complex.io_apic_message(message, now);
             }
@@ -95,6 +106,13 @@ impl Interrupts {
         if let Err(error) = told {
             self.ending.end(Err(error));
         }
+        wires_changed
+    }
+}
+
+fn set_wires(io_apic: &mut IoApic, lines: u32) {
+    for pin in INTA_PINS {
+        io_apic.set_level(pin, lines & 1 << pin != 0);
     }
 }
 

@@ -1,5 +1,7 @@
 //! The educational device on bus 0, as a guest reaches it.
 
+use std::time::Duration;
+
 use devices::root_complex::IO_APIC_ID;
 use devices::topology::Topology;
 use iommu::event::Event;
@@ -65,4 +67,34 @@ fn its_wire_leads_to_the_io_apic() {
     };
     let events = guest.events.events();
     assert_eq!(events.iter().filter(|timed| sent(&timed.event)).count(), 2);
+}
+
+#[test]
+fn a_wire_may_change_while_the_io_apic_is_written() {
+    if !kvm_wanted() {
+        return;
+    }
+    let mut code = vec![
+        store(IO_APIC, 0x38),
+        store(IO_APIC + 0x10, 0x41),
+        configure(0x10, BAR),
+        configure(0x04, 6),
+        // An interrupt after each factorial.
+        store(BAR + 0x20, 0x80),
+    ];
+    for turn in 0..200 {
+        code.extend([
+            store(IO_APIC, 0x10),
+            // The factorial is due 10 us later: the wire changes within the write of the I/O APIC.
+            store(BAR + 0x08, 5),
+            store(IO_APIC + 0x10, 0x30 + turn % 16),
+            store(BAR + 0x64, 1),
+        ]);
+    }
+    code.push(out32(0xf4, 0));
+    let mut guest = Guest::new(&code.concat());
+    guest.config.root_complex.topology = Topology::simple(2, 1);
+    guest.config.time_limit = Some(Duration::from_secs(20));
+    let exit = guest.run_within(Duration::from_secs(60)).unwrap();
+    assert_eq!(exit, vmm::Exit::DebugExit(0));
 }

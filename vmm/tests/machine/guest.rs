@@ -1,7 +1,8 @@
 //! A machine around a few bytes of code.
 
 use std::io::{self, Write};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, mpsc};
+use std::time::Duration;
 
 use devices::root_complex::RootComplexConfig;
 use iommu::event::{Recorder, Tracer, UnitRole};
@@ -58,6 +59,14 @@ impl Guest {
     /// Runs it to its end.
     pub(crate) fn run(&self) -> Result<Exit, Error> {
         Vm::new(self.config.clone())?.run()
+    }
+
+    /// Runs it to its end, or fails the test: a run that hangs must not hang all tests.
+    pub(crate) fn run_within(&self, limit: Duration) -> Result<Exit, Error> {
+        let vm = Vm::new(self.config.clone())?;
+        let (ended, end) = mpsc::channel();
+        std::thread::spawn(move || ended.send(vm.run()));
+        end.recv_timeout(limit).expect("the run does not end")
     }
 
     /// What it has printed.
