@@ -18,7 +18,7 @@ use iommu::event::{Event, Tracer};
 use iommu::ids::{Bdf, Gpa, Iova, PAGE_SIZE, Pasid};
 use iommu::time::Instant;
 
-use crate::pcie::caps::pasid::PasidControl;
+use crate::pcie::spec::pasid::PasidControl;
 use crate::pcie::{Upstream, UpstreamMessage};
 use atc::{Atc, Geometry, Spaces};
 

@@ -15,8 +15,9 @@ use iommu::ids::Pasid;
 
 use super::regs::{Command, Opcode, Registers, Status};
 use crate::dma::Rights;
-use crate::pcie::caps::pri::{Pri, PriStatus};
+use crate::pcie::caps::pri::Pri;
 use crate::pcie::config::ConfigSpace;
+use crate::pcie::spec::pri::PriStatus;
 
 /// Requests with one PRG Index that have no answer yet.
 #[derive(Debug, Clone, Copy)]

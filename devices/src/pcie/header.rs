@@ -1,76 +1,8 @@
 //! Configuration headers: type 0 for endpoints, type 1 for ports, and BARs (`PCIe 7.5.1`).
 
-use bitfield_struct::bitfield;
-
-use super::config::{ConfigSpace, Register, register_layout};
+use super::config::{ConfigSpace, Register};
+use super::spec::header::*;
 use crate::Error;
-
-const VENDOR_ID: u16 = 0x00;
-const DEVICE_ID: u16 = 0x02;
-const COMMAND: u16 = 0x04;
-const STATUS: u16 = 0x06;
-const REVISION_AND_CLASS: u16 = 0x08;
-const CACHE_LINE_SIZE: u16 = 0x0c;
-const HEADER_TYPE: u16 = 0x0e;
-const BAR0: u16 = 0x10;
-const SUBSYSTEM_VENDOR_ID: u16 = 0x2c;
-const SUBSYSTEM_ID: u16 = 0x2e;
-const CAPABILITIES_POINTER: u16 = 0x34;
-/// Where software notes to which interrupt controller input INTA leads.
-pub const INTERRUPT_LINE: u16 = 0x3c;
-const INTERRUPT_PIN: u16 = 0x3d;
-
-/// Where capabilities begin, and where extended ones do.
-const FIRST_CAPABILITY: u16 = 0x40;
-const FIRST_EXTENDED: u16 = 0x100;
-
-/// The Command register (`PCIe 7.5.1.1.3`).
-#[bitfield(u16)]
-#[derive(PartialEq, Eq)]
-pub struct Command {
-    /// The function answers in I/O space.
-    pub io_space: bool,
-    /// The function answers in memory space.
-    pub memory_space: bool,
-    /// The function may send requests; a port may forward those from below.
-    pub bus_master: bool,
-    #[bits(3)]
-    __: u8,
-    /// Poisoned TLPs are reported.
-    pub parity_error_response: bool,
-    __: bool,
-    /// Errors are reported to the root complex.
-    pub serr_enable: bool,
-    __: bool,
-    /// INTx is off.
-    pub interrupt_disable: bool,
-    #[bits(5)]
-    __: u8,
-}
-
-/// The Status register, and the Secondary Status of a port (`PCIe 7.5.1.1.4`).
-#[bitfield(u16)]
-pub struct Status {
-    #[bits(4)]
-    __: u8,
-    /// There are capabilities.
-    pub capabilities_list: bool,
-    #[bits(3)]
-    __: u8,
-    /// Master Data Parity Error.
-    pub master_data_parity_error: bool,
-    #[bits(2)]
-    __: u8,
-    /// Signaled Target Abort up to Detected Parity Error.
-    #[bits(5)]
-    pub errors: u8,
-}
-
-register_layout!(Command: u16, Status: u16);
-
-/// All error bits, which software clears by writing ones.
-pub(super) const STATUS_ERRORS: Status =
-    Status::new().with_master_data_parity_error(true).with_errors(0x1f);
 
 /// Who a function says that it is.
 #[derive(Debug, Clone, Copy)]
@@ -126,7 +58,7 @@ impl ConfigBuilder {
         builder.declare(VENDOR_ID, Register::new(identity.vendor));
         builder.declare(DEVICE_ID, Register::new(identity.device));
         builder.declare(COMMAND, Register::new(Command::new()).writable(command));
-        builder.declare(STATUS, Register::new(Status::new()).clearable(STATUS_ERRORS));
+        builder.declare(STATUS, Register::new(Status::new()).clearable(Status::ERRORS));
         builder.declare(REVISION_AND_CLASS, Register::new(class));
         builder.declare(CACHE_LINE_SIZE, Register::new(0_u8).writable(0xff));
         builder.declare(HEADER_TYPE, Register::new(header as u8));
@@ -194,7 +126,7 @@ impl ConfigBuilder {
         self.declare(at, Register::new(id));
         self.pointer = at + 1;
         let status = Status::new().with_capabilities_list(true);
-        self.declare(STATUS, Register::new(status).clearable(STATUS_ERRORS));
+        self.declare(STATUS, Register::new(status).clearable(Status::ERRORS));
         Ok(at)
     }
 
@@ -229,18 +161,6 @@ fn reserve(at: u16, length: u16, end: u16, id: u16) -> Result<u16, Error> {
     Ok((at + length).next_multiple_of(4))
 }
 
-/// The first double word of an extended capability (`PCIe 7.6.3`).
-#[bitfield(u32)]
-struct ExtendedHeader {
-    id: u16,
-    #[bits(4)]
-    version: u8,
-    #[bits(12)]
-    next: u16,
-}
-
-register_layout!(ExtendedHeader: u32);
-
 /// A memory BAR of a function.
 #[derive(Debug, Clone, Copy)]
 pub struct Bar {
@@ -270,7 +190,6 @@ pub fn offset(base: u64, size: u32, address: u64, length: usize) -> Option<u64> 
 
 /// Puts the Multi-Function Device bit into what was read at `offset`.
 pub fn show_multi_function(offset: u16, data: &mut [u8]) {
-    const MULTI_FUNCTION: u8 = 1 << 7;
     let header_type = HEADER_TYPE.checked_sub(offset).map(usize::from);
     if let Some(byte) = header_type.and_then(|at| data.get_mut(at)) {
         *byte |= MULTI_FUNCTION;

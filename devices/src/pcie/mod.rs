@@ -20,6 +20,7 @@ pub mod header;
 pub mod hierarchy;
 pub mod host_bridge;
 pub mod port;
+pub mod spec;
 
 use iommu::ats::{
     DmaRequest, InvalidateCompletion, Msi, PageRequest, RequestError, Translation,

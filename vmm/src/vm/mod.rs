@@ -15,7 +15,7 @@ use std::time::Duration;
 
 use devices::bench::Bench;
 use devices::fault::FaultMode;
-use devices::pcie::header::INTERRUPT_LINE;
+use devices::pcie::spec::header::INTERRUPT_LINE;
 use devices::root_complex::{RootComplex, inta_pin};
 use devices::topology::Topology;
 use iommu::event::Tracer;

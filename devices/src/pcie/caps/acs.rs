@@ -5,36 +5,10 @@
 //! unit. P2P Request Redirect, P2P Completion Redirect and Upstream Forwarding thus hold whether or
 //! not they are on. Source Validation and Translation Blocking are checked by the port.
 
-use bitfield_struct::bitfield;
-
 use crate::Error;
-use crate::pcie::config::{ConfigSpace, Register, register_layout};
+use crate::pcie::config::{ConfigSpace, Register};
 use crate::pcie::header::ConfigBuilder;
-
-const ID: u16 = 0x000d;
-const VERSION: u8 = 1;
-const LENGTH: u16 = 8;
-const CAPABILITY: u16 = 4;
-const CONTROL: u16 = 6;
-
-/// The bits of both ACS Capability and ACS Control.
-#[bitfield(u16)]
-pub struct AcsBits {
-    /// A requester id must lie on a bus below the port.
-    pub source_validation: bool,
-    /// Only untranslated requests pass.
-    pub translation_blocking: bool,
-    /// Peer-to-peer requests go to the root complex.
-    pub request_redirect: bool,
-    /// Peer-to-peer completions go to the root complex.
-    pub completion_redirect: bool,
-    /// Requests that would go back down go to the root complex.
-    pub upstream_forwarding: bool,
-    #[bits(11)]
-    __: u16,
-}
-
-register_layout!(AcsBits: u16);
+use crate::pcie::spec::acs::*;
 
 /// The ACS capability of a port.
 #[derive(Debug, Clone, Copy)]

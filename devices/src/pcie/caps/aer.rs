@@ -1,25 +1,12 @@
 //! Advanced Error Reporting (`PCIe 6.2`, `PCIe 7.8.4`): what a function logs of its errors, and what
 //! a root port collects of everybody's below.
 
-use bitfield_struct::bitfield;
 use iommu::ids::Bdf;
 
 use crate::Error;
-use crate::pcie::config::{ConfigSpace, Register, register_layout};
+use crate::pcie::config::{ConfigSpace, Register};
 use crate::pcie::header::ConfigBuilder;
-
-const ID: u16 = 0x0001;
-const VERSION: u8 = 2;
-const LENGTH: u16 = 0x48;
-const UNCORRECTABLE_STATUS: u16 = 0x04;
-const UNCORRECTABLE_MASK: u16 = 0x08;
-const UNCORRECTABLE_SEVERITY: u16 = 0x0c;
-const CORRECTABLE_STATUS: u16 = 0x10;
-const CORRECTABLE_MASK: u16 = 0x14;
-const CONTROL: u16 = 0x18;
-const ROOT_COMMAND: u16 = 0x2c;
-const ROOT_STATUS: u16 = 0x30;
-const SOURCE: u16 = 0x34;
+use crate::pcie::spec::aer::*;
 
 /// The uncorrectable errors that there are registers for: bits 4, 5, 12 to 22.
 const UNCORRECTABLE: u32 = 0x007f_f030;
@@ -31,60 +18,6 @@ const MASKED: u32 = 1 << 22;
 const CORRECTABLE: u32 = 0xf1c1;
 /// Advisory Non-Fatal, Corrected Internal, and Header Log Overflow are masked after reset.
 const CORRECTABLE_MASKED: u32 = 0xe000;
-
-/// An uncorrectable error, by its bit in the registers.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Uncorrectable {
-    /// Data Link Protocol Error.
-    DataLinkProtocol = 4,
-    /// Surprise Down Error.
-    SurpriseDown = 5,
-}
-
-/// Advanced Error Capabilities and Control.
-#[bitfield(u32)]
-struct Control {
-    /// The bit of the first error that is not yet cleared.
-    #[bits(5)]
-    first_error: u8,
-    #[bits(27)]
-    __: u32,
-}
-
-/// Root Error Command: which messages interrupt.
-#[bitfield(u32)]
-struct RootCommand {
-    correctable: bool,
-    non_fatal: bool,
-    fatal: bool,
-    #[bits(29)]
-    __: u32,
-}
-
-/// Root Error Status.
-#[bitfield(u32)]
-struct RootStatus {
-    correctable: bool,
-    multiple_correctable: bool,
-    uncorrectable: bool,
-    multiple_uncorrectable: bool,
-    first_is_fatal: bool,
-    non_fatal: bool,
-    fatal: bool,
-    #[bits(20)]
-    __: u32,
-    #[bits(5)]
-    interrupt_message_number: u8,
-}
-
-/// Error Source Identification.
-#[bitfield(u32)]
-struct Source {
-    correctable: u16,
-    uncorrectable: u16,
-}
-
-register_layout!(Control: u32, RootCommand: u32, RootStatus: u32, Source: u32);
 
 /// The AER capability of a function.
 #[derive(Debug, Clone, Copy)]

@@ -1,43 +1,9 @@
 //! Address Translation Services (`PCIe 10.5.1`).
 
-use bitfield_struct::bitfield;
-
 use crate::Error;
-use crate::pcie::config::{ConfigSpace, Register, register_layout};
+use crate::pcie::config::{ConfigSpace, Register};
 use crate::pcie::header::ConfigBuilder;
-
-const ID: u16 = 0x000f;
-const VERSION: u8 = 1;
-const LENGTH: u16 = 8;
-const CAPABILITY: u16 = 4;
-const CONTROL: u16 = 6;
-
-/// ATS Capability.
-#[bitfield(u16)]
-struct Capability {
-    /// Invalidate Requests that the function can take at once; 0 stands for 32.
-    #[bits(5)]
-    invalidate_queue_depth: u8,
-    /// Untranslated addresses in requests are page aligned.
-    page_aligned_request: bool,
-    /// Invalidate Requests may set Global Invalidate.
-    global_invalidate: bool,
-    #[bits(9)]
-    __: u16,
-}
-
-/// ATS Control.
-#[bitfield(u16)]
-struct Control {
-    /// Smallest Translation Unit: log2 of the pages in the smallest range asked for.
-    #[bits(5)]
-    smallest_translation_unit: u8,
-    #[bits(10)]
-    __: u16,
-    enable: bool,
-}
-
-register_layout!(Capability: u16, Control: u16);
+use crate::pcie::spec::ats::*;
 
 /// The ATS capability of a function.
 #[derive(Debug, Clone, Copy)]

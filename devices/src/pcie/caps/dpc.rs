@@ -1,71 +1,12 @@
 //! Downstream Port Containment (`PCIe 6.2.11`, `PCIe 7.9.14`): a port that detects an uncorrectable
 //! error takes its link down at once, and keeps it down until software says otherwise.
 
-use bitfield_struct::bitfield;
 use iommu::ids::Bdf;
 
 use crate::Error;
-use crate::pcie::config::{ConfigSpace, Register, register_layout};
+use crate::pcie::config::{ConfigSpace, Register};
 use crate::pcie::header::ConfigBuilder;
-
-const ID: u16 = 0x001d;
-const VERSION: u8 = 1;
-const LENGTH: u16 = 0x34;
-const CAPABILITY: u16 = 0x04;
-const CONTROL: u16 = 0x06;
-const STATUS: u16 = 0x08;
-const SOURCE: u16 = 0x0a;
-
-/// DPC Capability.
-#[bitfield(u16)]
-struct Capability {
-    #[bits(5)]
-    interrupt_message_number: u8,
-    root_port_extensions: bool,
-    poisoned_tlp_blocking: bool,
-    software_trigger: bool,
-    #[bits(4)]
-    pio_log_size: u8,
-    active_err_cor: bool,
-    #[bits(3)]
-    __: u8,
-}
-
-/// DPC Control.
-#[bitfield(u16)]
-struct Control {
-    /// 1 for fatal errors, 2 for non-fatal ones too.
-    #[bits(2)]
-    trigger_enable: u8,
-    completion_control: bool,
-    interrupt_enable: bool,
-    err_cor_enable: bool,
-    __: bool,
-    /// Reads 0.
-    software_trigger: bool,
-    #[bits(9)]
-    __: u16,
-}
-
-/// DPC Status.
-#[bitfield(u16)]
-struct Status {
-    triggered: bool,
-    #[bits(2)]
-    reason: u8,
-    interrupt: bool,
-    busy: bool,
-    /// With reason 3: 1 for the software trigger.
-    #[bits(2)]
-    reason_extension: u8,
-    __: bool,
-    #[bits(5)]
-    pio_first_error: u8,
-    #[bits(3)]
-    __: u8,
-}
-
-register_layout!(Capability: u16, Control: u16, Status: u16);
+use crate::pcie::spec::dpc::*;
 
 /// The port itself has detected an unmasked uncorrectable error.
 const UNCORRECTABLE: (u8, u8) = (0, 0);

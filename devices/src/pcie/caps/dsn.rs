@@ -3,12 +3,7 @@
 use crate::Error;
 use crate::pcie::config::Register;
 use crate::pcie::header::ConfigBuilder;
-
-const ID: u16 = 0x0003;
-const VERSION: u8 = 1;
-const LENGTH: u16 = 12;
-const LOWER: u16 = 4;
-const UPPER: u16 = 8;
+use crate::pcie::spec::dsn::*;
 
 /// Declares it.
 ///

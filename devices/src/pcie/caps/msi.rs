@@ -1,42 +1,14 @@
 //! MSI with one vector and 64-bit address, with or without per-vector mask (`PCIe 7.7.1`).
 
-use bitfield_struct::bitfield;
 use iommu::ats;
 
 use crate::Error;
-use crate::pcie::config::{ConfigSpace, Register, register_layout};
+use crate::pcie::config::{ConfigSpace, Register};
 use crate::pcie::header::ConfigBuilder;
-
-const ID: u8 = 0x05;
-const LENGTH: u16 = 0x0e;
-const LENGTH_WITH_MASK: u16 = 0x18;
-const CONTROL: u16 = 0x02;
-const ADDRESS: u16 = 0x04;
-const UPPER_ADDRESS: u16 = 0x08;
-const DATA: u16 = 0x0c;
-const MASK: u16 = 0x10;
-const PENDING: u16 = 0x14;
+use crate::pcie::spec::msi::*;
 
 /// The only vector's bit in the Mask and Pending registers.
 const VECTOR: u32 = 1;
-
-/// Message Control.
-#[bitfield(u16)]
-struct Control {
-    enable: bool,
-    /// log2 of the vectors that the function asks for.
-    #[bits(3)]
-    multiple_capable: u8,
-    /// log2 of the vectors that software grants.
-    #[bits(3)]
-    multiple_enable: u8,
-    is_64_bit: bool,
-    per_vector_mask: bool,
-    #[bits(7)]
-    __: u8,
-}
-
-register_layout!(Control: u16);
 
 /// The MSI capability of a function.
 #[derive(Debug, Clone, Copy)]

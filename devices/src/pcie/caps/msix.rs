@@ -6,37 +6,17 @@
 //!        PBA    a bit a vector, read-only                           +-- masked: pending until unmasked
 //! ```
 
-use bitfield_struct::bitfield;
 use iommu::ats;
 
 use crate::Error;
-use crate::pcie::config::{ConfigSpace, Register, register_layout};
+use crate::pcie::config::{ConfigSpace, Register};
 use crate::pcie::header::ConfigBuilder;
-
-const ID: u8 = 0x11;
-const LENGTH: u16 = 12;
-const CONTROL: u16 = 2;
-const TABLE: u16 = 4;
-const PENDING: u16 = 8;
+use crate::pcie::spec::msix::*;
 
 /// Double words in an entry of the table: lower address, upper address, data, vector control.
 const ENTRY_WORDS: usize = 4;
 /// Vector Control's only bit: the vector is masked.
 const MASKED: u32 = 1;
-
-/// Message Control.
-#[bitfield(u16)]
-struct Control {
-    /// Vectors, less one.
-    #[bits(11)]
-    table_size: u16,
-    #[bits(3)]
-    __: u8,
-    function_mask: bool,
-    enable: bool,
-}
-
-register_layout!(Control: u16);
 
 /// The MSI-X capability of a function.
 #[derive(Debug, Clone, Copy)]

@@ -1,33 +1,12 @@
 //! PCI Power Management (`PCIe 7.5.2`): D0 and D3hot, no PME.
 
-use bitfield_struct::bitfield;
-
 use crate::Error;
-use crate::pcie::config::{ConfigSpace, Register, register_layout};
+use crate::pcie::config::{ConfigSpace, Register};
 use crate::pcie::header::ConfigBuilder;
-
-const ID: u8 = 0x01;
-const LENGTH: u16 = 8;
-const CAPABILITIES: u16 = 2;
-const CONTROL: u16 = 4;
+use crate::pcie::spec::power::*;
 
 /// Version 3 of the interface, no D1, no D2, no PME.
 const VERSION: u16 = 3;
-
-/// Power Management Control/Status.
-#[bitfield(u16)]
-struct Control {
-    /// 0 is D0, 3 is D3hot.
-    #[bits(2)]
-    power_state: u8,
-    __: bool,
-    /// Going back to D0 does not reset the function.
-    no_soft_reset: bool,
-    #[bits(12)]
-    __: u16,
-}
-
-register_layout!(Control: u16);
 
 /// The Power Management capability of a function.
 #[derive(Debug, Clone, Copy)]

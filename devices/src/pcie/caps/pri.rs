@@ -1,49 +1,10 @@
 //! The Page Request Interface (`PCIe 10.5.2`): page requests that a function may have outstanding,
 //! and whether it has come to rest.
 
-use bitfield_struct::bitfield;
-
 use crate::Error;
-use crate::pcie::config::{ConfigSpace, Register, register_layout};
+use crate::pcie::config::{ConfigSpace, Register};
 use crate::pcie::header::ConfigBuilder;
-
-const ID: u16 = 0x0013;
-const VERSION: u8 = 1;
-const LENGTH: u16 = 16;
-const CONTROL: u16 = 4;
-const STATUS: u16 = 6;
-const CAPACITY: u16 = 8;
-const ALLOCATION: u16 = 12;
-
-/// Page Request Control.
-#[bitfield(u16)]
-struct Control {
-    enable: bool,
-    /// Forget outstanding requests; does something only while `enable` is clear. Reads 0.
-    reset: bool,
-    #[bits(14)]
-    __: u16,
-}
-
-/// Page Request Status.
-#[bitfield(u16)]
-#[derive(PartialEq, Eq)]
-pub struct PriStatus {
-    /// A Response Failure has come.
-    pub response_failure: bool,
-    /// UPRGI: a response has come to a group that is not outstanding.
-    pub unexpected_group: bool,
-    #[bits(6)]
-    __: u8,
-    /// Page requests are off and none is outstanding.
-    pub stopped: bool,
-    #[bits(6)]
-    __: u8,
-    /// Responses to requests with PASID must carry it.
-    pub pasid_required: bool,
-}
-
-register_layout!(Control: u16, PriStatus: u16);
+use crate::pcie::spec::pri::*;
 
 /// The PRI capability of a function.
 #[derive(Debug, Clone, Copy)]

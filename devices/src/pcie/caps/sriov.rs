@@ -1,26 +1,10 @@
 //! Single Root I/O Virtualization of a physical function (`PCIe 9.3.3`): how many virtual functions
 //! there are now, by which ids, and where their registers are.
 
-use bitfield_struct::bitfield;
-
 use crate::Error;
-use crate::pcie::config::{ConfigSpace, Register, register_layout};
+use crate::pcie::config::{ConfigSpace, Register};
 use crate::pcie::header::ConfigBuilder;
-
-const ID: u16 = 0x0010;
-const VERSION: u8 = 1;
-const LENGTH: u16 = 0x40;
-const CONTROL: u16 = 0x08;
-const INITIAL_VFS: u16 = 0x0c;
-const TOTAL_VFS: u16 = 0x0e;
-const NUM_VFS: u16 = 0x10;
-const DEPENDENCY_LINK: u16 = 0x12;
-const FIRST_OFFSET: u16 = 0x14;
-const STRIDE: u16 = 0x16;
-const VF_DEVICE_ID: u16 = 0x1a;
-const SUPPORTED_PAGE_SIZES: u16 = 0x1c;
-const SYSTEM_PAGE_SIZE: u16 = 0x20;
-const VF_BAR0: u16 = 0x24;
+use crate::pcie::spec::sriov::*;
 
 /// The ids of virtual functions follow each other.
 const IDS_APART: u16 = 1;
@@ -28,21 +12,6 @@ const IDS_APART: u16 = 1;
 const PAGE_SIZES: u32 = 0x553;
 /// Ids on the next bus are that far away.
 const BUS: u16 = 0x100;
-
-/// SR-IOV Control.
-#[bitfield(u16)]
-struct Control {
-    vf_enable: bool,
-    #[bits(2)]
-    __: u8,
-    vf_memory_space: bool,
-    /// The port above forwards function numbers from 8 up.
-    ari_capable_hierarchy: bool,
-    #[bits(11)]
-    __: u16,
-}
-
-register_layout!(Control: u16);
 
 /// The virtual functions that a physical function can have.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -11,12 +11,13 @@
 
 use iommu::ids::Bdf;
 
-use super::{BRIDGE_CONTROL, Port, SECONDARY_BUS_RESET};
+use super::Port;
 use crate::link::Down;
 use crate::pcie::UpstreamMessage;
-use crate::pcie::caps::aer::Uncorrectable;
 use crate::pcie::caps::express::SlotEvent;
 use crate::pcie::header;
+use crate::pcie::spec::aer::Uncorrectable;
+use crate::pcie::spec::header::{BRIDGE_CONTROL, BridgeControl};
 
 /// Which of a port's interrupts are asserted.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -52,7 +53,7 @@ impl Port {
 
     /// Whether software holds the bus below in reset.
     pub fn secondary_bus_reset(&self) -> bool {
-        self.config.get::<u16>(BRIDGE_CONTROL) & SECONDARY_BUS_RESET != 0
+        self.config.get::<BridgeControl>(BRIDGE_CONTROL).secondary_bus_reset()
     }
 
     /// Whether the driver has powered the slot down, and says that the card may be pulled out.

@@ -20,7 +20,8 @@ use super::caps::express::{Express, PortType};
 use super::caps::msi::Msi;
 use super::caps::power::PowerManagement;
 use super::config::{ConfigSpace, Register, Reset};
-use super::header::{self, ConfigBuilder, HeaderType, Identity, STATUS_ERRORS, Status};
+use super::header::{self, ConfigBuilder, HeaderType, Identity};
+use super::spec::header::*;
 use crate::Error;
 pub use events::ErrorOutcome;
 
@@ -33,26 +34,6 @@ const UPSTREAM_IDENTITY: Identity =
     Identity { vendor: 0x104c, device: 0x8232, class: 0x06_04_00, revision: 2 };
 const DOWNSTREAM_IDENTITY: Identity =
     Identity { vendor: 0x104c, device: 0x8233, class: 0x06_04_00, revision: 1 };
-
-const PRIMARY_BUS: u16 = 0x18;
-const SECONDARY_BUS: u16 = 0x19;
-const SUBORDINATE_BUS: u16 = 0x1a;
-const SECONDARY_STATUS: u16 = 0x1e;
-const MEMORY_BASE: u16 = 0x20;
-const MEMORY_LIMIT: u16 = 0x22;
-const PREFETCHABLE_BASE: u16 = 0x24;
-const PREFETCHABLE_LIMIT: u16 = 0x26;
-const PREFETCHABLE_BASE_UPPER: u16 = 0x28;
-const PREFETCHABLE_LIMIT_UPPER: u16 = 0x2c;
-const BRIDGE_CONTROL: u16 = 0x3e;
-
-/// The bits of a memory base or limit that are address: 31:20, one MiB apart.
-const WINDOW_ADDRESS: u16 = 0xfff0;
-/// The low bits of a prefetchable base or limit: 64-bit addresses.
-const WINDOW_64_BIT: u16 = 1;
-/// Bridge Control: parity errors and SERR are forwarded; Secondary Bus Reset.
-const BRIDGE_CONTROL_WRITABLE: u16 = 0b11 | SECONDARY_BUS_RESET;
-const SECONDARY_BUS_RESET: u16 = 1 << 6;
 
 /// A port.
 #[derive(Debug)]
@@ -208,7 +189,7 @@ fn declare_bridge(builder: &mut ConfigBuilder) {
     for bus in [PRIMARY_BUS, SECONDARY_BUS, SUBORDINATE_BUS] {
         builder.declare(bus, Register::new(0_u8).writable(u8::MAX));
     }
-    builder.declare(SECONDARY_STATUS, Register::new(Status::new()).clearable(STATUS_ERRORS));
+    builder.declare(SECONDARY_STATUS, Register::new(Status::new()).clearable(Status::ERRORS));
     for window in [MEMORY_BASE, MEMORY_LIMIT] {
         builder.declare(window, Register::new(0_u16).writable(WINDOW_ADDRESS));
     }
@@ -218,5 +199,9 @@ fn declare_bridge(builder: &mut ConfigBuilder) {
     for upper in [PREFETCHABLE_BASE_UPPER, PREFETCHABLE_LIMIT_UPPER] {
         builder.declare(upper, Register::new(0_u32).writable(u32::MAX));
     }
-    builder.declare(BRIDGE_CONTROL, Register::new(0_u16).writable(BRIDGE_CONTROL_WRITABLE));
+    let control = BridgeControl::new()
+        .with_parity_error_response(true)
+        .with_serr_enable(true)
+        .with_secondary_bus_reset(true);
+    builder.declare(BRIDGE_CONTROL, Register::new(BridgeControl::new()).writable(control));
 }

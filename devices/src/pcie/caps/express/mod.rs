@@ -1,6 +1,5 @@
 //! The PCI Express capability, version 2 (`PCIe 7.5.3`), of an endpoint or a root port.
 
-mod layout;
 mod slot;
 
 use serde::Deserialize;
@@ -8,28 +7,8 @@ use serde::Deserialize;
 use crate::Error;
 use crate::pcie::config::{ConfigSpace, Register};
 use crate::pcie::header::ConfigBuilder;
-use layout::*;
-pub use layout::{LinkStatus, SlotStatus};
+use crate::pcie::spec::express::*;
 pub use slot::SlotEvent;
-
-const ID: u8 = 0x10;
-const LENGTH: u16 = 0x3c;
-const CAPABILITIES: u16 = 0x02;
-const DEVICE_CAPABILITIES: u16 = 0x04;
-const DEVICE_CONTROL: u16 = 0x08;
-const DEVICE_STATUS: u16 = 0x0a;
-const LINK_CAPABILITIES: u16 = 0x0c;
-const LINK_CONTROL: u16 = 0x10;
-const LINK_STATUS: u16 = 0x12;
-const SLOT_CAPABILITIES: u16 = 0x14;
-const SLOT_CONTROL: u16 = 0x18;
-const SLOT_STATUS: u16 = 0x1a;
-const ROOT_CONTROL: u16 = 0x1c;
-const ROOT_STATUS: u16 = 0x20;
-const DEVICE_CAPABILITIES_2: u16 = 0x24;
-const DEVICE_CONTROL_2: u16 = 0x28;
-const LINK_CAPABILITIES_2: u16 = 0x2c;
-const LINK_CONTROL_2: u16 = 0x30;
 
 /// 8 GT/s, the third of the speeds below it.
 const SPEED: u8 = 3;

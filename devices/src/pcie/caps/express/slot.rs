@@ -1,12 +1,9 @@
 //! The live half of a port's capability: what it says of its link and its slot, and what software
 //! asks of both (`PCIe 6.7.3`, `PCIe 7.5.3`).
 
-use super::layout::{LinkControl, LinkStatus, SlotCapabilities, SlotControl, SlotStatus};
-use super::{
-    DEVICE_CONTROL, DeviceControl, Express, LINK_CONTROL, LINK_STATUS, SLOT_CAPABILITIES,
-    SLOT_CONTROL, SLOT_STATUS, SPEED, WIDTH,
-};
+use super::{Express, SPEED, WIDTH};
 use crate::pcie::config::ConfigSpace;
+use crate::pcie::spec::express::*;
 
 /// Something that a slot latches in Slot Status until software clears it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -1,95 +1,131 @@
-//! The registers of the PCI Express capability, bit by bit (`PCIe 7.5.3`). Bits that nothing here
-//! uses are left out: they read as zero.
+//! PCI Express (`PCIe 7.5.3`).
 
 use bitfield_struct::bitfield;
 
 use crate::pcie::config::register_layout;
 
+/// Capability id.
+pub const ID: u8 = 0x10;
+/// Bytes in the capability.
+pub const LENGTH: u16 = 0x3c;
+/// PCI Express Capabilities.
+pub const CAPABILITIES: u16 = 0x02;
+/// Device Capabilities.
+pub const DEVICE_CAPABILITIES: u16 = 0x04;
+/// Device Control.
+pub const DEVICE_CONTROL: u16 = 0x08;
+/// Device Status.
+pub const DEVICE_STATUS: u16 = 0x0a;
+/// Link Capabilities.
+pub const LINK_CAPABILITIES: u16 = 0x0c;
+/// Link Control.
+pub const LINK_CONTROL: u16 = 0x10;
+/// Link Status.
+pub const LINK_STATUS: u16 = 0x12;
+/// Slot Capabilities.
+pub const SLOT_CAPABILITIES: u16 = 0x14;
+/// Slot Control.
+pub const SLOT_CONTROL: u16 = 0x18;
+/// Slot Status.
+pub const SLOT_STATUS: u16 = 0x1a;
+/// Root Control.
+pub const ROOT_CONTROL: u16 = 0x1c;
+/// Root Status.
+pub const ROOT_STATUS: u16 = 0x20;
+/// Device Capabilities 2.
+pub const DEVICE_CAPABILITIES_2: u16 = 0x24;
+/// Device Control 2.
+pub const DEVICE_CONTROL_2: u16 = 0x28;
+/// Link Capabilities 2.
+pub const LINK_CAPABILITIES_2: u16 = 0x2c;
+/// Link Control 2.
+pub const LINK_CONTROL_2: u16 = 0x30;
+
 /// PCI Express Capabilities.
 #[bitfield(u16)]
-pub(super) struct Capabilities {
+pub struct Capabilities {
     #[bits(4)]
-    pub(super) version: u8,
+    pub version: u8,
     /// 0 endpoint, 4 root port, 5 and 6 the ports of a switch.
     #[bits(4)]
-    pub(super) port_type: u8,
-    pub(super) slot_implemented: bool,
+    pub port_type: u8,
+    pub slot_implemented: bool,
     #[bits(5)]
-    pub(super) interrupt_message_number: u8,
+    pub interrupt_message_number: u8,
     #[bits(2)]
     __: u8,
 }
 
 /// Device Capabilities.
 #[bitfield(u32)]
-pub(super) struct DeviceCapabilities {
+pub struct DeviceCapabilities {
     #[bits(15)]
     __: u16,
-    pub(super) role_based_error_reporting: bool,
+    pub role_based_error_reporting: bool,
     #[bits(12)]
     __: u16,
-    pub(super) function_level_reset: bool,
+    pub function_level_reset: bool,
     #[bits(3)]
     __: u8,
 }
 
 /// Device Control.
 #[bitfield(u16)]
-pub(super) struct DeviceControl {
+pub struct DeviceControl {
     /// Correctable, non-fatal, fatal errors and Unsupported Requests are reported.
     #[bits(4)]
-    pub(super) error_reporting: u8,
-    pub(super) relaxed_ordering: bool,
+    pub error_reporting: u8,
+    pub relaxed_ordering: bool,
     #[bits(3)]
-    pub(super) max_payload_size: u8,
+    pub max_payload_size: u8,
     #[bits(3)]
     __: u8,
-    pub(super) no_snoop: bool,
+    pub no_snoop: bool,
     /// 2 stands for 512 bytes.
     #[bits(3)]
-    pub(super) max_read_request_size: u8,
+    pub max_read_request_size: u8,
     /// Initiate Function Level Reset, on an endpoint; reads 0.
-    pub(super) initiate_reset: bool,
+    pub initiate_reset: bool,
 }
 
 /// Device Status.
 #[bitfield(u16)]
-pub(super) struct DeviceStatus {
+pub struct DeviceStatus {
     /// Correctable, non-fatal, fatal errors and Unsupported Requests detected.
     #[bits(4)]
-    pub(super) errors: u8,
+    pub errors: u8,
     #[bits(12)]
     __: u16,
 }
 
 /// Link Capabilities.
 #[bitfield(u32)]
-pub(super) struct LinkCapabilities {
+pub struct LinkCapabilities {
     #[bits(4)]
-    pub(super) max_speed: u8,
+    pub max_speed: u8,
     #[bits(6)]
-    pub(super) max_width: u8,
+    pub max_width: u8,
     #[bits(9)]
     __: u16,
     /// A Surprise Down error can be detected, and logged in AER.
-    pub(super) surprise_down_reporting: bool,
-    pub(super) data_link_layer_active_reporting: bool,
+    pub surprise_down_reporting: bool,
+    pub data_link_layer_active_reporting: bool,
     #[bits(3)]
     __: u8,
-    pub(super) port_number: u8,
+    pub port_number: u8,
 }
 
 /// Link Control.
 #[bitfield(u16)]
-pub(super) struct LinkControl {
+pub struct LinkControl {
     #[bits(4)]
     __: u8,
     /// Takes the link down while it is set.
-    pub(super) link_disable: bool,
+    pub link_disable: bool,
     /// Reads 0.
-    pub(super) retrain: bool,
-    pub(super) common_clock: bool,
-    pub(super) extended_synch: bool,
+    pub retrain: bool,
+    pub common_clock: bool,
+    pub extended_synch: bool,
     #[bits(8)]
     __: u8,
 }
@@ -118,39 +154,39 @@ pub struct LinkStatus {
 
 /// Slot Capabilities.
 #[bitfield(u32)]
-pub(super) struct SlotCapabilities {
-    pub(super) attention_button: bool,
-    pub(super) power_controller: bool,
+pub struct SlotCapabilities {
+    pub attention_button: bool,
+    pub power_controller: bool,
     __: bool,
-    pub(super) attention_indicator: bool,
-    pub(super) power_indicator: bool,
-    pub(super) hot_plug_surprise: bool,
-    pub(super) hot_plug_capable: bool,
+    pub attention_indicator: bool,
+    pub power_indicator: bool,
+    pub hot_plug_surprise: bool,
+    pub hot_plug_capable: bool,
     #[bits(11)]
     __: u16,
-    pub(super) no_command_completed: bool,
+    pub no_command_completed: bool,
     #[bits(13)]
-    pub(super) slot_number: u16,
+    pub slot_number: u16,
 }
 
 /// Slot Control.
 #[bitfield(u16)]
-pub(super) struct SlotControl {
-    pub(super) attention_button_pressed_enable: bool,
+pub struct SlotControl {
+    pub attention_button_pressed_enable: bool,
     #[bits(2)]
     __: u8,
-    pub(super) presence_detect_changed_enable: bool,
+    pub presence_detect_changed_enable: bool,
     __: bool,
-    pub(super) hot_plug_interrupt_enable: bool,
+    pub hot_plug_interrupt_enable: bool,
     #[bits(2)]
-    pub(super) attention_indicator: u8,
+    pub attention_indicator: u8,
     /// 1 on, 2 blinking, 3 off.
     #[bits(2)]
-    pub(super) power_indicator: u8,
+    pub power_indicator: u8,
     /// The slot has no power.
-    pub(super) power_off: bool,
+    pub power_off: bool,
     __: bool,
-    pub(super) data_link_layer_changed_enable: bool,
+    pub data_link_layer_changed_enable: bool,
     #[bits(3)]
     __: u8,
 }
@@ -178,66 +214,66 @@ pub struct SlotStatus {
 
 /// Root Control: system errors on error messages, PME interrupt.
 #[bitfield(u16)]
-pub(super) struct RootControl {
+pub struct RootControl {
     #[bits(4)]
-    pub(super) enables: u8,
+    pub enables: u8,
     #[bits(12)]
     __: u16,
 }
 
 /// Root Status.
 #[bitfield(u32)]
-pub(super) struct RootStatus {
-    pub(super) pme_requester: u16,
-    pub(super) pme: bool,
+pub struct RootStatus {
+    pub pme_requester: u16,
+    pub pme: bool,
     #[bits(15)]
     __: u16,
 }
 
 /// Device Capabilities 2.
 #[bitfield(u32)]
-pub(super) struct DeviceCapabilities2 {
+pub struct DeviceCapabilities2 {
     #[bits(4)]
     __: u8,
-    pub(super) completion_timeout_disable: bool,
+    pub completion_timeout_disable: bool,
     /// Of a port above a device: function numbers may have eight bits.
-    pub(super) ari_forwarding: bool,
+    pub ari_forwarding: bool,
     #[bits(15)]
     __: u16,
     /// TLPs may have End-End prefixes: PASIDs.
-    pub(super) end_end_tlp_prefix: bool,
+    pub end_end_tlp_prefix: bool,
     /// How many, 0 for four.
     #[bits(2)]
-    pub(super) max_end_end_tlp_prefixes: u8,
+    pub max_end_end_tlp_prefixes: u8,
     __: u8,
 }
 
 /// Device Control 2.
 #[bitfield(u16)]
-pub(super) struct DeviceControl2 {
+pub struct DeviceControl2 {
     #[bits(4)]
     __: u8,
-    pub(super) completion_timeout_disable: bool,
-    pub(super) ari_forwarding: bool,
+    pub completion_timeout_disable: bool,
+    pub ari_forwarding: bool,
     #[bits(10)]
     __: u16,
 }
 
 /// Link Capabilities 2.
 #[bitfield(u32)]
-pub(super) struct LinkCapabilities2 {
+pub struct LinkCapabilities2 {
     __: bool,
     #[bits(7)]
-    pub(super) speeds: u8,
+    pub speeds: u8,
     #[bits(24)]
     __: u32,
 }
 
 /// Link Control 2.
 #[bitfield(u16)]
-pub(super) struct LinkControl2 {
+pub struct LinkControl2 {
     #[bits(4)]
-    pub(super) target_speed: u8,
+    pub target_speed: u8,
     #[bits(12)]
     __: u16,
 }
