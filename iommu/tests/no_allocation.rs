@@ -1,14 +1,17 @@
-//! Nothing allocates on the way of a descriptor or of a translation, once caches and queues have the
+//! Descriptors, translations and submissions do not allocate once caches and queues have reached the
 //! size that they keep.
 
 use iommu::Memory;
-use iommu::ats::{Access, AddressType, DmaRequest};
+use iommu::ats::{
+    Access, AddressType, DmaRequest, ITag, InvalidateCompletion, InvalidateRequest, PageRange,
+};
 use iommu::event::{Tracer, UnitRole};
 use iommu::ids::{Bdf, Iova, PAGE_SIZE};
 use iommu::spec::control::GlobalBits;
 use iommu::spec::descriptor::{DeviceTlbDescriptor, IotlbDescriptor, WaitDescriptor};
 use iommu::spec::offset;
 use iommu::spec::tables::{ContextHigh, ContextLow, RootEntry, SecondStageEntry};
+use iommu::submit::{FunctionAccess, HostSide, PRESETS, Precheck, Verdict};
 use iommu::time::Instant;
 use iommu::unit::{Output, Unit, UnitConfig};
 use vm_memory::{Bytes, GuestAddress};
@@ -101,4 +104,62 @@ fn descriptors_and_translations_do_not_allocate() {
     });
     assert_eq!(counted.count_total, 0, "{counted:?}");
     assert_eq!(memory.read_obj::<u32>(GuestAddress(STATUS)).unwrap(), 1);
+}
+
+/// Functions that are all present, or all gone.
+struct Functions {
+    are_present: bool,
+}
+
+impl FunctionAccess for Functions {
+    fn is_present(&mut self, _: Bdf) -> bool {
+        self.are_present
+    }
+
+    fn is_disconnected(&self, _: Bdf) -> bool {
+        !self.are_present
+    }
+}
+
+/// Submits one invalidation, answers it if it reaches the link, and returns the verdict.
+fn submit(host: &mut HostSide, functions: &mut Functions) -> Verdict {
+    let (itag, range) = (ITag::new(0), PageRange::page(Iova(PAGE_SIZE)));
+    let request =
+        InvalidateRequest { destination: FUNCTION, itag, pasid: None, global: false, range };
+    host.submit(request, functions, NOW);
+    while let Some(sent) = host.poll_request() {
+        let completion = InvalidateCompletion {
+            requester: sent.destination,
+            itag_vector: sent.itag.bit(),
+            completion_count: 1,
+        };
+        host.handle_completion(completion, functions, NOW);
+    }
+    host.poll_verdict().unwrap().verdict
+}
+
+#[test]
+fn submissions_do_not_allocate_under_any_policy() {
+    for preset in PRESETS {
+        let policy = preset.policy();
+        let has_precheck = policy.precheck != Precheck::None;
+        for are_present in [true, false] {
+            let mut functions = Functions { are_present };
+            let config = UnitConfig::new(UnitRole::Host);
+            let mut host = HostSide::new(config, policy.clone(), Tracer::none()).unwrap();
+            let expected = match are_present || !has_precheck {
+                true => Verdict::Completed,
+                false => Verdict::Skipped,
+            };
+            for _ in 0..500 {
+                assert_eq!(submit(&mut host, &mut functions), expected, "{policy}");
+            }
+            let counted = allocation_counter::measure(|| {
+                for _ in 0..1000 {
+                    submit(&mut host, &mut functions);
+                }
+            });
+            assert_eq!(counted.count_total, 0, "{policy}: {counted:?}");
+        }
+    }
 }

@@ -193,8 +193,8 @@ impl Submitter {
         if self.policy.precheck == Precheck::None {
             return;
         }
-        let functions: Vec<Bdf> = waiter.functions().collect();
-        for function in functions {
+        for index in waiter.remaining() {
+            let function = waiter.function_at(index);
             if self.is_gone(function, hw, now) {
                 waiter.waive(Verdict::Skipped, |other| other == function);
             }

@@ -3,6 +3,7 @@
 use super::flush::{self, Flush};
 use super::status::Token;
 use super::{Ticket, Verdict};
+use crate::ats::InvalidateRequest;
 use crate::ids::{Bdf, DomainId};
 use crate::time::Instant;
 
@@ -80,22 +81,35 @@ impl Waiter {
         }
     }
 
-    /// The functions whose Device-TLBs still have to be invalidated.
-    pub(super) fn functions(&self) -> impl Iterator<Item = Bdf> {
-        let requests = match &self.job {
+    /// The Device-TLBs of its flush, waived ones too.
+    fn device_tlbs(&self) -> &[InvalidateRequest] {
+        match &self.job {
             Job::Flush(flush) => flush.device_tlbs(),
             Job::Fence(..) => &[],
-        };
-        let wanted = requests.iter().enumerate();
-        let wanted = wanted.filter(|(index, _)| self.waived & 1 << index == 0);
-        wanted.map(|(_, request)| request.destination)
+        }
+    }
+
+    /// The places in its flush of the Device-TLBs that still have to be invalidated. The iterator
+    /// does not borrow the waiter, which may be waived meanwhile.
+    pub(super) fn remaining(&self) -> impl Iterator<Item = usize> + use<> {
+        let waived = self.waived;
+        (0..self.device_tlbs().len()).filter(move |index| waived & 1 << index == 0)
+    }
+
+    /// The function at one of those places.
+    pub(super) fn function_at(&self, index: usize) -> Bdf {
+        self.device_tlbs()[index].destination
+    }
+
+    /// The functions whose Device-TLBs still have to be invalidated.
+    pub(super) fn functions(&self) -> impl Iterator<Item = Bdf> {
+        self.remaining().map(|index| self.function_at(index))
     }
 
     /// Nothing has to be done for these functions any more.
     pub(super) fn waive(&mut self, verdict: Verdict, is_meant: impl Fn(Bdf) -> bool) {
-        let Job::Flush(flush) = &self.job else { return };
-        for (index, request) in flush.device_tlbs().iter().enumerate() {
-            if self.waived & 1 << index == 0 && is_meant(request.destination) {
+        for index in self.remaining() {
+            if is_meant(self.function_at(index)) {
                 self.waived |= 1 << index;
                 self.waived_as = verdict;
             }
