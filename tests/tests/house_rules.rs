@@ -1,6 +1,6 @@
 //! Rules of this repository that a machine can check.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashMap};
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -33,32 +33,143 @@ fn sources() -> Vec<(String, String)> {
     sources
 }
 
-/// The packages of the workspace, as cargo describes them.
-fn packages() -> Vec<Value> {
-    let output = Command::new(env!("CARGO"))
-        .args(["metadata", "--no-deps", "--format-version", "1", "--offline"])
-        .current_dir(root())
-        .output()
-        .expect("cargo can be started");
-    let metadata: Value = serde_json::from_slice(&output.stdout).expect("it prints JSON");
-    metadata["packages"].as_array().expect("a workspace has packages").clone()
+/// What each package of the workspace may depend on: packages of the workspace to build it, and to
+/// test it; and packages that it must not reach, not even through others.
+struct Place {
+    name: &'static str,
+    builds_on: &'static [&'static str],
+    tested_with: &'static [&'static str],
+    never: &'static [&'static str],
+}
+
+const KVM: &[&str] = &["kvm-bindings", "kvm-ioctls"];
+const TERMINAL: &[&str] = &["clap", "comfy-table", "console", "indicatif", "plotters", "toml"];
+
+const PLACES: &[Place] = &[
+    Place { name: "iommu", builds_on: &[], tested_with: &[], never: KVM },
+    Place { name: "devices", builds_on: &["iommu"], tested_with: &[], never: KVM },
+    Place { name: "resources", builds_on: &[], tested_with: &[], never: &[] },
+    Place { name: "vmm", builds_on: &["devices", "iommu"], tested_with: &[], never: TERMINAL },
+    Place {
+        name: "lab",
+        builds_on: &["devices", "iommu"],
+        tested_with: &[],
+        never: &["clap", "indicatif", "kvm-bindings", "kvm-ioctls"],
+    },
+    Place {
+        name: "ghostlink",
+        builds_on: &["devices", "iommu", "lab", "resources", "vmm"],
+        tested_with: &["tests"],
+        never: &[],
+    },
+    Place {
+        name: "tests",
+        builds_on: &["devices", "iommu", "resources", "vmm"],
+        tested_with: &[],
+        never: TERMINAL,
+    },
+];
+
+/// An arrow of the resolved graph.
+struct Dependency {
+    /// The identifier of the package that is depended on.
+    id: String,
+    /// Whether only tests, examples and benches need it.
+    for_tests: bool,
+}
+
+/// The dependencies of every package, by identifiers, as cargo has resolved them.
+struct Graph {
+    names: HashMap<String, String>,
+    dependencies: HashMap<String, Vec<Dependency>>,
+    /// The packages of the workspace.
+    ours: Vec<String>,
+}
+
+fn text(value: &Value) -> String {
+    value.as_str().expect("a string").to_owned()
+}
+
+fn list(value: &Value) -> &[Value] {
+    value.as_array().expect("a list")
+}
+
+impl Graph {
+    fn read() -> Self {
+        let output = Command::new(env!("CARGO"))
+            .args(["metadata", "--format-version", "1", "--offline", "--locked"])
+            // Packages for other systems may never have been downloaded.
+            .args(["--filter-platform", "x86_64-unknown-linux-gnu"])
+            .current_dir(root())
+            .output()
+            .expect("cargo can be started");
+        let errors = String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.success(), "cargo metadata: {errors}");
+        let metadata: Value = serde_json::from_slice(&output.stdout).expect("it prints JSON");
+        let packages = list(&metadata["packages"]).iter();
+        let nodes = list(&metadata["resolve"]["nodes"]).iter();
+        Self {
+            names: packages.map(|package| (text(&package["id"]), text(&package["name"]))).collect(),
+            dependencies: nodes.map(|node| (text(&node["id"]), dependencies(node))).collect(),
+            ours: list(&metadata["workspace_members"]).iter().map(text).collect(),
+        }
+    }
+
+    fn name(&self, id: &str) -> &str {
+        &self.names[id]
+    }
+
+    /// The names of all packages that are compiled to build the package `id`.
+    fn reached(&self, id: &str) -> BTreeSet<&str> {
+        let mut reached = BTreeSet::new();
+        let mut left = vec![id];
+        while let Some(id) = left.pop() {
+            let built = self.dependencies[id].iter().filter(|dependency| !dependency.for_tests);
+            left.extend(built.map(|it| it.id.as_str()).filter(|id| reached.insert(self.name(id))));
+        }
+        reached
+    }
+}
+
+/// The dependencies of a node of the graph.
+fn dependencies(node: &Value) -> Vec<Dependency> {
+    let dependency = |value: &Value| Dependency {
+        id: text(&value["pkg"]),
+        for_tests: list(&value["dep_kinds"]).iter().all(|kind| kind["kind"] == "dev"),
+    };
+    list(&node["deps"]).iter().map(dependency).collect()
 }
 
 #[test]
 fn crates_depend_on_each_other_in_one_direction() {
-    for package in packages() {
-        let allowed: &[&str] = match package["name"].as_str() {
-            Some("iommu" | "resources") => &[],
-            Some("devices") => &["iommu"],
-            Some("vmm") => &["devices", "iommu", "resources"],
-            Some("tests") => &["devices", "iommu", "resources", "vmm"],
-            name => panic!("{name:?} has no place in the order of crates yet"),
-        };
-        for dependency in package["dependencies"].as_array().expect("a list") {
-            let name = dependency["name"].as_str().expect("a name");
-            let ours = !dependency["path"].is_null();
-            assert!(!ours || allowed.contains(&name), "{} depends on {name}", package["name"]);
+    let graph = Graph::read();
+    let mut names: Vec<&str> = graph.ours.iter().map(|id| graph.name(id)).collect();
+    names.sort_unstable();
+    let mut known: Vec<&str> = PLACES.iter().map(|place| place.name).collect();
+    known.sort_unstable();
+    assert_eq!(names, known, "each package of the workspace has a row in PLACES");
+    for id in &graph.ours {
+        let name = graph.name(id);
+        let place = PLACES.iter().find(|place| place.name == name).expect("it has a row");
+        for dependency in &graph.dependencies[id] {
+            let other = graph.name(&dependency.id);
+            let allowed = place.builds_on.contains(&other)
+                || dependency.for_tests && place.tested_with.contains(&other);
+            assert!(allowed || !known.contains(&other), "{name} depends on {other}");
         }
+    }
+}
+
+#[test]
+fn libraries_do_not_reach_what_only_the_program_needs() {
+    let graph = Graph::read();
+    for id in &graph.ours {
+        let name = graph.name(id);
+        let reached = graph.reached(id);
+        assert!(name == "resources" || reached.contains("thiserror"), "{name}: {reached:?}");
+        let place = PLACES.iter().find(|place| place.name == name).expect("it has a row");
+        let wrong: Vec<_> = place.never.iter().filter(|never| reached.contains(**never)).collect();
+        assert!(wrong.is_empty(), "{name} reaches {wrong:?}");
     }
 }
 
@@ -84,8 +195,14 @@ fn unsafe_code_is_where_it_is_said_to_be() {
         allowing,
         BTreeSet::from(["vmm/src/kvm/raw.rs", "vmm/src/sys.rs"].map(String::from))
     );
-    for name in ["iommu", "devices", "tests"] {
-        let text = fs::read_to_string(root().join(name).join("src/lib.rs")).expect("a library");
-        assert!(text.contains("\n#![forbid(unsafe_code)]\n"), "{name} does not forbid unsafe code");
+    for path in [
+        "iommu/src/lib.rs",
+        "devices/src/lib.rs",
+        "tests/src/lib.rs",
+        "vmm/lab/src/lib.rs",
+        "vmm/cli/src/main.rs",
+    ] {
+        let text = fs::read_to_string(root().join(path)).expect("the root of a crate");
+        assert!(text.contains("\n#![forbid(unsafe_code)]\n"), "{path} does not forbid unsafe code");
     }
 }

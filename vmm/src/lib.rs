@@ -37,9 +37,7 @@ mod exit;
 mod fabric;
 mod interrupts;
 mod json_lines;
-pub mod kernel_config;
 mod kvm;
-pub mod lab;
 pub mod layout;
 mod memory;
 pub mod qtest;
@@ -49,9 +47,7 @@ mod sys;
 #[cfg(test)]
 #[path = "../tests/machine/elf.rs"]
 mod testkit;
-pub mod toml_file;
 mod uart;
-pub mod validate;
 mod vm;
 
 pub use config::{Console, Kernel, MemorySize, Module, VmConfig};
@@ -60,4 +56,5 @@ pub use exit::Exit;
 pub use json_lines::JsonLines;
 pub use kvm::{Activity, CpuSight, CpuState, FailureKind, GuestFailure, LastExit};
 pub use summary::{Outcome, Summary};
+pub use sys::SignalFd;
 pub use vm::{Vm, VmHandle};

@@ -53,7 +53,7 @@ fn set_mode(fd: BorrowedFd<'_>, mode: &libc::termios) -> io::Result<()> {
 
 /// Signals that do not interrupt this thread, and threads that it starts, but can be read.
 #[derive(Debug)]
-pub(crate) struct SignalFd {
+pub struct SignalFd {
     file: File,
     /// Those that were not blocked before.
     blocked: Vec<c_int>,
@@ -61,7 +61,11 @@ pub(crate) struct SignalFd {
 
 impl SignalFd {
     /// Takes `signals`, until this is dropped. Drop it on the thread that made it.
-    pub(crate) fn new(signals: &[c_int]) -> io::Result<Self> {
+    ///
+    /// # Errors
+    ///
+    /// The process has no file descriptor left.
+    pub fn new(signals: &[c_int]) -> io::Result<Self> {
         let other = |error: vmm_sys_util::signal::Error| io::Error::other(error.to_string());
         let before = get_blocked_signals().map_err(other)?;
         let set = create_sigset(signals)?;
@@ -80,7 +84,7 @@ impl SignalFd {
     }
 
     /// The next signal that has come, if one has.
-    pub(crate) fn read(&mut self) -> Option<c_int> {
+    pub fn read(&mut self) -> Option<c_int> {
         let mut info = [0; size_of::<libc::signalfd_siginfo>()];
         self.file.read_exact(&mut info).ok()?;
         // The signal's number is the first field (signalfd(2)).

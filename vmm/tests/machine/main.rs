@@ -1,16 +1,12 @@
 //! Whole machines under a real KVM, each with a guest of a few bytes of machine code.
 
 mod buses;
-mod cli;
 mod code;
-mod demo;
 mod doctor;
 mod edu;
 mod elf;
 mod endings;
 mod guest;
 mod interrupts;
-mod lab;
 mod linux;
 mod multiboot;
-mod validate;

@@ -1,0 +1,229 @@
+//! `ghostlink compare`: every policy against every fault, in virtual time.
+
+use std::io::{self, IsTerminal, Write};
+use std::num::NonZeroUsize;
+use std::path::{Path, PathBuf};
+use std::thread::available_parallelism;
+
+use clap::{Args, ValueEnum};
+use devices::sim::Catalog;
+use indicatif::{ProgressBar, ProgressStyle};
+use iommu::time::Timeout;
+use iommu::unit::Ordering;
+use lab::file;
+use lab::matrix::{Matrix, Selection};
+use lab::plan::Plan;
+use lab::shard::Shard;
+use lab::{CSV, Options, Outcome, REPORT, Summary, compare, csv, table};
+use vmm::SignalFd;
+
+use super::policies::PoliciesArgs;
+use crate::CliError;
+
+/// Options of `ghostlink compare`.
+#[derive(Debug, Args)]
+pub(super) struct CompareArgs {
+    /// Only these policies, see 'ghostlink policies' [default: every preset]
+    #[arg(long, value_name = "NAME,..", value_delimiter = ',')]
+    policies: Vec<String>,
+
+    /// Only these faults [default: all]
+    #[arg(long, value_name = "NAME,..", value_delimiter = ',')]
+    faults: Vec<String>,
+
+    /// Only these workloads [default: three of them]
+    #[arg(long, value_name = "NAME,..", value_delimiter = ',')]
+    workloads: Vec<String>,
+
+    /// Runs of each policy, fault and workload, which differ in what is random [default: 20]
+    #[arg(long, value_name = "N")]
+    seeds: Option<u64>,
+
+    #[command(flatten)]
+    machine: MachineArgs,
+
+    /// Threads [default: one for each CPU]
+    #[arg(long, value_name = "N")]
+    jobs: Option<NonZeroUsize>,
+
+    /// Only part i of n, from 1; 'ghostlink merge' joins the parts
+    #[arg(long, value_name = "i/n", default_value_t = Shard::WHOLE, requires = "out")]
+    shard: Shard,
+
+    /// Keep the runs in this directory, with a table for spreadsheets and a report to read
+    #[arg(long, value_name = "DIR")]
+    out: Option<PathBuf>,
+
+    /// Go on with what is in the directory
+    #[arg(long, requires = "out")]
+    resume: bool,
+
+    /// What to print
+    #[arg(long, value_enum, default_value_t = Format::Table)]
+    format: Format,
+}
+
+/// Options that say what machine it is, for a comparison and for one run.
+#[derive(Debug, Default, Args)]
+pub(super) struct MachineArgs {
+    /// TOML file with policies, faults and workloads of your own, and what is compared: see
+    /// docs/scaling.md
+    #[arg(long, value_name = "FILE")]
+    matrix: Option<PathBuf>,
+
+    #[command(flatten)]
+    policies: PoliciesArgs,
+
+    /// How long the physical unit waits before it raises ITE, or never [default: 1m 30s, which PCIe
+    /// recommends]
+    #[arg(long, value_name = "TIME")]
+    ict: Option<Timeout>,
+
+    /// Whether a wait in the unit's queue is bound to everything in front of it (serial), or only to
+    /// what it has to wait for (parallel) [default: serial]
+    #[arg(long, value_name = "ORDER")]
+    ordering: Option<Ordering>,
+}
+
+impl MachineArgs {
+    /// All rows, and what is said beside them.
+    pub(super) fn read(&self) -> Result<(Catalog, Selection), CliError> {
+        let mut catalog = Catalog::default();
+        catalog.policies.extend(self.policies.own()?);
+        let of_file = match &self.matrix {
+            Some(path) => file::read(path, &mut catalog)?,
+            None => Selection::default(),
+        };
+        let (ict, ordering) = (self.ict.or(of_file.ict), self.ordering.or(of_file.ordering));
+        Ok((catalog, Selection { ict, ordering, ..of_file }))
+    }
+
+    /// As they are written.
+    fn text(&self) -> String {
+        let path = self.matrix.as_ref().map(|path| path.display().to_string());
+        [
+            option("matrix", path),
+            option("policies-file", self.policies.file().map(|path| path.display().to_string())),
+            option("ict", self.ict.map(|ict| ict.to_string().replace(' ', ""))),
+            option("ordering", self.ordering.map(|ordering| ordering.to_string())),
+        ]
+        .concat()
+    }
+}
+
+/// An option as it is written, if it is given.
+fn option(name: &str, value: Option<String>) -> String {
+    value.map_or(String::new(), |value| format!(" --{name} {value}"))
+}
+
+/// What to print.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(super) enum Format {
+    /// A line for each policy, for people.
+    Table,
+    /// A line for each policy, fault and workload, for spreadsheets.
+    Csv,
+    /// Nothing: the files are enough.
+    None,
+}
+
+/// Runs everything; returns the exit status.
+pub(super) fn run(args: &CompareArgs) -> Result<u8, CliError> {
+    let plan = Plan::new(args.matrix()?, args.machine.text(), args.selection(), args.shard);
+    let jobs = args.jobs.or(available_parallelism().ok()).unwrap_or(NonZeroUsize::MIN);
+    let options = Options { jobs, out: args.out.as_deref(), resume: args.resume };
+    let mut signals = SignalFd::new(&[libc::SIGINT, libc::SIGTERM]).map_err(CliError::Signals)?;
+    let progress = progress(plan.len());
+    let set_position = |done| progress.set_position(done as u64);
+    let outcome = compare(&plan, &options, set_position, || signals.read());
+    progress.finish_and_clear();
+    match outcome? {
+        Outcome::Complete(summary) => {
+            show(args.format, &plan, &summary, args.out.as_deref()).map_err(CliError::Output)?;
+            Ok(0)
+        }
+        Outcome::Interrupted { signal, done } => {
+            let kept = match &args.out {
+                Some(out) => format!("they are in '{}', and --resume goes on", out.display()),
+                None => "they are lost: --out DIR keeps them".to_owned(),
+            };
+            eprintln!("ghostlink: interrupted after {done} of {} runs; {kept}", plan.len());
+            Ok(u8::try_from(128 + signal).unwrap_or(u8::MAX))
+        }
+    }
+}
+
+/// A bar with the time that is left, on a terminal.
+fn progress(runs: usize) -> ProgressBar {
+    let bar = ProgressBar::new(runs as u64);
+    let template = "{bar:30} {pos}/{len} runs, {per_sec}, {eta} left";
+    if let Ok(style) = ProgressStyle::with_template(template) {
+        bar.set_style(style);
+    }
+    bar
+}
+
+/// Prints what all runs come to.
+pub(super) fn show(
+    format: Format,
+    plan: &Plan,
+    summary: &Summary,
+    directory: Option<&Path>,
+) -> io::Result<()> {
+    let mut out = io::stdout().lock();
+    let whole = plan.shard == Shard::WHOLE;
+    match format {
+        Format::Table if whole => {
+            let coloured = io::stdout().is_terminal() && console::colors_enabled();
+            writeln!(out, "{}", table::text(summary, coloured))?;
+            writeln!(out, "{}", table::LEGEND)?;
+        }
+        Format::Csv => csv::write(summary, &mut out)?,
+        Format::Table | Format::None => {}
+    }
+    drop(out);
+    match directory {
+        Some(directory) if whole => {
+            let (report, cells) = (directory.join(REPORT), directory.join(CSV));
+            eprintln!("ghostlink: see '{}' and '{}'", report.display(), cells.display());
+        }
+        Some(directory) => eprintln!(
+            "ghostlink: part {} with {} runs is in '{}'; 'ghostlink merge' joins the parts",
+            plan.shard,
+            plan.len(),
+            directory.display()
+        ),
+        None if format == Format::Table => {
+            eprintln!("ghostlink: --out DIR keeps the runs and writes a report with plots");
+        }
+        None => {}
+    }
+    Ok(())
+}
+
+impl CompareArgs {
+    fn matrix(&self) -> Result<Matrix, CliError> {
+        let (catalog, of_file) = self.machine.read()?;
+        let or = |ours: &Vec<String>, theirs| if ours.is_empty() { theirs } else { ours.clone() };
+        let selection = Selection {
+            policies: or(&self.policies, of_file.policies),
+            faults: or(&self.faults, of_file.faults),
+            workloads: or(&self.workloads, of_file.workloads),
+            seeds: self.seeds.or(of_file.seeds),
+            ..of_file
+        };
+        Ok(Matrix::new(&catalog, &selection)?)
+    }
+
+    /// What is compared, as it is written: what decides, and nothing else.
+    fn selection(&self) -> String {
+        let names = |names: &[String]| (!names.is_empty()).then(|| names.join(","));
+        [
+            option("policies", names(&self.policies)),
+            option("faults", names(&self.faults)),
+            option("workloads", names(&self.workloads)),
+            option("seeds", self.seeds.map(|seeds| seeds.to_string())),
+        ]
+        .concat()
+    }
+}

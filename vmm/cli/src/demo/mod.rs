@@ -1,0 +1,211 @@
+//! `ghostlink demo`: the built-in guest once with each policy, and what it suffers.
+//!
+//! Times are scaled so that all of it takes half a minute: the physical unit gives up after two
+//! seconds, where PCIe allows a function one to two minutes to answer, and the guest after three,
+//! where a lock-up detector takes ten seconds or twenty.
+
+mod output;
+
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use clap::{Args, ValueEnum};
+use devices::fault::{Fault, FaultMode, Trigger};
+use devices::root_complex::RootComplexConfig;
+use iommu::event::{Recorder, Tracer, UnitRole};
+use iommu::ids::Bdf;
+use iommu::submit::{PRESETS, Policy, Preset};
+use iommu::time::Timeout;
+use iommu::unit::{Ordering, UnitConfig};
+use vmm::{Console, Exit, Kernel, MemorySize, Summary, Vm, VmConfig};
+
+use super::policies::PoliciesArgs;
+use super::progress::Progress;
+use crate::CliError;
+
+/// The function behind the first port, as the built-in guest numbers buses.
+const VICTIM: Bdf = Bdf::new(1, 0, 0);
+/// When the guest gives up on a flush. A real one would not.
+const GIVE_UP: Duration = Duration::from_secs(3);
+/// When a run has gone wrong.
+const TIME_LIMIT: Duration = Duration::from_secs(20);
+
+/// The policies that are run unless others are asked for.
+const SHOWN: [&str; 4] = ["linux", "bounded", "amd", "present+bounded"];
+
+/// Options of `ghostlink demo`.
+#[derive(Debug, Args)]
+pub(super) struct DemoArgs {
+    /// What to print
+    #[arg(long, value_enum, default_value_t = Format::Table)]
+    format: Format,
+
+    /// Only this policy; may be given several times [default: linux, bounded, amd, present+bounded]
+    #[arg(long, value_name = "POLICY")]
+    policy: Vec<String>,
+
+    #[command(flatten)]
+    policies: PoliciesArgs,
+
+    /// How long the physical unit waits before it raises ITE, or never. Scaled: PCIe recommends one
+    /// minute, plus half of it
+    #[arg(long, value_name = "TIME", default_value = "2s")]
+    ict: Timeout,
+
+    /// Whether a wait in the units' queues is bound to everything in front of it (serial), or only
+    /// to what it has to wait for (parallel)
+    #[arg(long, value_name = "ORDER", default_value_t)]
+    ordering: Ordering,
+}
+
+impl Default for DemoArgs {
+    fn default() -> Self {
+        let ict = Timeout::After(Duration::from_secs(2));
+        let policies = PoliciesArgs::default();
+        Self {
+            format: Format::Table,
+            policy: Vec::new(),
+            policies,
+            ict,
+            ordering: Ordering::default(),
+        }
+    }
+}
+
+/// What to print.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Format {
+    /// A table for people.
+    Table,
+    /// A JSON object for each run, on a line of its own.
+    Json,
+}
+
+/// What happens to the victim's link.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Scenario {
+    /// Nothing.
+    Healthy,
+    /// It vanishes, and nothing says so.
+    Silent,
+    /// It vanishes, and the physical unit never raises ITE.
+    SilentNoIte,
+}
+
+impl Scenario {
+    const fn name(self) -> &'static str {
+        match self {
+            Self::Healthy => "healthy",
+            Self::Silent => "silent",
+            Self::SilentNoIte => "silent-no-ite",
+        }
+    }
+}
+
+/// One run, before it and after it.
+#[derive(Debug)]
+struct Run {
+    policy: Policy,
+    scenario: Scenario,
+    /// Of the physical unit.
+    ict: Timeout,
+    ordering: Ordering,
+}
+
+/// Runs everything; returns the exit status.
+pub(super) fn run(args: &DemoArgs) -> Result<u8, CliError> {
+    let runs = plan(args)?;
+    let progress = Progress::new(runs.len());
+    let mut rows = Vec::with_capacity(runs.len());
+    for (index, run) in runs.into_iter().enumerate() {
+        progress.begin(index, format!("{}, {}", run.policy, run.scenario.name()));
+        let summary = match boot(&run)? {
+            Ended::Interrupted(status) => return Ok(status),
+            Ended::Done(summary) => summary,
+        };
+        if args.format == Format::Json {
+            progress.suspended(|| output::write_json(&run, &summary)).map_err(CliError::Output)?;
+        }
+        rows.push((run, summary));
+    }
+    progress.finish();
+    if args.format == Format::Table {
+        output::write_table(args, &rows).map_err(CliError::Output)?;
+    }
+    Ok(0)
+}
+
+/// All runs: healthy ones first, so that what follows has something to be compared with.
+fn plan(args: &DemoArgs) -> Result<Vec<Run>, CliError> {
+    let policies = match args.policy.as_slice() {
+        [] => PRESETS.iter().filter(|p| SHOWN.contains(&p.name)).map(Preset::policy).collect(),
+        chosen => args.policies.choose(chosen)?,
+    };
+    let mut scenarios = vec![(Scenario::Healthy, args.ict), (Scenario::Silent, args.ict)];
+    if args.ict != Timeout::Never {
+        scenarios.push((Scenario::SilentNoIte, Timeout::Never));
+    }
+    let ordering = args.ordering;
+    let run = |(scenario, ict)| {
+        policies.iter().cloned().map(move |policy| Run { policy, scenario, ict, ordering })
+    };
+    Ok(scenarios.into_iter().flat_map(run).collect())
+}
+
+/// How a boot has ended.
+enum Ended {
+    Done(Summary),
+    /// A signal or Ctrl-A x, with this exit status.
+    Interrupted(u8),
+}
+
+fn boot(run: &Run) -> Result<Ended, CliError> {
+    let events = Arc::new(Recorder::default());
+    let console = Arc::new(Mutex::new(Vec::new()));
+    let vm = Vm::new(run.config(Tracer::to(events.clone()), console.clone()))?;
+    match vm.run()? {
+        Exit::DebugExit(0) => Ok(Ended::Done(Summary::new(&events.events(), VICTIM))),
+        exit @ (Exit::Signal(_) | Exit::Stopped) => Ok(Ended::Interrupted(exit.status())),
+        exit => Err(CliError::Guest {
+            policy: run.policy.to_string(),
+            scenario: run.scenario.name(),
+            exit,
+            console: last_lines(&console),
+        }),
+    }
+}
+
+/// The end of what the guest has printed.
+fn last_lines(console: &Mutex<Vec<u8>>) -> String {
+    const LINES: usize = 8;
+    let console = console.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+    let text = String::from_utf8_lossy(&console).into_owned();
+    let lines: Vec<&str> = text.lines().collect();
+    lines[lines.len().saturating_sub(LINES)..].join("\n")
+}
+
+impl Run {
+    fn config(&self, tracer: Tracer, console: Arc<Mutex<Vec<u8>>>) -> VmConfig {
+        let scenario = if self.scenario == Scenario::Healthy { "healthy" } else { "silent" };
+        let mut host_unit = UnitConfig::new(UnitRole::Host);
+        host_unit.ict = self.ict;
+        host_unit.ordering = self.ordering;
+        let silent =
+            Fault { trigger: Trigger::Doorbell, port: None, mode: FaultMode::Silent, lasts: None };
+        let root_complex = RootComplexConfig::new(self.policy.clone(), host_unit);
+        VmConfig {
+            kernel: Kernel::Image { name: "the built-in guest", bytes: resources::GUEST },
+            cmdline: format!(
+                "test=drop blame=owner scenario={scenario} giveup_ms={}",
+                GIVE_UP.as_millis()
+            ),
+            modules: Vec::new(),
+            memory: MemorySize::default(),
+            cpus: 2,
+            root_complex: RootComplexConfig { faults: vec![silent], ..root_complex },
+            console: Console::Capture(console),
+            tracer,
+            time_limit: Some(TIME_LIMIT),
+        }
+    }
+}

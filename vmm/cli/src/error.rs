@@ -1,0 +1,111 @@
+//! Why a command fails, on one line, and with which exit status.
+
+use crate::validate::{UnknownFault, ValidateError};
+use crate::{FAILURE, USAGE};
+
+/// Why a command failed.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum CliError {
+    /// The machine could not be built, or could not go on.
+    #[error(transparent)]
+    Vmm(#[from] vmm::Error),
+    /// The file for events cannot be made.
+    #[error(
+        "cannot write events to '{}': {source}; name a file in a directory that exists",
+        path.display()
+    )]
+    Events {
+        /// The file.
+        path: std::path::PathBuf,
+        /// Why not.
+        source: std::io::Error,
+    },
+    /// The socket cannot be made, or the traffic on it has failed.
+    #[error(
+        "cannot serve at '{}': {source}; name a socket that does not exist yet, in a directory \
+         that does",
+        path.display()
+    )]
+    Socket {
+        /// The socket.
+        path: std::path::PathBuf,
+        /// Why not.
+        source: std::io::Error,
+    },
+    /// The remapping units cannot be built as asked for.
+    #[error(transparent)]
+    Unit(#[from] crate::unit::UnitError),
+    /// The faults cannot be used.
+    #[error(transparent)]
+    Faults(#[from] crate::faults::FaultsError),
+    /// There is no such policy.
+    #[error(transparent)]
+    Policies(#[from] crate::policies::PoliciesError),
+    /// There is no such hierarchy.
+    #[error(transparent)]
+    Topology(#[from] crate::topology::TopologyArgsError),
+    /// There is no such comparison.
+    #[error(transparent)]
+    Matrix(#[from] lab::matrix::MatrixError),
+    /// A user's own rows are of no use.
+    #[error(transparent)]
+    File(#[from] lab::toml_file::FileError),
+    /// Signals cannot be taken.
+    #[error("cannot take signals: {0}; see that the process may open files")]
+    Signals(std::io::Error),
+    /// The comparison has failed.
+    #[error(transparent)]
+    Lab(#[from] lab::LabError),
+    /// KVM or the simulation cannot run.
+    #[error(transparent)]
+    Validate(#[from] ValidateError),
+    /// There is no such fault to compare.
+    #[error("--faults: {0}")]
+    UnknownFault(#[from] UnknownFault),
+    /// There is no such scenario.
+    #[error(transparent)]
+    Scenario(#[from] crate::scenario::ScenarioError),
+    /// Standard output is closed or full.
+    #[error("cannot write to standard output: {0}")]
+    Output(std::io::Error),
+    /// The built-in guest did not get through.
+    #[error(
+        "the guest ended with {exit:?} under '{policy}', {scenario}; its last words:\n{console}"
+    )]
+    Guest {
+        /// The policy.
+        policy: String,
+        /// The scenario.
+        scenario: &'static str,
+        /// How it ended.
+        exit: vmm::Exit,
+        /// The end of its console.
+        console: String,
+    },
+}
+
+impl CliError {
+    /// The exit status.
+    pub(crate) fn status(&self) -> u8 {
+        match self {
+            Self::Vmm(error) => error.status(),
+            Self::Validate(ValidateError::Vmm(error)) => error.status(),
+            Self::Validate(ValidateError::Interrupted(status)) => *status,
+            Self::Events { .. }
+            | Self::UnknownFault(_)
+            | Self::Socket { .. }
+            | Self::Unit(_)
+            | Self::Faults(_)
+            | Self::Policies(_)
+            | Self::Topology(_)
+            | Self::Matrix(_)
+            | Self::File(_)
+            | Self::Scenario(_) => USAGE,
+            Self::Validate(_)
+            | Self::Lab(_)
+            | Self::Signals(_)
+            | Self::Output(_)
+            | Self::Guest { .. } => FAILURE,
+        }
+    }
+}

@@ -1,0 +1,107 @@
+//! `ghostlink explain`: one run again, and its story.
+
+use std::fs::File;
+use std::io::{self, BufWriter, Write};
+use std::path::{Path, PathBuf};
+
+use clap::Args;
+use devices::sim::{RunId, RunSpec};
+use iommu::event::TimedEvent;
+use iommu::time::Instant;
+use lab::matrix::{self, Matrix, MatrixError, Selection};
+use lab::plan::Plan;
+use lab::{replay, tell, write_trace};
+
+use super::compare::MachineArgs;
+use crate::CliError;
+
+/// Options of `ghostlink explain`.
+#[derive(Debug, Args)]
+pub(super) struct ExplainArgs {
+    /// policy/fault/workload/seed, as results.jsonl and the report name it
+    run: RunId,
+
+    /// Directory of results whose rows the names are of
+    #[arg(long, value_name = "DIR", conflicts_with_all = ["matrix", "policies_file", "ict", "ordering"])]
+    from: Option<PathBuf>,
+
+    #[command(flatten)]
+    machine: MachineArgs,
+
+    /// Write a trace that ui.perfetto.dev opens
+    #[arg(long, value_name = "FILE")]
+    trace: Option<PathBuf>,
+
+    /// Write all events as JSON lines
+    #[arg(long, value_name = "FILE")]
+    events: Option<PathBuf>,
+}
+
+/// Runs it again; returns the exit status.
+pub(super) fn run(args: &ExplainArgs) -> Result<u8, CliError> {
+    let spec = args.spec()?;
+    let events = replay(&spec)?;
+    if let Some(path) = &args.trace {
+        let end = Instant::START + spec.horizon;
+        write(path, |out| write_trace(&events, end, out))?;
+    }
+    if let Some(path) = &args.events {
+        write(path, |out| lines(&events, out))?;
+    }
+    let mut out = BufWriter::new(io::stdout().lock());
+    header(&spec, &mut out)
+        .and_then(|()| tell(&events, &mut out))
+        .and_then(|()| out.flush())
+        .map_err(CliError::Output)?;
+    Ok(0)
+}
+
+fn header(spec: &RunSpec, out: &mut dyn Write) -> io::Result<()> {
+    writeln!(out, "{}", spec.id())?;
+    writeln!(out, "  fault: {}", spec.fault.about)?;
+    writeln!(out, "  workload: {}", spec.workload.about)?;
+    writeln!(
+        out,
+        "  the unit raises ITE after {}; times are counted from the fault\n",
+        spec.unit.ict
+    )
+}
+
+fn lines(events: &[TimedEvent], out: &mut dyn Write) -> io::Result<()> {
+    for event in events {
+        serde_json::to_writer(&mut *out, event)?;
+        out.write_all(b"\n")?;
+    }
+    Ok(())
+}
+
+fn write(
+    path: &Path,
+    content: impl FnOnce(&mut dyn Write) -> io::Result<()>,
+) -> Result<(), CliError> {
+    let written = File::create(path).and_then(|file| {
+        let mut out = BufWriter::new(file);
+        content(&mut out)?;
+        out.flush()
+    });
+    written.map_err(|source| CliError::Events { path: path.to_owned(), source })
+}
+
+impl ExplainArgs {
+    /// The run that is meant.
+    fn spec(&self) -> Result<RunSpec, CliError> {
+        let unknown = |error| MatrixError::Name(matrix::explain(&error));
+        if let Some(directory) = &self.from {
+            let plan = Plan::read(directory).map_err(lab::LabError::from)?;
+            return Ok(plan.spec(&self.run).map_err(unknown)?);
+        }
+        let (catalog, selection) = self.machine.read()?;
+        let mut spec = catalog.spec(&self.run).map_err(unknown)?;
+        Matrix::new(
+            &catalog,
+            &Selection { ict: selection.ict, ordering: selection.ordering, ..Selection::default() },
+        )?
+        .set_unit(&mut spec);
+        Ok(spec)
+    }
+}

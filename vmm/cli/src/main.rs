@@ -1,0 +1,184 @@
+//! `ghostlink`: boots guests in front of PCIe links that vanish, and compares policies for them. See
+//! `ghostlink --help`.
+//!
+//! Options are typed by the crates that own them; each mistake is reported on one line.
+#![forbid(unsafe_code)]
+
+mod compare;
+mod demo;
+mod doctor;
+mod error;
+mod explain;
+mod explore;
+mod faults;
+mod kernel_config;
+mod merge;
+mod policies;
+mod progress;
+mod qtest;
+mod run;
+mod scenario;
+mod topology;
+mod unit;
+mod validate;
+
+use std::path::Path;
+use std::process::ExitCode;
+use std::sync::Arc;
+
+use clap::error::ErrorKind;
+use clap::{Parser, Subcommand};
+use iommu::event::Tracer;
+use vmm::JsonLines;
+
+use error::CliError;
+
+/// Exit status for mistakes on the command line.
+const USAGE: u8 = vmm::Error::USER;
+/// Exit status for what went wrong on the way.
+const FAILURE: u8 = 1;
+
+/// What happens to a machine when a PCIe device stops answering invalidations?
+///
+/// Without a command: demo.
+#[derive(Debug, Parser)]
+#[command(name = "ghostlink", version, about)]
+struct Cli {
+    #[command(subcommand)]
+    command: Option<Command>,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Boot one guest, and end with its exit status
+    Run(run::RunArgs),
+    /// List the policies, with what each reproduces
+    Policies(policies::ListArgs),
+    /// Try every order of events, and look for what must not happen in any
+    Explore(explore::ExploreArgs),
+    /// List what can go wrong, and when
+    Faults,
+    /// List the ports and functions that there can be
+    Devices,
+    /// Run the built-in guest once with each policy, and compare what it suffers
+    Demo(demo::DemoArgs),
+    /// Find out what this host's KVM can do, and which guests can run here
+    Doctor(doctor::DoctorArgs),
+    /// Simulate every policy against every fault, and compare what they are worth
+    Compare(compare::CompareArgs),
+    /// Join what several machines have compared
+    Merge(merge::MergeArgs),
+    /// Replay one simulated run, and tell its story
+    Explain(explain::ExplainArgs),
+    /// Run the built-in guest and the simulation with the same policies and faults, and compare them
+    Validate(validate::command::ValidateArgs),
+    /// Serve QEMU's qtest protocol: the machine without CPUs, driven by a script
+    Qtest(qtest::QtestArgs),
+}
+
+fn main() -> ExitCode {
+    ExitCode::from(run())
+}
+
+/// Does what the command line says; returns the exit status.
+fn run() -> u8 {
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) => return report_usage(&error),
+    };
+    match cli.command.unwrap_or_else(|| Command::Demo(demo::DemoArgs::default())) {
+        Command::Run(args) => report(run::run(args)),
+        Command::Policies(args) => report(policies::list(&args)),
+        Command::Explore(args) => report(explore::run(&args)),
+        Command::Faults => report(faults::list().map(|()| 0).map_err(CliError::Output)),
+        Command::Devices => report(topology::list().map(|()| 0).map_err(CliError::Output)),
+        Command::Demo(args) => report(demo::run(&args)),
+        Command::Doctor(args) => report(doctor::run(&args).map_err(CliError::Output)),
+        Command::Compare(args) => report(compare::run(&args)),
+        Command::Merge(args) => report(merge::run(&args)),
+        Command::Explain(args) => report(explain::run(&args)),
+        Command::Validate(args) => report(validate::command::run(&args)),
+        Command::Qtest(args) => report(qtest::run(args)),
+    }
+}
+
+/// Where events go: into `path` as JSON lines, or nowhere.
+fn tracer(path: Option<&Path>) -> Result<Tracer, CliError> {
+    let Some(path) = path else { return Ok(Tracer::none()) };
+    match JsonLines::create(path) {
+        Ok(sink) => Ok(Tracer::to(Arc::new(sink))),
+        Err(source) => Err(CliError::Events { path: path.to_owned(), source }),
+    }
+}
+
+/// Says what went wrong, if anything did; returns the exit status.
+fn report(result: Result<u8, CliError>) -> u8 {
+    result.unwrap_or_else(|error| {
+        eprintln!("ghostlink: {error}");
+        error.status()
+    })
+}
+
+/// clap explains mistakes in several paragraphs; the first one, on one line, and where to find the
+/// rest, is enough.
+fn report_usage(error: &clap::Error) -> u8 {
+    if matches!(error.kind(), ErrorKind::DisplayHelp | ErrorKind::DisplayVersion) {
+        // Fails only if nobody reads it.
+        let _ = error.print();
+        return 0;
+    }
+    eprintln!("ghostlink: {}; see 'ghostlink --help'", first_paragraph(&error.to_string()));
+    USAGE
+}
+
+fn first_paragraph(text: &str) -> String {
+    let text = text.strip_prefix("error: ").unwrap_or(text);
+    let lines = text.lines().take_while(|line| !line.trim().is_empty());
+    lines.map(str::trim).collect::<Vec<_>>().join(" ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Cli::command().debug_assert();
+    }
+
+    /// What is said of a command line that is wrong.
+    fn complaint(arguments: &str) -> String {
+        let arguments = ["ghostlink"].into_iter().chain(arguments.split_whitespace());
+        first_paragraph(&Cli::try_parse_from(arguments).unwrap_err().to_string())
+    }
+
+    #[test]
+    fn mistakes_are_told_on_one_line_with_the_value_and_what_would_be_right() {
+        for (arguments, value, right) in [
+            ("run --memory 5", "'5'", "256M"),
+            ("policies --format xml", "'xml'", "json"),
+            ("run --ict 60", "'60'", "60s"),
+            ("run --time-limit soon", "'soon'", "60s"),
+            ("run --drop-link now", "'now'", "key=value"),
+            ("run --fault at=1s,mode=quiet", "'quiet'", "silent"),
+            ("run --ordering random", "'random'", "serial or parallel"),
+            ("run --cpus 9", "'9'", "1..=8"),
+            ("run --ports 0", "'0'", "1..=8"),
+            ("run --device edo", "`edo`", "`edu`"),
+            ("run --device edu,adr=10", "`adr`", "`addr`"),
+            ("run --device edu,addr=10.8", "'10.8'", "0.1"),
+            ("run --device switch,id=a,bus=rp0,ports=x", "\"x\"", "a number"),
+            ("run --device root-port,id=a,hotplug=yes", "`yes`", "`surprise`"),
+            ("run --device ats-endpoint,bus=rp0,ats=no", "\"no\"", "on or off"),
+            ("run --device edu,edu", "'edu'", "KEY=VALUE"),
+            ("run --unit fault_records", "'fault_records'", "KEY=VALUE"),
+            ("run --io-apic-id ff:20.0", "'ff:20.0'", "none"),
+            ("fly", "'fly'", "subcommand"),
+        ] {
+            let text = complaint(arguments);
+            assert!(!text.contains('\n'), "{text}");
+            assert!(text.contains(value) && text.contains(right), "{arguments}: {text}");
+        }
+    }
+}

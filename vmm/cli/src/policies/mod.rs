@@ -1,0 +1,99 @@
+//! `ghostlink policies`: what there is, and what each stands for. Also the options by which other
+//! commands choose one.
+
+mod file;
+
+use std::io::{self, Write};
+
+use clap::{Args, ValueEnum};
+use iommu::submit::{PRESETS, Policy};
+use serde::Serialize;
+
+use crate::CliError;
+pub(super) use file::{PoliciesArgs, PoliciesError, PolicyArgs};
+
+/// Options of `ghostlink policies`.
+#[derive(Debug, Args)]
+pub(super) struct ListArgs {
+    #[command(flatten)]
+    policies: PoliciesArgs,
+
+    /// What to print
+    #[arg(long, value_enum, default_value_t = Format::Text)]
+    format: Format,
+}
+
+/// What to print.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Format {
+    /// A few lines for each.
+    Text,
+    /// A JSON object for each, on a line of its own.
+    Json,
+}
+
+/// A policy with what is known of it.
+#[derive(Debug, Serialize)]
+struct Entry {
+    /// How it is written on the command line.
+    usage: String,
+    #[serde(flatten)]
+    policy: Policy,
+    /// The system that it stands for; nothing for a user's own.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    reproduces: Option<&'static str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    source: Option<&'static str>,
+}
+
+/// Writes the list to standard output; returns the exit status.
+pub(super) fn list(args: &ListArgs) -> Result<u8, CliError> {
+    let own = args.policies.own()?;
+    let presets = PRESETS.iter().map(|preset| Entry {
+        usage: preset.usage(),
+        policy: preset.policy(),
+        reproduces: Some(preset.reproduces),
+        source: Some(preset.source),
+    });
+    let own = own.into_iter().map(|policy| Entry {
+        usage: policy.name.clone(),
+        policy,
+        reproduces: None,
+        source: None,
+    });
+    let entries = presets.chain(own);
+    let write = match args.format {
+        Format::Text => write_text,
+        Format::Json => write_json,
+    };
+    let mut out = io::stdout().lock();
+    entries.into_iter().try_for_each(|entry| write(&entry, &mut out)).map_err(CliError::Output)?;
+    Ok(0)
+}
+
+fn write_json(entry: &Entry, out: &mut dyn Write) -> io::Result<()> {
+    serde_json::to_writer(&mut *out, entry)?;
+    writeln!(out)
+}
+
+fn write_text(entry: &Entry, out: &mut dyn Write) -> io::Result<()> {
+    let policy = &entry.policy;
+    writeln!(out, "{}", entry.usage)?;
+    if let Some(reproduces) = entry.reproduces {
+        writeln!(out, "    {reproduces}")?;
+    }
+    if let Some(source) = entry.source {
+        writeln!(out, "    source: {source}")?;
+    }
+    writeln!(
+        out,
+        "    precheck {}, deadline {}, on time-out {}, on ITE {} (marks {}), completion {}{}",
+        policy.precheck,
+        policy.deadline,
+        policy.on_timeout,
+        policy.on_ite,
+        policy.ite_marks,
+        policy.completion,
+        if policy.watchdog { ", watchdog" } else { "" },
+    )
+}

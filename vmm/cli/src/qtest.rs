@@ -1,0 +1,70 @@
+//! `ghostlink qtest`: the machine without CPUs, driven by QEMU's qtest protocol.
+
+use std::io;
+use std::path::PathBuf;
+
+use clap::Args;
+use devices::root_complex::RootComplexConfig;
+use iommu::event::Tracer;
+use vmm::MemorySize;
+use vmm::qtest::{Machine, MachineConfig, Session, serve, serve_socket};
+
+use super::policies::PolicyArgs;
+use super::topology::TopologyArgs;
+use super::unit::UnitArgs;
+use crate::CliError;
+
+/// Options of `ghostlink qtest`.
+#[derive(Debug, Args)]
+pub(super) struct QtestArgs {
+    /// Wait for one client at this unix socket [default: standard input and output]
+    #[arg(long, value_name = "PATH")]
+    socket: Option<PathBuf>,
+
+    /// Memory
+    #[arg(long, value_name = "SIZE", default_value_t)]
+    memory: MemorySize,
+
+    #[command(flatten)]
+    topology: TopologyArgs,
+
+    /// 'edu' devices, from 00:10.0 up, 0 to 8 [default: 1, or none if devices are described]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u8).range(0..=8))]
+    edus: Option<u8>,
+
+    #[command(flatten)]
+    policy: PolicyArgs,
+
+    #[command(flatten)]
+    unit: UnitArgs,
+
+    /// Write events as JSON lines to this file
+    #[arg(long, value_name = "FILE")]
+    events: Option<PathBuf>,
+}
+
+/// Serves one client; returns the exit status.
+pub(super) fn run(args: QtestArgs) -> Result<u8, CliError> {
+    let tracer = super::tracer(args.events.as_deref())?;
+    let socket = args.socket.clone();
+    let mut session = Session::new(Machine::new(args.machine(tracer)?)?);
+    match socket {
+        Some(path) => {
+            serve_socket(&mut session, &path)
+                .map_err(|source| CliError::Socket { path, source })?;
+        }
+        None => serve(&mut session, io::stdin().lock(), io::stdout().lock())
+            .map_err(CliError::Output)?,
+    }
+    Ok(0)
+}
+
+impl QtestArgs {
+    fn machine(self, tracer: Tracer) -> Result<MachineConfig, CliError> {
+        let root_complex = RootComplexConfig {
+            topology: self.topology.into_topology(self.edus, "--edus")?,
+            ..self.unit.into_root_complex(self.policy.into_policy()?)?
+        };
+        Ok(MachineConfig { memory: self.memory, root_complex, tracer })
+    }
+}

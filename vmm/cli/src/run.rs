@@ -1,0 +1,183 @@
+//! `ghostlink run`: boot one guest.
+
+use std::convert::Infallible;
+use std::path::PathBuf;
+use std::str::FromStr;
+use std::time::{Duration, Instant};
+
+use crate::kernel_config::KernelConfig;
+use clap::Args;
+use devices::root_complex::RootComplexConfig;
+use iommu::time::{Timeout, parse_duration};
+use vmm::{Console, CpuSight, Exit, Kernel, MemorySize, Module, Vm, VmConfig};
+
+use super::faults::FaultArgs;
+use super::policies::PolicyArgs;
+use super::scenario::{self, Given};
+use super::topology::TopologyArgs;
+use super::unit::UnitArgs;
+use crate::CliError;
+
+/// Options of `ghostlink run`.
+#[derive(Debug, Args)]
+pub(super) struct RunArgs {
+    /// bzImage, 64-bit ELF file (vmlinux) or multiboot image to boot [default: the built-in guest]
+    #[arg(long, value_name = "FILE")]
+    kernel: Option<PathBuf>,
+
+    /// Run this scenario, a TOML file, with --kernel, --initrd and --cmdline, and judge it; prints KTAP
+    #[arg(long, value_name = "FILE", conflicts_with_all = [
+        "memory", "cpus", "policy", "policies_file", "ict", "ordering", "unit", "unit_config", "io_apic_id", "ports",
+        "device", "topology", "edu", "fault", "faults", "drop_link", "time_limit",
+    ])]
+    scenario: Option<PathBuf>,
+
+    /// Command line for the kernel
+    #[arg(long, value_name = "TEXT", default_value = "")]
+    cmdline: String,
+
+    /// Initramfs; or modules for a multiboot image, as QEMU takes them: FILE ARGUMENTS, and more after
+    /// commas
+    #[arg(long, value_name = "FILE")]
+    initrd: Option<Modules>,
+
+    /// Guest memory
+    #[arg(long, value_name = "SIZE", default_value_t)]
+    memory: MemorySize,
+
+    /// Virtual CPUs, 1 to 8
+    #[arg(long, value_name = "N", default_value_t = 2,
+          value_parser = clap::value_parser!(u8).range(1..=8))]
+    cpus: u8,
+
+    #[command(flatten)]
+    policy: PolicyArgs,
+
+    #[command(flatten)]
+    unit: UnitArgs,
+
+    #[command(flatten)]
+    topology: TopologyArgs,
+
+    /// Put an 'edu' device at 00:10.0, as QEMU has it; its INTA leads to pin 20 of the I/O APIC
+    #[arg(long)]
+    edu: bool,
+
+    #[command(flatten)]
+    faults: FaultArgs,
+
+    /// Write events as JSON lines to this file
+    #[arg(long, value_name = "FILE")]
+    events: Option<PathBuf>,
+
+    /// End the run after this time, with status 124
+    #[arg(long, value_name = "TIME", value_parser = parse_duration)]
+    time_limit: Option<Duration>,
+
+    /// Tell what the CPUs do if nothing has come to the console in this time, or never
+    #[arg(long, value_name = "TIME", default_value = "30s")]
+    silence: Timeout,
+
+    /// End the run, with status 0, when the guest resets itself, instead of starting it anew
+    #[arg(long)]
+    no_reboot: bool,
+}
+
+/// The value of `--initrd`.
+#[derive(Debug, Clone, Default)]
+struct Modules(Vec<Module>);
+
+impl FromStr for Modules {
+    type Err = Infallible;
+
+    fn from_str(text: &str) -> Result<Self, Infallible> {
+        let module = |part: &str| {
+            let path = part.split(' ').next().unwrap_or(part);
+            Module { path: path.into(), string: part.to_owned() }
+        };
+        Ok(Self(text.split(',').map(module).collect()))
+    }
+}
+
+/// Runs one guest, as often as it resets itself; returns the exit status.
+pub(super) fn run(args: RunArgs) -> Result<u8, CliError> {
+    if let Some(path) = &args.scenario {
+        let given = Given {
+            kernel: args.kernel,
+            initrd: args.initrd.unwrap_or_default().0,
+            cmdline: args.cmdline,
+            events: args.events,
+            silence: args.silence,
+        };
+        return scenario::run(path, given);
+    }
+    let (no_reboot, silence) = (args.no_reboot, args.silence);
+    let mut config = args.into_config()?;
+    complain_of_kernel(&config);
+    let end = config.time_limit.map(|limit| Instant::now() + limit);
+    loop {
+        let mut vm = Vm::new(config.clone())?;
+        watch_silence(&mut vm, silence);
+        let exit = vm.run()?;
+        if exit != Exit::Reset || no_reboot {
+            return Ok(exit.status());
+        }
+        eprintln!("ghostlink: the guest has reset itself, and starts anew");
+        config.time_limit = end.map(|end| end.saturating_duration_since(Instant::now()));
+    }
+}
+
+/// Says what the kernel lacks, where its configuration can be found.
+pub(super) fn complain_of_kernel(config: &VmConfig) {
+    if let Kernel::File(path) = &config.kernel
+        && let Some(complaint) = KernelConfig::find(path).and_then(|found| found.complaint(config))
+    {
+        eprintln!("ghostlink: {complaint}");
+    }
+}
+
+/// Has `vm` say what its CPUs do if its console is silent for so long.
+pub(super) fn watch_silence(vm: &mut Vm, silence: Timeout) {
+    if let Timeout::After(after) = silence {
+        vm.on_silence(after, move |cpus| tell_of_silence(after, cpus));
+    }
+}
+
+/// Says what there is to say of a guest that says nothing itself.
+fn tell_of_silence(after: Duration, cpus: &[CpuSight]) {
+    eprintln!(
+        "ghostlink: nothing has come to the console in {}; Linux needs console=ttyS0 on its command \
+         line, and speaks sooner with earlyprintk=serial,ttyS0",
+        Timeout::After(after)
+    );
+    for cpu in cpus {
+        eprintln!("ghostlink: {cpu}");
+    }
+}
+
+impl RunArgs {
+    fn into_config(self) -> Result<VmConfig, CliError> {
+        let tracer = super::tracer(self.events.as_deref())?;
+        let kernel = match self.kernel {
+            Some(path) => Kernel::File(path),
+            None => Kernel::Image { name: "the built-in guest", bytes: resources::GUEST },
+        };
+        let topology = self.topology.into_topology(Some(self.edu.into()), "--edu")?;
+        let root_complex = RootComplexConfig {
+            faults: self.faults.into_faults(&topology)?,
+            topology,
+            ..self.unit.into_root_complex(self.policy.into_policy()?)?
+        };
+        Ok(VmConfig {
+            kernel,
+            cmdline: self.cmdline,
+            modules: self.initrd.unwrap_or_default().0,
+            memory: self.memory,
+            cpus: self.cpus,
+            root_complex,
+            console: Console::Stdio,
+            tracer,
+            time_limit: self.time_limit,
+        })
+    }
+}

@@ -1,0 +1,169 @@
+//! `ghostlink run --scenario FILE`: Linux loses its device, and what it makes of that is held against what
+//! the file expects.
+//!
+//! ```text
+//!   FILE --> Scenario --> VmConfig --> Vm::run --+--> console, line by line --> stdout, as comments
+//!                |                               +--> events
+//!                +--> expectations -----------------> verdicts --> KTAP, exit status
+//! ```
+//!
+//! The guest's part is the runner in `resources/linux/init`: steps behind `--` on its command line.
+
+mod file;
+mod fix;
+mod judge;
+#[cfg(test)]
+mod tests;
+
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver, channel};
+use std::thread;
+
+use devices::root_complex::RootComplexConfig;
+use iommu::event::{EventSink, Recorder, TimedEvent, Tracer};
+use iommu::time::Timeout;
+use vmm::{Console, Exit, JsonLines, Kernel, Module, Vm, VmConfig};
+
+use super::run::{complain_of_kernel, watch_silence};
+use super::unit;
+use crate::CliError;
+use file::Scenario;
+pub(super) use file::ScenarioError;
+use judge::{Observed, Verdict};
+
+/// For every scenario. Quiet until the runner begins: each letter is an exit of the virtual machine.
+const CMDLINE: &str = "console=ttyS0 quiet panic=-1 random.trust_cpu=on mitigations=off";
+
+/// What `ghostlink run` was given beside the scenario.
+pub(super) struct Given {
+    pub(super) kernel: Option<PathBuf>,
+    pub(super) initrd: Vec<Module>,
+    pub(super) cmdline: String,
+    pub(super) events: Option<PathBuf>,
+    /// After how long without a word from the kernel its CPUs are looked at.
+    pub(super) silence: Timeout,
+}
+
+/// Runs the scenario in `path`; 0 if everything was as expected.
+pub(super) fn run(path: &Path, given: Given) -> Result<u8, CliError> {
+    let scenario = Scenario::read(path)?;
+    let kernel = Kernel::File(given.kernel.ok_or(ScenarioError::NoKernel)?);
+    let recorder = Arc::new(Recorder::default());
+    let tracer = tracer(recorder.clone(), given.events.as_deref())?;
+    let (sender, lines) = channel();
+    let config = VmConfig {
+        kernel,
+        cmdline: cmdline(&scenario, &given.cmdline),
+        modules: given.initrd,
+        memory: scenario.memory,
+        cpus: scenario.cpus,
+        root_complex: root_complex(&scenario, path)?,
+        console: Console::Channel(sender),
+        tracer,
+        time_limit: Some(scenario.time_limit),
+    };
+    complain_of_kernel(&config);
+    let mut vm = Vm::new(config)?;
+    watch_silence(&mut vm, given.silence);
+    let name = path.file_stem().unwrap_or_default().to_string_lossy();
+    print(&head(&name, &scenario))?;
+    let printer = thread::spawn(move || show(&lines));
+    let exit = vm.run()?;
+    let console = printer.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))?;
+    if let Exit::Signal(_) = exit {
+        return Ok(exit.status());
+    }
+    let events = recorder.events();
+    let observed = Observed::new(&console, &events);
+    let mut verdicts = vec![reached_the_end(exit, scenario.survives)];
+    verdicts.extend(observed.judge(&scenario));
+    if let (Some(fix), Some(has)) = (&scenario.fix, observed.has_fix(&scenario)) {
+        print(&format!("# {name}: this kernel {} {fix}\n", if has { "has" } else { "lacks" }))?;
+    }
+    report(&name, observed.kernel(), &verdicts)
+}
+
+fn head(name: &str, scenario: &Scenario) -> String {
+    let lines = scenario.about.trim().lines();
+    let about: String = lines.map(|line| format!("#   {line}\n")).collect();
+    format!("KTAP version 1\n# {name}: {}\n{about}", scenario.title)
+}
+
+fn cmdline(scenario: &Scenario, more: &str) -> String {
+    let steps: Vec<&str> = scenario.steps.iter().map(|step| step.words.as_str()).collect();
+    let parts = [CMDLINE, scenario.cmdline.trim(), more.trim(), "--"];
+    let parts: Vec<&str> = parts.into_iter().filter(|part| !part.is_empty()).chain(steps).collect();
+    parts.join(" ")
+}
+
+fn root_complex(scenario: &Scenario, path: &Path) -> Result<RootComplexConfig, CliError> {
+    let config = unit::root_complex(scenario.policy.clone(), scenario.unit.clone(), path)?;
+    Ok(RootComplexConfig {
+        topology: scenario.topology.clone().unwrap_or(config.topology),
+        faults: scenario.fault.clone(),
+        ..config
+    })
+}
+
+/// Events go to two places.
+struct Both(Arc<Recorder>, JsonLines<std::fs::File>);
+
+impl EventSink for Both {
+    fn record(&self, event: TimedEvent) {
+        self.0.record(event.clone());
+        self.1.record(event);
+    }
+}
+
+fn tracer(recorder: Arc<Recorder>, path: Option<&Path>) -> Result<Tracer, CliError> {
+    let Some(path) = path else { return Ok(Tracer::to(recorder)) };
+    match JsonLines::create(path) {
+        Ok(file) => Ok(Tracer::to(Arc::new(Both(recorder, file)))),
+        Err(source) => Err(CliError::Events { path: path.to_owned(), source }),
+    }
+}
+
+/// Prints the console as it comes, each line as a comment; returns all of it.
+fn show(pieces: &Receiver<Vec<u8>>) -> Result<String, CliError> {
+    let mut console = Vec::new();
+    let mut shown = 0;
+    for piece in pieces {
+        console.extend_from_slice(&piece);
+        while let Some(length) = console[shown..].iter().position(|byte| *byte == b'\n') {
+            let line = String::from_utf8_lossy(&console[shown..shown + length]);
+            print(&format!("# | {}\n", line.trim_end()))?;
+            shown += length + 1;
+        }
+    }
+    Ok(String::from_utf8_lossy(&console).into_owned())
+}
+
+fn print(text: &str) -> Result<(), CliError> {
+    let mut out = io::stdout().lock();
+    out.write_all(text.as_bytes()).and_then(|()| out.flush()).map_err(CliError::Output)
+}
+
+/// The runner ends the run by the debug-exit port, with 0.
+fn reached_the_end(exit: Exit, survives: bool) -> Verdict {
+    let that = if survives { "the runner gets to its end" } else { "the guest dies before" };
+    let evidence = vec![format!("the run ended with {exit:?}")];
+    Verdict { ok: (exit == Exit::DebugExit(0)) == survives, that: that.into(), evidence }
+}
+
+fn report(name: &str, kernel: Option<&str>, verdicts: &[Verdict]) -> Result<u8, CliError> {
+    let mut text =
+        format!("# {name}: kernel {}\n1..{}\n", kernel.unwrap_or("unknown"), verdicts.len());
+    for (index, Verdict { ok, that, evidence }) in verdicts.iter().enumerate() {
+        let result = if *ok { "ok" } else { "not ok" };
+        text += &format!("{result} {} {that}\n", index + 1);
+        for line in evidence {
+            text += &format!("#   {line}\n");
+        }
+    }
+    let failed = verdicts.iter().filter(|verdict| !verdict.ok).count();
+    text += &format!("# {name}: {} passed, {failed} failed\n", verdicts.len() - failed);
+    print(&text)?;
+    Ok(u8::from(failed > 0))
+}

@@ -1,0 +1,165 @@
+//! Scenario files that are wrong, and verdicts on what a run has shown.
+
+use std::fs;
+use std::path::Path;
+
+use iommu::event::{Event, TimedEvent, UnitRole};
+use iommu::ids::Bdf;
+use iommu::time::Instant;
+
+use super::file::Scenario;
+use super::judge::Observed;
+
+const HEAD: &str = "title = 't'\nabout = 'a'\npolicy = 'linux'\n";
+const DEVICE: &str = "[[device]]\ntype = 'root-port'\nid = 'rp0'\n";
+
+fn parse(body: &str, tables: &str) -> Result<Scenario, String> {
+    let text = format!("{HEAD}{body}\n{DEVICE}{tables}");
+    Scenario::parse(&text)
+        .map_err(|(at, reason)| format!("{}: {reason}", lab::text::position(&text, at)))
+}
+
+#[test]
+fn mistakes_are_told_with_position_and_remedy() {
+    for (body, tables, place, remedy) in [
+        ("steps = ['a b']", "", "line 4, column 9", "wait:3"),
+        ("steps = ['!']", "", "line 4, column 9", "wait:3"),
+        ("steps = []\ncpu = 3", "", "line 5, column 1", "unknown field `cpu`"),
+        ("steps = []\nmemory = '5'", "", "line 5, column 10", "256M"),
+        ("steps = []\ntime_limit = '5'", "", "line 5, column 14", "'5'"),
+        ("steps = []", "[[device]]\ntype = 'nvme'\nbus = 'rp7'\n", "line 8, column 1", "rp7"),
+        ("steps = []", "[[fault]]\nmode = 'silent'\n", "line 8, column 1", "when"),
+        ("steps = []", "[[expect]]\nthat = 'x'\n", "line 8, column 1", "one of console, absent"),
+        (
+            "steps = []",
+            "[[expect]]\nthat = 'x'\nconsole = '('\n",
+            "line 10, column 11",
+            "unclosed group",
+        ),
+        (
+            "steps = []",
+            "[[expect]]\nthat = 'x'\nvalue = 'y'\nat_least = 3\nat_most = 2\n",
+            "line 8, column 1",
+            "above at_most",
+        ),
+        (
+            "steps = []",
+            "[[expect]]\nthat = 'x'\nconsole = 'y'\nat_most = 2\n",
+            "line 8, column 1",
+            "take at_least",
+        ),
+        (
+            "steps = []",
+            "[[expect]]\nthat = 'x'\nabsent = 'y'\nfixed = true\n",
+            "line 1, column 1",
+            "no [fix]",
+        ),
+    ] {
+        let error = parse(body, tables).unwrap_err();
+        assert!(error.starts_with(place) && error.contains(remedy), "{body} {tables}: {error}");
+        assert!(!error.contains('\n'), "{error}");
+    }
+}
+
+const CONSOLE: &str = "\
+[    1.0] ghostlink: kernel 6.1.0-56-amd64 #1 SMP Debian 6.1.192-2 (2026-11-01), 2 CPUs\r
+[    2.0] ghostlink: ok 1 nvme\r
+[    3.0] ghostlink: # quoted: BUG\r
+[    4.0] rcu: INFO: rcu_preempt detected stalls on CPUs/tasks:\r
+[    5.0] ghostlink: stall_cpu0_ms=3120\r
+[    6.0] ghostlink: remove_ms=never\r
+[    7.0] ghostlink: not ok 2 remove\r
+";
+
+/// Whether each expectation was met.
+fn verdicts(steps: &str, expectations: &str) -> Vec<bool> {
+    let scenario = parse(&format!("steps = {steps}"), expectations).unwrap();
+    let function = Bdf::new(1, 0, 0);
+    let events = [true, true, false].map(|present| TimedEvent {
+        at: Instant::START,
+        event: Event::PresenceChecked { function, present },
+    });
+    let link = TimedEvent {
+        at: Instant::START,
+        event: Event::WaitCompleted { unit: UnitRole::Guest, status_address: None },
+    };
+    let events: Vec<TimedEvent> = events.into_iter().chain([link]).collect();
+    Observed::new(CONSOLE, &events).judge(&scenario).iter().map(|verdict| verdict.ok).collect()
+}
+
+#[test]
+fn steps_succeed_or_fail_as_they_should() {
+    assert_eq!(verdicts("['nvme', '!remove']", ""), [true, true]);
+    assert_eq!(verdicts("['!nvme', 'remove']", ""), [false, false]);
+    assert_eq!(verdicts("['nvme', '?remove', 'never_said']", ""), [true, false]);
+}
+
+#[test]
+fn expectations_are_held_against_console_figures_and_events() {
+    for (expectation, met) in [
+        ("console = 'rcu_preempt detected'", true),
+        ("console = 'BUG'", false),
+        ("absent = 'BUG'", true),
+        ("absent = 'detected stalls'", false),
+        ("value = 'stall_cpu0_ms'\nat_least = 3000\nat_most = 3500", true),
+        ("value = 'stall_cpu0_ms'\nat_most = 100", false),
+        ("value = 'remove_ms'\nat_least = 100", true),
+        ("value = 'remove_ms'\nat_most = 100", false),
+        ("value = 'nobody_said'\nat_most = 100", false),
+        ("event = 'presence_checked'", true),
+        ("event = 'presence_checked'\nat_most = 2", false),
+        ("event = 'presence_checked'\nwith = { present = true }\nat_least = 2\nat_most = 2", true),
+        ("event = 'presence_checked'\nwith = { function = '01:00.0' }\nat_least = 3", true),
+        ("event = 'presence_checked'\nwith = { function = '02:00.0' }\nat_most = 0", true),
+        ("event = 'wait_completed'\nwith = { unit = 'host' }", false),
+    ] {
+        let table = format!("[[expect]]\nthat = 'x'\n{expectation}\n");
+        assert_eq!(verdicts("[]", &table), [met], "{expectation}");
+    }
+}
+
+#[test]
+fn expectations_can_be_for_some_kernels_only() {
+    for (kernels, count) in [("['6.1']", 1), ("['6.12']", 0), ("['6.12', '6.1.0-56']", 1)] {
+        let table = format!("[[expect]]\nthat = 'x'\nabsent = 'y'\nkernels = {kernels}\n");
+        assert_eq!(verdicts("[]", &table).len(), count, "{kernels}");
+    }
+}
+
+#[test]
+fn expectations_can_be_for_kernels_with_a_fix_or_without() {
+    for (releases, of_fixed, count) in [
+        ("['6.1.100']", true, 1),
+        ("['6.1.100']", false, 0),
+        ("['6.12.78', '7.0']", true, 0),
+        ("['6.12.78', '7.0']", false, 1),
+    ] {
+        let table = format!(
+            "[fix]\ncommit = 'c'\nsubject = 's'\nreleases = {releases}\n\
+             [[expect]]\nthat = 'x'\nabsent = 'y'\nfixed = {of_fixed}\n"
+        );
+        assert_eq!(verdicts("[]", &table).len(), count, "{releases} {of_fixed}");
+    }
+}
+
+#[test]
+fn the_repository_s_scenarios_are_right_and_the_runner_knows_their_steps() {
+    let resources = Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/../resources"));
+    let runner = fs::read_to_string(resources.join("linux/init")).unwrap();
+    let mut count = 0;
+    for entry in fs::read_dir(resources.join("scenarios")).unwrap() {
+        let path = entry.unwrap().path();
+        if path.extension().is_none_or(|extension| extension != "toml") {
+            continue;
+        }
+        count += 1;
+        let scenario = Scenario::read(&path).unwrap_or_else(|error| panic!("{error}"));
+        super::root_complex(&scenario, &path).unwrap_or_else(|error| panic!("{error}"));
+        for step in &scenario.steps {
+            let name = step.words.split(':').next().unwrap();
+            let known = runner.contains(&format!("\nstep_{name}() {{"));
+            assert!(known, "{}: the runner has no step '{name}'", path.display());
+        }
+    }
+    assert!(count > 0, "there are no scenarios");
+}

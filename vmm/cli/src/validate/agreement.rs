@@ -1,0 +1,175 @@
+//! Whether what KVM and the simulation say of a pair is the same.
+
+use std::cmp::Reverse;
+use std::time::Duration;
+
+use iommu::submit::Verdict;
+use serde::Serialize;
+
+use super::observe::{Affected, Observation, nanos};
+
+/// How far two times may be apart.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Limits {
+    /// In any case.
+    slack: Duration,
+}
+
+impl Limits {
+    /// From where on stalls are compared: below, a host with other things to do decides.
+    const FROM: Duration = Duration::from_millis(100);
+    /// Exits that make no difference.
+    const EXITS: u32 = 5;
+
+    /// Five exits, or a fifth of what the simulation says if that is more.
+    pub(super) fn new(exit: Duration) -> Self {
+        Self { slack: exit * Self::EXITS }
+    }
+
+    /// Whether they agree; nothing if both are too short to be compared.
+    pub(super) fn agree(self, kvm: Duration, simulated: Duration) -> Option<bool> {
+        let is_compared = kvm.max(simulated) >= Self::FROM;
+        is_compared.then(|| kvm.abs_diff(simulated) <= self.slack.max(simulated / 5))
+    }
+}
+
+/// What both say of a pair, and whether that is the same.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub(crate) struct Agreement {
+    /// What was run.
+    pub(crate) kvm: Observation,
+    /// What was computed.
+    pub(crate) simulated: Observation,
+    /// Verdict, submissions, what the ATC had dropped, whose status write it was, and what the neighbour
+    /// was told at its longest wait.
+    pub(crate) outcome_agrees: bool,
+    /// How long the CPU was stuck; nothing if that is below 100 ms in both, or if both wait to the end.
+    pub(crate) stall_agrees: Option<bool>,
+    /// The same of the neighbour's longest wait.
+    pub(crate) neighbor_agrees: Option<bool>,
+    /// What other tries under KVM have shown.
+    pub(crate) discarded: Vec<Observation>,
+    /// The distance that would still agree in any case.
+    #[serde(rename = "slack_ns", serialize_with = "nanos")]
+    slack: Duration,
+}
+
+impl Agreement {
+    /// Compares two observations.
+    pub(super) fn new(kvm: Observation, simulated: Observation, limits: Limits) -> Self {
+        let ended = kvm.verdict.is_some() || simulated.verdict.is_some();
+        let stalls = || limits.agree(kvm.stall, simulated.stall);
+        let wait = |side: &Observation| {
+            let verdict = |affected: Affected| affected.verdict.map(|_| affected.wait);
+            side.neighbor.map_or(Some(Duration::ZERO), verdict)
+        };
+        let waits = wait(&kvm).zip(wait(&simulated));
+        Self {
+            outcome_agrees: outcome(&kvm) == outcome(&simulated),
+            stall_agrees: ended.then(stalls).flatten(),
+            neighbor_agrees: waits.and_then(|(kvm, simulated)| limits.agree(kvm, simulated)),
+            discarded: Vec::new(),
+            slack: limits.slack,
+            kvm,
+            simulated,
+        }
+    }
+
+    /// Whether all of it agrees.
+    pub(crate) fn agrees(&self) -> bool {
+        self.outcome_agrees
+            && self.stall_agrees.unwrap_or(true)
+            && self.neighbor_agrees.unwrap_or(true)
+    }
+
+    /// The one of two tries that is nearer to the simulation, with the other one discarded.
+    pub(super) fn or(mut self, mut next: Self) -> Self {
+        let rank = |it: &Self| (it.agrees(), it.outcome_agrees, Reverse(it.kvm.stall));
+        if rank(&next) > rank(&self) {
+            std::mem::swap(&mut self, &mut next);
+        }
+        self.discarded.append(&mut next.discarded);
+        self.discarded.push(next.kvm);
+        self
+    }
+}
+
+/// What has to be equal.
+type Outcome = (Option<Verdict>, u32, bool, bool, Option<Option<Verdict>>);
+
+fn outcome(side: &Observation) -> Outcome {
+    let neighbor = side.neighbor.map(|affected| affected.verdict);
+    (side.verdict, side.submissions, side.dropped, side.false_completion, neighbor)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn observation(millis: u64) -> Observation {
+        Observation {
+            verdict: Some(Verdict::DeadlinePassed),
+            submissions: 1,
+            dropped: false,
+            false_completion: false,
+            stall: Duration::from_millis(millis),
+            neighbor: None,
+        }
+    }
+
+    fn compare(kvm: Observation, simulated: Observation) -> Agreement {
+        Agreement::new(kvm, simulated, Limits::new(Duration::from_millis(6)))
+    }
+
+    #[test]
+    fn stalls_of_100_ms_and_more_may_be_a_fifth_or_five_exits_apart() {
+        for (kvm, simulated, agrees) in [
+            (110, 100, Some(true)),
+            (130, 100, Some(true)),
+            (131, 100, Some(false)),
+            (1200, 1000, Some(true)),
+            (1201, 1000, Some(false)),
+            (799, 1000, Some(false)),
+            (20, 99, None),
+            (100, 1, Some(false)),
+        ] {
+            let both = compare(observation(kvm), observation(simulated));
+            assert_eq!(both.stall_agrees, agrees, "{kvm} {simulated}");
+            assert_eq!(both.agrees(), agrees != Some(false), "{kvm} {simulated}");
+        }
+    }
+
+    #[test]
+    fn an_outcome_is_all_of_what_can_be_known_but_its_time() {
+        let changes: [fn(&mut Observation); 5] = [
+            |it| it.verdict = None,
+            |it| it.submissions = 2,
+            |it| it.dropped = true,
+            |it| it.false_completion = true,
+            |it| it.neighbor = Some(Affected { verdict: None, wait: Duration::from_millis(50) }),
+        ];
+        assert!(compare(observation(100), observation(100)).outcome_agrees);
+        for change in changes {
+            let mut other = observation(100);
+            change(&mut other);
+            assert!(!compare(other, observation(100)).outcome_agrees);
+        }
+    }
+
+    #[test]
+    fn of_several_tries_the_nearest_counts_and_all_are_kept() {
+        let tries =
+            [150, 900, 130, 160].map(|millis| compare(observation(millis), observation(100)));
+        let best = tries.into_iter().reduce(Agreement::or).unwrap();
+        assert!(best.agrees() && best.kvm.stall == Duration::from_millis(130));
+        let mut others: Vec<_> = best.discarded.iter().map(|it| it.stall.as_millis()).collect();
+        others.sort_unstable();
+        assert_eq!(others, [150, 160, 900]);
+    }
+
+    #[test]
+    fn two_that_wait_for_ever_have_no_stall_to_compare() {
+        let waits = |millis| Observation { verdict: None, ..observation(millis) };
+        assert_eq!(compare(waits(750), waits(10)).stall_agrees, None);
+    }
+}

@@ -1,0 +1,253 @@
+//! `ghostlink validate`: the simulation set beside KVM.
+
+use std::fs::File;
+use std::io::{self, Write};
+use std::path::PathBuf;
+use std::time::Duration;
+
+use crate::validate::{self, Agreement, FAULTS, Measured, Observation, Pair};
+use clap::{Args, ValueEnum};
+use comfy_table::presets::ASCII_MARKDOWN;
+use comfy_table::{CellAlignment, Table};
+use iommu::submit::Verdict;
+use iommu::unit::Ordering;
+use lab::text::time;
+use serde::Serialize;
+
+use crate::CliError;
+use crate::policies::PoliciesArgs;
+use crate::progress::Progress;
+
+/// Exit status if something does not agree.
+const DISAGREES: u8 = 1;
+
+/// Options of `ghostlink validate`.
+#[derive(Debug, Args)]
+pub(crate) struct ValidateArgs {
+    /// Only these policies, see 'ghostlink policies' [default: all but those that wait as long as PCIe
+    /// allows]
+    #[arg(long, value_name = "NAME,..", value_delimiter = ',')]
+    policies: Vec<String>,
+
+    #[command(flatten)]
+    own: PoliciesArgs,
+
+    /// Only these faults, as in silent or silent/sent [default: all that both can have]
+    #[arg(long, value_name = "NAME,..", value_delimiter = ',')]
+    faults: Vec<String>,
+
+    /// Also the policies that wait for a minute and more, in real time
+    #[arg(long)]
+    long: bool,
+
+    /// Whether a wait in the units' queues is bound to everything in front of it (serial), or only
+    /// to what it has to wait for (parallel)
+    #[arg(long, value_name = "ORDER", default_value_t)]
+    ordering: Ordering,
+
+    /// What to print
+    #[arg(long, value_enum, default_value_t = Format::Table)]
+    format: Format,
+
+    /// Also write what was measured and each pair to this file, as lines of JSON
+    #[arg(long, value_name = "FILE")]
+    out: Option<PathBuf>,
+}
+
+/// What to print.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Format {
+    /// A table for people.
+    Table,
+    /// A JSON object for what was measured and for each pair, on lines of their own.
+    Json,
+}
+
+/// A pair and what came of it, as JSON.
+#[derive(Debug, Serialize)]
+struct Row<'a> {
+    #[serde(flatten)]
+    pair: &'a Pair,
+    ordering: Ordering,
+    agrees: bool,
+    #[serde(flatten)]
+    agreement: &'a Agreement,
+}
+
+/// Runs everything; returns the exit status.
+pub(crate) fn run(args: &ValidateArgs) -> Result<u8, CliError> {
+    let pairs = args.pairs()?;
+    let mut lines = Lines::new(args)?;
+    let progress = Progress::new(pairs.len() + 1);
+    progress.begin(0, "measuring what an exit costs".to_owned());
+    let measured = validate::calibrate()?;
+    progress.suspended(|| lines.write(&measured))?;
+    let mut rows = Vec::with_capacity(pairs.len());
+    for (index, pair) in pairs.into_iter().enumerate() {
+        progress.begin(index + 1, pair.to_string());
+        let agreement = validate::run(&pair, args.ordering, &measured)?;
+        let agrees = agreement.agrees();
+        let row = Row { pair: &pair, ordering: args.ordering, agrees, agreement: &agreement };
+        progress.suspended(|| lines.write(&row))?;
+        rows.push((pair, agreement));
+    }
+    progress.finish();
+    if args.format == Format::Table {
+        write_table(&measured, &rows).map_err(CliError::Output)?;
+    }
+    let all_agree = rows.iter().all(|(_, agreement)| agreement.agrees());
+    Ok(if all_agree { 0 } else { DISAGREES })
+}
+
+impl ValidateArgs {
+    /// All pairs, fault by fault.
+    fn pairs(&self) -> Result<Vec<Pair>, CliError> {
+        let policies = match self.policies.as_slice() {
+            [] => validate::usual_policies(self.long),
+            chosen => self.own.choose(chosen)?,
+        };
+        let faults = match self.faults.as_slice() {
+            [] => FAULTS.to_vec(),
+            chosen => {
+                let rows: Result<Vec<_>, _> = chosen.iter().map(|n| validate::faults(n)).collect();
+                rows?.concat()
+            }
+        };
+        let of_fault = |(fault, when)| {
+            policies.iter().cloned().map(move |policy| Pair { policy, fault, when })
+        };
+        Ok(faults.into_iter().flat_map(of_fault).collect())
+    }
+}
+
+/// Where lines of JSON go.
+struct Lines {
+    stdout: bool,
+    file: Option<(PathBuf, File)>,
+}
+
+impl Lines {
+    fn new(args: &ValidateArgs) -> Result<Self, CliError> {
+        let create = |path: &PathBuf| match File::create(path) {
+            Ok(file) => Ok((path.clone(), file)),
+            Err(source) => Err(CliError::Events { path: path.clone(), source }),
+        };
+        let file = args.out.as_ref().map(create).transpose()?;
+        Ok(Self { stdout: args.format == Format::Json, file })
+    }
+
+    fn write(&mut self, line: &impl Serialize) -> Result<(), CliError> {
+        let mut text =
+            serde_json::to_vec(line).map_err(io::Error::from).map_err(CliError::Output)?;
+        text.push(b'\n');
+        if self.stdout {
+            io::stdout().lock().write_all(&text).map_err(CliError::Output)?;
+        }
+        if let Some((path, file)) = &mut self.file {
+            let events = |source| CliError::Events { path: path.clone(), source };
+            file.write_all(&text).map_err(events)?;
+        }
+        Ok(())
+    }
+}
+
+fn write_table(measured: &Measured, rows: &[(Pair, Agreement)]) -> Result<(), io::Error> {
+    let mut table = Table::new();
+    table.load_style(ASCII_MARKDOWN);
+    table.set_header([
+        "fault",
+        "policy",
+        "told",
+        "submitted",
+        "ATC",
+        "KVM",
+        "simulated",
+        "neighbor",
+        "KVM",
+        "simulated",
+        "",
+    ]);
+    for (pair, agreement) in rows {
+        let Agreement { kvm, simulated, .. } = agreement;
+        let both = |cell: fn(&Observation) -> String| match (cell(kvm), cell(simulated)) {
+            (kvm, simulated) if kvm == simulated => kvm,
+            (kvm, simulated) => format!("{kvm}, simulated: {simulated}"),
+        };
+        table.add_row([
+            format!("{}/{}", pair.fault, pair.when.name()),
+            pair.policy.name.clone(),
+            both(told),
+            both(|it| it.submissions.to_string()),
+            both(|it| if it.dropped { "dropped" } else { "holds" }.to_owned()),
+            stall(kvm),
+            stall(simulated),
+            both(|it| it.neighbor.map_or("-".to_owned(), |it| verdict(it.verdict).to_owned())),
+            neighbor(kvm),
+            neighbor(simulated),
+            judgement(agreement),
+        ]);
+    }
+    for column in [3, 5, 6, 8, 9] {
+        if let Some(column) = table.column_mut(column) {
+            column.set_cell_alignment(CellAlignment::Right);
+        }
+    }
+    let again = rows.iter().filter(|(_, agreement)| !agreement.discarded.is_empty()).count();
+    let mut out = io::stdout().lock();
+    writeln!(out, "{table}")?;
+    let agreed = rows.iter().filter(|(_, agreement)| agreement.agrees()).count();
+    writeln!(out, "{agreed} of {} pairs agree, {again} after more than one try", rows.len())?;
+    let Measured { exit, register_read, vendor_id, descriptor, doorbell, .. } = measured;
+    let Measured { answer, presence_check, flush, .. } = measured;
+    writeln!(
+        out,
+        "measured under KVM: exit {}, register read {}, vendor ID {}, descriptor {}, doorbell {}, \
+         answer {}, host's presence check {}; flush {}",
+        time(*exit),
+        time(*register_read),
+        time(*vendor_id),
+        time(*descriptor),
+        time(*doorbell),
+        time(*answer),
+        time(*presence_check),
+        time(*flush),
+    )
+}
+
+fn told(side: &Observation) -> String {
+    let own = verdict(side.verdict);
+    if side.false_completion { format!("{own} (another's)") } else { own.to_owned() }
+}
+
+const fn verdict(verdict: Option<Verdict>) -> &'static str {
+    match verdict {
+        Some(Verdict::Completed) => "completed",
+        Some(Verdict::Skipped) => "skipped",
+        Some(Verdict::DeadlinePassed) => "deadline passed",
+        Some(Verdict::UnitTimedOut) => "unit timed out",
+        Some(Verdict::Quarantined) => "quarantined",
+        Some(Verdict::Removed) => "removed",
+        Some(Verdict::Reset) => "reset",
+        None => "nothing",
+    }
+}
+
+fn stall(side: &Observation) -> String {
+    match side.verdict {
+        Some(_) => time(side.stall),
+        None => "for ever".to_owned(),
+    }
+}
+
+fn neighbor(side: &Observation) -> String {
+    let wait = |wait: Option<Duration>| wait.map_or("for ever".to_owned(), time);
+    side.neighbor.map_or("-".to_owned(), |it| wait(it.verdict.map(|_| it.wait)))
+}
+
+fn judgement(agreement: &Agreement) -> String {
+    let mut text = if agreement.agrees() { "agree" } else { "DIFFER" }.to_owned();
+    if !agreement.discarded.is_empty() {
+        text += &format!(", {} tries", agreement.discarded.len() + 1);
+    }
+    text
+}

@@ -1,0 +1,120 @@
+//! What things cost under this host's KVM, measured by the guest, and as what the simulation takes it.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use devices::bench::Metric;
+use devices::sim::Costs;
+use iommu::event::{Event, EventSink, TimedEvent};
+use iommu::submit::{PRESETS, Precheck, Preset};
+use iommu::unit::Ordering;
+use serde::Serialize;
+
+use super::observe::nanos;
+use super::pair::Pair;
+use super::{ValidateError, kvm};
+
+/// Medians of what the guest has measured on healthy links.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+pub(crate) struct Measured {
+    /// An access to a port: an exit to the VMM and back.
+    #[serde(rename = "exit_ns", serialize_with = "nanos")]
+    pub(crate) exit: Duration,
+    /// A read of the unit's fault status. Each turn of the waiting loop makes one.
+    #[serde(rename = "register_read_ns", serialize_with = "nanos")]
+    pub(crate) register_read: Duration,
+    /// A read of a function's vendor ID by the guest. The simulation's presence check is not this one,
+    /// but the host's.
+    #[serde(rename = "vendor_id_ns", serialize_with = "nanos")]
+    pub(crate) vendor_id: Duration,
+    /// One descriptor: a third of what comes before the doorbell, the lock included.
+    #[serde(rename = "descriptor_ns", serialize_with = "nanos")]
+    pub(crate) descriptor: Duration,
+    /// A write of the queue's tail that brings nothing new.
+    #[serde(rename = "doorbell_ns", serialize_with = "nanos")]
+    pub(crate) doorbell: Duration,
+    /// By how much longer it takes with a flush in it, which both units, link and ATC handle meanwhile.
+    #[serde(rename = "answer_ns", serialize_with = "nanos")]
+    pub(crate) answer: Duration,
+    /// By how much longer that takes under a policy that looks first whether the function is there.
+    #[serde(rename = "presence_check_ns", serialize_with = "nanos")]
+    pub(crate) presence_check: Duration,
+    /// A whole flush.
+    #[serde(rename = "flush_ns", serialize_with = "nanos")]
+    pub(crate) flush: Duration,
+}
+
+/// How long a CPU of the simulation rests between two things: the guest's neighbour does not.
+pub(super) const PACE: Duration = Duration::from_micros(20);
+/// When its driver gives an I/O up: the guest does none on a link that is gone.
+pub(super) const IO_TIMEOUT: Duration = Duration::from_micros(200);
+
+impl Measured {
+    /// As the simulation takes them. All that happens between the doorbell and the completion happens
+    /// in one exit; that the host's hot-plug driver needs no time is how the VMM is built.
+    pub(crate) fn costs(&self) -> Costs {
+        Costs {
+            descriptor: self.descriptor,
+            doorbell: self.doorbell,
+            poll: self.register_read,
+            request: Duration::ZERO,
+            atc_invalidate: self.answer,
+            completion: Duration::ZERO,
+            presence_check: self.presence_check,
+            io: PACE,
+            io_timeout: IO_TIMEOUT,
+            hot_plug: Duration::ZERO,
+            ..Costs::default()
+        }
+    }
+}
+
+/// Runs the guest twice on healthy links: under a policy that asks for nothing, and under one that looks
+/// first whether the function is there.
+pub(super) fn calibrate() -> Result<Measured, ValidateError> {
+    let plain = measure(&Pair::healthy())?;
+    let looks = |policy: &iommu::submit::Policy| policy.precheck == Precheck::Present;
+    let looking = PRESETS.iter().map(Preset::policy).find(looks);
+    let looking = looking.map_or(Pair::healthy(), |policy| Pair { policy, ..Pair::healthy() });
+    let looking = measure(&looking)?;
+    let doorbell = plain.get(Metric::Doorbell, "the doorbell")?;
+    let answered = plain.get(Metric::AnsweredDoorbell, "an answered doorbell")?;
+    let checked = looking.get(Metric::AnsweredDoorbell, "an answered doorbell")?;
+    Ok(Measured {
+        exit: plain.get(Metric::Exit, "an exit")?,
+        register_read: plain.get(Metric::RegisterRead, "a register read")?,
+        vendor_id: plain.get(Metric::Presence, "a configuration read")?,
+        descriptor: plain.get(Metric::Fill, "descriptors")? / 3,
+        doorbell,
+        answer: answered.saturating_sub(doorbell),
+        presence_check: checked.saturating_sub(answered),
+        flush: plain.get(Metric::HealthyMedian, "a healthy flush")?,
+    })
+}
+
+fn measure(pair: &Pair) -> Result<Arc<Reports>, ValidateError> {
+    let reports = Arc::new(Reports::default());
+    kvm::boot(pair, Ordering::Serial, reports.clone(), "costs=on")?;
+    Ok(reports)
+}
+
+/// What the guest has reported.
+#[derive(Debug, Default)]
+struct Reports(Mutex<HashMap<u32, u64>>);
+
+impl Reports {
+    fn get(&self, metric: Metric, name: &'static str) -> Result<Duration, ValidateError> {
+        let reports = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let value = reports.get(&(metric as u32)).ok_or(ValidateError::Unmeasured(name))?;
+        Ok(Duration::from_nanos(*value))
+    }
+}
+
+impl EventSink for Reports {
+    fn record(&self, TimedEvent { event, .. }: TimedEvent) {
+        if let Event::GuestReport { metric, value } = event {
+            self.0.lock().unwrap_or_else(PoisonError::into_inner).insert(metric, value);
+        }
+    }
+}

@@ -1,0 +1,83 @@
+//! The built-in guest under KVM, with one flush observed.
+
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use devices::fault::{Fault, Point, Trigger};
+use devices::root_complex::RootComplexConfig;
+use iommu::event::{EventSink, Tracer, UnitRole};
+use iommu::time::Timeout;
+use iommu::unit::{Ordering, UnitConfig};
+
+use super::ValidateError;
+use super::observe::{Observation, Observer, Start};
+use super::pair::{Pair, When};
+use vmm::{Console, Exit, Kernel, MemorySize, Vm, VmConfig};
+
+/// Healthy flushes before the one that is observed.
+const FLUSHES: u64 = 8;
+/// What a run may take beyond its waits, on a host with other things to do.
+const SLACK: Duration = Duration::from_secs(60);
+
+/// Runs the pair once.
+pub(super) fn run(pair: &Pair, ordering: Ordering) -> Result<Observation, ValidateError> {
+    let observer = Arc::new(Observer::new(Start::Doorbell, pair.patience()));
+    boot(pair, ordering, observer.clone(), "")?;
+    observer.result().ok_or(ValidateError::Unmeasured("a flush"))
+}
+
+/// Boots the guest, and sees it to its end. `words` are for its command line.
+pub(super) fn boot(
+    pair: &Pair,
+    ordering: Ordering,
+    sink: Arc<dyn EventSink>,
+    words: &str,
+) -> Result<(), ValidateError> {
+    let console = Arc::new(Mutex::new(Vec::new()));
+    let mut host_unit = UnitConfig::new(UnitRole::Host);
+    (host_unit.ict, host_unit.ordering) = (Timeout::After(pair.ict()), ordering);
+    let root_complex = RootComplexConfig::new(pair.policy.clone(), host_unit);
+    let patience = pair.patience();
+    let config = VmConfig {
+        kernel: Kernel::Image { name: "the built-in guest", bytes: resources::GUEST },
+        cmdline: format!(
+            "test=drop blame=owner flushes={FLUSHES} giveup_ms={} {words}",
+            patience.as_millis()
+        ),
+        modules: Vec::new(),
+        memory: MemorySize::default(),
+        cpus: pair.devices(),
+        root_complex: RootComplexConfig {
+            faults: fault(pair).into_iter().collect(),
+            ..root_complex
+        },
+        console: Console::Capture(console.clone()),
+        tracer: Tracer::to(sink),
+        time_limit: Some(2 * patience + SLACK),
+    };
+    match Vm::new(config)?.run()? {
+        Exit::DebugExit(0) => Ok(()),
+        exit @ (Exit::Signal(_) | Exit::Stopped) => Err(ValidateError::Interrupted(exit.status())),
+        exit => {
+            let console = console.lock().unwrap_or_else(PoisonError::into_inner);
+            let console = last_lines(&String::from_utf8_lossy(&console));
+            Err(ValidateError::Guest { pair: pair.to_string(), exit, console })
+        }
+    }
+}
+
+/// The fault, at its moment: the guest rings the doorbell right before the flush that counts.
+fn fault(pair: &Pair) -> Option<Fault> {
+    let trigger = match pair.when {
+        When::Before => Trigger::Doorbell,
+        When::Sent => Trigger::Count(Point::Request, FLUSHES + 1),
+    };
+    Some(Fault { trigger, port: None, mode: pair.mode()?, lasts: None })
+}
+
+/// The end of what the guest has printed.
+fn last_lines(text: &str) -> String {
+    const LINES: usize = 8;
+    let lines: Vec<&str> = text.lines().collect();
+    lines[lines.len().saturating_sub(LINES)..].join("\n")
+}

@@ -1,0 +1,94 @@
+//! The simulation set beside KVM: the same policy and the same fault by both, and whether they agree.
+//!
+//! ```text
+//!   calibrate: the guest measures what an exit, a doorbell, a look cost --> Measured --> sim::Costs
+//!
+//!   Pair (policy, fault, when) --+--> kvm: the built-in guest flushes ------> events --> Observer --+
+//!                                |                                                                  +--> Agreement
+//!                                +--> simulated: devices::sim, these costs --> events --> Observer --+
+//! ```
+//!
+//! Both observe the *host side's caller* of one flush for the victim: below a guest that is the unit that
+//! the guest sees, in the simulation a CPU. What is compared and why is in `docs/validation.md`.
+
+mod agreement;
+pub(crate) mod command;
+mod costs;
+mod kvm;
+mod observe;
+mod pair;
+mod simulated;
+
+use iommu::unit::Ordering;
+
+use vmm::{Error, Exit};
+
+pub(crate) use agreement::Agreement;
+use agreement::Limits;
+pub(crate) use costs::Measured;
+pub(crate) use observe::Observation;
+pub(crate) use pair::{FAULTS, Pair, UnknownFault, faults, usual_policies};
+
+/// How often a pair is run under KVM, at most. A host with other things to do lengthens stalls, and
+/// where it stands still for longer than a bound it changes outcomes.
+const TRIES: usize = 5;
+
+/// Why nothing can be compared.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum ValidateError {
+    /// The machine could not be built, or could not go on.
+    #[error(transparent)]
+    Vmm(#[from] Error),
+    /// The simulation could not be built.
+    #[error(transparent)]
+    Simulation(#[from] devices::Error),
+    /// The guest did not get through.
+    #[error("the guest ended with {exit:?} under '{pair}'; its last words:\n{console}")]
+    Guest {
+        /// Policy and fault.
+        pair: String,
+        /// How it ended.
+        exit: Exit,
+        /// The end of its console.
+        console: String,
+    },
+    /// The guest did not report everything that it is to measure.
+    #[error("the guest has not measured '{0}'; this program's guest is another's")]
+    Unmeasured(&'static str),
+    /// A signal, with its exit status.
+    #[error("interrupted")]
+    Interrupted(u8),
+}
+
+/// Measures what things cost on this host.
+///
+/// # Errors
+/// If the guest cannot run.
+pub(crate) fn calibrate() -> Result<Measured, ValidateError> {
+    costs::calibrate()
+}
+
+/// Runs one pair both ways. Under KVM it is run up to five times until both agree; what the other tries
+/// have shown is kept beside the one that counts.
+///
+/// # Errors
+/// If either cannot be run.
+pub(crate) fn run(
+    pair: &Pair,
+    ordering: Ordering,
+    measured: &Measured,
+) -> Result<Agreement, ValidateError> {
+    let simulated = simulated::run(pair, ordering, measured)?;
+    let limits = Limits::new(measured.exit);
+    let attempt = || -> Result<Agreement, ValidateError> {
+        Ok(Agreement::new(kvm::run(pair, ordering)?, simulated.clone(), limits))
+    };
+    let mut best = attempt()?;
+    for _ in 1..TRIES {
+        if best.agrees() {
+            break;
+        }
+        best = best.or(attempt()?);
+    }
+    Ok(best)
+}

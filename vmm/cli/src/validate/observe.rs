@@ -1,0 +1,221 @@
+//! What became of one flush, read off the events as they come: the same for both roads, in little
+//! memory however long they run.
+
+use std::collections::HashMap;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use devices::bench::Metric;
+use iommu::event::{Event, EventSink, TimedEvent};
+use iommu::ids::Bdf;
+use iommu::submit::{Ticket, Verdict};
+use iommu::time::Instant;
+use serde::{Serialize, Serializer};
+
+/// The victim, and its neighbour: what is behind the first port and behind the second, in both.
+pub(super) const VICTIM: Bdf = Bdf::new(1, 0, 0);
+const NEIGHBOR: Bdf = Bdf::new(2, 0, 0);
+
+/// From when on a wait of the neighbour shows that it is affected.
+const AFFECTED: Duration = Duration::from_millis(10);
+
+/// Which flush is observed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Start {
+    /// The first one after the guest has rung the bench's doorbell.
+    Doorbell,
+    /// The first one that a CPU of the simulation wants from this moment on.
+    From(Instant),
+    /// The one that is under way when the fault happens, in the simulation.
+    UnderWay,
+}
+
+/// The neighbour's longest wait.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+pub(crate) struct Affected {
+    /// What its caller was told; nothing if it waited to the end.
+    pub(crate) verdict: Option<Verdict>,
+    /// How long it waited.
+    #[serde(rename = "wait_ns", serialize_with = "nanos")]
+    pub(crate) wait: Duration,
+}
+
+/// What became of a flush for the victim.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub(crate) struct Observation {
+    /// What its caller was told; nothing if it still waited at the end.
+    pub(crate) verdict: Option<Verdict>,
+    /// How often it was put on the physical unit's queue by then.
+    pub(crate) submissions: u32,
+    /// The victim's ATC had dropped what it held by then.
+    pub(crate) dropped: bool,
+    /// It was another's status write that ended the wait.
+    pub(crate) false_completion: bool,
+    /// How long the CPU was stuck in it.
+    #[serde(rename = "stall_ns", serialize_with = "nanos")]
+    pub(crate) stall: Duration,
+    /// The neighbour, if it waited for 10 ms or more in a flush that began before this one was over.
+    pub(crate) neighbor: Option<Affected>,
+}
+
+pub(super) fn nanos<S: Serializer>(time: &Duration, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.serialize_u64(u64::try_from(time.as_nanos()).unwrap_or(u64::MAX))
+}
+
+/// A sink that observes one flush.
+pub(super) struct Observer {
+    start: Start,
+    patience: Duration,
+    state: Mutex<State>,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    /// The flush that comes next counts.
+    is_armed: bool,
+    /// When it reached the host side.
+    since: Option<Instant>,
+    /// No later start counts.
+    is_fixed: bool,
+    /// The CPU of the simulation that wants it.
+    cpu: Option<u16>,
+    ticket: Option<Ticket>,
+    verdict: Option<(Instant, Verdict)>,
+    submissions: u32,
+    dropped: bool,
+    false_completion: bool,
+    stall: Option<Duration>,
+    /// The neighbour's waits that are not over.
+    waiting: HashMap<Ticket, Instant>,
+    neighbor: Option<Affected>,
+}
+
+impl Observer {
+    /// For `patience` from when it reaches the host side a flush is observed.
+    pub(super) fn new(start: Start, patience: Duration) -> Self {
+        Self { start, patience, state: Mutex::default() }
+    }
+
+    /// What was seen; nothing if there was no such flush.
+    pub(super) fn result(&self) -> Option<Observation> {
+        let state = self.state();
+        let until = state.since? + self.patience;
+        let mut neighbor = state.neighbor;
+        for since in state.waiting.values().filter(|since| state.counts(**since)) {
+            let wait = until - *since;
+            if neighbor.is_none_or(|other| other.wait < wait) {
+                neighbor = Some(Affected { verdict: None, wait });
+            }
+        }
+        Some(Observation {
+            verdict: state.verdict.map(|(_, verdict)| verdict),
+            submissions: state.submissions,
+            dropped: state.dropped,
+            false_completion: state.false_completion,
+            stall: state.stall.unwrap_or(self.patience).min(self.patience),
+            neighbor: neighbor.filter(|affected| affected.wait >= AFFECTED),
+        })
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Whether an event begins the flush that is observed.
+    fn begin(&self, state: &mut State, at: Instant, event: &Event) {
+        match (self.start, event) {
+            (Start::Doorbell, Event::Doorbell { .. }) if !state.is_fixed => {
+                *state = State { is_armed: true, is_fixed: true, ..State::default() };
+            }
+            (Start::From(from), Event::CpuBlocked { cpu, function: VICTIM })
+                if !state.is_fixed && at >= from =>
+            {
+                let cpu = Some(*cpu);
+                *state = State { is_armed: true, is_fixed: true, cpu, ..State::default() };
+            }
+            (Start::UnderWay, Event::CpuBlocked { cpu, function: VICTIM }) if !state.is_fixed => {
+                *state = State { is_armed: true, cpu: Some(*cpu), ..State::default() };
+            }
+            (Start::UnderWay, Event::FaultInjected { .. }) => state.is_fixed = true,
+            _ => {}
+        }
+    }
+}
+
+impl State {
+    /// Whether a wait of the neighbour that began `since` is of interest.
+    fn counts(&self, since: Instant) -> bool {
+        self.since.is_some_and(|start| since >= start)
+            && self.verdict.is_none_or(|(ended, _)| since <= ended)
+    }
+
+    fn victim(&mut self, at: Instant, event: &Event) {
+        match event {
+            Event::Submitted { ticket, function: VICTIM, attempt }
+                if *self.ticket.get_or_insert(*ticket) == *ticket =>
+            {
+                self.submissions = *attempt;
+            }
+            Event::Verdict { ticket, function: VICTIM, verdict, .. }
+                if *self.ticket.get_or_insert(*ticket) == *ticket =>
+            {
+                self.verdict = Some((at, *verdict));
+            }
+            Event::FalseCompletion { ticket } if self.ticket == Some(*ticket) => {
+                self.false_completion = true;
+            }
+            Event::AtcInvalidated { function: VICTIM, dropped } if self.verdict.is_none() => {
+                self.dropped |= *dropped > 0;
+            }
+            Event::CpuReleased { cpu, waited, .. } if self.cpu == Some(*cpu) => {
+                self.stall.get_or_insert(*waited);
+            }
+            _ => {}
+        }
+    }
+
+    fn neighbor(&mut self, at: Instant, event: &Event) {
+        match event {
+            Event::Submitted { ticket, function: NEIGHBOR, attempt: 1 } => {
+                self.waiting.insert(*ticket, at);
+            }
+            Event::Verdict { ticket, function: NEIGHBOR, verdict, waited } => {
+                self.waiting.remove(ticket);
+                let began = Instant::START + (at - Instant::START).saturating_sub(*waited);
+                let is_longer = self.neighbor.is_none_or(|other| other.wait < *waited);
+                if self.counts(began) && is_longer {
+                    self.neighbor = Some(Affected { verdict: Some(*verdict), wait: *waited });
+                }
+            }
+            _ => {}
+        }
+    }
+}
+
+impl EventSink for Observer {
+    fn record(&self, TimedEvent { at, event }: TimedEvent) {
+        let mut state = self.state();
+        self.begin(&mut state, at, &event);
+        if let Event::Submitted { function: VICTIM, .. } | Event::Verdict { function: VICTIM, .. } =
+            event
+            && state.is_armed
+        {
+            state.since.get_or_insert(at);
+        }
+        let Some(since) = state.since else { return };
+        // What the guest reports comes after everything.
+        if let Event::GuestReport { metric, value } = event
+            && metric == Metric::FirstAttempt as u32
+        {
+            state.stall = Some(Duration::from_nanos(value));
+        }
+        if at - since <= self.patience {
+            state.victim(at, &event);
+            state.neighbor(at, &event);
+        }
+    }
+}
+
+#[cfg(test)]
+#[path = "observe_tests.rs"]
+mod tests;

@@ -1,0 +1,199 @@
+//! What is run both ways: a policy, a fault, and when it happens.
+
+use std::fmt;
+use std::time::Duration;
+
+use devices::fault::FaultMode;
+use iommu::submit::{PRESETS, Policy, Preset};
+use iommu::time::Timeout;
+use serde::{Serialize, Serializer};
+
+/// When a fault happens, as seen from the flush that is observed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum When {
+    /// Before it begins; the ATC holds what it is about. A neighbour uses the same queue.
+    Before,
+    /// When its Invalidate Request has been sent and has not arrived. Nobody else is there: requests
+    /// are counted over all functions.
+    Sent,
+}
+
+impl When {
+    /// As it is written.
+    pub(crate) const fn name(self) -> &'static str {
+        match self {
+            Self::Before => "before",
+            Self::Sent => "sent",
+        }
+    }
+}
+
+/// Faults that both can have, and when. What is missing is in `docs/validation.md`.
+pub(crate) const FAULTS: &[(&str, When)] = &[
+    ("none", When::Before),
+    ("silent", When::Before),
+    ("silent", When::Sent),
+    ("surprise", When::Before),
+    ("surprise", When::Sent),
+    ("disable", When::Before),
+    ("hang", When::Before),
+    ("deaf", When::Before),
+    ("late:200ms", When::Before),
+    ("slow:20ms", When::Before),
+    ("dup", When::Before),
+    ("flap:150ms", When::Before),
+    ("flap:150ms:keep", When::Before),
+];
+
+/// No fault of [`FAULTS`] has this name.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("there is no fault '{name}' that both can have; there are {known}")]
+pub(crate) struct UnknownFault {
+    name: String,
+    known: String,
+}
+
+/// The rows of [`FAULTS`] with that name: `silent` for all of them, `silent/sent` for one.
+///
+/// # Errors
+/// A name that none has.
+pub(crate) fn faults(name: &str) -> Result<Vec<(&'static str, When)>, UnknownFault> {
+    let is_meant = |&&(mode, when): &&(&str, When)| {
+        name == mode || name.strip_prefix(mode) == Some(&format!("/{}", when.name()))
+    };
+    let rows: Vec<_> = FAULTS.iter().filter(is_meant).copied().collect();
+    if rows.is_empty() {
+        let known = FAULTS.iter().map(|(mode, when)| format!("{mode}/{}", when.name()));
+        let known = known.collect::<Vec<_>>().join(", ");
+        return Err(UnknownFault { name: name.to_owned(), known });
+    }
+    Ok(rows)
+}
+
+/// The longest bound of a policy that is run unless others are asked for.
+const LONG: Duration = Duration::from_secs(10);
+
+/// The presets, without those that wait as long as PCIe allows unless `long` says so. Of those which take
+/// a duration one of 100 ms is there in any case.
+pub(crate) fn usual_policies(long: bool) -> Vec<Policy> {
+    let is_long = |policy: &Policy| matches!(policy.deadline, Timeout::After(t) if t >= LONG);
+    let short = PRESETS.iter().filter_map(|preset| {
+        let policy = preset.policy();
+        if preset.takes_duration && is_long(&policy) {
+            return format!("{}:100ms", preset.name).parse().ok();
+        }
+        (!is_long(&policy)).then_some(policy)
+    });
+    let long = PRESETS.iter().map(Preset::policy).filter(|policy| long && is_long(policy));
+    short.chain(long).collect()
+}
+
+/// A policy and a fault.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Pair {
+    /// What the host does when an invalidation takes too long.
+    pub(crate) policy: Policy,
+    /// What happens, `none` for nothing.
+    pub(crate) fault: &'static str,
+    /// When.
+    pub(crate) when: When,
+}
+
+/// How much longer than a policy's bound the unit waits before it raises ITE.
+const AFTER_BOUND: Duration = Duration::from_millis(300);
+
+impl Pair {
+    /// Nothing happens, under the policy that asks for nothing.
+    pub(super) fn healthy() -> Self {
+        let policy = PRESETS[0].policy();
+        Self { policy, fault: "none", when: When::Before }
+    }
+
+    /// The fault's mode; nothing for `none`.
+    pub(super) fn mode(&self) -> Option<FaultMode> {
+        self.fault.parse().ok()
+    }
+
+    /// Devices, each with a CPU that flushes: the victim, and its neighbour where there is one.
+    pub(super) fn devices(&self) -> u8 {
+        match self.when {
+            When::Before => 2,
+            When::Sent => 1,
+        }
+    }
+
+    /// The unit's own time-out: scaled, where the policy is not, and longer than the policy's bound so
+    /// that both are seen.
+    pub(crate) fn ict(&self) -> Duration {
+        let bound = match self.policy.deadline {
+            Timeout::After(bound) => bound,
+            Timeout::Never => Duration::ZERO,
+        };
+        bound + AFTER_BOUND
+    }
+
+    /// How long a flush is watched: who waits then is taken to wait for ever. Two of the unit's time-outs
+    /// lie before it, and no third.
+    pub(crate) fn patience(&self) -> Duration {
+        self.ict() * 5 / 2
+    }
+}
+
+impl fmt::Display for Pair {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}, {}/{}", self.policy, self.fault, self.when.name())
+    }
+}
+
+/// Names, as JSON.
+impl Serialize for Pair {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        #[derive(Serialize)]
+        struct Names<'a> {
+            policy: &'a str,
+            fault: &'a str,
+            when: When,
+            ict_ns: u128,
+            patience_ns: u128,
+        }
+        let names = Names {
+            policy: &self.policy.name,
+            fault: self.fault,
+            when: self.when,
+            ict_ns: self.ict().as_nanos(),
+            patience_ns: self.patience().as_nanos(),
+        };
+        names.serialize(serializer)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_fault_of_the_table_can_be_chosen_by_its_name() {
+        for (mode, when) in FAULTS {
+            assert!(*mode == "none" || mode.parse::<FaultMode>().is_ok(), "{mode}");
+            assert_eq!(faults(&format!("{mode}/{}", when.name())), Ok(vec![(*mode, *when)]));
+        }
+        assert_eq!(faults("silent").map(|rows| rows.len()), Ok(2));
+        let message = faults("dpc").unwrap_err().to_string();
+        assert!(message.contains("'dpc'") && message.contains("silent/sent"), "{message}");
+    }
+
+    #[test]
+    fn what_takes_minutes_is_left_out_unless_it_is_asked_for() {
+        let names = |long| -> Vec<String> {
+            usual_policies(long).into_iter().map(|policy| policy.name).collect()
+        };
+        let has = |names: &[String], name: &str| names.iter().any(|other| other == name);
+        for name in ["linux", "bounded:100ms", "bounded+watchdog:100ms", "smmuv3", "xen"] {
+            assert!(has(&names(false), name) && has(&names(true), name), "{name}");
+        }
+        for name in ["pcie-90s", "bounded+watchdog:1m30s", "riscv"] {
+            assert!(!has(&names(false), name) && has(&names(true), name), "{name}");
+        }
+    }
+}

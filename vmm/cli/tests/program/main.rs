@@ -1,0 +1,13 @@
+//! The program `ghostlink` as its users see it.
+
+mod cli;
+#[path = "../../../tests/machine/code.rs"]
+#[expect(dead_code, reason = "the machines of vmm's tests use the rest")]
+mod code;
+mod demo;
+mod doctor;
+#[path = "../../../tests/machine/elf.rs"]
+#[expect(dead_code, reason = "the machines of vmm's tests use the rest")]
+mod elf;
+mod lab;
+mod validate;

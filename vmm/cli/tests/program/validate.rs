@@ -1,0 +1,54 @@
+//! `ghostlink validate`: KVM and the simulation come to the same, and what a program can rely on.
+
+use serde_json::Value;
+use tests::{Need, wanted};
+
+use crate::cli::ghostlink;
+
+/// Runs these pairs; what was measured, and a row for each.
+fn validate(options: &[&str]) -> (Value, Vec<Value>) {
+    let arguments = [&["validate", "--format", "json"], options].concat();
+    let output = ghostlink(&arguments).output().unwrap();
+    let stderr = String::from_utf8_lossy(&output.stderr);
+    // 1 where a stall has been too long on a busy host, which is no reason to fail.
+    assert!(matches!(output.status.code(), Some(0 | 1)), "{stderr}");
+    let stdout = String::from_utf8(output.stdout).unwrap();
+    let mut lines = stdout.lines().map(|line| serde_json::from_str(line).unwrap());
+    let measured = lines.next().unwrap();
+    (measured, lines.collect())
+}
+
+#[test]
+fn policies_come_to_the_same_under_kvm_and_in_the_simulation() {
+    if !wanted(Need::Kvm) {
+        return;
+    }
+    let policies = "linux-7.0,bounded:100ms";
+    let (measured, rows) = validate(&["--policies", policies, "--faults", "silent,hang/before"]);
+    for cost in ["exit_ns", "register_read_ns", "descriptor_ns", "doorbell_ns", "flush_ns"] {
+        assert!(measured[cost].as_u64() > Some(0), "{cost}: {measured}");
+    }
+    assert_eq!(rows.len(), 6);
+    for row in &rows {
+        assert_eq!(row["outcome_agrees"], true, "{row}");
+    }
+    let verdict = |policy: &str, fault: &str, when: &str| {
+        let is_meant =
+            |row: &&Value| row["policy"] == policy && row["fault"] == fault && row["when"] == when;
+        rows.iter().find(is_meant).unwrap()["kvm"]["verdict"].clone()
+    };
+    // A look helps against what is gone before, not against what goes afterwards or is mute.
+    assert_eq!(verdict("linux-7.0", "silent", "before"), "skipped");
+    assert_eq!(verdict("linux-7.0", "silent", "sent"), "unit_timed_out");
+    assert_eq!(verdict("linux-7.0", "hang", "before"), Value::Null);
+    assert_eq!(verdict("bounded:100ms", "hang", "before"), "deadline_passed");
+}
+
+#[test]
+fn a_fault_that_only_one_of_both_can_have_is_refused() {
+    let output = ghostlink(&["validate", "--faults", "all-ones-unit"]).output().unwrap();
+    assert_eq!(output.status.code(), Some(2));
+    let stderr = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(stderr.lines().count(), 1, "{stderr}");
+    assert!(stderr.contains("'all-ones-unit'") && stderr.contains("silent/sent"), "{stderr}");
+}

@@ -1,0 +1,147 @@
+//! `ghostlink compare`: runs a plan, keeps what is finished, and sums it up.
+
+use std::num::NonZeroUsize;
+use std::path::{Path, PathBuf};
+
+use iommu::event::Tracer;
+
+use super::error::LabError;
+use super::plan::Plan;
+use super::record::Record;
+use super::shard::Shard;
+use super::store::{Store, StoreError};
+use super::summary::Summary;
+use super::views;
+use super::work::{Ended, in_order};
+
+/// How to go about it.
+#[derive(Debug)]
+pub struct Options<'a> {
+    /// Threads.
+    pub jobs: NonZeroUsize,
+    /// Where results are kept, if anywhere.
+    pub out: Option<&'a Path>,
+    /// Whether to go on with what is there.
+    pub resume: bool,
+}
+
+/// How a comparison has ended.
+#[derive(Debug)]
+pub enum Outcome {
+    /// All runs of the plan are done.
+    Complete(Box<Summary>),
+    /// A signal came. What was finished is kept.
+    Interrupted {
+        /// The signal.
+        signal: i32,
+        /// Runs that are done.
+        done: usize,
+    },
+}
+
+/// Runs `plan`. `progress` gets the number of finished runs. `interrupted` is polled between runs:
+/// once it returns a signal, the comparison stops.
+///
+/// # Errors
+///
+/// See [`LabError`]. What was finished is kept.
+pub fn compare(
+    plan: &Plan,
+    options: &Options<'_>,
+    mut progress: impl FnMut(usize),
+    mut interrupted: impl FnMut() -> Option<i32>,
+) -> Result<Outcome, LabError> {
+    let mut kept = Kept::open(plan, options)?;
+    let done = kept.done;
+    progress(done);
+    let mut signal = None;
+    let ended = in_order(
+        done..plan.len(),
+        options.jobs,
+        |nth| run(plan, nth),
+        |nth, result| {
+            let (record, line) = result?;
+            kept.add(&record, &line)?;
+            progress(nth + 1);
+            Ok::<(), LabError>(())
+        },
+        || {
+            signal = signal.or_else(&mut interrupted);
+            signal.is_some()
+        },
+    );
+    // Whatever has happened: what was finished is kept.
+    let flushed = kept.flush();
+    let ended = ended?;
+    flushed?;
+    match (ended, signal) {
+        (Ended::Stopped, Some(signal)) => Ok(Outcome::Interrupted { signal, done: kept.done }),
+        _ => Ok(Outcome::Complete(Box::new(kept.complete(plan)?))),
+    }
+}
+
+/// One run, and its line.
+fn run(plan: &Plan, nth: usize) -> Result<(Record, String), LabError> {
+    #[expect(clippy::expect_used, reason = "in_order keeps within the plan's length")]
+    let spec = plan.matrix.spec(plan.shard.place(nth)).expect("a place in the matrix");
+    let result = devices::sim::run(&spec, &Tracer::none())
+        .map_err(|source| LabError::Run { run: Box::new(spec.id()), source: Box::new(source) })?;
+    let record = Record::new(&spec, result);
+    let line = record.line();
+    Ok((record, line))
+}
+
+/// What is finished.
+struct Kept {
+    directory: Option<(Store, PathBuf)>,
+    summary: Summary,
+    done: usize,
+}
+
+impl Kept {
+    fn open(plan: &Plan, options: &Options<'_>) -> Result<Self, LabError> {
+        let [policies, faults, workloads] = plan.matrix.names();
+        let mut summary = Summary::new(policies, faults, workloads);
+        let Some(directory) = options.out else {
+            return Ok(Self { directory: None, summary, done: 0 });
+        };
+        let (store, done) = Store::open(directory, &plan.json(), options.resume, |nth| {
+            line_begins(plan, plan.shard.place(nth)).filter(|_| nth < plan.len())
+        })?;
+        if done > 0 {
+            for record in store.records()? {
+                summary.add(&record?);
+            }
+        }
+        Ok(Self { directory: Some((store, directory.to_owned())), summary, done })
+    }
+
+    fn add(&mut self, record: &Record, line: &str) -> Result<(), StoreError> {
+        if let Some((store, _)) = &mut self.directory {
+            store.append(line)?;
+        }
+        self.summary.add(record);
+        self.done += 1;
+        Ok(())
+    }
+
+    fn flush(&mut self) -> Result<(), StoreError> {
+        self.directory.as_mut().map_or(Ok(()), |(store, _)| store.flush())
+    }
+
+    fn complete(self, plan: &Plan) -> Result<Summary, LabError> {
+        if let Some((store, directory)) = self.directory {
+            store.complete()?;
+            // A part says little alone.
+            if plan.shard == Shard::WHOLE {
+                views::write(&directory, plan, &self.summary)?;
+            }
+        }
+        Ok(self.summary)
+    }
+}
+
+/// How the line of the run at `place` begins.
+pub(super) fn line_begins(plan: &Plan, place: usize) -> Option<String> {
+    plan.matrix.id(place).map(|id| Record::line_begins(&id))
+}

@@ -1,0 +1,25 @@
+//! Why the laboratory has no result.
+
+use devices::sim::RunId;
+
+use super::merge::MergeError;
+use super::store::StoreError;
+
+/// Why there is no result.
+#[derive(Debug, thiserror::Error)]
+pub enum LabError {
+    /// The results cannot be kept, or not be read.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// The simulation refuses a run.
+    #[error("{run} cannot be run: {source}")]
+    Run {
+        /// The run.
+        run: Box<RunId>,
+        /// The simulation's reason.
+        source: Box<devices::Error>,
+    },
+    /// Shards do not belong together.
+    #[error(transparent)]
+    Merge(#[from] MergeError),
+}

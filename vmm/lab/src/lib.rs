@@ -1,0 +1,54 @@
+//! The policy laboratory: many simulated runs, and what they say.
+//!
+//! ```text
+//!   Catalog, Selection --> Matrix --> Plan (matrix, shard, command)
+//!                                       |
+//!            work: place --> RunSpec --> devices::sim::run --> Record     on as many threads as wanted
+//!                                                                |        in the order of the plan
+//!                              store: results.jsonl <------------+------> Summary
+//!                                       |                                    |
+//!                              merge: shards --> one                table, CSV, report with plots
+//!
+//!   explain: RunId --> RunSpec --> events --> story, trace
+//! ```
+//!
+//! Everything is a function of the plan: neither the number of threads nor of machines, nor an
+//! interruption, shows in a result. The crate knows neither KVM nor the command line.
+#![forbid(unsafe_code)]
+
+mod compare;
+pub mod csv;
+mod error;
+pub mod file;
+pub mod matrix;
+mod merge;
+pub mod plan;
+mod plot;
+pub mod policies;
+mod record;
+mod report;
+pub mod shard;
+#[cfg(test)]
+mod snapshot_tests;
+mod store;
+mod story;
+mod summary;
+pub mod table;
+pub mod text;
+mod timelines;
+pub mod toml_file;
+mod trace;
+mod tracks;
+mod views;
+mod work;
+
+pub use compare::{Options, Outcome, compare};
+pub use error::LabError;
+pub use merge::{MergeError, merge};
+pub use record::Record;
+pub use store::StoreError;
+pub use story::tell;
+pub use summary::{Summary, Totals, Worst};
+pub use timelines::replay;
+pub use trace::write as write_trace;
+pub use views::{CSV, REPORT};
