@@ -29,7 +29,7 @@ fn summary(selection: &Selection) -> Summary {
 }
 
 fn compare(name: &str, found: &str) {
-    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("src/lab/snapshots").join(name);
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("src/snapshots").join(name);
     if std::env::var_os("GHOSTLINK_BLESS").is_some() {
         return std::fs::write(&path, found).unwrap();
     }

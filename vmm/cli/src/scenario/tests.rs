@@ -144,7 +144,7 @@ fn expectations_can_be_for_kernels_with_a_fix_or_without() {
 
 #[test]
 fn the_repository_s_scenarios_are_right_and_the_runner_knows_their_steps() {
-    let resources = Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/../resources"));
+    let resources = Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/../../resources"));
     let runner = fs::read_to_string(resources.join("linux/init")).unwrap();
     let mut count = 0;
     for entry in fs::read_dir(resources.join("scenarios")).unwrap() {

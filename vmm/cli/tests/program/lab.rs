@@ -149,7 +149,7 @@ fn shards_of_several_machines_become_what_one_would_have_made() {
 fn the_recipe_with_xargs_works() {
     let place = Place::new();
     let directory = reference(&place);
-    let docs = concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/scaling.md");
+    let docs = concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/scaling.md");
     let docs = fs::read_to_string(docs).unwrap();
     let recipe = docs.split("```sh xargs\n").nth(1).expect("the recipe is marked in the page");
     let recipe = recipe.split("```").next().unwrap();
