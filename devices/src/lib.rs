@@ -15,11 +15,13 @@
 //! - [`topology`]: which ports and functions there are.
 //! - [`root_complex`]: units, host side and hierarchy joined.
 //! - [`sim`]: a machine of all of it in virtual time, for policies to be compared.
+//! - [`chipset`]: every port and address of the guest that is not RAM, around the root complex.
 //! - [`config_ports`]: ports 0xcf8 and 0xcfc. [`io_apic`]: the I/O APIC. [`mod@bench`]: the ports
 //!   by which a guest talks to the bench.
 #![forbid(unsafe_code)]
 
 pub mod bench;
+pub mod chipset;
 pub mod config_ports;
 pub mod dma;
 pub mod edu;

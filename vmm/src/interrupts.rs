@@ -90,7 +90,8 @@ impl Interrupts {
     /// Carries the messages of the I/O APIC to the root complex, and routes to KVM. Returns whether
     /// wires have changed meanwhile.
     fn forward(&self, state: &mut State) -> bool {
-        let messages: Vec<Msi> = std::iter::from_fn(|| state.io_apic.poll_message()).collect();
+        let messages = std::iter::from_fn(|| state.io_apic.poll_message());
+        let messages: Vec<Msi> = messages.map(|(_, message)| message).collect();
         let changed = state.note_sent();
         if messages.is_empty() && !changed {
             return false;

@@ -190,11 +190,12 @@ impl IoApic {
         }
     }
 
-    /// The next interrupt to send, `None` when there are no more. Drain after every other call.
-    pub fn poll_message(&mut self) -> Option<Msi> {
-        let pin = self.pins.iter_mut().find(|pin| pin.pending)?;
+    /// The next interrupt to send, with its pin; `None` when there are no more. Drain after every
+    /// other call. Data bit 15 tells the level-triggered ones, which need [`Self::eoi`].
+    pub fn poll_message(&mut self) -> Option<(u8, Msi)> {
+        let (number, pin) = (0..PINS).zip(&mut self.pins).find(|(_, pin)| pin.pending)?;
         pin.pending = false;
-        Some(pin.entry.message())
+        Some((number, pin.entry.message()))
     }
 
     /// The message of every entry that is not masked, with its pin. Data bit 15 tells the

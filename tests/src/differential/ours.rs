@@ -1,11 +1,12 @@
 //! Our machine, in this process.
 
+use devices::chipset::Output;
 use devices::root_complex::RootComplexConfig;
 use devices::topology::Topology;
 use iommu::event::{Tracer, UnitRole};
 use iommu::unit::{AddressWidths, UnitConfig};
 use vmm::MemorySize;
-use vmm::qtest::{Machine, MachineConfig, Signal};
+use vmm::qtest::{Machine, MachineConfig};
 
 use super::script::{Observed, RECORD, Script, Step, pattern};
 use super::{Mode, place, reasons};
@@ -117,10 +118,10 @@ impl Ours {
     fn settle(&mut self) -> Observed {
         let until = self.machine.now() + devices::edu::DMA_DELAY;
         self.machine.advance(until).expect("a few timers");
-        let signals = std::iter::from_fn(|| self.machine.poll_signal());
-        let messages = signals.filter_map(|signal| match signal {
-            Signal::Message(msi) => Some((msi.address, msi.data)),
-            Signal::Line(_) => None,
+        let outputs = std::iter::from_fn(|| self.machine.poll_output());
+        let messages = outputs.filter_map(|output| match output {
+            Output::Interrupt(msi) => Some((msi.address, msi.data)),
+            _ => None,
         });
         Observed::Messages(messages.collect())
     }

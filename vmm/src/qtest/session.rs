@@ -3,10 +3,11 @@
 use std::fmt::Write;
 use std::time::Duration;
 
+use devices::chipset::Output;
 use iommu::time::Instant;
 
 use super::command::{self, Command, Encoding, ParseCommandError};
-use super::machine::{Machine, Signal, TooManyTimers};
+use super::machine::{Machine, TooManyTimers};
 use crate::Error;
 
 /// The device whose inputs and outputs can be intercepted, as QEMU calls it.
@@ -186,13 +187,13 @@ impl Session {
     /// What has happened since the last answer, as far as the driver wants to know.
     fn intercepted(&mut self) -> String {
         let mut text = String::new();
-        while let Some(signal) = self.machine.poll_signal() {
-            let _ = match signal {
-                Signal::Line(line) if self.lines => {
+        while let Some(output) = self.machine.poll_output() {
+            let _ = match output {
+                Output::Line(line) if self.lines => {
                     let verb = if line.level { "raise" } else { "lower" };
                     writeln!(text, "IRQ {verb} {}", line.pin)
                 }
-                Signal::Message(msi) if self.messages => {
+                Output::Interrupt(msi) if self.messages => {
                     writeln!(text, "MSI 0x{:x} 0x{:x}", msi.address, msi.data)
                 }
                 _ => Ok(()),
