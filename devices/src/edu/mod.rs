@@ -21,9 +21,10 @@ use iommu::time::Instant;
 
 use crate::Error;
 use crate::pcie::caps::msi::Msi;
-use crate::pcie::config::{ConfigSpace, Reset};
+use crate::pcie::config::ConfigSpace;
 use crate::pcie::function::Function;
 use crate::pcie::header::{self, Bar, ConfigBuilder, HeaderType, Identity};
+use crate::pcie::reset::Reset;
 use crate::pcie::{Upstream, UpstreamMessage};
 use regs::{Effect, Registers};
 

@@ -7,6 +7,7 @@ use proptest::prelude::*;
 
 use super::regs::*;
 use crate::pcie::UpstreamMessage;
+use crate::pcie::spec::{express, pasid, pri};
 use crate::testkit::{KEPT, Machine};
 
 const WRITE: u32 = 2;
@@ -27,10 +28,6 @@ const OK: u32 = Status::Ok as u32;
 const PAGE: u64 = 0x10_0000;
 const OUTPUT: u64 = 0x8_0000;
 
-/// Offsets in the capability.
-const CONTROL: u16 = 4;
-const STATUS: u16 = 6;
-const ALLOCATION: u16 = 12;
 const RESPONSE_FAILURE: u16 = 1 << 0;
 const UNEXPECTED: u16 = 1 << 1;
 const STOPPED: u16 = 1 << 8;
@@ -38,25 +35,24 @@ const PASID_REQUIRED: u16 = 1 << 15;
 
 impl Machine {
     fn extended(&mut self, id: u16) -> u16 {
-        let found = self.extended_capabilities(Self::endpoint(0));
-        found.into_iter().find(|found| found.0 == id).unwrap().1
+        self.function(Self::endpoint(0)).extended_capability(id).unwrap()
     }
 
     fn pri_write(&mut self, register: u16, value: u32, bytes: usize) {
-        let at = self.extended(0x0013) + register;
+        let at = self.extended(pri::ID) + register;
         self.config_write(Self::endpoint(0), at, &value.to_le_bytes()[..bytes]);
     }
 
     /// RF, UPRGI and Stopped.
     fn pri_status(&mut self) -> u16 {
-        let at = self.extended(0x0013) + STATUS;
+        let at = self.extended(pri::ID) + pri::STATUS;
         let status = self.config_u16(Self::endpoint(0), at);
         assert_ne!(status & PASID_REQUIRED, 0);
         status & !PASID_REQUIRED
     }
 
     fn pasid_control(&mut self, value: u16) {
-        let at = self.extended(0x001b) + 6;
+        let at = self.extended(pasid::ID) + pasid::CONTROL;
         self.config_write(Self::endpoint(0), at, &value.to_le_bytes());
     }
 
@@ -88,8 +84,8 @@ impl Machine {
 fn machine(allocation: u32) -> Machine {
     let mut machine = Machine::ready();
     machine.upstream.map(PAGE, 12, OUTPUT, true, true);
-    machine.pri_write(ALLOCATION, allocation, 4);
-    machine.pri_write(CONTROL, 1, 2);
+    machine.pri_write(pri::ALLOCATION, allocation, 4);
+    machine.pri_write(pri::CONTROL, 1, 2);
     machine
 }
 
@@ -97,13 +93,16 @@ fn machine(allocation: u32) -> Machine {
 fn the_capabilities_say_what_linux_asks_for() {
     let mut machine = Machine::enumerated();
     assert_eq!(machine.pri_status(), STOPPED);
-    let pri = machine.extended(0x0013);
-    assert_eq!(machine.config_u32(Machine::endpoint(0), pri + 8), 512);
-    let pasid = machine.extended(0x001b);
-    assert_eq!(machine.config_u16(Machine::endpoint(0), pasid + 4), 20 << 8 | 0b110);
+    let pri = machine.extended(pri::ID);
+    assert_eq!(machine.config_u32(Machine::endpoint(0), pri + pri::CAPACITY), 512);
+    let pasid = machine.extended(pasid::ID);
+    assert_eq!(
+        machine.config_u16(Machine::endpoint(0), pasid + pasid::CAPABILITY),
+        20 << 8 | 0b110
+    );
     for function in [Machine::endpoint(0), Machine::port(0)] {
-        let express = machine.find_capability(function, 0x10).unwrap();
-        let capabilities = machine.config_u32(function, express + 0x24);
+        let express = machine.function(function).capability(express::ID).unwrap();
+        let capabilities = machine.config_u32(function, express + express::DEVICE_CAPABILITIES_2);
         assert_eq!(capabilities >> 21 & 0b111, 0b011, "one End-End TLP prefix");
     }
 }
@@ -206,14 +205,14 @@ fn what_the_function_may_not_ask_is_refused() {
     machine.pasid_control(1);
     machine.write_register(0, PASID, 5);
     assert_eq!(machine.request_page(REQUEST, 1), Status::NoAllocation as u32);
-    machine.pri_write(ALLOCATION, u32::MAX, 4);
+    machine.pri_write(pri::ALLOCATION, u32::MAX, 4);
     assert_eq!(machine.request_page(REQUEST | WITH_PASID, 1), bad, "another PASID's group");
     assert_eq!(machine.page_requests().len(), 2);
     for group in 2..512 {
         assert_eq!(machine.request_page(REQUEST, group), OK);
     }
     assert_eq!(machine.request_page(REQUEST, 1), Status::NoAllocation as u32, "capacity");
-    machine.pri_write(CONTROL, 0, 2);
+    machine.pri_write(pri::CONTROL, 0, 2);
     assert_eq!(machine.request_page(REQUEST, 1), Status::PageRequestsOff as u32);
     let ats = machine.ats_control(0);
     machine.config_write(Machine::endpoint(0), ats, &[0, 0]);
@@ -235,11 +234,11 @@ fn a_stop_marker_waits_for_no_answer() {
 fn it_has_stopped_when_it_is_off_and_all_is_answered() {
     let mut machine = machine(8);
     machine.request_page(REQUEST, 0);
-    machine.pri_write(CONTROL, 0, 2);
+    machine.pri_write(pri::CONTROL, 0, 2);
     assert_eq!(machine.pri_status(), 0);
     machine.respond(0, ResponseCode::Success);
     assert_eq!(machine.pri_status(), STOPPED);
-    machine.pri_write(CONTROL, 1, 2);
+    machine.pri_write(pri::CONTROL, 1, 2);
     assert_eq!(machine.pri_status(), 0);
 }
 
@@ -247,11 +246,11 @@ fn it_has_stopped_when_it_is_off_and_all_is_answered() {
 fn a_reset_forgets_what_is_outstanding_but_only_while_it_is_off() {
     let mut machine = machine(8);
     machine.request_page(REQUEST, 0);
-    machine.pri_write(CONTROL, 0b11, 2);
+    machine.pri_write(pri::CONTROL, 0b11, 2);
     assert_eq!(machine.register(0, OUTSTANDING), 1);
-    machine.pri_write(CONTROL, 0b10, 2);
+    machine.pri_write(pri::CONTROL, 0b10, 2);
     assert_eq!((machine.register(0, OUTSTANDING), machine.pri_status()), (0, STOPPED));
-    let control = machine.extended(0x0013) + CONTROL;
+    let control = machine.extended(pri::ID) + pri::CONTROL;
     assert_eq!(machine.config_u16(Machine::endpoint(0), control), 0, "Reset reads 0");
 }
 
@@ -260,13 +259,13 @@ fn a_response_to_nothing_is_noted() {
     let mut machine = machine(8);
     machine.respond(4, ResponseCode::Success);
     assert_eq!(machine.pri_status(), UNEXPECTED);
-    machine.pri_write(STATUS, u32::from(UNEXPECTED), 2);
+    machine.pri_write(pri::STATUS, u32::from(UNEXPECTED), 2);
     assert_eq!(machine.pri_status(), 0);
     machine.request_page(REQUEST, 4);
     machine.respond_with(Some(Pasid::new(1)), 4, ResponseCode::Success);
     assert_eq!((machine.pri_status(), machine.register(0, OUTSTANDING)), (UNEXPECTED, 1));
-    machine.pri_write(CONTROL, 0, 2);
-    machine.pri_write(CONTROL, 1, 2);
+    machine.pri_write(pri::CONTROL, 0, 2);
+    machine.pri_write(pri::CONTROL, 1, 2);
     assert_eq!(machine.pri_status(), 0, "turning it on clears the status");
 }
 
@@ -280,7 +279,7 @@ fn a_response_failure_turns_page_requests_off() {
     machine.respond(1, ResponseCode::Success);
     assert_eq!(machine.register(0, RESPONSE), 1 << 31 | 0xf, "later ones are ignored");
     assert_eq!(machine.request_page(REQUEST, 2), Status::PageRequestsOff as u32);
-    machine.pri_write(CONTROL, 1, 2);
+    machine.pri_write(pri::CONTROL, 1, 2);
     assert_eq!(machine.pri_status(), 0);
     assert_eq!(machine.request_page(REQUEST, 0), OK);
 }
@@ -289,10 +288,9 @@ fn a_response_failure_turns_page_requests_off() {
 fn a_function_level_reset_forgets_page_requests() {
     let mut machine = machine(8);
     machine.request_page(REQUEST, 0);
-    let express = machine.find_capability(Machine::endpoint(0), 0x10).unwrap();
-    machine.config_write(Machine::endpoint(0), express + 8, &0x8000_u16.to_le_bytes());
+    assert!(machine.function(Machine::endpoint(0)).initiate_flr());
     assert_eq!(machine.pri_status(), STOPPED);
-    let control = machine.extended(0x0013) + CONTROL;
+    let control = machine.extended(pri::ID) + pri::CONTROL;
     assert_eq!(machine.config_u16(Machine::endpoint(0), control), 0);
 }
 
@@ -321,12 +319,12 @@ proptest! {
             match kind {
                 0..=2 => _ = machine.request_page(PAGE_REQUEST | value & 0xfc0, group.into()),
                 3 => machine.respond_with(pasid, group, ResponseCode::from_bits(value as u8)),
-                4 => machine.pri_write(CONTROL, value >> 8, 2),
-                _ => machine.pri_write(STATUS, value, 4),
+                4 => machine.pri_write(pri::CONTROL, value >> 8, 2),
+                _ => machine.pri_write(pri::STATUS, value, 4),
             }
             let outstanding = machine.register(0, OUTSTANDING);
             prop_assert!(outstanding <= 512);
-            let control = machine.extended(0x0013) + CONTROL;
+            let control = machine.extended(pri::ID) + pri::CONTROL;
             let on = machine.config_u16(Machine::endpoint(0), control) & 1 != 0;
             let stopped = machine.pri_status() & STOPPED != 0;
             prop_assert_eq!(stopped, !on && outstanding == 0);

@@ -7,7 +7,8 @@ use proptest::prelude::*;
 
 use super::regs::*;
 use crate::pcie::UpstreamMessage;
-use crate::testkit::{Machine, offset};
+use crate::pcie::spec::{express, header, msi, power};
+use crate::testkit::Machine;
 
 const READ: u32 = 1;
 const WRITE: u32 = 2;
@@ -33,8 +34,7 @@ fn machine() -> Machine {
 
 fn reset(machine: &mut Machine) {
     let id = Machine::endpoint(0);
-    let express = machine.find_capability(id, 0x10).unwrap();
-    machine.config_write(id, express + 8, &0x8000_u16.to_le_bytes());
+    assert!(machine.function(id).initiate_flr());
 }
 
 fn msi() -> UpstreamMessage {
@@ -69,12 +69,12 @@ fn untranslated_writes_and_reads_reach_the_mapped_memory() {
 fn the_buffer_is_prefetchable_memory_above_4_gib_too() {
     let mut machine = machine();
     let (id, port) = (Machine::endpoint(0), Machine::port(0));
-    machine.config_write(id, offset::BAR0 + 8, &[0xff; 4]);
-    machine.config_write(id, offset::BAR0 + 12, &[0xff; 4]);
-    assert_eq!(machine.config_u32(id, offset::BAR0 + 8), 0xffff_f00c, "64 bits, prefetchable");
-    assert_eq!(machine.config_u32(id, offset::BAR0 + 12), u32::MAX);
-    machine.config_write(id, offset::BAR0 + 8, &0x4000_0000_u32.to_le_bytes());
-    machine.config_write(id, offset::BAR0 + 12, &2_u32.to_le_bytes());
+    machine.config_write(id, header::BAR0 + 8, &[0xff; 4]);
+    machine.config_write(id, header::BAR0 + 12, &[0xff; 4]);
+    assert_eq!(machine.config_u32(id, header::BAR0 + 8), 0xffff_f00c, "64 bits, prefetchable");
+    assert_eq!(machine.config_u32(id, header::BAR0 + 12), u32::MAX);
+    machine.config_write(id, header::BAR0 + 8, &0x4000_0000_u32.to_le_bytes());
+    machine.config_write(id, header::BAR0 + 12, &2_u32.to_le_bytes());
     for (register, value) in [(0x24, 0x4000_4000), (0x28, 2), (0x2c, 2)] {
         machine.config_write(port, register, &u32::to_le_bytes(value));
     }
@@ -229,7 +229,7 @@ fn commands_are_refused_for_what_is_wrong() {
     for command in [READ | USE_ATC, TRANSLATE] {
         assert_eq!(machine.command(0, command, IOVA_PAGE, 8), Status::AtsOff as u32);
     }
-    machine.config_write(Machine::endpoint(0), offset::COMMAND, &[0b010, 0]);
+    machine.config_write(Machine::endpoint(0), header::COMMAND, &[0b010, 0]);
     for command in [READ, WRITE, FILL, START, TRANSLATE, INTERRUPT] {
         assert_eq!(machine.command(0, command, IOVA_PAGE, 8), Status::BusMasterOff as u32);
     }
@@ -255,15 +255,19 @@ fn a_function_level_reset_forgets_everything() {
     machine.command(0, START, IOVA_PAGE, 8);
     reset(&mut machine);
     let id = Machine::endpoint(0);
-    let express = machine.find_capability(id, 0x10).unwrap();
+    let express = machine.function(id).capability(express::ID).unwrap();
     let control = machine.ats_control(0);
-    assert_eq!(machine.config_u16(id, offset::COMMAND), 0);
-    assert_eq!(machine.config_u32(id, offset::BAR0), 0);
-    assert_eq!(machine.config_u16(id, express + 8) >> 15, 0, "Initiate FLR reads 0");
+    assert_eq!(machine.config_u16(id, header::COMMAND), 0);
+    assert_eq!(machine.config_u32(id, header::BAR0), 0);
+    assert_eq!(
+        machine.config_u16(id, express + express::DEVICE_CONTROL) >> 15,
+        0,
+        "Initiate FLR reads 0"
+    );
     assert_eq!(machine.config_u16(id, control), 0);
     assert_eq!(machine.hierarchy.poll_timeout(), None);
-    machine.config_write(id, offset::BAR0, &(Machine::bar(0) as u32).to_le_bytes());
-    machine.config_write(id, offset::COMMAND, &[0b110, 0]);
+    machine.config_write(id, header::BAR0, &(Machine::bar(0) as u32).to_le_bytes());
+    machine.config_write(id, header::COMMAND, &[0b110, 0]);
     for (register, value) in [(ATC_ENTRIES, 0), (PATTERN, 0), (STATUS, 0), (PERIOD, 1000)] {
         assert_eq!(machine.register(0, register), value, "register {register:#x}");
     }
@@ -311,7 +315,7 @@ fn interrupts_go_out_as_the_guest_has_programmed_them() {
 fn a_masked_interrupt_waits() {
     let mut machine = machine();
     let id = Machine::endpoint(0);
-    let capability = machine.find_capability(id, 0x05).unwrap();
+    let capability = machine.function(id).capability(msi::ID).unwrap();
     machine.config_write(id, capability + 0x10, &[1]);
     machine.command(0, INTERRUPT, 0, 0);
     assert_eq!(machine.messages(), []);
@@ -325,11 +329,11 @@ fn a_masked_interrupt_waits() {
 fn a_function_in_d3hot_answers_configuration_only() {
     let mut machine = machine();
     let id = Machine::endpoint(0);
-    let power = machine.find_capability(id, 0x01).unwrap();
-    machine.config_write(id, power + 4, &3_u16.to_le_bytes());
+    let power = machine.function(id).capability(power::ID).unwrap();
+    machine.config_write(id, power + power::CONTROL, &3_u16.to_le_bytes());
     assert_eq!(machine.register(0, ID), u32::MAX);
     assert_eq!(machine.config_u32(id, 0), 0x6c6b_1234);
-    machine.config_write(id, power + 4, &0_u16.to_le_bytes());
+    machine.config_write(id, power + power::CONTROL, &0_u16.to_le_bytes());
     assert_eq!(machine.register(0, ID), ID_VALUE);
 }
 

@@ -14,8 +14,9 @@ use iommu::ats::{Access, AddressType, DmaRequest};
 use iommu::ids::{Bdf, Gpa, Iova, PAGE_SIZE};
 use iommu::time::Instant;
 
-use crate::pcie::config::{ConfigSpace, Reset};
+use crate::pcie::config::ConfigSpace;
 use crate::pcie::header::{self, Bar, ConfigBuilder, HeaderType, Identity};
+use crate::pcie::reset::Reset;
 use crate::pcie::{Function, Upstream};
 
 /// Vendor ID.

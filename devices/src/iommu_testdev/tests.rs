@@ -1,7 +1,8 @@
 //! The device as its users drive it, on bus 0.
 
 use super::*;
-use crate::testkit::{MEMORY_AND_MASTER, Machine, offset};
+use crate::pcie::spec::header;
+use crate::testkit::Machine;
 
 const ID: Bdf = Bdf::new(0, 0x10, 0);
 const BAR: u64 = 0xd000_0000;
@@ -14,8 +15,8 @@ impl Rig {
     /// Two pages are mapped, one after the other.
     fn new() -> Self {
         let mut machine = Machine::described(&["iommu-testdev".parse().unwrap()]);
-        machine.config_write(ID, offset::BAR0, &(BAR as u32).to_le_bytes());
-        machine.config_write(ID, offset::COMMAND, &MEMORY_AND_MASTER.to_le_bytes());
+        machine.config_write(ID, header::BAR0, &(BAR as u32).to_le_bytes());
+        machine.function(ID).set_command(header::Command::MEMORY_AND_MASTER);
         machine.upstream.map(IOVA & !0xfff, 13, OUTPUT, true, true);
         Self(machine)
     }
@@ -50,8 +51,8 @@ fn who_it_is() {
     let mut rig = Rig::new();
     assert_eq!(rig.0.config_u32(ID, 0), 0x0005_1b36);
     assert_eq!(rig.0.config_u32(ID, 8), 0x00ff_0000);
-    rig.0.config_write(ID, offset::BAR0, &[0xff; 4]);
-    assert_eq!(rig.0.config_u32(ID, offset::BAR0), 0xffff_f000);
+    rig.0.config_write(ID, header::BAR0, &[0xff; 4]);
+    assert_eq!(rig.0.config_u32(ID, header::BAR0), 0xffff_f000);
 }
 
 #[test]
@@ -86,7 +87,7 @@ fn what_goes_wrong_has_a_number() {
     assert_eq!(rig.run(IOVA, OUTPUT + 0xffe, 4), Outcome::BadAttributes as u32);
     rig.write(regs::ATTRIBUTES, 0);
     assert_eq!(rig.run(IOVA, OUTPUT + 0xffe, 4), Outcome::Ok as u32);
-    rig.0.config_write(ID, offset::COMMAND, &[0b010]);
+    rig.0.config_write(ID, header::COMMAND, &[0b010]);
     assert_eq!(rig.run(IOVA, OUTPUT + 0xffe, 4), Outcome::WriteFailed as u32);
 }
 

@@ -21,7 +21,7 @@ use iommu::ids::Bdf;
 use iommu::time::Instant;
 
 use crate::fault::{AnswerDelay, FaultMode};
-use crate::pcie::config::Reset;
+use crate::pcie::reset::Reset;
 
 /// Why a link is down; up is none of them.
 #[bitfield(u8)]

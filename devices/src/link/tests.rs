@@ -6,7 +6,8 @@ use iommu::ids::Iova;
 
 use super::*;
 use crate::endpoint::regs;
-use crate::testkit::{KEPT, Machine, offset};
+use crate::pcie::spec::{express, header, msi};
+use crate::testkit::{KEPT, Machine};
 
 const FILL: u32 = 3;
 const START: u32 = 4;
@@ -43,10 +44,10 @@ fn port_registers(machine: &mut Machine) -> Vec<u32> {
 /// All that a driver can do to hear of it: MSI on, and every enable of Slot Control.
 fn enable_hot_plug_interrupt(machine: &mut Machine) {
     let port = Machine::port(0);
-    let msi = machine.find_capability(port, 0x05).unwrap();
-    machine.config_write(port, msi + 4, &0xfee0_0000_u32.to_le_bytes());
-    machine.config_write(port, msi + 2, &[1]);
-    let slot_control = machine.find_capability(port, 0x10).unwrap() + 0x18;
+    let msi = machine.function(port).capability(msi::ID).unwrap();
+    machine.config_write(port, msi + msi::ADDRESS, &0xfee0_0000_u32.to_le_bytes());
+    machine.config_write(port, msi + msi::CONTROL, &[1]);
+    let slot_control = machine.function(port).capability(express::ID).unwrap() + 0x18;
     machine.config_write(port, slot_control, &[0xff; 2]);
     let enabled = machine.config_u16(port, slot_control);
     assert_eq!(enabled, 1 << 3 | 1 << 5 | 1 << 12, "PDCE, HPIE, DLLSCE");
@@ -57,7 +58,7 @@ fn every_kind_of_request_from_above_is_lost() {
     let mut machine = dropped();
     let endpoint = Machine::endpoint(0);
     assert_eq!(machine.config::<4>(endpoint, 0), [0xff; 4]);
-    machine.config_write(endpoint, offset::COMMAND, &[0, 0]);
+    machine.config_write(endpoint, header::COMMAND, &[0, 0]);
     assert_eq!(machine.register(0, regs::ID), u32::MAX);
     machine.write_register(0, regs::PATTERN, 1);
     machine.invalidate(0, 0, PageRange::ALL);

@@ -7,6 +7,8 @@
 
 use std::ops::Range;
 
+use super::reset::Reset;
+
 /// Bytes in a function's configuration space.
 pub const CONFIG_SPACE_SIZE: u16 = 4096;
 
@@ -93,17 +95,6 @@ struct Masks {
     clearable: u8,
     sticky: u8,
     kept: u8,
-}
-
-/// How deep a reset goes, least first.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Reset {
-    /// Function Level Reset (`PCIe 6.6.2`): of one function; its link notices nothing.
-    Function,
-    /// Hot Reset, which a link that was down implies (`PCIe 6.6.1`): sticky bits remain.
-    Hot,
-    /// Power was off. Nothing remains.
-    Cold,
 }
 
 /// A function's configuration space.

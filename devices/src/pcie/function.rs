@@ -10,7 +10,7 @@ use iommu::ats::{InvalidateRequest, PageGroupResponse};
 use iommu::ids::Bdf;
 use iommu::time::Instant;
 
-use super::config::Reset;
+use super::reset::Reset;
 use super::{Upstream, UpstreamMessage};
 
 /// A function. What most functions do not have, ATS say, has a default that ignores it.

@@ -14,12 +14,14 @@
 //! - [`port`]: what decides which way a port lets requests through.
 
 pub mod caps;
+pub mod client;
 pub mod config;
 pub mod function;
 pub mod header;
 pub mod hierarchy;
 pub mod host_bridge;
 pub mod port;
+pub mod reset;
 pub mod spec;
 
 use iommu::ats::{
@@ -30,8 +32,10 @@ use iommu::event::Lost;
 use iommu::ids::{Bdf, Gpa};
 use iommu::time::Instant;
 
+pub use client::{ConfigAccess, ConfigClient};
 pub use function::Function;
 pub use hierarchy::Hierarchy;
+pub use reset::Reset;
 
 /// What a function can ask of whatever is above it: in the end, of the root complex.
 pub trait Upstream {

@@ -4,6 +4,9 @@ use iommu::time::Instant;
 use vm_memory::GuestAddress;
 
 use super::*;
+use crate::pcie::ConfigClient;
+use crate::pcie::host_bridge::PCIEXBAR;
+use crate::pcie::spec::header::Command;
 use crate::topology::FIRST_INTEGRATED;
 
 const BARS: u64 = 0xe000_0000;
@@ -25,8 +28,9 @@ fn complex() -> RootComplex {
     let mut complex = RootComplex::new(config(), memory, Tracer::none()).unwrap();
     for index in 0..EDUS {
         let id = Bdf::new(0, FIRST_INTEGRATED + index, 0);
-        complex.config_write(id, 0x10, &(bar(index) as u32).to_le_bytes(), NOW);
-        complex.config_write(id, 0x04, &6_u16.to_le_bytes(), NOW);
+        let mut function = ConfigClient::new(&mut complex, id, NOW);
+        function.set_bar0(bar(index) as u32);
+        function.set_command(Command::MEMORY_AND_MASTER);
     }
     complex
 }
@@ -72,6 +76,6 @@ fn devices_four_apart_share_a_wire() {
 fn software_moves_ecam() {
     let mut complex = complex();
     assert_eq!(complex.ecam(), None);
-    complex.config_write(Bdf::new(0, 0, 0), 0x60, &0xb000_0001_u32.to_le_bytes(), NOW);
+    complex.config_write(Bdf::new(0, 0, 0), PCIEXBAR, &0xb000_0001_u32.to_le_bytes(), NOW);
     assert_eq!(complex.ecam().map(|window| window.base), Some(0xb000_0000));
 }

@@ -11,6 +11,9 @@ use vm_memory::{Bytes, GuestAddress};
 
 use super::*;
 use crate::endpoint::regs;
+use crate::pcie::ConfigClient;
+use crate::pcie::spec::header::Command;
+use crate::pcie::spec::msi;
 
 const TABLE: u64 = 0x4000;
 const BAR: u64 = 0xc000_0000;
@@ -39,11 +42,13 @@ impl Rig {
         let complex = RootComplex::new(config, memory.clone(), tracer).unwrap();
         let mut rig = Self { complex, memory, recorder };
         let port = Bdf::new(0, 1, 0);
-        rig.config(port, 0x18, 0x0001_0100);
-        rig.config(port, 0x20, BAR as u32 >> 16 | BAR as u32);
-        rig.config(port, 0x04, 6);
-        rig.config(FUNCTION, 0x10, BAR as u32);
-        rig.config(FUNCTION, 0x04, 6);
+        let mut bridge = rig.client(port);
+        bridge.set_buses(1, 1);
+        bridge.set_memory_window(BAR as u32, BAR as u32);
+        bridge.set_command(Command::MEMORY_AND_MASTER);
+        let mut endpoint = rig.client(FUNCTION);
+        endpoint.set_bar0(BAR as u32);
+        endpoint.set_command(Command::MEMORY_AND_MASTER);
         let table = InterruptTableAddress::new().with_page(TABLE >> 12).with_size(3);
         rig.unit(offset::IRTA, table.into_bits() as u32);
         let on = GlobalBits::new().with_set_interrupt_table(true).with_interrupt_remapping(true);
@@ -51,8 +56,8 @@ impl Rig {
         rig
     }
 
-    fn config(&mut self, function: Bdf, offset: u16, value: u32) {
-        self.complex.config_write(function, offset, &value.to_le_bytes(), NOW);
+    fn client(&mut self, function: Bdf) -> ConfigClient<'_, RootComplex> {
+        ConfigClient::new(&mut self.complex, function, NOW)
     }
 
     fn unit(&mut self, at: u16, value: u32) {
@@ -80,25 +85,10 @@ impl Rig {
 
     /// Points the endpoint's MSI somewhere and has it sent.
     fn send_msi(&mut self, msi: Msi) {
-        let capability = self.msi_capability();
-        self.config(FUNCTION, capability + 4, msi.address as u32);
-        self.config(FUNCTION, capability + 8, (msi.address >> 32) as u32);
-        self.config(FUNCTION, capability + 12, msi.data);
-        self.complex.config_write(FUNCTION, capability + 2, &1_u16.to_le_bytes(), NOW);
+        let mut endpoint = self.client(FUNCTION);
+        let capability = endpoint.capability(msi::ID).unwrap();
+        endpoint.enable_msi(capability, msi);
         assert_eq!(self.command(SEND_MSI, 0, 1), 0);
-    }
-
-    fn msi_capability(&mut self) -> u16 {
-        let mut at = [0x34];
-        loop {
-            self.complex.config_read(FUNCTION, at[0].into(), &mut at, NOW);
-            let mut header = [0; 2];
-            self.complex.config_read(FUNCTION, at[0].into(), &mut header, NOW);
-            if header[0] == 5 {
-                return at[0].into();
-            }
-            at[0] += 1;
-        }
     }
 
     fn interrupts(&mut self) -> Vec<Msi> {

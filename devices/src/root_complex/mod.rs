@@ -38,7 +38,7 @@ use iommu::unit::{Output, Unit, UnitConfig};
 use crate::Error;
 use crate::fault::{Fault, Point, Schedule};
 use crate::pcie::host_bridge::EcamWindow;
-use crate::pcie::{Hierarchy, UpstreamMessage};
+use crate::pcie::{ConfigAccess, Hierarchy, UpstreamMessage};
 use crate::topology::{Media, Topology};
 use host::Functions;
 use upstream::ToMemory;
@@ -375,6 +375,16 @@ impl RootComplex {
             }
         }
         any
+    }
+}
+
+impl ConfigAccess for RootComplex {
+    fn config_read(&mut self, function: Bdf, offset: u16, data: &mut [u8], now: Instant) {
+        self.config_read(function, offset, data, now);
+    }
+
+    fn config_write(&mut self, function: Bdf, offset: u16, data: &[u8], now: Instant) {
+        self.config_write(function, offset, data, now);
     }
 }
 

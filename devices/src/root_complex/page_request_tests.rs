@@ -17,6 +17,9 @@ use vm_memory::{Bytes, GuestAddress};
 use super::*;
 use crate::endpoint::regs;
 use crate::fault::FaultMode;
+use crate::pcie::ConfigClient;
+use crate::pcie::spec::header::Command;
+use crate::pcie::spec::{ats, pasid, pri};
 
 const RING: u64 = 0x1000;
 const ROOT: u64 = 0x3000;
@@ -58,16 +61,20 @@ impl Rig {
     }
 
     fn set_up_function(&mut self) {
-        self.config(PORT, 0x18, 1 << 8 | 1 << 16);
-        self.config(PORT, 0x20, 0xc000_c000);
-        self.config(PORT, 0x04, 6);
-        self.config(ENDPOINT, 0x10, BAR as u32);
-        self.config(ENDPOINT, 0x04, 6);
-        let (ats, pri, pasid) = (0x100, 0x108, 0x118);
-        self.config(ENDPOINT, ats + 4, 1 << 31);
-        self.config(ENDPOINT, pasid + 4, 1 << 16);
-        self.config(ENDPOINT, pri + 12, 512);
-        self.config(ENDPOINT, pri + 4, 1);
+        let mut bridge = self.client(PORT);
+        bridge.set_buses(1, 1);
+        bridge.set_memory_window(BAR as u32, BAR as u32);
+        bridge.set_command(Command::MEMORY_AND_MASTER);
+        let mut endpoint = self.client(ENDPOINT);
+        endpoint.set_bar0(BAR as u32);
+        endpoint.set_command(Command::MEMORY_AND_MASTER);
+        let [pasid, ats, pri] =
+            [pasid::ID, ats::ID, pri::ID].map(|id| endpoint.extended_capability(id).unwrap());
+        let pasids = pasid::PasidControl::new().with_enable(true);
+        endpoint.write(pasid + pasid::CONTROL, pasids);
+        endpoint.enable_ats(ats);
+        endpoint.write(pri + pri::ALLOCATION, 512_u32);
+        endpoint.write(pri + pri::CONTROL, pri::Control::new().with_enable(true));
     }
 
     fn set_up_unit(&mut self) {
@@ -99,8 +106,8 @@ impl Rig {
         self.unit(offset::GCMD, on.with_set_root_table(true).into_bits());
     }
 
-    fn config(&mut self, function: Bdf, at: u16, value: u32) {
-        self.complex.config_write(function, at, &value.to_le_bytes(), NOW);
+    fn client(&mut self, function: Bdf) -> ConfigClient<'_, RootComplex> {
+        ConfigClient::new(&mut self.complex, function, NOW)
     }
 
     fn unit(&mut self, at: u16, value: u32) {

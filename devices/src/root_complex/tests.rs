@@ -19,7 +19,10 @@ use vm_memory::{Bytes, GuestAddress};
 use super::*;
 use crate::endpoint::regs;
 use crate::fault::FaultMode;
+use crate::pcie::ConfigClient;
 use crate::pcie::caps::express::HotPlug;
+use crate::pcie::spec::header::Command;
+use crate::pcie::spec::{ats, dpc};
 use crate::topology::{DeviceSpec, simple_devices};
 
 const RING: u64 = 0x1000;
@@ -89,36 +92,32 @@ impl Rig {
         rig
     }
 
-    fn config(&mut self, function: Bdf, offset: u16, value: u32) {
-        self.complex.config_write(function, offset, &value.to_le_bytes(), self.now);
+    fn client(&mut self, function: Bdf) -> ConfigClient<'_, RootComplex> {
+        ConfigClient::new(&mut self.complex, function, self.now)
     }
 
     /// Turns containment of fatal errors on at a port, and ends one that there is.
     pub(super) fn contain_errors(&mut self, port: u8) {
-        let (bridge, mut at) = (Bdf::new(0, port + 1, 0), 0x100);
-        loop {
-            let mut header = [0; 4];
-            self.complex.config_read(bridge, at, &mut header, self.now);
-            let header = u32::from_le_bytes(header);
-            if header as u16 == 0x1d {
-                self.config(bridge, at + 4, 1 << 16);
-                return self.config(bridge, at + 8, 1);
-            }
-            at = (header >> 20) as u16;
-            assert_ne!(at, 0, "there is no DPC");
-        }
+        let mut bridge = self.client(Bdf::new(0, port + 1, 0));
+        let dpc = bridge.extended_capability(dpc::ID).unwrap();
+        let control = dpc::Control::new().with_trigger_enable(dpc::TRIGGER_FATAL);
+        bridge.write(dpc + dpc::CONTROL, control);
+        bridge.write(dpc + dpc::STATUS, dpc::Status::new().with_triggered(true));
     }
 
     pub(super) fn set_up_functions(&mut self) {
         for port in 0..2 {
             let (bridge, bar) = (Bdf::new(0, port + 1, 0), BARS as u32 + (u32::from(port) << 20));
-            let bus = u32::from(port + 1);
-            self.config(bridge, 0x18, bus << 8 | bus << 16);
-            self.config(bridge, 0x20, bar >> 16 | bar);
-            self.config(bridge, 0x04, 6);
-            self.config(function(port), 0x10, bar);
-            self.config(function(port), 0x04, 6);
-            self.config(function(port), 0x104, 0x8000_0000);
+            let bus = port + 1;
+            let mut bridge = self.client(bridge);
+            bridge.set_buses(bus, bus);
+            bridge.set_memory_window(bar, bar);
+            bridge.set_command(Command::MEMORY_AND_MASTER);
+            let mut endpoint = self.client(function(port));
+            endpoint.set_bar0(bar);
+            endpoint.set_command(Command::MEMORY_AND_MASTER);
+            let ats = endpoint.extended_capability(ats::ID).unwrap();
+            endpoint.enable_ats(ats);
         }
     }
 

@@ -1,6 +1,7 @@
 //! What firmware and drivers do before the first I/O: numbers buses, gives BARs their addresses,
 //! turns on bus mastering, ATS, and what reports that a link is gone.
 
+use iommu::ats::Msi;
 use iommu::event::Tracer;
 use iommu::ids::Bdf;
 use iommu::time::Instant;
@@ -8,30 +9,13 @@ use iommu::time::Instant;
 use super::places::Places;
 use crate::Error;
 use crate::endpoint::{AtsEndpoint, EndpointConfig};
-use crate::pcie::Hierarchy;
 use crate::pcie::caps::express::{HotPlug, PortType, Slot};
+use crate::pcie::spec::header::Command;
+use crate::pcie::spec::{aer, ats, dpc, express, msi, pasid};
+use crate::pcie::{ConfigClient, Hierarchy};
 
-const COMMAND: u16 = 0x04;
-const BAR0: u16 = 0x10;
-const SECONDARY_BUS: u16 = 0x19;
-const SUBORDINATE_BUS: u16 = 0x1a;
-const CAPABILITIES: u16 = 0x34;
-/// Command: memory space and bus master.
-const MEMORY_AND_MASTER: u16 = 0b110;
-
-const ID_MSI: u8 = 0x05;
-const ID_EXPRESS: u8 = 0x10;
-const ID_AER: u16 = 0x0001;
-const ID_ATS: u16 = 0x000f;
-const ID_PASID: u16 = 0x001b;
-const ID_DPC: u16 = 0x001d;
-
-/// Slot Control: attention button, presence, hot-plug interrupt, data link layer state.
-const SLOT_ENABLES: u16 = 0x1029;
-/// Device Control 2.
-const ARI_FORWARDING: u16 = 1 << 5;
-/// Slot Control: and powered down, with the power indicator off.
-const SLOT_OFF: u16 = SLOT_ENABLES | 0x0700;
+/// Where ports send their MSIs.
+const PORT_MSI: Msi = Msi { address: 0xfee0_0000, data: 0 };
 
 /// Root ports with a card behind each, whose functions are in the order of the devices.
 pub(super) fn hierarchy(
@@ -102,10 +86,10 @@ impl Driver<'_> {
     /// what they contain they do not report by AER too.
     pub(super) fn bring_up(&mut self, contains: bool) -> Layout {
         for card in 0..self.places.cards() {
-            let (port, bus) = (Places::port(card), card as u8 + 1);
-            self.write(port, SECONDARY_BUS, &[bus]);
-            self.write(port, SUBORDINATE_BUS, &[bus]);
-            self.write(port, COMMAND, &MEMORY_AND_MASTER.to_le_bytes());
+            let bus = card as u8 + 1;
+            let mut port = self.port(card);
+            port.set_buses(bus, bus);
+            port.set_command(Command::MEMORY_AND_MASTER);
         }
         let layout = self.find();
         for card in 0..self.places.cards() {
@@ -119,104 +103,93 @@ impl Driver<'_> {
 
     /// A device after reset: its BAR, memory, bus mastering, PASIDs, ATS.
     pub(super) fn enable_device(&mut self, device: u16, layout: &Layout) {
-        let id = self.places.function(device);
-        self.write(id, BAR0, &(Places::bar(device) as u32).to_le_bytes());
-        self.write(id, COMMAND, &MEMORY_AND_MASTER.to_le_bytes());
+        let mut function = self.client(self.places.function(device));
+        function.set_bar0(Places::bar(device) as u32);
+        function.set_command(Command::MEMORY_AND_MASTER);
         // PASIDs before ATS: with ATS on that is undefined (PCIe 7.8.9.3).
-        self.write(id, layout.endpoint_pasid + 6, &1_u16.to_le_bytes());
-        self.write(id, layout.endpoint_ats + 6, &0x8000_u16.to_le_bytes());
+        let pasids = pasid::PasidControl::new().with_enable(true);
+        function.write(layout.endpoint_pasid + pasid::CONTROL, pasids);
+        function.enable_ats(layout.endpoint_ats);
     }
 
     /// Hot-plug events, containment and errors interrupt, and all functions can be reached.
     fn enable_reports(&mut self, card: u16, contains: bool, layout: &Layout) {
-        let id = Places::port(card);
-        if self.places.has_ari() {
-            self.write(id, layout.port_express + 0x28, &ARI_FORWARDING.to_le_bytes());
+        let has_ari = self.places.has_ari();
+        let mut port = self.port(card);
+        if has_ari {
+            let forwarding = express::DeviceControl2::new().with_ari_forwarding(true);
+            port.write(layout.port_express + express::DEVICE_CONTROL_2, forwarding);
         }
-        self.write(id, layout.port_msi + 4, &0xfee0_0000_u32.to_le_bytes());
-        self.write(id, layout.port_msi + 2, &1_u16.to_le_bytes());
-        self.write(id, layout.port_express + 0x18, &SLOT_ENABLES.to_le_bytes());
-        // Device Control: fatal errors are reported; Root Error Command: and interrupt.
-        self.write(id, layout.port_express + 0x08, &0x0004_u16.to_le_bytes());
-        self.write(id, layout.port_aer + 0x2c, &0b111_u32.to_le_bytes());
-        // DPC Control: triggered by fatal errors, with an interrupt.
+        port.enable_msi(layout.port_msi, PORT_MSI);
+        port.write(layout.port_express + express::SLOT_CONTROL, slot_control());
+        let fatal = express::DeviceControl::new().with_error_reporting(express::REPORT_FATAL);
+        port.write(layout.port_express + express::DEVICE_CONTROL, fatal);
+        let interrupts =
+            aer::RootCommand::new().with_correctable(true).with_non_fatal(true).with_fatal(true);
+        port.write(layout.port_aer + aer::ROOT_COMMAND, interrupts);
         if contains {
-            self.write(id, layout.port_dpc + 6, &0b1001_u16.to_le_bytes());
+            let fatal = dpc::Control::new().with_trigger_enable(dpc::TRIGGER_FATAL);
+            port.write(layout.port_dpc + dpc::CONTROL, fatal.with_interrupt_enable(true));
         }
     }
 
     /// What the port above a card says, which is cleared, so that it interrupts again.
     pub(super) fn take_events(&mut self, card: u16, layout: &Layout) -> PortState {
-        let id = Places::port(card);
-        let mut word = |offset: u16| u16::from_le_bytes(self.read(id, offset));
-        let slot = word(layout.port_express + 0x1a);
-        let link = word(layout.port_express + 0x12);
-        let containment = word(layout.port_dpc + 8);
-        let errors: [u8; 4] = self.read(id, layout.port_aer + 0x30);
-        self.write(id, layout.port_express + 0x1a, &slot.to_le_bytes());
-        self.write(id, layout.port_aer + 0x30, &errors);
+        let mut port = self.port(card);
+        let slot: express::SlotStatus = port.read(layout.port_express + express::SLOT_STATUS);
+        let link: express::LinkStatus = port.read(layout.port_express + express::LINK_STATUS);
+        let containment: dpc::Status = port.read(layout.port_dpc + dpc::STATUS);
+        let errors: aer::RootStatus = port.read(layout.port_aer + aer::ROOT_STATUS);
+        port.write(layout.port_express + express::SLOT_STATUS, slot);
+        port.write(layout.port_aer + aer::ROOT_STATUS, errors);
         PortState {
-            contained: containment & 1 != 0,
-            button: slot & 1 != 0,
-            present: slot & 1 << 6 != 0,
-            link_active: link & 1 << 13 != 0,
+            contained: containment.triggered(),
+            button: slot.attention_button_pressed(),
+            present: slot.presence_detect_state(),
+            link_active: link.data_link_layer_active(),
         }
     }
 
     /// Lets a link train again that DPC has taken down.
     pub(super) fn end_containment(&mut self, card: u16, layout: &Layout) {
-        // Trigger Status and Interrupt Status.
-        self.write(Places::port(card), layout.port_dpc + 8, &0b1001_u16.to_le_bytes());
+        let events = dpc::Status::new().with_triggered(true).with_interrupt(true);
+        self.port(card).write(layout.port_dpc + dpc::STATUS, events);
     }
 
     /// Powers the slot down, so that the card can be pulled out.
     pub(super) fn power_down(&mut self, card: u16, layout: &Layout) {
-        self.write(Places::port(card), layout.port_express + 0x18, &SLOT_OFF.to_le_bytes());
+        let control = slot_control().with_power_indicator(express::INDICATOR_OFF);
+        let control = control.with_power_off(true);
+        self.port(card).write(layout.port_express + express::SLOT_CONTROL, control);
     }
 
+    /// Ports and endpoints have the capabilities that are looked for.
     fn find(&mut self) -> Layout {
-        let (port, endpoint) = (Places::port(0), self.places.function(0));
-        Layout {
-            port_express: self.capability(port, ID_EXPRESS),
-            port_msi: self.capability(port, ID_MSI),
-            port_aer: self.extended(port, ID_AER),
-            port_dpc: self.extended(port, ID_DPC),
-            endpoint_ats: self.extended(endpoint, ID_ATS),
-            endpoint_pasid: self.extended(endpoint, ID_PASID),
-        }
+        let mut port = self.port(0);
+        let port_express = port.capability(express::ID).unwrap_or_default();
+        let port_msi = port.capability(msi::ID).unwrap_or_default();
+        let port_aer = port.extended_capability(aer::ID).unwrap_or_default();
+        let port_dpc = port.extended_capability(dpc::ID).unwrap_or_default();
+        let mut endpoint = self.client(self.places.function(0));
+        let endpoint_ats = endpoint.extended_capability(ats::ID).unwrap_or_default();
+        let endpoint_pasid = endpoint.extended_capability(pasid::ID).unwrap_or_default();
+        Layout { port_express, port_msi, port_aer, port_dpc, endpoint_ats, endpoint_pasid }
     }
 
-    /// Walks the capability list. The functions are our own, and have what is looked for.
-    fn capability(&mut self, id: Bdf, wanted: u8) -> u16 {
-        let [mut at] = self.read::<1>(id, CAPABILITIES);
-        loop {
-            let [found, next] = self.read::<2>(id, at.into());
-            if found == wanted || next == 0 {
-                return at.into();
-            }
-            at = next;
-        }
+    fn port(&mut self, card: u16) -> ConfigClient<'_, Hierarchy> {
+        self.client(Places::port(card))
     }
 
-    fn extended(&mut self, id: Bdf, wanted: u16) -> u16 {
-        let mut at = 0x100;
-        loop {
-            let header = u32::from_le_bytes(self.read(id, at));
-            let next = (header >> 20) as u16;
-            if header as u16 == wanted || next == 0 {
-                return at;
-            }
-            at = next;
-        }
+    fn client(&mut self, function: Bdf) -> ConfigClient<'_, Hierarchy> {
+        ConfigClient::new(self.hierarchy, function, self.now)
     }
+}
 
-    fn read<const N: usize>(&mut self, id: Bdf, offset: u16) -> [u8; N] {
-        let mut data = [0; N];
-        self.hierarchy.config_read(id, offset, &mut data, self.now);
-        data
-    }
-
-    fn write(&mut self, id: Bdf, offset: u16, data: &[u8]) {
-        self.hierarchy.config_write(id, offset, data, self.now);
-    }
+/// Attention button, presence, and data link layer state interrupt.
+fn slot_control() -> express::SlotControl {
+    express::SlotControl::new()
+        .with_attention_button_pressed_enable(true)
+        .with_presence_detect_changed_enable(true)
+        .with_hot_plug_interrupt_enable(true)
+        .with_data_link_layer_changed_enable(true)
 }

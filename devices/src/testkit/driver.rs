@@ -3,9 +3,11 @@
 use iommu::ats::{ITag, InvalidateCompletion, InvalidateRequest, PageRange};
 use iommu::ids::Bdf;
 
-use super::{MEMORY_AND_MASTER, Machine, offset};
+use super::Machine;
 use crate::endpoint::regs;
 use crate::pcie::UpstreamMessage;
+use crate::pcie::spec::ats;
+use crate::pcie::spec::header::{self, Command};
 
 /// What a function reads as that is not there.
 pub(crate) const ABSENT: u32 = u32::MAX;
@@ -45,8 +47,8 @@ impl Driver {
             if self.machine.config_u32(first, 0) == ABSENT {
                 continue;
             }
-            let [header] = self.machine.config::<1>(first, 0x0e);
-            for function in 0..if header & 0x80 != 0 { 8 } else { 1 } {
+            let [kind] = self.machine.config::<1>(first, header::HEADER_TYPE);
+            for function in 0..if kind & header::MULTI_FUNCTION != 0 { 8 } else { 1 } {
                 self.take(Bdf::new(bus, device, function));
             }
         }
@@ -58,15 +60,15 @@ impl Driver {
             return;
         }
         self.found.push((id, ids));
-        let [header] = self.machine.config::<1>(id, 0x0e);
-        if header & 0x7f == 1 {
+        let [kind] = self.machine.config::<1>(id, header::HEADER_TYPE);
+        if kind & !header::MULTI_FUNCTION == header::TYPE_1 {
             self.bridge(id);
         } else {
             let bar = self.next_address as u32;
             self.next_address += 0x1000;
-            self.machine.config_write(id, offset::BAR0, &bar.to_le_bytes());
+            self.machine.function(id).set_bar0(bar);
         }
-        self.machine.config_write(id, offset::COMMAND, &MEMORY_AND_MASTER.to_le_bytes());
+        self.machine.function(id).set_command(Command::MEMORY_AND_MASTER);
     }
 
     fn bridge(&mut self, id: Bdf) {
@@ -74,14 +76,14 @@ impl Driver {
         let bus = self.next_bus;
         self.next_bus += 1;
         self.next_address = self.next_address.next_multiple_of(MIB);
-        let base = (self.next_address >> 16) as u16;
-        self.machine.config_write(id, offset::SECONDARY_BUS - 1, &[id.bus(), bus, 0xff]);
+        let base = self.next_address as u32;
+        self.machine.config_write(id, header::PRIMARY_BUS, &[id.bus(), bus, 0xff]);
         self.visit(bus);
-        self.machine.config_write(id, offset::SUBORDINATE_BUS, &[self.next_bus - 1]);
         self.next_address = (self.next_address + 1).next_multiple_of(MIB);
-        let limit = ((self.next_address - 1) >> 16) as u16;
-        self.machine.config_write(id, offset::MEMORY_BASE, &base.to_le_bytes());
-        self.machine.config_write(id, offset::MEMORY_LIMIT, &limit.to_le_bytes());
+        let (last_bus, last) = (self.next_bus - 1, (self.next_address - 1) as u32);
+        let mut bridge = self.machine.function(id);
+        bridge.write(header::SUBORDINATE_BUS, last_bus);
+        bridge.set_memory_window(base, last);
     }
 
     pub(crate) fn endpoints(&self) -> Vec<Bdf> {
@@ -89,7 +91,7 @@ impl Driver {
     }
 
     pub(crate) fn bar(&mut self, function: Bdf) -> u64 {
-        self.machine.config_u32(function, offset::BAR0).into()
+        self.machine.config_u32(function, header::BAR0).into()
     }
 
     pub(crate) fn register(&mut self, bar: u64, register: u64) -> u32 {
@@ -111,14 +113,10 @@ impl Driver {
         self.register(bar, regs::RESULT)
     }
 
-    pub(crate) fn find_extended(&mut self, function: Bdf, id: u16) -> Option<u16> {
-        let all = self.machine.extended_capabilities(function);
-        all.into_iter().find(|found| found.0 == id).map(|found| found.1)
-    }
-
     pub(crate) fn enable_ats(&mut self, function: Bdf) {
-        let ats = self.find_extended(function, 0x0f).unwrap();
-        self.machine.config_write(function, ats + 6, &0x8000_u16.to_le_bytes());
+        let mut function = self.machine.function(function);
+        let at = function.extended_capability(ats::ID).unwrap();
+        function.enable_ats(at);
     }
 
     /// Who completes an Invalidate Request for `function`.

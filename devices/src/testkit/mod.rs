@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use iommu::ats::{
-    AddressType, DmaRequest, ITag, InvalidateRequest, PageRange, RequestError, Translation,
+    AddressType, DmaRequest, ITag, InvalidateRequest, Msi, PageRange, RequestError, Translation,
     TranslationRequest,
 };
 use iommu::event::{Event, Recorder, Tracer};
@@ -18,7 +18,10 @@ use iommu::time::Instant;
 use crate::endpoint::regs;
 use crate::fault::FaultMode;
 use crate::pcie::caps::express::HotPlug;
-use crate::pcie::{Hierarchy, Upstream, UpstreamMessage};
+use crate::pcie::client::{MAX_CAPABILITIES, MAX_EXTENDED_CAPABILITIES};
+use crate::pcie::spec::header::Command;
+use crate::pcie::spec::{ats, msi};
+use crate::pcie::{ConfigClient, Hierarchy, Upstream, UpstreamMessage};
 use crate::topology::{DeviceSpec, Media, Topology, simple_devices};
 
 /// Memory behind page tables. What is not mapped is refused.
@@ -127,23 +130,9 @@ impl Upstream for FakeUpstream {
     }
 }
 
-/// Offsets in configuration space that tests use; those of capabilities are found by walking.
-pub(crate) mod offset {
-    pub(crate) const COMMAND: u16 = 0x04;
-    pub(crate) const BAR0: u16 = 0x10;
-    pub(crate) const SECONDARY_BUS: u16 = 0x19;
-    pub(crate) const SUBORDINATE_BUS: u16 = 0x1a;
-    pub(crate) const MEMORY_BASE: u16 = 0x20;
-    pub(crate) const MEMORY_LIMIT: u16 = 0x22;
-    pub(crate) const CAPABILITIES: u16 = 0x34;
-}
-
 /// A link that is down until this is lifted, and what is below notices nothing.
 pub(crate) const KEPT: FaultMode =
     FaultMode::Flap { down: Duration::from_secs(1 << 30), keep: true };
-
-/// Command: memory space and bus master.
-pub(crate) const MEMORY_AND_MASTER: u16 = 0b110;
 
 /// A hierarchy, what is above it, and the events of both.
 pub(crate) struct Machine {
@@ -193,15 +182,14 @@ impl Machine {
     pub(crate) fn enumerate(self) -> Self {
         let mut machine = self;
         for port in 0..2 {
-            let (id, window) = (Self::port(port), (Self::bar(port) >> 16) as u16);
-            machine.config_write(id, offset::SECONDARY_BUS, &[port + 1]);
-            machine.config_write(id, offset::SUBORDINATE_BUS, &[port + 1]);
-            machine.config_write(id, offset::MEMORY_BASE, &window.to_le_bytes());
-            machine.config_write(id, offset::MEMORY_LIMIT, &window.to_le_bytes());
-            machine.config_write(id, offset::COMMAND, &MEMORY_AND_MASTER.to_le_bytes());
-            let (id, bar) = (Self::endpoint(port), Self::bar(port) as u32);
-            machine.config_write(id, offset::BAR0, &bar.to_le_bytes());
-            machine.config_write(id, offset::COMMAND, &MEMORY_AND_MASTER.to_le_bytes());
+            let bar = Self::bar(port) as u32;
+            let mut bridge = machine.function(Self::port(port));
+            bridge.set_buses(port + 1, port + 1);
+            bridge.set_memory_window(bar, bar);
+            bridge.set_command(Command::MEMORY_AND_MASTER);
+            let mut endpoint = machine.function(Self::endpoint(port));
+            endpoint.set_bar0(bar);
+            endpoint.set_command(Command::MEMORY_AND_MASTER);
         }
         machine
     }
@@ -216,11 +204,9 @@ impl Machine {
         let mut machine = self;
         for port in 0..2 {
             machine.enable_ats(port);
-            let id = Self::endpoint(port);
-            let msi = machine.find_capability(id, 0x05).unwrap();
-            machine.config_write(id, msi + 4, &0xfee0_1000_u32.to_le_bytes());
-            machine.config_write(id, msi + 12, &0x0041_u16.to_le_bytes());
-            machine.config_write(id, msi + 2, &1_u16.to_le_bytes());
+            let mut endpoint = machine.function(Self::endpoint(port));
+            let at = endpoint.capability(msi::ID).unwrap();
+            endpoint.enable_msi(at, Msi { address: 0xfee0_1000, data: 0x41 });
         }
         machine
     }
@@ -256,46 +242,34 @@ impl Machine {
         self.hierarchy.config_write(function, offset, data, self.now);
     }
 
-    /// Walks the capability list as a driver does; it must end.
-    pub(crate) fn capabilities(&mut self, function: Bdf) -> Vec<(u8, u16)> {
-        let mut found = Vec::new();
-        let [mut at] = self.config::<1>(function, offset::CAPABILITIES);
-        while at != 0 {
-            let [id, next] = self.config::<2>(function, at.into());
-            found.push((id, u16::from(at)));
-            assert!(found.len() <= 48, "a loop: {found:x?}");
-            at = next;
-        }
+    /// The configuration space of a function, as its driver reaches it.
+    pub(crate) fn function(&mut self, id: Bdf) -> ConfigClient<'_, Hierarchy> {
+        ConfigClient::new(&mut self.hierarchy, id, self.now)
+    }
+
+    /// Id and offset of each capability. The list must end.
+    pub(crate) fn capabilities(&mut self, id: Bdf) -> Vec<(u8, u16)> {
+        let found: Vec<_> = self.function(id).capabilities().collect();
+        assert!(found.len() < MAX_CAPABILITIES, "a loop: {found:x?}");
         found
     }
 
-    pub(crate) fn extended_capabilities(&mut self, function: Bdf) -> Vec<(u16, u16)> {
-        let mut found = Vec::new();
-        let mut at = 0x100;
-        while at != 0 {
-            let header = self.config_u32(function, at);
-            if header == 0 {
-                break;
-            }
-            found.push((header as u16, at));
-            assert!(found.len() <= 960, "a loop: {found:x?}");
-            at = (header >> 20) as u16;
-        }
+    /// Id and offset of each extended capability. The list must end.
+    pub(crate) fn extended_capabilities(&mut self, id: Bdf) -> Vec<(u16, u16)> {
+        let found: Vec<_> = self.function(id).extended_capabilities().collect();
+        assert!(found.len() < MAX_EXTENDED_CAPABILITIES, "a loop: {found:x?}");
         found
-    }
-
-    pub(crate) fn find_capability(&mut self, function: Bdf, id: u8) -> Option<u16> {
-        self.capabilities(function).into_iter().find(|found| found.0 == id).map(|found| found.1)
     }
 
     pub(crate) fn ats_control(&mut self, port: u8) -> u16 {
-        let found = self.extended_capabilities(Self::endpoint(port));
-        found.into_iter().find(|found| found.0 == 0x000f).unwrap().1 + 6
+        let capability = self.function(Self::endpoint(port)).extended_capability(ats::ID);
+        capability.unwrap() + ats::CONTROL
     }
 
     pub(crate) fn enable_ats(&mut self, port: u8) {
-        let control = self.ats_control(port);
-        self.config_write(Self::endpoint(port), control, &0x8000_u16.to_le_bytes());
+        let mut endpoint = self.function(Self::endpoint(port));
+        let at = endpoint.extended_capability(ats::ID).unwrap();
+        endpoint.enable_ats(at);
     }
 
     pub(crate) fn read(&mut self, address: u64, data: &mut [u8]) {

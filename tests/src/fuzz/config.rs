@@ -7,6 +7,9 @@
 use std::time::Duration;
 
 use devices::fault::FaultMode;
+use devices::pcie::spec::header::{
+    BAR0, COMMAND, HEADER_TYPE, MEMORY_BASE, PRIMARY_BUS, SUBORDINATE_BUS, TYPE_1,
+};
 use devices::root_complex::{RootComplex, RootComplexConfig};
 use devices::topology::{DeviceSpec, Topology};
 use iommu::Memory;
@@ -105,6 +108,10 @@ impl Machine {
         u32::from_le_bytes(data)
     }
 
+    fn is_bridge(&mut self, function: Bdf) -> bool {
+        self.read(function, HEADER_TYPE & !3) >> 16 & 0x7f == u32::from(TYPE_1)
+    }
+
     fn write(&mut self, function: Bdf, at: u16, data: &[u8]) {
         self.complex.config_write(function, at, data, self.now);
         self.drain();
@@ -129,24 +136,24 @@ impl Machine {
             if self.read(id, 0) == u32::MAX {
                 continue;
             }
-            if self.read(id, 0xc) >> 16 & 0x7f == 1 {
+            if self.is_bridge(id) {
                 let below = self.next_bus;
                 self.next_bus = self.next_bus.saturating_add(1);
                 let base = self.next_bar;
-                self.write(id, 0x18, &[bus, below, 0xff]);
+                self.write(id, PRIMARY_BUS, &[bus, below, 0xff]);
                 self.enumerate(below);
-                self.write(id, 0x1a, &[self.next_bus - 1]);
+                self.write(id, SUBORDINATE_BUS, &[self.next_bus - 1]);
                 self.next_bar = (self.next_bar + 1).next_multiple_of(1 << 20);
                 self.write(
                     id,
-                    0x20,
+                    MEMORY_BASE,
                     &((self.next_bar - 1) & 0xfff0_0000 | base >> 16).to_le_bytes(),
                 );
             } else {
-                self.write(id, 0x10, &self.next_bar.to_le_bytes());
+                self.write(id, BAR0, &self.next_bar.to_le_bytes());
                 self.next_bar += 0x10_0000;
             }
-            self.write(id, 0x04, &[0b110, 0]);
+            self.write(id, COMMAND, &[0b110, 0]);
         }
     }
 
@@ -184,7 +191,7 @@ impl Machine {
     fn access(&mut self, input: &mut Input<'_>) {
         let base = match input.byte() & 3 {
             0 => u64::from(input.word()),
-            _ => u64::from(self.read(function(input), 0x10) & !0xf),
+            _ => u64::from(self.read(function(input), BAR0) & !0xf),
         };
         let address = base.wrapping_add(u64::from(u16::from_le_bytes(input.take())) & 0x3fff);
         let length = [4, 4, 8, 1][usize::from(input.byte() & 3)];

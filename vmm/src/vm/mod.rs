@@ -15,7 +15,8 @@ use std::time::Duration;
 
 use devices::bench::Bench;
 use devices::fault::FaultMode;
-use devices::pcie::spec::header::INTERRUPT_LINE;
+use devices::pcie::ConfigClient;
+use devices::pcie::spec::header::{Command, INTERRUPT_LINE};
 use devices::root_complex::{RootComplex, inta_pin};
 use devices::topology::Topology;
 use iommu::event::Tracer;
@@ -199,20 +200,18 @@ impl Vm {
 fn note_wires(root_complex: &mut RootComplex, topology: &Topology) {
     for function in topology.integrated() {
         let pin = inta_pin(function.device());
-        root_complex.config_write(function, INTERRUPT_LINE, &[pin], Instant::START);
+        ConfigClient::new(root_complex, function, Instant::START).write(INTERRUPT_LINE, pin);
     }
 }
 
 /// Gives the functions on bus 0 addresses, and switches them on: a multiboot image takes that for
 /// done.
 fn place_bars(root_complex: &mut RootComplex, topology: &Topology) {
-    const BAR0: u16 = 0x10;
-    const COMMAND: u16 = 0x04;
-    const MEMORY_SPACE: u16 = 1 << 1;
     for (index, function) in (0..).zip(topology.integrated()) {
         let bar = FIRMWARE_BARS + (index << 20);
-        root_complex.config_write(function, BAR0, &bar.to_le_bytes(), Instant::START);
-        root_complex.config_write(function, COMMAND, &MEMORY_SPACE.to_le_bytes(), Instant::START);
+        let mut function = ConfigClient::new(root_complex, function, Instant::START);
+        function.set_bar0(bar);
+        function.set_command(Command::new().with_memory_space(true));
     }
 }
 

@@ -6,8 +6,9 @@ use proptest::prelude::*;
 use super::*;
 use crate::endpoint::regs;
 use crate::fault::FaultMode;
+use crate::pcie::spec::header;
+use crate::testkit::Machine;
 use crate::testkit::driver::Driver;
-use crate::testkit::{Machine, offset};
 use crate::topology::DeviceSpec;
 
 const IOVA: u64 = 0x10_0000;
@@ -97,15 +98,14 @@ fn without_bus_mastering_it_pauses_and_a_reset_ends_it() {
     let mut machine = machine();
     let id = Machine::endpoint(0);
     start(&mut machine, 0, Control::new());
-    machine.config_write(id, offset::COMMAND, &[0b010, 0]);
+    machine.config_write(id, header::COMMAND, &[0b010, 0]);
     assert_eq!(machine.hierarchy.poll_timeout(), None);
     machine.run_for(50_000);
-    machine.config_write(id, offset::COMMAND, &[0b110, 0]);
+    machine.config_write(id, header::COMMAND, &[0b110, 0]);
     machine.run_for(0);
     assert_eq!(machine.upstream.requests.len(), 1, "what it has missed it does not make up for");
-    let express = machine.find_capability(id, 0x10).unwrap();
-    machine.config_write(id, express + 8, &0x8000_u16.to_le_bytes());
-    machine.config_write(id, offset::COMMAND, &[0b110, 0]);
+    assert!(machine.function(id).initiate_flr());
+    machine.config_write(id, header::COMMAND, &[0b110, 0]);
     assert_eq!(machine.hierarchy.poll_timeout(), None);
 }
 
@@ -121,10 +121,10 @@ fn described_traffic_begins_with_bus_mastering_and_again_after_a_reset() {
     machine.run_for(10_000);
     assert_eq!(machine.upstream.requests.len(), 0);
     for turn in 1..=2 {
-        machine.config_write(Machine::port(0), offset::SECONDARY_BUS, &[1]);
-        machine.config_write(Machine::port(0), offset::SUBORDINATE_BUS, &[1]);
-        machine.config_write(Machine::port(0), offset::COMMAND, &[0b110, 0]);
-        machine.config_write(Machine::endpoint(0), offset::COMMAND, &[0b110, 0]);
+        machine.config_write(Machine::port(0), header::SECONDARY_BUS, &[1]);
+        machine.config_write(Machine::port(0), header::SUBORDINATE_BUS, &[1]);
+        machine.config_write(Machine::port(0), header::COMMAND, &[0b110, 0]);
+        machine.config_write(Machine::endpoint(0), header::COMMAND, &[0b110, 0]);
         machine.run_for(1500);
         assert_eq!(machine.upstream.requests.len(), turn * 4);
         machine.inject(0, FaultMode::Surprise);

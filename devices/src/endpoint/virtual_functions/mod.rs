@@ -18,8 +18,8 @@ use iommu::time::Instant;
 use super::{AtsEndpoint, EndpointConfig, IDENTITY, VF_DEVICE_ID, VirtualFunctions, Window, regs};
 use crate::Error;
 use crate::pcie::caps::sriov::Sriov;
-use crate::pcie::config::Reset;
 use crate::pcie::header::{ConfigBuilder, HeaderType};
+use crate::pcie::reset::Reset;
 use crate::pcie::{Function, Upstream, UpstreamMessage};
 
 /// A physical function with its virtual functions.

@@ -2,8 +2,8 @@
 
 use super::*;
 use crate::fault::FaultMode;
+use crate::pcie::spec::{ats, express, header, pasid, sriov};
 use crate::testkit::driver::{ABSENT, BARS, Driver, ENDPOINT};
-use crate::testkit::{MEMORY_AND_MASTER, offset};
 
 /// A function with virtual functions behind a port.
 struct Virtual {
@@ -19,11 +19,11 @@ impl Virtual {
     fn new(vfs: u16) -> Self {
         let endpoint = format!("ats-endpoint,bus=rp0,vfs={vfs}");
         let mut driver = Driver::new(&["root-port,id=rp0", &endpoint]);
-        driver.machine.config_write(Bdf::new(0, 1, 0), offset::SUBORDINATE_BUS, &[3]);
+        driver.machine.config_write(Bdf::new(0, 1, 0), header::SUBORDINATE_BUS, &[3]);
         driver.machine.upstream.map(0, 12, 0x5000, true, true);
-        let sriov = driver.find_extended(PF, 0x10).unwrap();
+        let sriov = driver.machine.function(PF).extended_capability(sriov::ID).unwrap();
         let mut new = Self { driver, sriov };
-        new.write(0x24, &(VF_BARS as u32).to_le_bytes());
+        new.write(sriov::VF_BAR0, &(VF_BARS as u32).to_le_bytes());
         new
     }
 
@@ -37,8 +37,8 @@ impl Virtual {
     }
 
     fn enable(&mut self, count: u16, control: u16) {
-        self.write(0x10, &count.to_le_bytes());
-        self.write(8, &control.to_le_bytes());
+        self.write(sriov::NUM_VFS, &count.to_le_bytes());
+        self.write(sriov::CONTROL, &control.to_le_bytes());
     }
 
     /// All functions of the device and on the bus behind it that answer.
@@ -52,8 +52,12 @@ impl Virtual {
 #[test]
 fn virtual_functions_come_and_go_with_vf_enable() {
     let mut device = Virtual::new(3);
-    assert_eq!([0x0c, 0x0e, 0x14, 0x16].map(|at| device.read(at)), [3, 3, 1, 1]);
-    assert_eq!(device.read(0x1a), VF_DEVICE_ID);
+    assert_eq!(
+        [sriov::INITIAL_VFS, sriov::TOTAL_VFS, sriov::FIRST_OFFSET, sriov::STRIDE]
+            .map(|at| device.read(at)),
+        [3, 3, 1, 1]
+    );
+    assert_eq!(device.read(sriov::VF_DEVICE_ID), VF_DEVICE_ID);
     assert_eq!(device.present(), [PF]);
     device.enable(2, VF_ENABLE);
     let vfs = [Bdf::new(1, 0, 1), Bdf::new(1, 0, 2)];
@@ -74,11 +78,11 @@ fn a_virtual_function_has_no_ids_and_no_bars_but_ats_and_a_reset_of_its_own() {
     let (first, second) = (Bdf::new(1, 0, 1), Bdf::new(1, 0, 2));
     assert_eq!(driver.machine.config_u32(first, 0), ABSENT);
     assert_eq!(driver.machine.config_u32(first, 0x2c), ENDPOINT, "the subsystem's");
-    driver.machine.config_write(first, offset::COMMAND, &[0xff; 2]);
-    assert_eq!(driver.machine.config_u16(first, offset::COMMAND), 0b100, "bus master only");
-    driver.machine.config_write(first, offset::BAR0, &[0xff; 4]);
-    assert_eq!(driver.machine.config_u32(first, offset::BAR0), 0);
-    driver.machine.config_write(second, offset::COMMAND, &[0b100]);
+    driver.machine.config_write(first, header::COMMAND, &[0xff; 2]);
+    assert_eq!(driver.machine.config_u16(first, header::COMMAND), 0b100, "bus master only");
+    driver.machine.config_write(first, header::BAR0, &[0xff; 4]);
+    assert_eq!(driver.machine.config_u32(first, header::BAR0), 0);
+    driver.machine.config_write(second, header::COMMAND, &[0b100]);
 
     let bars = [VF_BARS, VF_BARS + 0x1000];
     for (function, bar) in [first, second].into_iter().zip(bars) {
@@ -91,12 +95,14 @@ fn a_virtual_function_has_no_ids_and_no_bars_but_ats_and_a_reset_of_its_own() {
     assert_eq!(driver.invalidate(first), [first]);
     assert_eq!(bars.map(|bar| driver.register(bar, regs::ATC_ENTRIES)), [0, 1]);
 
-    let express = driver.machine.find_capability(second, 0x10).unwrap();
-    driver.machine.config_write(second, express + 8, &0x8000_u16.to_le_bytes());
+    assert!(driver.machine.function(second).initiate_flr());
     assert_eq!(driver.register(bars[1], regs::ATC_ENTRIES), 0);
-    assert_eq!(driver.machine.config_u16(second, offset::COMMAND), 0);
-    assert_eq!(driver.machine.config_u16(first, offset::COMMAND), 0b100, "not reset");
-    assert_eq!(driver.machine.config_u16(PF, offset::COMMAND), MEMORY_AND_MASTER);
+    assert_eq!(driver.machine.config_u16(second, header::COMMAND), 0);
+    assert_eq!(driver.machine.config_u16(first, header::COMMAND), 0b100, "not reset");
+    assert_eq!(
+        driver.machine.config_u16(PF, header::COMMAND),
+        header::Command::MEMORY_AND_MASTER.into_bits()
+    );
 }
 
 #[test]
@@ -104,7 +110,7 @@ fn virtual_functions_use_pasids_as_the_physical_one_may() {
     let mut device = Virtual::new(1);
     device.enable(1, VF_ENABLE);
     let driver = &mut device.driver;
-    driver.machine.config_write(Bdf::new(1, 0, 1), offset::COMMAND, &[0b100]);
+    driver.machine.config_write(Bdf::new(1, 0, 1), header::COMMAND, &[0b100]);
     let with_pasid = (3_u32 | 1 << 6).to_le_bytes();
     let result = |driver: &mut Driver| {
         driver.write(VF_BARS + regs::LENGTH, &8_u32.to_le_bytes());
@@ -112,10 +118,10 @@ fn virtual_functions_use_pasids_as_the_physical_one_may() {
         driver.register(VF_BARS, regs::RESULT)
     };
     assert_eq!(result(driver), regs::Status::PasidOff as u32);
-    let pasid = driver.find_extended(PF, 0x1b).unwrap();
-    driver.machine.config_write(PF, pasid + 6, &[1]);
+    let pasid = driver.machine.function(PF).extended_capability(pasid::ID).unwrap();
+    driver.machine.config_write(PF, pasid + pasid::CONTROL, &[1]);
     assert_eq!(result(driver), 0);
-    assert_eq!(driver.find_extended(Bdf::new(1, 0, 1), 0x1b), None);
+    assert_eq!(driver.machine.function(Bdf::new(1, 0, 1)).extended_capability(pasid::ID), None);
 }
 
 #[test]
@@ -123,12 +129,16 @@ fn a_reset_of_the_physical_function_ends_the_virtual_ones() {
     let mut device = Virtual::new(2);
     device.enable(2, VF_ENABLE);
     device.driver.enable_ats(Bdf::new(1, 0, 1));
-    let express = device.driver.machine.find_capability(PF, 0x10).unwrap();
-    device.driver.machine.config_write(PF, express + 8, &0x8000_u16.to_le_bytes());
+    assert!(device.driver.machine.function(PF).initiate_flr());
     assert_eq!(device.present(), [PF]);
     device.enable(1, VF_ENABLE);
-    let ats = device.driver.find_extended(Bdf::new(1, 0, 1), 0x0f).unwrap();
-    assert_eq!(device.driver.machine.config_u16(Bdf::new(1, 0, 1), ats + 6), 0, "as new");
+    let ats =
+        device.driver.machine.function(Bdf::new(1, 0, 1)).extended_capability(ats::ID).unwrap();
+    assert_eq!(
+        device.driver.machine.config_u16(Bdf::new(1, 0, 1), ats + ats::CONTROL),
+        0,
+        "as new"
+    );
 
     device.driver.machine.inject(0, FaultMode::Silent);
     assert_eq!(device.present(), []);
@@ -162,9 +172,14 @@ fn many_virtual_functions_are_reached_by_ari_or_on_the_next_bus() {
     assert_eq!(device.driver.invalidate(last), [last]);
 
     device.enable(0, 0);
-    let express = device.driver.machine.find_capability(Bdf::new(0, 1, 0), 0x10).unwrap();
+    let express =
+        device.driver.machine.function(Bdf::new(0, 1, 0)).capability(express::ID).unwrap();
     let control_2 = (1_u16 << 5).to_le_bytes();
-    device.driver.machine.config_write(Bdf::new(0, 1, 0), express + 0x28, &control_2);
+    device.driver.machine.config_write(
+        Bdf::new(0, 1, 0),
+        express + express::DEVICE_CONTROL_2,
+        &control_2,
+    );
     device.enable(20, VF_ENABLE | 1 << 4);
     assert_eq!(device.read(0x14), 1);
     let present = device.present();
@@ -175,6 +190,6 @@ fn many_virtual_functions_are_reached_by_ari_or_on_the_next_bus() {
 
 fn forward_none(device: &mut Virtual) {
     let port = Bdf::new(0, 1, 0);
-    let express = device.driver.machine.find_capability(port, 0x10).unwrap();
-    device.driver.machine.config_write(port, express + 0x28, &[0; 2]);
+    let express = device.driver.machine.function(port).capability(express::ID).unwrap();
+    device.driver.machine.config_write(port, express + express::DEVICE_CONTROL_2, &[0; 2]);
 }

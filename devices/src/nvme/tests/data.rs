@@ -5,7 +5,7 @@ use proptest::prelude::*;
 use super::driver::{BLOCKS, DATA, Driver, LISTS, Sqe};
 use crate::nvme::storage::{MemoryStorage, Storage};
 use crate::pcie::Function;
-use crate::pcie::config::Reset;
+use crate::pcie::reset::Reset;
 
 const FLUSH: u8 = 0;
 const WRITE: u8 = 1;

@@ -8,7 +8,8 @@ use iommu::time::Instant;
 
 use crate::nvme::storage::{MemoryStorage, Storage};
 use crate::nvme::{Nvme, regs};
-use crate::pcie::{Function, UpstreamMessage};
+use crate::pcie::spec::{ats, header, msix};
+use crate::pcie::{ConfigAccess, ConfigClient, Function, UpstreamMessage};
 use crate::testkit::FakeUpstream;
 
 pub(super) const ID: Bdf = Bdf::new(3, 0, 0);
@@ -92,6 +93,16 @@ impl Sqe {
     }
 }
 
+impl ConfigAccess for Nvme {
+    fn config_read(&mut self, _: Bdf, offset: u16, data: &mut [u8], _: Instant) {
+        Function::config_read(self, offset, data);
+    }
+
+    fn config_write(&mut self, function: Bdf, offset: u16, data: &[u8], now: Instant) {
+        Function::config_write(self, function, offset, data, now);
+    }
+}
+
 impl Driver {
     /// BAR programmed, memory and bus mastering on, all memory mapped one to one.
     pub(super) fn bare() -> Self {
@@ -115,11 +126,12 @@ impl Driver {
 
     /// What a reset takes away from configuration space.
     pub(super) fn program(&mut self) {
-        self.config_write(0x10, &(BAR as u32).to_le_bytes());
-        self.config_write(0x14, &((BAR >> 32) as u32).to_le_bytes());
-        self.config_write(0x04, &0b110_u16.to_le_bytes());
-        let msix = self.capability(0x11);
-        self.config_write(msix + 2, &0x8000_u16.to_le_bytes());
+        let msix = self.msix();
+        let mut function = self.function();
+        function.set_bar0(BAR as u32);
+        function.write(header::BAR0 + 4, (BAR >> 32) as u32);
+        function.set_command(header::Command::MEMORY_AND_MASTER);
+        function.write(msix + msix::CONTROL, msix::Control::new().with_enable(true));
         for vector in 0..9_u32 {
             let entry = u64::from(regs::MSIX_TABLE) + u64::from(vector) * 16;
             self.write(entry, &0xfee0_0000_u64.to_le_bytes());
@@ -165,28 +177,35 @@ impl Driver {
     }
 
     pub(super) fn config_write(&mut self, offset: u16, data: &[u8]) {
-        self.nvme.config_write(ID, offset, data, self.now);
+        Function::config_write(&mut self.nvme, ID, offset, data, self.now);
     }
 
     pub(super) fn config<const N: usize>(&self, offset: u16) -> [u8; N] {
         let mut data = [0; N];
-        self.nvme.config_read(offset, &mut data);
+        Function::config_read(&self.nvme, offset, &mut data);
         data
     }
 
-    pub(super) fn capability(&self, id: u8) -> u16 {
-        let mut at = u16::from(self.config::<1>(0x34)[0]);
-        while self.config::<1>(at)[0] != id {
-            at = self.config::<1>(at + 1)[0].into();
-            assert_ne!(at, 0, "no capability {id:#x}");
-        }
-        at
+    /// The function's configuration space, as its driver reaches it.
+    pub(super) fn function(&mut self) -> ConfigClient<'_, Nvme> {
+        ConfigClient::new(&mut self.nvme, ID, self.now)
     }
 
-    /// ATS is the only extended capability so far.
+    pub(super) fn msix(&mut self) -> u16 {
+        self.function().capability(msix::ID).unwrap()
+    }
+
+    /// ATS Control.
+    pub(super) fn ats(&mut self) -> ats::Control {
+        let mut function = self.function();
+        let at = function.extended_capability(ats::ID).unwrap();
+        function.read(at + ats::CONTROL)
+    }
+
     pub(super) fn set_ats(&mut self, on: bool) {
-        assert_eq!(self.config::<2>(0x100), [0x0f, 0]);
-        self.config_write(0x106, &[0, if on { 0x80 } else { 0 }]);
+        let mut function = self.function();
+        let at = function.extended_capability(ats::ID).unwrap();
+        function.write(at + ats::CONTROL, ats::Control::new().with_enable(on));
     }
 
     pub(super) fn write(&mut self, offset: u64, data: &[u8]) {

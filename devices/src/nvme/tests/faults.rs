@@ -6,7 +6,8 @@ use iommu::ids::Iova;
 use super::driver::{DATA, Driver, ID, Sqe, rings};
 use crate::nvme::regs;
 use crate::nvme::storage::{MemoryStorage, Storage, StorageError};
-use crate::pcie::config::Reset;
+use crate::pcie::reset::Reset;
+use crate::pcie::spec::{header, msix};
 use crate::pcie::{Function, UpstreamMessage};
 
 const WRITE: u8 = 1;
@@ -130,8 +131,7 @@ fn a_completion_that_has_no_translation_is_fatal() {
 #[test]
 fn resets_bring_back_the_state_of_power_on_and_keep_the_data() {
     let function_level: fn(&mut Driver) = |driver| {
-        let express = driver.capability(0x10);
-        driver.config_write(express + 8, &0x8000_u16.to_le_bytes());
+        assert!(driver.function().initiate_flr());
     };
     let conventional: fn(&mut Driver) = |driver| driver.nvme.reset(Reset::Hot, driver.now);
     for reset in [function_level, conventional] {
@@ -143,10 +143,10 @@ fn resets_bring_back_the_state_of_power_on_and_keep_the_data() {
         reset(&mut driver);
         assert_eq!(driver.nvme.poll_timeout(), None);
         assert!(driver.interrupts().is_empty());
-        assert_eq!(driver.config::<2>(4), [0, 0]);
-        assert_eq!(driver.config::<2>(0x106), [0, 0], "ATS is off");
-        let msix = driver.capability(0x11);
-        assert_eq!(driver.config::<2>(msix + 2), [8, 0], "MSI-X is off");
+        assert_eq!(driver.config::<2>(header::COMMAND), [0, 0]);
+        assert!(!driver.ats().enable());
+        let msix = driver.msix();
+        assert_eq!(driver.config::<2>(msix + msix::CONTROL), [8, 0], "MSI-X is off");
         driver.program();
         assert_eq!(driver.register(regs::CC) | driver.register(regs::CSTS), 0);
         assert_eq!(driver.register(regs::ASQ), 0);

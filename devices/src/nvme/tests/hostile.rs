@@ -4,7 +4,7 @@ use proptest::prelude::*;
 
 use super::driver::{BAR, Driver, Sqe, rings};
 use crate::pcie::Function;
-use crate::pcie::config::Reset;
+use crate::pcie::reset::Reset;
 
 #[derive(Debug, Clone)]
 enum Step {

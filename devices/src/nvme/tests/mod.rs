@@ -8,7 +8,7 @@ mod hostile;
 
 use super::regs;
 use crate::pcie::Function;
-use crate::pcie::config::Reset;
+use crate::pcie::reset::Reset;
 use driver::{BAR, Driver, Sqe};
 
 #[test]

@@ -58,14 +58,16 @@ impl Dpc {
     /// Whether an error of the severity would be contained.
     pub fn contains(self, config: &ConfigSpace, fatal: bool) -> bool {
         let enable = config.get::<Control>(self.at + CONTROL).trigger_enable();
-        enable == 2 || enable == 1 && fatal
+        enable == TRIGGER_NON_FATAL || enable == TRIGGER_FATAL && fatal
     }
 
     /// Software may have pulled the trigger.
     pub fn take_software_trigger(self, config: &mut ConfigSpace, id: Bdf) {
         let control = config.get::<Control>(self.at + CONTROL);
         config.set(self.at + CONTROL, control.with_software_trigger(false));
-        if control.software_trigger() && matches!(control.trigger_enable(), 1 | 2) {
+        if control.software_trigger()
+            && matches!(control.trigger_enable(), TRIGGER_FATAL | TRIGGER_NON_FATAL)
+        {
             self.trigger(config, id, SOFTWARE);
         }
     }

@@ -7,7 +7,7 @@ use iommu::ats::{ITag, PageRange};
 
 use super::*;
 use crate::pcie::caps::express::{HotPlug, PortType, Slot};
-use crate::pcie::config::Reset;
+use crate::pcie::reset::Reset;
 
 /// A function that counts how often it is asked for anything.
 #[derive(Debug, Clone, Default)]

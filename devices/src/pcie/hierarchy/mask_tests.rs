@@ -64,7 +64,7 @@ fn changed(function: Bdf, at: u16, ones: u32) -> u32 {
 
 fn check(function: Bdf, express: Masks, others: &[(u16, Masks)]) {
     let mut machine = Machine::enumerated();
-    let at = machine.find_capability(function, 0x10).unwrap();
+    let at = machine.function(function).capability(0x10).unwrap();
     let tables = others.iter().copied().chain([(at, express)]);
     let expected: Vec<(u16, u32)> = tables
         .flat_map(|(base, masks)| masks.iter().map(move |(offset, mask)| (base + offset, *mask)))
@@ -81,7 +81,7 @@ fn check(function: Bdf, express: Masks, others: &[(u16, Masks)]) {
 fn software_changes_exactly_the_writable_bits_of_a_port() {
     let port = Machine::port(0);
     let mut machine = Machine::enumerated();
-    let mut find = |id| machine.find_capability(port, id).unwrap();
+    let mut find = |id| machine.function(port).capability(id).unwrap();
     let (power, msi) = (find(0x01), find(0x05));
     let extended = machine.extended_capabilities(port);
     let find = |id| extended.iter().find(|found| found.0 == id).unwrap().1;
@@ -94,7 +94,7 @@ fn software_changes_exactly_the_writable_bits_of_a_port() {
 fn software_changes_exactly_the_writable_bits_of_an_endpoint() {
     let endpoint = Machine::endpoint(0);
     let mut machine = Machine::enumerated();
-    let mut find = |id| machine.find_capability(endpoint, id).unwrap();
+    let mut find = |id| machine.function(endpoint).capability(id).unwrap();
     let (power, msi) = (find(0x01), find(0x05));
     let extended = machine.extended_capabilities(endpoint);
     let find = |id| extended.iter().find(|found| found.0 == id).unwrap().1;

@@ -34,7 +34,7 @@ use iommu::time::Instant;
 use super::header;
 use super::host_bridge::{EcamWindow, HostBridge};
 use super::port::Port;
-use super::{Function, Upstream, UpstreamMessage};
+use super::{ConfigAccess, Function, Upstream, UpstreamMessage};
 use crate::fault::FaultMode;
 use crate::link::Link;
 use index::Index;
@@ -266,6 +266,16 @@ impl Hierarchy {
         let Self { ports, functions, .. } = self;
         let node = &mut functions[index];
         (node.function.as_mut(), Uplink { ports, above: node.above, upstream })
+    }
+}
+
+impl ConfigAccess for Hierarchy {
+    fn config_read(&mut self, function: Bdf, offset: u16, data: &mut [u8], now: Instant) {
+        self.config_read(function, offset, data, now);
+    }
+
+    fn config_write(&mut self, function: Bdf, offset: u16, data: &[u8], now: Instant) {
+        self.config_write(function, offset, data, now);
     }
 }
 

@@ -5,13 +5,14 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::endpoint::regs;
-use crate::testkit::{MEMORY_AND_MASTER, Machine, offset};
+use crate::pcie::spec::{acs, express, header};
+use crate::testkit::Machine;
 
 const ABSENT: u32 = u32::MAX;
 
 fn program_buses(machine: &mut Machine, port: u8, secondary: u8, subordinate: u8) {
-    machine.config_write(Machine::port(port), offset::SECONDARY_BUS, &[secondary]);
-    machine.config_write(Machine::port(port), offset::SUBORDINATE_BUS, &[subordinate]);
+    machine.config_write(Machine::port(port), header::SECONDARY_BUS, &[secondary]);
+    machine.config_write(Machine::port(port), header::SUBORDINATE_BUS, &[subordinate]);
 }
 
 #[test]
@@ -23,7 +24,7 @@ fn bus_0_holds_the_host_bridge_and_the_ports() {
         .collect();
     assert_eq!(present, [(0, 0x29c0_8086), (1, 0x3420_8086), (2, 0x3420_8086)]);
     assert_eq!(machine.config_u32(Bdf::new(0, 1, 1), 0), ABSENT);
-    assert_eq!(machine.config::<1>(Machine::port(0), 0x0e), [1], "type 1 header");
+    assert_eq!(machine.config::<1>(Machine::port(0), header::HEADER_TYPE), [1], "type 1 header");
     assert_eq!(machine.config_u32(Machine::port(0), 8) >> 8, 0x06_04_00);
 }
 
@@ -77,14 +78,22 @@ fn no_write_changes_what_a_function_is() {
 #[test]
 fn a_port_reports_an_occupied_slot_and_an_active_link() {
     let mut machine = Machine::bare();
-    let express = machine.find_capability(Machine::port(1), 0x10).unwrap();
-    let flags = machine.config_u16(Machine::port(1), express + 2);
+    let express = machine.function(Machine::port(1)).capability(express::ID).unwrap();
+    let flags = machine.config_u16(Machine::port(1), express + express::CAPABILITIES);
     assert_eq!(flags & 0x1ff, 0x142, "version 2, root port, slot");
-    let link = machine.config_u16(Machine::port(1), express + 0x12);
+    let link = machine.config_u16(Machine::port(1), express + express::LINK_STATUS);
     assert_eq!(link >> 13 & 1, 1, "DLLLA");
     assert!(link & 0xf != 0 && link >> 4 & 0x3f != 0, "speed and width");
-    assert_eq!(machine.config_u16(Machine::port(1), express + 0x1a), 1 << 6, "PDS only");
-    assert_eq!(machine.config_u32(Machine::port(1), express + 0x14) >> 19, 2, "slot number");
+    assert_eq!(
+        machine.config_u16(Machine::port(1), express + express::SLOT_STATUS),
+        1 << 6,
+        "PDS only"
+    );
+    assert_eq!(
+        machine.config_u32(Machine::port(1), express + express::SLOT_CAPABILITIES) >> 19,
+        2,
+        "slot number"
+    );
 }
 
 #[test]
@@ -99,16 +108,16 @@ fn ats_says_what_linux_asks_for() {
 fn a_bar_is_sized_and_moved() {
     let mut machine = Machine::enumerated();
     let id = Machine::endpoint(0);
-    machine.config_write(id, offset::BAR0, &u32::MAX.to_le_bytes());
-    assert_eq!(machine.config_u32(id, offset::BAR0), 0xffff_f000);
+    machine.config_write(id, header::BAR0, &u32::MAX.to_le_bytes());
+    assert_eq!(machine.config_u32(id, header::BAR0), 0xffff_f000);
     assert_eq!(machine.register(0, regs::ID), ABSENT, "not in the port's window");
     let moved = Machine::bar(0) as u32 + 0x3000;
-    machine.config_write(id, offset::BAR0, &moved.to_le_bytes());
+    machine.config_write(id, header::BAR0, &moved.to_le_bytes());
     assert_eq!(machine.register(0, regs::ID), ABSENT);
     assert_eq!(machine.register(0, 0x3000 + regs::ID), regs::ID_VALUE);
     for bar in [1, 4, 5] {
-        machine.config_write(id, offset::BAR0 + 4 * bar, &u32::MAX.to_le_bytes());
-        assert_eq!(machine.config_u32(id, offset::BAR0 + 4 * bar), 0);
+        machine.config_write(id, header::BAR0 + 4 * bar, &u32::MAX.to_le_bytes());
+        assert_eq!(machine.config_u32(id, header::BAR0 + 4 * bar), 0);
     }
 }
 
@@ -117,11 +126,11 @@ fn memory_needs_window_and_both_enables() {
     for (function, clear) in [(Machine::port(0), 0b100_u16), (Machine::endpoint(0), 0b100)] {
         let mut machine = Machine::enumerated();
         assert_eq!(machine.register(0, regs::ID), regs::ID_VALUE);
-        machine.config_write(function, offset::COMMAND, &clear.to_le_bytes());
+        machine.config_write(function, header::COMMAND, &clear.to_le_bytes());
         assert_eq!(machine.register(0, regs::ID), ABSENT, "{function}");
     }
     let mut machine = Machine::enumerated();
-    machine.config_write(Machine::port(0), offset::MEMORY_BASE, &0xd000_u16.to_le_bytes());
+    machine.config_write(Machine::port(0), header::MEMORY_BASE, &0xd000_u16.to_le_bytes());
     assert_eq!(machine.register(0, regs::ID), ABSENT, "base above limit");
 }
 
@@ -129,7 +138,7 @@ fn memory_needs_window_and_both_enables() {
 fn a_prefetchable_window_reaches_too() {
     let mut machine = Machine::enumerated();
     let port = Machine::port(0);
-    machine.config_write(port, offset::MEMORY_BASE, &0xfff0_u16.to_le_bytes());
+    machine.config_write(port, header::MEMORY_BASE, &0xfff0_u16.to_le_bytes());
     machine.config_write(port, 0x24, &0xc000_u16.to_le_bytes());
     machine.config_write(port, 0x26, &0xc000_u16.to_le_bytes());
     assert_eq!(machine.config_u16(port, 0x24), 0xc001, "64-bit");
@@ -142,7 +151,7 @@ fn a_prefetchable_window_reaches_too() {
 fn a_port_without_bus_mastering_forwards_no_requests_but_messages() {
     let mut machine = Machine::ready();
     machine.upstream.map(0, 12, 0, true, true);
-    machine.config_write(Machine::port(0), offset::COMMAND, &[0b010, 0]);
+    machine.config_write(Machine::port(0), header::COMMAND, &[0b010, 0]);
     assert_eq!(machine.command(0, 1, 0, 8), regs::Status::UnsupportedRequest as u32);
     machine.command(0, 2, 0, 8);
     machine.command(0, 7, 0, 0);
@@ -158,13 +167,13 @@ fn access_control_checks_source_and_translation() {
     machine.upstream.map(0, 12, 0, true, true);
     let port = Machine::port(0);
     let acs = machine.extended_capabilities(port)[1].1;
-    machine.config_write(port, acs + 6, &0b11_u16.to_le_bytes());
+    machine.config_write(port, acs + acs::CONTROL, &0b11_u16.to_le_bytes());
     assert_eq!(machine.command(0, 1, 0, 8), 0);
     let aborted = regs::Status::CompleterAbort as u32;
     assert_eq!(machine.command(0, 6, 0, 0), aborted, "translation blocking");
     program_buses(&mut machine, 0, 5, 5);
     assert_eq!(machine.command(0, 1, 0, 8), aborted, "the id is still that of the old bus");
-    machine.config_write(Bdf::new(5, 0, 0), offset::COMMAND, &MEMORY_AND_MASTER.to_le_bytes());
+    machine.function(Bdf::new(5, 0, 0)).set_command(header::Command::MEMORY_AND_MASTER);
     assert_eq!(machine.command(0, 1, 0, 8), 0, "captured anew");
     assert_eq!(machine.upstream.requests.last().unwrap().0.requester, Bdf::new(5, 0, 0));
 }

@@ -5,8 +5,8 @@ use proptest::prelude::*;
 use super::*;
 use crate::endpoint::regs;
 use crate::fault::FaultMode;
+use crate::pcie::spec::{acs, ari, ats, dsn, express, header, pasid, pri};
 use crate::testkit::driver::{ABSENT, BARS, Driver, ENDPOINT};
-use crate::testkit::offset;
 
 /// Below rp0 a switch with three ports, on the second of which there is another switch.
 fn switches() -> Driver {
@@ -68,10 +68,10 @@ fn memory_needs_every_window_on_the_way() {
     let function = driver.endpoints()[1];
     let bar = driver.bar(function);
     for port in [Bdf::new(0, 1, 0), Bdf::new(1, 0, 0), Bdf::new(2, 1, 0), Bdf::new(5, 1, 0)] {
-        let base = driver.machine.config_u16(port, offset::MEMORY_BASE);
-        driver.machine.config_write(port, offset::MEMORY_BASE, &0xfff0_u16.to_le_bytes());
+        let base = driver.machine.config_u16(port, header::MEMORY_BASE);
+        driver.machine.config_write(port, header::MEMORY_BASE, &0xfff0_u16.to_le_bytes());
         assert_eq!(driver.register(bar, regs::ID), ABSENT, "{port}");
-        driver.machine.config_write(port, offset::MEMORY_BASE, &base.to_le_bytes());
+        driver.machine.config_write(port, header::MEMORY_BASE, &base.to_le_bytes());
         assert_eq!(driver.register(bar, regs::ID), regs::ID_VALUE, "{port}");
     }
 }
@@ -108,16 +108,17 @@ fn ports_have_what_linux_wants_for_pasids() {
         (Bdf::new(1, 0, 0), 5, false, false),
         (Bdf::new(2, 1, 0), 6, true, true),
     ] {
-        let express = driver.machine.find_capability(id, 0x10).unwrap();
-        let flags = driver.machine.config_u16(id, express + 2);
+        let express = driver.machine.function(id).capability(express::ID).unwrap();
+        let flags = driver.machine.config_u16(id, express + express::CAPABILITIES);
         assert_eq!((flags >> 4 & 0xf, flags >> 8 & 1 != 0), (kind, has_slot), "{id}");
-        let capabilities_2 = driver.machine.config_u32(id, express + 0x24);
+        let capabilities_2 =
+            driver.machine.config_u32(id, express + express::DEVICE_CAPABILITIES_2);
         assert_eq!(capabilities_2 >> 21 & 1, 1, "End-End TLP Prefix, {id}");
         assert_eq!(capabilities_2 >> 5 & 1 != 0, has_slot, "ARI forwarding, {id}");
-        let acs = driver.find_extended(id, 0x0d);
+        let acs = driver.machine.function(id).extended_capability(acs::ID);
         assert_eq!(acs.is_some(), has_acs, "{id}");
         if let Some(acs) = acs {
-            let bits = driver.machine.config_u16(id, acs + 4);
+            let bits = driver.machine.config_u16(id, acs + acs::CAPABILITY);
             assert_eq!(bits & 0b11100, 0b11100, "RR, CR, UF");
         }
     }
@@ -130,9 +131,9 @@ fn slots_have_numbers_of_their_own() {
         driver.found.iter().filter(|found| found.1 != ENDPOINT).map(|found| found.0).collect();
     let mut slots = Vec::new();
     for id in ports {
-        let express = driver.machine.find_capability(id, 0x10).unwrap();
-        if driver.machine.config_u16(id, express + 2) >> 8 & 1 != 0 {
-            slots.push(driver.machine.config_u32(id, express + 0x14) >> 19);
+        let express = driver.machine.function(id).capability(express::ID).unwrap();
+        if driver.machine.config_u16(id, express + express::CAPABILITIES) >> 8 & 1 != 0 {
+            slots.push(driver.machine.config_u32(id, express + express::SLOT_CAPABILITIES) >> 19);
         }
     }
     slots.sort_unstable();
@@ -150,9 +151,9 @@ fn a_device_has_several_functions() {
     ]);
     let [first, second, single] = driver.endpoints()[..] else { panic!("three functions") };
     assert_eq!((first, second), (Bdf::new(1, 0, 0), Bdf::new(1, 0, 3)));
-    assert_eq!(driver.machine.config::<1>(first, 0x0e), [0x80]);
+    assert_eq!(driver.machine.config::<1>(first, header::HEADER_TYPE), [0x80]);
     assert_eq!(driver.machine.config_u32(second, 0x0c), 0x0080_0000);
-    assert_eq!(driver.machine.config::<1>(single, 0x0e), [0]);
+    assert_eq!(driver.machine.config::<1>(single, header::HEADER_TYPE), [0]);
     driver.machine.upstream.map(0, 12, 0x5000, true, true);
     driver.enable_ats(first);
     let bars = [first, second].map(|function| driver.bar(function));
@@ -160,11 +161,11 @@ fn a_device_has_several_functions() {
     assert_eq!(bars.map(|bar| driver.register(bar, regs::ATC_ENTRIES)), [1, 0]);
     assert_eq!(driver.invalidate(first), [first]);
     assert_eq!(driver.invalidate(second), [], "without ATS it does not know what that is");
-    for absent in [0x0f, 0x13, 0x1b] {
-        assert_eq!(driver.find_extended(second, absent), None);
+    for absent in [ats::ID, pri::ID, pasid::ID] {
+        assert_eq!(driver.machine.function(second).extended_capability(absent), None);
     }
     let mut serial = |function| {
-        let at = driver.find_extended(function, 3).unwrap();
+        let at = driver.machine.function(function).extended_capability(dsn::ID).unwrap();
         [4, 8].map(|offset| driver.machine.config_u32(function, at + offset))
     };
     assert_eq!(serial(single), [0x89ab_cdef, 0x0123_4567]);
@@ -173,8 +174,12 @@ fn a_device_has_several_functions() {
 }
 
 fn forward_ari(driver: &mut Driver, port: Bdf) {
-    let express = driver.machine.find_capability(port, 0x10).unwrap();
-    driver.machine.config_write(port, express + 0x28, &(1_u16 << 5).to_le_bytes());
+    let express = driver.machine.function(port).capability(express::ID).unwrap();
+    driver.machine.config_write(
+        port,
+        express + express::DEVICE_CONTROL_2,
+        &(1_u16 << 5).to_le_bytes(),
+    );
 }
 
 #[test]
@@ -184,13 +189,17 @@ fn functions_from_8_up_need_ari() {
     let (first, last) = (Bdf::new(1, 0, 0), Bdf::new(1, 0x1f, 7));
     assert_eq!(driver.endpoints(), [first]);
     assert_eq!(driver.machine.config_u32(last, 0), ABSENT);
-    let ari = driver.find_extended(first, 0x0e).unwrap();
-    assert_eq!(driver.machine.config_u16(first, ari + 4), 0xff00, "the next function");
+    let ari = driver.machine.function(first).extended_capability(ari::ID).unwrap();
+    assert_eq!(
+        driver.machine.config_u16(first, ari + ari::CAPABILITY),
+        0xff00,
+        "the next function"
+    );
     forward_ari(&mut driver, Bdf::new(0, 1, 0));
     assert_eq!(driver.machine.config_u32(last, 0), ENDPOINT);
     assert_eq!(driver.machine.config_u32(Bdf::new(1, 1, 0), 0), ABSENT);
-    let ari = driver.find_extended(last, 0x0e).unwrap();
-    assert_eq!(driver.machine.config_u16(last, ari + 4), 0, "the last one");
+    let ari = driver.machine.function(last).extended_capability(ari::ID).unwrap();
+    assert_eq!(driver.machine.config_u16(last, ari + ari::CAPABILITY), 0, "the last one");
 }
 
 /// What a guest can do to a hierarchy by configuration writes: to bridges above all.

@@ -19,6 +19,11 @@ pub const STATUS: u16 = 0x08;
 /// DPC Error Source ID.
 pub const SOURCE: u16 = 0x0a;
 
+/// DPC Control: fatal errors trigger.
+pub const TRIGGER_FATAL: u8 = 1;
+/// DPC Control: fatal and non-fatal errors trigger.
+pub const TRIGGER_NON_FATAL: u8 = 2;
+
 /// DPC Capability.
 #[bitfield(u16)]
 pub struct Capability {
@@ -37,7 +42,7 @@ pub struct Capability {
 /// DPC Control.
 #[bitfield(u16)]
 pub struct Control {
-    /// 1 for fatal errors, 2 for non-fatal ones too.
+    /// [`TRIGGER_FATAL`], [`TRIGGER_NON_FATAL`], or 0: off.
     #[bits(2)]
     pub trigger_enable: u8,
     pub completion_control: bool,

@@ -41,6 +41,15 @@ pub const LINK_CAPABILITIES_2: u16 = 0x2c;
 /// Link Control 2.
 pub const LINK_CONTROL_2: u16 = 0x30;
 
+/// Device Control: non-fatal errors are reported.
+pub const REPORT_NON_FATAL: u8 = 1 << 1;
+/// Device Control: fatal errors are reported.
+pub const REPORT_FATAL: u8 = 1 << 2;
+/// Slot Control: an indicator is on.
+pub const INDICATOR_ON: u8 = 1;
+/// Slot Control: an indicator is off.
+pub const INDICATOR_OFF: u8 = 3;
+
 /// PCI Express Capabilities.
 #[bitfield(u16)]
 pub struct Capabilities {
@@ -72,7 +81,7 @@ pub struct DeviceCapabilities {
 /// Device Control.
 #[bitfield(u16)]
 pub struct DeviceControl {
-    /// Correctable, non-fatal, fatal errors and Unsupported Requests are reported.
+    /// Bit 0 correctable errors, bit 1 non-fatal ones, bit 2 fatal ones, bit 3 Unsupported Requests.
     #[bits(4)]
     pub error_reporting: u8,
     pub relaxed_ordering: bool,

@@ -208,10 +208,10 @@ fn declare_slot(builder: &mut ConfigBuilder, at: u16, slot: Slot) {
         .with_power_indicator(if button { 3 } else { 0 })
         .with_power_off(button)
         .with_data_link_layer_changed_enable(hot_plug);
-    // Indicators: 1 on, 3 off. The slot has a card, and power.
+    // The slot has a card, and power.
     let reset = SlotControl::new()
-        .with_attention_indicator(if button { 3 } else { 0 })
-        .with_power_indicator(if button { 1 } else { 0 });
+        .with_attention_indicator(if button { INDICATOR_OFF } else { 0 })
+        .with_power_indicator(if button { INDICATOR_ON } else { 0 });
     let events = SlotStatus::new()
         .with_attention_button_pressed(button)
         .with_presence_detect_changed(true)

@@ -101,12 +101,12 @@ impl Express {
     /// Whether software has also turned the power indicator off: the card may be pulled out.
     pub fn may_be_pulled(self, config: &ConfigSpace) -> bool {
         let control = config.get::<SlotControl>(self.at + SLOT_CONTROL);
-        control.power_off() && control.power_indicator() == 3
+        control.power_off() && control.power_indicator() == INDICATOR_OFF
     }
 
     /// Whether errors of the severity are reported up (`PCIe 7.5.3.4`).
     pub fn reports_errors(self, config: &ConfigSpace, fatal: bool) -> bool {
         let enables = config.get::<DeviceControl>(self.at + DEVICE_CONTROL).error_reporting();
-        enables & if fatal { 1 << 2 } else { 1 << 1 } != 0
+        enables & if fatal { REPORT_FATAL } else { REPORT_NON_FATAL } != 0
     }
 }

@@ -11,8 +11,8 @@ use super::{Hierarchy, PortNode};
 use crate::fault::FaultMode;
 use crate::link::{Down, Link};
 use crate::pcie::caps::express::SlotEvent;
-use crate::pcie::config::Reset;
 use crate::pcie::port::ErrorOutcome;
+use crate::pcie::reset::Reset;
 use crate::pcie::spec::aer::Uncorrectable;
 
 /// The error that makes a port contain its link: [`FaultMode::Dpc`].

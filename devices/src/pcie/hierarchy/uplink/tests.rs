@@ -7,6 +7,7 @@ use iommu::ids::Iova;
 
 use super::*;
 use crate::endpoint::regs;
+use crate::pcie::spec::{ats, pri};
 use crate::testkit::Machine;
 
 const ENDPOINT: Bdf = Bdf::new(1, 0, 0);
@@ -100,9 +101,9 @@ fn messages_do_not_come_up() {
     let msi_control = 0x48 + 2;
     config_write(&mut machine, msi_control, &[1]);
     let (ats, pri) = (0x100, 0x108);
-    config_write(&mut machine, ats + 6, &0x8000_u16.to_le_bytes());
-    config_write(&mut machine, pri + 12, &[1]);
-    config_write(&mut machine, pri + 4, &[1]);
+    config_write(&mut machine, ats + ats::CONTROL, &0x8000_u16.to_le_bytes());
+    config_write(&mut machine, pri + pri::ALLOCATION, &[1]);
+    config_write(&mut machine, pri + pri::CONTROL, &[1]);
     let page_request = 8 | 1 << 7;
     for number in [7_u32, page_request] {
         command(&mut machine, number);

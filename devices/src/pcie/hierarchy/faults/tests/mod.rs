@@ -10,7 +10,8 @@ use super::*;
 use crate::endpoint::regs;
 use crate::fault::AnswerDelay;
 use crate::pcie::UpstreamMessage;
-use crate::testkit::{Machine, offset};
+use crate::pcie::spec::{aer, dpc, express, header, msi};
+use crate::testkit::Machine;
 
 const FILL: u32 = 3;
 const TRANSLATE: u32 = 6;
@@ -72,16 +73,15 @@ impl Rig {
 
     fn on(mut machine: Machine) -> Self {
         let port = Machine::port(0);
-        let msi = machine.find_capability(port, 0x05).unwrap();
-        machine.config_write(port, msi + 4, &0xfee0_2000_u32.to_le_bytes());
-        machine.config_write(port, msi + 2, &[1]);
-        let express = machine.find_capability(port, 0x10).unwrap();
-        machine.config_write(port, express + 0x18, &0x102b_u16.to_le_bytes());
-        machine.config_write(port, express + 0x08, &0x000f_u16.to_le_bytes());
-        let extended = machine.extended_capabilities(port);
-        let find = |id| extended.iter().find(|found| found.0 == id).unwrap().1;
-        let (aer, dpc) = (find(0x0001), find(0x001d));
-        machine.config_write(port, aer + 0x2c, &[7]);
+        let msi = machine.function(port).capability(msi::ID).unwrap();
+        machine.config_write(port, msi + msi::ADDRESS, &0xfee0_2000_u32.to_le_bytes());
+        machine.config_write(port, msi + msi::CONTROL, &[1]);
+        let express = machine.function(port).capability(express::ID).unwrap();
+        machine.config_write(port, express + express::SLOT_CONTROL, &0x102b_u16.to_le_bytes());
+        machine.config_write(port, express + express::DEVICE_CONTROL, &0x000f_u16.to_le_bytes());
+        let aer = machine.function(port).extended_capability(aer::ID).unwrap();
+        let dpc = machine.function(port).extended_capability(dpc::ID).unwrap();
+        machine.config_write(port, aer + aer::ROOT_COMMAND, &[7]);
         machine.upstream.map(0, 12, 0x8000, true, true);
         assert_eq!(machine.command(0, TRANSLATE, 0, 0), 0);
         Self { machine, express, dpc, aer }
@@ -90,8 +90,13 @@ impl Rig {
     /// As [`Self::new`], with containment of fatal errors and its interrupt on.
     fn containing() -> Self {
         let mut rig = Self::new();
-        rig.machine.config_write(Machine::port(0), rig.dpc + 6, &[0b1001]);
+        rig.machine.config_write(Machine::port(0), rig.dpc + dpc::CONTROL, &[0b1001]);
         rig
+    }
+
+    /// Uncorrectable Error Status.
+    fn errors(&mut self) -> u32 {
+        self.machine.config_u32(Machine::port(0), self.aer + aer::UNCORRECTABLE_STATUS)
     }
 
     fn port_u16(&mut self, at: u16) -> u16 {
@@ -102,8 +107,12 @@ impl Rig {
         self.machine.config_write(Machine::port(0), at, &value.to_le_bytes());
     }
 
+    fn link_control(&mut self) -> u16 {
+        self.port_u16(self.express + express::LINK_CONTROL)
+    }
+
     fn set_link_control(&mut self, value: u16) {
-        self.write_port(self.express + 0x10, value);
+        self.write_port(self.express + express::LINK_CONTROL, value);
     }
 
     /// Injects, then looks.
@@ -126,8 +135,8 @@ impl Rig {
         let completion =
             |message: &UpstreamMessage| matches!(message, UpstreamMessage::InvalidateCompletion(_));
         let completions = machine.messages().iter().filter(|found| completion(found)).count();
-        let link = self.port_u16(self.express + 0x12);
-        let slot = self.port_u16(self.express + 0x1a);
+        let link = self.port_u16(self.express + express::LINK_STATUS);
+        let slot = self.port_u16(self.express + express::SLOT_STATUS);
         assert_eq!(link & 0x3ff != 0, link & 1 << 13 != 0, "a dead link has no speed, no width");
         Seen {
             config,
@@ -148,11 +157,11 @@ impl Rig {
     }
 
     fn atc_entries(&mut self) -> u32 {
-        self.machine.config_write(Machine::endpoint(0), offset::BAR0, &{
+        self.machine.config_write(Machine::endpoint(0), header::BAR0, &{
             let bar = Machine::bar(0) as u32;
             bar.to_le_bytes()
         });
-        self.machine.config_write(Machine::endpoint(0), offset::COMMAND, &[6, 0]);
+        self.machine.config_write(Machine::endpoint(0), header::COMMAND, &[6, 0]);
         self.machine.register(0, regs::ATC_ENTRIES)
     }
 
@@ -163,7 +172,7 @@ impl Rig {
 
     /// The function is as after power-on, and works when it has been set up again.
     fn expect_reset(&mut self) {
-        let command = self.machine.config_u16(Machine::endpoint(0), offset::COMMAND);
+        let command = self.machine.config_u16(Machine::endpoint(0), header::COMMAND);
         assert_eq!(command, 0, "memory and bus mastering are off");
         assert!(!self.ats_is_on());
         assert_eq!(self.atc_entries(), 0);
@@ -198,15 +207,15 @@ fn ghost() {
 fn disable_by_somebody_and_by_the_guest() {
     let mut rig = Rig::new();
     assert_eq!(rig.inject(FaultMode::Disable), REPORTED);
-    assert_eq!(rig.port_u16(rig.express + 0x10) & 0x10, 0x10, "the bit is there to be read");
+    assert_eq!(rig.link_control() & 0x10, 0x10, "the bit is there to be read");
     rig.set_link_control(0);
     assert_eq!(rig.port_interrupts(), 0, "DLLSC is still latched: no new edge");
     rig.expect_reset();
-    rig.write_port(rig.express + 0x1a, 0x0100);
+    rig.write_port(rig.express + express::SLOT_STATUS, 0x0100);
     rig.set_link_control(0x10);
     assert_eq!(rig.look(), REPORTED);
     rig.machine.lift(0, FaultMode::Disable);
-    assert_eq!(rig.port_u16(rig.express + 0x10) & 0x10, 0);
+    assert_eq!(rig.link_control() & 0x10, 0);
     rig.expect_reset();
 }
 
@@ -215,7 +224,7 @@ fn surprise() {
     let mut rig = Rig::new();
     let gone = Seen { present: false, events: [false, true, true], ..REPORTED };
     assert_eq!(rig.inject(FaultMode::Surprise), gone);
-    rig.write_port(rig.express + 0x1a, 0x0108);
+    rig.write_port(rig.express + express::SLOT_STATUS, 0x0108);
     rig.machine.lift(0, FaultMode::Surprise);
     assert_eq!(rig.port_interrupts(), 1, "the card is back");
     rig.expect_reset();
@@ -225,11 +234,11 @@ fn surprise() {
 fn the_hot_plug_interrupt_is_as_enabled() {
     for (enables, expected) in [(0x1028, 1), (0x1020, 1), (0x0028, 1), (0x0020, 0), (0x1008, 0)] {
         let mut rig = Rig::new();
-        rig.write_port(rig.express + 0x18, enables);
+        rig.write_port(rig.express + express::SLOT_CONTROL, enables);
         assert_eq!(rig.inject(FaultMode::Surprise).interrupts, expected, "{enables:#x}");
     }
     let mut rig = Rig::new();
-    rig.machine.config_write(Machine::port(0), offset::COMMAND, &[2, 0]);
+    rig.machine.config_write(Machine::port(0), header::COMMAND, &[2, 0]);
     assert_eq!(rig.inject(FaultMode::Surprise).interrupts, 0, "no bus mastering, no MSI");
 }
 
@@ -238,15 +247,15 @@ fn safe_waits_for_the_driver() {
     let mut rig = Rig::on(Machine::with_buttons().enumerate().enable());
     let pressed = Seen { events: [true, false, false], interrupts: 1, ..HEALTHY };
     assert_eq!(rig.inject(FaultMode::Safe), pressed);
-    rig.write_port(rig.express + 0x1a, 0x0001);
+    rig.write_port(rig.express + express::SLOT_STATUS, 0x0001);
     let power_off_and_indicator_off = 0x0400 | 0x0300 | 0x102b;
-    rig.write_port(rig.express + 0x18, power_off_and_indicator_off);
+    rig.write_port(rig.express + express::SLOT_CONTROL, power_off_and_indicator_off);
     let gone = Seen { present: false, events: [false, true, true], ..REPORTED };
     assert_eq!(rig.look(), gone);
-    rig.write_port(rig.express + 0x1a, 0x0108);
+    rig.write_port(rig.express + express::SLOT_STATUS, 0x0108);
     rig.machine.lift(0, FaultMode::Safe);
     assert_eq!(rig.look(), Seen { events: [false, true, false], ..REPORTED });
-    rig.write_port(rig.express + 0x18, 0x102b);
+    rig.write_port(rig.express + express::SLOT_CONTROL, 0x102b);
     rig.expect_reset();
 }
 
@@ -255,10 +264,10 @@ fn dpc() {
     let mut rig = Rig::containing();
     let contained = Seen { interrupts: 2, ..REPORTED };
     assert_eq!(rig.inject(FaultMode::Dpc), contained, "containment, and the link's change");
-    assert_eq!(rig.port_u16(rig.dpc + 8) & 0xf, 0b1001, "triggered, reason 0, interrupt");
-    assert_eq!(rig.port_u16(rig.dpc + 0xa), Machine::port(0).into_bits());
-    assert_eq!(rig.port_u16(rig.aer + 4), 1 << 4, "Data Link Protocol Error");
-    rig.write_port(rig.dpc + 8, 0b1001);
+    assert_eq!(rig.port_u16(rig.dpc + dpc::STATUS) & 0xf, 0b1001, "triggered, reason 0, interrupt");
+    assert_eq!(rig.port_u16(rig.dpc + dpc::SOURCE), Machine::port(0).into_bits());
+    assert_eq!(rig.errors(), 1 << 4, "Data Link Protocol Error");
+    rig.write_port(rig.dpc + dpc::STATUS, 0b1001);
     rig.expect_reset();
 }
 
@@ -266,18 +275,18 @@ fn dpc() {
 fn dpc_without_software_is_an_error_report() {
     let mut rig = Rig::new();
     assert_eq!(rig.inject(FaultMode::Dpc), Seen { interrupts: 1, ..HEALTHY });
-    let root_status = rig.machine.config_u32(Machine::port(0), rig.aer + 0x30);
+    let root_status = rig.machine.config_u32(Machine::port(0), rig.aer + aer::ROOT_STATUS);
     assert_eq!(root_status, 0b101_0100, "uncorrectable, the first of them fatal, fatal");
-    let source = rig.machine.config_u32(Machine::port(0), rig.aer + 0x34);
+    let source = rig.machine.config_u32(Machine::port(0), rig.aer + aer::SOURCE);
     assert_eq!(source >> 16, u32::from(Machine::port(0).into_bits()));
 }
 
 #[test]
 fn software_pulls_the_trigger() {
     let mut rig = Rig::containing();
-    rig.write_port(rig.dpc + 6, 0b100_1001);
-    assert_eq!(rig.port_u16(rig.dpc + 8) & 0x6f, 0b10_1111, "reason 3, extension 1");
-    assert_eq!(rig.port_u16(rig.dpc + 6), 0b1001, "the trigger reads 0");
+    rig.write_port(rig.dpc + dpc::CONTROL, 0b100_1001);
+    assert_eq!(rig.port_u16(rig.dpc + dpc::STATUS) & 0x6f, 0b10_1111, "reason 3, extension 1");
+    assert_eq!(rig.port_u16(rig.dpc + dpc::CONTROL), 0b1001, "the trigger reads 0");
     assert!(!rig.look().config);
 }
 
@@ -285,9 +294,10 @@ fn software_pulls_the_trigger() {
 fn aer() {
     let mut rig = Rig::new();
     assert_eq!(rig.inject(FaultMode::Aer), Seen { active: false, interrupts: 1, ..GONE });
-    assert_eq!(rig.port_u16(rig.aer + 4), 1 << 5, "Surprise Down");
+    assert_eq!(rig.errors(), 1 << 5, "Surprise Down");
     let mut rig = Rig::new();
-    rig.machine.config_write(Machine::port(0), rig.aer + 8, &(1_u32 << 5).to_le_bytes());
+    let mask = rig.aer + aer::UNCORRECTABLE_MASK;
+    rig.machine.function(Machine::port(0)).write(mask, 1_u32 << 5);
     assert_eq!(rig.inject(FaultMode::Aer), Seen { active: false, ..GONE }, "masked");
 }
 

@@ -6,23 +6,23 @@ use iommu::event::Tracer;
 
 use super::*;
 use crate::pcie::caps::express::{HotPlug, PortType, Slot};
+use crate::pcie::spec::{aer, express, header};
 use crate::pcie::{Function, Upstream};
 use crate::testkit::driver::Driver;
 
 #[test]
 fn secondary_bus_reset() {
     let mut rig = Rig::new();
-    rig.write_port(0x3e, 1 << 6);
+    rig.write_port(header::BRIDGE_CONTROL, 1 << 6);
     assert_eq!(rig.look(), REPORTED);
-    rig.write_port(0x3e, 0);
+    rig.write_port(header::BRIDGE_CONTROL, 0);
     rig.expect_reset();
 }
 
 #[test]
 fn function_level_reset_leaves_the_link() {
     let mut rig = Rig::new();
-    let express = rig.machine.find_capability(Machine::endpoint(0), 0x10).unwrap();
-    rig.machine.config_write(Machine::endpoint(0), express + 8, &0x8000_u16.to_le_bytes());
+    assert!(rig.machine.function(Machine::endpoint(0)).initiate_flr());
     assert_eq!(rig.port_interrupts(), 0);
     rig.expect_reset();
 }
@@ -31,8 +31,8 @@ fn function_level_reset_leaves_the_link() {
 fn retraining_a_live_link_resets_nothing() {
     let mut rig = Rig::new();
     rig.set_link_control(0x20);
-    assert_eq!(rig.port_u16(rig.express + 0x10) & 0x20, 0, "reads 0");
-    assert_eq!(rig.port_u16(rig.express + 0x12) & 1 << 14, 1 << 14, "LBMS");
+    assert_eq!(rig.link_control() & 0x20, 0, "reads 0");
+    assert_eq!(rig.port_u16(rig.express + express::LINK_STATUS) & 1 << 14, 1 << 14, "LBMS");
     assert_eq!(rig.look(), HEALTHY);
     assert_eq!(rig.atc_entries(), 1);
 }
@@ -61,12 +61,10 @@ fn a_link_that_was_down_for_more_than_a_glitch_resets() {
 #[test]
 fn a_reset_of_the_device_takes_its_late_answers_with_it() {
     let bus_reset: fn(&mut Rig) = |rig| {
-        rig.write_port(0x3e, 1 << 6);
-        rig.write_port(0x3e, 0);
+        rig.machine.function(Machine::port(0)).reset_secondary_bus();
     };
     let function_level_reset: fn(&mut Rig) = |rig| {
-        let express = rig.machine.find_capability(Machine::endpoint(0), 0x10).unwrap();
-        rig.machine.config_write(Machine::endpoint(0), express + 8, &0x8000_u16.to_le_bytes());
+        assert!(rig.machine.function(Machine::endpoint(0)).initiate_flr());
     };
     let another_card: fn(&mut Rig) = |rig| {
         rig.machine.inject(0, FaultMode::Surprise);
@@ -93,18 +91,21 @@ fn a_reset_of_the_device_takes_its_late_answers_with_it() {
 fn sticky_bits_of_a_port_below_survive_a_hot_reset_and_not_the_power() {
     let mut driver = Driver::new(&["root-port,id=rp0", "switch,id=sw0,bus=rp0,ports=1"]);
     let (root, lower) = (Bdf::new(0, 1, 0), Bdf::new(2, 0, 0));
-    let aer = driver.find_extended(lower, 1).unwrap();
+    let aer = driver.machine.function(lower).extended_capability(aer::ID).unwrap();
     let port = driver.machine.hierarchy.port_index("sw0.0").unwrap();
     driver.machine.inject(port, FaultMode::Aer);
     driver.machine.lift(port, FaultMode::Aer);
     let errors = |driver: &mut Driver| {
         driver.visit_again(0);
-        driver.machine.config_u32(lower, aer + 4)
+        driver.machine.config_u32(lower, aer + aer::UNCORRECTABLE_STATUS)
     };
     assert_eq!(errors(&mut driver), 1 << 5, "Surprise Down");
-    driver.machine.config_write(root, 0x3e, &[1 << 6]);
-    driver.machine.config_write(root, 0x3e, &[0]);
-    assert_eq!(driver.machine.config_u32(Bdf::new(1, 0, 0), 0x18), 0, "the switch has been reset");
+    driver.machine.function(root).reset_secondary_bus();
+    assert_eq!(
+        driver.machine.config_u32(Bdf::new(1, 0, 0), header::PRIMARY_BUS),
+        0,
+        "the switch has been reset"
+    );
     assert_eq!(errors(&mut driver), 1 << 5);
     driver.machine.inject(0, FaultMode::Surprise);
     driver.machine.lift(0, FaultMode::Surprise);
@@ -152,22 +153,32 @@ fn each_way_back_resets_as_deep_as_it_must() {
         ("hang", vec![Inject(FaultMode::Hang), Lift(FaultMode::Hang)], &[]),
         (
             "Link Disable",
-            vec![Write(EXPRESS + 0x10, 0x10), Write(EXPRESS + 0x10, 0)],
+            vec![
+                Write(EXPRESS + express::LINK_CONTROL, 0x10),
+                Write(EXPRESS + express::LINK_CONTROL, 0),
+            ],
             &[Reset::Hot],
         ),
-        ("Secondary Bus Reset", vec![Write(0x3e, 1 << 6), Write(0x3e, 0)], &[Reset::Hot]),
+        (
+            "Secondary Bus Reset",
+            vec![Write(header::BRIDGE_CONTROL, 1 << 6), Write(header::BRIDGE_CONTROL, 0)],
+            &[Reset::Hot],
+        ),
         ("card", vec![Inject(FaultMode::Surprise), Lift(FaultMode::Surprise)], &[Reset::Cold]),
         (
             "slot power",
-            vec![Write(EXPRESS + 0x18, POWERED | 0x400), Write(EXPRESS + 0x18, POWERED)],
+            vec![
+                Write(EXPRESS + express::SLOT_CONTROL, POWERED | 0x400),
+                Write(EXPRESS + express::SLOT_CONTROL, POWERED),
+            ],
             &[Reset::Cold],
         ),
         (
             "slot power, and a cut that ends later",
             vec![
                 Inject(FaultMode::Silent),
-                Write(EXPRESS + 0x18, POWERED | 0x400),
-                Write(EXPRESS + 0x18, POWERED),
+                Write(EXPRESS + express::SLOT_CONTROL, POWERED | 0x400),
+                Write(EXPRESS + express::SLOT_CONTROL, POWERED),
                 Lift(FaultMode::Silent),
             ],
             &[Reset::Cold],
