@@ -2,7 +2,7 @@
 
 use std::sync::{Arc, Mutex, PoisonError};
 
-use regex::bytes::Regex;
+use regex_lite::Regex;
 
 use crate::Error;
 use crate::fabric::Fabric;
@@ -56,7 +56,8 @@ impl State {
             }
             self.line.extend_from_slice(piece);
             self.line.drain(..self.line.len().saturating_sub(LONGEST_LINE));
-            let found = self.waiting.extract_if(.., |(_, regex)| regex.is_match(&self.line));
+            let line = String::from_utf8_lossy(&self.line);
+            let found = self.waiting.extract_if(.., |(_, regex)| regex.is_match(&line));
             matched.extend(found.map(|(fault, _)| fault));
             if piece.ends_with(b"\n") {
                 self.line.clear();
@@ -82,6 +83,11 @@ mod tests {
         assert_eq!(state.look(b"p\nup again\n# do"), [0]);
         assert_eq!(state.look(b"ne"), [1]);
         assert!(state.look(b"up\n# done\n").is_empty());
+    }
+
+    #[test]
+    fn bytes_that_are_not_text_do_not_hide_the_rest_of_a_line() {
+        assert_eq!(state(&["^. up.$"]).look(b"\xff up\xc3\n"), [0]);
     }
 
     #[test]

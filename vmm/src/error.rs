@@ -125,12 +125,12 @@ pub enum Error {
         cpus: u8,
     },
     /// A fault waits for something that is no regular expression.
-    #[error("'{text}' is not a regular expression: {}", one_line(source))]
+    #[error("'{text}' is not a regular expression: {source}")]
     Expression {
         /// What it waits for.
         text: String,
         /// What is wrong with it.
-        source: regex::Error,
+        source: regex_lite::Error,
     },
     /// The PCIe hierarchy cannot be built as configured.
     #[error(transparent)]
@@ -209,11 +209,4 @@ fn suggest_initrd(memory: MemorySize, length: u64, room: u64) -> String {
         Some(size) if wanted <= RAM_GAP => format!("; try --memory {size} or more"),
         _ => "; make it smaller, as it must lie below 2.75 GiB".to_owned(),
     }
-}
-
-/// What is wrong with an expression; the library points at it in lines of its own.
-fn one_line(error: &regex::Error) -> String {
-    let text = error.to_string();
-    let last = text.lines().last().unwrap_or_default();
-    last.trim_start_matches("error: ").to_owned()
 }

@@ -11,6 +11,7 @@ mod error;
 mod explain;
 mod explore;
 mod faults;
+mod json_lines;
 mod kernel_config;
 mod merge;
 mod policies;
@@ -29,9 +30,9 @@ use std::sync::Arc;
 use clap::error::ErrorKind;
 use clap::{Parser, Subcommand};
 use iommu::event::Tracer;
-use vmm::JsonLines;
 
 use error::CliError;
+use json_lines::JsonLines;
 
 /// Exit status for mistakes on the command line.
 const USAGE: u8 = vmm::Error::USER;

@@ -10,7 +10,7 @@ use devices::topology::{DeviceSpec, Topology, TopologyError};
 use iommu::submit::Policy;
 use iommu::time::parse_duration;
 use lab::toml_file::{self, FileError, Mistake, TomlFile};
-use regex::Regex;
+use regex_lite::Regex;
 use serde::de::Error as _;
 use serde::{Deserialize, Deserializer};
 use toml::{Spanned, Table};
@@ -125,14 +125,9 @@ impl<'de> Deserialize<'de> for Pattern {
     fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
         let text = String::deserialize(from)?;
         Regex::new(&text).map(Self).map_err(|error| {
-            D::Error::custom(format!("'{text}' is not a regular expression: {}", last_line(&error)))
+            D::Error::custom(format!("'{text}' is not a regular expression: {error}"))
         })
     }
-}
-
-/// The crate draws a picture, whose last line says what is wrong.
-fn last_line(error: &regex::Error) -> String {
-    error.to_string().lines().last().unwrap_or_default().replace("error: ", "")
 }
 
 /// Something that is to be seen, or not.

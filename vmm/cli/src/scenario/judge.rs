@@ -109,7 +109,7 @@ impl<'a> Observed<'a> {
     }
 
     /// The first line of the kernel that matches; what the runner says is no evidence.
-    fn find(&self, pattern: &regex::Regex) -> Option<&'a str> {
+    fn find(&self, pattern: &regex_lite::Regex) -> Option<&'a str> {
         let kernel = |line: &&str| runner_says(line).is_none();
         self.lines.iter().copied().filter(kernel).find(|line| pattern.is_match(line))
     }

@@ -24,11 +24,12 @@ use std::thread;
 use devices::root_complex::RootComplexConfig;
 use iommu::event::{EventSink, Recorder, TimedEvent, Tracer};
 use iommu::time::Timeout;
-use vmm::{Console, Exit, JsonLines, Kernel, Module, Vm, VmConfig};
+use vmm::{Console, Exit, Kernel, Module, Vm, VmConfig};
 
 use super::run::{complain_of_kernel, watch_silence};
 use super::unit;
 use crate::CliError;
+use crate::json_lines::JsonLines;
 use file::Scenario;
 pub(super) use file::ScenarioError;
 use judge::{Observed, Verdict};

@@ -10,7 +10,7 @@ use iommu::event::{EventSink, TimedEvent};
 /// A sink that writes each event as a line of JSON. What it has not written yet is written when it
 /// is dropped.
 #[derive(Debug)]
-pub struct JsonLines<W: Write>(Mutex<BufWriter<W>>);
+pub(crate) struct JsonLines<W: Write>(Mutex<BufWriter<W>>);
 
 impl JsonLines<File> {
     /// Writes to a new file at `path`, in place of one that is there.
@@ -18,14 +18,14 @@ impl JsonLines<File> {
     /// # Errors
     ///
     /// The file cannot be made.
-    pub fn create(path: &Path) -> io::Result<Self> {
+    pub(crate) fn create(path: &Path) -> io::Result<Self> {
         File::create(path).map(Self::new)
     }
 }
 
 impl<W: Write> JsonLines<W> {
     /// Writes to `writer`.
-    pub fn new(writer: W) -> Self {
+    pub(crate) fn new(writer: W) -> Self {
         Self(Mutex::new(BufWriter::new(writer)))
     }
 }
