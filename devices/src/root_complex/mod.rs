@@ -20,8 +20,8 @@
 //! After each call everything that can happen at that moment has happened; what the CPUs must be
 //! told waits in [`RootComplex::poll_interrupt`].
 
+pub(crate) mod downstream;
 mod faults;
-pub(crate) mod host;
 mod upstream;
 
 use std::collections::VecDeque;
@@ -36,11 +36,11 @@ use iommu::time::Instant;
 use iommu::unit::{Output, Unit, UnitConfig};
 
 use crate::Error;
-use crate::fault::{Fault, Point, Schedule};
+use crate::fault::Fault;
 use crate::pcie::host_bridge::EcamWindow;
 use crate::pcie::{ConfigAccess, Hierarchy, UpstreamMessage};
 use crate::topology::{Media, Topology};
-use host::Functions;
+use downstream::{Downstream, NoDrivers};
 use upstream::ToMemory;
 
 /// The requester id that the I/O APIC has unless it is built otherwise, and in events always: no PCI
@@ -104,8 +104,7 @@ impl RootComplexConfig {
 #[derive(Debug)]
 pub struct RootComplex {
     unit: Unit,
-    host: HostSide,
-    hierarchy: Hierarchy,
+    downstream: Downstream<NoDrivers>,
     memory: Memory,
     tracer: Tracer,
     io_apic: Option<Bdf>,
@@ -113,9 +112,6 @@ pub struct RootComplex {
     /// The I/O APIC pins that are asserted, a bit for each, as of the last [`Self::settle`].
     lines: u32,
     line_changes: VecDeque<Line>,
-    schedule: Schedule,
-    /// The guest's unit reads as all ones.
-    unit_is_gone: bool,
 }
 
 impl RootComplex {
@@ -138,40 +134,32 @@ impl RootComplex {
         memory: Memory,
         tracer: Tracer,
     ) -> Result<Self, Error> {
-        let mut hierarchy = config.topology.build(media, &tracer)?;
-        let schedule = Schedule::new(&config.faults, &hierarchy.port_infos())?;
+        let hierarchy = config.topology.build(media, &tracer)?;
+        let host = HostSide::new(config.host_unit, config.policy, tracer.clone())?;
+        let (driven, sink) = (UnitRole::Guest, tracer.clone());
+        let downstream = Downstream::new(host, hierarchy, NoDrivers, &config.faults, driven, sink)?;
         let mut unit = Unit::new(config.guest_unit, tracer.clone());
-        unit.pause_after(schedule.next_count(Point::Descriptor));
-        for port in 0..hierarchy.port_count() {
-            hierarchy.stop_dma(port, schedule.waiting_for_dma(port));
-        }
+        unit.pause_after(downstream.next_pause());
         Ok(Self {
             unit,
-            host: HostSide::new(config.host_unit, config.policy, tracer.clone())?,
-            hierarchy,
+            downstream,
             memory,
             tracer,
             io_apic: config.io_apic,
             interrupts: VecDeque::new(),
             lines: 0,
             line_changes: VecDeque::new(),
-            schedule,
-            unit_is_gone: false,
         })
     }
 
     /// A configuration read of `data.len()` bytes; all ones where nothing answers.
     pub fn config_read(&mut self, function: Bdf, offset: u16, data: &mut [u8], now: Instant) {
-        self.hierarchy.config_read(function, offset, data, now);
+        self.downstream.hierarchy.config_read(function, offset, data, now);
     }
 
     /// A configuration write.
     pub fn config_write(&mut self, function: Bdf, offset: u16, data: &[u8], now: Instant) {
-        let is_reset = self.ends_quarantine(function, offset, data, now);
-        self.hierarchy.config_write(function, offset, data, now);
-        if is_reset {
-            self.function_reset(function, now);
-        }
+        self.downstream.config_write(function, offset, data, now);
         self.settle(now);
     }
 
@@ -191,7 +179,7 @@ impl RootComplex {
 
     /// A read of the unit's registers.
     pub fn unit_read(&mut self, offset: u64, data: &mut [u8]) {
-        if self.unit_is_gone {
+        if self.downstream.guest_unit_is_gone() {
             data.fill(0xff);
         } else {
             self.unit.read(offset, data);
@@ -200,7 +188,7 @@ impl RootComplex {
 
     /// A write to the unit's registers.
     pub fn unit_write(&mut self, offset: u64, data: &[u8], now: Instant) {
-        if self.unit_is_gone {
+        if self.downstream.guest_unit_is_gone() {
             return;
         }
         self.reach_tail(offset, now);
@@ -225,17 +213,16 @@ impl RootComplex {
     pub fn poll_timeout(&self) -> Option<Instant> {
         Instant::earliest([
             self.unit.poll_timeout(),
-            self.host.poll_timeout(),
-            self.hierarchy.poll_timeout(),
-            self.schedule.poll_timeout(),
+            self.downstream.poll_timeout(),
+            self.downstream.hierarchy.poll_timeout(),
         ])
     }
 
     /// Does what is due at `now`.
     pub fn handle_timeout(&mut self, now: Instant) {
-        self.run_schedule(now);
+        self.downstream.run_schedule(now);
         self.unit.handle_timeout(now);
-        self.host.handle_timeout(&mut Functions { hierarchy: &mut self.hierarchy, now }, now);
+        self.downstream.handle_host_timeout(now);
         let (hierarchy, mut upstream) = self.split();
         hierarchy.handle_timeout(&mut upstream, now);
         self.settle(now);
@@ -258,12 +245,12 @@ impl RootComplex {
 
     /// Where software has put ECAM by the host bridge's PCIEXBAR, if it has.
     pub fn ecam(&self) -> Option<EcamWindow> {
-        self.hierarchy.ecam()
+        self.downstream.hierarchy.ecam()
     }
 
     /// The index of the port that the user calls `name`, as [`Self::inject`] takes it.
     pub fn port_index(&self, name: &str) -> Option<usize> {
-        self.hierarchy.port_index(name)
+        self.downstream.hierarchy.port_index(name)
     }
 
     /// The unit that the guest sees, to look at.
@@ -273,11 +260,12 @@ impl RootComplex {
 
     /// The physical unit, to look at.
     pub fn host_unit(&self) -> &Unit {
-        self.host.unit()
+        self.downstream.host.unit()
     }
 
     fn split(&mut self) -> (&mut Hierarchy, ToMemory<'_>) {
-        let Self { unit, host, hierarchy, memory, tracer, interrupts, .. } = self;
+        let Self { unit, downstream, memory, tracer, interrupts, .. } = self;
+        let Downstream { host, hierarchy, .. } = downstream;
         (hierarchy, ToMemory { unit, host, memory, tracer, interrupts })
     }
 
@@ -288,16 +276,16 @@ impl RootComplex {
             | self.forward_requests(now)
             | self.forward_messages(now)
             | self.forward_verdicts(now)
-            | self.forward_resets(now)
+            | self.downstream.forward_resets(now)
             | self.pass_pause(now)
         {}
-        self.check_dma(now);
+        self.downstream.check_dma(now);
         self.note_lines();
     }
 
     /// Functions share wires; a wire changes when the first asserts it or the last lets go.
     fn note_lines(&mut self) {
-        let inta = self.hierarchy.inta();
+        let inta = self.downstream.hierarchy.inta();
         let asserting = (0..32_u8).filter(|device| inta & 1 << device != 0);
         let lines = asserting.fold(0, |lines, device| lines | 1 << inta_pin(device));
         let changed = std::mem::replace(&mut self.lines, lines) ^ lines;
@@ -311,11 +299,10 @@ impl RootComplex {
             any = true;
             match output {
                 Output::Invalidate(request) => {
-                    let mut functions = Functions { hierarchy: &mut self.hierarchy, now };
-                    self.host.submit(request, &mut functions, now);
+                    self.downstream.submit(request, now);
                 }
                 Output::PageGroupResponse(response) => {
-                    self.hierarchy.page_group_response(response, now);
+                    self.downstream.hierarchy.page_group_response(response, now);
                 }
                 Output::Msi(msi) => self.interrupts.push_back(msi),
             }
@@ -325,28 +312,24 @@ impl RootComplex {
 
     fn forward_requests(&mut self, now: Instant) -> bool {
         let mut any = false;
-        while let Some(request) = self.host.poll_request() {
+        while let Some(request) = self.downstream.poll_request(now) {
             any = true;
-            self.reach(Point::Request, now);
-            self.hierarchy.invalidate_request(request, now);
-            self.reach(Point::Completion, now);
-            self.hierarchy.collect_messages(now);
+            self.downstream.deliver_request(request, now);
+            self.downstream.hierarchy.collect_messages(now);
         }
         any
     }
 
     fn forward_messages(&mut self, now: Instant) -> bool {
         let mut any = false;
-        while let Some(message) = self.hierarchy.poll_message() {
+        while let Some(message) = self.downstream.hierarchy.poll_message() {
             any = true;
             match message {
                 UpstreamMessage::Msi { requester, msi } => {
                     self.split().1.message(requester, msi, now);
                 }
                 UpstreamMessage::InvalidateCompletion(completion) => {
-                    let mut functions = Functions { hierarchy: &mut self.hierarchy, now };
-                    self.host.handle_completion(completion, &mut functions, now);
-                    self.reach(Point::Invalidation, now);
+                    self.downstream.deliver_completion(completion, now);
                 }
                 // As with DMA, the guest's unit is the only one in this road.
                 UpstreamMessage::PageRequest(request) => {
@@ -363,11 +346,10 @@ impl RootComplex {
 
     fn forward_verdicts(&mut self, now: Instant) -> bool {
         let mut any = false;
-        while let Some(answer) = self.host.poll_verdict() {
+        while let Some(answer) = self.downstream.poll_verdict(now) {
             any = true;
             for request in answer.flush.device_tlbs() {
                 if answer.verdict.is_success() {
-                    self.reach(Point::Status, now);
                     self.unit.acknowledge(request.destination, request.itag, &self.memory, now);
                 } else {
                     self.unit.time_out(request.destination, request.itag, now);
@@ -399,3 +381,6 @@ mod interrupt_tests;
 
 #[cfg(test)]
 mod page_request_tests;
+
+#[cfg(test)]
+mod quarantine_tests;

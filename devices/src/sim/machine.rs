@@ -5,24 +5,24 @@ use std::time::Duration;
 
 use iommu::Memory;
 use iommu::ats::{InvalidateCompletion, InvalidateRequest, PageRange};
-use iommu::event::{Event, Tracer, UnitRole};
+use iommu::event::{Tracer, UnitRole};
 use iommu::submit::{HostSide, Precheck};
 use iommu::time::Instant;
 use iommu::unit::UnitConfig;
 
 use super::cpu::{Cpu, Lock, Tickets};
-use super::firmware::{self, Driver, Layout};
+use super::drivers::Drivers;
+use super::firmware::{self, Driver};
 use super::memory::{Stage, Tables};
 use super::oracle::{MappingId, Oracle};
 use super::places::Places;
-use super::road::Functions;
 use super::scheduler::Scheduler;
 use super::{Kind, RunResult, RunSpec, Workload};
 use crate::Error;
-use crate::fault::schedule::Action;
-use crate::fault::{FaultMode, Point, Schedule, Trigger};
+use crate::fault::{FaultMode, Trigger};
+use crate::pcie::UpstreamMessage;
 use crate::pcie::caps::express::HotPlug;
-use crate::pcie::{Hierarchy, UpstreamMessage};
+use crate::root_complex::downstream::Downstream;
 
 /// Something that is to happen.
 #[derive(Debug, Clone, Copy)]
@@ -45,8 +45,6 @@ pub(super) enum Task {
 #[derive(Debug, Default)]
 pub(super) struct Device {
     pub(super) lock: Lock,
-    /// Hot-plug has marked it as gone.
-    pub(super) disconnected: bool,
     /// Its driver has let it go, or is about to.
     pub(super) unbinding: bool,
     pub(super) unbound: bool,
@@ -72,21 +70,16 @@ pub(super) struct Machine<'a> {
     requests: VecDeque<InvalidateRequest>,
     completions: VecDeque<InvalidateCompletion>,
     pub(super) random: fastrand::Rng,
-    pub(super) host: HostSide,
-    pub(super) hierarchy: Hierarchy,
+    pub(super) downstream: Downstream<Drivers>,
     pub(super) places: Places,
-    pub(super) layout: Layout,
     pub(super) tables: Tables,
     pub(super) oracle: Oracle,
     pub(super) cpus: Vec<Cpu>,
     pub(super) devices: Vec<Device>,
     /// Which CPU waits under which ticket.
     pub(super) tickets: Tickets,
-    schedule: Schedule,
-    /// To which card the fault has happened.
-    pub(super) victim: Option<u16>,
-    /// Whether the link of that was up, and how often quarantines had changed, when that was looked at
-    /// last.
+    /// Whether the victim's link was up, and how often quarantines had changed, when that was looked
+    /// at last.
     pub(super) watched: (bool, u64),
     /// When no more I/O begins: whoever waits at the horizon has waited for long.
     pub(super) quiet: Instant,
@@ -112,8 +105,6 @@ impl<'a> Machine<'a> {
         let now = Instant::START;
         let contains = fault.as_ref().is_none_or(|fault| fault.mode != FaultMode::Aer);
         let layout = Driver { hierarchy: &mut hierarchy, places, now }.bring_up(contains);
-        let faults: Vec<_> = fault.into_iter().collect();
-        let schedule = Schedule::new(&faults, &hierarchy.port_infos())?;
         let (memory, mut tables) = tables(workload)?;
         for device in 0..workload.devices {
             tables.attach(places.function(device), spec.unit.scalable_mode, &memory);
@@ -121,10 +112,9 @@ impl<'a> Machine<'a> {
         let unit = UnitConfig { role: UnitRole::Host, ..spec.unit };
         let mut host = HostSide::with_memory(unit, spec.policy.clone(), memory, tracer.clone());
         host.set_fenced_waits(workload.fence);
-        host.dma_path().0.pause_after(schedule.next_count(Point::Descriptor));
-        if let Some(port) = schedule.counts_dma_of() {
-            hierarchy.stop_dma(port, schedule.waiting_for_dma(port));
-        }
+        let drivers = Drivers::new(places, layout);
+        let (driven, sink) = (UnitRole::Host, tracer.clone());
+        let downstream = Downstream::new(host, hierarchy, drivers, fault.as_slice(), driven, sink)?;
         let workers = (0..workload.cpus).map(|cpu| Cpu::new(cpu % workload.devices, false));
         let helpers = (0..workload.devices).map(|device| Cpu::new(device, true));
         Ok(Self {
@@ -135,17 +125,13 @@ impl<'a> Machine<'a> {
             requests: VecDeque::new(),
             completions: VecDeque::new(),
             random,
-            host,
-            hierarchy,
+            downstream,
             places,
-            layout,
             tables,
             oracle: Oracle::new(),
             cpus: workers.chain(helpers).collect(),
             devices: (0..workload.devices).map(|_| Device::default()).collect(),
             tickets: Tickets::default(),
-            schedule,
-            victim: None,
             watched: (true, 0),
             quiet: Instant::START + (spec.horizon - spec.horizon / 10),
             result: RunResult { runs: 1, ..RunResult::default() },
@@ -172,12 +158,7 @@ impl<'a> Machine<'a> {
     }
 
     fn next_time(&self) -> Option<Instant> {
-        Instant::earliest([
-            self.scheduler.next_time(),
-            self.host.poll_timeout(),
-            self.hierarchy.poll_link_timeout(),
-            self.schedule.poll_timeout(),
-        ])
+        Instant::earliest([self.scheduler.next_time(), self.downstream.poll_timeout()])
     }
 
     /// Does one thing that is due: a task, or what a timer wants. `false` if it was void.
@@ -186,12 +167,9 @@ impl<'a> Machine<'a> {
         if self.scheduler.next_time() == Some(now) {
             return self.scheduler.pop().is_some_and(|task| self.perform(task));
         }
-        while let Some(action) = self.schedule.handle_timeout(now) {
-            self.act(action);
-        }
-        let (host, mut functions) = self.host();
-        host.handle_timeout(&mut functions, now);
-        self.hierarchy.handle_link_timeout(now);
+        self.downstream.run_schedule(now);
+        self.downstream.handle_host_timeout(now);
+        self.downstream.hierarchy.handle_link_timeout(now);
         true
     }
 
@@ -207,18 +185,15 @@ impl<'a> Machine<'a> {
             Task::Touch { mapping, cpu } => self.touch(mapping, cpu),
             Task::Request => {
                 let Some(request) = self.requests.pop_front() else { return false };
-                self.hierarchy.invalidate_request(request, self.now);
-                self.reach(Point::Completion);
+                self.downstream.deliver_request(request, self.now);
                 if let Some(device) = self.places.device(request.destination) {
-                    self.hierarchy.collect_messages_of(usize::from(device), self.now);
+                    let hierarchy = &mut self.downstream.hierarchy;
+                    hierarchy.collect_messages_of(usize::from(device), self.now);
                 }
             }
             Task::Completion => {
                 let Some(completion) = self.completions.pop_front() else { return false };
-                let now = self.now;
-                let (host, mut functions) = self.host();
-                host.handle_completion(completion, &mut functions, now);
-                self.reach(Point::Invalidation);
+                self.downstream.deliver_completion(completion, self.now);
             }
             Task::Interrupt(card) => self.interrupt(card),
             Task::Flush(device) => self.flush(device),
@@ -229,13 +204,12 @@ impl<'a> Machine<'a> {
     /// Carries what the parts have to say to where it arrives later.
     fn settle(&mut self) {
         let costs = self.spec.costs;
-        while self.pass_pause() {}
-        while let Some(request) = self.host.poll_request() {
-            self.reach(Point::Request);
+        while self.downstream.pass_host_pause(self.now) {}
+        while let Some(request) = self.downstream.poll_request(self.now) {
             self.requests.push_back(request);
             self.scheduler.after(costs.request, self.now, Task::Request);
         }
-        while let Some(message) = self.hierarchy.poll_message() {
+        while let Some(message) = self.downstream.hierarchy.poll_message() {
             match message {
                 UpstreamMessage::InvalidateCompletion(completion) => {
                     let delay = costs.atc_invalidate + costs.completion;
@@ -249,65 +223,9 @@ impl<'a> Machine<'a> {
                 UpstreamMessage::PageRequest(_) => {}
             }
         }
-        self.forward_resets();
-        while let Some(conclusion) = self.host.poll_verdict() {
-            if conclusion.verdict.is_success() {
-                self.reach(Point::Status);
-            }
+        self.downstream.forward_resets(self.now);
+        while let Some(conclusion) = self.downstream.poll_verdict(self.now) {
             self.conclude(&conclusion);
-        }
-    }
-
-    /// A point of the protocol is reached.
-    pub(super) fn reach(&mut self, point: Point) {
-        self.schedule.count(point);
-        while let Some(action) = self.schedule.reached(point, self.now) {
-            self.act(action);
-        }
-    }
-
-    /// Lets the unit go on if it has stopped behind a descriptor that a fault waits for.
-    fn pass_pause(&mut self) -> bool {
-        let now = self.now;
-        let Some(fetched) = self.host.dma_path().0.take_pause() else { return false };
-        for _ in 0..fetched {
-            self.reach(Point::Descriptor);
-        }
-        let (unit, memory) = self.host.dma_path();
-        unit.pause_after(self.schedule.next_count(Point::Descriptor));
-        unit.resume(memory, now);
-        let (host, mut functions) = self.host();
-        host.handle_timeout(&mut functions, now);
-        true
-    }
-
-    /// Looks how much DMA has passed the link that a fault counts it on.
-    pub(super) fn check_dma(&mut self) {
-        let Some(port) = self.schedule.counts_dma_of() else { return };
-        let count = self.hierarchy.dma_count(port);
-        while let Some(action) = self.schedule.dma(port, count, self.now) {
-            self.act(action);
-        }
-        self.hierarchy.stop_dma(port, self.schedule.waiting_for_dma(port));
-    }
-
-    fn act(&mut self, action: Action) {
-        let Action { fault, port, mode, ends } = action;
-        self.tracer.emit(self.now, || {
-            let fault = self.schedule.text(fault);
-            if ends { Event::FaultEnded { fault } } else { Event::FaultInjected { fault } }
-        });
-        self.result.faulted = 1;
-        if mode == FaultMode::AllOnesUnit {
-            let now = self.now;
-            let (host, mut functions) = self.host();
-            return host.set_unit_gone(!ends, &mut functions, now);
-        }
-        // Ports and cards are in the same order, one behind each.
-        self.victim.get_or_insert(port as u16);
-        match ends {
-            true => self.hierarchy.lift(port, mode, self.now),
-            false => self.hierarchy.inject(port, mode, self.now),
         }
     }
 
@@ -339,15 +257,15 @@ impl<'a> Machine<'a> {
         Duration::from_nanos(nanos / 2 + self.random.u64(0..=nanos))
     }
 
-    /// The host side, and how it asks for functions.
-    pub(super) fn host(&mut self) -> (&mut HostSide, Functions<'_>) {
-        let Self { host, hierarchy, devices, places, layout, now, .. } = self;
-        let (places, now) = (*places, *now);
-        (host, Functions { hierarchy, devices, places, layout, sample: None, now })
+    /// To which card the fault has happened: ports and cards are in the same order.
+    pub(super) fn victim(&self) -> Option<u16> {
+        let mut happened = self.downstream.happened();
+        let port = happened.find(|(_, mode)| *mode != FaultMode::AllOnesUnit);
+        port.map(|(port, _)| port as u16)
     }
 
     pub(super) fn is_victim(&self, device: u16) -> bool {
-        self.victim == Some(self.places.card(device))
+        self.victim() == Some(self.places.card(device))
     }
 
     /// Whether a presence check comes before an invalidation.

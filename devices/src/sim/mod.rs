@@ -22,6 +22,7 @@
 
 mod catalog;
 mod cpu;
+mod drivers;
 mod firmware;
 mod id;
 mod machine;

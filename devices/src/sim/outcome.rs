@@ -14,7 +14,9 @@ impl Machine<'_> {
         let Some(cpu) = self.tickets.take(*ticket) else { return };
         let held = flush.device_tlbs().iter().any(|request| {
             let device = self.places.device(request.destination);
-            device.is_some_and(|device| self.hierarchy.caches(usize::from(device), request))
+            device.is_some_and(|device| {
+                self.downstream.hierarchy.caches(usize::from(device), request)
+            })
         });
         self.result.told.count(*verdict, held);
         self.cpu(cpu).state = State::Returning;
@@ -23,8 +25,11 @@ impl Machine<'_> {
 
     /// Looks at the card to which the fault has happened, if something has changed.
     pub(super) fn watch_victim(&mut self) {
-        let Some(card) = self.victim else { return };
-        let seen = (self.hierarchy.is_link_up(usize::from(card)), self.host.block_changes());
+        let Some(card) = self.victim() else { return };
+        let seen = (
+            self.downstream.hierarchy.is_link_up(usize::from(card)),
+            self.downstream.host.block_changes(),
+        );
         if std::mem::replace(&mut self.watched, seen) == seen {
             return;
         }
@@ -41,7 +46,7 @@ impl Machine<'_> {
         } else if let Some(gone) = state.gone.take() {
             self.result.zombie.record(now - gone);
         }
-        let is_blocked = self.host.is_blocked(function);
+        let is_blocked = self.downstream.host.is_blocked(function);
         let is_new = is_blocked && !std::mem::replace(&mut state.is_quarantined, is_blocked);
         if is_new {
             let helper = self.helper(device);
@@ -69,18 +74,20 @@ impl Machine<'_> {
             }
         }
         let ended_well = |device: &Device| device.unbound || device.works;
-        let all = || (self.result.faulted > 0).then_some(0..self.spec.workload.devices);
-        let victims = self.victim.map(|card| self.places.devices_on(card)).or_else(all);
+        let has_faulted = self.downstream.happened().next().is_some();
+        self.result.faulted = u64::from(has_faulted);
+        let all = || has_faulted.then_some(0..self.spec.workload.devices);
+        let victims = self.victim().map(|card| self.places.devices_on(card)).or_else(all);
         let have_ended_well = victims.is_some_and(|mut devices| {
             devices.all(|device| ended_well(&self.devices[usize::from(device)]))
         });
         let is_stuck = self.result.never_returned > 0;
         self.result.recovered = u64::from(have_ended_well && !is_stuck);
-        self.result.host = *self.host.counters();
+        self.result.host = *self.downstream.host.counters();
         let checks = u32::try_from(self.result.host.presence_checks).unwrap_or(u32::MAX);
         self.result.presence_time = self.spec.costs.presence_check.saturating_mul(checks);
         self.result.virtual_time = end - Instant::START;
-        self.tables.give_back(self.host.dma_path().1);
+        self.tables.give_back(self.downstream.host.dma_path().1);
         self.result
     }
 }

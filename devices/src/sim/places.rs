@@ -32,6 +32,10 @@ impl Places {
         Self { devices: workload.devices, functions: workload.functions }
     }
 
+    pub(super) fn devices(self) -> u16 {
+        self.devices
+    }
+
     pub(super) fn cards(self) -> u16 {
         self.devices.div_ceil(self.functions)
     }

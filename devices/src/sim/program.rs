@@ -12,11 +12,10 @@ use iommu::ats::{ITag, InvalidateRequest, PageRange};
 use iommu::event::{Event, LockupDetector};
 use iommu::ids::Pasid;
 use iommu::spec::descriptor::IotlbScope;
-use iommu::submit::{Flush, FunctionAccess};
+use iommu::submit::Flush;
 
 use super::Kind;
 use super::cpu::{Purpose, State};
-use super::firmware::Driver;
 use super::machine::{Machine, Task, covering};
 use super::memory::Tables;
 use super::oracle::{Mapping, MappingId};
@@ -46,13 +45,13 @@ impl Machine<'_> {
         self.cpu(cpu).begun += 1;
         let pace = self.pace(cpu);
         let space = self.space(cpu);
-        let (_, memory) = self.host.dma_path();
+        let (_, memory) = self.downstream.host.dma_path();
         let Some(iova) = self.tables.allocate(device, space, memory) else {
             // Everything waits for an invalidation.
             return self.wake(cpu, pace);
         };
         let mapping = self.oracle.map(device, space, iova);
-        let (_, memory) = self.host.dma_path();
+        let (_, memory) = self.downstream.host.dma_path();
         self.tables.map(device, space, iova, self.oracle.stamp(mapping), memory);
         self.cpu(cpu).state = State::Io(mapping);
         self.give(mapping, cpu, pace);
@@ -100,7 +99,7 @@ impl Machine<'_> {
     }
 
     pub(super) fn unmap(&mut self, device: u16, pages: &[MappingId]) {
-        let (_, memory) = self.host.dma_path();
+        let (_, memory) = self.downstream.host.dma_path();
         for page in pages {
             let Mapping { space, iova, .. } = *self.oracle.get(*page);
             self.tables.unmap(device, space, iova, memory);
@@ -168,14 +167,14 @@ impl Machine<'_> {
         let mut time = costs.descriptor * 3 + costs.doorbell;
         let present = self.looks_first().then(|| {
             time += costs.presence_check;
-            self.hierarchy.is_present(function, now)
+            self.downstream.hierarchy.is_present(function, now)
         });
         self.cpu(cpu).state = State::Submitting { present };
         self.wake(cpu, time);
     }
 
     fn submit(&mut self, cpu: u16, present: Option<bool>) {
-        self.reach(Point::Tail);
+        self.downstream.reach(Point::Tail, self.now);
         self.cpu(cpu).state = State::Waiting;
         let pasid = self.space(cpu);
         let state = &self.cpus[usize::from(cpu)];
@@ -197,10 +196,9 @@ impl Machine<'_> {
             }),
         };
         let Some(flush) = Flush::new(iotlb, &[request]) else { return };
-        let now = self.now;
-        let (host, mut functions) = self.host();
-        functions.sample = present;
-        let ticket = host.submit(flush, &mut functions, now);
+        self.downstream.drivers.sample = present;
+        let ticket = self.downstream.submit(flush, self.now);
+        self.downstream.drivers.sample = None;
         self.tickets.insert(ticket, cpu);
     }
 
@@ -255,19 +253,17 @@ impl Machine<'_> {
     /// Function Level Reset, if the device is there, and everything is set up again.
     fn reset_device(&mut self, device: u16) {
         let (function, now) = (self.places.function(device), self.now);
-        if !self.hierarchy.is_present(function, now) {
+        if !self.downstream.hierarchy.is_present(function, now) {
             return;
         }
-        let (host, mut functions) = self.host();
-        functions.reset(function, now);
-        host.handle_reset(function, &mut functions, now);
+        self.downstream.reset(function, now);
         self.tracer.emit(now, || Event::DriverReset { function });
     }
 
     /// After a reset by somebody else: everything is set up again.
     pub(super) fn set_up(&mut self, device: u16) {
-        let Self { hierarchy, places, layout, now, .. } = self;
-        Driver { hierarchy, places: *places, now: *now }.enable_device(device, layout);
+        let (mut driver, layout) = self.driver();
+        driver.enable_device(device, layout);
     }
 
     /// A stretch of time with interrupts off is over on a CPU, or at the horizon.

@@ -11,17 +11,16 @@
 //! ```
 
 use iommu::event::Event;
-use iommu::ids::Bdf;
 
 use super::cpu::{Purpose, State};
-use super::firmware::{Driver, PortState};
+use super::firmware::{Driver, Layout, PortState};
 use super::machine::Machine;
+use crate::root_complex::downstream::Downstream;
 
 impl Machine<'_> {
     /// The handler of the interrupt of the port above `card` runs.
     pub(super) fn interrupt(&mut self, card: u16) {
-        let Self { hierarchy, places, layout, now, .. } = self;
-        let mut driver = Driver { hierarchy, places: *places, now: *now };
+        let (mut driver, layout) = self.driver();
         let port = driver.take_events(card, layout);
         if port.contained {
             driver.end_containment(card, layout);
@@ -36,23 +35,24 @@ impl Machine<'_> {
 
     fn react(&mut self, device: u16, port: PortState) {
         let state = &mut self.devices[usize::from(device)];
+        let disconnected = &mut self.downstream.drivers.disconnected[usize::from(device)];
         if !port.link_active || !port.present {
-            state.disconnected = true;
+            *disconnected = true;
             self.let_go(device);
         } else if port.button {
             state.powers_down = true;
             self.let_go(device);
-        } else if state.unbound && state.disconnected {
+        } else if state.unbound && std::mem::take(disconnected) {
             self.take_again(device);
         }
     }
 
     /// A device is back, and its driver takes it.
     fn take_again(&mut self, device: u16) {
-        let (now, card) = (self.now, self.places.card(device));
-        let is_gone = self.victim == Some(card) && !self.hierarchy.is_link_up(usize::from(card));
+        let (now, card) = (self.now, usize::from(self.places.card(device)));
+        let is_gone = self.is_victim(device) && !self.downstream.hierarchy.is_link_up(card);
         let state = &mut self.devices[usize::from(device)];
-        (state.disconnected, state.unbinding, state.unbound) = (false, false, false);
+        (state.unbinding, state.unbound) = (false, false);
         state.gone = is_gone.then_some(now);
         self.set_up(device);
         let function = self.places.function(device);
@@ -110,21 +110,15 @@ impl Machine<'_> {
         let card = self.places.card(device);
         let mut others = self.places.devices_on(card);
         if powers_down && others.all(|device| self.devices[usize::from(device)].unbound) {
-            let Self { hierarchy, places, layout, .. } = self;
-            Driver { hierarchy, places: *places, now }.power_down(card, layout);
+            let (mut driver, layout) = self.driver();
+            driver.power_down(card, layout);
         }
     }
 
-    /// What the host learns of resets of whole buses ends quarantines.
-    pub(super) fn forward_resets(&mut self) {
-        let now = self.now;
-        while let Some(buses) = self.hierarchy.poll_reset() {
-            let held: Vec<Bdf> = self.host.isolated().collect();
-            for function in held.into_iter().filter(|function| buses.contains(&function.bus())) {
-                let (host, mut functions) = self.host();
-                host.handle_reset(function, &mut functions, now);
-            }
-        }
+    /// A driver's access to configuration space, and where the capabilities are.
+    pub(super) fn driver(&mut self) -> (Driver<'_>, &Layout) {
+        let Downstream { hierarchy, drivers, .. } = &mut self.downstream;
+        (Driver { hierarchy, places: self.places, now: self.now }, &drivers.layout)
     }
 
     /// The CPUs that work with a device.

@@ -3,19 +3,14 @@
 use iommu::Memory;
 use iommu::ats::{DmaRequest, RequestError, Translation, TranslationRequest};
 use iommu::event::{Event, Tracer};
-use iommu::ids::{Bdf, Gpa, PAGE_SIZE};
-use iommu::submit::FunctionAccess;
+use iommu::ids::{Gpa, PAGE_SIZE};
 use iommu::time::Instant;
 use iommu::unit::Unit;
 use vm_memory::{Bytes, GuestAddress};
 
-use super::firmware::{Driver, Layout};
-use super::machine::Device;
 use super::memory::DATA;
 use super::oracle::{MappingId, Oracle, Stale};
-use super::places::Places;
-use crate::pcie::{Hierarchy, Upstream};
-use crate::root_complex::host;
+use crate::pcie::Upstream;
 
 /// The way of one request.
 pub(super) struct Road<'a> {
@@ -87,35 +82,5 @@ impl Upstream for Road<'_> {
         now: Instant,
     ) -> Result<Translation, RequestError> {
         self.unit.translation_request(&request, self.memory, now)
-    }
-}
-
-/// How software asks whether a function is there.
-pub(super) struct Functions<'a> {
-    pub(super) hierarchy: &'a mut Hierarchy,
-    pub(super) devices: &'a [Device],
-    pub(super) places: Places,
-    pub(super) layout: &'a Layout,
-    /// The answer to the first question, where it was asked some time ago.
-    pub(super) sample: Option<bool>,
-    pub(super) now: Instant,
-}
-
-impl FunctionAccess for Functions<'_> {
-    fn is_present(&mut self, function: Bdf) -> bool {
-        self.sample.take().unwrap_or_else(|| self.hierarchy.is_present(function, self.now))
-    }
-
-    fn is_disconnected(&self, function: Bdf) -> bool {
-        let device = self.places.device(function);
-        device.is_some_and(|device| self.devices[usize::from(device)].disconnected)
-    }
-
-    fn reset(&mut self, function: Bdf, now: Instant) {
-        host::Functions { hierarchy: self.hierarchy, now }.reset(function, now);
-        if let Some(device) = self.places.device(function) {
-            let mut driver = Driver { hierarchy: self.hierarchy, places: self.places, now };
-            driver.enable_device(device, self.layout);
-        }
     }
 }

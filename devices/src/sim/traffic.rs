@@ -13,6 +13,7 @@ use super::oracle::MappingId;
 use super::places::Places;
 use super::road::Road;
 use crate::endpoint::regs;
+use crate::root_complex::downstream::Downstream;
 
 /// How many of its last pages a device touches again.
 const RECENT: usize = 16;
@@ -44,7 +45,8 @@ impl Machine<'_> {
     /// A device writes to a page, by its ATC.
     pub(super) fn touch(&mut self, mapping: MappingId, cpu: Option<u16>) {
         let target = *self.oracle.get(mapping);
-        let Self { host, hierarchy, oracle, tracer, now, .. } = self;
+        let Self { downstream, oracle, tracer, now, .. } = self;
+        let Downstream { host, hierarchy, .. } = downstream;
         let (unit, memory) = host.dma_path();
         let mut road = Road { unit, memory, oracle, tracer, arrived: None };
         hierarchy.drive(usize::from(target.device), &mut road, |function, upstream| {
@@ -62,7 +64,7 @@ impl Machine<'_> {
             write(regs::COMMAND, &command.into_bits().to_le_bytes());
         });
         let arrived = road.arrived;
-        self.check_dma();
+        self.downstream.check_dma(self.now);
         let Some((by, stale)) = arrived else { return };
         let deferred = self.oracle.get(by).deferred.filter(|_| stale.is_none());
         if let Some(since) = deferred {

@@ -177,11 +177,18 @@ impl Schedule {
         })
     }
 
-    /// The port of the first fault that waits for DMA requests.
-    pub fn counts_dma_of(&self) -> Option<usize> {
+    /// The first port, from the one with index `from` on, at which faults wait for DMA requests.
+    pub fn next_dma_port(&self, from: usize) -> Option<usize> {
         let is_counting =
             |entry: &&Entry| matches!(entry.fault.trigger, Trigger::Count(Point::Dma, _));
-        self.waiting().find(is_counting).map(|entry| entry.port)
+        let ports = self.waiting().filter(is_counting).map(|entry| entry.port);
+        ports.filter(|port| *port >= from).min()
+    }
+
+    /// The faults that have happened: to which port, and which.
+    pub fn happened(&self) -> impl Iterator<Item = (usize, FaultMode)> {
+        let happened = self.entries.iter().filter(|entry| entry.has_happened);
+        happened.map(|entry| (entry.port, entry.fault.mode))
     }
 
     fn waiting(&self) -> impl Iterator<Item = &Entry> {

@@ -9,7 +9,7 @@ use iommu::time::Timeout;
 use iommu::unit::Ordering;
 use vm_memory::{Bytes, GuestAddress};
 
-use super::super::tests::{BOUND, ENTRY, Rig, TARGET, function};
+use super::tests::{BOUND, ENTRY, Rig, TARGET, function};
 use super::*;
 use crate::fault::FaultMode;
 
@@ -49,8 +49,7 @@ fn config_write(rig: &mut Rig, of: Bdf, offset: u16, data: &[u8]) {
 /// The guest initiates an FLR of the first function.
 fn reset_by_guest(rig: &mut Rig) {
     let id = function(0);
-    let mut functions = Functions { hierarchy: &mut rig.complex.hierarchy, now: rig.now };
-    let control = functions.device_control_high(id).unwrap();
+    let control = rig.complex.downstream.host(rig.now).1.device_control_high(id).unwrap();
     config_write(rig, id, control - 1, &0x8000_u16.to_le_bytes());
 }
 
@@ -131,9 +130,9 @@ fn a_quarantine_ends_with_a_reset_that_the_host_sees() {
     for (reset, name) in [(flr, "FLR"), (bus_reset, "bus reset"), (power, "a new card")] {
         let mut rig = mute("quarantine:100ms", Timeout::Never, Ordering::Parallel);
         rig.pass(BOUND);
-        assert!(rig.complex.host.is_blocked(function(0)), "{name}");
+        assert!(rig.complex.downstream.host.is_blocked(function(0)), "{name}");
         reset(&mut rig);
-        assert!(!rig.complex.host.is_isolated(function(0)), "{name}");
+        assert!(!rig.complex.downstream.host.is_isolated(function(0)), "{name}");
         let ended = Event::QuarantineEnded { function: function(0) };
         assert!(rig.has(|event| *event == ended), "{name}");
     }
@@ -146,11 +145,11 @@ fn a_link_that_came_back_unnoticed_ends_no_quarantine() {
     let down = Duration::from_secs(1);
     rig.complex.inject(0, FaultMode::Flap { down, keep: false }, rig.now);
     rig.pass(down * 2);
-    assert!(rig.complex.host.is_blocked(function(0)));
+    assert!(rig.complex.downstream.host.is_blocked(function(0)));
     // Nor does a reset that is lost on the way.
     rig.complex.inject(0, FaultMode::Silent, rig.now);
     config_write(&mut rig, function(0), 0, &[0; 4]);
-    assert!(rig.complex.host.is_blocked(function(0)));
+    assert!(rig.complex.downstream.host.is_blocked(function(0)));
 }
 
 #[test]

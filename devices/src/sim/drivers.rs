@@ -1,0 +1,45 @@
+//! What drivers know of their devices: which are marked as disconnected, and how each is set up.
+
+use iommu::ids::Bdf;
+use iommu::time::Instant;
+
+use super::firmware::{Driver, Layout};
+use super::places::Places;
+use crate::pcie::Hierarchy;
+use crate::root_complex::downstream;
+
+/// The drivers of all devices.
+#[derive(Debug)]
+pub(super) struct Drivers {
+    places: Places,
+    pub(super) layout: Layout,
+    /// Whether the hot-plug driver has marked each device as disconnected.
+    pub(super) disconnected: Vec<bool>,
+    /// The next answer to a read of a vendor ID, if the read was made some time ago.
+    pub(super) sample: Option<bool>,
+}
+
+impl Drivers {
+    pub(super) fn new(places: Places, layout: Layout) -> Self {
+        let disconnected = vec![false; usize::from(places.devices())];
+        Self { places, layout, disconnected, sample: None }
+    }
+}
+
+impl downstream::Drivers for Drivers {
+    fn is_present(&mut self, hierarchy: &mut Hierarchy, function: Bdf, now: Instant) -> bool {
+        self.sample.take().unwrap_or_else(|| hierarchy.is_present(function, now))
+    }
+
+    fn is_disconnected(&self, _: &Hierarchy, function: Bdf) -> bool {
+        let device = self.places.device(function);
+        device.is_some_and(|device| self.disconnected[usize::from(device)])
+    }
+
+    fn set_up(&mut self, hierarchy: &mut Hierarchy, function: Bdf, now: Instant) {
+        if let Some(device) = self.places.device(function) {
+            let mut driver = Driver { hierarchy, places: self.places, now };
+            driver.enable_device(device, &self.layout);
+        }
+    }
+}
