@@ -1,16 +1,24 @@
 # shellcheck shell=bash
-# An initramfs of busybox, modules of one kernel and a script as /init. To be sourced after debian.sh.
+# An initramfs of busybox, modules of one kernel and a script as /init. To be sourced after common.sh.
 #
 #   make_initramfs OUT MODULES INIT MODULE...
 #
-# MODULES is a directory such as /lib/modules/6.18.2. Modules come with what they depend on, decompressed and with the
-# files that busybox's modprobe reads; what the kernel has built in, or never had, is left out.
-# shellcheck disable=SC2154  # cache is debian.sh's
+# MODULES is a directory such as /lib/modules/6.18.2. Each MODULE comes with the modules that it
+# depends on, decompressed, and with the files that busybox's modprobe reads. The initramfs lacks
+# modules that the kernel has built in, or does not know.
+# shellcheck disable=SC2154  # cache and here are the script's
+
+# Sets `busybox` to a static one.
+require_busybox() {
+    busybox=$("$here/packages" tree busybox-static)
+    busybox+=/bin/busybox
+    [[ -e $busybox ]] || busybox=${busybox/\/bin\//\/usr\/bin\/} # from Debian 13 on
+}
 
 make_initramfs() {
-    local out=$1 modules=${2%/} init=$3 busybox release root
+    local out=$1 modules=${2%/} init=$3 release root
     shift 3
-    busybox=$(package_directory busybox-static)/bin/busybox
+    require_busybox
     release=${modules##*/}
     root=$(mktemp -d "$cache/partial.XXXXXX")
     mkdir -p "$root"/{bin,dev,proc,sys,run,tmp,mnt,sbin} "$root/lib/modules/$release"
@@ -23,20 +31,19 @@ make_initramfs() {
     rm -rf "$root"
 }
 
-# A directory as an initramfs, whole or not at all. May be appended to another one.
+# Makes an initramfs of a directory. It may be appended to another one.
 pack() {
-    local root=$1 out=$2 busybox
-    busybox=$(package_directory busybox-static)/bin/busybox
+    local root=$1 out=$2
+    require_busybox
     (cd "$root" && find . -print | LC_ALL=C sort | "$busybox" cpio -o -H newc 2>/dev/null) >"$out.partial"
     mv "$out.partial" "$out"
 }
 
-# Modules are found by name ('-' and '_' are the same in it), and their dependencies by what they say of
+# Finds modules by name, in which '-' and '_' are the same, and their dependencies in the modules
 # themselves: the packages have no modules.dep before they are installed.
 copy_modules() {
-    local from=$1 to=$2 busybox name file
+    local from=$1 to=$2 name file depends
     shift 2
-    busybox=$(package_directory busybox-static)/bin/busybox
     local -a todo=("$@")
     while [[ ${#todo[@]} -gt 0 ]]; do
         name=${todo[0]}
@@ -48,7 +55,8 @@ copy_modules() {
             *.xz) "$busybox" unxz -c "$file" >"$to/$name.ko" ;;
             *) cp "$file" "$to/$name.ko" ;;
         esac
-        IFS=, read -ra file < <(tr '\0' '\n' <"$to/$name.ko" | sed -n 's/^depends=//p')
-        todo+=("${file[@]}")
+        depends=$(tr '\0' '\n' <"$to/$name.ko" | sed -n 's/^depends=//p')
+        IFS=, read -ra depends <<<"$depends"
+        todo+=("${depends[@]}")
     done
 }

@@ -1,18 +1,19 @@
 # shellcheck shell=bash
-# The program ghostlink, built if it is not up to date. To be sourced after debian.sh, with `here` being resources/.
+# Builds the program ghostlink. To be sourced after common.sh; `here` is the path of resources/.
 
-# Sets `program` to where it is: to GHOSTLINK, if there is one.
+# Sets `program` to the path of the program: GHOSTLINK, or one that is built if it is not up to date.
 build_program() {
     local target=${CARGO_TARGET_DIR:-$here/../target}
     program=${GHOSTLINK:-$target/testhost/release/ghostlink}
     if [[ -z ${GHOSTLINK:-} ]]; then
         say "building ghostlink, unless it is up to date"
-        # No link-time optimization: it takes minutes, and a test host is slower than that anyway.
+        # Link-time optimization takes minutes, and gains less than that in a test host.
         CARGO_PROFILE_RELEASE_LTO=off CARGO_PROFILE_RELEASE_CODEGEN_UNITS=16 CARGO_INCREMENTAL=1 \
             cargo build --release --locked --quiet --manifest-path "$here/../Cargo.toml" --bin ghostlink \
             --target-dir "$target/testhost" >&2 || die "building ghostlink failed"
     fi
+    [[ -x $program ]] || die "there is no program '$program' (GHOSTLINK)"
     program=$(realpath "$program")
-    # It is called by its name, here and in the test host.
+    # Scripts call it by its name, here and in the test host.
     [[ $program == */ghostlink ]] || die "GHOSTLINK is '$program'; the file must be named ghostlink"
 }

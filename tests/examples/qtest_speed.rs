@@ -128,7 +128,7 @@ fn qemu(bios: &std::path::Path) -> Result<Command> {
     let mut image = vec![0xf4; 64 << 10];
     image[0xfff0..0xfff4].copy_from_slice(&[0xfa, 0xf4, 0xeb, 0xfd]);
     std::fs::write(bios, image)?;
-    let mut command = Command::new("qemu-system-x86_64");
+    let mut command = Command::new(tests::qemu());
     command
         .args(["-M", "q35,kernel-irqchip=off", "-accel", "tcg", "-m", "256", "-display", "none"])
         .args(["-nodefaults", "-device", "intel-iommu,device-iotlb=on,intremap=off,aw-bits=48"])

@@ -18,7 +18,7 @@ mod rig;
 mod run;
 mod watch;
 
-pub use need::{Need, wanted};
+pub use need::{Need, qemu, wanted};
 pub use rig::{Machine, Rig};
 pub use run::{Run, after, count};
 

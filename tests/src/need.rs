@@ -1,7 +1,8 @@
-//! What a test needs of the machine that it runs on. Missing, it is a failure with one line that
-//! says so, unless the environment asks to skip such tests; `tests/run` counts those.
+//! What a test needs of the machine that it runs on. A test fails, with one line that says so, if the
+//! machine lacks it. The environment can ask to skip such tests; `tests/run` counts skipped tests.
 
 use std::env;
+use std::ffi::OsString;
 use std::fs::File;
 use std::io::{self, Write};
 use std::path::Path;
@@ -11,7 +12,7 @@ use std::path::Path;
 pub enum Need {
     /// `/dev/kvm`, and the right to use it. `GHOSTLINK_NO_KVM=1` skips.
     Kvm,
-    /// `qemu-system-x86_64`. `GHOSTLINK_NO_QEMU=1` skips.
+    /// `qemu-system-x86_64`, see [`qemu`]. `GHOSTLINK_NO_QEMU=1` skips.
     Qemu,
 }
 
@@ -32,13 +33,21 @@ impl Need {
             }
             Self::Qemu => {
                 let path = env::var_os("PATH").unwrap_or_default();
-                let found = |directory: &Path| directory.join("qemu-system-x86_64").is_file();
-                (!env::split_paths(&path).any(|directory| found(&directory))).then(|| {
-                    "there is no qemu-system-x86_64: apt-get install qemu-system-x86".to_owned()
+                let program = qemu();
+                // Joining an absolute path gives that path.
+                let found = env::split_paths(&path).any(|entry| entry.join(&program).is_file());
+                (!found).then(|| {
+                    let program = Path::new(&program).display();
+                    format!("there is no {program}: 'resources/packages qemu' unpacks QEMU")
                 })
             }
         }
     }
+}
+
+/// QEMU's program: `GHOSTLINK_QEMU`, which `tests/run` sets, or the installed one.
+pub fn qemu() -> OsString {
+    env::var_os("GHOSTLINK_QEMU").unwrap_or_else(|| "qemu-system-x86_64".into())
 }
 
 /// Whether the calling test is to go on; `false` if the environment says that it is to be skipped.

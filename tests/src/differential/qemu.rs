@@ -77,7 +77,7 @@ impl Qemu {
                  x-scalable-mode=on"
             }
         };
-        let mut command = Command::new("qemu-system-x86_64");
+        let mut command = Command::new(crate::qemu());
         command
             .args(["-M", "q35,kernel-irqchip=off", "-accel", "tcg", "-icount", "shift=0,sleep=off"])
             .args(["-m", "256", "-display", "none", "-nodefaults", "-bios"])
