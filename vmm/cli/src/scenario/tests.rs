@@ -34,7 +34,7 @@ fn mistakes_are_told_with_position_and_remedy() {
             "steps = []",
             "[[expect]]\nthat = 'x'\nconsole = '('\n",
             "line 10, column 11",
-            "unclosed group",
+            "open group",
         ),
         (
             "steps = []",
