@@ -13,8 +13,8 @@ use crate::Error;
 use crate::config::Console;
 use crate::event_loop::watch;
 use crate::exit::{Ending, Exit};
+use crate::machine::SharedMachine;
 use crate::sys;
-use crate::uart::Uart;
 
 /// The most that is kept of a captured console. A guest decides how much it prints, so there has
 /// to be a limit; what comes after it is dropped.
@@ -118,26 +118,26 @@ pub(crate) struct Input {
     escapes: Option<Escapes>,
     source: Source,
     room: EventFd,
-    uart: Arc<Uart>,
+    machine: Arc<SharedMachine>,
     ending: Arc<Ending>,
 }
 
 impl Input {
-    /// `room` is what `uart` writes when its input is empty.
+    /// `room` is what `machine` writes when the input of COM1 is empty.
     pub(crate) fn new(
         interactive: bool,
         room: EventFd,
-        uart: Arc<Uart>,
+        machine: Arc<SharedMachine>,
         ending: Arc<Ending>,
     ) -> Result<Self, Error> {
         let stdin: OwnedFd =
             io::stdin().as_fd().try_clone_to_owned().map_err(Error::host("open standard input"))?;
         let escapes = interactive.then(Escapes::default);
-        Ok(Self { stdin: stdin.into(), escapes, source: Source::Ended, room, uart, ending })
+        Ok(Self { stdin: stdin.into(), escapes, source: Source::Ended, room, machine, ending })
     }
 
     fn pump(&mut self, ops: &mut EventOps) {
-        let room = self.uart.room().min(READ_MAX);
+        let room = self.machine.with(|chipset, _| chipset.console_room()).min(READ_MAX);
         if room == 0 {
             self.pause(ops);
             return;
@@ -153,7 +153,7 @@ impl Input {
     }
 
     fn send(&mut self, bytes: &[u8]) {
-        let Some(escapes) = &mut self.escapes else { return self.uart.receive(bytes) };
+        let Some(escapes) = &mut self.escapes else { return self.input(bytes) };
         let mut keys = Vec::with_capacity(bytes.len());
         for byte in bytes {
             match escapes.next(*byte) {
@@ -162,7 +162,11 @@ impl Input {
                 Key::Quit => return self.ending.end(Ok(Exit::Stopped)),
             }
         }
-        self.uart.receive(&keys);
+        self.input(&keys);
+    }
+
+    fn input(&self, bytes: &[u8]) {
+        self.machine.with(|chipset, now| chipset.console_input(bytes, now));
     }
 
     fn pause(&mut self, ops: &mut EventOps) {

@@ -9,7 +9,7 @@ use vmm_sys_util::timerfd::TimerFd;
 
 use crate::Error;
 use crate::exit::{Ending, Exit};
-use crate::fabric::Fabric;
+use crate::machine::SharedMachine;
 use crate::sys::SignalFd;
 
 /// The longest time that an alarm waits: 68 years, well within what the kernel takes.
@@ -70,19 +70,19 @@ impl MutEventSubscriber for Stop {
     fn process(&mut self, _: Events, _: &mut EventOps) {}
 }
 
-/// Calls the root complex when it wants to be called.
+/// Calls the chipset when it wants to be called.
 pub(crate) struct Deadlines {
-    pub(crate) fabric: Arc<Fabric>,
+    pub(crate) machine: Arc<SharedMachine>,
     pub(crate) ending: Arc<Ending>,
 }
 
 impl MutEventSubscriber for Deadlines {
     fn init(&mut self, ops: &mut EventOps) {
-        watch(ops, Events::new_raw(self.fabric.timer(), EventSet::IN), &self.ending);
+        watch(ops, Events::new_raw(self.machine.timer(), EventSet::IN), &self.ending);
     }
 
     fn process(&mut self, _: Events, _: &mut EventOps) {
-        self.fabric.handle_timer();
+        self.machine.handle_timer();
     }
 }
 

@@ -3,6 +3,7 @@
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, PoisonError};
 
+use devices::chipset::GuestExit;
 use vmm_sys_util::eventfd::{EFD_CLOEXEC, EFD_NONBLOCK, EventFd};
 
 use crate::Error;
@@ -34,6 +35,16 @@ impl Exit {
             Self::PowerOff | Self::Reset | Self::Stopped => 0,
             Self::Signal(number) => 128_u8.saturating_add(u8::try_from(number).unwrap_or(u8::MAX)),
             Self::TimeLimit => 124,
+        }
+    }
+}
+
+impl From<GuestExit> for Exit {
+    fn from(exit: GuestExit) -> Self {
+        match exit {
+            GuestExit::Debug(value) => Self::DebugExit(value),
+            GuestExit::PowerOff => Self::PowerOff,
+            GuestExit::Reset => Self::Reset,
         }
     }
 }

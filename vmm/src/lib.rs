@@ -2,10 +2,8 @@
 //! the PCIe hierarchy of the crates `iommu` and `devices`.
 //!
 //! ```text
-//!   guest --KVM--> kvm::Vcpu --> bus --> fabric: devices::root_complex --> KVM interrupts
-//!                                   \--> interrupts: devices::io_apic --/
-//!                                   \--> uart, ports that end the run, the bench's ports
-//!   timers, signals, console --> event_loop --> the same
+//!   guest --KVM--> kvm::Vcpu --> bus --> machine: devices::chipset --> KVM interrupts, console
+//!   timers, signals, console --> event_loop --^
 //! ```
 //!
 //! [`qtest`] is the same machine without CPUs, driven by a script.
@@ -34,10 +32,9 @@ pub mod doctor;
 mod error;
 mod event_loop;
 mod exit;
-mod fabric;
-mod interrupts;
 mod kvm;
 pub mod layout;
+mod machine;
 mod memory;
 pub mod qtest;
 pub mod storage;
@@ -46,7 +43,6 @@ mod sys;
 #[cfg(test)]
 #[path = "../tests/machine/elf.rs"]
 mod testkit;
-mod uart;
 mod vm;
 
 pub use config::{Console, Kernel, MemorySize, Module, VmConfig};

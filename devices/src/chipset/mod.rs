@@ -37,8 +37,9 @@ use crate::bench::{Bench, Request};
 use crate::config_ports::ConfigPorts;
 use crate::fault::FaultMode;
 use crate::io_apic::{self, IoApic};
+use crate::pcie::ConfigClient;
 use crate::pcie::host_bridge::{PCIEXBAR, PcieBar};
-use crate::pcie::spec::header::{BAR0, COMMAND, Command, INTERRUPT_LINE};
+use crate::pcie::spec::header::{Command, INTERRUPT_LINE};
 use crate::root_complex::{Line, RootComplex, RootComplexConfig, inta_pin};
 use crate::topology::{Media, Topology};
 
@@ -141,10 +142,9 @@ impl Chipset {
     pub fn set_up(&mut self, topology: &Topology) {
         let ecam = PcieBar::from_bits(map::ECAM.start).with_enable(true);
         // The address is below 4 GiB: the upper half of PCIEXBAR stays 0.
-        let low = ecam.into_bits() as u32;
-        self.configure(Bdf::new(0, 0, 0), PCIEXBAR, &low.to_le_bytes());
+        self.config(Bdf::new(0, 0, 0)).write(PCIEXBAR, ecam.into_bits() as u32);
         for function in topology.integrated() {
-            self.configure(function, INTERRUPT_LINE, &[inta_pin(function.device())]);
+            self.config(function).write(INTERRUPT_LINE, inta_pin(function.device()));
         }
     }
 
@@ -152,15 +152,14 @@ impl Chipset {
     /// space on, which multiboot images take for done.
     pub fn place_bars(&mut self, topology: &Topology) {
         for (index, function) in (0..).zip(topology.integrated()) {
-            let bar = map::FIRMWARE_BARS + (index << 20);
-            self.configure(function, BAR0, &bar.to_le_bytes());
-            let command = Command::new().with_memory_space(true).into_bits();
-            self.configure(function, COMMAND, &command.to_le_bytes());
+            let mut function = self.config(function);
+            function.set_bar0(map::FIRMWARE_BARS + (index << 20));
+            function.set_command(Command::new().with_memory_space(true));
         }
     }
 
-    fn configure(&mut self, function: Bdf, offset: u16, data: &[u8]) {
-        self.root_complex.config_write(function, offset, data, Instant::START);
+    fn config(&mut self, function: Bdf) -> ConfigClient<'_, RootComplex> {
+        ConfigClient::new(&mut self.root_complex, function, Instant::START)
     }
 
     /// One read of `data.len()` bytes at an address that is not RAM.

@@ -198,13 +198,6 @@ impl IoApic {
         Some((number, pin.entry.message()))
     }
 
-    /// The message of every entry that is not masked, with its pin. Data bit 15 tells the
-    /// level-triggered ones, which need [`Self::eoi`].
-    pub fn routes(&self) -> impl Iterator<Item = (u8, Msi)> + '_ {
-        let pins = (0..PINS).zip(&self.pins).filter(|(_, pin)| !pin.entry.masked());
-        pins.map(|(number, pin)| (number, pin.entry.message()))
-    }
-
     fn read_selected(&self) -> u32 {
         match self.select {
             ID | ARBITRATION => self.id,

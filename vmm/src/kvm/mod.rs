@@ -21,7 +21,7 @@ mod vcpu;
 mod vm;
 
 pub use failure::{CpuState, FailureKind, GuestFailure};
-pub(crate) use interrupts::Injector;
+pub(crate) use interrupts::{Injector, InterruptSink, Routes};
 pub(crate) use kick::{kick, prepare_kicks};
 pub(crate) use sight::Spot;
 pub use sight::{Activity, CpuSight, LastExit};

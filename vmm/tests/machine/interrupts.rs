@@ -63,20 +63,41 @@ const LEVEL_INTERRUPT: &[u8] = &[
     0x0f, 0x04, 0x00, 0x00, 0x18, 0x00, 0x00, 0x00, 0x00, 0x00,
 ];
 
+/// Runs `code`, and returns the entry as the handler saw it and as it was afterwards.
+fn entry_in_and_after_handler(code: &[u8]) -> (u32, u64) {
+    let mut guest = Guest::new(code);
+    guest.config.time_limit = Some(Duration::from_secs(20));
+    let Exit::DebugExit(in_handler) = guest.run().unwrap() else {
+        panic!("the interrupt did not come: {:?}", guest.events.events());
+    };
+    let after = guest.events.events().into_iter().find_map(|event| match event.event {
+        Event::GuestReport { value, .. } => Some(value >> 32),
+        _ => None,
+    });
+    (in_handler, after.unwrap())
+}
+
 #[test]
 fn a_level_interrupt_reaches_the_cpu_and_its_end_reaches_the_io_apic() {
     if !kvm_wanted() {
         return;
     }
-    let mut guest = Guest::new(LEVEL_INTERRUPT);
-    guest.config.time_limit = Some(Duration::from_secs(20));
-    let Exit::DebugExit(in_handler) = guest.run().unwrap() else {
-        panic!("the interrupt did not come: {:?}", guest.events.events());
-    };
-    assert_eq!(in_handler, 0x8040 | REMOTE_IRR);
-    let after = guest.events.events().into_iter().find_map(|event| match event.event {
-        Event::GuestReport { value, .. } => Some(value >> 32),
-        _ => None,
-    });
-    assert_eq!(after, Some(0x8040));
+    assert_eq!(entry_in_and_after_handler(LEVEL_INTERRUPT), (0x8040 | REMOTE_IRR, 0x8040));
+}
+
+#[test]
+fn the_end_of_an_interrupt_that_was_masked_meanwhile_reaches_the_io_apic() {
+    if !kvm_wanted() {
+        return;
+    }
+    let mut code = LEVEL_INTERRUPT.to_vec();
+    let find =
+        |code: &[u8], part: &[u8]| code.windows(part.len()).position(|at| at == part).unwrap();
+    let lidt = find(&code, &[0x0f, 0x01, 0x1d]);
+    // movl $0x18040, 0x10(%rax), behind the handler's mov 0x10(%rax), %ebx: the table moves.
+    let mask = [0xc7, 0x40, 0x10, 0x40, 0x80, 0x01, 0x00];
+    code[lidt + 3] += mask.len() as u8;
+    let at = find(&code, &[0x8b, 0x58, 0x10]) + 3;
+    code.splice(at..at, mask);
+    assert_eq!(entry_in_and_after_handler(&code), (0x8040 | REMOTE_IRR, 0x1_8040));
 }
