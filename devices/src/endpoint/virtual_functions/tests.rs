@@ -3,6 +3,7 @@
 use super::*;
 use crate::fault::FaultMode;
 use crate::pcie::spec::{ats, express, header, pasid, sriov};
+use crate::testkit::Machine;
 use crate::testkit::driver::{ABSENT, BARS, Driver, ENDPOINT};
 
 /// A function with virtual functions behind a port.
@@ -68,6 +69,18 @@ fn virtual_functions_come_and_go_with_vf_enable() {
     assert_eq!(device.present(), [PF]);
     device.enable(200, VF_ENABLE);
     assert_eq!(device.present().len(), 4, "TotalVFs at the most");
+}
+
+#[test]
+fn a_virtual_function_is_present_although_its_ids_read_all_ones() {
+    let mut device = Virtual::new(2);
+    let (first, second) = (Bdf::new(1, 0, 1), Bdf::new(1, 0, 2));
+    device.enable(1, VF_ENABLE);
+    let Machine { hierarchy, now, .. } = &mut device.driver.machine;
+    assert!(hierarchy.is_present(first, *now));
+    assert!(!hierarchy.is_present(second, *now), "it is not enabled");
+    hierarchy.inject(0, FaultMode::Silent, *now);
+    assert!(!hierarchy.is_present(first, *now), "the link is down");
 }
 
 #[test]

@@ -4,6 +4,7 @@
 //! which latches events and interrupts; when the last reason is gone the link trains anew, and
 //! everything below is reset (`PCIe 6.6.1`).
 
+use iommu::event::Lost;
 use iommu::ids::Bdf;
 use iommu::time::Instant;
 
@@ -106,11 +107,10 @@ impl Hierarchy {
         self.down(port).is_some_and(Down::is_up)
     }
 
-    /// Reads the vendor ID of `function` and says whether anybody has answered.
+    /// Whether `function` answers a configuration read. For a virtual function, whose Vendor ID reads
+    /// all ones, that is a read of its physical function's.
     pub fn is_present(&mut self, function: Bdf, now: Instant) -> bool {
-        let mut vendor = [0; 2];
-        self.config_read(function, 0, &mut vendor, now);
-        u16::from_le_bytes(vendor) != 0xffff
+        self.route_config(function, Lost::ConfigRead, now).is_some()
     }
 
     /// How many DMA requests have come up the link below a port.
