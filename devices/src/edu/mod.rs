@@ -13,19 +13,15 @@
 mod dma;
 pub mod regs;
 
-use std::collections::VecDeque;
 use std::time::Duration;
 
-use iommu::ids::Bdf;
 use iommu::time::Instant;
 
 use crate::Error;
 use crate::pcie::caps::msi::Msi;
-use crate::pcie::config::ConfigSpace;
-use crate::pcie::function::Function;
-use crate::pcie::header::{self, Bar, ConfigBuilder, HeaderType, Identity};
+use crate::pcie::header::{ConfigBuilder, HeaderType, Identity};
 use crate::pcie::reset::Reset;
-use crate::pcie::{Upstream, UpstreamMessage};
+use crate::pcie::{Function, FunctionCore, Upstream};
 use regs::{Effect, Registers};
 
 /// Vendor ID.
@@ -44,17 +40,13 @@ const IDENTITY: Identity =
 /// The device.
 #[derive(Debug)]
 pub struct Edu {
-    /// Captured from the last configuration write.
-    id: Bdf,
-    config: ConfigSpace,
-    bar: Bar,
+    core: FunctionCore,
     msi: Msi,
     registers: Registers,
     buffer: Box<[u8; regs::BUFFER_SIZE]>,
     /// When the factorial is there, and when the DMA happens.
     factorial_due: Option<Instant>,
     dma_due: Option<Instant>,
-    messages: VecDeque<UpstreamMessage>,
 }
 
 impl Edu {
@@ -68,32 +60,29 @@ impl Edu {
         let msi = Msi::add_without_mask(&mut builder)?;
         builder.uses_inta();
         Ok(Self {
-            id: Bdf::default(),
-            config: builder.build(),
-            bar,
+            core: FunctionCore::new(builder, Some(bar)),
             msi,
             registers: Registers::default(),
             buffer: Box::new([0; regs::BUFFER_SIZE]),
             factorial_due: None,
             dma_due: None,
-            messages: VecDeque::new(),
         })
     }
 
     /// Adds to the interrupt status; every time that is an interrupt of its own.
     fn raise(&mut self, bits: u32) {
         self.registers.interrupts |= bits;
-        if self.registers.interrupts != 0 && header::command(&self.config).bus_master() {
-            let (requester, msi) = (self.id, self.msi.raise(&mut self.config));
-            self.messages.extend(msi.map(|msi| UpstreamMessage::Msi { requester, msi }));
+        if self.registers.interrupts != 0 && self.core.is_bus_master() {
+            let msi = self.msi.raise(&mut self.core.config);
+            self.core.send_msi(msi);
         }
     }
 
     fn run_dma(&mut self, upstream: &mut dyn Upstream, now: Instant) {
         if let Some(transfer) = self.registers.transfer()
-            && header::command(&self.config).bus_master()
+            && self.core.is_bus_master()
         {
-            transfer.run(self.id, &mut self.buffer, upstream, now);
+            transfer.run(self.core.id, &mut self.buffer, upstream, now);
         }
         if self.registers.finish_dma() {
             self.raise(regs::DMA_DONE);
@@ -102,18 +91,12 @@ impl Edu {
 }
 
 impl Function for Edu {
-    fn config_read(&self, offset: u16, data: &mut [u8]) {
-        self.config.read(offset, data);
+    fn core(&self) -> &FunctionCore {
+        &self.core
     }
 
-    fn config_write(&mut self, id: Bdf, offset: u16, data: &[u8], _now: Instant) {
-        self.id = id;
-        self.config.write(offset, data);
-    }
-
-    fn claims(&self, address: u64, length: usize) -> bool {
-        header::command(&self.config).memory_space()
-            && self.bar.offset(&self.config, address, length).is_some()
+    fn core_mut(&mut self) -> &mut FunctionCore {
+        &mut self.core
     }
 
     fn memory_read(
@@ -123,7 +106,7 @@ impl Function for Edu {
         _upstream: &mut dyn Upstream,
         _now: Instant,
     ) {
-        if let Some(offset) = self.bar.offset(&self.config, address, data.len()) {
+        if let Some(offset) = self.core.claim(address, data.len()) {
             self.registers.read(offset, data);
         }
     }
@@ -135,7 +118,7 @@ impl Function for Edu {
         _upstream: &mut dyn Upstream,
         now: Instant,
     ) {
-        let Some(offset) = self.bar.offset(&self.config, address, data.len()) else { return };
+        let Some(offset) = self.core.claim(address, data.len()) else { return };
         match self.registers.write(offset, data) {
             Some(Effect::Compute) => self.factorial_due = Some(now + FACTORIAL_DELAY),
             Some(Effect::StartDma) => self.dma_due = Some(now + DMA_DELAY),
@@ -159,22 +142,17 @@ impl Function for Edu {
         }
     }
 
-    fn poll_message(&mut self) -> Option<UpstreamMessage> {
-        self.messages.pop_front()
-    }
-
     fn asserts_inta(&self) -> bool {
         self.registers.interrupts != 0
-            && !self.msi.is_enabled(&self.config)
-            && !header::command(&self.config).interrupt_disable()
+            && !self.msi.is_enabled(&self.core.config)
+            && !self.core.command().interrupt_disable()
     }
 
     fn reset(&mut self, reset: Reset, _now: Instant) {
-        self.config.reset(reset);
+        self.core.reset(reset);
         self.registers = Registers::default();
         self.buffer.fill(0);
         (self.factorial_due, self.dma_due) = (None, None);
-        self.messages.clear();
     }
 }
 

@@ -1,6 +1,9 @@
 //! The device as a driver sees it, in front of memory that a test maps.
 
+use iommu::ids::Bdf;
+
 use super::*;
+use crate::pcie::UpstreamMessage;
 use crate::testkit::FakeUpstream;
 
 const BAR: u64 = 0xe000_0000;

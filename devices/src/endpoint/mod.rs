@@ -21,9 +21,7 @@ pub mod regs;
 pub mod traffic;
 mod virtual_functions;
 
-use std::collections::VecDeque;
-
-use iommu::ats::{self, InvalidateRequest, PageGroupResponse};
+use iommu::ats::{InvalidateRequest, PageGroupResponse};
 use iommu::event::Tracer;
 use iommu::ids::Bdf;
 use iommu::time::Instant;
@@ -39,11 +37,10 @@ use crate::pcie::caps::pasid::Pasid;
 use crate::pcie::caps::power::PowerManagement;
 use crate::pcie::caps::pri::Pri;
 use crate::pcie::caps::{ari, dsn};
-use crate::pcie::config::ConfigSpace;
 use crate::pcie::header::{self, Bar, ConfigBuilder, HeaderType, Identity};
 use crate::pcie::reset::Reset;
 use crate::pcie::spec::pasid::PasidControl;
-use crate::pcie::{Function, Upstream, UpstreamMessage};
+use crate::pcie::{Function, FunctionCore, Upstream, UpstreamMessage};
 use engine::Engine;
 use page_requests::PageRequester;
 use regs::{Command, Counters, Opcode, Registers, Status};
@@ -103,33 +100,21 @@ impl Default for EndpointConfig {
     }
 }
 
-/// Where the registers are.
+/// Where registers are, other than in BAR 0.
 #[derive(Debug, Clone, Copy)]
 enum Window {
-    /// BAR 0, and the data buffer once more in BAR 2, prefetchable.
-    Bar(Bar, Bar),
-    /// Those of a virtual function: where the physical one says.
+    /// The data buffer once more, in BAR 2 of a physical function, prefetchable.
+    Data(Bar),
+    /// All registers of a virtual function, where its physical function says.
     Assigned(Option<u64>),
-}
-
-impl Window {
-    /// Those of a physical function.
-    fn bars(builder: &mut ConfigBuilder) -> Self {
-        let data = builder.memory_bar_64(2, regs::SIZE, true);
-        Self::Bar(builder.memory_bar(0, regs::SIZE), data)
-    }
 }
 
 /// One function of the endpoint.
 #[derive(Debug)]
 pub struct AtsEndpoint {
-    /// Captured from the last configuration write (`PCIe 2.2.6.2`).
-    id: Bdf,
-    config: ConfigSpace,
+    core: FunctionCore,
     window: Window,
-    power: PowerManagement,
     msi: Msi,
-    express: Express,
     ats: Option<Ats>,
     pri: Option<Pri>,
     pasid: Option<Pasid>,
@@ -139,8 +124,6 @@ pub struct AtsEndpoint {
     engine: Engine,
     requester: PageRequester,
     invalidations: u32,
-    messages: VecDeque<UpstreamMessage>,
-    was_reset: bool,
     tracer: Tracer,
 }
 
@@ -150,9 +133,18 @@ impl AtsEndpoint {
     /// # Errors
     /// [`Error::CapabilitySpace`] if its capabilities do not fit.
     pub fn new(config: EndpointConfig, tracer: Tracer) -> Result<Self, Error> {
-        let mut builder = ConfigBuilder::new(IDENTITY, HeaderType::Endpoint);
-        let window = Window::bars(&mut builder);
-        Self::with_capabilities(builder, window, config, tracer)
+        Self::new_physical(ConfigBuilder::new(IDENTITY, HeaderType::Endpoint), config, tracer)
+    }
+
+    /// A physical function, of which `builder` may have more capabilities.
+    fn new_physical(
+        mut builder: ConfigBuilder,
+        config: EndpointConfig,
+        tracer: Tracer,
+    ) -> Result<Self, Error> {
+        let data = builder.memory_bar_64(2, regs::SIZE, true);
+        let bar = builder.memory_bar(0, regs::SIZE);
+        Self::with_capabilities(builder, Some(bar), Window::Data(data), config, tracer)
     }
 
     /// A virtual function of one with this configuration. What belongs to the device, or to all of
@@ -160,16 +152,17 @@ impl AtsEndpoint {
     fn new_virtual(config: EndpointConfig, tracer: Tracer) -> Result<Self, Error> {
         let builder = ConfigBuilder::new_virtual(IDENTITY);
         let config = EndpointConfig { pri: false, pasid: false, traffic: None, ..config };
-        Self::with_capabilities(builder, Window::Assigned(None), config, tracer)
+        Self::with_capabilities(builder, None, Window::Assigned(None), config, tracer)
     }
 
     fn with_capabilities(
         mut builder: ConfigBuilder,
+        bar: Option<Bar>,
         window: Window,
         config: EndpointConfig,
         tracer: Tracer,
     ) -> Result<Self, Error> {
-        let is_virtual = matches!(window, Window::Assigned(_));
+        let is_virtual = bar.is_none();
         let power = PowerManagement::add(&mut builder)?;
         let msi = Msi::add(&mut builder)?;
         let express = Express::add(&mut builder, PortType::Endpoint)?;
@@ -186,12 +179,9 @@ impl AtsEndpoint {
             ari::add(&mut builder, if is_virtual { 0 } else { next })?;
         }
         Ok(Self {
-            id: Bdf::default(),
-            config: builder.build(),
+            core: FunctionCore::new(builder, bar).with_power(power).with_flr(express),
             window,
-            power,
             msi,
-            express,
             ats,
             pri,
             pasid,
@@ -200,19 +190,17 @@ impl AtsEndpoint {
             engine: Engine::new(config.atc, config.traffic),
             requester: PageRequester::default(),
             invalidations: 0,
-            messages: VecDeque::new(),
-            was_reset: false,
             tracer,
         })
     }
 
     fn request_page(&mut self, command: Command) -> Status {
         let rights = self.rights();
-        let Self { requester, registers, config, .. } = self;
+        let Self { requester, registers, core, .. } = self;
         let Some(pri) = self.pri else { return Status::PageRequestsOff };
-        match requester.request(command, registers, &rights, pri, config) {
+        match requester.request(command, registers, &rights, pri, &mut core.config) {
             Ok(request) => {
-                self.messages.push_back(UpstreamMessage::PageRequest(request));
+                self.core.send(UpstreamMessage::PageRequest(request));
                 Status::Ok
             }
             Err(status) => status,
@@ -220,41 +208,31 @@ impl AtsEndpoint {
     }
 
     fn interrupt(&mut self) {
-        if self.is_bus_master() {
-            let msi = self.msi.raise(&mut self.config);
-            self.send_msi(msi);
+        if self.core.is_bus_master() {
+            let msi = self.msi.raise(&mut self.core.config);
+            self.core.send_msi(msi);
         }
-    }
-
-    fn send_msi(&mut self, msi: Option<ats::Msi>) {
-        let requester = self.id;
-        self.messages.extend(msi.map(|msi| UpstreamMessage::Msi { requester, msi }));
     }
 
     /// Where among the registers an access falls, if the function answers it.
     fn claim(&self, address: u64, length: usize) -> Option<u64> {
-        let offset = match self.window {
-            Window::Bar(bar, data) if header::command(&self.config).memory_space() => {
-                let in_data = || data.offset(&self.config, address, length);
-                let offset = bar.offset(&self.config, address, length);
-                offset.or_else(|| in_data().map(|at| regs::BUFFER + at))
+        let in_bar_0 = self.core.claim(address, length);
+        in_bar_0.or_else(|| match self.window {
+            Window::Data(bar) => {
+                self.core.claim_in(bar, address, length).map(|at| regs::BUFFER + at)
             }
-            Window::Assigned(Some(base)) => header::offset(base, regs::SIZE, address, length),
-            Window::Bar(..) | Window::Assigned(None) => None,
-        };
-        offset.filter(|_| self.power.is_on(&self.config))
-    }
-
-    fn is_bus_master(&self) -> bool {
-        header::command(&self.config).bus_master() && self.power.is_on(&self.config)
+            Window::Assigned(base) => {
+                header::offset(base?, regs::SIZE, address, length).filter(|_| self.core.is_on())
+            }
+        })
     }
 
     fn rights(&self) -> Rights {
         Rights {
-            requester: self.id,
-            bus_master: self.is_bus_master(),
-            ats: self.ats.is_some_and(|ats| ats.is_enabled(&self.config)),
-            pasid: self.pasid.map_or(self.physical_pasid, |pasid| pasid.control(&self.config)),
+            requester: self.core.id,
+            bus_master: self.core.is_bus_master(),
+            ats: self.ats.is_some_and(|ats| ats.is_enabled(&self.core.config)),
+            pasid: self.pasid.map_or(self.physical_pasid, |pasid| pasid.control(&self.core.config)),
         }
     }
 
@@ -280,25 +258,27 @@ impl AtsEndpoint {
 const TRAFFIC_END: u64 = regs::TRAFFIC + traffic::GENERATORS as u64 * traffic::STEP;
 
 impl Function for AtsEndpoint {
-    fn config_read(&self, offset: u16, data: &mut [u8]) {
-        self.config.read(offset, data);
+    fn core(&self) -> &FunctionCore {
+        &self.core
+    }
+
+    fn core_mut(&mut self) -> &mut FunctionCore {
+        &mut self.core
     }
 
     fn config_write(&mut self, id: Bdf, offset: u16, data: &[u8], now: Instant) {
-        self.id = id;
-        self.config.write(offset, data);
-        if self.express.take_reset(&mut self.config) {
+        if self.core.config_write(id, offset, data) {
             self.reset(Reset::Function, now);
         }
         if let Some(pri) = self.pri {
-            self.requester.config_written(pri, &mut self.config);
+            self.requester.config_written(pri, &mut self.core.config);
         }
         if !self.rights().ats {
-            self.engine.dma.disable_ats(self.id, &self.tracer, now);
+            self.engine.dma.disable_ats(self.core.id, &self.tracer, now);
         }
-        if self.is_bus_master() {
-            let unmasked = self.msi.take_pending(&mut self.config);
-            self.send_msi(unmasked);
+        if self.core.is_bus_master() {
+            let unmasked = self.msi.take_pending(&mut self.core.config);
+            self.core.send_msi(unmasked);
         }
     }
 
@@ -355,11 +335,11 @@ impl Function for AtsEndpoint {
 
     /// One without ATS does not know what it is asked.
     fn invalidate_request(&mut self, request: InvalidateRequest, now: Instant) {
-        if request.destination != self.id || self.ats.is_none() {
+        if request.destination != self.core.id || self.ats.is_none() {
             return;
         }
         self.invalidations = self.invalidations.wrapping_add(1);
-        self.messages.push_back(self.engine.dma.invalidate(&request, &self.tracer, now));
+        self.core.send(self.engine.dma.invalidate(&request, &self.tracer, now));
     }
 
     fn caches(&self, request: &InvalidateRequest) -> bool {
@@ -367,39 +347,29 @@ impl Function for AtsEndpoint {
     }
 
     fn page_group_response(&mut self, response: PageGroupResponse) {
-        if let Some(pri) = self.pri.filter(|_| response.destination == self.id) {
-            self.requester.respond(response, pri, &mut self.config);
+        if let Some(pri) = self.pri.filter(|_| response.destination == self.core.id) {
+            self.requester.respond(response, pri, &mut self.core.config);
         }
     }
 
     fn poll_timeout(&self) -> Option<Instant> {
-        self.engine.poll_timeout().filter(|_| self.is_bus_master())
+        self.engine.poll_timeout().filter(|_| self.core.is_bus_master())
     }
 
     fn handle_timeout(&mut self, upstream: &mut dyn Upstream, now: Instant) {
-        if self.is_bus_master() {
+        if self.core.is_bus_master() {
             let mut bus = Bus { rights: self.rights(), upstream, tracer: &self.tracer, now };
             self.engine.handle_timeout(&mut bus);
         }
     }
 
-    fn poll_message(&mut self) -> Option<UpstreamMessage> {
-        self.messages.pop_front()
-    }
-
     fn reset(&mut self, reset: Reset, now: Instant) {
-        self.engine.dma.disable_ats(self.id, &self.tracer, now);
-        self.config.reset(reset);
+        self.engine.dma.disable_ats(self.core.id, &self.tracer, now);
+        self.core.reset(reset);
         self.registers = Registers::default();
         self.engine.reset();
         self.requester = PageRequester::default();
         self.invalidations = 0;
-        self.messages.clear();
-        self.was_reset = true;
-    }
-
-    fn poll_reset(&mut self) -> Option<Bdf> {
-        std::mem::take(&mut self.was_reset).then_some(self.id)
     }
 }
 

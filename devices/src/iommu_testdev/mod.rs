@@ -11,13 +11,12 @@
 //! posted write, and sees memory as the CPU does. Longer than [`MAX_LENGTH`] is a bad length here.
 
 use iommu::ats::{Access, AddressType, DmaRequest};
-use iommu::ids::{Bdf, Gpa, Iova, PAGE_SIZE};
+use iommu::ids::{Gpa, Iova, PAGE_SIZE};
 use iommu::time::Instant;
 
-use crate::pcie::config::ConfigSpace;
-use crate::pcie::header::{self, Bar, ConfigBuilder, HeaderType, Identity};
+use crate::pcie::header::{ConfigBuilder, HeaderType, Identity};
 use crate::pcie::reset::Reset;
-use crate::pcie::{Function, Upstream};
+use crate::pcie::{Function, FunctionCore, Upstream};
 
 /// Vendor ID.
 pub const VENDOR_ID: u16 = 0x1b36;
@@ -82,10 +81,7 @@ pub enum Outcome {
 /// The device.
 #[derive(Debug)]
 pub struct IommuTestdev {
-    /// Captured from the last configuration write.
-    id: Bdf,
-    config: ConfigSpace,
-    bar: Bar,
+    core: FunctionCore,
     registers: Registers,
 }
 
@@ -117,8 +113,7 @@ impl IommuTestdev {
     pub fn new() -> Self {
         let mut builder = ConfigBuilder::new(IDENTITY, HeaderType::Endpoint);
         let bar = builder.memory_bar(0, SIZE);
-        let (config, registers) = (builder.build(), Registers::default());
-        Self { id: Bdf::default(), config, bar, registers }
+        Self { core: FunctionCore::new(builder, Some(bar)), registers: Registers::default() }
     }
 
     fn trigger(&mut self, upstream: &mut dyn Upstream, now: Instant) {
@@ -137,12 +132,12 @@ impl IommuTestdev {
         if self.registers.attributes_contradict() {
             return Err(Outcome::BadAttributes);
         }
-        if !header::command(&self.config).bus_master() {
+        if !self.core.is_bus_master() {
             return Err(Outcome::WriteFailed);
         }
         for (address, piece) in pieces(iova, length) {
             let request = DmaRequest {
-                requester: self.id,
+                requester: self.core.id,
                 pasid: None,
                 privileged: false,
                 address: Iova(address),
@@ -223,18 +218,12 @@ impl Registers {
 }
 
 impl Function for IommuTestdev {
-    fn config_read(&self, offset: u16, data: &mut [u8]) {
-        self.config.read(offset, data);
+    fn core(&self) -> &FunctionCore {
+        &self.core
     }
 
-    fn config_write(&mut self, id: Bdf, offset: u16, data: &[u8], _now: Instant) {
-        self.id = id;
-        self.config.write(offset, data);
-    }
-
-    fn claims(&self, address: u64, length: usize) -> bool {
-        header::command(&self.config).memory_space()
-            && self.bar.offset(&self.config, address, length).is_some()
+    fn core_mut(&mut self) -> &mut FunctionCore {
+        &mut self.core
     }
 
     /// Reads all ones unless it is an aligned double word.
@@ -246,7 +235,7 @@ impl Function for IommuTestdev {
         now: Instant,
     ) {
         data.fill(0xff);
-        let Some(offset) = self.bar.offset(&self.config, address, data.len()) else { return };
+        let Some(offset) = self.core.claim(address, data.len()) else { return };
         if let Ok(data) = <&mut [u8; 4]>::try_from(data)
             && offset.is_multiple_of(4)
         {
@@ -264,7 +253,7 @@ impl Function for IommuTestdev {
         _upstream: &mut dyn Upstream,
         _now: Instant,
     ) {
-        let Some(offset) = self.bar.offset(&self.config, address, data.len()) else { return };
+        let Some(offset) = self.core.claim(address, data.len()) else { return };
         if let Ok(data) = <[u8; 4]>::try_from(data)
             && offset.is_multiple_of(4)
         {
@@ -273,7 +262,7 @@ impl Function for IommuTestdev {
     }
 
     fn reset(&mut self, reset: Reset, _now: Instant) {
-        self.config.reset(reset);
+        self.core.reset(reset);
         self.registers = Registers::default();
     }
 }

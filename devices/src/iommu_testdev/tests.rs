@@ -1,5 +1,7 @@
 //! The device as its users drive it, on bus 0.
 
+use iommu::ids::Bdf;
+
 use super::*;
 use crate::pcie::spec::header;
 use crate::testkit::Machine;

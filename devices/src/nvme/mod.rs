@@ -31,7 +31,6 @@ mod sgl;
 mod spec;
 pub mod storage;
 
-use std::collections::VecDeque;
 use std::time::Duration;
 
 use iommu::ats::InvalidateRequest;
@@ -46,11 +45,10 @@ use crate::pcie::caps::ats::Ats;
 use crate::pcie::caps::express::{Express, PortType};
 use crate::pcie::caps::msix::{Msix, MsixTable};
 use crate::pcie::caps::power::PowerManagement;
-use crate::pcie::config::ConfigSpace;
-use crate::pcie::header::{self, Bar, ConfigBuilder, HeaderType, Identity};
+use crate::pcie::header::{ConfigBuilder, HeaderType, Identity};
 use crate::pcie::reset::Reset;
 use crate::pcie::spec::pasid::PasidControl;
-use crate::pcie::{Function, Upstream, UpstreamMessage};
+use crate::pcie::{Function, FunctionCore, Upstream};
 use controller::Controller;
 use memory::Memory;
 use regs::Doorbell;
@@ -79,19 +77,12 @@ const IDENTITY: Identity =
 /// The controller, as a function.
 #[derive(Debug)]
 pub struct Nvme {
-    /// Captured from the last configuration write (`PCIe 2.2.6.2`).
-    id: Bdf,
-    config: ConfigSpace,
-    bar: Bar,
-    power: PowerManagement,
+    core: FunctionCore,
     msix: Msix,
-    express: Express,
     ats: Ats,
     table: MsixTable,
     dma: Dma,
     controller: Controller,
-    messages: VecDeque<UpstreamMessage>,
-    was_reset: bool,
     tracer: Tracer,
 }
 
@@ -115,30 +106,14 @@ impl Nvme {
         let express = Express::add(&mut builder, PortType::Endpoint)?;
         let ats = Ats::add(&mut builder, false)?;
         Ok(Self {
-            id: Bdf::default(),
-            config: builder.build(),
-            bar,
-            power,
+            core: FunctionCore::new(builder, Some(bar)).with_power(power).with_flr(express),
             msix,
-            express,
             ats,
             table: MsixTable::new(VECTORS),
             dma: Dma::new(Geometry::default()),
             controller: Controller::new(namespaces, serial, latency.max(MIN_LATENCY)),
-            messages: VecDeque::new(),
-            was_reset: false,
             tracer,
         })
-    }
-
-    /// Where in BAR 0 an access falls, if the function answers it.
-    fn claim(&self, address: u64, length: usize) -> Option<u64> {
-        let on = header::command(&self.config).memory_space() && self.power.is_on(&self.config);
-        self.bar.offset(&self.config, address, length).filter(|_| on)
-    }
-
-    fn is_bus_master(&self) -> bool {
-        header::command(&self.config).bus_master() && self.power.is_on(&self.config)
     }
 
     /// Lets the controller do something that needs memory, and sends the interrupts of it.
@@ -149,26 +124,26 @@ impl Nvme {
         call: impl FnOnce(&mut Controller, &mut Memory<'_>),
     ) {
         let rights = Rights {
-            requester: self.id,
-            bus_master: self.is_bus_master(),
-            ats: self.ats.is_enabled(&self.config),
+            requester: self.core.id,
+            bus_master: self.core.is_bus_master(),
+            ats: self.ats.is_enabled(&self.core.config),
             pasid: PasidControl::new(),
         };
         let bus = Bus { rights, upstream, tracer: &self.tracer, now };
         call(&mut self.controller, &mut Memory { dma: &mut self.dma, bus });
         let announced = self.controller.take_interrupts();
         for vector in (0..VECTORS).filter(|vector| announced & 1 << vector != 0) {
-            let msi = self.table.raise(vector, self.msix, &self.config);
-            self.messages.extend(msi.map(|msi| UpstreamMessage::Msi { requester: self.id, msi }));
+            let msi = self.table.raise(vector, self.msix, &self.core.config);
+            self.core.send_msi(msi);
         }
     }
 
     /// Sends the interrupts that were masked and no longer are.
     fn send_pending(&mut self) {
-        while self.is_bus_master()
-            && let Some(msi) = self.table.take_pending(self.msix, &self.config)
+        while self.core.is_bus_master()
+            && let Some(msi) = self.table.take_pending(self.msix, &self.core.config)
         {
-            self.messages.push_back(UpstreamMessage::Msi { requester: self.id, msi });
+            self.core.send_msi(Some(msi));
         }
     }
 }
@@ -177,28 +152,26 @@ const TABLE: u64 = regs::MSIX_TABLE as u64;
 const PENDING: u64 = regs::MSIX_PENDING as u64;
 
 impl Function for Nvme {
-    fn config_read(&self, offset: u16, data: &mut [u8]) {
-        self.config.read(offset, data);
+    fn core(&self) -> &FunctionCore {
+        &self.core
+    }
+
+    fn core_mut(&mut self) -> &mut FunctionCore {
+        &mut self.core
     }
 
     fn config_write(&mut self, id: Bdf, offset: u16, data: &[u8], now: Instant) {
-        let was_bus_master = self.is_bus_master();
-        self.id = id;
-        self.config.write(offset, data);
-        if self.express.take_reset(&mut self.config) {
+        let was_bus_master = self.core.is_bus_master();
+        if self.core.config_write(id, offset, data) {
             self.reset(Reset::Function, now);
         }
-        if !self.ats.is_enabled(&self.config) {
-            self.dma.disable_ats(self.id, &self.tracer, now);
+        if !self.ats.is_enabled(&self.core.config) {
+            self.dma.disable_ats(self.core.id, &self.tracer, now);
         }
-        if self.is_bus_master() && !was_bus_master {
+        if self.core.is_bus_master() && !was_bus_master {
             self.controller.resume(now);
         }
         self.send_pending();
-    }
-
-    fn claims(&self, address: u64, length: usize) -> bool {
-        self.claim(address, length).is_some()
     }
 
     fn memory_read(
@@ -208,7 +181,7 @@ impl Function for Nvme {
         _upstream: &mut dyn Upstream,
         _now: Instant,
     ) {
-        match self.claim(address, data.len()) {
+        match self.core.claim(address, data.len()) {
             Some(offset @ PENDING..) => self.table.read_pending(offset - PENDING, data),
             Some(offset @ TABLE..) => self.table.read(offset - TABLE, data),
             Some(offset) => self.controller.registers.read(offset, data),
@@ -223,7 +196,7 @@ impl Function for Nvme {
         upstream: &mut dyn Upstream,
         now: Instant,
     ) {
-        match self.claim(address, data.len()) {
+        match self.core.claim(address, data.len()) {
             None | Some(PENDING..) => {}
             Some(offset @ TABLE..) => {
                 self.table.write(offset - TABLE, data);
@@ -248,13 +221,13 @@ impl Function for Nvme {
     }
 
     fn invalidate_request(&mut self, request: InvalidateRequest, now: Instant) {
-        if request.destination == self.id {
-            self.messages.push_back(self.dma.invalidate(&request, &self.tracer, now));
+        if request.destination == self.core.id {
+            self.core.send(self.dma.invalidate(&request, &self.tracer, now));
         }
     }
 
     fn poll_timeout(&self) -> Option<Instant> {
-        self.controller.poll_timeout(self.is_bus_master())
+        self.controller.poll_timeout(self.core.is_bus_master())
     }
 
     fn handle_timeout(&mut self, upstream: &mut dyn Upstream, now: Instant) {
@@ -263,25 +236,15 @@ impl Function for Nvme {
         }
     }
 
-    fn poll_message(&mut self) -> Option<UpstreamMessage> {
-        self.messages.pop_front()
-    }
-
     /// Without power the medium loses what it has not made durable.
     fn reset(&mut self, reset: Reset, now: Instant) {
         if reset == Reset::Cold {
             self.controller.power_cycle();
         }
-        self.dma.disable_ats(self.id, &self.tracer, now);
-        self.config.reset(reset);
+        self.dma.disable_ats(self.core.id, &self.tracer, now);
+        self.core.reset(reset);
         self.table = MsixTable::new(VECTORS);
         self.controller.reset();
-        self.messages.clear();
-        self.was_reset = true;
-    }
-
-    fn poll_reset(&mut self) -> Option<Bdf> {
-        std::mem::take(&mut self.was_reset).then_some(self.id)
     }
 }
 

@@ -11,12 +11,20 @@ use iommu::ids::Bdf;
 use iommu::time::Instant;
 
 use super::reset::Reset;
-use super::{Upstream, UpstreamMessage};
+use super::{FunctionCore, Upstream, UpstreamMessage};
 
 /// A function. What most functions do not have, ATS say, has a default that ignores it.
 pub trait Function: fmt::Debug + Send {
+    /// What it has in common with all functions.
+    fn core(&self) -> &FunctionCore;
+
+    /// As [`Self::core`].
+    fn core_mut(&mut self) -> &mut FunctionCore;
+
     /// Reads configuration space.
-    fn config_read(&self, offset: u16, data: &mut [u8]);
+    fn config_read(&self, offset: u16, data: &mut [u8]) {
+        self.core().config.read(offset, data);
+    }
 
     /// The virtual function `id` of this one, if it is there now.
     fn virtual_function(&self, _id: Bdf) -> Option<&dyn Function> {
@@ -26,10 +34,16 @@ pub trait Function: fmt::Debug + Send {
     /// Writes configuration space. `id` is the function's address, which it takes as its own from
     /// now on and by which it signs its requests (`PCIe 2.2.6.2`); or that of one of its virtual
     /// functions.
-    fn config_write(&mut self, id: Bdf, offset: u16, data: &[u8], now: Instant);
+    fn config_write(&mut self, id: Bdf, offset: u16, data: &[u8], now: Instant) {
+        if self.core_mut().config_write(id, offset, data) {
+            self.reset(Reset::Function, now);
+        }
+    }
 
     /// Whether a BAR covers all `length` bytes at `address` and is switched on.
-    fn claims(&self, address: u64, length: usize) -> bool;
+    fn claims(&self, address: u64, length: usize) -> bool {
+        self.core().claim(address, length).is_some()
+    }
 
     /// Reads memory that it [claims](Self::claims).
     fn memory_read(
@@ -71,7 +85,7 @@ pub trait Function: fmt::Debug + Send {
 
     /// The next message that it has sent, `None` when there are no more.
     fn poll_message(&mut self) -> Option<UpstreamMessage> {
-        None
+        self.core_mut().poll_message()
     }
 
     /// Whether it asserts INTA (`PCIe 6.1.2`).
@@ -85,6 +99,6 @@ pub trait Function: fmt::Debug + Send {
     /// The id of a function that has been reset since this was asked last, `None` when there are no
     /// more: the answers that it still owed do not come any more.
     fn poll_reset(&mut self) -> Option<Bdf> {
-        None
+        self.core_mut().poll_reset()
     }
 }

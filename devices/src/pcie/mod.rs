@@ -17,6 +17,7 @@ pub mod caps;
 pub mod client;
 pub mod config;
 pub mod function;
+pub mod function_core;
 pub mod header;
 pub mod hierarchy;
 pub mod host_bridge;
@@ -34,6 +35,7 @@ use iommu::time::Instant;
 
 pub use client::{ConfigAccess, ConfigClient};
 pub use function::Function;
+pub use function_core::FunctionCore;
 pub use hierarchy::Hierarchy;
 pub use reset::Reset;
 

@@ -20,7 +20,7 @@ use crate::Error;
 use crate::pcie::caps::sriov::Sriov;
 use crate::pcie::header::{ConfigBuilder, HeaderType};
 use crate::pcie::reset::Reset;
-use crate::pcie::{Function, Upstream, UpstreamMessage};
+use crate::pcie::{Function, FunctionCore, Upstream, UpstreamMessage};
 
 /// A physical function with its virtual functions.
 #[derive(Debug)]
@@ -44,9 +44,8 @@ impl PhysicalFunction {
         tracer: &Tracer,
     ) -> Result<Self, Error> {
         let mut builder = ConfigBuilder::new(IDENTITY, HeaderType::Endpoint);
-        let window = Window::bars(&mut builder);
         let sriov = Sriov::add(&mut builder, virtual_functions, VF_DEVICE_ID, regs::SIZE)?;
-        let function = AtsEndpoint::with_capabilities(builder, window, config, tracer.clone())?;
+        let function = AtsEndpoint::new_physical(builder, config, tracer.clone())?;
         let new = |_| AtsEndpoint::new_virtual(config, tracer.clone());
         let virtual_functions = (0..virtual_functions.total).map(new).collect::<Result<_, _>>()?;
         Ok(Self { function, sriov, virtual_functions, enabled: 0 })
@@ -70,33 +69,37 @@ impl PhysicalFunction {
     /// The physical function has been written to, or reset: the virtual ones follow.
     fn follow(&mut self, now: Instant) {
         let Self { function, sriov, virtual_functions, enabled } = self;
-        let id = function.id;
-        let count = sriov.written(&mut function.config, id.devfn(), *enabled as u16);
+        let id = function.core.id;
+        let count = sriov.written(&mut function.core.config, id.devfn(), *enabled as u16);
         let count = usize::from(count).min(virtual_functions.len());
         // Those that come up are as after power-on; so are those that are gone.
         let changed = count.min(*enabled)..count.max(*enabled);
         virtual_functions[changed].iter_mut().for_each(|vf| vf.reset(Reset::Cold, now));
         let pasid = function.rights().pasid;
         for (index, vf) in (0..).zip(&mut virtual_functions[..count]) {
-            let offset = sriov.id_offset(&function.config, index);
-            vf.id = Bdf::from_bits(id.into_bits().wrapping_add(offset));
-            vf.window = Window::Assigned(sriov.registers(&function.config, index));
+            let offset = sriov.id_offset(&function.core.config, index);
+            vf.core.id = Bdf::from_bits(id.into_bits().wrapping_add(offset));
+            vf.window = Window::Assigned(sriov.registers(&function.core.config, index));
             vf.physical_pasid = pasid;
         }
         // An id past the last bus would be somebody else's.
-        let last = sriov.id_offset(&function.config, u16::try_from(count).unwrap_or(u16::MAX));
+        let last = sriov.id_offset(&function.core.config, u16::try_from(count).unwrap_or(u16::MAX));
         *enabled = if id.into_bits().checked_add(last).is_some() { count } else { 0 };
     }
 }
 
 impl Function for PhysicalFunction {
-    fn config_read(&self, offset: u16, data: &mut [u8]) {
-        self.function.config_read(offset, data);
+    fn core(&self) -> &FunctionCore {
+        &self.function.core
+    }
+
+    fn core_mut(&mut self) -> &mut FunctionCore {
+        &mut self.function.core
     }
 
     fn config_write(&mut self, id: Bdf, offset: u16, data: &[u8], now: Instant) {
         let enabled = self.enabled;
-        match self.virtual_functions[..enabled].iter_mut().find(|vf| vf.id == id) {
+        match self.virtual_functions[..enabled].iter_mut().find(|vf| vf.core.id == id) {
             Some(vf) => vf.config_write(id, offset, data, now),
             None => {
                 self.function.config_write(id, offset, data, now);
@@ -106,7 +109,7 @@ impl Function for PhysicalFunction {
     }
 
     fn virtual_function(&self, id: Bdf) -> Option<&dyn Function> {
-        let found = self.enabled().iter().find(|vf| vf.id == id);
+        let found = self.enabled().iter().find(|vf| vf.core.id == id);
         found.map(|vf| vf as &dyn Function)
     }
 

@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use iommu::ats::{ITag, PageRange};
 
 use super::*;
+use crate::pcie::FunctionCore;
 use crate::pcie::caps::express::{HotPlug, PortType, Slot};
 use crate::pcie::reset::Reset;
 
@@ -20,6 +21,14 @@ impl Counting {
 }
 
 impl Function for Counting {
+    fn core(&self) -> &FunctionCore {
+        unreachable!("each method that uses it is overridden")
+    }
+
+    fn core_mut(&mut self) -> &mut FunctionCore {
+        unreachable!("each method that uses it is overridden")
+    }
+
     fn config_read(&self, _: u16, _: &mut [u8]) {
         self.count();
     }
@@ -57,6 +66,10 @@ impl Function for Counting {
 
     fn reset(&mut self, _: Reset, _: Instant) {
         self.count();
+    }
+
+    fn poll_reset(&mut self) -> Option<Bdf> {
+        None
     }
 }
 

@@ -15,7 +15,6 @@ use super::Port;
 use crate::link::Down;
 use crate::pcie::UpstreamMessage;
 use crate::pcie::caps::express::SlotEvent;
-use crate::pcie::header;
 use crate::pcie::spec::aer::Uncorrectable;
 use crate::pcie::spec::header::{BRIDGE_CONTROL, BridgeControl};
 
@@ -45,25 +44,25 @@ impl Port {
     /// Why the link below is down as far as software has asked for that, added to what else is so
     /// in `down`.
     pub fn add_requests(&self, down: Down) -> Down {
-        down.with_disabled(self.express.link_disable(&self.config))
+        down.with_disabled(self.express.link_disable(&self.core.config))
             .with_reset(self.secondary_bus_reset())
-            .with_unpowered(self.express.is_powered_off(&self.config))
-            .with_contained(self.dpc.is_some_and(|dpc| dpc.is_triggered(&self.config)))
+            .with_unpowered(self.express.is_powered_off(&self.core.config))
+            .with_contained(self.dpc.is_some_and(|dpc| dpc.is_triggered(&self.core.config)))
     }
 
     /// Whether software holds the bus below in reset.
     pub fn secondary_bus_reset(&self) -> bool {
-        self.config.get::<BridgeControl>(BRIDGE_CONTROL).secondary_bus_reset()
+        self.core.config.get::<BridgeControl>(BRIDGE_CONTROL).secondary_bus_reset()
     }
 
     /// Whether the driver has powered the slot down, and says that the card may be pulled out.
     pub fn may_be_pulled(&self) -> bool {
-        self.express.may_be_pulled(&self.config)
+        self.express.may_be_pulled(&self.core.config)
     }
 
     /// Whether the slot has an attention button.
     pub fn has_button(&self) -> bool {
-        self.express.has_button(&self.config)
+        self.express.has_button(&self.core.config)
     }
 
     /// Somebody presses the attention button. Returns whether there is one.
@@ -77,80 +76,82 @@ impl Port {
 
     /// Somebody sets Link Disable, or clears it.
     pub fn set_link_disable(&mut self, disable: bool) {
-        self.express.set_link_disable(&mut self.config, disable);
+        self.express.set_link_disable(&mut self.core.config, disable);
     }
 
     /// Says in Link Status whether the link is active.
     pub fn set_link_active(&mut self, active: bool) {
-        self.express.set_link_active(&mut self.config, active);
+        self.express.set_link_active(&mut self.core.config, active);
     }
 
     /// Says in Slot Status whether there is a card.
     pub fn set_presence(&mut self, present: bool) {
-        self.express.set_presence(&mut self.config, present);
+        self.express.set_presence(&mut self.core.config, present);
     }
 
     /// Latches `event`, which may interrupt.
     pub fn latch(&mut self, event: SlotEvent) {
-        self.express.latch(&mut self.config, event);
+        self.express.latch(&mut self.core.config, event);
         self.update_interrupts();
     }
 
     /// The port has detected `error` (`PCIe 6.2.11`: what is contained is not reported too).
     pub fn detect(&mut self, error: Uncorrectable) -> ErrorOutcome {
-        let Some(fatal) = self.aer.log(&mut self.config, error) else {
+        let Some(fatal) = self.aer.log(&mut self.core.config, error) else {
             return ErrorOutcome::Logged;
         };
-        let outcome = if self.dpc.is_some_and(|dpc| dpc.detect(&mut self.config, self.id, fatal)) {
-            ErrorOutcome::Contained
-        } else if self.express.reports_errors(&self.config, fatal)
-            || header::command(&self.config).serr_enable()
-        {
-            ErrorOutcome::Reported { fatal }
-        } else {
-            ErrorOutcome::Logged
-        };
+        let outcome =
+            if self.dpc.is_some_and(|dpc| dpc.detect(&mut self.core.config, self.core.id, fatal)) {
+                ErrorOutcome::Contained
+            } else if self.express.reports_errors(&self.core.config, fatal)
+                || self.core.command().serr_enable()
+            {
+                ErrorOutcome::Reported { fatal }
+            } else {
+                ErrorOutcome::Logged
+            };
         self.update_interrupts();
         outcome
     }
 
     /// Whether it would contain `error`.
     pub fn contains(&self, error: Uncorrectable) -> bool {
-        let reported = self.aer.reports(&self.config, error);
-        reported.is_some_and(|fatal| self.dpc.is_some_and(|dpc| dpc.contains(&self.config, fatal)))
+        let reported = self.aer.reports(&self.core.config, error);
+        reported
+            .is_some_and(|fatal| self.dpc.is_some_and(|dpc| dpc.contains(&self.core.config, fatal)))
     }
 
     /// An error message of `source` has come up to a root port.
     pub fn receive_error(&mut self, source: Bdf, fatal: bool) {
         if self.is_root {
-            self.aer.receive(&mut self.config, source, fatal);
+            self.aer.receive(&mut self.core.config, source, fatal);
             self.update_interrupts();
         }
     }
 
     /// The next message that the port itself has sent.
     pub fn poll_message(&mut self) -> Option<UpstreamMessage> {
-        self.messages.pop_front()
+        self.core.poll_message()
     }
 
     /// Software has written to configuration space.
     pub(super) fn written(&mut self) {
-        self.express.take_retrain(&mut self.config);
+        self.express.take_retrain(&mut self.core.config);
         if let Some(dpc) = self.dpc {
-            dpc.take_software_trigger(&mut self.config, self.id);
+            dpc.take_software_trigger(&mut self.core.config, self.core.id);
         }
         self.update_interrupts();
-        if self.may_interrupt() {
-            let unmasked = self.msi.take_pending(&mut self.config);
-            self.send(unmasked);
+        if self.core.is_bus_master() {
+            let unmasked = self.msi.take_pending(&mut self.core.config);
+            self.core.send_msi(unmasked);
         }
     }
 
     fn update_interrupts(&mut self) {
         let now = Asserted {
-            hot_plug: self.express.hot_plug_interrupt(&self.config),
-            error: self.is_root && self.aer.interrupt(&self.config),
-            containment: self.dpc.is_some_and(|dpc| dpc.interrupt(&self.config)),
+            hot_plug: self.express.hot_plug_interrupt(&self.core.config),
+            error: self.is_root && self.aer.interrupt(&self.core.config),
+            containment: self.dpc.is_some_and(|dpc| dpc.interrupt(&self.core.config)),
         };
         let before = std::mem::replace(&mut self.asserted, now);
         let rises = [
@@ -159,20 +160,10 @@ impl Port {
             now.containment && !before.containment,
         ];
         for _ in rises.into_iter().filter(|rises| *rises) {
-            if self.may_interrupt() {
-                let msi = self.msi.raise(&mut self.config);
-                self.send(msi);
+            if self.core.is_bus_master() {
+                let msi = self.msi.raise(&mut self.core.config);
+                self.core.send_msi(msi);
             }
         }
-    }
-
-    /// An MSI is a memory write, which a port without Bus Master Enable must not send.
-    fn may_interrupt(&self) -> bool {
-        header::command(&self.config).bus_master() && self.power.is_on(&self.config)
-    }
-
-    fn send(&mut self, msi: Option<iommu::ats::Msi>) {
-        let requester = self.id;
-        self.messages.extend(msi.map(|msi| UpstreamMessage::Msi { requester, msi }));
     }
 }

@@ -6,13 +6,12 @@
 
 mod events;
 
-use std::collections::VecDeque;
 use std::ops::RangeInclusive;
 
 use iommu::ats::{AddressType, RequestError};
 use iommu::ids::Bdf;
 
-use super::UpstreamMessage;
+use super::FunctionCore;
 use super::caps::acs::Acs;
 use super::caps::aer::Aer;
 use super::caps::dpc::Dpc;
@@ -20,7 +19,7 @@ use super::caps::express::{Express, PortType};
 use super::caps::msi::Msi;
 use super::caps::power::PowerManagement;
 use super::config::{ConfigSpace, Register};
-use super::header::{self, ConfigBuilder, HeaderType, Identity};
+use super::header::{ConfigBuilder, HeaderType, Identity};
 use super::reset::Reset;
 use super::spec::header::*;
 use crate::Error;
@@ -39,10 +38,8 @@ const DOWNSTREAM_IDENTITY: Identity =
 /// A port.
 #[derive(Debug)]
 pub struct Port {
-    id: Bdf,
-    config: ConfigSpace,
+    core: FunctionCore,
     express: Express,
-    power: PowerManagement,
     msi: Msi,
     /// What comes up to an upstream port has been checked below (`PCIe 6.12.1`).
     acs: Option<Acs>,
@@ -52,7 +49,6 @@ pub struct Port {
     /// It collects the error messages of everybody below.
     is_root: bool,
     asserted: events::Asserted,
-    messages: VecDeque<UpstreamMessage>,
 }
 
 impl Port {
@@ -76,48 +72,36 @@ impl Port {
         let has_link = port_type != PortType::UpstreamPort;
         let acs = if has_link { Some(Acs::add(&mut builder)?) } else { None };
         let dpc = if has_link { Some(Dpc::add(&mut builder)?) } else { None };
-        Ok(Self {
-            id,
-            config: builder.build(),
-            express,
-            power,
-            msi,
-            acs,
-            aer,
-            dpc,
-            is_root,
-            asserted: Default::default(),
-            messages: VecDeque::new(),
-        })
+        let mut core = FunctionCore::new(builder, None).with_power(power);
+        core.id = id;
+        Ok(Self { core, express, msi, acs, aer, dpc, is_root, asserted: Default::default() })
     }
 
     /// Its own bus, device and function.
     pub fn id(&self) -> Bdf {
-        self.id
+        self.core.id
     }
 
     /// Its own configuration space, which answers whatever its link does.
     pub fn config(&self) -> &ConfigSpace {
-        &self.config
+        &self.core.config
     }
 
     /// The guest writes its configuration space, at the address `id`.
     pub fn config_write(&mut self, id: Bdf, offset: u16, data: &[u8]) {
-        self.id = id;
-        self.config.write(offset, data);
+        self.core.config_write(id, offset, data);
         self.written();
     }
 
     /// It lies below a link that was down, or on a bus that was reset.
     pub fn reset(&mut self, reset: Reset) {
-        self.config.reset(reset);
+        self.core.reset(reset);
         self.asserted = Default::default();
-        self.messages.clear();
     }
 
     /// The bus on the other side of its link; 0 until the guest has programmed one.
     pub fn secondary_bus(&self) -> u8 {
-        self.config.get(SECONDARY_BUS)
+        self.core.config.get(SECONDARY_BUS)
     }
 
     /// Whether requests and messages to `bus` go down its link. Bus 0 is above it, whatever the
@@ -128,12 +112,12 @@ impl Port {
 
     /// The buses on the other side of its link, as the guest has numbered them.
     pub fn buses(&self) -> RangeInclusive<u8> {
-        self.secondary_bus()..=self.config.get(SUBORDINATE_BUS)
+        self.secondary_bus()..=self.core.config.get(SUBORDINATE_BUS)
     }
 
     /// Whether requests for device numbers other than 0 go down its link, too.
     pub fn forwards_ari(&self) -> bool {
-        self.express.forwards_ari(&self.config)
+        self.express.forwards_ari(&self.core.config)
     }
 
     /// Whether all `length` bytes at `address` go down its link.
@@ -144,8 +128,8 @@ impl Port {
         else {
             return false;
         };
-        header::command(&self.config).memory_space()
-            && self.power.is_on(&self.config)
+        self.core.command().memory_space()
+            && self.core.is_on()
             && self
                 .windows()
                 .iter()
@@ -159,10 +143,10 @@ impl Port {
     /// What the requester is told if it asked for an answer: Unsupported Request with Bus Master
     /// Enable off (`PCIe 7.5.1.1.3`), Completer Abort after an ACS violation (`PCIe 6.12.4`).
     pub fn admits(&self, requester: Bdf, address_type: AddressType) -> Result<(), RequestError> {
-        if !header::command(&self.config).bus_master() || !self.power.is_on(&self.config) {
+        if !self.core.is_bus_master() {
             return Err(RequestError::UnsupportedRequest);
         }
-        let acs = self.acs.map(|acs| acs.control(&self.config)).unwrap_or_default();
+        let acs = self.acs.map(|acs| acs.control(&self.core.config)).unwrap_or_default();
         let is_spoofed = acs.source_validation() && !self.owns_bus(requester.bus());
         let is_blocked = acs.translation_blocking() && address_type == AddressType::Translated;
         if is_spoofed || is_blocked {
@@ -174,8 +158,9 @@ impl Port {
     /// The non-prefetchable and the prefetchable window; a window whose base lies above its limit
     /// is empty.
     fn windows(&self) -> [RangeInclusive<u64>; 2] {
-        let address = |register| u64::from(self.config.get::<u16>(register) & WINDOW_ADDRESS) << 16;
-        let upper = |register| u64::from(self.config.get::<u32>(register)) << 32;
+        let address =
+            |register| u64::from(self.core.config.get::<u16>(register) & WINDOW_ADDRESS) << 16;
+        let upper = |register| u64::from(self.core.config.get::<u32>(register)) << 32;
         let end_of_mib = 0xf_ffff;
         [
             address(MEMORY_BASE)..=address(MEMORY_LIMIT) | end_of_mib,

@@ -6,8 +6,9 @@ use iommu::event::Tracer;
 
 use super::*;
 use crate::pcie::caps::express::{HotPlug, PortType, Slot};
+use crate::pcie::header::{ConfigBuilder, HeaderType, Identity};
 use crate::pcie::spec::{aer, express, header};
-use crate::pcie::{Function, Upstream};
+use crate::pcie::{Function, FunctionCore, Upstream};
 use crate::testkit::driver::Driver;
 
 #[test]
@@ -114,20 +115,34 @@ fn sticky_bits_of_a_port_below_survive_a_hot_reset_and_not_the_power() {
 
 /// A function that remembers how it was reset.
 #[derive(Debug)]
-struct Probe(Arc<Mutex<Vec<Reset>>>);
+struct Probe {
+    core: FunctionCore,
+    resets: Arc<Mutex<Vec<Reset>>>,
+}
+
+impl Probe {
+    fn new(resets: &Arc<Mutex<Vec<Reset>>>) -> Self {
+        let identity = Identity { vendor: 0, device: 0, class: 0, revision: 0 };
+        let builder = ConfigBuilder::new(identity, HeaderType::Endpoint);
+        Self { core: FunctionCore::new(builder, None), resets: resets.clone() }
+    }
+}
 
 impl Function for Probe {
-    fn config_read(&self, _offset: u16, data: &mut [u8]) {
-        data.fill(0);
+    fn core(&self) -> &FunctionCore {
+        &self.core
     }
-    fn config_write(&mut self, _id: Bdf, _offset: u16, _data: &[u8], _now: Instant) {}
-    fn claims(&self, _address: u64, _length: usize) -> bool {
-        false
+
+    fn core_mut(&mut self) -> &mut FunctionCore {
+        &mut self.core
     }
+
     fn memory_read(&mut self, _: u64, _: &mut [u8], _: &mut dyn Upstream, _: Instant) {}
+
     fn memory_write(&mut self, _: u64, _: &[u8], _: &mut dyn Upstream, _: Instant) {}
+
     fn reset(&mut self, reset: Reset, _now: Instant) {
-        self.0.lock().unwrap().push(reset);
+        self.resets.lock().unwrap().push(reset);
     }
 }
 
@@ -189,7 +204,7 @@ fn each_way_back_resets_as_deep_as_it_must() {
         let slot = Slot { number: 1, hot_plug: HotPlug::Button };
         let root = hierarchy.add_port("rp0", None, 1 << 3, PortType::RootPort(slot)).unwrap();
         let resets = Arc::new(Mutex::new(Vec::new()));
-        hierarchy.add_function(Some(root), 0, Box::new(Probe(resets.clone())));
+        hierarchy.add_function(Some(root), 0, Box::new(Probe::new(&resets)));
         let now = Instant::START;
         let port = Bdf::new(0, 1, 0);
         let mut id = [0];

@@ -1,0 +1,120 @@
+//! What functions and ports have in common: an id, configuration space, BAR 0, and messages that
+//! wait to be collected. A port and a virtual function have no BAR.
+
+use std::collections::VecDeque;
+
+use iommu::ats::Msi;
+use iommu::ids::Bdf;
+
+use super::UpstreamMessage;
+use super::caps::express::Express;
+use super::caps::power::PowerManagement;
+use super::config::ConfigSpace;
+use super::header::{self, Bar, ConfigBuilder};
+use super::reset::Reset;
+use super::spec::header::Command;
+
+/// The state that functions of each kind and ports have in common.
+#[derive(Debug)]
+pub struct FunctionCore {
+    /// Captured from the last configuration write (`PCIe 2.2.6.2`).
+    pub id: Bdf,
+    /// Its configuration space.
+    pub config: ConfigSpace,
+    bar: Option<Bar>,
+    power: Option<PowerManagement>,
+    flr: Option<Express>,
+    messages: VecDeque<UpstreamMessage>,
+    was_reset: bool,
+}
+
+impl FunctionCore {
+    /// A conventional function, whose registers are in `bar`.
+    pub fn new(builder: ConfigBuilder, bar: Option<Bar>) -> Self {
+        Self {
+            id: Bdf::default(),
+            config: builder.build(),
+            bar,
+            power: None,
+            flr: None,
+            messages: VecDeque::new(),
+            was_reset: false,
+        }
+    }
+
+    /// The function has power management.
+    #[must_use]
+    pub fn with_power(self, power: PowerManagement) -> Self {
+        Self { power: Some(power), ..self }
+    }
+
+    /// Software can initiate a Function Level Reset, by a bit of `express`.
+    #[must_use]
+    pub fn with_flr(self, express: Express) -> Self {
+        Self { flr: Some(express), ..self }
+    }
+
+    /// Software writes configuration space, at the address `id`. Returns whether that initiates a
+    /// Function Level Reset.
+    pub fn config_write(&mut self, id: Bdf, offset: u16, data: &[u8]) -> bool {
+        self.id = id;
+        self.config.write(offset, data);
+        self.flr.is_some_and(|express| express.take_reset(&mut self.config))
+    }
+
+    /// Where in BAR 0 an access falls, if the function answers it.
+    pub fn claim(&self, address: u64, length: usize) -> Option<u64> {
+        self.claim_in(self.bar?, address, length)
+    }
+
+    /// Where in `bar` an access falls, if the function answers it.
+    pub fn claim_in(&self, bar: Bar, address: u64, length: usize) -> Option<u64> {
+        if !self.command().memory_space() {
+            return None;
+        }
+        bar.offset(&self.config, address, length).filter(|_| self.is_on())
+    }
+
+    /// What software has written to the Command register.
+    pub fn command(&self) -> Command {
+        header::command(&self.config)
+    }
+
+    /// Whether the function is in D0: one without power management always is.
+    pub fn is_on(&self) -> bool {
+        self.power.is_none_or(|power| power.is_on(&self.config))
+    }
+
+    /// Whether the function may send requests.
+    pub fn is_bus_master(&self) -> bool {
+        self.command().bus_master() && self.is_on()
+    }
+
+    /// Leaves a message for [`Self::poll_message`].
+    pub fn send(&mut self, message: UpstreamMessage) {
+        self.messages.push_back(message);
+    }
+
+    /// Sends an MSI, if a capability has one to send.
+    pub fn send_msi(&mut self, msi: Option<Msi>) {
+        let requester = self.id;
+        self.messages.extend(msi.map(|msi| UpstreamMessage::Msi { requester, msi }));
+    }
+
+    /// The next message that the function has sent.
+    pub fn poll_message(&mut self) -> Option<UpstreamMessage> {
+        self.messages.pop_front()
+    }
+
+    /// Resets configuration space, and drops messages that were not collected.
+    pub fn reset(&mut self, reset: Reset) {
+        self.config.reset(reset);
+        self.messages.clear();
+        self.was_reset = true;
+    }
+
+    /// The function's id, once for each reset.
+    pub fn poll_reset(&mut self) -> Option<Bdf> {
+        std::mem::take(&mut self.was_reset).then_some(self.id)
+    }
+}
