@@ -1,12 +1,13 @@
 //! The admin commands (`NVMe 5`).
 
-use super::MAX_TRANSFER;
-use super::VECTORS;
 use super::controller::Controller;
 use super::memory::Memory;
+use super::model::{MAX_ENTRIES, MAX_TRANSFER, QUEUES, VECTORS};
 use super::prp;
-use super::queue::{CompletionQueue, MAX_ENTRIES, QUEUES, SubmissionQueue};
-use super::spec::{Command, EVERY_NAMESPACE, Outcome, Status, admin};
+use super::queue::{CompletionQueue, SubmissionQueue};
+use super::spec::{
+    COMMAND_SIZE_ORDER, COMPLETION_SIZE_ORDER, Command, EVERY_NAMESPACE, Outcome, Status, admin,
+};
 
 impl Controller {
     /// Carries out an admin command; `Ok(None)` if it is held.
@@ -41,13 +42,12 @@ impl Controller {
     }
 
     fn create_completion_queue(&mut self, command: &Command) -> Outcome {
-        const ENTRY_SIZE: u8 = 4;
         let (queue, size) = new_queue(command)?;
         if self.completion[queue].is_some() {
             return Err(Status::InvalidQueueId);
         }
         let attributes = check_base(command)?;
-        if self.registers.configuration.completion_entry_size() != ENTRY_SIZE {
+        if self.registers.configuration.completion_entry_size() != COMPLETION_SIZE_ORDER {
             return Err(Status::InvalidField);
         }
         let vector = (attributes >> 16) as u16;
@@ -61,13 +61,12 @@ impl Controller {
     }
 
     fn create_submission_queue(&mut self, command: &Command) -> Outcome {
-        const ENTRY_SIZE: u8 = 6;
         let (queue, size) = new_queue(command)?;
         if self.submission[queue].is_some() {
             return Err(Status::InvalidQueueId);
         }
         let attributes = check_base(command)?;
-        if self.registers.configuration.submission_entry_size() != ENTRY_SIZE {
+        if self.registers.configuration.submission_entry_size() != COMMAND_SIZE_ORDER {
             return Err(Status::InvalidField);
         }
         let completion_queue = (attributes >> 16) as u16;

@@ -17,13 +17,13 @@ use super::features::Features;
 use super::identify::Identity;
 use super::logs::Logs;
 use super::memory::Memory;
-use super::queue::{CompletionQueue, QUEUES, SubmissionQueue};
+use super::model::{MAX_TRANSFER, MIN_LATENCY, QUEUES};
+use super::queue::{CompletionQueue, SubmissionQueue};
 use super::regs::{Configuration, ControllerStatus, Doorbell, Effect, Registers};
 use super::spec::{
     COMMAND_SIZE, Command, Completion, EVERY_NAMESPACE, Outcome, Status, StatusField,
 };
 use super::storage::Storage;
-use super::{MAX_TRANSFER, MIN_LATENCY};
 
 /// Commands that are in flight at most.
 const MAX_IN_FLIGHT: usize = 64;

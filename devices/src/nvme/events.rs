@@ -9,10 +9,8 @@
 
 use std::collections::VecDeque;
 
-use super::logs;
-
-/// Requests that are held at most.
-pub(super) const MAX_REQUESTS: usize = 4;
+use super::model::MAX_EVENT_REQUESTS;
+use super::spec::log;
 
 /// What can happen.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -29,9 +27,9 @@ impl Event {
     /// Type, information, log page.
     const fn parts(self) -> (u8, u8, u8) {
         match self {
-            Self::InvalidDoorbell => (0, 0, logs::ERROR),
-            Self::InvalidDoorbellValue => (0, 1, logs::ERROR),
-            Self::Temperature => (1, 1, logs::SMART),
+            Self::InvalidDoorbell => (0, 0, log::ERROR),
+            Self::InvalidDoorbellValue => (0, 1, log::ERROR),
+            Self::Temperature => (1, 1, log::SMART),
         }
     }
 
@@ -56,7 +54,7 @@ pub(super) struct Events {
 impl Events {
     /// A request has come; `false` if there are too many.
     pub(super) fn hold(&mut self, identifier: u16) -> bool {
-        let fits = self.held.len() < MAX_REQUESTS;
+        let fits = self.held.len() < MAX_EVENT_REQUESTS;
         if fits {
             self.held.push_back(identifier);
         }
@@ -98,8 +96,8 @@ impl Events {
     /// The host has read a log page.
     pub(super) fn log_page_read(&mut self, log_page: u8) {
         match log_page {
-            logs::ERROR => self.masked &= !0b01,
-            logs::SMART => self.masked &= !0b10,
+            log::ERROR => self.masked &= !0b01,
+            log::SMART => self.masked &= !0b10,
             _ => {}
         }
     }

@@ -1,31 +1,10 @@
 //! What Set Features sets and Get Features gets (`NVMe 5.21.1`). Nothing is saved: a reset brings
 //! everything back to its default.
 
-use super::VECTORS;
-use super::identify::index;
-use super::queue::QUEUES;
-use super::spec::{EVERY_NAMESPACE, Outcome, Status};
-
-/// Feature identifiers.
-mod id {
-    pub(super) const ARBITRATION: u8 = 0x01;
-    pub(super) const POWER_MANAGEMENT: u8 = 0x02;
-    pub(super) const TEMPERATURE_THRESHOLD: u8 = 0x04;
-    pub(super) const ERROR_RECOVERY: u8 = 0x05;
-    pub(super) const VOLATILE_WRITE_CACHE: u8 = 0x06;
-    pub(super) const NUMBER_OF_QUEUES: u8 = 0x07;
-    pub(super) const INTERRUPT_COALESCING: u8 = 0x08;
-    pub(super) const INTERRUPT_VECTOR: u8 = 0x09;
-    pub(super) const WRITE_ATOMICITY: u8 = 0x0a;
-    pub(super) const EVENTS: u8 = 0x0b;
-}
-
-/// The composite temperature, in kelvin. It never changes.
-pub(super) const TEMPERATURE: u16 = 310;
-/// Above this it is too hot, unless software says otherwise.
-pub(super) const WARNING_TEMPERATURE: u16 = 343;
-/// The temperature's bit among the critical warnings, and in the event configuration.
-pub(super) const TEMPERATURE_WARNING: u8 = 1 << 1;
+use super::model::{QUEUES, TEMPERATURE, VECTORS, WARNING_TEMPERATURE};
+use super::spec::{
+    EVERY_NAMESPACE, Outcome, Status, TEMPERATURE_WARNING, feature, namespace_index,
+};
 
 /// I/O queues of each kind, less one, in both halves.
 const IO_QUEUES: u32 = (QUEUES as u32 - 2) << 16 | (QUEUES as u32 - 2);
@@ -72,23 +51,23 @@ impl Features {
             return Err(Status::InvalidField);
         }
         Ok(match dword10 as u8 {
-            id::ARBITRATION => self.arbitration,
-            id::POWER_MANAGEMENT => 0,
-            id::TEMPERATURE_THRESHOLD => match (dword11 >> 16 & 0xf, dword11 >> 20 & 3) {
+            feature::ARBITRATION => self.arbitration,
+            feature::POWER_MANAGEMENT => 0,
+            feature::TEMPERATURE_THRESHOLD => match (dword11 >> 16 & 0xf, dword11 >> 20 & 3) {
                 (0, 0) => self.over.into(),
                 (0, 1) => self.under.into(),
                 _ => return Err(Status::InvalidField),
             },
-            id::ERROR_RECOVERY => self.error_recovery,
-            id::VOLATILE_WRITE_CACHE => self.write_cache.into(),
-            id::NUMBER_OF_QUEUES => IO_QUEUES,
-            id::INTERRUPT_COALESCING => self.coalescing,
-            id::INTERRUPT_VECTOR => {
+            feature::ERROR_RECOVERY => self.error_recovery,
+            feature::VOLATILE_WRITE_CACHE => self.write_cache.into(),
+            feature::NUMBER_OF_QUEUES => IO_QUEUES,
+            feature::INTERRUPT_COALESCING => self.coalescing,
+            feature::INTERRUPT_VECTOR => {
                 let vector = checked_vector(dword11)?;
                 dword11 & 0xffff | u32::from(self.uncoalesced >> vector & 1) << 16
             }
-            id::WRITE_ATOMICITY => self.write_atomicity,
-            id::EVENTS => self.events,
+            feature::WRITE_ATOMICITY => self.write_atomicity,
+            feature::ASYNCHRONOUS_EVENTS => self.events,
             _ => return Err(Status::InvalidField),
         })
     }
@@ -103,34 +82,34 @@ impl Features {
         has_queues: bool,
     ) -> Outcome {
         const SAVE: u32 = 1 << 31;
-        let feature = dword10 as u8;
+        let identifier = dword10 as u8;
         if dword10 & SAVE != 0 {
             return Err(Status::FeatureNotSaveable);
         }
-        if feature == id::ERROR_RECOVERY {
+        if identifier == feature::ERROR_RECOVERY {
             if namespace != EVERY_NAMESPACE {
-                index(namespace, namespaces)?;
+                namespace_index(namespace, namespaces)?;
             }
         } else if namespace != 0 && namespace != EVERY_NAMESPACE {
             return Err(Status::FeatureNotNamespaceSpecific);
         }
-        match feature {
-            id::ARBITRATION => self.arbitration = dword11,
-            id::POWER_MANAGEMENT if dword11 & 0x1f != 0 => return Err(Status::InvalidField),
-            id::POWER_MANAGEMENT => {}
-            id::TEMPERATURE_THRESHOLD => self.set_threshold(dword11)?,
-            id::ERROR_RECOVERY => self.error_recovery = dword11 & 0xffff,
-            id::VOLATILE_WRITE_CACHE => self.write_cache = dword11 & 1 != 0,
-            id::NUMBER_OF_QUEUES => return number_of_queues(dword11, has_queues),
-            id::INTERRUPT_COALESCING => self.coalescing = dword11 & 0xffff,
-            id::INTERRUPT_VECTOR => {
+        match identifier {
+            feature::ARBITRATION => self.arbitration = dword11,
+            feature::POWER_MANAGEMENT if dword11 & 0x1f != 0 => return Err(Status::InvalidField),
+            feature::POWER_MANAGEMENT => {}
+            feature::TEMPERATURE_THRESHOLD => self.set_threshold(dword11)?,
+            feature::ERROR_RECOVERY => self.error_recovery = dword11 & 0xffff,
+            feature::VOLATILE_WRITE_CACHE => self.write_cache = dword11 & 1 != 0,
+            feature::NUMBER_OF_QUEUES => return number_of_queues(dword11, has_queues),
+            feature::INTERRUPT_COALESCING => self.coalescing = dword11 & 0xffff,
+            feature::INTERRUPT_VECTOR => {
                 let vector = checked_vector(dword11)?;
                 let bit = 1 << vector;
                 let without = dword11 >> 16 & 1 != 0;
                 self.uncoalesced = self.uncoalesced & !bit | if without { bit } else { 0 };
             }
-            id::WRITE_ATOMICITY => self.write_atomicity = dword11 & 1,
-            id::EVENTS => self.events = dword11 & u32::from(TEMPERATURE_WARNING),
+            feature::WRITE_ATOMICITY => self.write_atomicity = dword11 & 1,
+            feature::ASYNCHRONOUS_EVENTS => self.events = dword11 & u32::from(TEMPERATURE_WARNING),
             _ => return Err(Status::InvalidField),
         }
         Ok(0)

@@ -1,27 +1,19 @@
 //! What Identify returns (`NVMe 5.15.2`): 4 KiB each.
 
-use super::features::WARNING_TEMPERATURE;
-use super::logs::{ERROR_ENTRIES, put};
-use super::spec::Status;
+use super::model::{
+    CRITICAL_TEMPERATURE, ERROR_LOG_ENTRIES, FIRMWARE, MAX_EVENT_REQUESTS, MAX_TRANSFER_ORDER,
+    MODEL, VENDOR_ID, WARNING_TEMPERATURE,
+};
+use super::regs;
+use super::spec::identify::controller::{self, *};
+use super::spec::identify::{SIZE, cns, descriptor, namespace};
+use super::spec::{COMMAND_SIZE_ORDER, COMPLETION_SIZE_ORDER, Status, namespace_index, put};
 use super::storage::{BLOCK_SIZE, Storage};
-use super::{MAX_TRANSFER_ORDER, VENDOR_ID, events, regs};
 
-/// Bytes in each structure.
-pub(super) const SIZE: usize = 4096;
-/// The firmware's revision.
-pub(super) const FIRMWARE: &[u8; 8] = b"1.0     ";
-/// Characters in a serial number.
-const SERIAL_LENGTH: usize = 20;
-const MODEL_LENGTH: usize = 40;
-const MODEL: &str = "ghostlink NVMe controller";
-
-/// CNS values.
-mod cns {
-    pub(super) const NAMESPACE: u8 = 0;
-    pub(super) const CONTROLLER: u8 = 1;
-    pub(super) const ACTIVE_NAMESPACES: u8 = 2;
-    pub(super) const NAMESPACE_DESCRIPTORS: u8 = 3;
-}
+/// Aborts that can be outstanding.
+const ABORT_LIMIT: u8 = 4;
+/// Maximum power, in 10 mW.
+const MAX_POWER: u16 = 500;
 
 /// What tells this controller from others.
 #[derive(Debug)]
@@ -33,7 +25,7 @@ impl Identity {
     /// Only the first 20 printable ASCII characters of `serial` count.
     pub(super) fn new(serial: &str) -> Self {
         let serial = serial.chars().filter(|char| matches!(char, ' '..='~'));
-        Self { serial: serial.take(SERIAL_LENGTH).collect() }
+        Self { serial: serial.take(SN_LENGTH).collect() }
     }
 
     /// The structure that `cns` asks for.
@@ -47,11 +39,11 @@ impl Identity {
         match cns {
             cns::CONTROLLER => Ok(self.controller(count)),
             cns::NAMESPACE => {
-                let index = index(namespace, count)?;
+                let index = namespace_index(namespace, count)?;
                 Ok(self.namespace(namespace, namespaces[index].blocks()))
             }
             cns::NAMESPACE_DESCRIPTORS => {
-                index(namespace, count)?;
+                namespace_index(namespace, count)?;
                 Ok(self.descriptors(namespace))
             }
             cns::ACTIVE_NAMESPACES if namespace < 0xffff_fffe => {
@@ -63,50 +55,54 @@ impl Identity {
     }
 
     fn controller(&self, namespaces: usize) -> Vec<u8> {
-        const CRITICAL_TEMPERATURE: u16 = WARNING_TEMPERATURE + 10;
+        // The required size, and the maximum, which is the same.
+        let entry_size = |order: u8| order << 4 | order;
         let mut data = vec![0; SIZE];
-        put(&mut data, 0, &VENDOR_ID.to_le_bytes());
-        put(&mut data, 2, &VENDOR_ID.to_le_bytes());
-        put(&mut data, 4, &padded::<SERIAL_LENGTH>(&self.serial));
-        put(&mut data, 24, &padded::<MODEL_LENGTH>(MODEL));
-        put(&mut data, 64, FIRMWARE);
-        put(&mut data, 77, &[MAX_TRANSFER_ORDER]);
-        put(&mut data, 78, &1_u16.to_le_bytes()); // CNTLID
-        put(&mut data, 80, &regs::VERSION.to_le_bytes());
-        put(&mut data, 111, &[1]); // CNTRLTYPE: an I/O controller
-        put(&mut data, 258, &[3]); // ACL
-        put(&mut data, 259, &[events::MAX_REQUESTS as u8 - 1]); // AERL
-        put(&mut data, 260, &[0b11]); // FRMW: one slot, read-only
-        put(&mut data, 261, &[0b100]); // LPA: log pages from any offset
-        put(&mut data, 262, &[ERROR_ENTRIES as u8 - 1]); // ELPE
-        put(&mut data, 266, &WARNING_TEMPERATURE.to_le_bytes());
-        put(&mut data, 268, &CRITICAL_TEMPERATURE.to_le_bytes());
-        put(&mut data, 512, &[0x66, 0x44]); // SQES, CQES
-        put(&mut data, 516, &(namespaces as u32).to_le_bytes()); // NN
-        put(&mut data, 520, &0b1001_u16.to_le_bytes()); // ONCS: Compare, Write Zeroes
-        put(&mut data, 525, &[0b111]); // VWC: there is one; Flush takes every namespace
-        put(&mut data, 536, &1_u32.to_le_bytes()); // SGLS: supported, with any alignment
+        put(&mut data, VID, &VENDOR_ID.to_le_bytes());
+        put(&mut data, SSVID, &VENDOR_ID.to_le_bytes());
+        put(&mut data, SN, &padded::<SN_LENGTH>(&self.serial));
+        put(&mut data, MN, &padded::<MN_LENGTH>(MODEL));
+        put(&mut data, FR, FIRMWARE);
+        put(&mut data, MDTS, &[MAX_TRANSFER_ORDER]);
+        put(&mut data, CNTLID, &1_u16.to_le_bytes());
+        put(&mut data, VER, &regs::VERSION.to_le_bytes());
+        put(&mut data, CNTRLTYPE, &[IO_CONTROLLER]);
+        put(&mut data, ACL, &[ABORT_LIMIT - 1]);
+        put(&mut data, AERL, &[MAX_EVENT_REQUESTS as u8 - 1]);
+        put(&mut data, FRMW, &[ONE_READ_ONLY_SLOT]);
+        put(&mut data, LPA, &[LOG_PAGE_OFFSET]);
+        put(&mut data, ELPE, &[ERROR_LOG_ENTRIES as u8 - 1]);
+        put(&mut data, WCTEMP, &WARNING_TEMPERATURE.to_le_bytes());
+        put(&mut data, CCTEMP, &CRITICAL_TEMPERATURE.to_le_bytes());
+        put(&mut data, SQES, &[entry_size(COMMAND_SIZE_ORDER)]);
+        put(&mut data, CQES, &[entry_size(COMPLETION_SIZE_ORDER)]);
+        put(&mut data, NN, &(namespaces as u32).to_le_bytes());
+        put(&mut data, ONCS, &(controller::COMPARE | controller::WRITE_ZEROES).to_le_bytes());
+        put(&mut data, VWC, &[CACHE_AND_FLUSH_ALL]);
+        put(&mut data, SGLS, &SGL_ANY_ALIGNMENT.to_le_bytes());
         let name = format!("nqn.2014-08.org.nvmexpress:ghostlink:{}", self.serial);
-        put(&mut data, 768, name.as_bytes());
-        put(&mut data, 2048, &500_u16.to_le_bytes()); // PSD0: 5 W
+        put(&mut data, SUBNQN, name.as_bytes());
+        put(&mut data, PSD0, &MAX_POWER.to_le_bytes());
         data
     }
 
-    fn namespace(&self, namespace: u32, blocks: u64) -> Vec<u8> {
+    fn namespace(&self, id: u32, blocks: u64) -> Vec<u8> {
         let mut data = vec![0; SIZE];
-        for at in [0, 8, 16] {
-            put(&mut data, at, &blocks.to_le_bytes()); // NSZE, NCAP, NUSE
+        for at in [namespace::NSZE, namespace::NCAP, namespace::NUSE] {
+            put(&mut data, at, &blocks.to_le_bytes());
         }
-        put(&mut data, 120, &self.eui64(namespace));
-        put(&mut data, 130, &[BLOCK_SIZE.trailing_zeros() as u8]); // LBAF0
+        put(&mut data, namespace::EUI64, &self.eui64(id));
+        put(&mut data, namespace::LBADS0, &[BLOCK_SIZE.trailing_zeros() as u8]);
         data
     }
 
     /// Namespace Identification Descriptors: the EUI-64.
     fn descriptors(&self, namespace: u32) -> Vec<u8> {
         let mut data = vec![0; SIZE];
-        put(&mut data, 0, &[1, 8]);
-        put(&mut data, 4, &self.eui64(namespace));
+        let identifier = self.eui64(namespace);
+        put(&mut data, descriptor::NIDT, &[descriptor::EUI64]);
+        put(&mut data, descriptor::NIDL, &[identifier.len() as u8]);
+        put(&mut data, descriptor::NID, &identifier);
         data
     }
 
@@ -132,12 +128,6 @@ fn active_namespaces(namespace: u32, count: usize) -> Vec<u8> {
         *entry = number.to_le_bytes();
     }
     data
-}
-
-/// Which of `count` namespaces has the number `namespace`.
-pub(super) fn index(namespace: u32, count: usize) -> Result<usize, Status> {
-    let index = usize::try_from(namespace).ok().and_then(|number| number.checked_sub(1));
-    index.filter(|index| *index < count).ok_or(Status::InvalidNamespace)
 }
 
 fn padded<const LENGTH: usize>(text: &str) -> [u8; LENGTH] {

@@ -1,10 +1,9 @@
 //! The commands of the NVM command set (`NVMe 6`).
 
-use super::MAX_TRANSFER;
 use super::controller::Controller;
-use super::identify::index;
 use super::memory::{Memory, Segment};
-use super::spec::{Command, EVERY_NAMESPACE, Outcome, Status, io};
+use super::model::MAX_TRANSFER;
+use super::spec::{Command, EVERY_NAMESPACE, Outcome, Status, io, namespace_index};
 use super::storage::BLOCK_SIZE;
 use super::{prp, sgl};
 
@@ -70,7 +69,7 @@ impl Controller {
 
     /// Starting LBA and Number of Logical Blocks, if the namespace has those.
     fn extent(&self, command: &Command) -> Result<Extent, Status> {
-        let medium = index(command.namespace(), self.namespaces.len())?;
+        let medium = namespace_index(command.namespace(), self.namespaces.len())?;
         let blocks = u64::from(command.dword::<12>() & 0xffff) + 1;
         let first = command.starting_lba();
         first
@@ -133,7 +132,7 @@ impl Controller {
         let count = self.namespaces.len();
         let media = match namespace {
             EVERY_NAMESPACE => 0..count,
-            one => index(one, count).map(|index| index..index + 1)?,
+            one => namespace_index(one, count).map(|index| index..index + 1)?,
         };
         let flushed = self.namespaces[media].iter_mut().map(|medium| medium.flush());
         let failed = flushed.filter(Result::is_err).count();

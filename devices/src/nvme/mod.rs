@@ -24,6 +24,7 @@ mod identify;
 mod io;
 mod logs;
 mod memory;
+mod model;
 mod prp;
 mod queue;
 pub mod regs;
@@ -51,25 +52,11 @@ use crate::pcie::spec::pasid::PasidControl;
 use crate::pcie::{Function, FunctionCore, Upstream};
 use controller::Controller;
 use memory::Memory;
+pub use model::{
+    DEFAULT_LATENCY, DEVICE_ID, MAX_NAMESPACES, MAX_TRANSFER, MIN_LATENCY, VECTORS, VENDOR_ID,
+};
 use regs::Doorbell;
 use storage::Storage;
-
-/// Vendor ID.
-pub const VENDOR_ID: u16 = 0x1234;
-/// Device ID.
-pub const DEVICE_ID: u16 = 0x6c6e;
-/// log2 of the pages that one command may move.
-const MAX_TRANSFER_ORDER: u8 = 5;
-/// Bytes that one command may move.
-pub const MAX_TRANSFER: usize = 4096 << MAX_TRANSFER_ORDER;
-/// Interrupt vectors: one for each completion queue.
-pub const VECTORS: u16 = queue::QUEUES as u16;
-/// Namespaces that a controller can have.
-pub const MAX_NAMESPACES: usize = 16;
-/// From the fetch of a command until it is carried out, unless said otherwise.
-pub const DEFAULT_LATENCY: Duration = Duration::from_micros(10);
-/// The shortest such time: without any, a guest that keeps a queue full would never let go.
-pub const MIN_LATENCY: Duration = Duration::from_micros(1);
 
 const IDENTITY: Identity =
     Identity { vendor: VENDOR_ID, device: DEVICE_ID, class: 0x01_08_02, revision: 1 };

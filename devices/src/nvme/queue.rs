@@ -7,11 +7,6 @@
 
 use super::spec::{COMMAND_SIZE, COMPLETION_SIZE};
 
-/// Queue pairs that there can be: the admin queue's and eight for I/O.
-pub(super) const QUEUES: usize = 9;
-/// Entries in a queue at most.
-pub(super) const MAX_ENTRIES: u16 = 1024;
-
 /// A position that wraps: where the ring begins, how many entries it has, head and tail.
 #[derive(Debug, Clone, Copy)]
 struct Ring {

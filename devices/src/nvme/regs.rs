@@ -17,7 +17,7 @@
 
 use bitfield_struct::bitfield;
 
-use super::queue::{MAX_ENTRIES, QUEUES};
+use super::model::{MAX_ENTRIES, QUEUES};
 
 /// Bytes in BAR 0.
 pub const SIZE: u32 = 0x4000;

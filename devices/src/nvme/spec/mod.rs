@@ -1,5 +1,9 @@
-//! What goes through the queues: submission and completion entries, opcodes, status codes
-//! (`NVMe 1.4`, sections 4.2, 4.6, 5 and 6).
+//! Layouts of NVM Express, revision 1.4: queue entries, opcodes and status codes (`NVMe 4.2`, 4.6,
+//! 5 and 6), and in the files beside this one features, log pages and Identify data.
+
+pub(super) mod feature;
+pub(super) mod identify;
+pub(super) mod log;
 
 use bitfield_struct::bitfield;
 
@@ -7,8 +11,15 @@ use bitfield_struct::bitfield;
 pub(super) const COMMAND_SIZE: u64 = 64;
 /// Bytes in a completion queue entry.
 pub(super) const COMPLETION_SIZE: u64 = 16;
-/// Means every namespace.
+/// log2 of [`COMMAND_SIZE`], for CC.IOSQES and SQES.
+pub(super) const COMMAND_SIZE_ORDER: u8 = COMMAND_SIZE.trailing_zeros() as u8;
+/// log2 of [`COMPLETION_SIZE`], for CC.IOCQES and CQES.
+pub(super) const COMPLETION_SIZE_ORDER: u8 = COMPLETION_SIZE.trailing_zeros() as u8;
+/// The namespace id that means all namespaces.
 pub(super) const EVERY_NAMESPACE: u32 = 0xffff_ffff;
+/// The temperature's bit among the critical warnings (`NVMe 5.14.1.2`), and in the configuration of
+/// asynchronous events (`NVMe 5.21.1.11`).
+pub(super) const TEMPERATURE_WARNING: u8 = 1 << 1;
 
 /// Opcodes of the admin command set (`NVMe 5`).
 pub(super) mod admin {
@@ -185,4 +196,15 @@ impl Completion {
         }
         bytes
     }
+}
+
+/// The position of `namespace` among `count` namespaces, whose ids begin with 1.
+pub(super) fn namespace_index(namespace: u32, count: usize) -> Result<usize, Status> {
+    let index = usize::try_from(namespace).ok().and_then(|id| id.checked_sub(1));
+    index.filter(|index| *index < count).ok_or(Status::InvalidNamespace)
+}
+
+/// Copies `bytes` to `at` in a structure that is long enough.
+pub(super) fn put(structure: &mut [u8], at: usize, bytes: &[u8]) {
+    structure[at..at + bytes.len()].copy_from_slice(bytes);
 }

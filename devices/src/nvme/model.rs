@@ -1,0 +1,42 @@
+//! The model of this controller: what it is and how much it has of everything.
+
+use std::time::Duration;
+
+/// Vendor ID.
+pub const VENDOR_ID: u16 = 0x1234;
+/// Device ID.
+pub const DEVICE_ID: u16 = 0x6c6e;
+/// Model Number.
+pub(super) const MODEL: &str = "ghostlink NVMe controller";
+/// Firmware Revision.
+pub(super) const FIRMWARE: &[u8; 8] = b"1.0     ";
+
+/// log2 of the pages that one command may move.
+pub(super) const MAX_TRANSFER_ORDER: u8 = 5;
+/// Bytes that one command may move.
+pub const MAX_TRANSFER: usize = 4096 << MAX_TRANSFER_ORDER;
+/// Namespaces that a controller can have.
+pub const MAX_NAMESPACES: usize = 16;
+/// Queue pairs: the admin queue's, and eight for I/O.
+pub(super) const QUEUES: usize = 9;
+/// Entries in a queue at most.
+pub(super) const MAX_ENTRIES: u16 = 1024;
+/// Interrupt vectors: one for each completion queue.
+pub const VECTORS: u16 = QUEUES as u16;
+/// Asynchronous Event Requests that the controller holds at most.
+pub(super) const MAX_EVENT_REQUESTS: usize = 4;
+/// Entries in the error log.
+pub(super) const ERROR_LOG_ENTRIES: usize = 16;
+
+/// The composite temperature, in kelvin. It never changes.
+pub(super) const TEMPERATURE: u16 = 310;
+/// The default over temperature threshold, in kelvin.
+pub(super) const WARNING_TEMPERATURE: u16 = 343;
+/// Above this temperature, in kelvin, a real controller would protect itself.
+pub(super) const CRITICAL_TEMPERATURE: u16 = WARNING_TEMPERATURE + 10;
+
+/// From the fetch of a command until it is carried out, by default.
+pub const DEFAULT_LATENCY: Duration = Duration::from_micros(10);
+/// The shortest latency. Without one, a guest that keeps a queue full would keep the VMM in one call
+/// for ever.
+pub const MIN_LATENCY: Duration = Duration::from_micros(1);
