@@ -15,16 +15,18 @@
 
 mod fields;
 mod flush;
+mod hardware;
 mod host;
 mod policy;
 mod presets;
 mod quarantine;
+mod queue;
 mod ring;
 mod status;
 mod submitter;
-mod time_outs;
 mod timers;
 mod waiter;
+mod waiters;
 
 use serde::{Deserialize, Serialize};
 

@@ -31,7 +31,18 @@ pub(super) struct Token {
     pub(super) data: u32,
 }
 
-/// Who uses which status word.
+/// All status words in memory, which can be read one by one without looking each up. The driver's
+/// memory always holds them.
+pub(super) struct WordsView<'a>(Option<VolatileSlice<'a>>);
+
+impl WordsView<'_> {
+    fn load(&self, word: u32) -> u32 {
+        let load = |words: &VolatileSlice<'_>| words.load(word as usize * 4, Ordering::SeqCst);
+        self.0.as_ref().and_then(|words| load(words).ok()).map_or(0, u32::from_le)
+    }
+}
+
+/// Which status words are in use.
 #[derive(Debug)]
 pub(super) struct StatusWords {
     completion: Completion,
@@ -81,18 +92,16 @@ impl StatusWords {
         Some(token)
     }
 
-    /// All words, to look at many of them without looking each up in memory.
-    pub(super) fn words<'a>(&self, memory: &'a Memory) -> Option<VolatileSlice<'a>> {
-        // The host's own memory: the words lie inside it.
+    /// All words, for [`Self::is_done`].
+    pub(super) fn words<'a>(&self, memory: &'a Memory) -> WordsView<'a> {
         let length = Ring::ENTRIES as usize * 4;
-        GuestMemoryBackend::get_slice(memory, GuestAddress::from(self.base), length).ok()
+        let base = GuestAddress::from(self.base);
+        WordsView(GuestMemoryBackend::get_slice(memory, base, length).ok())
     }
 
     /// Whether the unit has written what `token` waits for.
-    pub(super) fn is_done(&self, token: Token, words: &Option<VolatileSlice<'_>>) -> bool {
-        let load =
-            |words: &VolatileSlice<'_>| words.load(token.word as usize * 4, Ordering::SeqCst);
-        let word = words.as_ref().and_then(|words| load(words).ok()).map_or(0, u32::from_le);
+    pub(super) fn is_done(&self, token: Token, words: &WordsView<'_>) -> bool {
+        let word = words.load(token.word);
         match self.completion {
             Completion::Slot | Completion::Leak | Completion::Cpu => word == token.data,
             Completion::Sequence => word.wrapping_sub(token.data).cast_signed() >= 0,

@@ -1,155 +1,200 @@
-//! When waiters want to be looked at: deadlines, lock-up detectors, functions that have had their time
-//! after a reset.
+//! The times at which waiters have to be looked at.
 //!
-//! Each of them lies a fixed time after the moment at which it begins, so that each kind is a queue in the
-//! order of time, however many wait. An entry whose waiter has gone, or has begun anew, is void: it is dropped
-//! when it comes to the front, or when there are too many of its like.
+//! All timers of one kind run equally long. Each kind is thus a queue in the order of time, however
+//! many callers wait, and a timer is never cancelled: its entry becomes void when its waiter leaves or
+//! starts the timer again. Void entries are dropped when they reach the front of their queue, or when
+//! the queue grows too long.
 
 use std::collections::VecDeque;
+use std::ops::{Index, IndexMut};
+use std::time::Duration;
 
-use super::Ticket;
-use super::submitter::Submitter;
-use super::waiter::{Job, Stage, Waiter};
-use crate::event::{Event, LockupDetector};
-use crate::time::Instant;
+use super::{Policy, Ticket};
+use crate::event::LockupDetector;
+use crate::time::{Instant, Timeout};
 
-/// Entries beyond two for each waiter that are kept although they may be void.
+/// How long a function may take after FLR before it must answer (`PCIe 6.6.2`).
+const RESET_TIME: Duration = Duration::from_millis(100);
+/// A queue may hold two entries for each waiter, and this many more.
 const SLACK: usize = 64;
 
-type Queue = VecDeque<(Instant, Ticket)>;
+/// Why a waiter has to be looked at.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Timer {
+    /// The policy's deadline passes.
+    Deadline,
+    /// A function must answer after a reset.
+    Reset,
+    /// A lock-up detector reports the CPU that waits.
+    Lockup(LockupDetector),
+}
 
-/// All of them.
-#[derive(Debug, Default)]
+impl Timer {
+    pub(super) const ALL: [Self; 4] = [
+        Self::Deadline,
+        Self::Reset,
+        Self::Lockup(LockupDetector::Hard),
+        Self::Lockup(LockupDetector::Soft),
+    ];
+
+    /// How long it runs under `policy`.
+    fn duration(self, policy: &Policy) -> Timeout {
+        match self {
+            Self::Deadline => policy.deadline,
+            Self::Reset => Timeout::After(RESET_TIME),
+            // The loop tells the detectors that it is alive.
+            Self::Lockup(_) if policy.watchdog => Timeout::Never,
+            Self::Lockup(detector) => Timeout::After(detector.threshold()),
+        }
+    }
+}
+
+/// A value for each [`Timer`].
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Table<T>([T; Timer::ALL.len()]);
+
+impl<T> Index<Timer> for Table<T> {
+    type Output = T;
+
+    fn index(&self, timer: Timer) -> &T {
+        let Self([deadline, reset, hard, soft]) = self;
+        match timer {
+            Timer::Deadline => deadline,
+            Timer::Reset => reset,
+            Timer::Lockup(LockupDetector::Hard) => hard,
+            Timer::Lockup(LockupDetector::Soft) => soft,
+        }
+    }
+}
+
+impl<T> IndexMut<Timer> for Table<T> {
+    fn index_mut(&mut self, timer: Timer) -> &mut T {
+        let Self([deadline, reset, hard, soft]) = self;
+        match timer {
+            Timer::Deadline => deadline,
+            Timer::Reset => reset,
+            Timer::Lockup(LockupDetector::Hard) => hard,
+            Timer::Lockup(LockupDetector::Soft) => soft,
+        }
+    }
+}
+
+/// The timers of one waiter: when each ends, `None` while it does not run.
+pub(super) type DueTimes = Table<Option<Instant>>;
+
+/// The timers of all waiters.
+#[derive(Debug)]
 pub(super) struct Timers {
-    deadlines: Queue,
-    /// In the order of [`LockupDetector::ALL`].
-    detectors: [Queue; LockupDetector::ALL.len()],
-    resets: Queue,
+    durations: Table<Timeout>,
+    queues: Table<VecDeque<(Instant, Ticket)>>,
+}
+
+impl Timers {
+    pub(super) fn new(policy: &Policy) -> Self {
+        let durations = Table(Timer::ALL.map(|timer| timer.duration(policy)));
+        Self { durations, queues: Table::default() }
+    }
+
+    /// Starts `timer` of the waiter `ticket` at `from`. Returns when it ends, `None` for never.
+    /// Callers start timers of one kind in the order of time.
+    pub(super) fn start(&mut self, timer: Timer, ticket: Ticket, from: Instant) -> Option<Instant> {
+        let at = self.durations[timer].expires(from)?;
+        self.queues[timer].push_back((at, ticket));
+        Some(at)
+    }
+
+    /// The earliest time in all queues but that of `ignored`.
+    pub(super) fn next_timeout(&self, ignored: Option<Timer>) -> Option<Instant> {
+        let timers = Timer::ALL.into_iter().filter(|timer| Some(*timer) != ignored);
+        timers.filter_map(|timer| Some(self.queues[timer].front()?.0)).min()
+    }
+
+    /// Takes the first entry of `timer` whose time has come. The entry may be void.
+    pub(super) fn take_due(&mut self, timer: Timer, now: Instant) -> Option<(Instant, Ticket)> {
+        self.queues[timer].pop_front_if(|(at, _)| *at <= now)
+    }
+
+    /// Drops void entries: those at the front of a queue, and all in a queue that is too long for this
+    /// many waiters.
+    pub(super) fn drop_void(
+        &mut self,
+        waiters: usize,
+        is_valid: impl Fn(Timer, Instant, Ticket) -> bool,
+    ) {
+        for timer in Timer::ALL {
+            let queue = &mut self.queues[timer];
+            let is_valid = |&(at, ticket): &(Instant, Ticket)| is_valid(timer, at, ticket);
+            while queue.front().is_some_and(|front| !is_valid(front)) {
+                queue.pop_front();
+            }
+            if queue.len() > 2 * waiters + SLACK {
+                queue.retain(is_valid);
+            }
+        }
+    }
+
+    /// Entries in all queues, void ones included.
+    #[cfg(test)]
+    pub(super) fn len(&self) -> usize {
+        Timer::ALL.into_iter().map(|timer| self.queues[timer].len()).sum()
+    }
 }
 
 #[cfg(test)]
-impl Timers {
-    /// Entries, void ones too.
-    pub(super) fn len(&self) -> usize {
-        let queues = self.detectors.iter().chain([&self.deadlines, &self.resets]);
-        queues.map(Queue::len).sum()
-    }
-}
+mod tests {
+    use super::*;
 
-impl Submitter {
-    /// When the first deadline passes, or the first lock-up detector speaks. While a fence is under
-    /// way deadlines do not count.
-    pub(super) fn poll_timeout(&self) -> Option<Instant> {
-        let Timers { deadlines, detectors, resets } = &self.timers;
-        let deadlines = Some(deadlines).filter(|_| !self.is_fencing());
-        let queues = detectors.iter().chain([resets]).chain(deadlines);
-        queues.filter_map(|queue| Some(queue.front()?.0)).min()
+    const MS: Duration = Duration::from_millis(1);
+
+    /// Deadlines of 100 ms that 1000 waiters have started, one each millisecond.
+    fn started() -> Timers {
+        let mut timers = Timers::new(&"bounded:100ms".parse().unwrap());
+        for ticket in 0..1000 {
+            let from = Instant::START + MS * ticket;
+            let at = timers.start(Timer::Deadline, Ticket(ticket.into()), from);
+            assert_eq!(at, Some(from + 100 * MS));
+        }
+        timers
     }
 
-    /// The time of `waiter` begins now.
-    pub(super) fn set_deadline(&mut self, waiter: &mut Waiter, now: Instant) {
-        waiter.deadline = self.policy.deadline.expires(now);
-        self.timers.deadlines.extend(waiter.deadline.map(|at| (at, waiter.ticket)));
-    }
-
-    /// The lock-up detectors begin to count for `waiter`, if it is a caller, and unless the loop pets
-    /// them.
-    pub(super) fn start_detectors(&mut self, waiter: &Waiter) {
-        if matches!(waiter.job, Job::Flush(_)) && !self.policy.watchdog {
-            let at = waiter.attempted + LockupDetector::ALL[0].threshold();
-            self.timers.detectors[0].push_back((at, waiter.ticket));
+    #[test]
+    fn every_timer_has_a_queue_of_its_own() {
+        let mut timers = Timers::new(&"bounded:100ms".parse().unwrap());
+        for timer in Timer::ALL {
+            timers.start(timer, Ticket(0), Instant::START).unwrap();
+            assert_eq!(timers.queues[timer].len(), 1, "{timer:?}");
         }
     }
 
-    /// `waiter` waits for a function that has been reset.
-    pub(super) fn start_reset(&mut self, waiter: &mut Waiter, until: Instant) {
-        (waiter.stage, waiter.deadline) = (Stage::Resetting(until), None);
-        self.timers.resets.push_back((until, waiter.ticket));
+    #[test]
+    fn a_timer_that_never_ends_is_not_kept() {
+        let mut timers = Timers::new(&"linux".parse().unwrap());
+        assert_eq!(timers.start(Timer::Deadline, Ticket(0), Instant::START), None);
+        let mut timers = Timers::new(&"bounded+watchdog".parse().unwrap());
+        let hard = Timer::Lockup(LockupDetector::Hard);
+        assert_eq!(timers.start(hard, Ticket(0), Instant::START), None);
+        assert_eq!(timers.next_timeout(None), None);
     }
 
-    /// Takes the next deadline that has passed: where its waiter is.
-    pub(super) fn take_due(&mut self, now: Instant) -> Option<usize> {
-        self.take(now, |timers| &mut timers.deadlines, has_deadline)
-    }
-
-    /// The same for a reset.
-    pub(super) fn take_reset(&mut self, now: Instant) -> Option<usize> {
-        self.take(now, |timers| &mut timers.resets, is_resetting)
-    }
-
-    /// Lets the lock-up detectors speak that have something to say.
-    pub(super) fn run_detectors(&mut self, now: Instant) {
-        for (index, detector) in LockupDetector::ALL.into_iter().enumerate() {
-            let counts = |waiter: &Waiter, at| is_watched(waiter, index, at);
-            while let Some(at) = self.take(now, |timers| &mut timers.detectors[index], counts) {
-                let waiter = &mut self.waiters[at];
-                waiter.detected += 1;
-                let (ticket, since) = (waiter.ticket, waiter.attempted);
-                if let Some(next) = LockupDetector::ALL.get(index + 1) {
-                    let next = (since + next.threshold(), ticket);
-                    self.timers.detectors[index + 1].push_back(next);
-                }
-                self.tracer.emit(now, || Event::HostLockup { ticket, detector });
-            }
+    #[test]
+    fn entries_are_taken_in_the_order_of_time_and_only_when_due() {
+        let mut timers = started();
+        let due = Instant::START + 105 * MS;
+        for ticket in 0..=5 {
+            let at = Instant::START + MS * (100 + ticket);
+            assert_eq!(timers.next_timeout(None), Some(at));
+            assert_eq!(timers.take_due(Timer::Deadline, due), Some((at, Ticket(ticket.into()))));
         }
+        assert_eq!(timers.take_due(Timer::Deadline, due), None);
+        assert_eq!(timers.next_timeout(Some(Timer::Deadline)), None);
     }
 
-    /// Drops void entries from the front, so that what is there is what comes next.
-    pub(super) fn tidy_timers(&mut self) {
-        let Self { waiters, timers, .. } = self;
-        tidy(&mut timers.deadlines, waiters, has_deadline);
-        tidy(&mut timers.resets, waiters, is_resetting);
-        for (index, queue) in timers.detectors.iter_mut().enumerate() {
-            tidy(queue, waiters, |waiter, at| is_watched(waiter, index, at));
-        }
+    #[test]
+    fn void_entries_are_dropped() {
+        let mut timers = started();
+        timers.drop_void(500, |_, _, ticket| ticket.0 != 0 && ticket.0 != 2);
+        assert_eq!(timers.len(), 999, "only the front, while the queue is short enough");
+        timers.drop_void(1, |_, _, ticket| ticket.0 == 1);
+        assert_eq!(timers.len(), 1);
     }
-
-    fn take(
-        &mut self,
-        now: Instant,
-        queue: impl Fn(&mut Timers) -> &mut Queue,
-        is_valid: impl Fn(&Waiter, Instant) -> bool,
-    ) -> Option<usize> {
-        loop {
-            let (at, ticket) = queue(&mut self.timers).pop_front_if(|(at, _)| *at <= now)?;
-            let found = find(&self.waiters, ticket);
-            if let Some(place) = found.filter(|place| is_valid(&self.waiters[*place], at)) {
-                return Some(place);
-            }
-        }
-    }
-}
-
-/// Tickets rise along the list of waiters.
-fn find(waiters: &VecDeque<Waiter>, ticket: Ticket) -> Option<usize> {
-    waiters.binary_search_by_key(&ticket.0, |waiter| waiter.ticket.0).ok()
-}
-
-fn tidy(
-    queue: &mut Queue,
-    waiters: &VecDeque<Waiter>,
-    is_valid: impl Fn(&Waiter, Instant) -> bool,
-) {
-    let counts = |(at, ticket): &(Instant, Ticket)| {
-        find(waiters, *ticket).is_some_and(|place| is_valid(&waiters[place], *at))
-    };
-    while queue.front().is_some_and(|front| !counts(front)) {
-        queue.pop_front();
-    }
-    if queue.len() > 2 * waiters.len() + SLACK {
-        queue.retain(counts);
-    }
-}
-
-fn has_deadline(waiter: &Waiter, at: Instant) -> bool {
-    waiter.deadline == Some(at)
-}
-
-fn is_resetting(waiter: &Waiter, at: Instant) -> bool {
-    waiter.stage == Stage::Resetting(at)
-}
-
-/// Whether the detector with that index speaks of `waiter` next, at that time.
-fn is_watched(waiter: &Waiter, index: usize, at: Instant) -> bool {
-    waiter.detected == index && waiter.attempted + LockupDetector::ALL[index].threshold() == at
 }

@@ -1,66 +1,65 @@
-//! One CPU that waits: for what, and how far it is.
+//! One caller that waits, or one fence: its job, and how far the job is.
 
 use super::flush::{self, Flush};
 use super::status::Token;
+use super::timers::{DueTimes, Timer, Timers};
 use super::{Ticket, Verdict};
 use crate::ats::InvalidateRequest;
+use crate::event::LockupDetector;
 use crate::ids::{Bdf, DomainId};
 use crate::time::Instant;
 
-/// What somebody waits for.
+/// The submission that a waiter waits for.
 #[derive(Debug)]
 pub(super) enum Job {
     /// A caller's flush.
     Flush(Flush),
-    /// That the unit blocks a function, of this domain.
+    /// The fence of a function, which the unit may have cached under this domain.
     Fence(Bdf, DomainId),
 }
 
 /// How far a job is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Stage {
-    /// Not on the ring: it is full.
+    /// It waits for room in the ring.
     Queued,
-    /// On the ring.
+    /// It is in the ring, and its waiter polls.
     Polling(Token),
-    /// Until a fence is done.
+    /// It waits for the fence of one of its functions.
     Fencing,
-    /// Until a function has had its time after a reset.
-    Resetting(Instant),
+    /// It waits for functions that were reset.
+    Resetting,
 }
 
-/// One CPU that waits.
+/// One caller that waits, or one fence.
 #[derive(Debug)]
 pub(super) struct Waiter {
     pub(super) ticket: Ticket,
     pub(super) job: Job,
     pub(super) stage: Stage,
-    /// The Device-TLBs of the flush that need no invalidation, a bit for each, and what the caller is
-    /// told because of them.
-    pub(super) waived: u16,
+    /// The Device-TLBs of the flush that need no invalidation any more, a bit for each.
+    waived: u16,
+    /// The verdict if the rest of the flush completes.
     pub(super) waived_as: Verdict,
     pub(super) since: Instant,
-    /// When this attempt was made: Linux lets interrupts in between two.
+    /// When the current attempt began. Linux lets interrupts in between two attempts.
     pub(super) attempted: Instant,
-    /// When it has lasted long enough.
-    pub(super) deadline: Option<Instant>,
-    /// How many of the lock-up detectors have spoken during this attempt.
-    pub(super) detected: usize,
-    /// From 1.
+    pub(super) due: DueTimes,
+    /// How often the job was put in the ring.
     pub(super) attempt: u32,
     pub(super) retries_left: u32,
-    /// Where in the ring its wait descriptor is.
+    /// The ring slot of its wait descriptor.
     pub(super) wait_slot: u32,
-    /// Its wait descriptor, counted over all of this queue's.
+    /// The number of its wait descriptor among all that the queue has had.
     pub(super) wait: u64,
-    /// Submissions of it that the unit's ITE has aborted.
+    /// How many of its attempts the unit's ITE has aborted.
     pub(super) aborts: u32,
-    /// The unit has dropped its wait descriptor, and it knows.
-    pub(super) aborted: bool,
+    /// The unit has dropped its wait descriptor, and the driver has noticed.
+    pub(super) is_aborted: bool,
 }
 
 impl Waiter {
-    /// Somebody who has just come, and has no deadline yet.
+    /// A waiter whose timers do not run yet.
     pub(super) fn new(ticket: Ticket, job: Job, retries_left: u32, now: Instant) -> Self {
         Self {
             ticket,
@@ -70,18 +69,50 @@ impl Waiter {
             waived_as: Verdict::Completed,
             since: now,
             attempted: now,
-            detected: 0,
-            deadline: None,
+            due: DueTimes::default(),
             attempt: 0,
             retries_left,
             wait_slot: 0,
             wait: 0,
             aborts: 0,
-            aborted: false,
+            is_aborted: false,
         }
     }
 
-    /// The Device-TLBs of its flush, waived ones too.
+    /// Starts `timer` at `from`.
+    pub(super) fn start(&mut self, timer: Timer, timers: &mut Timers, from: Instant) {
+        self.due[timer] = timers.start(timer, self.ticket, from);
+    }
+
+    /// A new attempt begins at `now`, and the lock-up detectors begin to count.
+    pub(super) fn restart_lockups(&mut self, timers: &mut Timers, now: Instant) {
+        self.attempted = now;
+        for detector in LockupDetector::ALL {
+            self.due[Timer::Lockup(detector)] = None;
+        }
+        self.start(Timer::Lockup(LockupDetector::ALL[0]), timers, now);
+    }
+
+    /// Whether a caller waits for it. No CPU spins for a fence.
+    pub(super) fn is_caller(&self) -> bool {
+        matches!(self.job, Job::Flush(_))
+    }
+
+    /// Whether this is the fence of `function`.
+    pub(super) fn is_fence_of(&self, function: Bdf) -> bool {
+        matches!(self.job, Job::Fence(of, _) if of == function)
+    }
+
+    pub(super) fn is_polling(&self) -> bool {
+        matches!(self.stage, Stage::Polling(_))
+    }
+
+    /// Whether the unit may hold its descriptors, as far as the driver knows.
+    pub(super) fn is_in_unit(&self) -> bool {
+        self.is_polling() && !self.is_aborted
+    }
+
+    /// The Device-TLBs of its flush, waived ones included.
     fn device_tlbs(&self) -> &[InvalidateRequest] {
         match &self.job {
             Job::Flush(flush) => flush.device_tlbs(),
@@ -89,14 +120,14 @@ impl Waiter {
         }
     }
 
-    /// The places in its flush of the Device-TLBs that still have to be invalidated. The iterator
-    /// does not borrow the waiter, which may be waived meanwhile.
+    /// The indices of the Device-TLBs that still have to be invalidated. The iterator does not borrow
+    /// the waiter, which may be waived meanwhile.
     pub(super) fn remaining(&self) -> impl Iterator<Item = usize> + use<> {
         let waived = self.waived;
         (0..self.device_tlbs().len()).filter(move |index| waived & 1 << index == 0)
     }
 
-    /// The function at one of those places.
+    /// The function at one of these indices.
     pub(super) fn function_at(&self, index: usize) -> Bdf {
         self.device_tlbs()[index].destination
     }
@@ -106,7 +137,7 @@ impl Waiter {
         self.remaining().map(|index| self.function_at(index))
     }
 
-    /// Nothing has to be done for these functions any more.
+    /// Waives the Device-TLBs of the functions that are `meant`.
     pub(super) fn waive(&mut self, verdict: Verdict, is_meant: impl Fn(Bdf) -> bool) {
         for index in self.remaining() {
             if is_meant(self.function_at(index)) {
@@ -124,7 +155,7 @@ impl Waiter {
         }
     }
 
-    /// The function by which events know it.
+    /// The function that stands for the job in events.
     pub(super) fn function(&self) -> Bdf {
         match &self.job {
             Job::Flush(flush) => flush.function(),
@@ -132,7 +163,7 @@ impl Waiter {
         }
     }
 
-    /// Its descriptors, but for the wait, and how many.
+    /// Writes its descriptors except the wait to `out`, and returns their number.
     pub(super) fn descriptors(&self, max_mask: Option<u8>, out: &mut [u128]) -> usize {
         let mut count = 0;
         let mut put = |descriptor| {

@@ -2,8 +2,9 @@
 
 use vm_memory::GuestAddress;
 
-use super::ring::Ring;
-use super::submitter::{Hardware, Submitter};
+use super::hardware::Hardware;
+use super::queue::QueueLayout;
+use super::submitter::Submitter;
 use super::{Conclusion, Counters, Flush, FunctionAccess, Policy, Ticket};
 use crate::Memory;
 use crate::ats::{InvalidateCompletion, InvalidateRequest};
@@ -39,7 +40,7 @@ pub struct HostSide {
     unit: Unit,
     memory: Memory,
     submitter: Submitter,
-    is_gone: bool,
+    is_unit_gone: bool,
 }
 
 impl HostSide {
@@ -76,22 +77,31 @@ impl HostSide {
         let on = GlobalBits::new().with_queued_invalidation(true);
         write(offset::GCMD, on.with_set_root_table(true).into_bits());
         write(offset::GCMD, on.with_translation(true).into_bits());
-        let ring = Ring::new(Gpa(RING), ring.descriptor_bytes());
-        let max_mask = config.page_selective.then_some(config.max_address_mask);
-        let submitter = Submitter::new(policy, ring, Gpa(STATUS), max_mask, tracer);
-        Self { unit, memory, submitter, is_gone: false }
+        let layout = QueueLayout {
+            ring: Gpa(RING),
+            slot_bytes: ring.descriptor_bytes(),
+            status: Gpa(STATUS),
+            max_mask: config.page_selective.then_some(config.max_address_mask),
+        };
+        let submitter = Submitter::new(policy, layout, tracer);
+        Self { unit, memory, submitter, is_unit_gone: false }
     }
 
     /// Whether the driver sets FN in its wait descriptors from now on: the unit executes nothing behind such
     /// a wait before that is done (`VT-d 6.5.2.9`). It does not unless it is told to.
     pub fn set_fenced_waits(&mut self, fenced: bool) {
-        self.submitter.fenced_waits = fenced;
+        self.submitter.set_fenced_waits(fenced);
     }
 
     /// Whether the unit's registers are gone: they read as all ones and take no writes. What the unit
     /// holds by then goes on.
-    pub fn set_unit_gone(&mut self, is_gone: bool, access: &mut dyn FunctionAccess, now: Instant) {
-        self.is_gone = is_gone;
+    pub fn set_unit_gone(
+        &mut self,
+        is_unit_gone: bool,
+        access: &mut dyn FunctionAccess,
+        now: Instant,
+    ) {
+        self.is_unit_gone = is_unit_gone;
         self.poll(access, now);
     }
 
@@ -126,17 +136,17 @@ impl HostSide {
 
     /// Whether `function` is in quarantine, and the unit blocks everything that it sends.
     pub fn is_blocked(&self, function: Bdf) -> bool {
-        self.submitter.is_blocked(function)
+        self.submitter.quarantine().is_blocked(function)
     }
 
     /// How often the answer of [`Self::is_blocked`] may have changed, for whichever function.
     pub fn block_changes(&self) -> u64 {
-        self.submitter.block_changes
+        self.submitter.quarantine().changes()
     }
 
     /// The functions that are in quarantine or taken for removed.
     pub fn isolated(&self) -> impl Iterator<Item = Bdf> {
-        self.submitter.isolated()
+        self.submitter.quarantine().isolated()
     }
 
     /// Whether `function` is one of those.
@@ -198,8 +208,8 @@ impl HostSide {
         &'a mut self,
         functions: &'a mut dyn FunctionAccess,
     ) -> (&'a mut Submitter, Hardware<'a>) {
-        let Self { unit, memory, is_gone, .. } = self;
-        let hardware = Hardware { unit, memory, functions, is_gone: *is_gone };
+        let Self { unit, memory, is_unit_gone, .. } = self;
+        let hardware = Hardware { unit, memory, functions, is_unit_gone: *is_unit_gone };
         (&mut self.submitter, hardware)
     }
 }

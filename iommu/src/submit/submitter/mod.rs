@@ -1,0 +1,259 @@
+//! The loop itself: submit, poll, and take what comes. It follows Linux's `qi_submit_sync` and
+//! `qi_check_fault`, with the policy where Linux has none.
+//!
+//! ```text
+//!             queued ----> polling ----> done
+//!  ring full    ^             |  deadline, ITE: see time_outs
+//!               +-------------+----> fencing ----> quarantined     (see isolation)
+//!                             +----> resetting --> reset, or failed
+//! ```
+
+mod isolation;
+mod time_outs;
+
+use std::collections::VecDeque;
+
+use super::fields::{OnTimeout, Precheck};
+use super::flush::Flush;
+use super::hardware::Hardware;
+use super::policy::Policy;
+use super::quarantine::Quarantine;
+use super::queue::{QueueLayout, SubmissionQueue};
+use super::timers::{Timer, Timers};
+use super::waiter::{Job, Stage, Waiter};
+use super::waiters::Waiters;
+use super::{Conclusion, Counters, Ticket, Verdict};
+use crate::event::{Event, LockupDetector, Tracer};
+use crate::ids::Bdf;
+use crate::spec::fault::FaultStatus;
+use crate::spec::offset;
+use crate::time::Instant;
+
+/// The first lock-up detector to report a waiter.
+const FIRST_LOCKUP: Timer = Timer::Lockup(LockupDetector::ALL[0]);
+
+/// All waiters, and the queue that they share.
+#[derive(Debug)]
+pub(super) struct Submitter {
+    policy: Policy,
+    tracer: Tracer,
+    queue: SubmissionQueue,
+    waiters: Waiters,
+    timers: Timers,
+    quarantine: Quarantine,
+    verdicts: VecDeque<Conclusion>,
+    next_ticket: u64,
+    counters: Counters,
+}
+
+impl Submitter {
+    pub(super) fn new(policy: Policy, layout: QueueLayout, tracer: Tracer) -> Self {
+        Self {
+            queue: SubmissionQueue::new(&policy, layout),
+            waiters: Waiters::default(),
+            timers: Timers::new(&policy),
+            quarantine: Quarantine::default(),
+            verdicts: VecDeque::new(),
+            next_ticket: 0,
+            counters: Counters::default(),
+            policy,
+            tracer,
+        }
+    }
+
+    /// Takes the oldest verdict.
+    pub(super) fn poll_verdict(&mut self) -> Option<Conclusion> {
+        self.verdicts.pop_front()
+    }
+
+    pub(super) fn counters(&self) -> &Counters {
+        &self.counters
+    }
+
+    pub(super) fn quarantine(&self) -> &Quarantine {
+        &self.quarantine
+    }
+
+    /// Timer entries, void ones included.
+    #[cfg(test)]
+    pub(super) fn timer_entries(&self) -> usize {
+        self.timers.len()
+    }
+
+    /// Whether wait descriptors have FN set from now on.
+    pub(super) fn set_fenced_waits(&mut self, fenced: bool) {
+        self.queue.set_fenced_waits(fenced);
+    }
+
+    /// A caller submits an invalidation, and begins to wait.
+    pub(super) fn submit(&mut self, flush: Flush, hw: &mut Hardware<'_>, now: Instant) -> Ticket {
+        let mut waiter = self.new_waiter(Job::Flush(flush), now);
+        let ticket = waiter.ticket;
+        self.waive_unneeded(&mut waiter, hw, now);
+        if waiter.is_satisfied() {
+            let verdict = waiter.waived_as;
+            self.conclude(waiter, verdict, now);
+            return ticket;
+        }
+        waiter.stage = self.quarantine.stage(&waiter);
+        self.waiters.push(waiter);
+        self.enqueue_backlog(hw, now);
+        let is_queued = |waiter: &Waiter| waiter.ticket == ticket && waiter.stage == Stage::Queued;
+        self.counters.queue_full += u64::from(self.waiters.last().is_some_and(is_queued));
+        ticket
+    }
+
+    /// A waiter that begins to wait now. A fence has no deadline, and no CPU spins for it.
+    fn new_waiter(&mut self, job: Job, now: Instant) -> Waiter {
+        let ticket = Ticket(self.next_ticket);
+        self.next_ticket += 1;
+        let retries_left = match self.policy.on_timeout {
+            OnTimeout::Retry(times) => times,
+            _ => 0,
+        };
+        let mut waiter = Waiter::new(ticket, job, retries_left, now);
+        if waiter.is_caller() {
+            waiter.start(Timer::Deadline, &mut self.timers, now);
+            waiter.start(FIRST_LOCKUP, &mut self.timers, now);
+        }
+        waiter
+    }
+
+    /// Waives the Device-TLBs of functions that are isolated, or gone by the policy's precheck.
+    fn waive_unneeded(&mut self, waiter: &mut Waiter, hw: &mut Hardware<'_>, now: Instant) {
+        waiter.waive(Verdict::Quarantined, |function| self.quarantine.is_blocked(function));
+        waiter.waive(Verdict::Skipped, |function| self.quarantine.is_removed(function));
+        if self.policy.precheck == Precheck::None {
+            return;
+        }
+        for index in waiter.remaining() {
+            let function = waiter.function_at(index);
+            if self.is_gone(function, hw, now) {
+                waiter.waive(Verdict::Skipped, |other| other == function);
+            }
+        }
+    }
+
+    fn is_gone(&mut self, function: Bdf, hw: &mut Hardware<'_>, now: Instant) -> bool {
+        match self.policy.precheck {
+            Precheck::None => false,
+            Precheck::Disconnected => hw.functions.is_disconnected(function),
+            Precheck::Present => !self.check_presence(function, hw, now),
+        }
+    }
+
+    fn check_presence(&mut self, function: Bdf, hw: &mut Hardware<'_>, now: Instant) -> bool {
+        let present = hw.functions.is_present(function);
+        self.counters.presence_checks += 1;
+        self.tracer.emit(now, || Event::PresenceChecked { function, present });
+        present
+    }
+
+    /// Every waiter looks once at what it polls, and acts on it.
+    pub(super) fn poll(&mut self, hw: &mut Hardware<'_>, now: Instant) {
+        self.collect_completed(hw, now);
+        if FaultStatus::from_bits(hw.read(offset::FSTS)).timeout_error() {
+            self.handle_timeout_error(hw, now);
+        }
+        self.finish_resets(hw, now);
+        self.handle_deadlines(hw, now);
+        self.report_lockups(now);
+        self.enqueue_backlog(hw, now);
+        // The unit may have answered a submission at once.
+        self.collect_completed(hw, now);
+        let waiters = &self.waiters;
+        self.timers.drop_void(waiters.len(), |timer, at, ticket| {
+            waiters.get(ticket).is_some_and(|waiter| waiter.due[timer] == Some(at))
+        });
+    }
+
+    /// When the next timer ends. Deadlines do not count while callers wait for a fence.
+    pub(super) fn poll_timeout(&self) -> Option<Instant> {
+        self.timers.next_timeout(self.quarantine.is_any_fencing().then_some(Timer::Deadline))
+    }
+
+    /// Ends the waits whose status words the unit has written since the last call.
+    fn collect_completed(&mut self, hw: &mut Hardware<'_>, now: Instant) {
+        if !self.queue.has_news(hw) {
+            return;
+        }
+        while let Some(function) = self.collect_until_fence(hw, now) {
+            self.fence_done(function, hw, now);
+        }
+    }
+
+    /// Ends waits whose status words are written, oldest first. Stops after a fence, and returns its
+    /// function.
+    fn collect_until_fence(&mut self, hw: &Hardware<'_>, now: Instant) -> Option<Bdf> {
+        let words = self.queue.words(hw.memory);
+        let (mut at, mut left) = (0, self.queue.polling());
+        while left > 0
+            && let Some(entry) = self.waiters.entry_at(at)
+        {
+            let Stage::Polling(token) = entry.stage else {
+                at += 1;
+                continue;
+            };
+            left -= 1;
+            if !self.queue.is_done(token, &words) {
+                at += 1;
+                continue;
+            }
+            let waiter = entry.remove();
+            self.queue.complete(&waiter);
+            if hw.unit.is_wait_pending(waiter.wait) {
+                self.counters.false_completions += 1;
+                let ticket = waiter.ticket;
+                self.tracer.emit(now, || Event::FalseCompletion { ticket });
+            }
+            if let Job::Fence(function, _) = waiter.job {
+                return Some(function);
+            }
+            let verdict = waiter.waived_as;
+            self.conclude(waiter, verdict, now);
+        }
+        None
+    }
+
+    /// Puts queued jobs in the ring, oldest first, until one does not fit.
+    fn enqueue_backlog(&mut self, hw: &mut Hardware<'_>, now: Instant) {
+        if self.queue.polling() == self.waiters.len() || !self.queue.make_room(hw) {
+            return;
+        }
+        let mut has_pushed = false;
+        for waiter in self.waiters.iter_mut().filter(|waiter| waiter.stage == Stage::Queued) {
+            if !self.queue.push(waiter, hw.memory) {
+                break;
+            }
+            has_pushed = true;
+            if waiter.is_caller() && (waiter.attempted != now || waiter.due[FIRST_LOCKUP].is_none())
+            {
+                waiter.restart_lockups(&mut self.timers, now);
+            }
+            self.counters.submitted += 1;
+            self.counters.resubmitted += u64::from(waiter.attempt > 1);
+            trace_submission(&self.tracer, waiter, now);
+        }
+        if has_pushed {
+            self.queue.ring_doorbell(hw, now);
+        }
+    }
+
+    /// Gives the caller of `waiter` its verdict. A fence has no caller.
+    fn conclude(&mut self, waiter: Waiter, verdict: Verdict, now: Instant) {
+        let (ticket, function) = (waiter.ticket, waiter.function());
+        let Job::Flush(flush) = waiter.job else { return };
+        let (attempts, aborts) = (waiter.attempt, waiter.aborts);
+        self.verdicts.push_back(Conclusion { ticket, flush, verdict, attempts, aborts });
+        let waited = now - waiter.since;
+        self.tracer.emit(now, || Event::Verdict { ticket, function, verdict, waited });
+    }
+}
+
+fn trace_submission(tracer: &Tracer, waiter: &Waiter, now: Instant) {
+    let (ticket, attempt, function) = (waiter.ticket, waiter.attempt, waiter.function());
+    tracer.emit(now, || match waiter.job {
+        Job::Flush(_) => Event::Submitted { ticket, function, attempt },
+        Job::Fence(..) => Event::FenceSubmitted { function, attempt },
+    });
+}

@@ -1,0 +1,191 @@
+//! What the submitter does when no completion comes: the unit's ITE, the policy's deadline, and the
+//! lock-up detectors.
+
+use super::Submitter;
+use crate::event::{Event, LockupDetector};
+use crate::ids::Bdf;
+use crate::spec::fault::FaultStatus;
+use crate::spec::offset;
+use crate::spec::queue::QueueErrorRecord;
+use crate::submit::fields::{IteMarks, OnIte, OnTimeout};
+use crate::submit::hardware::Hardware;
+use crate::submit::timers::Timer;
+use crate::submit::waiter::{Stage, Waiter};
+use crate::submit::{Ticket, Verdict};
+use crate::time::Instant;
+
+impl Submitter {
+    /// ITE, as Linux takes it: marks what the unit has fetched as aborted, clears ITE, does what the
+    /// policy says, and submits again what was aborted.
+    pub(super) fn handle_timeout_error(&mut self, hw: &mut Hardware<'_>, now: Instant) {
+        if self.waiters.is_empty() || self.policy.on_ite == OnIte::Ignore {
+            // ITE stays set until the next waiter polls: only a polling waiter reads FSTS.
+            return;
+        }
+        let head = hw.read(offset::IQH);
+        let record = QueueErrorRecord::from_bits(hw.read_qword(offset::IQERCD));
+        let source = Bdf::from_bits(record.timeout_source());
+        if self.policy.on_ite != OnIte::Clear {
+            self.mark_aborted(head, now);
+        }
+        let cleared = FaultStatus::new().with_timeout_error(true);
+        hw.write(offset::FSTS, cleared.into_bits(), now);
+        // Old units leave ITESID 0.
+        let is_named = source != Bdf::default();
+        match self.policy.on_ite {
+            OnIte::Check if is_named => self.check_ite_source(source, hw, now),
+            OnIte::Quarantine if is_named => self.quarantine_on_ite(source, hw, now),
+            _ => {}
+        }
+        for waiter in self.waiters.iter_mut().filter(|waiter| waiter.is_aborted) {
+            self.queue.withdraw(waiter);
+        }
+    }
+
+    /// If the function `source` is gone, the waiter that sees ITE gives up. That is the waiter that has
+    /// polled longest, even if its own invalidation was for another function.
+    fn check_ite_source(&mut self, source: Bdf, hw: &mut Hardware<'_>, now: Instant) {
+        let polls = |waiter: &Waiter| waiter.is_caller() && waiter.is_polling();
+        if !self.check_presence(source, hw, now)
+            && let Some(first) = self.waiters.first(polls)
+        {
+            let mut waiter = first.remove();
+            self.queue.withdraw(&mut waiter);
+            self.conclude(waiter, Verdict::UnitTimedOut, now);
+        }
+    }
+
+    /// ITE names `function`, which goes into quarantine.
+    fn quarantine_on_ite(&mut self, function: Bdf, hw: &mut Hardware<'_>, now: Instant) {
+        if self.quarantine.is_new_ite(function) {
+            self.begin_quarantine(function, hw, now);
+        }
+    }
+
+    /// The unit has dropped the waits that it had fetched.
+    fn mark_aborted(&mut self, head: u32, now: Instant) {
+        let marks = self.policy.ite_marks;
+        let is_marked = |slot: u32| marks == IteMarks::All || slot % 2 == 1;
+        let mut count = 0;
+        for waiter in self.waiters.iter_mut() {
+            waiter.is_aborted = is_marked(waiter.wait_slot) && self.queue.is_fetched(waiter, head);
+            waiter.aborts += u32::from(waiter.is_aborted);
+            count += u32::from(waiter.is_aborted);
+        }
+        self.counters.aborted += u64::from(count);
+        self.queue.forget_abandoned();
+        self.tracer.emit(now, || Event::HostWaitsAborted { count });
+    }
+
+    /// Handles deadlines that have passed, oldest first. Deadlines do not count while callers wait for
+    /// a fence: the queue may stand still, through no fault of the functions behind it.
+    pub(super) fn handle_deadlines(&mut self, hw: &mut Hardware<'_>, now: Instant) {
+        while !self.quarantine.is_any_fencing()
+            && let Some(ticket) = self.take_due(Timer::Deadline, now)
+        {
+            self.handle_deadline(ticket, hw, now);
+        }
+    }
+
+    fn handle_deadline(&mut self, ticket: Ticket, hw: &mut Hardware<'_>, now: Instant) {
+        let Some(mut waiter) = self.waiters.entry(ticket) else { return };
+        match self.policy.on_timeout {
+            OnTimeout::Retry(_) if waiter.retries_left > 0 => {
+                self.queue.withdraw(&mut waiter);
+                waiter.retries_left -= 1;
+                waiter.start(Timer::Deadline, &mut self.timers, now);
+            }
+            OnTimeout::Report | OnTimeout::Retry(_) => {
+                let mut waiter = waiter.remove();
+                self.queue.withdraw(&mut waiter);
+                self.conclude(waiter, Verdict::DeadlinePassed, now);
+            }
+            OnTimeout::Quarantine | OnTimeout::QuarantinePosted | OnTimeout::Remove => {
+                waiter.start(Timer::Deadline, &mut self.timers, now);
+                if waiter.stage != Stage::Queued {
+                    self.isolate_functions(ticket, hw, now);
+                }
+            }
+            OnTimeout::Reset => self.reset_functions(ticket, hw, now),
+        }
+    }
+
+    /// Isolates all functions of a submission: nothing tells which of them does not answer.
+    fn isolate_functions(&mut self, ticket: Ticket, hw: &mut Hardware<'_>, now: Instant) {
+        let Some(waiter) = self.waiters.get(ticket) else { return };
+        // The waiter may end meanwhile.
+        let functions: Vec<Bdf> = waiter.functions().collect();
+        for function in functions {
+            match self.policy.on_timeout {
+                OnTimeout::Remove => self.remove(function, now),
+                _ => self.begin_quarantine(function, hw, now),
+            }
+        }
+    }
+
+    /// Resets all functions of a submission that the unit has fetched.
+    fn reset_functions(&mut self, ticket: Ticket, hw: &mut Hardware<'_>, now: Instant) {
+        let head = hw.read(offset::IQH);
+        let Some(mut waiter) = self.waiters.entry(ticket) else { return };
+        if !self.queue.is_fetched(&waiter, head) {
+            // The ring is full, or the unit stands still in front of it. A reset of the function would
+            // not drop the unit's own translations.
+            waiter.start(Timer::Deadline, &mut self.timers, now);
+            return;
+        }
+        self.queue.withdraw(&mut waiter);
+        for function in waiter.functions() {
+            hw.functions.reset(function, now);
+            self.tracer.emit(now, || Event::FunctionResetByHost { function });
+        }
+        waiter.stage = Stage::Resetting;
+        waiter.due[Timer::Deadline] = None;
+        waiter.start(Timer::Reset, &mut self.timers, now);
+    }
+
+    /// Functions must answer a while after their reset. Those that do have an empty ATC.
+    pub(super) fn finish_resets(&mut self, hw: &mut Hardware<'_>, now: Instant) {
+        while let Some(ticket) = self.take_due(Timer::Reset, now)
+            && let Some(entry) = self.waiters.entry(ticket)
+        {
+            let mut waiter = entry.remove();
+            for index in waiter.remaining() {
+                let function = waiter.function_at(index);
+                if self.check_presence(function, hw, now) {
+                    waiter.waive(Verdict::Reset, |other| other == function);
+                }
+            }
+            // The unit has invalidated the IOTLB before it sent requests to the functions.
+            let is_left = waiter.functions().next().is_some();
+            let verdict = if is_left { Verdict::DeadlinePassed } else { Verdict::Reset };
+            self.conclude(waiter, verdict, now);
+        }
+    }
+
+    /// Reports the CPUs that have spun for as long as a lock-up detector tolerates.
+    pub(super) fn report_lockups(&mut self, now: Instant) {
+        for (index, detector) in LockupDetector::ALL.into_iter().enumerate() {
+            let timer = Timer::Lockup(detector);
+            while let Some(ticket) = self.take_due(timer, now)
+                && let Some(mut waiter) = self.waiters.entry(ticket)
+            {
+                waiter.due[timer] = None;
+                if let Some(next) = LockupDetector::ALL.get(index + 1) {
+                    let attempted = waiter.attempted;
+                    waiter.start(Timer::Lockup(*next), &mut self.timers, attempted);
+                }
+                self.tracer.emit(now, || Event::HostLockup { ticket, detector });
+            }
+        }
+    }
+
+    /// Takes the next waiter whose `timer` has ended.
+    fn take_due(&mut self, timer: Timer, now: Instant) -> Option<Ticket> {
+        loop {
+            let (at, ticket) = self.timers.take_due(timer, now)?;
+            if self.waiters.get(ticket).is_some_and(|waiter| waiter.due[timer] == Some(at)) {
+                return Some(ticket);
+            }
+        }
+    }
+}
