@@ -1,4 +1,4 @@
-//! Who and where: requester ids, domains, PASIDs and addresses, each with a type of its own.
+//! Types for requester ids, domains, PASIDs and addresses.
 
 use std::fmt;
 use std::str::FromStr;
@@ -6,7 +6,7 @@ use std::str::FromStr;
 use serde::{Deserialize, Serialize};
 use vm_memory::GuestAddress;
 
-/// Bytes in the smallest page that a remapping unit maps, and in every table of its own.
+/// The size in bytes of the smallest page, and of every table of a remapping unit.
 pub const PAGE_SIZE: u64 = 4096;
 
 /// A bus, device and function number: the requester id of a PCIe function (`PCIe 2.2.6.2`).
@@ -16,37 +16,37 @@ pub const PAGE_SIZE: u64 = 4096;
 pub struct Bdf(u16);
 
 impl Bdf {
-    /// The function `function` (0 to 7) of device `device` (0 to 31) on `bus`; higher bits are cut off.
+    /// `function` (0 to 7) of `device` (0 to 31) on `bus`. Higher bits are cut off.
     pub const fn new(bus: u8, device: u8, function: u8) -> Self {
         Self(((bus as u16) << 8) | ((device as u16 & 0x1f) << 3) | (function as u16 & 7))
     }
 
-    /// From the 16 bits that go over the link.
+    /// The requester id `bits`, as in a TLP.
     pub const fn from_bits(bits: u16) -> Self {
         Self(bits)
     }
 
-    /// The 16 bits that go over the link.
+    /// The requester id, as in a TLP.
     pub const fn into_bits(self) -> u16 {
         self.0
     }
 
-    /// Bus number.
+    /// The bus number.
     pub const fn bus(self) -> u8 {
         (self.0 >> 8) as u8
     }
 
-    /// Device number, 0 to 31.
+    /// The device number, 0 to 31.
     pub const fn device(self) -> u8 {
         (self.0 >> 3) as u8 & 0x1f
     }
 
-    /// Function number, 0 to 7.
+    /// The function number, 0 to 7.
     pub const fn function(self) -> u8 {
         self.0 as u8 & 7
     }
 
-    /// Device and function as one byte: the index into a context table.
+    /// Device and function in one byte: the index in a context table.
     pub const fn devfn(self) -> u8 {
         self.0 as u8
     }
@@ -64,7 +64,7 @@ impl fmt::Debug for Bdf {
     }
 }
 
-/// What [`Bdf::from_str`] says of a text that is not one.
+/// The error of [`Bdf::from_str`].
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("'{0}' is not a PCI function; write bus:device.function in hexadecimal, as in 01:00.0")]
 pub struct ParseBdfError(String);
@@ -97,7 +97,7 @@ impl<'de> Deserialize<'de> for Bdf {
     }
 }
 
-/// A domain id (`VT-d 3.4`): the tag by which cached translations are found again.
+/// A domain id (`VT-d 3.4`), the tag of cached translations.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Serialize)]
 pub struct DomainId(pub u16);
 
@@ -124,12 +124,12 @@ macro_rules! address {
         pub struct $name(pub u64);
 
         impl $name {
-            /// The address of the 4-KiB page that holds this one.
+            /// The first address of the 4-KiB page that contains this one.
             pub const fn page(self) -> Self {
                 Self(self.0 & !(PAGE_SIZE - 1))
             }
 
-            /// This address plus `offset`, `None` past 2^64.
+            /// This address plus `offset`; `None` beyond 2^64.
             pub const fn checked_add(self, offset: u64) -> Option<Self> {
                 match self.0.checked_add(offset) {
                     Some(sum) => Some(Self(sum)),
@@ -153,13 +153,13 @@ macro_rules! address {
 }
 
 address! {
-    /// An address as a device uses it, before translation.
+    /// An address that a device uses, before translation.
     Iova
 }
 
 address! {
-    /// An address in the memory that a remapping unit's output refers to: guest-physical for the
-    /// unit that a guest sees, the host model's own memory for the unit that the host drives.
+    /// A physical address in [`Memory`](crate::Memory): guest-physical for the guest-visible unit,
+    /// an address in the driver's own memory for the host's unit.
     Gpa
 }
 
@@ -176,7 +176,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn every_bdf_survives_being_written_and_read(bits: u16) {
+        fn a_bdf_is_parsed_from_its_text(bits: u16) {
             let bdf = Bdf::from_bits(bits);
             prop_assert_eq!(bdf.to_string().parse::<Bdf>(), Ok(bdf));
             prop_assert_eq!(Bdf::new(bdf.bus(), bdf.device(), bdf.function()), bdf);
@@ -184,7 +184,7 @@ mod tests {
     }
 
     #[test]
-    fn a_wrong_bdf_is_refused_with_its_text() {
+    fn an_invalid_bdf_is_named_in_the_error() {
         for text in ["", "01", "01:00", "01:20.0", "01:00.8", "100:00.0", "g1:00.0"] {
             let error = text.parse::<Bdf>().unwrap_err();
             assert!(error.to_string().starts_with(&format!("'{text}'")), "{error}");

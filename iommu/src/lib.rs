@@ -1,8 +1,8 @@
-//! A model of an Intel VT-d remapping unit whose Device-TLB invalidations can time out as real
-//! ones do, and of the software that submits them and waits.
+//! An Intel VT-d remapping unit whose Device-TLB invalidations can time out as on hardware, and the
+//! software that submits them and waits.
 //!
 //! Nothing here blocks, sleeps, spawns a thread or reads a clock. State machines take the time as
-//! an argument, keep what they want done in a queue that the caller drains, and name their next
+//! an argument, put their outputs in a queue that the caller drains, and return their next
 //! deadline. The same code thus runs under KVM in real time and in a simulation in virtual time.
 //!
 //! ```text
@@ -21,10 +21,10 @@
 //!  FSTS.ITE, waits aborted <
 //! ```
 //!
-//! - [`spec`]: registers, descriptors and tables bit by bit; nothing there has an effect.
-//! - [`mod@unit`]: the remapping unit: [`unit::Unit`] joins register file, queue, translation, faults.
+//! - [`spec`]: the layout of registers, descriptors and tables. It has no behaviour.
+//! - [`mod@unit`]: the remapping unit: register file, queue, translation, faults.
 //! - [`submit`]: the host's submit-and-wait loop, with policies as data.
-//! - [`ats`], [`ids`], [`time`], [`event`]: the words that all of them use.
+//! - [`ats`], [`ids`], [`time`], [`event`]: types that all of them use.
 #![forbid(unsafe_code)]
 
 pub mod ats;

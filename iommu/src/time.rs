@@ -1,5 +1,5 @@
-//! Time as an argument. Nothing in this crate reads a clock: whoever drives a state machine says
-//! what time it is, and asks when it wants to be called again.
+//! Time as an argument: nothing in this crate reads a clock. The caller passes the time to each
+//! state machine, and asks it for its next deadline.
 
 use std::fmt;
 use std::ops::{Add, Sub};
@@ -8,14 +8,14 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-/// A point in time: nanoseconds since the machine was switched on.
+/// A point in time, in nanoseconds since power-on.
 ///
-/// Under KVM it follows the host's monotonic clock, in a simulation a virtual one.
+/// Under KVM it follows the host's monotonic clock, in a simulation a virtual clock.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Serialize)]
 pub struct Instant(u64);
 
 impl Instant {
-    /// When the machine was switched on.
+    /// Power-on.
     pub const START: Self = Self(0);
 
     /// `nanos` nanoseconds after the start.
@@ -28,10 +28,10 @@ impl Instant {
         self.0
     }
 
-    /// The earliest of `times`, of which some may never come.
+    /// The earliest of `times`. `None` stands for never.
     pub fn earliest<const N: usize>(times: [Option<Self>; N]) -> Option<Self> {
-        // Schedulers ask after each step. `into_iter().flatten().min()` comes out ten times as slow: the
-        // array is copied byte by byte.
+        // This runs after each step of a simulation. `into_iter().flatten().min()` is ten times
+        // slower, because it copies the array byte by byte.
         times.iter().fold(None, |first, time| match (first, *time) {
             (Some(first), Some(time)) => Some(std::cmp::min(first, time)),
             (first, time) => first.or(time),
@@ -42,7 +42,7 @@ impl Instant {
 impl Add<Duration> for Instant {
     type Output = Self;
 
-    /// Later by `after`; saturates at the end of time (584 years).
+    /// Saturates at 584 years after power-on.
     fn add(self, after: Duration) -> Self {
         Self(self.0.saturating_add(u64::try_from(after.as_nanos()).unwrap_or(u64::MAX)))
     }
@@ -51,26 +51,26 @@ impl Add<Duration> for Instant {
 impl Sub for Instant {
     type Output = Duration;
 
-    /// The time from `earlier` to `self`; zero if `earlier` is later.
+    /// The time since `earlier`; zero if `earlier` is later.
     fn sub(self, earlier: Self) -> Duration {
         Duration::from_nanos(self.0.saturating_sub(earlier.0))
     }
 }
 
-/// How long somebody waits before giving up.
+/// How long a waiter waits before it gives up.
 ///
-/// Written `never`, or a duration with its unit: `100ms`, `60s`, `1m 30s`.
+/// Written as `never`, or as a duration with its unit: `100ms`, `60s`, `1m 30s`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
 pub enum Timeout {
-    /// For ever.
+    /// The waiter never gives up.
     #[default]
     Never,
-    /// This long.
+    /// The waiter gives up after this time.
     After(Duration),
 }
 
 impl Timeout {
-    /// When a wait that began at `start` ends, `None` if it does not.
+    /// When a wait ends that begins at `start`; `None` for never.
     pub fn expires(self, start: Instant) -> Option<Instant> {
         match self {
             Self::Never => None,
@@ -79,7 +79,7 @@ impl Timeout {
     }
 }
 
-/// What [`parse_duration`] and [`Timeout::from_str`] say of a text that is not a duration.
+/// The error of [`parse_duration`] and of [`Timeout::from_str`].
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("'{text}' is not a duration ({reason}); write a number with its unit, as in 100ms or 60s")]
 pub struct ParseDurationError {
@@ -87,7 +87,7 @@ pub struct ParseDurationError {
     reason: String,
 }
 
-/// Reads a duration that is longer than nothing, as in `100ms`, `60s` or `1m 30s`.
+/// Reads a duration above zero: `100ms`, `60s` or `1m 30s`.
 pub fn parse_duration(text: &str) -> Result<Duration, ParseDurationError> {
     let error = |reason: String| ParseDurationError { text: text.to_owned(), reason };
     let duration = humantime::parse_duration(text).map_err(|e| error(e.to_string()))?;
@@ -136,14 +136,14 @@ mod tests {
 
     proptest! {
         #[test]
-        fn every_timeout_survives_being_written_and_read(nanos in 1..u64::MAX) {
+        fn a_timeout_is_parsed_from_its_text(nanos in 1..u64::MAX) {
             let timeout = Timeout::After(Duration::from_nanos(nanos));
             prop_assert_eq!(timeout.to_string().parse::<Timeout>(), Ok(timeout));
         }
     }
 
     #[test]
-    fn never_and_nonsense() {
+    fn invalid_text_is_named_in_the_error() {
         assert_eq!("never".parse(), Ok(Timeout::Never));
         for text in ["", "100", "0s", "-1s", "soon", "1 fortnight"] {
             let error = text.parse::<Timeout>().unwrap_err();
@@ -152,14 +152,14 @@ mod tests {
     }
 
     #[test]
-    fn instants_saturate_at_both_ends() {
+    fn instants_saturate() {
         let end = Instant::from_nanos(u64::MAX);
         assert_eq!(end + Duration::from_secs(1), end);
         assert_eq!(Instant::START - end, Duration::ZERO);
     }
 
     #[test]
-    fn the_earliest_is_the_earliest_of_those_that_come() {
+    fn earliest_ignores_times_that_never_come() {
         let [soon, late] = [1, 2].map(|nanos| Some(Instant::from_nanos(nanos)));
         assert_eq!(Instant::earliest([late, None, soon]), soon);
         assert_eq!(Instant::earliest([None, late]), late);

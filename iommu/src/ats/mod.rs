@@ -1,5 +1,5 @@
-//! What remapping units and functions say to each other over PCIe: DMA requests, Address
-//! Translation Services messages, interrupts.
+//! The PCIe messages between remapping units and functions: DMA requests, Address Translation
+//! Services (ATS), interrupts.
 //!
 //! ```text
 //!             Invalidate Request (ITag, range) ------------------>
@@ -15,8 +15,7 @@ use serde::Serialize;
 
 use crate::ids::{Bdf, Gpa, Iova, PAGE_SIZE, Pasid};
 
-/// An ITag: which of a function's up to 32 outstanding Invalidate Requests a completion answers
-/// (`PCIe 10.3.1`).
+/// An ITag, which ties an Invalidate Completion to its request. A function has 32 (`PCIe 10.3.1`).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
 pub struct ITag(u8);
 
@@ -29,7 +28,7 @@ impl ITag {
         Self(bits & (Self::COUNT - 1))
     }
 
-    /// The five bits.
+    /// The tag, 0 to 31.
     pub const fn get(self) -> u8 {
         self.0
     }
@@ -40,9 +39,8 @@ impl ITag {
     }
 }
 
-/// A naturally aligned range of pages, a power of two in size, as Device-TLB descriptors,
-/// Invalidate Requests and Translation Completions carry it: address bits plus `S`
-/// (`PCIe 10.2.3.2`).
+/// A range of pages, a power of two in size and aligned to it. Device-TLB descriptors, Invalidate
+/// Requests and Translation Completions encode it as address bits and `S` (`PCIe 10.2.3.2`).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize)]
 pub struct PageRange {
     start: Iova,
@@ -51,16 +49,15 @@ pub struct PageRange {
 }
 
 impl PageRange {
-    /// Everything.
+    /// All addresses.
     pub const ALL: Self = Self { start: Iova(0), order: 64 };
 
-    /// The 4-KiB page that holds `address`.
+    /// The 4-KiB page that contains `address`.
     pub const fn page(address: Iova) -> Self {
         Self { start: address.page(), order: 12 }
     }
 
-    /// The range of 2^`order` bytes that holds `address`; `order` is taken as 12 if below and 64
-    /// if above.
+    /// The range of 2^`order` bytes that contains `address`. `order` is clamped to 12 and 64.
     pub const fn containing(address: Iova, order: u8) -> Self {
         let order = if order < 12 { 12 } else { order };
         if order >= 63 {
@@ -69,8 +66,8 @@ impl PageRange {
         Self { start: Iova(address.0 & !((1 << order) - 1)), order }
     }
 
-    /// Reads the encoding: with `size` clear one page; with it set, the lowest zero bit of the
-    /// address from bit 12 up gives the size, and 62:12 all ones mean everything.
+    /// Reads the encoding. If `size` is clear, the range is one page. If it is set, the lowest zero
+    /// bit of the address from bit 12 up gives the size, and ones in 62:12 stand for all addresses.
     pub const fn decode(address: u64, size: bool) -> Self {
         if !size {
             return Self::page(Iova(address));
@@ -78,7 +75,7 @@ impl PageRange {
         Self::containing(Iova(address), 13 + (address >> 12).trailing_ones() as u8)
     }
 
-    /// The encoding that [`Self::decode`] reads: address bits 63:12, and `S`.
+    /// The encoding for [`Self::decode`]: address bits 63:12, and `S`.
     pub const fn encode(self) -> (u64, bool) {
         if self.order >= 64 {
             return (0x7fff_ffff_ffff_f000, true);
@@ -87,12 +84,12 @@ impl PageRange {
         (self.start.0 | ones, self.order > 12)
     }
 
-    /// First address.
+    /// The first address.
     pub const fn start(self) -> Iova {
         self.start
     }
 
-    /// Last address.
+    /// The last address.
     pub const fn last(self) -> Iova {
         match self.order {
             64 => Iova(u64::MAX),
@@ -105,22 +102,22 @@ impl PageRange {
         self.order
     }
 
-    /// Whether `address` lies inside.
+    /// Whether the range contains `address`.
     pub const fn contains(self, address: Iova) -> bool {
         self.start.0 <= address.0 && address.0 <= self.last().0
     }
 
-    /// Whether the two have an address in common.
+    /// Whether the ranges share an address.
     pub const fn overlaps(self, other: Self) -> bool {
         self.start.0 <= other.last().0 && other.start.0 <= self.last().0
     }
 }
 
-/// An ATS Invalidate Request message (`PCIe 10.3.1`): posted, so that a link that is down
-/// swallows it and nobody is told.
+/// An ATS Invalidate Request message (`PCIe 10.3.1`). It is posted: its sender does not learn
+/// whether a link has dropped it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 pub struct InvalidateRequest {
-    /// The function whose ATC is meant.
+    /// The function with the ATC.
     pub destination: Bdf,
     /// The tag that the completion must carry.
     pub itag: ITag,
@@ -128,7 +125,7 @@ pub struct InvalidateRequest {
     pub pasid: Option<Pasid>,
     /// Global Invalidate: the range in all address spaces of the function.
     pub global: bool,
-    /// What to forget.
+    /// The range to invalidate.
     pub range: PageRange,
 }
 
@@ -137,42 +134,42 @@ pub struct InvalidateRequest {
 pub struct InvalidateCompletion {
     /// The function that answers.
     pub requester: Bdf,
-    /// One bit for each ITag that is answered.
+    /// A bit for each ITag that is answered.
     pub itag_vector: u32,
-    /// How many completions the unit must count for each of these tags, 1 to 8.
+    /// How many completions the unit must count for each of these ITags, 1 to 8.
     pub completion_count: u8,
 }
 
-/// An ATS Page Request message (`PCIe 10.4.1`): posted. The function asks for a page to be made
-/// present, as part of a group that is answered as a whole.
+/// An ATS Page Request message (`PCIe 10.4.1`), which is posted. The function asks software to make
+/// a page present. Requests form groups that are answered as a whole.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 pub struct PageRequest {
     /// The function that asks.
     pub requester: Bdf,
     /// Its address space, if the message has a PASID prefix.
     pub pasid: Option<Pasid>,
-    /// Execute permission is asked for; with a PASID only.
+    /// The function asks for execute permission; only with a PASID.
     pub execute: bool,
-    /// Privileged mode; with a PASID only.
+    /// Privileged mode; only with a PASID.
     pub privileged: bool,
     /// The page.
     pub address: Iova,
-    /// Read permission is asked for.
+    /// The function asks for read permission.
     pub read: bool,
-    /// Write permission is asked for.
+    /// The function asks for write permission.
     pub write: bool,
     /// L: the last request of its group.
     pub last: bool,
-    /// PRG Index: which group, 9 bits.
+    /// The group: PRG Index, 9 bits.
     pub group: u16,
 }
 
 impl PageRequest {
-    /// PRG Indexes that a function has.
+    /// The number of PRG Indexes of a function.
     pub const GROUPS: u16 = 512;
 
-    /// A Stop Marker (`PCIe 10.4.1.2.1`): no more requests with this PASID will follow. It asks
-    /// for nothing.
+    /// A Stop Marker (`PCIe 10.4.1.2.1`): no more requests with this PASID follow. It asks for no
+    /// page.
     pub const fn stop_marker(requester: Bdf, pasid: Pasid, group: u16) -> Self {
         Self {
             requester,
@@ -192,27 +189,27 @@ impl PageRequest {
         self.pasid.is_some() && self.last && !self.read && !self.write
     }
 
-    /// Whether the function waits for a PRG Response to it: to the last one of each group.
+    /// Whether the function waits for a PRG Response: only the last request of a group gets one.
     pub const fn needs_response(&self) -> bool {
         self.last && !self.is_stop_marker()
     }
 }
 
-/// What a PRG Response says of the whole group (`PCIe 10.4.2.1`).
+/// The result for a whole group of page requests (`PCIe 10.4.2.1`).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum ResponseCode {
-    /// 0: all that can be made present is; the function may ask for translations again.
+    /// 0: the function may ask for translations again. Software has made present what it could.
     Success,
-    /// 1: some page does not exist or not with that permission.
+    /// 1: a page does not exist, or does not grant the permission.
     InvalidRequest,
     /// 15: the function must stop making page requests.
     Failure,
 }
 
 impl ResponseCode {
-    /// From the low four bits of `bits`. Codes without a meaning are Response Failure, which is how
-    /// a function must take them.
+    /// Decodes the low four bits of `bits`. Reserved codes are Response Failure, as a function must
+    /// take them.
     pub const fn from_bits(bits: u8) -> Self {
         match bits & 0xf {
             0 => Self::Success,
@@ -221,7 +218,7 @@ impl ResponseCode {
         }
     }
 
-    /// The four bits.
+    /// The code in four bits.
     pub const fn into_bits(self) -> u8 {
         match self {
             Self::Success => 0,
@@ -234,17 +231,17 @@ impl ResponseCode {
 /// An ATS Page Request Group Response message (`PCIe 10.4.2`): posted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 pub struct PageGroupResponse {
-    /// The function that has asked.
+    /// The function that sent the group.
     pub destination: Bdf,
     /// Its address space, if the message has a PASID prefix.
     pub pasid: Option<Pasid>,
-    /// PRG Index: which group, 9 bits.
+    /// The group: PRG Index, 9 bits.
     pub group: u16,
-    /// What became of it.
+    /// The result.
     pub code: ResponseCode,
 }
 
-/// How a request's address is to be taken: the TLP's AT field (`PCIe 2.2.4.1`).
+/// The AT field of a TLP, which says how to read its address (`PCIe 2.2.4.1`).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum AddressType {
@@ -254,7 +251,7 @@ pub enum AddressType {
     Translated,
 }
 
-/// Whether memory is read or written.
+/// The direction of a DMA request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Access {
@@ -264,18 +261,18 @@ pub enum Access {
     Write,
 }
 
-/// One DMA request as it reaches the unit. It must not cross a 4-KiB boundary (`PCIe 2.2.7`).
+/// A DMA request as the unit receives it. It must not cross a 4-KiB boundary (`PCIe 2.2.7`).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 pub struct DmaRequest {
-    /// The function that asks.
+    /// The function that sends it.
     pub requester: Bdf,
     /// Its address space, if the request has a PASID prefix.
     pub pasid: Option<Pasid>,
-    /// Privileged mode; with a PASID only.
+    /// Privileged mode; only with a PASID.
     pub privileged: bool,
-    /// Where to. For [`AddressType::Translated`] it is the number that a Translation Completion gave.
+    /// The address. If it is [`AddressType::Translated`], a Translation Completion has given it.
     pub address: Iova,
-    /// How the address is to be taken.
+    /// How to read the address.
     pub address_type: AddressType,
     /// Read or write.
     pub access: Access,
@@ -288,9 +285,9 @@ pub struct TranslationRequest {
     pub requester: Bdf,
     /// Its address space, if the request has a PASID prefix.
     pub pasid: Option<Pasid>,
-    /// Privileged mode; with a PASID only.
+    /// Privileged mode; only with a PASID.
     pub privileged: bool,
-    /// What to translate.
+    /// The address to translate.
     pub address: Iova,
     /// No Write: the function only wants to read.
     pub no_write: bool,
@@ -298,26 +295,26 @@ pub struct TranslationRequest {
 
 /// A successful Translation Completion for one range (`PCIe 10.2.3`).
 ///
-/// With neither `read` nor `write` there is no translation: not an error of the protocol.
+/// If neither `read` nor `write` is set, there is no translation. That is a valid answer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 pub struct Translation {
-    /// The untranslated range that this covers.
+    /// The untranslated range.
     pub range: PageRange,
-    /// Where its first byte is.
+    /// The translated address of the range's first byte.
     pub output: Gpa,
-    /// May be read.
+    /// The function may read.
     pub read: bool,
-    /// May be written.
+    /// The function may write.
     pub write: bool,
     /// U: only untranslated requests may be used for this range.
     pub untranslated_only: bool,
-    /// Priv: the permissions are those of privileged requests. Set where the request asked for them
-    /// with a PASID (`VT-d 4.1.2`).
+    /// Priv: the permissions are those of privileged requests. It is set if the request had a PASID
+    /// and asked for privileged mode (`VT-d 4.1.2`).
     pub privileged: bool,
 }
 
-/// One translation in a Translation Completion, as it goes over the link (`PCIe 10.2.3`). Exe and
-/// Global are there to be read: this unit grants neither (`VT-d 4.1.2`).
+/// A translation as a Translation Completion carries it (`PCIe 10.2.3`). The unit never sets Exe
+/// and Global (`VT-d 4.1.2`).
 #[bitfield(u64)]
 #[derive(PartialEq, Eq)]
 pub struct CompletionEntry {
@@ -331,13 +328,13 @@ pub struct CompletionEntry {
     pub execute: bool,
     /// Priv.
     pub privileged: bool,
-    /// G: may be cached for all PASIDs.
+    /// G: the ATC may cache it for all PASIDs.
     pub global: bool,
     #[bits(4)]
     __: u8,
     /// N: accesses need no snoop.
     pub non_snooped: bool,
-    /// S: more than one page; the lowest zero bit of the address gives the size.
+    /// S: the range is larger than a page; the lowest zero bit of the address gives its size.
     pub size: bool,
     /// Bits 63:12 of the translated address.
     #[bits(52)]
@@ -359,7 +356,7 @@ impl From<Translation> for CompletionEntry {
 }
 
 impl CompletionEntry {
-    /// What it says about the address that was asked for.
+    /// The translation of the address `asked`.
     pub const fn translation(self, asked: Iova) -> Translation {
         let output = PageRange::decode(self.page() * PAGE_SIZE, self.size());
         Translation {
@@ -374,7 +371,7 @@ impl CompletionEntry {
 }
 
 impl Translation {
-    /// Where `address` ends up, `None` outside the range.
+    /// The translated address; `None` outside the range.
     pub const fn translate(&self, address: Iova) -> Option<Gpa> {
         if !self.range.contains(address) {
             return None;
@@ -383,7 +380,7 @@ impl Translation {
     }
 }
 
-/// How a non-posted request failed (`PCIe 2.2.9`, and no answer at all, `PCIe 2.8`).
+/// How a non-posted request failed (`PCIe 2.2.9`; without a completion `PCIe 2.8`).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, thiserror::Error)]
 #[serde(rename_all = "snake_case")]
 pub enum RequestError {
@@ -393,7 +390,7 @@ pub enum RequestError {
     /// Completion status CA.
     #[error("Completer Abort")]
     CompleterAbort,
-    /// The completion never came: the link is gone.
+    /// No completion came, because the link is down.
     #[error("Completion Timeout")]
     CompletionTimeout,
 }
@@ -401,9 +398,9 @@ pub enum RequestError {
 /// A message-signalled interrupt: a posted write of four bytes (`PCIe 6.1.4`).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize)]
 pub struct Msi {
-    /// Where it is written; 0xfeexxxxx for an interrupt.
+    /// The address of the write; 0xfeexxxxx for an interrupt.
     pub address: u64,
-    /// What is written.
+    /// The data of the write.
     pub data: u32,
 }
 

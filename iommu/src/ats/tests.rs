@@ -1,10 +1,10 @@
-//! Encodings: there and back again, and as the specification has them.
+//! Encodings: against the specification, and back again.
 
 use super::*;
 use proptest::prelude::*;
 
 #[test]
-fn completions_read_as_the_specification_writes_them() {
+fn completion_entries_have_the_bits_of_the_specification() {
     let range = PageRange::containing(Iova(0x40_0000), 21);
     let translation = Translation {
         range,
@@ -19,7 +19,7 @@ fn completions_read_as_the_specification_writes_them() {
 }
 
 #[test]
-fn ranges_read_as_the_specification_writes_them() {
+fn ranges_have_the_bits_of_the_specification() {
     let range = |address, size| {
         let range = PageRange::decode(address, size);
         (range.start().0, range.last().0)
@@ -34,7 +34,7 @@ fn ranges_read_as_the_specification_writes_them() {
 
 proptest! {
     #[test]
-    fn every_range_survives_its_encoding(address: u64, order in 12_u8..=64) {
+    fn a_range_survives_its_encoding(address: u64, order in 12_u8..=64) {
         let range = PageRange::containing(Iova(address), order);
         let (bits, size) = range.encode();
         prop_assert_eq!(PageRange::decode(bits, size), range);

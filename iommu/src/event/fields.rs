@@ -1,30 +1,30 @@
-//! What events say by a word.
+//! Types of the fields of events.
 
 use std::time::Duration;
 
 use serde::Serialize;
 
-/// Which of the two remapping units speaks.
+/// One of the two remapping units.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum UnitRole {
-    /// The one that the guest sees and programs.
+    /// The guest-visible unit.
     Guest,
-    /// The physical one, which the host's driver programs.
+    /// The physical unit, which the host's driver programs.
     Host,
 }
 
-/// What a port's link does.
+/// The state of a port's link.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum LinkState {
-    /// It carries everything.
+    /// The link carries TLPs.
     Up,
-    /// It carries nothing.
+    /// The link drops all TLPs.
     Down,
 }
 
-/// What a link that is down has swallowed.
+/// What a link that is down has dropped.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Lost {
@@ -52,36 +52,36 @@ pub enum Lost {
     PageGroupResponse,
 }
 
-/// What a unit has done with a Page Request.
+/// The result of a Page Request in the unit.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum PageRequestOutcome {
-    /// It lies in the page request queue.
+    /// The unit has put it in the page request queue.
     Queued,
-    /// The queue is full, or has been since software last cleared PRS.PRO.
+    /// The queue is full, or was full and software has not cleared PRS.PRO since.
     Overflowed,
-    /// The tables do not allow it.
+    /// The unit's tables do not allow page requests.
     Refused,
-    /// The queue is not in memory.
+    /// The queue does not lie in memory.
     Lost,
 }
 
-/// Linux's lock-up detectors, at their default thresholds
+/// A lock-up detector of Linux, at its default threshold
 /// (`Documentation/admin-guide/lockup-watchdogs.rst`).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum LockupDetector {
-    /// Interrupts off for 10 s.
+    /// The hard lock-up detector: interrupts were off for 10 s.
     Hard,
-    /// No other task for 20 s.
+    /// The soft lock-up detector: no other task ran for 20 s.
     Soft,
 }
 
 impl LockupDetector {
-    /// In the order in which they speak.
+    /// All detectors, the most sensitive first.
     pub const ALL: [Self; 2] = [Self::Hard, Self::Soft];
 
-    /// How long a CPU must be stuck.
+    /// How long a CPU is stuck when the detector reports it.
     pub const fn threshold(self) -> Duration {
         match self {
             Self::Hard => Duration::from_secs(10),

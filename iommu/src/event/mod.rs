@@ -1,7 +1,7 @@
-//! Everything that happens, as typed [`Event`]s with a time stamp.
+//! All that happens in the machine, as typed [`Event`]s with a time stamp.
 //!
-//! Tests assert on them; traces, tables and reports are views of them. Where nobody listens,
-//! an event costs one branch and is never built.
+//! Tests assert on events; traces, tables and reports are views of them. Without a sink an event
+//! costs one branch and is never built.
 
 mod fields;
 mod tracer;
@@ -19,335 +19,335 @@ use crate::submit::{Ticket, Verdict};
 pub use fields::{LinkState, LockupDetector, Lost, PageRequestOutcome, UnitRole};
 pub use tracer::{EventSink, Recorder, TimedEvent, Tracer};
 
-/// One thing that happened.
+/// An event of the machine.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(tag = "event", rename_all = "snake_case")]
 #[non_exhaustive]
 pub enum Event {
     /// The unit has fetched and accepted a descriptor, and moved its head past it.
     DescriptorFetched {
-        /// Whose queue.
+        /// The unit with the queue.
         unit: UnitRole,
-        /// Its type field.
+        /// The type field.
         descriptor_type: u8,
-        /// Its slot in the ring.
+        /// The slot in the ring.
         slot: u32,
     },
     /// The unit has sent an Invalidate Request.
     InvalidateRequested {
-        /// Which unit.
+        /// The unit.
         unit: UnitRole,
-        /// The function whose ATC is meant.
+        /// The function with the ATC.
         function: Bdf,
-        /// Under which tag.
+        /// The tag of the request.
         itag: ITag,
     },
-    /// All Invalidate Completions for a tag have come, or the host has said so.
+    /// All Invalidate Completions for a tag have come, or the host has acknowledged the request.
     InvalidateCompleted {
-        /// Which unit.
+        /// The unit.
         unit: UnitRole,
         /// The function that answered.
         function: Bdf,
-        /// Under which tag.
+        /// The tag of the request.
         itag: ITag,
-        /// How long it took.
+        /// Since the request was sent.
         waited: Duration,
     },
     /// Invalidation Time-out Error: the unit has set FSTS.ITE (`VT-d 6.5.2.11`).
     InvalidationTimeout {
-        /// Which unit.
+        /// The unit.
         unit: UnitRole,
         /// The function that did not answer.
         function: Bdf,
-        /// The tag that is free again.
+        /// The tag of the request, which is free again.
         itag: ITag,
-        /// Pending waits that will never complete because of it.
+        /// The number of pending waits that the unit has aborted.
         waits_aborted: u32,
     },
-    /// An Invalidate Completion that nobody waits for: FSTS.ICE.
+    /// An Invalidate Completion matches no request: the unit has set FSTS.ICE.
     UnexpectedCompletion {
-        /// Which unit.
+        /// The unit.
         unit: UnitRole,
-        /// Who sent it.
+        /// The function that sent it.
         function: Bdf,
-        /// The tags in it that match nothing.
+        /// A bit for each tag that matches no request.
         itag_vector: u32,
     },
-    /// A wait descriptor has done what it was asked to.
+    /// The unit has completed a wait descriptor.
     WaitCompleted {
-        /// Which unit.
+        /// The unit.
         unit: UnitRole,
-        /// Where its status data went, if it had any.
+        /// The address of its status write, if it has one.
         status_address: Option<Gpa>,
     },
-    /// Invalidation Queue Error: FSTS.IQE, the queue stands still.
+    /// Invalidation Queue Error: the unit has set FSTS.IQE and stopped fetching.
     QueueError {
-        /// Which unit.
+        /// The unit.
         unit: UnitRole,
-        /// IQERCD.IQEI.
+        /// IQEI in IQERCD.
         reason: QueueErrorInfo,
-        /// The slot at which the head stands.
+        /// The slot of the head.
         slot: u32,
     },
-    /// A DMA request was blocked.
+    /// The unit has blocked a DMA request.
     DmaFault {
-        /// Which unit.
+        /// The unit.
         unit: UnitRole,
-        /// Who asked.
+        /// The function that sent it.
         function: Bdf,
-        /// For what.
+        /// The address of the request.
         address: Iova,
-        /// Why not.
+        /// The fault reason.
         reason: FaultReason,
-        /// Whether a fault record was written.
+        /// Whether the unit has written a fault record.
         recorded: bool,
     },
-    /// A Page Request has reached the unit.
+    /// The unit has received a Page Request.
     PageRequested {
-        /// Which unit.
+        /// The unit.
         unit: UnitRole,
-        /// Who asks.
+        /// The function that sent it.
         function: Bdf,
-        /// For which page.
+        /// The page.
         address: Iova,
-        /// As part of which group.
+        /// The PRG Index.
         group: u16,
-        /// What became of it.
+        /// What the unit has done with it.
         outcome: PageRequestOutcome,
     },
     /// The unit has sent a PRG Response.
     PageGroupResponded {
-        /// Which unit.
+        /// The unit.
         unit: UnitRole,
-        /// To whom.
+        /// The function that receives it.
         function: Bdf,
-        /// For which group.
+        /// The PRG Index.
         group: u16,
-        /// What it says.
+        /// The result.
         code: ResponseCode,
-        /// The unit has sent it on its own, not because of a descriptor.
+        /// Whether the unit has sent it without a descriptor.
         automatic: bool,
     },
-    /// An interrupt was blocked.
+    /// The unit has blocked an interrupt.
     InterruptFault {
-        /// Which unit.
+        /// The unit.
         unit: UnitRole,
-        /// Who sent it; nothing for an I/O APIC without requester id.
+        /// The function that sent it; `None` for an I/O APIC without requester id.
         requester: Option<Bdf>,
-        /// The entry that it named, if it got that far.
+        /// The index of the remapping entry, if the unit has computed it.
         index: Option<u16>,
-        /// Why not.
+        /// The fault reason.
         reason: FaultReason,
-        /// Whether a fault record was written.
+        /// Whether the unit has written a fault record.
         recorded: bool,
     },
-    /// The host side has put an invalidation on the physical unit's queue.
+    /// The host side has put an invalidation in the physical unit's queue.
     Submitted {
         /// The invalidation.
         ticket: Ticket,
-        /// The function whose ATC is meant.
+        /// The function with the ATC.
         function: Bdf,
-        /// 1 for the first time, more after a retry.
+        /// 1 for the first submission, higher for each further one.
         attempt: u32,
     },
-    /// The host side has asked a function for its vendor ID.
+    /// The host side has read a function's vendor ID.
     PresenceChecked {
-        /// Which function.
+        /// The function.
         function: Bdf,
-        /// Whether it answered.
+        /// Whether the function has answered.
         present: bool,
     },
-    /// The host side is done waiting.
+    /// A wait of the host side has ended.
     Verdict {
         /// The invalidation.
         ticket: Ticket,
-        /// The function whose ATC is meant.
+        /// The function with the ATC.
         function: Bdf,
-        /// How it ended.
+        /// How the wait has ended.
         verdict: Verdict,
-        /// Since the first submission.
+        /// Since the wait began.
         waited: Duration,
     },
-    /// A waiter of the host took a status write for its own that was another's: the physical unit is
-    /// not done with its invalidation.
+    /// A waiter has taken another's status write for its own: the unit has not completed its
+    /// invalidation.
     FalseCompletion {
         /// The invalidation.
         ticket: Ticket,
     },
-    /// The host side has put a fence on the physical unit's queue: the descriptors that make the unit
-    /// read the context entry of a function anew.
+    /// The host side has put a fence in the physical unit's queue: descriptors after which the unit
+    /// reads the context entry of a function again.
     FenceSubmitted {
-        /// The function that is to be blocked.
+        /// The function that the unit is to block.
         function: Bdf,
-        /// 1 for the first time, more after ITE.
+        /// 1 for the first submission, higher for each one after ITE.
         attempt: u32,
     },
-    /// The host side has cleared a function's context entry, and will fence it.
+    /// The host side has cleared P in a function's context entry, and submits a fence.
     QuarantineBegan {
         /// The function.
         function: Bdf,
     },
-    /// The physical unit has said that a fence is done: it blocks the function.
+    /// The physical unit has executed a fence, and blocks the function.
     Quarantined {
         /// The function.
         function: Bdf,
         /// Since the quarantine began.
         waited: Duration,
     },
-    /// A function in quarantine was reset, and the host side lets it be again.
+    /// A function was reset, and leaves quarantine.
     QuarantineEnded {
         /// The function.
         function: Bdf,
     },
-    /// The host side takes a function for removed, until it is reset.
+    /// The host side treats a function as removed, until it is reset.
     RemovalSimulated {
         /// The function.
         function: Bdf,
     },
     /// The host side has initiated a Function Level Reset.
     FunctionResetByHost {
-        /// Of which function.
+        /// The function.
         function: Bdf,
     },
-    /// Host descriptors that the physical unit's ITE has aborted.
+    /// The host side has marked waits as aborted, after ITE of the physical unit.
     HostWaitsAborted {
-        /// How many waits.
+        /// The number of waits.
         count: u32,
     },
-    /// A CPU of the host has spun in one wait for so long that a lock-up detector speaks.
+    /// A lock-up detector reports a CPU of the host that spins in a wait.
     HostLockup {
-        /// The invalidation that it waits for.
+        /// The invalidation of that wait.
         ticket: Ticket,
-        /// Which detector.
+        /// The detector.
         detector: LockupDetector,
     },
-    /// In a simulation: a CPU wants an invalidation. Its interrupts are off from now on.
+    /// In a simulation: a CPU begins an invalidation, and disables interrupts.
     CpuBlocked {
-        /// Which CPU.
+        /// The CPU.
         cpu: u16,
-        /// The function whose ATC is meant.
+        /// The function with the ATC.
         function: Bdf,
     },
-    /// In a simulation: that CPU goes on.
+    /// In a simulation: a CPU has finished an invalidation, and enables interrupts.
     CpuReleased {
-        /// Which CPU.
+        /// The CPU.
         cpu: u16,
-        /// The function whose ATC was meant.
+        /// The function with the ATC.
         function: Bdf,
-        /// How long interrupts were off.
+        /// How long its interrupts were disabled.
         waited: Duration,
     },
-    /// In a simulation: DMA has reached memory by a translation whose invalidation had been reported
-    /// complete, or been abandoned.
+    /// In a simulation: DMA has used a translation after its invalidation was reported complete, or
+    /// was given up.
     StaleAccess {
-        /// Whose DMA.
+        /// The function of the DMA.
         function: Bdf,
-        /// The address that it was mapped at.
+        /// The I/O virtual address.
         address: Iova,
-        /// How long ago that report was.
+        /// Since the invalidation was reported or given up.
         age: Duration,
-        /// The page belongs to another device by now.
+        /// Whether another device owns the page by now.
         foreign: bool,
     },
-    /// In a simulation: a driver gives up an I/O that has not completed.
+    /// In a simulation: a driver's I/O has timed out.
     IoTimedOut {
-        /// The CPU that had begun it.
+        /// The CPU that began the I/O.
         cpu: u16,
-        /// To which function.
+        /// The function.
         function: Bdf,
     },
     /// In a simulation: a driver has reset its function.
     DriverReset {
-        /// Which function.
+        /// The function.
         function: Bdf,
     },
-    /// In a simulation: a driver has let its function go.
+    /// In a simulation: a driver was unbound from its function.
     DriverUnbound {
-        /// Which function.
+        /// The function.
         function: Bdf,
     },
-    /// In a simulation: a driver has taken its function again.
+    /// In a simulation: a driver was bound to its function again.
     DriverBound {
-        /// Which function.
+        /// The function.
         function: Bdf,
     },
     /// A fault of the schedule begins.
     FaultInjected {
-        /// As it is written.
+        /// The fault in the schedule's notation.
         fault: String,
     },
     /// A fault of the schedule ends by itself.
     FaultEnded {
-        /// As it is written.
+        /// The fault in the schedule's notation.
         fault: String,
     },
-    /// A link has changed.
+    /// A link has come up or gone down.
     Link {
         /// The port above it.
         port: Bdf,
-        /// What it does now.
+        /// Its new state.
         state: LinkState,
     },
-    /// A link that is down has swallowed something.
+    /// A link that is down has dropped a TLP.
     Lost {
         /// The port above it.
         port: Bdf,
-        /// What.
+        /// The kind of the TLP.
         what: Lost,
     },
-    /// A function's ATC holds a new translation.
+    /// A function's ATC has cached a translation.
     AtcFilled {
-        /// Whose ATC.
+        /// The function with the ATC.
         function: Bdf,
-        /// The first address that it covers.
+        /// The first untranslated address.
         address: Iova,
-        /// log2 of its size in bytes.
+        /// log2 of the size in bytes.
         order: u8,
     },
     /// A function's ATC has dropped translations.
     AtcInvalidated {
-        /// Whose ATC.
+        /// The function with the ATC.
         function: Bdf,
-        /// How many.
+        /// The number of translations.
         dropped: u32,
     },
     /// A function's DMA has reached memory.
     Dma {
-        /// Whose.
+        /// The function.
         function: Bdf,
-        /// The address that it used.
+        /// The address in the request.
         address: Iova,
-        /// How the address was to be taken.
+        /// Whether the ATC has translated the address.
         address_type: AddressType,
         /// Read or write.
         access: Access,
-        /// Bytes.
+        /// Bytes transferred.
         length: u32,
     },
     /// A function or a port has sent an interrupt.
     Interrupt {
-        /// Who.
+        /// The function or port.
         requester: Bdf,
         /// The message's address.
         address: u64,
         /// The message's data.
         data: u32,
     },
-    /// The guest has rung the bench's doorbell.
+    /// The guest has written the bench's doorbell.
     Doorbell {
-        /// What it wrote.
+        /// The value written.
         value: u32,
     },
     /// The guest has reported a measurement.
     GuestReport {
-        /// What was measured, see the guest's protocol.
+        /// The metric, a number of the guest's protocol.
         metric: u32,
         /// The measured value.
         value: u64,
     },
-    /// The guest has ended the run by the debug-exit port, with this value.
+    /// The guest has ended the run by a write to the debug-exit port.
     GuestExit {
-        /// What it wrote; the exit status is `value << 1 | 1`.
+        /// The value written. The exit status is `value << 1 | 1`.
         value: u32,
     },
 }

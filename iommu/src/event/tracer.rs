@@ -1,4 +1,4 @@
-//! The way of events to whoever listens.
+//! How events reach a sink.
 
 use std::fmt;
 use std::sync::{Arc, Mutex};
@@ -8,38 +8,39 @@ use serde::Serialize;
 use super::Event;
 use crate::time::Instant;
 
-/// An event and when it happened.
+/// An event, and when it happened.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct TimedEvent {
-    /// When.
+    /// The time of the event.
     pub at: Instant,
-    /// What.
+    /// The event itself.
     #[serde(flatten)]
     pub event: Event,
 }
 
-/// Where events go. Called with locks held: be quick, and do not call back into the machine.
+/// A receiver of events. It is called with locks held: it must be quick, and must not call back
+/// into the machine.
 pub trait EventSink: Send + Sync {
     /// Takes one event.
     fn record(&self, event: TimedEvent);
 }
 
-/// The way to the sink, if there is one. Cheap to clone.
+/// A handle to a sink, or to none. It is cheap to clone.
 #[derive(Clone, Default)]
 pub struct Tracer(Option<Arc<dyn EventSink>>);
 
 impl Tracer {
-    /// Events go nowhere.
+    /// A tracer without a sink.
     pub fn none() -> Self {
         Self(None)
     }
 
-    /// Events go to `sink`.
+    /// A tracer that sends events to `sink`.
     pub fn to(sink: Arc<dyn EventSink>) -> Self {
         Self(Some(sink))
     }
 
-    /// Records what `event` makes, if anybody listens.
+    /// Records the event that `event` builds. Without a sink the event is not built.
     #[inline]
     pub fn emit(&self, at: Instant, event: impl FnOnce() -> Event) {
         if let Some(sink) = &self.0 {
@@ -54,7 +55,7 @@ impl fmt::Debug for Tracer {
     }
 }
 
-/// A sink that keeps everything in memory.
+/// A sink that keeps all events in memory.
 #[derive(Debug, Default)]
 pub struct Recorder(Mutex<Vec<TimedEvent>>);
 
