@@ -1,4 +1,4 @@
-//! What the unit says it can do: CAP (`VT-d 11.4.2`) and ECAP (`VT-d 11.4.3`).
+//! The capability registers: CAP (`VT-d 11.4.2`) and ECAP (`VT-d 11.4.3`).
 
 use bitfield_struct::bitfield;
 use serde::Serialize;
@@ -12,20 +12,20 @@ pub struct Cap {
     pub domains: u8,
     /// AFL: advanced fault logging, deprecated.
     pub advanced_fault_logging: bool,
-    /// RWBF: write buffers must be flushed by software.
+    /// RWBF: software must flush write buffers.
     pub write_buffer_flush: bool,
     /// PLMR: protected low-memory region.
     pub protected_low_memory: bool,
     /// PHMR: protected high-memory region.
     pub protected_high_memory: bool,
-    /// CM: caching mode, entries that are not present may be cached.
+    /// CM: caching mode, in which the unit may cache entries that are not present.
     pub caching_mode: bool,
     /// SAGAW: bit 1, 2, 3 for second-stage tables of 3 (39 bits), 4 (48), 5 (57) levels.
     #[bits(5)]
     pub second_stage_widths: u8,
     #[bits(3)]
     __: u8,
-    /// MGAW: width of a guest address, less one.
+    /// MGAW: width of a guest address in bits, less one.
     #[bits(6)]
     pub guest_address_width: u8,
     /// ZLR: zero-length reads of write-only pages succeed.
@@ -106,11 +106,11 @@ pub struct Ecap {
     /// SRS: supervisor requests.
     pub supervisor_requests: bool,
     __: bool,
-    /// NWFS: the No Write flag of translation requests is heeded.
+    /// NWFS: the unit honors the No Write flag of translation requests.
     pub no_write_flag: bool,
     /// EAFS: extended accessed flag.
     pub extended_accessed: bool,
-    /// PSS: width of a PASID, less one.
+    /// PSS: width of a PASID in bits, less one.
     #[bits(5)]
     pub pasid_width: u8,
     /// PASID: requests with PASID.

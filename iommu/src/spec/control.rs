@@ -3,7 +3,7 @@
 
 use bitfield_struct::bitfield;
 
-/// GCMD and GSTS: the same bits, commanded in one and reflected in the other.
+/// GCMD and GSTS: software sets a bit in GCMD, and GSTS reports it.
 #[bitfield(u32)]
 #[derive(PartialEq, Eq)]
 pub struct GlobalBits {
@@ -27,7 +27,7 @@ pub struct GlobalBits {
     pub translation: bool,
 }
 
-/// RTADDR.TTM, the translation table mode: how the root table is to be read.
+/// RTADDR.TTM, the translation table mode: the format of the root table.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum TableMode {
     /// 00: legacy.
@@ -63,18 +63,18 @@ pub struct ContextCommand {
     /// SID.
     #[bits(16)]
     pub source_id: u16,
-    /// FM: how many low function bits of SID do not count.
+    /// FM: the function-number bits of SID to ignore: 0 none, 1 bit 2, 2 bits 2:1, 3 bits 2:0.
     #[bits(2)]
     pub function_mask: u8,
     #[bits(25)]
     __: u32,
-    /// CAIG: what was done; 0 says that nothing was.
+    /// CAIG: the granularity of the invalidation that the unit has done, 0 for none.
     #[bits(2)]
     pub actual: u8,
-    /// CIRG: what is asked: 1 global, 2 domain, 3 device.
+    /// CIRG: the granularity requested: 1 global, 2 domain, 3 device.
     #[bits(2)]
     pub granularity: u8,
-    /// ICC: start; clears itself.
+    /// ICC: start. The unit clears it when it is done.
     pub start: bool,
 }
 
@@ -108,14 +108,14 @@ pub struct IotlbCommand {
     pub drain_reads: bool,
     #[bits(7)]
     __: u8,
-    /// IAIG: what was done; 0 says that nothing was.
+    /// IAIG: the granularity of the invalidation that the unit has done, 0 for none.
     #[bits(2)]
     pub actual: u8,
     __: bool,
-    /// IIRG: what is asked: 1 global, 2 domain, 3 page.
+    /// IIRG: the granularity requested: 1 global, 2 domain, 3 page.
     #[bits(2)]
     pub granularity: u8,
     __: bool,
-    /// IVT: start; clears itself.
+    /// IVT: start. The unit clears it when it is done.
     pub start: bool,
 }

@@ -1,5 +1,4 @@
-//! Fault status (`VT-d 11.4.7`), why a request was blocked (`VT-d 7.1.3`) and the record that says
-//! so (`VT-d 11.4.7.6`).
+//! Fault status (`VT-d 11.4.7`), fault reasons (`VT-d 7.1.3`) and fault records (`VT-d 11.4.7.6`).
 
 use std::fmt;
 
@@ -10,9 +9,9 @@ use serde::Serialize;
 #[bitfield(u32)]
 #[derive(PartialEq, Eq)]
 pub struct FaultStatus {
-    /// PFO: a fault was lost because the next record was in use.
+    /// PFO: the unit has lost a fault, because the next record was in use.
     pub overflow: bool,
-    /// PPF: some record is in use.
+    /// PPF: a record is in use.
     pub pending: bool,
     #[bits(2)]
     __: u8,
@@ -23,25 +22,25 @@ pub struct FaultStatus {
     /// ITE: Invalidation Time-out Error.
     pub timeout_error: bool,
     __: bool,
-    /// FRI: the first record in use, while PPF is set.
+    /// FRI: the index of the first record in use, while PPF is set.
     #[bits(8)]
     pub record_index: u8,
     __: u16,
 }
 
-/// FECTL, IECTL, PECTL: whether an event may send its message.
+/// FECTL, IECTL and PECTL: the control registers of an event.
 #[bitfield(u32)]
 #[derive(PartialEq, Eq)]
 pub struct EventControl {
     #[bits(30)]
     __: u32,
-    /// IP: a message waits for IM to be cleared.
+    /// IP: a message is pending until software clears IM.
     pub pending: bool,
-    /// IM: messages are held back.
+    /// IM: the unit holds messages back.
     pub masked: bool,
 }
 
-/// A fault reason code. Any byte is one; those that this model reports have names.
+/// A fault reason code. Codes that this model reports have names.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
 pub struct FaultReason(pub u8);
 
@@ -50,7 +49,7 @@ macro_rules! reasons {
         impl FaultReason {
             $($(#[$doc])* pub const $name: Self = Self($code);)*
 
-            /// What the code means, as a person would say it.
+            /// The meaning of the code, as a clause for messages.
             pub const fn describe(self) -> &'static str {
                 match self {
                     $(Self::$name => $text,)*
@@ -66,7 +65,7 @@ reasons! {
     ROOT_NOT_PRESENT = 0x1, "the root entry is not present";
     /// Legacy: context entry not present.
     CONTEXT_NOT_PRESENT = 0x2, "the context entry is not present";
-    /// Legacy: the context entry names a translation type or width that the unit lacks.
+    /// Legacy: the context entry has a translation type or width that the unit lacks.
     CONTEXT_INVALID = 0x3, "the context entry is programmed wrongly";
     /// Legacy: input address above the width of the tables or of the unit.
     ADDRESS_BEYOND_WIDTH = 0x4, "the address is beyond the address width";
@@ -102,9 +101,9 @@ reasons! {
     IR_ENTRY_RESERVED = 0x24, "reserved bits are set in the interrupt remapping table entry";
     /// Interrupt: a request in compatibility format while those are blocked.
     IR_COMPATIBILITY_BLOCKED = 0x25, "interrupts in compatibility format are blocked";
-    /// Interrupt: the IRTE is meant for another requester.
+    /// Interrupt: the requester does not match the IRTE.
     IR_SOURCE_MISMATCH = 0x26, "the interrupt comes from a requester that the entry is not for";
-    /// Interrupt: a request to the interrupt range that is no interrupt.
+    /// Interrupt: a request to the interrupt range that is not an interrupt.
     IR_MALFORMED = 0x29, "a request to the interrupt range is not a write of a dword";
     /// Scalable: RTADDR.TTM is reserved or lacks its capability.
     TABLE_MODE_INVALID = 0x30, "RTADDR names a translation table mode that the unit lacks";
@@ -124,7 +123,7 @@ reasons! {
     SM_CONTEXT_NOT_PRESENT = 0x41, "the scalable-mode context entry is not present";
     /// Scalable: reserved bits in the context entry.
     SM_CONTEXT_RESERVED = 0x42, "reserved bits are set in the scalable-mode context entry";
-    /// Scalable: the context entry contradicts itself.
+    /// Scalable: the context entry has contradictory fields.
     SM_CONTEXT_INVALID = 0x43, "the scalable-mode context entry is programmed wrongly";
     /// Scalable: the context entry does not enable the Device-TLB.
     SM_ATS_BLOCKED = 0x44, "the scalable-mode context entry blocks ATS requests";
@@ -134,7 +133,7 @@ reasons! {
     SM_PASID_BEYOND_DIRECTORY = 0x46, "the PASID is beyond the PASID directory";
     /// Scalable: the context entry does not allow page requests.
     SM_PAGE_REQUESTS_DISABLED = 0x47, "the scalable-mode context entry does not allow page requests";
-    /// Scalable: a request carries the PASID that stands for requests without one.
+    /// Scalable: the PASID equals RID_PASID, which stands for requests without PASID.
     SM_PASID_IS_RID_PASID = 0x48, "the PASID equals RID_PASID";
     /// Scalable: the PASID directory cannot be read.
     SM_DIRECTORY_INACCESSIBLE = 0x50, "the PASID directory cannot be read";
@@ -148,7 +147,7 @@ reasons! {
     SM_PASID_NOT_PRESENT = 0x59, "the PASID table entry is not present";
     /// Scalable: reserved bits in the PASID entry.
     SM_PASID_RESERVED = 0x5a, "reserved bits are set in the PASID table entry";
-    /// Scalable: the PASID entry names a translation type or width that the unit lacks.
+    /// Scalable: the PASID entry has a translation type or width that the unit lacks.
     SM_PASID_INVALID = 0x5b, "the PASID table entry is programmed wrongly";
     /// Scalable: a first-stage table cannot be read.
     FIRST_STAGE_INACCESSIBLE = 0x70, "a first-stage table cannot be read";
@@ -160,11 +159,11 @@ reasons! {
     FIRST_STAGE_ROOT_INACCESSIBLE = 0x73, "the first-stage root table cannot be read";
     /// Nested: a first-stage entry's address is beyond the second stage.
     NESTED_ADDRESS_BEYOND_WIDTH = 0x74, "a first-stage entry's address is beyond the second stage";
-    /// Nested: the second stage does not let the first-stage root table be read.
+    /// Nested: the second stage denies reading the first-stage root table.
     NESTED_ROOT_DENIED = 0x75, "the second stage denies the first-stage root table";
-    /// Nested: the second stage does not let a first-stage table be read.
+    /// Nested: the second stage denies reading a first-stage table.
     NESTED_TABLE_DENIED = 0x76, "the second stage denies a first-stage table";
-    /// Nested: the second stage does not let accessed or dirty bits be written.
+    /// Nested: the second stage denies writing accessed or dirty bits.
     NESTED_UPDATE_DENIED = 0x77, "the second stage denies writing accessed and dirty bits";
     /// Scalable: a privileged request where SRE is clear.
     SM_PRIVILEGE_DENIED = 0x5d, "the PASID table entry does not allow privileged requests";
@@ -214,12 +213,12 @@ impl fmt::Debug for FaultReason {
 #[bitfield(u64)]
 #[derive(PartialEq, Eq)]
 pub struct FaultRecordHigh {
-    /// SID: who asked.
+    /// SID: the requester.
     #[bits(16)]
     pub source_id: u16,
     #[bits(12)]
     __: u16,
-    /// T2: with T1 the type of the request.
+    /// T2: with T1, the type of the request.
     pub type2: bool,
     /// PRIV: privileged, with PASID.
     pub privileged: bool,

@@ -1,4 +1,4 @@
-//! Interrupt remapping: the table's entries and its register, and the messages before and after.
+//! Interrupt remapping: table entries, table register, and messages before and after remapping.
 //!
 //! ```text
 //! remappable    address fee | handle 14:0 | 1 | SHV | handle 15 | 00     data: subhandle
@@ -28,13 +28,13 @@ pub struct InterruptTableAddress {
 }
 
 impl InterruptTableAddress {
-    /// How many entries the table has, 2 to 65,536.
+    /// The number of entries in the table, 2 to 65,536.
     pub const fn entries(self) -> u32 {
         2 << self.size()
     }
 }
 
-/// IRTE, an entry of the table, in remapped form (`VT-d 9.9`).
+/// IRTE, an entry of the interrupt remapping table, in remapped form (`VT-d 9.9`).
 #[bitfield(u128)]
 #[derive(PartialEq, Eq)]
 pub struct Irte {
@@ -51,23 +51,24 @@ pub struct Irte {
     /// DLM: delivery mode, see [`is_delivery_mode`].
     #[bits(3)]
     pub delivery_mode: u8,
-    /// Software's own.
+    /// Available to software.
     #[bits(4)]
     pub available: u8,
     /// Must be zero.
     #[bits(3)]
     pub reserved_low: u8,
-    /// IM: the entry has posted form, which needs CAP.PI.
+    /// IM: the entry is in posted form, which needs CAP.PI.
     pub posted: bool,
     /// V: vector.
     pub vector: u8,
     /// Must be zero.
     pub reserved_middle: u8,
-    /// DST: with EIME all bits; without, bits 15:8 of the field, and the others must be zero.
+    /// DST. With EIME it has 32 bits; without, the destination is in bits 15:8, and the others must
+    /// be zero.
     pub destination: u32,
-    /// SID: whose interrupts may use the entry.
+    /// SID: the requester that may use the entry.
     pub source_id: u16,
-    /// SQ: which low bits of SID do not count: 0 none, 1 bit 2, 2 bits 2:1, 3 bits 2:0.
+    /// SQ: the low bits of SID to ignore: 0 none, 1 bit 2, 2 bits 2:1, 3 bits 2:0.
     #[bits(2)]
     pub source_qualifier: u8,
     /// SVT: 0 no validation, 1 by SID and SQ, 2 by a range of buses from SID 15:8 to SID 7:0.
@@ -78,8 +79,8 @@ pub struct Irte {
     pub reserved_high: u64,
 }
 
-/// Whether a delivery mode exists: fixed, lowest priority, SMI, NMI, INIT, ExtINT; 3 and 6 are
-/// reserved.
+/// Whether a delivery mode exists. Fixed, lowest priority, SMI, NMI, INIT and ExtINT do; 3 and 6
+/// are reserved.
 pub const fn is_delivery_mode(mode: u8) -> bool {
     matches!(mode, 0 | 1 | 2 | 4 | 5 | 7)
 }
@@ -92,7 +93,7 @@ pub struct RemappableAddress {
     __: u8,
     /// Bit 15 of the handle.
     pub handle_high: bool,
-    /// SHV: the data holds a subhandle, which is added to the handle.
+    /// SHV: the data holds a subhandle. The unit adds it to the handle.
     pub subhandle_valid: bool,
     /// Interrupt format: set for remappable, clear for compatibility.
     #[bits(default = true)]
@@ -107,7 +108,7 @@ pub struct RemappableAddress {
 }
 
 impl RemappableAddress {
-    /// The address for a handle.
+    /// The address of an interrupt with this handle.
     pub const fn for_handle(handle: u16) -> Self {
         Self::new().with_handle_low(handle & 0x7fff).with_handle_high(handle >> 15 != 0)
     }
@@ -118,19 +119,19 @@ impl RemappableAddress {
     }
 }
 
-/// The data of a request in remappable format with SHV set; without SHV it is ignored.
+/// The data of a request in remappable format. It is ignored without SHV.
 #[bitfield(u32)]
 #[derive(PartialEq, Eq)]
 pub struct RemappableData {
-    /// Is added to the handle.
+    /// The number to add to the handle.
     pub subhandle: u16,
     /// Must be zero.
     pub reserved: u16,
 }
 
-/// The address of an interrupt on its way to the local APICs: compatibility format
-/// (`VT-d 5.1.2.1`), to which the bits of a 32-bit destination are added where KVM looks for them
-/// (`KVM_X2APIC_API_USE_32BIT_IDS`) and FEUADDR holds them.
+/// The address of an interrupt to the local APICs, in compatibility format (`VT-d 5.1.2.1`). Bits
+/// 63:40 hold the upper bits of a 32-bit destination, as in FEUADDR and in KVM
+/// (`KVM_X2APIC_API_USE_32BIT_IDS`).
 #[bitfield(u64)]
 #[derive(PartialEq, Eq)]
 pub struct DeliveryAddress {
@@ -154,13 +155,13 @@ pub struct DeliveryAddress {
 }
 
 impl DeliveryAddress {
-    /// The address for a destination.
+    /// The address of an interrupt to this destination.
     pub const fn to(destination: u32) -> Self {
         Self::new().with_destination_low(destination as u8).with_destination_high(destination >> 8)
     }
 }
 
-/// The data of an interrupt on its way to the local APICs.
+/// The data of an interrupt to the local APICs.
 #[bitfield(u32)]
 #[derive(PartialEq, Eq)]
 pub struct DeliveryData {
@@ -171,10 +172,10 @@ pub struct DeliveryData {
     pub delivery_mode: u8,
     #[bits(3)]
     __: u8,
-    /// Level: asserted. Only the end of an INIT could clear it.
+    /// Level: asserted. Only the de-assertion of an INIT clears it.
     #[bits(default = true)]
     pub assert: bool,
-    /// Trigger mode: level, so that the end of interrupt is broadcast.
+    /// Trigger mode: level. The local APIC broadcasts the end of the interrupt.
     pub level: bool,
     __: u16,
 }
@@ -185,7 +186,7 @@ mod tests {
     use proptest::prelude::*;
 
     #[test]
-    fn messages_look_as_the_specification_draws_them() {
+    fn messages_have_the_bits_of_the_specification() {
         let address = RemappableAddress::for_handle(0x8001).with_subhandle_valid(true);
         assert_eq!(address.into_bits(), 0xfee0_003c);
         let delivery = DeliveryAddress::to(0x0123_4567).with_logical(true);
@@ -195,7 +196,7 @@ mod tests {
     }
 
     #[test]
-    fn an_entry_has_its_fields_where_the_specification_has_them() {
+    fn an_entry_has_the_bits_of_the_specification() {
         let entry = Irte::from_bits(0x0005_0100_0000_0200_0031_0001);
         assert!(entry.present() && !entry.posted());
         assert_eq!((entry.vector(), entry.destination()), (0x31, 0x0200));
@@ -205,7 +206,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn every_handle_survives_its_address(handle: u16) {
+        fn a_handle_survives_its_address(handle: u16) {
             prop_assert_eq!(RemappableAddress::for_handle(handle).handle(), handle);
         }
     }

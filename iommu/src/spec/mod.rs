@@ -1,5 +1,5 @@
-//! Bit layouts of the VT-d architecture, revision 4.1: what the registers, descriptors and tables
-//! look like. Nothing here has an effect.
+//! Bit layouts of registers, descriptors and tables in the VT-d architecture, revision 4.1. There
+//! is no behaviour here.
 
 pub mod capability;
 pub mod control;

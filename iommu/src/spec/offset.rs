@@ -1,4 +1,4 @@
-//! Where each register is (`VT-d 11.4`), in bytes from the start of the unit's page.
+//! The offset of each register in the unit's page, in bytes (`VT-d 11.4`).
 
 /// VER, architecture version.
 pub const VER: u16 = 0x00;
@@ -42,9 +42,9 @@ pub const PQA: u16 = 0xd0;
 pub const PRS: u16 = 0xdc;
 /// PECTL, page request event control; its data, address and upper address follow.
 pub const PECTL: u16 = 0xe0;
-/// IVA, address of a register-based IOTLB invalidation: where ECAP.IRO says.
+/// IVA, address of a register-based IOTLB invalidation. ECAP.IRO gives its offset.
 pub const IVA: u16 = 0xf0;
 /// IOTLB, register-based IOTLB invalidation.
 pub const IOTLB: u16 = 0xf8;
-/// FRCD, the first fault record: where CAP.FRO says.
+/// FRCD, the first fault record. CAP.FRO gives its offset.
 pub const FRCD: u16 = 0x220;

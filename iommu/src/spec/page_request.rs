@@ -1,5 +1,4 @@
-//! The page request queue: its registers (`VT-d 11.4.11`) and what the unit writes into it
-//! (`VT-d 7.4.1`).
+//! The page request queue: its registers (`VT-d 11.4.11`) and descriptors (`VT-d 7.4.1`).
 
 use bitfield_struct::bitfield;
 
@@ -9,7 +8,7 @@ pub const DESCRIPTOR_BYTES: u32 = 32;
 /// The bits of PQH and PQT that hold an offset into the ring: 18:5.
 pub const QUEUE_OFFSET: u32 = 0x0007_ffe0;
 
-/// PQA, where the ring is and how large (`VT-d 11.4.11.3`).
+/// PQA, address and size of the ring (`VT-d 11.4.11.3`).
 #[bitfield(u64)]
 #[derive(PartialEq, Eq)]
 pub struct PageRequestQueueAddress {
@@ -34,16 +33,15 @@ impl PageRequestQueueAddress {
 #[bitfield(u32)]
 #[derive(PartialEq, Eq)]
 pub struct PageRequestStatus {
-    /// PPR: a request has been written since software last cleared this.
+    /// PPR: the unit has written a request since software last cleared this bit.
     pub pending: bool,
-    /// PRO: the ring was full; nothing is written until software clears this.
+    /// PRO: the ring was full. The unit writes no request until software clears this bit.
     pub overflow: bool,
     #[bits(30)]
     __: u32,
 }
 
-/// Page request descriptor (`VT-d 7.4.1.1`), the half that says something; the upper 128 bits are
-/// zero.
+/// Page request descriptor (`VT-d 7.4.1.1`), the lower 128 bits. The upper 128 bits are zero.
 #[bitfield(u128)]
 #[derive(PartialEq, Eq)]
 pub struct PageRequestDescriptor {
@@ -54,25 +52,25 @@ pub struct PageRequestDescriptor {
     pub pasid_present: bool,
     #[bits(7)]
     __: u8,
-    /// RID: who asks.
+    /// RID: the function that asks.
     #[bits(16)]
     pub requester: u16,
     /// PASID.
     #[bits(20)]
     pub pasid: u32,
-    /// EXR: execute permission is asked for, with PASID.
+    /// EXR: the function asks for execute permission, with PASID.
     pub execute: bool,
     /// PMR: privileged mode, with PASID.
     pub privileged: bool,
     #[bits(10)]
     __: u16,
-    /// RDR: read permission is asked for.
+    /// RDR: the function asks for read permission.
     pub read: bool,
-    /// WRR: write permission is asked for.
+    /// WRR: the function asks for write permission.
     pub write: bool,
-    /// LPIG: the last request of its group, which a page group response must answer.
+    /// LPIG: the last request of its group, which software must answer by a page group response.
     pub last: bool,
-    /// PRGI: which group.
+    /// PRGI: the PRG Index.
     #[bits(9)]
     pub group: u16,
     /// ADDR: bits 63:12.
@@ -81,7 +79,7 @@ pub struct PageRequestDescriptor {
 }
 
 impl PageRequestDescriptor {
-    /// As it lies in memory.
+    /// The descriptor in memory: little endian, with its zero upper half.
     pub fn to_memory(self) -> [u8; DESCRIPTOR_BYTES as usize] {
         let mut bytes = [0; DESCRIPTOR_BYTES as usize];
         bytes[..16].copy_from_slice(&self.into_bits().to_le_bytes());
@@ -94,7 +92,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn fields_are_where_the_specification_puts_them() {
+    fn a_descriptor_has_the_bits_of_the_specification() {
         let descriptor = PageRequestDescriptor::new()
             .with_pasid_present(true)
             .with_requester(0x0123)
@@ -113,7 +111,7 @@ mod tests {
     }
 
     #[test]
-    fn the_largest_ring_is_what_an_offset_can_name() {
+    fn an_offset_reaches_the_end_of_the_largest_ring() {
         let largest = PageRequestQueueAddress::new().with_size(7);
         assert_eq!(largest.bytes() - DESCRIPTOR_BYTES, QUEUE_OFFSET);
         assert_eq!(PageRequestQueueAddress::new().bytes() / DESCRIPTOR_BYTES, 128);

@@ -3,7 +3,7 @@
 use bitfield_struct::bitfield;
 use serde::Serialize;
 
-/// IQA, where the ring is and how large (`VT-d 11.4.9.3`).
+/// IQA, address and size of the ring (`VT-d 11.4.9.3`).
 #[bitfield(u64)]
 #[derive(PartialEq, Eq)]
 pub struct QueueAddress {
@@ -33,7 +33,7 @@ impl QueueAddress {
 /// The bits of IQH and IQT that hold an offset into the ring: 18:4.
 pub const QUEUE_OFFSET: u32 = 0x0007_fff0;
 
-/// IQERCD, what the last errors were about (`VT-d 11.4.9.9`).
+/// IQERCD, the invalidation queue error record (`VT-d 11.4.9.9`).
 #[bitfield(u64)]
 #[derive(PartialEq, Eq)]
 pub struct QueueErrorRecord {
@@ -42,15 +42,15 @@ pub struct QueueErrorRecord {
     pub info: u8,
     #[bits(28)]
     __: u32,
-    /// ITESID: whose Device-TLB invalidation timed out.
+    /// ITESID: the function of the request that timed out.
     #[bits(16)]
     pub timeout_source: u16,
-    /// ICESID: who sent a wrong completion.
+    /// ICESID: the function that sent an unexpected completion.
     #[bits(16)]
     pub completion_source: u16,
 }
 
-/// IQERCD.IQEI: why the queue stands still (`VT-d 11.4.9.9`).
+/// IQERCD.IQEI, the reason for which the unit has stopped fetching (`VT-d 11.4.9.9`).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, thiserror::Error)]
 #[serde(rename_all = "snake_case")]
 #[repr(u8)]

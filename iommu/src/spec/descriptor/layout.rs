@@ -1,4 +1,4 @@
-//! What descriptors look like (`VT-d 6.5.2`). All have 128 bits; on a ring of 256-bit descriptors the
+//! Layouts of descriptors (`VT-d 6.5.2`). Each has 128 bits. In a ring of 256-bit descriptors the
 //! upper half is zero.
 
 use bitfield_struct::bitfield;
@@ -43,21 +43,21 @@ pub struct ContextCacheDescriptor {
     /// SID.
     #[bits(16)]
     pub source_id: u16,
-    /// FM: how many low function bits of SID do not count.
+    /// FM: the function-number bits of SID to ignore: 0 none, 1 bit 2, 2 bits 2:1, 3 bits 2:0.
     #[bits(2)]
     pub function_mask: u8,
     #[bits(78)]
     __: u128,
 }
 
-/// IOTLB invalidate (`VT-d 6.5.2.3`), and with a PASID the PASID-based one (`VT-d 6.5.2.4`).
+/// IOTLB invalidate (`VT-d 6.5.2.3`), also in its PASID-based form (`VT-d 6.5.2.4`).
 #[bitfield(u128)]
 #[derive(PartialEq, Eq)]
 pub struct IotlbDescriptor {
     /// Type, low part.
     #[bits(4, default = kind::IOTLB)]
     pub kind: u8,
-    /// G: 1 global, 2 domain, 3 page; PASID-based: 2 all of the PASID, 3 page.
+    /// G: 1 global, 2 domain, 3 page. PASID-based: 2 all pages of the PASID, 3 page.
     #[bits(2)]
     pub granularity: u8,
     /// DW: drain writes.
@@ -97,12 +97,12 @@ pub struct DeviceTlbDescriptor {
     /// PFSID, bits 3:0.
     #[bits(4)]
     pub physical_function_low: u8,
-    /// MIP: how many requests the function takes at once, 0 for 32.
+    /// MIP: the most requests that may be pending in the function, 0 for 32.
     #[bits(5)]
     pub max_pending: u8,
     #[bits(11)]
     __: u16,
-    /// SID: whose Device-TLB.
+    /// SID: the function with the Device-TLB.
     #[bits(16)]
     pub source_id: u16,
     #[bits(4)]
@@ -110,7 +110,7 @@ pub struct DeviceTlbDescriptor {
     /// PFSID, bits 15:4.
     #[bits(12)]
     pub physical_function_high: u16,
-    /// S: more than one page, see [`PageRange::decode`].
+    /// S: the range is larger than a page, see [`PageRange::decode`].
     pub size: bool,
     #[bits(11)]
     __: u16,
@@ -126,7 +126,7 @@ pub struct PasidDeviceTlbDescriptor {
     /// Type, low part.
     #[bits(4, default = kind::PASID_DEVICE_TLB)]
     pub kind: u8,
-    /// MIP: how many requests the function takes at once, 0 for 32.
+    /// MIP: the most requests that may be pending in the function, 0 for 32.
     #[bits(5)]
     pub max_pending: u8,
     #[bits(3)]
@@ -134,7 +134,7 @@ pub struct PasidDeviceTlbDescriptor {
     /// PFSID, bits 3:0.
     #[bits(4)]
     pub physical_function_low: u8,
-    /// SID: whose Device-TLB.
+    /// SID: the function with the Device-TLB.
     #[bits(16)]
     pub source_id: u16,
     /// PASID.
@@ -147,7 +147,7 @@ pub struct PasidDeviceTlbDescriptor {
     pub global: bool,
     #[bits(10)]
     __: u16,
-    /// S: more than one page, see [`PageRange::decode`].
+    /// S: the range is larger than a page, see [`PageRange::decode`].
     pub size: bool,
     /// ADDR: bits 63:12.
     #[bits(52)]
@@ -161,11 +161,11 @@ pub struct InterruptEntryCacheDescriptor {
     /// Type, low part.
     #[bits(4, default = kind::INTERRUPT_ENTRY_CACHE)]
     pub kind: u8,
-    /// G: only the entries that the index and its mask name, not all.
+    /// G: set for the entries that index and mask select, clear for all entries.
     pub selective: bool,
     #[bits(22)]
     __: u32,
-    /// IM: how many low bits of the index do not count.
+    /// IM: the number of low bits of the index to ignore.
     #[bits(5)]
     pub mask: u8,
     /// IIDX: the first entry.
@@ -186,9 +186,9 @@ pub struct WaitDescriptor {
     pub interrupt: bool,
     /// SW: write the status data on completion.
     pub status_write: bool,
-    /// FN: nothing behind starts before this completes.
+    /// FN: descriptors behind this one start only after it has completed.
     pub fence: bool,
-    /// PD: page requests are drained first.
+    /// PD: the unit drains page requests first.
     pub page_request_drain: bool,
     #[bits(24)]
     __: u32,
@@ -237,7 +237,7 @@ pub struct PageGroupResponseDescriptor {
     /// RC: 0 success, 1 invalid request, 15 failure.
     #[bits(4)]
     pub code: u8,
-    /// RID: who asked.
+    /// RID: the function that asked.
     #[bits(16)]
     pub requester: u16,
     /// PASID.
@@ -249,7 +249,7 @@ pub struct PageGroupResponseDescriptor {
     __: u8,
     /// LPIG of old revisions, ignored.
     pub last: bool,
-    /// PRGI: which group.
+    /// PRGI: the PRG Index.
     #[bits(9)]
     pub group: u16,
     #[bits(52)]

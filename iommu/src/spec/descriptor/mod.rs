@@ -21,27 +21,27 @@ const fn bits(high: u32, low: u32) -> u128 {
 /// Bits 11:9 and 3:0, which every descriptor uses for its type.
 const TYPE: u128 = bits(11, 9) | bits(3, 0);
 
-/// How much of a cache an invalidation names.
+/// The scope of an invalidation in the context cache.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ContextScope {
-    /// Everything.
+    /// All entries.
     Global,
     /// One domain.
     Domain(DomainId),
-    /// One function, or those that differ from it in masked function bits.
+    /// A function, or the functions that differ from it only in ignored bits.
     Device {
         /// Its domain.
         domain: DomainId,
         /// The function.
         source: Bdf,
-        /// Function bits that do not count.
+        /// Bits of the requester id to ignore.
         ignored: u16,
     },
 }
 
 impl ContextScope {
-    /// The device scope whose FM field is `function_mask`: 1 ignores bit 2 of the function
-    /// number, 2 bits 2:1, 3 bits 2:0.
+    /// The device scope for an FM field: 1 ignores bit 2 of the function number, 2 bits 2:1, 3 bits
+    /// 2:0.
     pub const fn device(domain: DomainId, source: Bdf, function_mask: u8) -> Self {
         let ignored = match function_mask & 3 {
             0 => 0,
@@ -53,55 +53,55 @@ impl ContextScope {
     }
 }
 
-/// How much of the IOTLB an invalidation names.
+/// The scope of an invalidation in the IOTLB.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum IotlbScope {
-    /// Everything.
+    /// All entries.
     Global,
     /// One domain.
     Domain(DomainId),
-    /// One domain's pages in a range.
+    /// The pages of a range in a domain.
     Pages(DomainId, PageRange),
-    /// One PASID's address space in a domain, all of it or a range: first-stage tables.
+    /// First-stage translations of a PASID in a domain: all, or those of a range.
     Pasid(DomainId, Pasid, Option<PageRange>),
 }
 
-/// How much of the PASID cache an invalidation names.
+/// The scope of an invalidation in the PASID cache.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum PasidScope {
-    /// Everything.
+    /// All entries.
     Global,
     /// One domain.
     Domain(DomainId),
-    /// One PASID in a domain.
+    /// A PASID in a domain.
     Pasid(DomainId, Pasid),
 }
 
 /// A Device-TLB invalidation, with or without PASID.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct DeviceTlbInvalidate {
-    /// Whose Device-TLB.
+    /// The function with the Device-TLB.
     pub function: Bdf,
-    /// How many requests the function takes at once, 1 to 32.
+    /// The most requests that may be pending in the function, 1 to 32.
     pub max_pending: u8,
-    /// The address space, if there is a PASID.
+    /// The address space, if the descriptor has a PASID.
     pub pasid: Option<Pasid>,
     /// All address spaces of the function.
     pub global: bool,
-    /// What to forget.
+    /// The range to invalidate.
     pub range: PageRange,
 }
 
 /// An invalidation wait.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Wait {
-    /// Where to write what on completion.
+    /// The address and the value of the status write.
     pub status: Option<(Gpa, u32)>,
-    /// Interrupt on completion.
+    /// The unit sends an interrupt on completion.
     pub interrupt: bool,
-    /// Nothing behind starts before this completes.
+    /// Descriptors behind this one start only after it has completed.
     pub fence: bool,
-    /// Page requests are drained first.
+    /// The unit drains page requests first.
     pub page_request_drain: bool,
 }
 
@@ -114,7 +114,7 @@ pub enum Descriptor {
     Iotlb(IotlbScope),
     /// Types 3 and 8.
     DeviceTlb(DeviceTlbInvalidate),
-    /// Type 4: nothing for all entries, or the first entry and how many index bits do not count.
+    /// Type 4: the first entry and the number of index bits to ignore, or `None` for all entries.
     InterruptEntryCache(Option<(u16, u8)>),
     /// Type 5.
     Wait(Wait),
@@ -124,20 +124,20 @@ pub enum Descriptor {
     PageGroupResponse(PageGroupResponseDescriptor),
 }
 
-/// What decides whether a descriptor is legal: capabilities and mode of the unit.
+/// The unit's mode and capabilities that decide which descriptors are legal.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct DecodeRules {
-    /// The translation table mode is scalable: types 6 to 9 exist.
+    /// The translation table mode is scalable: types 6 to 9 are legal.
     pub scalable: bool,
-    /// ECAP.DT: Device-TLB types exist.
+    /// ECAP.DT: Device-TLB types are legal.
     pub device_tlb: bool,
     /// ECAP.DIT: PFSID is not reserved.
     pub throttle: bool,
-    /// ECAP.IR: type 4 exists.
+    /// ECAP.IR: type 4 is legal.
     pub interrupt_remapping: bool,
     /// ECAP.MHMV.
     pub max_handle_mask: u8,
-    /// ECAP.PRS: type 9 exists.
+    /// ECAP.PRS: type 9 is legal.
     pub page_requests: bool,
     /// ECAP.PDS: PD is not reserved.
     pub page_request_drain: bool,
@@ -153,10 +153,11 @@ pub const fn kind_of(raw: u128) -> u8 {
 }
 
 impl Descriptor {
-    /// Checks and reads a 128-bit descriptor (`VT-d 6.5.2`).
+    /// Checks and decodes a 128-bit descriptor (`VT-d 6.5.2`).
     ///
-    /// Fails with `InvalidType` for a type that the rules rule out, and with `ReservedField` for
-    /// reserved bits, granularities and masks.
+    /// # Errors
+    /// `InvalidType` if `rules` exclude the type; `ReservedField` for reserved bits, granularities
+    /// and masks.
     pub fn decode(raw: u128, rules: &DecodeRules) -> Result<Self, QueueErrorInfo> {
         match kind_of(raw) {
             kind::CONTEXT_CACHE => decode_context_cache(raw),
@@ -233,12 +234,12 @@ fn decode_iotlb(raw: u128, rules: &DecodeRules) -> Result<Descriptor, QueueError
     }))
 }
 
-/// 2^`mask` pages around page number `page`.
+/// The range of 2^`mask` pages that contains the page number `page`.
 pub(crate) const fn masked_range(page: u64, mask: u8) -> PageRange {
     PageRange::containing(Iova(page.wrapping_mul(PAGE_SIZE)), mask.saturating_add(12))
 }
 
-/// MIP: 0 stands for 32.
+/// Decodes MIP, where 0 stands for 32.
 const fn pending_limit(field: u8) -> u8 {
     if field == 0 { 32 } else { field }
 }

@@ -1,4 +1,4 @@
-//! Descriptors: what decodes, what does not, and that nothing panics.
+//! Legal and illegal descriptors; no bits panic.
 
 use proptest::prelude::*;
 
@@ -16,7 +16,7 @@ const ALL: DecodeRules = DecodeRules {
     max_address_mask: 18,
 };
 
-/// The bits of each type that its public fields cover.
+/// The bits of the public fields of a type.
 fn covered(kind: u8) -> u128 {
     let ones = u128::MAX;
     match kind {
@@ -105,7 +105,7 @@ fn reserved_of(kind: u8) -> u128 {
 }
 
 #[test]
-fn every_bit_is_either_a_field_or_reserved() {
+fn each_bit_is_a_field_or_reserved() {
     for kind in 1..=9 {
         assert_eq!(covered(kind) | TYPE, !reserved_of(kind), "type {kind}");
     }
@@ -149,7 +149,7 @@ fn granularities_and_masks_outside_the_table_are_refused() {
 }
 
 #[test]
-fn what_the_unit_cannot_do_is_an_invalid_type() {
+fn a_type_without_its_capability_is_invalid() {
     let legacy = DecodeRules { page_selective: true, max_address_mask: 18, ..Default::default() };
     for kind in [3_u128, 4, 6, 7, 8, 9, 0, 0xa, 0xf, 0x200 | 1, 0xe00 | 5] {
         let refused = Descriptor::decode(kind, &legacy);
