@@ -2,7 +2,7 @@
 
 use bitfield_struct::bitfield;
 
-/// Root entry (`VT-d 9.1`), and each half of a scalable-mode one (`VT-d 9.2`).
+/// Root entry (`VT-d 9.1`), or half of a scalable-mode root entry (`VT-d 9.2`).
 #[bitfield(u64)]
 #[derive(PartialEq, Eq)]
 pub struct RootEntry {
@@ -23,7 +23,7 @@ pub struct ContextLow {
     pub present: bool,
     /// FPD: qualified faults are not recorded.
     pub fault_disable: bool,
-    /// TT: 0 untranslated only, 1 with Device-TLB, 2 pass-through.
+    /// TT: 0 untranslated requests only, 1 with Device-TLB, 2 pass-through.
     #[bits(2)]
     pub translation_type: u8,
     /// Must be zero.
@@ -81,7 +81,7 @@ pub struct ScalableContextLow {
 #[bitfield(u64)]
 #[derive(PartialEq, Eq)]
 pub struct ScalableContextHigh {
-    /// RID_PASID: stands for requests without PASID.
+    /// RID_PASID: the PASID that stands for requests without PASID.
     #[bits(20)]
     pub rid_pasid: u32,
     /// RID_PRIV.
@@ -163,11 +163,11 @@ pub struct PasidFirstStage {
     /// FSPM: 0 for four levels, 1 for five.
     #[bits(2)]
     pub paging_mode: u8,
-    /// WPE: privileged writes heed R/W.
+    /// WPE: privileged writes need the R/W permission.
     pub write_protect: bool,
     #[bits(2)]
     __: u8,
-    /// EAFE: the extended accessed flag is set.
+    /// EAFE: the unit sets the extended accessed flag.
     pub extended_accessed: bool,
     /// Must be zero.
     #[bits(4)]
@@ -189,9 +189,9 @@ pub struct SecondStageEntry {
     __: u8,
     /// PS: this entry maps a large page.
     pub large: bool,
-    /// A: used.
+    /// A: accessed.
     pub accessed: bool,
-    /// D: written to.
+    /// D: dirty.
     pub dirty: bool,
     __: bool,
     /// SNP.
@@ -201,12 +201,12 @@ pub struct SecondStageEntry {
     pub page: u64,
     #[bits(10)]
     __: u16,
-    /// Must be zero (transient mapping of old revisions).
+    /// TM of old revisions; must be zero.
     pub transient: bool,
     __: bool,
 }
 
-/// First-stage paging entry of any level, as the CPU's (`VT-d 9.7`).
+/// First-stage paging entry of any level, in the CPU's format (`VT-d 9.7`).
 #[bitfield(u64)]
 #[derive(PartialEq, Eq)]
 pub struct FirstStageEntry {
@@ -218,15 +218,15 @@ pub struct FirstStageEntry {
     pub user: bool,
     #[bits(2)]
     __: u8,
-    /// A: used.
+    /// A: accessed.
     pub accessed: bool,
-    /// D: written to.
+    /// D: dirty.
     pub dirty: bool,
     /// PS: this entry maps a large page.
     pub large: bool,
     #[bits(2)]
     __: u8,
-    /// EA: used by a device.
+    /// EA: accessed by a device.
     pub extended_accessed: bool,
     __: bool,
     /// Address of the page or of the next table, bits 51:12.

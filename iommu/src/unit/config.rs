@@ -1,4 +1,4 @@
-//! What a unit can do and how it behaves; CAP and ECAP follow from it.
+//! The settings of a unit. CAP and ECAP follow from them.
 
 use serde::{Deserialize, Serialize};
 
@@ -9,21 +9,21 @@ use crate::spec::capability::{Cap, Ecap};
 use crate::spec::offset;
 use crate::time::Timeout;
 
-/// How a unit is built: CAP and ECAP follow from it. What it lacks is really absent.
+/// The settings of a unit. CAP and ECAP follow from them, and the unit does nothing that they lack.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct UnitConfig {
-    /// Its name in events.
+    /// The unit's name in events.
     #[serde(skip, default = "guest")]
     pub role: UnitRole,
-    /// Invalidation Completion Time-out: how long the unit waits for Invalidate Completions before
-    /// it raises ITE. PCIe recommends that a function answers within a minute, plus half of that
-    /// (`PCIe 10.3.1`).
+    /// Invalidation Completion Time-out (ICT): how long the unit waits for Invalidate Completions
+    /// before it sets ITE. PCIe recommends that a function answers within a minute, plus half a
+    /// minute (`PCIe 10.3.1`).
     pub ict: Timeout,
-    /// How far it runs ahead.
+    /// When a wait descriptor may complete.
     pub ordering: Ordering,
-    /// What ITESID says whosever invalidation has timed out: `00:00.0` as units do that predate the
-    /// field. None for the function itself (`VT-d 11.4.9.9`).
+    /// A fixed ITESID for all time-outs, such as `00:00.0` for units older than the field. `None`
+    /// for the function whose request timed out (`VT-d 11.4.9.9`).
     pub itesid: Option<Bdf>,
     /// HAW: bits of a physical address, 36 to 52.
     pub host_address_width: u8,
@@ -37,13 +37,13 @@ pub struct UnitConfig {
     pub fault_records: u8,
     /// PSI: page-selective invalidation.
     pub page_selective: bool,
-    /// MAMV: its largest address mask.
+    /// MAMV: the largest address mask of a page-selective invalidation.
     pub max_address_mask: u8,
     /// DWD: invalidations can drain writes.
     pub write_drain: bool,
     /// DRD: invalidations can drain reads.
     pub read_drain: bool,
-    /// CM: entries that are not present may be cached.
+    /// CM: the unit may cache entries that are not present.
     pub caching_mode: bool,
     /// SC: the snoop bit of second-stage entries.
     pub snoop_control: bool,
@@ -67,11 +67,11 @@ pub struct UnitConfig {
     pub second_stage_dirty: bool,
     /// EAFS: extended accessed flag in first-stage tables.
     pub extended_accessed: bool,
-    /// PSS: bits of a PASID, 1 to 20; none for no PASIDs.
+    /// PSS: bits of a PASID, 1 to 20; `None` if the unit has no PASIDs.
     pub pasid_bits: Option<u8>,
     /// SRS: privileged requests.
     pub supervisor_requests: bool,
-    /// NWFS: the No Write flag of translation requests is heeded.
+    /// NWFS: the unit honors the No Write flag of translation requests.
     pub no_write_flag: bool,
     /// PRS: page requests, and PDS: wait descriptors can drain them.
     pub page_requests: bool,
@@ -79,11 +79,11 @@ pub struct UnitConfig {
     pub interrupt_remapping: bool,
     /// EIM: 32-bit APIC ids in interrupt remapping.
     pub extended_interrupt_mode: bool,
-    /// Firmware asks software to leave x2APIC alone (X2APIC_OPT_OUT in DMAR, `VT-d 8.1`).
+    /// X2APIC_OPT_OUT in DMAR: firmware asks software not to use x2APIC (`VT-d 8.1`).
     pub x2apic_opt_out: bool,
 }
 
-/// A unit of which nobody has said anything yet is the guest's.
+/// The default of the role, which is not in files.
 fn guest() -> UnitRole {
     UnitRole::Guest
 }
@@ -94,14 +94,14 @@ impl Default for UnitConfig {
     }
 }
 
-/// Two settings that no unit can have together, or one that none can have.
+/// Settings that contradict each other, or one that is out of range.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("impossible remapping unit: {0}")]
 pub struct UnitConfigError(&'static str);
 
 impl UnitConfig {
-    /// A unit in legacy mode only, with everything that second-stage translation and ATS need, and
-    /// that waits for ever for Invalidate Completions.
+    /// A unit in legacy mode with second-stage translation and ATS. It waits for Invalidate
+    /// Completions for ever.
     pub const fn new(role: UnitRole) -> Self {
         Self {
             role,
@@ -162,7 +162,10 @@ impl UnitConfig {
         }
     }
 
-    /// Refuses what no unit can be (`VT-d 11.4.2`, `VT-d 11.4.3`).
+    /// Checks the settings (`VT-d 11.4.2`, `VT-d 11.4.3`).
+    ///
+    /// # Errors
+    /// If a setting is out of range, or contradicts another one.
     pub fn check(&self) -> Result<(), UnitConfigError> {
         let scalable_only = self.second_stage
             || self.first_stage
@@ -231,18 +234,18 @@ impl UnitConfig {
         }
     }
 
-    /// The bits that no physical address has.
+    /// The bits above the host address width.
     pub(crate) const fn beyond_host(&self) -> u64 {
         !((1 << self.host_address_width) - 1)
     }
 
-    /// The bits of a second-stage entry that may be reserved; none of them is set in an ordinary one.
+    /// The bits of a second-stage entry that may be reserved. A usual entry has none of them set.
     pub(crate) const fn second_stage_suspects(&self) -> u64 {
         const LARGE_SNOOP_TRANSIENT: u64 = 1 << 7 | 1 << 11 | 1 << 62;
         LARGE_SNOOP_TRANSIENT | (self.beyond_host() & ((1 << 52) - 1))
     }
 
-    /// CAP.
+    /// The capability register.
     pub const fn cap(&self) -> Cap {
         let width = match self.address_widths.max_bits() {
             0 => 48,
@@ -270,7 +273,7 @@ impl UnitConfig {
             .with_first_stage_5_level(self.first_stage_5_level)
     }
 
-    /// ECAP.
+    /// The extended capability register.
     pub const fn ecap(&self) -> Ecap {
         let pasid_width = match self.pasid_bits {
             Some(bits) => bits - 1,
@@ -308,7 +311,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_two_ready_made_units_are_possible() {
+    fn both_constructors_pass_the_check() {
         assert_eq!(UnitConfig::new(UnitRole::Guest).check(), Ok(()));
         assert_eq!(UnitConfig::full(UnitRole::Guest).check(), Ok(()));
     }
@@ -330,7 +333,7 @@ mod tests {
     }
 
     #[test]
-    fn contradictions_are_refused_with_their_reason() {
+    fn contradictions_are_named_in_the_error() {
         let legacy = UnitConfig::new(UnitRole::Guest);
         let full = UnitConfig::full(UnitRole::Guest);
         for (config, word) in [

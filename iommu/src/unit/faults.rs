@@ -1,4 +1,4 @@
-//! Telling software: fault records, status bits, and the event messages that announce them.
+//! How the unit reports to software: fault records, status bits, and event messages.
 //!
 //! ```text
 //! blocked request -> FRCD[i], FSTS.PPF --+
@@ -19,16 +19,16 @@ use crate::spec::offset;
 use crate::spec::queue::QueueErrorInfo;
 use crate::time::Instant;
 
-/// SID in the record of an interrupt that came from nobody who has a requester id.
+/// SID in the record of an interrupt without requester id.
 const NO_REQUESTER: u16 = 0xffff;
 
-/// The message that the event registers at `control` hold.
+/// The message in the event registers at `control`.
 fn message(registers: &Registers, control: u16) -> Msi {
     let [data, low, high] = [4, 8, 12].map(|at| registers.read(control + at));
     Msi { address: u64::from(low) | u64::from(high) << 32, data }
 }
 
-/// What kind of request a record is about: its T1 and T2 (`VT-d 11.4.7.6`).
+/// The type of the request in a fault record: T1 and T2 (`VT-d 11.4.7.6`).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum RequestType {
     Write,
@@ -53,7 +53,7 @@ impl RequestType {
     }
 }
 
-/// FSTS bits of which any one keeps further events from sending a message (`VT-d 7.3`).
+/// Whether an FSTS bit is set that suppresses further fault events (`VT-d 7.3`).
 const fn announced(status: FaultStatus) -> bool {
     status.overflow()
         || status.pending()
@@ -63,8 +63,8 @@ const fn announced(status: FaultStatus) -> bool {
 }
 
 impl Unit {
-    /// A condition has arisen that the event registers at `control` announce, and none was there
-    /// before: send the message, or keep it pending while masked (`VT-d 7.3`).
+    /// A condition arises for which the event registers at `control` send a message. Sends the
+    /// message, or keeps it pending while it is masked (`VT-d 7.3`).
     pub(super) fn raise_event(&mut self, control: u16) {
         let state = self.registers.event_control(control);
         if state.masked() {
@@ -74,7 +74,7 @@ impl Unit {
         }
     }
 
-    /// Software has written the control register: a pending message goes out once unmasked.
+    /// Software has written a control register: sends a pending message that is unmasked.
     pub(super) fn event_control_written(&mut self, control: u16) {
         let state = self.registers.event_control(control);
         if state.pending() && !state.masked() {
@@ -83,13 +83,13 @@ impl Unit {
         }
     }
 
-    /// Nothing is left to announce: a pending message is forgotten.
+    /// No condition is left: drops a pending message.
     pub(super) fn withdraw_event(&mut self, control: u16) {
         let state = self.registers.event_control(control);
         self.registers.set_event_control(control, state.with_pending(false));
     }
 
-    /// Sets status bits, with an event if none was set.
+    /// Sets status bits, and raises an event if none of the bits was set before.
     fn set_fault_status(&mut self, change: impl FnOnce(FaultStatus) -> FaultStatus) {
         let before = self.registers.fault_status();
         self.registers.set_fault_status(change(before));
@@ -98,13 +98,13 @@ impl Unit {
         }
     }
 
-    /// Software has cleared status or record bits: settles what follows from them.
+    /// Software has cleared bits in FSTS or in a record: updates PPF, FRI and the event.
     pub(super) fn fault_status_written(&mut self) {
         let records = 0..self.fault_records();
         let pending = records.clone().any(|i| self.record_in_use(i));
         let mut status = self.registers.fault_status().with_pending(pending);
         if pending && !self.record_in_use(status.record_index()) {
-            // FRI names the oldest record in use: the first one from where it was.
+            // FRI is the oldest record in use: the next one from the old FRI on.
             let count = self.fault_records();
             let from = status.record_index();
             let oldest = (0..count).map(|i| (from + i) % count).find(|i| self.record_in_use(*i));
@@ -116,7 +116,7 @@ impl Unit {
         }
     }
 
-    /// Software has cleared ICS.IWC, or tried to.
+    /// Software has written ICS.
     pub(super) fn completion_status_written(&mut self) {
         if !self.registers.wait_completed() {
             self.withdraw_event(offset::IECTL);
@@ -131,7 +131,7 @@ impl Unit {
         }
     }
 
-    /// The queue cannot go on (`VT-d 6.5.2.11`).
+    /// The unit stops fetching (`VT-d 6.5.2.11`).
     pub(super) fn queue_error(&mut self, reason: QueueErrorInfo, now: Instant) {
         let record = self.registers.error_record().with_info(reason as u8);
         self.registers.set_error_record(record);
@@ -140,7 +140,7 @@ impl Unit {
         self.tracer.emit(now, || Event::QueueError { unit, reason, slot });
     }
 
-    /// A Device-TLB invalidation has timed out: ITE, and whose it was if this is the first.
+    /// A Device-TLB invalidation has timed out: sets ITE, and ITESID if ITE was clear.
     pub(super) fn timeout_error(&mut self, function: Bdf) {
         if !self.registers.fault_status().timeout_error() {
             let source = self.config.itesid.unwrap_or(function).into_bits();
@@ -150,7 +150,7 @@ impl Unit {
         self.set_fault_status(|status| status.with_timeout_error(true));
     }
 
-    /// An Invalidate Completion that nobody waits for: ICE, and whose it was if this is the first.
+    /// An Invalidate Completion matches no request: sets ICE, and ICESID if ICE was clear.
     pub(super) fn completion_error(&mut self, function: Bdf) {
         if !self.registers.fault_status().completion_error() {
             let record = self.registers.error_record().with_completion_source(function.into_bits());
@@ -159,13 +159,13 @@ impl Unit {
         self.set_fault_status(|status| status.with_completion_error(true));
     }
 
-    /// Records a blocked request, if its fault is one that is recorded (`VT-d 7.2.1`).
+    /// Records a blocked request, if its fault must be recorded (`VT-d 7.2.1`).
     pub(super) fn record_fault(&mut self, fault: &Fault, now: Instant) {
         let kind = RequestType::of(fault.access);
         self.record_fault_of(kind, fault, now);
     }
 
-    /// Records a page request that was refused.
+    /// Records a refused page request.
     pub(super) fn record_page_request_fault(&mut self, fault: &Fault, now: Instant) {
         self.record_fault_of(RequestType::PageRequest, fault, now);
     }
@@ -197,7 +197,7 @@ impl Unit {
         self.push_record(fault.address.page().0, high)
     }
 
-    /// Writes the next record, if it is free; otherwise the fault is lost (`VT-d 7.2.1`).
+    /// Writes the next record. If that is in use, the fault is lost (`VT-d 7.2.1`).
     fn push_record(&mut self, low: u64, high: FaultRecordHigh) -> bool {
         let status = self.registers.fault_status();
         let index = self.next_record;
@@ -217,8 +217,8 @@ impl Unit {
         true
     }
 
-    /// Records a blocked interrupt, if its fault is one that is recorded: the index takes the place
-    /// of an address.
+    /// Records a blocked interrupt, if its fault must be recorded. The record holds the index
+    /// instead of an address.
     pub(super) fn record_interrupt_fault(&mut self, fault: &InterruptFault, now: Instant) {
         let &InterruptFault { requester, index, reason, silenced } = fault;
         let high = FaultRecordHigh::new()

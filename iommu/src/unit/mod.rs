@@ -10,9 +10,9 @@
 //!                               faults -------> Output::Msi
 //! ```
 //!
-//! A unit is a state machine without a clock: every call that needs the time gets it, and what the
-//! unit wants sent waits in [`Unit::poll_output`]. The same type is the unit that a guest programs
-//! and the physical one below it; they differ in their [`UnitConfig`] and in who drains the outputs.
+//! A unit is a state machine without a clock. Calls take the time as an argument, and outputs wait
+//! in [`Unit::poll_output`]. The same type is the guest-visible unit and the physical unit below
+//! it. They differ in their [`UnitConfig`], and in the caller that drains the outputs.
 
 mod config;
 mod faults;
@@ -50,14 +50,14 @@ use crate::spec::descriptor::DecodeRules;
 use crate::spec::offset;
 use crate::time::Instant;
 
-/// What a unit wants done.
+/// An action that the caller carries out for the unit.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Output {
-    /// Send this down the link to its function.
+    /// Send this request down the link to its function.
     Invalidate(InvalidateRequest),
-    /// Send this down the link to its function.
+    /// Send this response down the link to its function.
     PageGroupResponse(PageGroupResponse),
-    /// Interrupt a CPU. The unit's own events are never remapped (`VT-d 5.1.6`).
+    /// Interrupt a CPU. The unit's own events are not remapped (`VT-d 5.1.6`).
     Msi(Msi),
 }
 
@@ -68,23 +68,24 @@ pub struct Unit {
     tracer: Tracer,
     registers: Registers,
     translator: Arc<Translator>,
-    /// The way of requests that come by [`Unit::dma`].
+    /// The port for requests through [`Unit::dma`].
     port: DmaPort,
     interrupts: InterruptRemapper,
     queue: Queue,
-    /// How the root table that SRTP has latched is to be read, and what descriptors are legal then.
+    /// The format of the root table that SRTP has latched, and the descriptors that are legal with
+    /// it.
     mode: TableMode,
     rules: DecodeRules,
-    /// The fault record that is written next.
+    /// The index of the next fault record.
     next_record: u8,
     outputs: VecDeque<Output>,
 }
 
 impl Unit {
-    /// Bytes of the unit's page.
+    /// The size of the unit's register page in bytes.
     pub const SIZE: u64 = 4096;
 
-    /// A unit after power-on. Events go to `tracer`.
+    /// A unit after power-on, which sends events to `tracer`.
     pub fn new(config: UnitConfig, tracer: Tracer) -> Self {
         let translator = Arc::new(Translator::new(config));
         let mut unit = Self {
@@ -104,13 +105,13 @@ impl Unit {
         unit
     }
 
-    /// Its name in events.
+    /// The unit's name in events.
     pub fn role(&self) -> UnitRole {
         self.config.role
     }
 
-    /// Software reads `data.len()` bytes at `offset` of the page: aligned dwords and qwords
-    /// (`VT-d 11.2`). Anything else reads as all ones.
+    /// Reads registers at `offset` of the page. Software may access aligned dwords and qwords
+    /// (`VT-d 11.2`); anything else reads as all ones.
     pub fn read(&self, offset: u64, data: &mut [u8]) {
         match register_access(offset, data.len()) {
             Some(offset) => {
@@ -122,8 +123,9 @@ impl Unit {
         }
     }
 
-    /// Software writes `data` at `offset` of the page: aligned dwords and qwords, a qword as two
-    /// dwords, low one first (`VT-d 11.2`). Anything else is ignored.
+    /// Writes registers at `offset` of the page. Software may access aligned dwords and qwords
+    /// (`VT-d 11.2`); anything else is ignored. A qword is written as two dwords, the low one
+    /// first.
     pub fn write(&mut self, offset: u64, data: &[u8], memory: &Memory, now: Instant) {
         let Some(offset) = register_access(offset, data.len()) else { return };
         let (dwords, _) = data.as_chunks();
@@ -153,9 +155,9 @@ impl Unit {
         }
     }
 
-    /// Acts on the difference between the persistent bits and GSTS, and on each one-shot bit.
-    /// Software is told not to change several at once but does; tables are therefore latched
-    /// before anything is switched on (`VT-d 11.4.4`).
+    /// Acts on each one-shot bit, and on the persistent bits that differ from GSTS. Software must
+    /// change one bit at a time (`VT-d 11.4.4`). Since some software does not, tables are latched
+    /// before anything is enabled.
     fn global_command(&mut self, command: GlobalBits, memory: &Memory, now: Instant) {
         if command.set_root_table() {
             let root = self.registers.root_table();
@@ -181,8 +183,11 @@ impl Unit {
         self.registers.set_status(status);
     }
 
-    /// Where a DMA request goes in memory. An error is answered to the function, and recorded
-    /// where the specification says so (`VT-d 7.1.3`).
+    /// Translates a DMA request.
+    ///
+    /// # Errors
+    /// The completion status for the function. The fault is recorded where the specification
+    /// demands it (`VT-d 7.1.3`).
     pub fn dma(
         &mut self,
         request: &DmaRequest,
@@ -193,20 +198,24 @@ impl Unit {
         address.map_err(|blocked| self.report(blocked, now))
     }
 
-    /// The DMA side, for devices with threads of their own: they translate by a [`DmaPort`] without
-    /// the unit's lock, and [`Self::report`] what was blocked.
+    /// The DMA side of the unit, for devices with threads of their own. They translate through a
+    /// [`DmaPort`] without the unit's lock, and pass blocked requests to [`Self::report`].
     pub fn translator(&self) -> Arc<Translator> {
         self.translator.clone()
     }
 
-    /// Records a request that a [`DmaPort`] has blocked, and says how it is answered.
+    /// Records a request that a [`DmaPort`] has blocked. Returns the completion status for the
+    /// function.
     pub fn report(&mut self, blocked: BlockedRequest, now: Instant) -> RequestError {
         self.record_fault(&blocked.0, now);
         blocked.0.answer
     }
 
-    /// What an ATS Translation Request is answered (`VT-d 4.1.2`). A range without permissions is
-    /// no error: it says that there is no translation.
+    /// Answers an ATS Translation Request (`VT-d 4.1.2`). A range without permissions means that
+    /// there is no translation, and is not an error.
+    ///
+    /// # Errors
+    /// The completion status for the function.
     pub fn translation_request(
         &mut self,
         request: &TranslationRequest,
@@ -221,7 +230,7 @@ impl Unit {
         })
     }
 
-    /// All registers as name, offset and value, for people who look into a unit.
+    /// All registers as name, offset and value, for debugging.
     pub fn dump(&self) -> Vec<(&'static str, u16, u64)> {
         let value = |layout: &registers::Layout| {
             let high = if layout.dwords == 2 { self.registers.read(layout.offset + 4) } else { 0 };
@@ -231,13 +240,13 @@ impl Unit {
         layouts.iter().map(|layout| (layout.name, layout.offset, value(layout))).collect()
     }
 
-    /// Takes the oldest thing that the unit wants done.
+    /// Takes the oldest output.
     pub fn poll_output(&mut self) -> Option<Output> {
         self.outputs.pop_front()
     }
 }
 
-/// The offset of an access that the registers answer: an aligned dword or qword inside the page.
+/// The offset of a legal access: an aligned dword or qword in the page.
 fn register_access(offset: u64, size: usize) -> Option<u16> {
     let aligned = matches!(size, 4 | 8) && offset.is_multiple_of(size as u64);
     u16::try_from(offset).ok().filter(|offset| aligned && u64::from(*offset) < Unit::SIZE)

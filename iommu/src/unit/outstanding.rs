@@ -1,4 +1,4 @@
-//! Invalidate Requests that have no (complete) answer yet, by function and ITag.
+//! Invalidate Requests that wait for completions, by function and ITag.
 
 use std::collections::VecDeque;
 
@@ -6,37 +6,36 @@ use crate::ats::ITag;
 use crate::ids::Bdf;
 use crate::time::Instant;
 
-/// One Invalidate Request under way.
+/// An Invalidate Request that waits for completions.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Request {
     pub(super) function: Bdf,
     pub(super) itag: ITag,
     pub(super) sent: Instant,
-    /// When the unit gives up, `None` for never.
+    /// When the request times out; `None` for never.
     pub(super) expires: Option<Instant>,
-    /// The wait that comes after it, see [`super::queue`].
+    /// The number of the next wait descriptor, see [`super::queue`].
     pub(super) epoch: u64,
-    /// Completions that have come, of those that the function said it would send.
+    /// Completions received, of those that the function has announced.
     received: u8,
 }
 
-/// All of them, oldest first: neither their epochs nor the times at which the unit gives up fall from
-/// one to the next.
+/// All such requests, oldest first. Epochs and expiry times never fall from one to the next.
 #[derive(Debug, Default)]
 pub(super) struct Outstanding {
     requests: VecDeque<Request>,
 }
 
 impl Outstanding {
-    /// The unit's own limit, over all functions; a function's is its Invalidate Queue Depth.
+    /// The most requests of a unit. A function is limited by its Invalidate Queue Depth.
     pub(super) const LIMIT: usize = 256;
 
     pub(super) fn is_empty(&self) -> bool {
         self.requests.is_empty()
     }
 
-    /// A tag that `function` does not use, `None` while it has `depth` requests under way or the
-    /// unit has [`Self::LIMIT`].
+    /// A tag that `function` does not use. `None` while the function has `depth` requests, or the
+    /// unit [`Self::LIMIT`].
     pub(super) fn free_itag(&self, function: Bdf, depth: u8) -> Option<ITag> {
         let mine = self.requests.iter().filter(|request| request.function == function);
         let used = mine.fold(0_u32, |used, request| used | request.itag.bit());
@@ -57,8 +56,8 @@ impl Outstanding {
         self.requests.push_back(Request { function, itag, sent, expires, epoch, received: 0 });
     }
 
-    /// Counts one completion out of `expected`. `Err` if nothing waits for it, `Ok(Some)` if it
-    /// was the last.
+    /// Counts one of `expected` completions. Returns the request with the last of them, and `Err`
+    /// if no request matches.
     pub(super) fn answer(
         &mut self,
         function: Bdf,
@@ -71,27 +70,27 @@ impl Outstanding {
         Ok(if complete { self.requests.remove(position) } else { None })
     }
 
-    /// Gives up on one request.
+    /// Removes a request.
     pub(super) fn abandon(&mut self, function: Bdf, itag: ITag) -> Option<Request> {
         self.requests.remove(self.position(function, itag)?)
     }
 
-    /// Gives up on the oldest request that has expired by `now`.
+    /// Removes the oldest request, if it has expired by `now`.
     pub(super) fn abandon_expired(&mut self, now: Instant) -> Option<Request> {
         self.next_expiry().filter(|at| *at <= now).and_then(|_| self.requests.pop_front())
     }
 
-    /// When the first one expires.
+    /// When the oldest request expires.
     pub(super) fn next_expiry(&self) -> Option<Instant> {
         self.requests.front()?.expires
     }
 
-    /// The epoch of the oldest.
+    /// The epoch of the oldest request.
     pub(super) fn first_epoch(&self) -> Option<u64> {
         self.requests.front().map(|request| request.epoch)
     }
 
-    /// Whether one of `epoch` is under way.
+    /// Whether a request belongs to `epoch`.
     pub(super) fn has_epoch(&self, epoch: u64) -> bool {
         self.requests.binary_search_by_key(&epoch, |request| request.epoch).is_ok()
     }
@@ -112,7 +111,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn a_tag_is_never_given_twice(answers in proptest::collection::vec(0_u8..64, 1..200)) {
+        fn a_tag_in_use_is_not_given_out(answers in proptest::collection::vec(0_u8..64, 1..200)) {
             let mut outstanding = Outstanding::default();
             let mut used = std::collections::BTreeSet::new();
             for answer in answers {
@@ -131,7 +130,7 @@ mod tests {
     }
 
     #[test]
-    fn the_depth_of_a_function_and_of_the_unit_bound_it() {
+    fn function_and_unit_limit_the_requests() {
         let mut outstanding = Outstanding::default();
         for count in 0..4 {
             let itag = outstanding.free_itag(FUNCTION, 4).unwrap();
@@ -149,7 +148,7 @@ mod tests {
     }
 
     #[test]
-    fn two_completions_are_counted_when_two_are_promised() {
+    fn a_request_with_two_completions_ends_after_both() {
         let mut outstanding = Outstanding::default();
         outstanding.add(FUNCTION, ITag::new(3), Instant::START, None, 0);
         assert_eq!(outstanding.answer(FUNCTION, ITag::new(3), 2), Ok(None));

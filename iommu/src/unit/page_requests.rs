@@ -1,4 +1,4 @@
-//! Page requests (`VT-d 7.4`): functions ask for pages, software answers for groups of them.
+//! Page requests (`VT-d 7.4`): functions ask for pages, and software answers groups of requests.
 //!
 //! ```text
 //! Page Request --> tables allow it? --> room in the ring? --> descriptor, PQT --> PRS.PPR --> event
@@ -9,8 +9,8 @@
 //! PRG Response <-- page group response descriptor on the invalidation queue
 //! ```
 //!
-//! A request is in the ring, or gone, before the call that brings it returns: a wait descriptor
-//! that asks for the drain of page requests (PD) therefore has nothing left to wait for.
+//! The unit handles a request before the call returns that brings it. A wait descriptor that drains
+//! page requests (PD) thus has nothing to wait for.
 
 use vm_memory::{Bytes, GuestAddress};
 
@@ -24,14 +24,13 @@ use crate::spec::offset;
 use crate::spec::page_request::{DESCRIPTOR_BYTES, PageRequestDescriptor, PageRequestStatus};
 use crate::time::Instant;
 
-/// PRS bits of which any one keeps further events from sending a message (`VT-d 7.5`).
+/// Whether a PRS bit is set that suppresses further events (`VT-d 7.5`).
 const fn announced(status: PageRequestStatus) -> bool {
     status.pending() || status.overflow()
 }
 
 impl Unit {
-    /// A Page Request has come up a link (`VT-d 7.4`). A unit without ECAP.PRS does not know the
-    /// message and drops it.
+    /// A Page Request arrives from a link (`VT-d 7.4`). A unit without ECAP.PRS drops it.
     pub fn handle_page_request(&mut self, request: PageRequest, memory: &Memory, now: Instant) {
         if !self.config.page_requests {
             return;
@@ -50,7 +49,8 @@ impl Unit {
             PageRequestOutcome::Refused => {
                 self.answer_unasked(&request, ResponseCode::InvalidRequest, now);
             }
-            // The function may try again: its next translation request finds out.
+            // Success: the function asks for the translation again, and makes another page request
+            // if need be.
             PageRequestOutcome::Overflowed => {
                 self.answer_unasked(&request, ResponseCode::Success, now);
             }
@@ -63,7 +63,7 @@ impl Unit {
         memory: &Memory,
         now: Instant,
     ) -> PageRequestOutcome {
-        // A unit that does not translate has no tables that could be at fault: no record.
+        // A unit that does not translate has no tables to fault on.
         if !self.translator.enabled() {
             return PageRequestOutcome::Refused;
         }
@@ -74,10 +74,10 @@ impl Unit {
         self.write_page_request(request, memory)
     }
 
-    /// Puts a request into the ring, unless that is full or has overflowed (`VT-d 7.4.1`).
+    /// Puts a request in the ring, unless the ring is full or has overflowed (`VT-d 7.4.1`).
     fn write_page_request(&mut self, request: &PageRequest, memory: &Memory) -> PageRequestOutcome {
         let ring = self.registers.page_request_queue();
-        // What software wrote beyond the ring wraps into it.
+        // Offsets beyond the ring wrap into it.
         let within = |at: u32| at & (ring.bytes() - 1);
         let tail = within(self.registers.page_request_tail());
         let next = within(tail + DESCRIPTOR_BYTES);
@@ -88,7 +88,7 @@ impl Unit {
             self.set_page_request_status(|status| status.with_overflow(true));
             return PageRequestOutcome::Overflowed;
         }
-        // Software changes the page tables next: what the unit remembers of the page goes first.
+        // Software changes the page tables next, so that cached translations of the page must go.
         self.port.invalidate_for_page_request(request, memory);
         let slot = ring.page() * PAGE_SIZE + u64::from(tail);
         if memory.write_slice(&descriptor(request).to_memory(), GuestAddress(slot)).is_err() {
@@ -99,7 +99,7 @@ impl Unit {
         PageRequestOutcome::Queued
     }
 
-    /// Sets status bits, with an event if none was set.
+    /// Sets status bits, and raises an event if none of the bits was set before.
     fn set_page_request_status(
         &mut self,
         change: impl FnOnce(PageRequestStatus) -> PageRequestStatus,
@@ -111,14 +111,14 @@ impl Unit {
         }
     }
 
-    /// Software has cleared PRS bits, or tried to.
+    /// Software has written PRS.
     pub(super) fn page_request_status_written(&mut self) {
         if !announced(self.registers.page_request_status()) {
             self.withdraw_event(offset::PECTL);
         }
     }
 
-    /// The unit answers for software, where somebody waits for an answer.
+    /// Answers without software, if the function waits for a response.
     fn answer_unasked(&mut self, request: &PageRequest, code: ResponseCode, now: Instant) {
         if request.needs_response() {
             let PageRequest { requester: destination, pasid, group, .. } = *request;
@@ -126,7 +126,7 @@ impl Unit {
         }
     }
 
-    /// Software answers for a group, by a descriptor (`VT-d 7.6.1`).
+    /// Answers a group for software, by a descriptor (`VT-d 7.6.1`).
     pub(super) fn respond(&mut self, response: PageGroupResponseDescriptor, now: Instant) {
         let response = PageGroupResponse {
             destination: Bdf::from_bits(response.requester()),
@@ -150,7 +150,7 @@ impl Unit {
     }
 }
 
-/// What software reads of a request.
+/// The descriptor of a request.
 fn descriptor(request: &PageRequest) -> PageRequestDescriptor {
     let with_pasid = request.pasid.is_some();
     PageRequestDescriptor::new()

@@ -1,4 +1,4 @@
-//! Units as they are built into servers, each by one name.
+//! Units of real servers, by name.
 
 use std::fmt;
 use std::str::FromStr;
@@ -7,25 +7,25 @@ use super::config::UnitConfig;
 use super::values::AddressWidths;
 use crate::event::UnitRole;
 
-/// A unit that has a name.
+/// A unit with a name.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum UnitPreset {
-    /// Legacy mode only, as in Skylake-SP and Cascade Lake-SP: what CAP 8d2078c106f0466 and ECAP f020df
-    /// say, less posted interrupts and protected memory.
+    /// Legacy mode only, as in Skylake-SP and Cascade Lake-SP. It has the features of CAP
+    /// 8d2078c106f0466 and ECAP f020df except posted interrupts and protected memory.
     ServerLegacy,
-    /// Scalable mode, as in Sapphire Rapids with PASIDs and page requests turned on: what CAP
-    /// 9ed008c40780466 and ECAP 3ee9e86f050df say, less posted interrupts, protected memory and memory
-    /// types.
+    /// Scalable mode, as in Sapphire Rapids, with PASIDs and page requests enabled. It has the
+    /// features of CAP 9ed008c40780466 and ECAP 3ee9e86f050df except posted interrupts, protected
+    /// memory and memory types.
     ServerScalable,
-    /// Everything that this model has.
+    /// All features of this model.
     Full,
 }
 
 impl UnitPreset {
-    /// All of them.
+    /// All units with a name.
     pub const ALL: [Self; 3] = [Self::ServerLegacy, Self::ServerScalable, Self::Full];
 
-    /// Its name.
+    /// The name in files and on the command line.
     pub const fn name(self) -> &'static str {
         match self {
             Self::ServerLegacy => "server-legacy",
@@ -34,7 +34,7 @@ impl UnitPreset {
         }
     }
 
-    /// The unit.
+    /// The settings of the unit in this role.
     pub const fn config(self, role: UnitRole) -> UnitConfig {
         match self {
             Self::ServerLegacy => legacy(role),
@@ -75,7 +75,7 @@ impl fmt::Display for UnitPreset {
     }
 }
 
-/// What [`UnitPreset::from_str`] says of a text that names none.
+/// The error of [`UnitPreset::from_str`].
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("there is no unit '{0}'; there are server-legacy, server-scalable and full")]
 pub struct ParseUnitPresetError(String);
@@ -95,7 +95,7 @@ mod tests {
     use crate::spec::capability::{Cap, Ecap};
 
     #[test]
-    fn every_preset_is_possible_and_found_by_its_name() {
+    fn every_preset_passes_the_check_and_is_found_by_name() {
         for preset in UnitPreset::ALL {
             assert_eq!(preset.config(UnitRole::Host).check(), Ok(()), "{preset}");
             assert_eq!(preset.to_string().parse(), Ok(preset));
@@ -103,7 +103,7 @@ mod tests {
         assert!("server".parse::<UnitPreset>().unwrap_err().to_string().contains("server-legacy"));
     }
 
-    /// What of a server's registers this model has, with the places of its own register sets.
+    /// The registers of a server without the features and offsets that this model does not share.
     fn comparable(cap: Cap, ecap: Ecap, ours: &UnitConfig) -> (Cap, Ecap) {
         let cap = cap
             .with_protected_low_memory(false)
@@ -116,14 +116,14 @@ mod tests {
     }
 
     #[test]
-    fn the_legacy_server_is_a_skylake() {
+    fn the_legacy_server_has_the_registers_of_a_skylake() {
         let ours = UnitPreset::ServerLegacy.config(UnitRole::Host);
         let (cap, ecap) = (Cap::from_bits(0x8d2_078c_106f_0466), Ecap::from_bits(0xf0_20df));
         assert_eq!((ours.cap(), ours.ecap()), comparable(cap, ecap, &ours));
     }
 
     #[test]
-    fn the_scalable_server_is_a_sapphire_rapids_with_pasids_and_page_requests() {
+    fn the_scalable_server_has_the_registers_of_a_sapphire_rapids() {
         let ours = UnitPreset::ServerScalable.config(UnitRole::Host);
         let (cap, ecap) =
             (Cap::from_bits(0x9ed_008c_4078_0466), Ecap::from_bits(0x3_ee9e_86f0_50df));

@@ -1,6 +1,5 @@
-//! Invalidation by registers, CCMD and IOTLB: what there was before the queue (`VT-d 6.5.1`).
-//!
-//! Works only in legacy mode and while the queue is off; else the unit reports that it did nothing.
+//! Invalidation by the registers CCMD and IOTLB (`VT-d 6.5.1`). It works only in legacy mode and
+//! while the queue is disabled. Otherwise the unit reports that it has done nothing.
 
 use super::Unit;
 use crate::ids::{Bdf, DomainId};
@@ -8,8 +7,7 @@ use crate::spec::control::TableMode;
 use crate::spec::descriptor::{ContextScope, IotlbScope, masked_range};
 
 impl Unit {
-    /// Register-based invalidation of the context cache: works only without the queue and in
-    /// legacy mode (`VT-d 6.5.1`).
+    /// Register-based invalidation of the context cache.
     pub(super) fn context_command(&mut self) {
         let command = self.registers.context_command();
         if !command.start() {
@@ -32,7 +30,7 @@ impl Unit {
         self.registers.set_context_command(command.with_start(false).with_actual(actual));
     }
 
-    /// Register-based invalidation of the IOTLB (`VT-d 6.5.1`).
+    /// Register-based invalidation of the IOTLB.
     pub(super) fn iotlb_command(&mut self) {
         let command = self.registers.iotlb_command();
         if !command.start() {

@@ -1,5 +1,5 @@
-//! The register file: what is stored, which bits a write changes, and nothing else. What a write
-//! sets in motion is decided in [`super::Unit::write`].
+//! The register file: the values, and the bits that a write changes. [`super::Unit::write`] decides
+//! what else a write does.
 
 use super::config::UnitConfig;
 use crate::spec::capability::{Cap, Ecap};
@@ -14,13 +14,13 @@ use crate::spec::page_request::{
 };
 use crate::spec::queue::{QUEUE_OFFSET, QueueAddress, QueueErrorRecord};
 
-/// Version 1.0, as QEMU reports: register-based invalidation works, drain hints are heeded.
+/// Version 1.0, as QEMU reports. It has register-based invalidation, and honors drain hints.
 const VERSION: u32 = 0x10;
 
 /// Dwords in the unit's page.
 const DWORDS: usize = 4096 / 4;
 
-/// One register as a write sees it. Bits that are neither writable nor clearable are read-only.
+/// A register. Bits that are neither writable nor clearable are read-only.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Layout {
     pub(crate) name: &'static str,
@@ -28,9 +28,9 @@ pub(crate) struct Layout {
     /// Size in dwords, 1 or 2.
     pub(crate) dwords: u8,
     pub(crate) reset: u64,
-    /// Bits that take what is written.
+    /// Bits that a write sets and clears.
     pub(crate) writable: u64,
-    /// Bits that a written 1 clears.
+    /// Bits that are cleared by writing 1.
     pub(crate) clearable: u64,
 }
 
@@ -58,7 +58,7 @@ impl Layout {
 
 const IM: u64 = EventControl::new().with_masked(true).into_bits() as u64;
 
-/// The four registers of an event, FECTL, IECTL or PECTL and what follows it.
+/// The four registers of an event: FECTL, IECTL or PECTL, and the next three.
 const fn event(names: [&'static str; 4], offset: u16) -> [Layout; 4] {
     [
         Layout::dword(names[0], offset).reset(IM).writable(IM),
@@ -68,7 +68,7 @@ const fn event(names: [&'static str; 4], offset: u16) -> [Layout; 4] {
     ]
 }
 
-/// Every register of a unit built as `config` says (`VT-d 11.4`).
+/// All registers of a unit with these settings (`VT-d 11.4`).
 pub(crate) fn layouts(config: &UnitConfig) -> Vec<Layout> {
     let address = !0xfff_u64 & !config.beyond_host();
     let queue_address = QueueAddress::new().with_size(7).with_wide(config.scalable_mode);
@@ -81,7 +81,7 @@ pub(crate) fn layouts(config: &UnitConfig) -> Vec<Layout> {
         Layout::dword("VER", offset::VER).reset(u64::from(VERSION)),
         Layout::qword("CAP", offset::CAP).reset(config.cap().into_bits()),
         Layout::qword("ECAP", offset::ECAP).reset(config.ecap().into_bits()),
-        // GCMD reads as 0: nothing of it is stored.
+        // GCMD reads as 0: its value is not stored.
         Layout::dword("GCMD", offset::GCMD),
         Layout::dword("GSTS", offset::GSTS),
         Layout::qword("RTADDR", offset::RTADDR)
@@ -123,7 +123,7 @@ pub(crate) fn layouts(config: &UnitConfig) -> Vec<Layout> {
     registers
 }
 
-/// The page request queue (`VT-d 11.4.11`). Software writes PQT to initialise it.
+/// The registers of the page request queue (`VT-d 11.4.11`). Software initializes PQT by a write.
 fn page_request_queue(address: u64) -> Vec<Layout> {
     let queue = PageRequestQueueAddress::new().with_size(7).into_bits();
     let status = PageRequestStatus::new().with_pending(true).with_overflow(true);
@@ -137,7 +137,7 @@ fn page_request_queue(address: u64) -> Vec<Layout> {
     registers
 }
 
-/// Contents and masks of all registers, a dword each.
+/// Values and masks of all registers, a dword each.
 #[derive(Debug)]
 pub(crate) struct Registers {
     words: Box<[u32; DWORDS]>,
@@ -161,13 +161,12 @@ impl Registers {
         file
     }
 
-    /// The dword at `offset`, which is a multiple of 4; 0 where there is no register.
+    /// The dword at `offset`, a multiple of 4. It is 0 where there is no register.
     pub(crate) fn read(&self, offset: u16) -> u32 {
         self.words.get(usize::from(offset / 4)).copied().unwrap_or(0)
     }
 
-    /// Software writes the dword at `offset`: only the bits change that it may change. Returns
-    /// what was there before.
+    /// Writes the dword at `offset`, as far as software may change it. Returns the former value.
     pub(crate) fn write(&mut self, offset: u16, value: u32) -> u32 {
         let index = usize::from(offset / 4);
         let Some(word) = self.words.get_mut(index) else { return 0 };
@@ -192,7 +191,7 @@ impl Registers {
         self.set(offset + 4, (value >> 32) as u32);
     }
 
-    /// A fault record's two halves.
+    /// The low and high half of a fault record.
     pub(crate) fn fault_record(&self, index: u8) -> (u64, u64) {
         let base = offset::FRCD + 16 * u16::from(index);
         (self.read64(base), self.read64(base + 8))
@@ -204,7 +203,7 @@ impl Registers {
         self.set64(base + 8, high);
     }
 
-    /// The queue offset in IQT, whatever its low bits say of alignment.
+    /// The queue offset in IQT, which may be misaligned.
     pub(crate) fn tail(&self) -> u32 {
         self.read(offset::IQT)
     }
@@ -240,7 +239,7 @@ impl Registers {
 
 macro_rules! typed {
     ($($get:ident, $set:ident, $offset:ident, $type:ident, $read:ident, $write:ident;)*) => {
-        /// Registers by name, as what they are.
+        /// Accessors of registers by name.
         #[allow(dead_code, reason = "each register has both accessors, used or not")]
         impl Registers {
             $(
@@ -272,7 +271,7 @@ typed! {
     page_request_status, set_page_request_status, PRS, PageRequestStatus, read, set;
 }
 
-/// ICS.IWC, a wait descriptor with IF=1 has completed.
+/// ICS.IWC: a wait descriptor with IF=1 has completed.
 impl Registers {
     pub(crate) fn wait_completed(&self) -> bool {
         self.read(offset::ICS) & 1 != 0

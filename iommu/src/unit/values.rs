@@ -1,25 +1,23 @@
-//! Values that settings of a unit take.
+//! Types of a unit's settings.
 
 use std::fmt;
 use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
-/// How far the unit runs ahead of a Device-TLB invalidation that has not completed
-/// (`VT-d 6.5.2.12` leaves it open).
+/// Which invalidations a wait descriptor waits for. `VT-d 6.5.2.12` leaves it open.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Ordering {
-    /// A wait completes after everything in front of it: one stuck invalidation holds up every
-    /// later waiter on the unit.
+    /// All in front of it. An invalidation without completion thus holds up every later wait of the
+    /// unit.
     #[default]
     Serial,
-    /// A wait is bound only to what stands between it and the previous wait: all that the
-    /// specification promises.
+    /// Those between it and the previous wait, which is all that the specification promises.
     Parallel,
 }
 
-/// What [`Ordering::from_str`] says of a text that names none.
+/// The error of [`Ordering::from_str`].
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("'{0}' is not an ordering; it is serial or parallel")]
 pub struct ParseOrderingError(String);
@@ -47,7 +45,7 @@ impl fmt::Display for Ordering {
 
 /// A set of second-stage address widths: 39, 48 and 57 bits, for 3, 4 and 5 levels (CAP.SAGAW).
 ///
-/// In TOML a list of numbers.
+/// In TOML it is a list of numbers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(try_from = "Vec<u8>", into = "Vec<u8>")]
 pub struct AddressWidths(pub(super) u8);
@@ -58,17 +56,17 @@ impl AddressWidths {
     /// 48 bits only, as in most servers.
     pub const ONLY_48: Self = Self(0b0100);
 
-    /// SAGAW.
+    /// The bits of SAGAW.
     pub const fn into_bits(self) -> u8 {
         self.0
     }
 
-    /// Whether tables of `levels` levels are in the set.
+    /// Whether the set has the width of tables with `levels` levels.
     pub const fn has_levels(self, levels: u8) -> bool {
         levels >= 3 && self.0 >> (levels - 2) & 1 != 0
     }
 
-    /// Levels of the deepest tables, 0 for none.
+    /// The most levels of tables; 0 for the empty set.
     pub const fn max_levels(self) -> u8 {
         match self.0.checked_ilog2() {
             Some(bit) => bit as u8 + 2,
@@ -76,7 +74,7 @@ impl AddressWidths {
         }
     }
 
-    /// The largest width in bits, 0 for none.
+    /// The largest width in bits; 0 for the empty set.
     pub const fn max_bits(self) -> u8 {
         match self.max_levels() {
             0 => 0,

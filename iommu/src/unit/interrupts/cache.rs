@@ -1,19 +1,19 @@
-//! The interrupt entry cache: what was found in the table, until software invalidates it.
+//! The interrupt entry cache. An entry stays until software invalidates it, or another entry takes
+//! its slot, even if the table has changed.
 //!
-//! Each index has one slot that it shares with every 256th other. An entry that is pushed out is
-//! read again; one that is not stays as it is, whatever the table says by then.
+//! The cache is direct-mapped: an index shares its slot with every 256th other index.
 
 use super::entry::Entry;
 
-/// Entries that are held at the most; a power of two.
+/// The number of slots, a power of two.
 const SLOTS: usize = 256;
 
-/// Which slot an index has.
+/// The slot of an index.
 const fn slot(index: u16) -> usize {
     index as usize % SLOTS
 }
 
-/// The cache.
+/// Cached entries by slot.
 #[derive(Debug)]
 pub(super) struct EntryCache(Box<[Option<(u16, Entry)>; SLOTS]>);
 
@@ -32,17 +32,17 @@ impl EntryCache {
         self.0[slot(index)] = Some((index, entry));
     }
 
-    /// Drops everything.
+    /// Drops all entries.
     pub(super) fn clear(&mut self) {
         self.0.fill(None);
     }
 
-    /// Drops the entries whose index differs from `first` in its `mask` low bits at the most
-    /// (`VT-d 6.5.2.8`); `mask` is at most 15.
+    /// Drops the entries whose index differs from `first` only in the low `mask` bits (`VT-d
+    /// 6.5.2.8`), of which there are at most 15.
     pub(super) fn invalidate(&mut self, first: u16, mask: u8) {
         let ignored = (1_u16 << mask.min(15)) - 1;
         let first = first & !ignored;
-        // Their slots lie side by side: a range as long as it is aligned, or all.
+        // These indexes are contiguous, and so are their slots.
         let count = (usize::from(ignored) + 1).min(SLOTS);
         let from = slot(first);
         for held in &mut self.0[from..from + count] {
@@ -65,7 +65,7 @@ mod tests {
     }
 
     #[test]
-    fn indexes_that_share_a_slot_push_each_other_out_and_are_never_mixed_up() {
+    fn an_index_replaces_another_one_in_its_slot() {
         let mut cache = EntryCache::default();
         cache.insert(3, entry(0x31));
         assert_eq!(cache.lookup(3 + SLOTS as u16), None);
@@ -76,7 +76,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn an_invalidation_drops_exactly_what_it_names(
+        fn an_invalidation_drops_the_selected_entries_only(
             held in proptest::collection::btree_set(any::<u16>(), 1..200),
             first: u16,
             mask in 0_u8..=15,

@@ -1,28 +1,28 @@
-//! A table entry, checked and understood: what it delivers, and for whom.
+//! A checked table entry: the message that it delivers, and the requesters that may use it.
 
 use crate::ats::Msi;
 use crate::ids::Bdf;
 use crate::spec::fault::FaultReason;
 use crate::spec::interrupt::{DeliveryAddress, DeliveryData, Irte, is_delivery_mode};
 
-/// The bits of DST that count without EIME: an 8-bit APIC id (`VT-d 9.9`).
+/// The bits of DST without EIME: an 8-bit APIC id (`VT-d 9.9`).
 const XAPIC_DESTINATION: u32 = 0xff00;
 
-/// Whose interrupts an entry takes (`VT-d 9.9`, SVT).
+/// The requesters that may use an entry (`VT-d 9.9`, SVT).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Sources {
-    /// Everybody's.
+    /// All requesters.
     Any,
-    /// Those of requesters whose id equals `id` but for the bits in `ignored`.
+    /// Requesters whose id equals `id`, except in the bits of `ignored`.
     Requesters { id: u16, ignored: u16 },
-    /// Those of everybody on these buses, and all in between.
+    /// Requesters on these buses and on all buses between.
     Buses { first: u8, last: u8 },
 }
 
-/// A present entry that is as it must be.
+/// A present and valid entry.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Entry {
-    /// What reaches the local APICs.
+    /// The message to the local APICs.
     pub(super) message: Msi,
     /// FPD: qualified faults are not recorded.
     pub(super) fault_disable: bool,
@@ -30,9 +30,10 @@ pub(super) struct Entry {
 }
 
 impl Entry {
-    /// Checks and reads an entry that is present; `extended` is EIME.
+    /// Checks and decodes a present entry; `extended` is EIME.
     ///
-    /// Fails with 0x24 for reserved bits and values, and for the posted form, which needs CAP.PI.
+    /// # Errors
+    /// Fault reason 0x24 for reserved bits and values, and for the posted form, which needs CAP.PI.
     pub(super) fn decode(irte: Irte, extended: bool) -> Result<Self, FaultReason> {
         let reserved = irte.posted()
             || irte.reserved_low() != 0
@@ -55,8 +56,8 @@ impl Entry {
         Ok(Self { message, fault_disable: irte.fault_disable(), sources })
     }
 
-    /// Whether the entry takes interrupts of `requester`. There is nothing to validate in one that
-    /// has no requester id.
+    /// Whether the entry accepts an interrupt of `requester`. A sender without requester id is not
+    /// validated.
     pub(super) fn takes(&self, requester: Option<Bdf>) -> bool {
         let Some(requester) = requester else { return true };
         match self.sources {
@@ -68,7 +69,7 @@ impl Entry {
 }
 
 impl Sources {
-    /// `None` for the reserved type of validation.
+    /// Returns `None` for the reserved validation type.
     fn decode(irte: Irte) -> Option<Self> {
         let id = irte.source_id();
         match irte.source_validation() {
@@ -100,7 +101,7 @@ mod tests {
     }
 
     #[test]
-    fn the_qualifier_says_which_function_bits_do_not_count() {
+    fn the_qualifier_selects_the_ignored_function_bits() {
         let id = Bdf::new(3, 4, 0b101);
         for (qualifier, ignored) in [(0, 0), (1, 0b100), (2, 0b110), (3, 0b111)] {
             let irte = Irte::new().with_source_id(id.into_bits()).with_source_validation(1);
@@ -124,7 +125,7 @@ mod tests {
     }
 
     #[test]
-    fn who_has_no_requester_id_is_not_validated() {
+    fn a_sender_without_requester_id_is_not_validated() {
         let entry = sources(Irte::new().with_source_id(0x0100).with_source_validation(1));
         assert!(entry.takes(None) && !entry.takes(Some(Bdf::new(2, 0, 0))));
     }

@@ -1,4 +1,5 @@
-//! Interrupt remapping (`VT-d 5.1`): from a message to the interrupt that it stands for, or a fault.
+//! Interrupt remapping (`VT-d 5.1`): from a message to the interrupt for the local APICs, or a
+//! fault.
 //!
 //! ```text
 //!                IRES=0: passes
@@ -8,9 +9,9 @@
 //!                                                   table at IRTA
 //! ```
 //!
-//! An entry that has been used stays as it was until an IEC descriptor names it. What is not
-//! present or not as it must be is never kept (CAP.CM is 0), and latching another table keeps the
-//! cache (CAP.ESIRTPS is 0). The unit's own events do not come this way (`VT-d 5.1.6`).
+//! A cached entry stays until an IEC descriptor invalidates it. An entry that is not present or not
+//! valid is never cached, since CAP.CM is 0. Latching another table keeps the cache, since
+//! CAP.ESIRTPS is 0. The unit's own events are not remapped (`VT-d 5.1.6`).
 
 mod cache;
 mod entry;
@@ -30,18 +31,18 @@ use crate::spec::fault::FaultReason;
 use crate::spec::interrupt::{InterruptTableAddress, Irte, RemappableAddress, RemappableData};
 use crate::time::Instant;
 
-/// Why an interrupt was blocked, and all that a fault record says of it.
+/// A blocked interrupt, with the fields of its fault record.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct InterruptFault {
     pub(crate) requester: Option<Bdf>,
-    /// Which entry, where the request got as far as naming one.
+    /// The index of the entry; `None` if the request is malformed.
     pub(crate) index: Option<u16>,
     pub(crate) reason: FaultReason,
-    /// The entry asks for no record (FPD), and the reason allows that.
+    /// FPD is set, and the reason is a qualified fault: there is no record.
     pub(crate) silenced: bool,
 }
 
-/// A failure, before it is known who asked.
+/// A fault before its requester is known.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Failure {
     index: Option<u16>,
@@ -50,42 +51,42 @@ struct Failure {
 }
 
 impl Failure {
-    /// Recorded always; the request names no entry.
+    /// A fault without an entry, which is always recorded.
     const fn of_request(reason: FaultReason) -> Self {
         Self { index: None, reason, silenced: false }
     }
 
-    /// Recorded always.
+    /// A fault in an entry, which is always recorded.
     const fn of_entry(index: u16, reason: FaultReason) -> Self {
         Self { index: Some(index), reason, silenced: false }
     }
 
-    /// Recorded unless `fpd`.
+    /// A fault in an entry, which is recorded unless `fpd` is set.
     const fn qualified(index: u16, reason: FaultReason, fpd: bool) -> Self {
         Self { index: Some(index), reason, silenced: fpd }
     }
 }
 
-/// What a message asks for.
+/// A decoded message.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Request {
-    /// To be delivered as it is.
+    /// It is delivered unchanged.
     Direct,
-    /// To be delivered as this entry says.
+    /// The entry with this index is delivered.
     Entry(u16),
 }
 
-/// What a message is turned into, and the entry that had to be read for it.
+/// The remapped message, and the entry that was read from memory for it.
 struct Remapped {
     message: Msi,
     read: Option<(u16, Entry)>,
 }
 
-/// The table that messages are looked up in, and the cache of what was found.
+/// The table address, the cache, and the status bits.
 #[derive(Debug, Default)]
 pub(super) struct InterruptRemapper {
     host_address_width: u8,
-    /// IRTA as it was latched.
+    /// IRTA at the last SIRTP.
     table: InterruptTableAddress,
     /// GSTS.IRES.
     enabled: bool,
@@ -103,8 +104,8 @@ impl InterruptRemapper {
         self.enabled
     }
 
-    /// An IEC descriptor: nothing for all entries, or the first one and how many low bits of the
-    /// index do not count.
+    /// Executes an IEC descriptor, for the entries from an index and a number of ignored low bits,
+    /// or for all.
     pub(super) fn invalidate(&mut self, scope: Option<(u16, u8)>) {
         match scope {
             None => self.cache.clear(),
@@ -112,14 +113,14 @@ impl InterruptRemapper {
         }
     }
 
-    /// Which entry a message names (`VT-d 5.1.2`).
+    /// Decodes a message (`VT-d 5.1.2`).
     fn decode(&self, msi: Msi) -> Result<Request, Failure> {
         if !self.enabled {
             return Ok(Request::Direct);
         }
         let address = RemappableAddress::from_bits(msi.address);
         if !address.remappable() {
-            // CFIS has no meaning with EIME: 8-bit destinations are a thing of the past then.
+            // CFIS has no effect with EIME.
             let passes = self.compatibility && !self.table.extended();
             let blocked = Failure::of_request(FaultReason::IR_COMPATIBILITY_BLOCKED);
             return if passes { Ok(Request::Direct) } else { Err(blocked) };
@@ -132,7 +133,7 @@ impl InterruptRemapper {
             }
             index += u32::from(data.subhandle());
         }
-        // The sum can be wider than a record's field for it.
+        // The sum may have 17 bits; a fault record has 16.
         let recorded = index as u16;
         if index >= self.table.entries() {
             return Err(Failure::of_entry(recorded, FaultReason::IR_INDEX_BEYOND_TABLE));
@@ -140,7 +141,7 @@ impl InterruptRemapper {
         Ok(Request::Entry(recorded))
     }
 
-    /// The entry `index` of the table, as memory has it.
+    /// Reads the entry `index` from memory.
     fn read(&self, index: u16, memory: &Memory) -> Result<Entry, Failure> {
         let address = self.table.page() * PAGE_SIZE + u64::from(index) * size_of::<Irte>() as u64;
         if address >> self.host_address_width != 0 {
@@ -157,7 +158,7 @@ impl InterruptRemapper {
         Entry::decode(irte, self.table.extended()).map_err(qualified)
     }
 
-    /// What a message is turned into. Has no effect.
+    /// Remaps a message without any effect.
     fn look_up(
         &self,
         requester: Option<Bdf>,
@@ -183,8 +184,7 @@ impl InterruptRemapper {
 }
 
 impl Unit {
-    /// GCMD.SIRTP: the table is where IRTA says from now on. What the cache holds stays
-    /// (CAP.ESIRTPS is 0).
+    /// GCMD.SIRTP: latches IRTA. The cache is kept (CAP.ESIRTPS is 0).
     pub(super) fn set_interrupt_table(&mut self) {
         if self.config.interrupt_remapping {
             self.interrupts.table = self.registers.interrupt_table();
@@ -192,7 +192,7 @@ impl Unit {
         }
     }
 
-    /// GCMD.IRE and GCMD.CFI, persistent bits both.
+    /// Sets the persistent bits IRE and CFI of GCMD.
     pub(super) fn switch_interrupt_remapping(&mut self, command: GlobalBits) {
         if self.config.interrupt_remapping {
             self.interrupts.enabled = command.interrupt_remapping();
@@ -206,14 +206,15 @@ impl Unit {
         }
     }
 
-    /// What a message to 0xfeexxxxx delivers to the local APICs. `requester` is who sent it; `None`
-    /// is an I/O APIC that has no requester id, of which the source is not validated.
+    /// Remaps a message to 0xfeexxxxx. `requester` is its sender; an I/O APIC without requester id
+    /// is `None`, and is not validated.
     ///
-    /// A 32-bit destination has its bits 31:8 in bits 63:40 of the address, as in FEUADDR.
+    /// The result has bits 31:8 of a 32-bit destination in bits 63:40 of the address, as in
+    /// FEUADDR.
     ///
     /// # Errors
-    /// Why the interrupt is blocked (`VT-d 5.1.4.1`). By then the fault has been recorded, where it
-    /// has to be; a message is posted, so that its sender hears nothing.
+    /// The reason for which the interrupt is blocked (`VT-d 5.1.4.1`). The fault is recorded
+    /// already, if it must be. The message is posted, so that its sender learns nothing.
     pub fn remap_interrupt(
         &mut self,
         requester: Option<Bdf>,
@@ -236,8 +237,9 @@ impl Unit {
         }
     }
 
-    /// What [`Self::remap_interrupt`] would return at this moment, without any effect: for who must
-    /// know in advance which vector will be ended. `None` for a message that would be blocked.
+    /// The result of [`Self::remap_interrupt`] at this moment, without any effect; `None` if the
+    /// message would be blocked. The I/O APIC uses it to learn the vector of a wire before it is
+    /// raised.
     pub fn preview_interrupt(
         &self,
         requester: Option<Bdf>,
@@ -247,9 +249,9 @@ impl Unit {
         self.interrupts.look_up(requester, msi, memory).ok().map(|remapped| remapped.message)
     }
 
-    /// Refuses a request to 0xfeexxxxx that is untranslated and without PASID and yet is no
-    /// interrupt: a read, or a write of anything but an aligned dword. With interrupt remapping on
-    /// that is a fault (0x29).
+    /// Refuses an untranslated request without PASID to 0xfeexxxxx that is not an interrupt: a
+    /// read, or a write of anything but an aligned dword. With interrupt remapping enabled it
+    /// records fault 0x29.
     pub fn refuse_in_interrupt_range(&mut self, requester: Bdf, now: Instant) -> RequestError {
         if self.interrupts.enabled {
             let fault = InterruptFault {
