@@ -1,4 +1,4 @@
-//! What comes of Invalidate Requests: completions, the host's word for one, or nothing until the unit gives up.
+//! How Invalidate Requests end: by completions, by the host's acknowledgement, or by a time-out.
 
 use super::super::Unit;
 use super::super::outstanding::Request;
@@ -9,10 +9,10 @@ use crate::ids::Bdf;
 use crate::time::Instant;
 
 impl Unit {
-    /// An Invalidate Completion has come up the link (`PCIe 10.3.2`).
+    /// Handles an Invalidate Completion from a link (`PCIe 10.3.2`).
     ///
-    /// With DMA remapping off the unit does not take it (`VT-d 4.2.1`), and tags that nobody waits
-    /// for raise ICE.
+    /// The unit drops it while DMA remapping is disabled (`VT-d 4.2.1`). A tag that matches no
+    /// request sets ICE.
     pub fn handle_completion(
         &mut self,
         completion: InvalidateCompletion,
@@ -44,15 +44,15 @@ impl Unit {
                 itag_vector: unexpected,
             });
         }
-        self.go_on(memory, now);
+        self.continue_queue(memory, now);
     }
 
-    /// Whoever answers for the functions says that this invalidation is complete, although no
-    /// message has come. Unknown tags are ignored.
+    /// Completes a request without a message: the caller answers for the function. An unknown tag
+    /// is ignored.
     pub fn acknowledge(&mut self, function: Bdf, itag: ITag, memory: &Memory, now: Instant) {
         if let Ok(Some(request)) = self.queue.outstanding.answer(function, itag, 1) {
             self.emit_completed(&request, now);
-            self.go_on(memory, now);
+            self.continue_queue(memory, now);
         }
     }
 
@@ -62,8 +62,8 @@ impl Unit {
         self.tracer.emit(now, || Event::InvalidateCompleted { unit, function, itag, waited });
     }
 
-    /// Something outstanding is done: waits complete, a deferred request goes out, fetching goes on.
-    fn go_on(&mut self, memory: &Memory, now: Instant) {
+    /// A request has ended: waits complete, a deferred request is sent, and the unit fetches on.
+    fn continue_queue(&mut self, memory: &Memory, now: Instant) {
         if let Some(invalidate) = self.queue.deferred.take() {
             self.send_or_defer(invalidate, now);
         }
@@ -72,29 +72,28 @@ impl Unit {
         self.finish_draining();
     }
 
-    /// Whoever answers for the functions says that this invalidation will not complete: the unit
-    /// treats it as timed out. Unknown tags are ignored.
+    /// Ends a request as timed out: the caller answers for the function. An unknown tag is ignored.
     pub fn time_out(&mut self, function: Bdf, itag: ITag, now: Instant) {
         if let Some(request) = self.queue.outstanding.abandon(function, itag) {
             self.expire(&request, now);
         }
     }
 
-    /// Gives up on every request whose Invalidation Completion Time-out has passed by `now`.
+    /// Times out the requests whose Invalidation Completion Time-out has passed by `now`.
     pub fn handle_timeout(&mut self, now: Instant) {
         while let Some(request) = self.queue.outstanding.abandon_expired(now) {
             self.expire(&request, now);
         }
     }
 
-    /// When [`Self::handle_timeout`] wants to be called next.
+    /// When [`Self::handle_timeout`] must be called next.
     pub fn poll_timeout(&self) -> Option<Instant> {
         self.queue.next_expiry()
     }
 
-    /// Sets ITE and aborts all pending waits: they will never complete (`VT-d 6.5.2.11`). What was
-    /// fetched behind the request is not guaranteed to have been executed; here it has been, but
-    /// for a deferred request.
+    /// Sets ITE and aborts all pending waits, which never complete (`VT-d 6.5.2.11`). The
+    /// specification leaves open whether descriptors behind the request are executed. Here they
+    /// are, except a deferred request.
     fn expire(&mut self, request: &Request, now: Instant) {
         self.timeout_error(request.function);
         let waits_aborted = self.queue.waits.len() as u32;

@@ -1,4 +1,4 @@
-//! Reading the ring.
+//! The reads of descriptors from the ring.
 
 use vm_memory::{Bytes, GuestAddress, GuestMemoryBackend, VolatileMemory, VolatileSlice};
 
@@ -7,7 +7,7 @@ use crate::ids::PAGE_SIZE;
 use crate::spec::control::TableMode;
 use crate::spec::queue::{QueueAddress, QueueErrorInfo};
 
-/// Whether the ring may be read at all (`VT-d 6.5.2.11`, IQEI 1 and 5 to 7).
+/// Checks whether the ring can be read (`VT-d 6.5.2.11`, IQEI 1 and 5 to 7).
 pub(super) fn check_ring(
     ring: QueueAddress,
     tail: u32,
@@ -28,11 +28,11 @@ pub(super) fn check_ring(
     }
 }
 
-/// The ring as the unit reads it.
+/// The ring in memory.
 pub(super) struct Fetcher<'a> {
     ring: QueueAddress,
     memory: &'a Memory,
-    /// The whole ring, where it lies in one piece of memory: no look-up for each descriptor.
+    /// The whole ring, if it is contiguous in memory. This saves a look-up for each descriptor.
     slice: Option<VolatileSlice<'a>>,
 }
 
@@ -43,8 +43,8 @@ impl<'a> Fetcher<'a> {
         Self { ring, memory, slice }
     }
 
-    /// The descriptor at `head`. The upper half of a wide one must be zero: no type up to 9 uses
-    /// it.
+    /// The descriptor at `head`. The upper half of a 256-bit descriptor must be zero: types up to 9
+    /// do not use it.
     pub(super) fn fetch(&self, head: u32) -> Result<u128, QueueErrorInfo> {
         let low = self.read(head)?;
         if self.ring.wide() && self.read(head + 16)? != 0 {

@@ -9,9 +9,9 @@
 //!             stop while IQE or ITE is set               time-out: ITE, all pending waits aborted
 //! ```
 //!
-//! Waits count epochs: a request belongs to the epoch of the wait that comes after it. A serial
-//! unit completes a wait when nothing of its epoch or an earlier one is outstanding, a parallel one
-//! when nothing of its own epoch is.
+//! Each wait descriptor ends an epoch, and a request belongs to the epoch in which it was fetched.
+//! A serial unit completes a wait when no request of its epoch or an earlier one is outstanding. A
+//! parallel unit completes it when no request of its own epoch is.
 
 mod answers;
 mod fetch;
@@ -34,7 +34,7 @@ use crate::spec::descriptor::{self, DecodeRules, Descriptor, DeviceTlbInvalidate
 use crate::spec::queue::QueueAddress;
 use crate::time::Instant;
 
-/// Waits that can be pending at once; then the unit stops fetching until one is done.
+/// The most pending waits. The unit stops fetching while there are as many.
 const PENDING_WAITS: usize = 1024;
 
 #[derive(Debug, Clone, Copy)]
@@ -46,21 +46,21 @@ struct PendingWait {
 /// The queue's state beyond its registers.
 #[derive(Debug)]
 pub(super) struct Queue {
-    /// IQA as it was when the queue was enabled.
+    /// IQA when the queue was enabled.
     ring: QueueAddress,
     /// GSTS.QIES.
     enabled: bool,
-    /// QIE has been cleared; QIES follows when what was fetched is done.
+    /// QIE is clear, and QIES is cleared when all that was fetched has completed.
     draining: bool,
     outstanding: Outstanding,
     waits: VecDeque<PendingWait>,
-    /// The epoch of descriptors that are fetched now.
+    /// The current epoch: the number of wait descriptors fetched.
     epoch: u64,
-    /// Waits that have been completed so far.
+    /// The number of waits completed.
     completed: u64,
-    /// Fetched, but its function has no free ITag.
+    /// A fetched invalidation whose function has no free ITag.
     deferred: Option<DeviceTlbInvalidate>,
-    /// How many descriptors there are to the next pause, and how many there were to it at first.
+    /// Descriptors until the next pause, and the number that was asked for.
     to_pause: u64,
     pause_after: u64,
 }
@@ -83,7 +83,7 @@ impl Default for Queue {
 }
 
 impl Queue {
-    /// The slot at which the head stands.
+    /// The slot of the head.
     pub(super) fn slot(&self, registers: &Registers) -> u32 {
         registers.head() / self.ring.descriptor_bytes()
     }
@@ -100,7 +100,7 @@ impl Queue {
         self.outstanding.is_empty() && self.waits.is_empty() && self.deferred.is_none()
     }
 
-    /// Something that was fetched keeps everything behind it from being fetched.
+    /// Whether something that was fetched stops the unit from fetching on.
     fn is_held(&self) -> bool {
         self.draining
             || self.to_pause == 0
@@ -116,7 +116,7 @@ impl Queue {
         }
     }
 
-    /// The first pending wait that may complete, taken out.
+    /// Takes the first pending wait that may complete.
     fn take_completed(&mut self, ordering: Ordering) -> Option<Wait> {
         let done = match ordering {
             Ordering::Serial => {
@@ -129,8 +129,8 @@ impl Queue {
 }
 
 impl Unit {
-    /// QIE has been set: the ring is where IQA says, and begins at 0 (`VT-d 6.5.2`). One that was
-    /// about to be switched off goes on where it is.
+    /// QIE is set. The queue begins at the start of the ring in IQA (`VT-d 6.5.2`). A queue that is
+    /// still draining goes on instead.
     pub(super) fn enable_queue(&mut self, memory: &Memory, now: Instant) {
         if self.queue.enabled {
             if std::mem::take(&mut self.queue.draining) {
@@ -145,7 +145,7 @@ impl Unit {
         self.run_queue(memory, now);
     }
 
-    /// QIE has been cleared: what was fetched is completed first.
+    /// QIE is cleared: the unit completes what it has fetched, and then disables the queue.
     pub(super) fn disable_queue(&mut self) {
         if self.queue.enabled {
             self.queue.draining = true;
@@ -167,7 +167,8 @@ impl Unit {
         self.registers.set_status(status);
     }
 
-    /// Fetches until the ring is empty or something stands in the way, one ring at the most.
+    /// Fetches until the ring is empty or something stops it. It reads each slot of the ring once
+    /// at most.
     pub(super) fn run_queue(&mut self, memory: &Memory, now: Instant) {
         let (ring, tail) = (self.queue.ring, self.registers.tail());
         let status = self.registers.fault_status();
@@ -201,28 +202,28 @@ impl Unit {
         }
     }
 
-    /// Whether the unit still has to complete the wait descriptor with this number, counted from 0
-    /// over all that it has ever fetched: it is pending, or not fetched yet. An aborted one is not.
+    /// Whether the unit has yet to complete a wait descriptor: it is pending, or not fetched. Waits
+    /// are numbered from 0 in the order of fetching. An aborted wait is not pending.
     pub fn is_wait_pending(&self, number: u64) -> bool {
         let pending = self.queue.waits.binary_search_by_key(&number, |pending| pending.epoch);
         number >= self.queue.epoch || pending.is_ok()
     }
 
-    /// How many wait descriptors the unit has completed so far, each by its status write: as long as it
-    /// is the same, nobody's status word has been written.
+    /// The number of wait descriptors that the unit has completed. No status word has changed while
+    /// this number has not.
     pub fn completed_waits(&self) -> u64 {
         self.queue.completed
     }
 
-    /// Stops fetching after `count` more descriptors, until [`Self::resume`]; `None` for never.
-    /// Whoever drives the unit can then let something happen between two descriptors.
+    /// Stops fetching after `count` more descriptors, until [`Self::resume`]; `None` for never. The
+    /// caller can then act between two descriptors.
     pub fn pause_after(&mut self, count: Option<u64>) {
         let count = count.unwrap_or(u64::MAX);
         (self.queue.to_pause, self.queue.pause_after) = (count, count);
     }
 
-    /// If fetching is paused: after how many descriptors. The pause is over; call
-    /// [`Self::resume`].
+    /// Ends a pause, and returns the number of descriptors after which it began. Call
+    /// [`Self::resume`] then.
     pub fn take_pause(&mut self) -> Option<u64> {
         let paused = (self.queue.to_pause == 0).then_some(self.queue.pause_after);
         if paused.is_some() {
@@ -244,7 +245,7 @@ impl Unit {
         });
     }
 
-    /// What descriptors are legal in the mode that SRTP has latched.
+    /// The descriptors that are legal in the table mode at the last SRTP.
     pub(super) fn decode_rules(&self) -> DecodeRules {
         let (cap, ecap) = (self.registers.cap(), self.registers.ecap());
         DecodeRules {
@@ -301,7 +302,8 @@ impl Unit {
         let mut drained = false;
         while let Some(wait) = self.queue.take_completed(self.config.ordering) {
             if !drained {
-                // Whoever still uses an older translation is done with it before software hears.
+                // Requests that still use an older translation end before software sees the
+                // completion.
                 self.translator.drain();
                 drained = true;
             }
@@ -312,8 +314,8 @@ impl Unit {
     fn complete(&mut self, wait: &Wait, memory: &Memory, now: Instant) {
         self.queue.completed += 1;
         if let Some((address, data)) = wait.status {
-            // A status address outside memory is undefined (VT-d 6.5.2.9): the store is lost.
-            // One look-up and one store: half the cost of a general write.
+            // A status address outside memory is undefined (VT-d 6.5.2.9): here the write is lost.
+            // One look-up and one store cost half of a general write.
             let slot = GuestMemoryBackend::get_slice(memory, GuestAddress::from(address), 4).ok();
             let word = slot.as_ref().and_then(|slot| slot.get_atomic_ref::<AtomicU32>(0).ok());
             if let Some(word) = word {

@@ -1,4 +1,4 @@
-//! Requests, from the caches or from the tables, and what is answered.
+//! How the unit answers requests, from its caches or from the tables.
 
 use super::context::{self, ContextEntry, ScalableContext};
 use super::failure::{Answer, CA, Failure, Fault, S0, UR};
@@ -15,11 +15,11 @@ use crate::ids::{Bdf, DomainId, Gpa, Iova, Pasid};
 use crate::spec::control::TableMode;
 use crate::spec::fault::FaultReason as R;
 
-/// Pages in which nothing but the identity is known are answered as this large.
+/// The size of pass-through pages in Translation Completions, as log2.
 const PASS_THROUGH_ORDER: u8 = 30;
 
 impl Lookup<'_> {
-    /// Where a DMA request goes.
+    /// Translates a DMA request.
     pub(super) fn dma(&self, caches: &mut Caches, request: &DmaRequest) -> Result<Gpa, Fault> {
         if request.address_type == AddressType::Untranslated
             && let Some(address) = self.last_hit(caches, request)
@@ -40,8 +40,7 @@ impl Lookup<'_> {
         })
     }
 
-    /// The page of the last request again: all that has to be checked is that nobody has
-    /// invalidated it.
+    /// The page of the previous request. It is valid unless it was invalidated since.
     fn last_hit(&self, caches: &Caches, request: &DmaRequest) -> Option<Gpa> {
         let last = caches.last.as_ref()?;
         let same = last.page == request.address.0 >> 12
@@ -57,14 +56,14 @@ impl Lookup<'_> {
     fn dma_slow(&self, caches: &mut Caches, request: &DmaRequest) -> Result<Gpa, Failure> {
         let translated = request.address_type == AddressType::Translated;
         if !caches.tables.enabled {
-            // Only untranslated requests pass a unit that does not translate (VT-d 4.2.1); the
-            // others are no fault of the tables: nothing is recorded.
+            // A disabled unit passes untranslated requests only (VT-d 4.2.1). It blocks others
+            // without a fault record.
             return match translated {
                 true => Err(Failure::qualified(R::ATS_BLOCKED, UR, true)),
                 false => Ok(Gpa(request.address.0)),
             };
         }
-        // Whatever the caches and tables say from here on is as old as this, or younger.
+        // What the caches and tables return from here on is at least as recent.
         let age = self.translator.invalidations.now();
         if translated {
             let entry = self.context_entry(caches, request.requester, request.pasid)?;
@@ -77,7 +76,7 @@ impl Lookup<'_> {
             privileged: context.privilege(request.privileged)?,
         };
         let mapping = self.mapping(caches, &context, &walk, request.access, age)?;
-        // Walks have checked where they lead (VT-d 7.1.3, LGN.4 and SGN.8).
+        // Walks check their output themselves (VT-d 7.1.3, LGN.4 and SGN.8).
         if context.stage == Stage::PassThrough && in_interrupt_range(mapping.output.0) {
             let reason = context.pick(R::INTERRUPT_RANGE, R::SM_INTERRUPT_RANGE);
             return Err(Failure::qualified(reason, UR, context.fault_disable));
@@ -108,7 +107,7 @@ impl Lookup<'_> {
         });
     }
 
-    /// What an ATS Translation Request is answered (`VT-d 4.1.2`).
+    /// Answers an ATS Translation Request (`VT-d 4.1.2`).
     pub(super) fn translation(
         &self,
         caches: &mut Caches,
@@ -126,7 +125,7 @@ impl Lookup<'_> {
             privileged: request.privileged && request.pasid.is_some(),
         };
         if in_interrupt_range(request.address.0) && request.pasid.is_none() {
-            // Lets a function that asks for its MSI address fall back to untranslated writes.
+            // A function that asks for its MSI address can then fall back to untranslated writes.
             let interrupt = !request.no_write;
             return Ok(Translation { write: interrupt, untranslated_only: interrupt, ..nothing });
         }
@@ -169,7 +168,7 @@ impl Lookup<'_> {
         let entry = self.context_entry(caches, request.requester, request.pasid)?;
         entry.check_ats()?;
         let context = self.context_of(caches, request.requester, &entry, request.pasid)?;
-        // The request counts as read and write, unless NW says otherwise and is heeded.
+        // The request stands for reads and writes, unless NW is set and the unit honors it.
         let config = &self.translator.config;
         let reads_only = config.no_write_flag && request.no_write;
         let access = if reads_only { Access::Read } else { Access::Write };
@@ -183,7 +182,7 @@ impl Lookup<'_> {
         Ok(Mapping { write: mapping.write && !reads_only, ..mapping })
     }
 
-    /// What the tables say about the function's requests.
+    /// The context of the function's requests.
     #[inline]
     pub(super) fn context(
         &self,
@@ -257,7 +256,7 @@ impl Lookup<'_> {
         Ok(context)
     }
 
-    /// The page that `request` names, from the IOTLB or from the tables, which are read at `age`.
+    /// The page of `request`, from the IOTLB, or from the tables as of `age`.
     #[inline]
     fn mapping(
         &self,
@@ -290,7 +289,7 @@ impl Lookup<'_> {
         if let Some(table) = last.filter(|_| known.is_none()) {
             caches.paging.insert(tag, address, age, table);
         }
-        // Of a large page only a part may lie in the interrupt range: each access has to be checked.
+        // A part of a large page may lie in the interrupt range, so that each access is checked.
         if mapping.order == 12 || !reaches_interrupt_range(&mapping) {
             caches.iotlb.insert(exact, address, age, mapping);
         }
@@ -349,7 +348,7 @@ impl Lookup<'_> {
         }
     }
 
-    /// A translated request is taken at its word, within bounds (`VT-d 4.2.5`).
+    /// Checks a translated request, whose address the unit uses as it is (`VT-d 4.2.5`).
     fn check_translated(&self, entry: &ContextEntry, address: Iova) -> Result<Gpa, Failure> {
         entry.check_ats()?;
         let (reason, answer) = if self.is_beyond_host(address) {
@@ -375,18 +374,18 @@ impl Lookup<'_> {
     }
 }
 
-/// Whether a page of at least 1 MiB has a part in the interrupt range.
+/// Whether a part of a page of 1 MiB or more lies in the interrupt range.
 const fn reaches_interrupt_range(mapping: &Mapping) -> bool {
     mapping.output.0 >> mapping.order == 0xfee0_0000 >> mapping.order
 }
 
 impl Context {
-    /// The two modes number the same fault differently.
+    /// Legacy and scalable mode have different codes for the same fault.
     const fn pick(&self, legacy: R, scalable: R) -> R {
         if self.scalable { scalable } else { legacy }
     }
 
-    /// Whether the walk is a privileged one (`VT-d 3.6.1`): SRE must allow a request that asks.
+    /// Whether the walk is privileged (`VT-d 3.6.1`). A request may ask for it only with SRE set.
     fn privilege(&self, asked: bool) -> Result<bool, Failure> {
         if asked && !self.supervisor {
             return Err(Failure::qualified(R::SM_PRIVILEGE_DENIED, S0, self.fault_disable));
@@ -394,13 +393,13 @@ impl Context {
         Ok(asked)
     }
 
-    /// The mapping lacks the permission.
+    /// The fault for a mapping without the permission.
     fn denied(&self, access: Access, mapping: &Mapping) -> Failure {
         let denied = match access {
             Access::Read => self.pick(R::READ_DENIED, R::SM_READ_DENIED),
             Access::Write => self.pick(R::WRITE_DENIED, R::SM_WRITE_DENIED),
         };
-        // Legacy mode says of an absent entry which permission was missing.
+        // Legacy mode reports a missing permission also for an absent entry.
         let absent = self.scalable && !mapping.read && !mapping.write;
         let reason = if absent { R::SM_PAGE_NOT_PRESENT } else { denied };
         Failure::qualified(reason, S0, self.fault_disable)

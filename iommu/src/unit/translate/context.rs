@@ -14,7 +14,7 @@ use crate::spec::tables::{
     ContextHigh, ContextLow, RootEntry, ScalableContextHigh, ScalableContextLow,
 };
 
-/// The table entry at `address`, a multiple of 8. One load: half the cost of a general read.
+/// The table entry at `address`, a multiple of 8. One load costs half of a general read.
 pub(super) fn read_qword(memory: &Memory, address: u64) -> Option<u64> {
     let slice = GuestMemoryBackend::get_slice(memory, GuestAddress(address), 8).ok()?;
     slice.get_ref::<u64>(0).ok().map(|entry| u64::from_le(entry.load()))
@@ -28,22 +28,23 @@ pub(super) fn read_qwords<const N: usize>(memory: &Memory, address: u64) -> Opti
     Some(qwords)
 }
 
-/// What a context entry says.
+/// A decoded context entry.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum ContextEntry {
-    /// All there is to know about the function.
+    /// Legacy: the entry decides all.
     Legacy {
-        /// The same for all of its requests.
+        /// The context of all requests of the function.
         context: Context,
-        /// Translation and translated requests are allowed.
+        /// TT allows Translation Requests and translated requests.
         device_tlb: bool,
     },
-    /// Where its PASID directory is.
+    /// Scalable: PASID tables decide the rest.
     Scalable(ScalableContext),
 }
 
 impl ContextEntry {
-    /// Whether Translation and translated requests are allowed. What PASID tables say does not matter for that.
+    /// Whether Translation Requests and translated requests are allowed. PASID tables do not matter
+    /// here.
     pub(super) fn check_ats(&self) -> Result<(), Failure> {
         let allowed = match self {
             Self::Legacy { device_tlb, .. } => *device_tlb,
@@ -64,7 +65,7 @@ impl ContextEntry {
         }
     }
 
-    /// The two modes number the same fault differently.
+    /// Legacy and scalable mode have different codes for the same fault.
     pub(super) const fn pick(&self, legacy: R, scalable: R) -> R {
         if matches!(self, Self::Scalable(_)) { scalable } else { legacy }
     }
@@ -77,7 +78,7 @@ pub(super) struct ScalableContext {
     pub(super) rid_pasid: Pasid,
 }
 
-/// Legacy tables (`VT-d 9.1`, `VT-d 9.3`; faults: `VT-d 7.1.3`).
+/// Reads legacy tables (`VT-d 9.1`, `VT-d 9.3`; faults: `VT-d 7.1.3`).
 pub(super) fn read_legacy(
     config: &UnitConfig,
     root: RootTableAddress,
@@ -126,7 +127,7 @@ fn decode_legacy(
         1 if config.device_tlb => {
             Stage::Second { root: Gpa(low.page() * PAGE_SIZE), levels, dirty: false }
         }
-        // Pass-through names the largest width that the unit has.
+        // Pass-through must have the largest width of the unit.
         2 if config.pass_through && levels == config.address_widths.max_levels() => {
             Stage::PassThrough
         }
@@ -143,7 +144,7 @@ fn decode_legacy(
     Ok(ContextEntry::Legacy { context, device_tlb: low.translation_type() == 1 })
 }
 
-/// Scalable-mode root and context tables (`VT-d 9.2`, `VT-d 9.4`; faults: `VT-d 7.1.3`).
+/// Reads scalable-mode root and context tables (`VT-d 9.2`, `VT-d 9.4`; faults: `VT-d 7.1.3`).
 pub(super) fn read_scalable(
     config: &UnitConfig,
     root: RootTableAddress,
@@ -193,12 +194,12 @@ fn decode_scalable(config: &UnitConfig, qwords: [u64; 4]) -> Result<ScalableCont
 }
 
 impl ScalableContext {
-    /// The PASID directory has 2^(PDTS + 7) entries for 64 PASIDs each.
+    /// Whether `pasid` is beyond the directory, which has 2^(PDTS + 7) entries for 64 PASIDs each.
     fn is_beyond_directory(&self, pasid: Pasid) -> bool {
         pasid.get() >> (u32::from(self.low.directory_size()) + 13) != 0
     }
 
-    /// The PASID under which the tables know a request that carries `pasid`, or none.
+    /// The PASID by which the tables are read: `pasid`, or RID_PASID for a request without one.
     pub(super) fn choose_pasid(
         &self,
         config: &UnitConfig,

@@ -1,5 +1,5 @@
-//! The walk through first-stage tables, which are the CPU's (`VT-d 3.6`, `VT-d 9.7`); nested, every
-//! address in them goes through the second stage (`VT-d 3.8`).
+//! The walk through first-stage tables, which have the CPU's format (`VT-d 3.6`, `VT-d 9.7`). In
+//! nested mode every address in them is translated by the second stage (`VT-d 3.8`).
 
 use std::sync::atomic::Ordering;
 
@@ -17,8 +17,8 @@ use crate::ids::{Gpa, PAGE_SIZE};
 use crate::spec::fault::FaultReason as R;
 use crate::spec::tables::FirstStageEntry;
 
-/// Sets `wanted` in the entry at `slot`, of which `seen` was read, by one locked operation; does
-/// nothing if all of it is set. `None` if the entry cannot be written.
+/// Sets the bits `wanted` of the entry at `slot`, which was read as `seen`, by one locked
+/// operation. Nothing is written if all of them are set. `None` if the entry cannot be written.
 pub(super) fn set_bits(memory: &Memory, slot: u64, seen: u64, wanted: u64) -> Option<()> {
     if seen & wanted == wanted {
         return Some(());
@@ -29,32 +29,32 @@ pub(super) fn set_bits(memory: &Memory, slot: u64, seen: u64, wanted: u64) -> Op
     Some(())
 }
 
-/// What is asked of a first-stage walk.
+/// The access that a walk is for.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Request {
     pub(super) address: u64,
-    /// It will write: dirty is set.
+    /// The access writes: the walk sets the dirty bit.
     pub(super) write: bool,
-    /// It is privileged, and the tables allow that.
+    /// The access is privileged, and SRE is set.
     pub(super) privileged: bool,
 }
 
-/// First-stage tables about to be walked.
+/// The first-stage tables of an address space.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct FirstStageWalk<'a> {
     pub(super) config: &'a UnitConfig,
     pub(super) memory: &'a Memory,
     pub(super) tables: FirstStage,
-    /// The second stage below, if nested.
+    /// The second stage of nested translation.
     pub(super) second: Option<Walk<'a>>,
     pub(super) fault_disable: bool,
 }
 
-/// An entry on the way, and the bits to set in it once the request is known to be permitted.
+/// A visited entry, and the bits to set in it if the access is permitted.
 #[derive(Debug, Clone, Copy, Default)]
 struct Visited {
     slot: u64,
-    /// The table that it is in, as the entry above names it.
+    /// The address of its table in the entry above.
     table: u64,
     bits: u64,
 }
@@ -64,7 +64,7 @@ impl FirstStageWalk<'_> {
         Failure::qualified(reason, S0, self.fault_disable)
     }
 
-    /// Follows the request's address down to the page that maps it.
+    /// Walks from the root to the page of the request.
     pub(super) fn run(&self, request: &Request) -> Result<(Mapping, Option<LastTable>), Failure> {
         let unused = 64 - (12 + 9 * u32::from(self.tables.levels));
         let extended = (request.address << unused).cast_signed() >> unused;
@@ -75,7 +75,7 @@ impl FirstStageWalk<'_> {
         self.descend(request, self.tables.levels, top)
     }
 
-    /// Goes on from the last-level table that an earlier walk found.
+    /// Continues from the last-level table of an earlier walk.
     pub(super) fn resume(
         &self,
         request: &Request,
@@ -125,7 +125,7 @@ impl FirstStageWalk<'_> {
         }
     }
 
-    /// Where a table is that a first-stage entry names.
+    /// The address of an entry in a table, after the second stage if nested.
     fn entry_address(&self, table: u64, level: u8) -> Result<u64, Failure> {
         let Some(second) = &self.second else { return Ok(table) };
         let denied = match level == self.tables.levels {
@@ -153,7 +153,7 @@ impl FirstStageWalk<'_> {
 
     fn has_reserved_bits(&self, entry: FirstStageEntry, level: u8, leaf: bool) -> bool {
         const ADDRESS: u64 = ((1 << 52) - 1) & !(PAGE_SIZE - 1);
-        // Bit 12 of a large page is PAT; those between it and the page's size are zero.
+        // In a large page bit 12 is PAT, and the bits up to the page's size are zero.
         let below_page = if leaf && level > 1 { ((1 << (9 * (level - 1))) - 1) & !1 } else { 0 };
         let largest = if self.config.first_stage_1g { 3 } else { 2 };
         entry.into_bits() & ADDRESS & self.config.beyond_host() != 0
@@ -161,7 +161,8 @@ impl FirstStageWalk<'_> {
             || entry.page() & below_page != 0
     }
 
-    /// The page is found: privileges, then the second stage, then accessed and dirty bits.
+    /// Checks privileges, translates the page by the second stage, and sets accessed and dirty
+    /// bits.
     fn finish(
         &self,
         request: &Request,
@@ -209,7 +210,7 @@ impl FirstStageWalk<'_> {
         Ok(())
     }
 
-    /// Nested, the unit writes to first-stage tables by the second stage as anybody else.
+    /// Checks that the second stage permits the update of a first-stage entry.
     fn permit_update(&self, entry: &Visited, wanted: u64) -> Result<(), Failure> {
         let Some(second) = self.second.filter(|_| entry.bits & wanted != wanted) else {
             return Ok(());
@@ -222,11 +223,11 @@ impl FirstStageWalk<'_> {
     }
 }
 
-/// The entry that maps the page: the one of the lowest level that was visited.
+/// The entry that maps the page, which is the last one visited.
 fn leaf_bits(visited: &[Visited; 5]) -> u64 {
     visited.iter().find(|entry| entry.slot != 0).map_or(0, |entry| entry.bits)
 }
 
-/// Where a mapping that grants nothing points.
+/// A mapping without permissions.
 pub(super) const NOTHING: Mapping =
     Mapping { output: Gpa(0), order: 12, read: false, write: false, dirty: false };

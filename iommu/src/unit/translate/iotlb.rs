@@ -1,9 +1,8 @@
 //! The IOTLB: 4-way set-associative, tagged by domain, PASID and page, large pages in one entry.
 //!
-//! Invalidating a domain, or everything, only notes when that was: an entry is valid while it is
-//! younger than the last invalidation of its domain and of everything. A page-selective
-//! invalidation looks at the few sets in which its pages can be, or through all entries if that is
-//! less.
+//! An invalidation of a domain, or of all domains, only advances a counter: an entry is valid if it
+//! is more recent than the last such invalidation. A page-selective invalidation visits the few
+//! sets that its pages belong to, or all entries if that is less.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -11,27 +10,28 @@ use super::Mapping;
 use crate::ats::PageRange;
 use crate::ids::{DomainId, Gpa, Iova, PAGE_SIZE, Pasid};
 
-/// A point in the sequence of invalidations.
+/// A time, counted in invalidations.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default)]
 pub(super) struct Age(u64);
 
 impl Age {
-    /// Older than anything valid.
+    /// Older than any valid entry.
     const STALE: Self = Self(0);
 }
 
-/// When everything, and each domain, was invalidated last. Shared by all shards.
+/// The time of the last global invalidation, and of the last one of each domain. All shards share
+/// it.
 #[derive(Debug)]
 pub(super) struct Invalidations {
-    /// Counts them. What is found now is as old as this.
+    /// The current age, which new entries get.
     now: AtomicU64,
     all: AtomicU64,
     domains: Vec<AtomicU64>,
 }
 
 impl Invalidations {
-    /// For domain ids of `domain_bits` bits. Larger ones, which tables may hold all the same, share
-    /// with smaller ones: too much is invalidated then, which is always allowed.
+    /// For domain ids of `domain_bits` bits. Tables may hold larger ids, which share a counter with
+    /// smaller ones. The unit then invalidates more than it must, which is always allowed.
     pub(super) fn new(domain_bits: u8) -> Self {
         let domains = (0..1 << domain_bits).map(|_| AtomicU64::new(0)).collect();
         Self { now: AtomicU64::new(1), all: AtomicU64::new(1), domains }
@@ -41,22 +41,22 @@ impl Invalidations {
         &self.domains[usize::from(domain) % self.domains.len()]
     }
 
-    // Relaxed: what orders a reader against an invalidation is the lock of its shard, which
-    // `Translator::drain` takes before the invalidation completes.
+    // Relaxed is enough: `Translator::drain` takes the lock of each shard before an invalidation
+    // completes, and that lock orders readers and invalidations.
 
-    /// The age of what is read from the tables from now on.
+    /// The age of table entries that are read from now on.
     pub(super) fn now(&self) -> Age {
         Age(self.now.load(Ordering::Relaxed))
     }
 
-    /// The oldest age at which an entry of `domain` is valid.
+    /// The oldest age of a valid entry of `domain`.
     pub(super) fn oldest_valid(&self, domain: DomainId) -> Age {
         let domain = self.of(domain).load(Ordering::Relaxed);
         Age(domain.max(self.all.load(Ordering::Relaxed)))
     }
 
-    /// Counts one more. Only the unit does, which is borrowed mutably for it: there are no two
-    /// writers, and a locked increment would be a third of what a descriptor costs.
+    /// Advances the age. Only the unit calls this, under a mutable borrow, so that there is one
+    /// writer. A locked increment would be a third of the cost of a descriptor.
     fn advance(&self) -> u64 {
         let now = self.now.load(Ordering::Relaxed) + 1;
         self.now.store(now, Ordering::Relaxed);
@@ -73,9 +73,9 @@ impl Invalidations {
     }
 }
 
-/// Whose translation an entry is (`VT-d 6.2.1`): second-stage ones belong to a domain, those of a
-/// first stage to a PASID in it, and to privileged requests or the others. Domain in bits 15:0, PASID
-/// in 35:16; bit 36 says that there is one, bit 37 privileged.
+/// The tag of an entry (`VT-d 6.2.1`). A second-stage entry belongs to a domain. A first-stage
+/// entry belongs to a PASID in a domain, and to privileged or other requests. Bits 15:0 are the
+/// domain, 35:16 the PASID, 36 is set with a PASID, 37 is set if privileged.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub(super) struct Tag(u64);
 
@@ -88,7 +88,7 @@ impl Tag {
         Self(u64::from(domain.0) | pasid)
     }
 
-    /// The same for privileged requests, where a first stage tells them from others.
+    /// The tag of privileged requests, if a first stage distinguishes them.
     pub(super) const fn privileged(self, privileged: bool) -> Self {
         match privileged && self.0 & Self::HAS_PASID != 0 {
             true => Self(self.0 | Self::PRIVILEGED),
@@ -96,17 +96,17 @@ impl Tag {
         }
     }
 
-    /// Whether a first stage has a part in translations with this tag.
+    /// Whether first-stage tables have a part in translations with this tag.
     pub(super) fn is_first_stage(self) -> bool {
         self.0 & Self::HAS_PASID != 0
     }
 
-    /// The same for `domain`'s.
+    /// Whether this is a first-stage tag of `domain`.
     pub(super) fn is_first_stage_of(self, domain: DomainId) -> bool {
         self.is_first_stage() && self.0 as u16 == domain.0
     }
 
-    /// Spreads over sets and slots.
+    /// Spreads tags over sets and slots.
     pub(super) const fn mix(self) -> u64 {
         (self.0 & 0xffff) * 0x9e5 + (self.0 >> 16) * 0x3d7
     }
@@ -114,21 +114,21 @@ impl Tag {
 
 const WAYS: usize = 4;
 const SETS: usize = 1024;
-/// Page sizes that an entry can have, as log2.
+/// The page sizes of entries, as log2.
 const ORDERS: [u8; 3] = [12, 21, 30];
 
 const READ: u64 = 1;
 const WRITE: u64 = 2;
 const DIRTY: u64 = 4;
 
-/// 32 bytes, so that a set is two cache lines.
+/// An entry. It has 32 bytes, so that a set fills two cache lines.
 #[derive(Debug, Clone, Copy, Default)]
 struct Entry {
-    /// First input address, with log2 of the page's size in the low bits.
+    /// The first input address; the low bits hold log2 of the page's size.
     key: u64,
     tag: Tag,
     age: Age,
-    /// First output address, with permissions in the low bits.
+    /// The first output address; the low bits hold permissions.
     value: u64,
 }
 
@@ -157,26 +157,26 @@ impl Entry {
     }
 }
 
-/// The entries of one shard. Takes its memory when the first one comes.
+/// The entries of a shard. Memory is allocated with the first entry.
 #[derive(Debug, Default)]
 pub(super) struct Iotlb {
     sets: Vec<[Entry; WAYS]>,
-    /// Which way of a set is replaced next.
+    /// The way of each set that is replaced next.
     victims: Vec<u8>,
-    /// Which page sizes there may be, so that a lookup skips the others.
+    /// The page sizes that may be present; a lookup skips the others.
     filled: [bool; ORDERS.len()],
-    /// There may be entries that a first stage has a part in.
+    /// Whether first-stage entries may be present.
     has_first_stage: bool,
 }
 
-/// Neighbouring pages go to neighbouring sets.
+/// Neighboring pages belong to neighboring sets.
 const fn set_of(tag: Tag, address: Iova, order: u8) -> usize {
     let page = address.0 >> order;
     (page ^ (page >> 10) ^ tag.mix() ^ ((order as u64) << 5)) as usize % SETS
 }
 
 impl Iotlb {
-    /// The page of `tag` that holds `address`, if it is no older than `oldest`.
+    /// The page of `tag` that contains `address`, unless it is older than `oldest`.
     pub(super) fn lookup(&self, tag: Tag, address: Iova, oldest: Age) -> Option<Mapping> {
         for (order, filled) in ORDERS.into_iter().zip(self.filled) {
             if !filled {
@@ -192,7 +192,7 @@ impl Iotlb {
         None
     }
 
-    /// Keeps a mapping that grants something and that the tables held at `age`.
+    /// Caches a mapping that the tables held at `age`, if it grants a permission.
     pub(super) fn insert(&mut self, tag: Tag, address: Iova, age: Age, mapping: Mapping) {
         let Some(size) = ORDERS.iter().position(|order| *order == mapping.order) else { return };
         if !mapping.read && !mapping.write {
@@ -206,7 +206,7 @@ impl Iotlb {
         self.has_first_stage |= tag.is_first_stage();
         let set = set_of(tag, address, mapping.order);
         let key = Entry::key(address, mapping.order);
-        // The same page may be there already, stale or with a clear dirty bit.
+        // The page may be cached already, as stale or with a clear dirty bit.
         let known = self.sets[set].iter().position(|entry| entry.key == key && entry.tag == tag);
         let victim = &mut self.victims[set];
         let way = known.unwrap_or_else(|| {
@@ -221,8 +221,8 @@ impl Iotlb {
         self.sets[set][way] = Entry { key, tag, age, value };
     }
 
-    /// Drops all of `domain` that a first stage has a part in, and second-stage entries in `range`
-    /// (`VT-d 6.5.2.3`).
+    /// Drops second-stage entries of `domain` in `range`, and all its first-stage entries (`VT-d
+    /// 6.5.2.3`).
     pub(super) fn invalidate_pages(&mut self, domain: DomainId, range: PageRange) {
         self.drop_in_range(Tag::new(domain, None), range);
         if self.has_first_stage {
@@ -230,7 +230,7 @@ impl Iotlb {
         }
     }
 
-    /// Drops what belongs to `tag`: all, or what overlaps `range`.
+    /// Drops the entries of `tag`, all of them or those that overlap `range`.
     pub(super) fn invalidate_tag(&mut self, tag: Tag, range: Option<PageRange>) {
         match range {
             Some(range) => self.drop_in_range(tag, range),
@@ -249,7 +249,7 @@ impl Iotlb {
         for (order, _) in ORDERS.into_iter().zip(self.filled).filter(|(_, filled)| *filled) {
             let (first, last) = (range.start().0 >> order, range.last().0 >> order);
             if last - first >= SETS as u64 {
-                // Cheaper to look at everything once; other sizes are settled by the same pass.
+                // One pass over all entries is cheaper, and covers the other page sizes too.
                 return self.drop_if(hit);
             }
             for page in first..=last {

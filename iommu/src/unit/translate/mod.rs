@@ -7,13 +7,14 @@
 //!                                                                             cache, walk
 //! ```
 //!
-//! All caches keep what they hold until software invalidates it, whatever the tables say by then,
-//! as hardware does. What is not present is never kept.
+//! All caches keep an entry until software invalidates it, even if the tables have changed, as
+//! hardware does. An entry that is not present is never cached.
 //!
-//! Every [`DmaPort`] has a shard with caches of its own behind a lock of its own: device threads do
-//! not meet. An invalidation of a domain, or of everything, only notes when that was, and all
-//! shards look there; others go through the shards. [`Translator::drain`] then waits for the requests
-//! that are under way, so that after it nobody uses an older translation: a [`Mapped`] address
+//! Each [`DmaPort`] has its own shard of caches with its own lock, so that device threads do not
+//! contend. An invalidation of a domain, or of all domains, only advances a counter that all shards
+//! read. Other invalidations visit each shard. [`Translator::drain`] then waits for requests under
+//! way: a [`Mapped`] address keeps its shard locked while it is used. No request uses an older
+//! translation after the drain.
 //! keeps its shard locked while it is used.
 
 mod answer;
@@ -41,26 +42,26 @@ use crate::ids::Gpa;
 use crate::spec::control::{RootTableAddress, TableMode};
 use crate::spec::descriptor::{ContextScope, IotlbScope, PasidScope};
 
-/// Addresses 0xfee00000 to 0xfeefffff: a write there is an interrupt, and no page may map there
-/// (`VT-d 3.15`).
+/// Whether `address` is in 0xfee00000 to 0xfeefffff. A write there is an interrupt, and pages must
+/// not map there (`VT-d 3.15`).
 pub const fn in_interrupt_range(address: u64) -> bool {
     address >> 20 == 0xfee
 }
 
-/// What the translation of one page has found.
+/// The translation of a page.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Mapping {
     output: Gpa,
-    /// log2 of the size of the page that maps it.
+    /// log2 of the page's size.
     order: u8,
     read: bool,
     write: bool,
-    /// Writing needs no dirty bit set first.
+    /// A write does not have to set the dirty bit first.
     dirty: bool,
 }
 
 impl Mapping {
-    /// Whether it permits this access.
+    /// Whether the mapping permits this access.
     const fn grants(&self, access: Access) -> bool {
         match access {
             Access::Read => self.read,
@@ -68,24 +69,24 @@ impl Mapping {
         }
     }
 
-    /// Whether it can serve this access without a walk.
+    /// Whether the mapping can serve this access without a walk.
     const fn serves(&self, access: Access) -> bool {
         matches!(access, Access::Read) || self.dirty || !self.write
     }
 }
 
-/// The byte of the page at `output` that `address` names.
+/// The address in the page at `output` with the page offset of `address`.
 const fn with_offset(output: u64, address: u64, order: u8) -> Gpa {
     let mask = (1_u64 << order) - 1;
     Gpa((output & !mask) | (address & mask))
 }
 
-/// What GCMD has switched on and latched.
+/// What GCMD has enabled and latched.
 #[derive(Debug, Clone, Copy, Default)]
 struct Tables {
     /// GSTS.TES.
     enabled: bool,
-    /// RTADDR as SRTP has latched it.
+    /// RTADDR at the last SRTP.
     root: RootTableAddress,
 }
 
@@ -99,7 +100,7 @@ impl Tables {
     }
 }
 
-/// The DMA side of a unit, shared by everybody who sends requests through it.
+/// The DMA side of a unit, which all ports share.
 #[derive(Debug)]
 pub struct Translator {
     config: UnitConfig,
@@ -108,7 +109,7 @@ pub struct Translator {
     next_port: AtomicUsize,
 }
 
-/// How many ports have caches of their own; more of them share.
+/// The number of shards. More ports than this share shards.
 const SHARDS: usize = 8;
 
 impl Translator {
@@ -121,7 +122,7 @@ impl Translator {
         }
     }
 
-    /// A way through the unit for one device or device thread.
+    /// A port for one device or one device thread.
     pub fn port(self: &Arc<Self>) -> DmaPort {
         let shard = self.next_port.fetch_add(1, Ordering::SeqCst) % SHARDS;
         DmaPort { translator: self.clone(), shard }
@@ -149,12 +150,12 @@ impl Translator {
         self.tables().enabled
     }
 
-    /// How the latched root table is to be read.
+    /// The mode of the latched root table.
     pub(super) fn mode(&self) -> TableMode {
         self.tables().mode(&self.config)
     }
 
-    /// Locks every shard that has ever been used, in turn.
+    /// Calls `action` with each shard that was ever used, one after the other.
     fn for_each_used(&self, mut action: impl FnMut(&mut Caches)) {
         let ports = self.next_port.load(Ordering::SeqCst);
         for shard in self.shards.iter().take(ports).filter(|shard| shard.is_used()) {
@@ -184,20 +185,21 @@ impl Translator {
         }
     }
 
-    /// Returns when no request that was under way is under way any more.
+    /// Waits for the requests that are under way.
     pub(super) fn drain(&self) {
         self.for_each_used(|_| {});
     }
 }
 
-/// A way through the unit for one device or device thread. Ports work side by side.
+/// A way through the unit for one device or one device thread. Ports work in parallel.
 #[derive(Debug)]
 pub struct DmaPort {
     translator: Arc<Translator>,
     shard: usize,
 }
 
-/// An address that a request may use, for as long as this lives: invalidations complete after it.
+/// A translated address. The request may use it while this guard lives: invalidations complete
+/// after that.
 #[derive(Debug)]
 pub struct Mapped<'a> {
     address: Gpa,
@@ -205,14 +207,17 @@ pub struct Mapped<'a> {
 }
 
 impl Mapped<'_> {
-    /// Where the request goes.
+    /// The translated address.
     pub fn address(&self) -> Gpa {
         self.address
     }
 }
 
 impl DmaPort {
-    /// Where a DMA request goes. [`super::Unit::report`] wants to hear of an error.
+    /// Translates a DMA request.
+    ///
+    /// # Errors
+    /// The blocked request, for [`super::Unit::report`].
     pub fn translate<'a>(
         &'a self,
         request: &DmaRequest,
@@ -225,7 +230,8 @@ impl DmaPort {
         }
     }
 
-    /// What an ATS Translation Request is answered, with the fault to record if there is one.
+    /// Answers an ATS Translation Request. An error has the completion status, and the fault to
+    /// record, if any.
     pub(super) fn translation_request(
         &self,
         request: &TranslationRequest,
@@ -241,7 +247,7 @@ impl DmaPort {
 #[error("{} was blocked at {}: {}", self.0.requester, self.0.address, self.0.reason)]
 pub struct BlockedRequest(pub(super) Fault);
 
-/// One request on its way: what it needs besides the caches of its shard.
+/// A request, with the tables and memory that it needs besides the caches of its shard.
 struct Lookup<'a> {
     translator: &'a Translator,
     memory: &'a Memory,

@@ -1,4 +1,5 @@
-//! What the tables say of a Page Request (`VT-d 7.4`), and what the unit forgets when it takes one.
+//! Page Requests (`VT-d 7.4`): whether the tables allow them, and which translations they
+//! invalidate.
 
 use super::context::ContextEntry;
 use super::failure::{CA, Failure, Fault, UR};
@@ -12,7 +13,7 @@ use crate::spec::descriptor::IotlbScope;
 use crate::spec::fault::FaultReason as R;
 
 impl DmaPort {
-    /// Whether the tables let the function ask.
+    /// Checks whether the tables allow the request.
     pub(crate) fn check_page_request(
         &self,
         request: &PageRequest,
@@ -32,7 +33,7 @@ impl DmaPort {
         })
     }
 
-    /// The unit has no translation of the page any more after it has taken the request.
+    /// Drops all translations of the page.
     pub(crate) fn invalidate_for_page_request(&self, request: &PageRequest, memory: &Memory) {
         let Ok(context) = self.page_request_context(request, memory) else { return };
         let page = PageRange::page(request.address);
@@ -70,7 +71,7 @@ impl Lookup<'_> {
             return Err(legacy);
         }
         match self.context_entry(caches, request.requester, request.pasid)? {
-            // Left over from before the mode was changed.
+            // The entry was cached before the table mode changed.
             ContextEntry::Legacy { .. } => Err(legacy),
             ContextEntry::Scalable(entry) if !entry.low.page_requests() => {
                 let fpd = entry.low.fault_disable();

@@ -1,21 +1,21 @@
-//! The paging-structure cache: where the last table of a walk is, so that the next walk in the same
-//! 2 MiB reads one entry instead of four or five (`VT-d 6.2.5`).
+//! The paging-structure cache (`VT-d 6.2.5`). It holds the last table of a walk, so that the next
+//! walk in the same 2 MiB reads one entry instead of four or five.
 
 use super::iotlb::{Age, Tag};
 use crate::ats::PageRange;
 use crate::ids::{DomainId, Iova};
 
-/// Bits of an address below a last-level table's reach.
+/// Address bits that a last-level table covers.
 const ORDER: u8 = 21;
 const SLOTS: usize = 256;
 
-/// A last-level table, and what the levels above it grant.
+/// A last-level table, and the permissions of the levels above it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct LastTable {
     pub(super) address: u64,
     pub(super) read: bool,
     pub(super) write: bool,
-    /// First stage: U/S of all levels above.
+    /// First stage: U/S of all levels above it.
     pub(super) user: bool,
 }
 
@@ -27,11 +27,11 @@ struct Entry {
     table: LastTable,
 }
 
-/// Direct-mapped. Takes its memory when the first entry comes.
+/// The cache, direct-mapped. Memory is allocated with the first entry.
 #[derive(Debug, Default)]
 pub(super) struct PagingCache {
     slots: Vec<Option<Entry>>,
-    /// There may be entries of a first stage.
+    /// Whether first-stage entries may be present.
     has_first_stage: bool,
 }
 
@@ -56,7 +56,8 @@ impl PagingCache {
         self.slots[slot_of(tag, prefix)] = Some(Entry { age, tag, prefix, table });
     }
 
-    /// Drops second-stage entries of `domain` that overlap `range`, and all of its first-stage ones.
+    /// Drops second-stage entries of `domain` that overlap `range`, and all its first-stage
+    /// entries.
     pub(super) fn drop_pages(&mut self, domain: DomainId, range: PageRange) {
         let tag = Tag::new(domain, None);
         let (first, last) = (range.start().0 >> ORDER, range.last().0 >> ORDER);
@@ -72,7 +73,7 @@ impl PagingCache {
         }
     }
 
-    /// Drops the entries of which `condition` holds, and that overlap `range` if there is one.
+    /// Drops the entries for which `condition` holds, all of them or those that overlap `range`.
     pub(super) fn drop_if(&mut self, range: Option<PageRange>, condition: impl Fn(Tag) -> bool) {
         for slot in &mut self.slots {
             let hit = slot.is_some_and(|entry| {

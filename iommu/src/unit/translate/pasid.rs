@@ -9,26 +9,26 @@ use crate::ids::{Bdf, DomainId, Gpa, PAGE_SIZE, Pasid};
 use crate::spec::fault::FaultReason as R;
 use crate::spec::tables::{PasidDirectoryEntry, PasidFirstStage, PasidHigh, PasidLow};
 
-/// How untranslated addresses become physical ones.
+/// The tables that translate untranslated addresses.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Stage {
-    /// They are physical.
+    /// None: the addresses are physical.
     PassThrough,
-    /// By second-stage tables of `levels` levels.
+    /// Second-stage tables with `levels` levels.
     Second {
         root: Gpa,
         levels: u8,
-        /// SSADE: accessed and dirty bits are set.
+        /// SSADE: the walk sets accessed and dirty bits.
         dirty: bool,
     },
-    /// By first-stage tables.
+    /// First-stage tables.
     First(FirstStage),
-    /// By first-stage tables, whose addresses go through second-stage ones.
+    /// First-stage tables, whose addresses are translated by second-stage tables.
     Nested {
         first: FirstStage,
         root: Gpa,
         levels: u8,
-        /// SSADE.
+        /// SSADE: the walk sets accessed and dirty bits.
         dirty: bool,
     },
 }
@@ -38,13 +38,13 @@ pub(super) enum Stage {
 pub(super) struct FirstStage {
     pub(super) root: Gpa,
     pub(super) levels: u8,
-    /// WPE: privileged writes heed R/W.
+    /// WPE: privileged writes need the R/W permission.
     pub(super) write_protect: bool,
-    /// EAFE: the extended accessed flag is set.
+    /// EAFE: the walk sets the extended accessed flag.
     pub(super) extended_accessed: bool,
 }
 
-/// Reads what the tables of `context` say about `pasid`.
+/// Reads the PASID tables of `context`, for `pasid`.
 pub(super) fn read(
     config: &UnitConfig,
     context: &ScalableContext,
@@ -120,7 +120,7 @@ impl Entry {
             || self.rest != [0; 5]
     }
 
-    /// `None` for what is illegal or unsupported.
+    /// The tables that the entry selects; `None` if it is illegal or not supported.
     fn stage(&self, config: &UnitConfig) -> Option<Stage> {
         match self.low.translation_type() {
             1 if config.first_stage => Some(Stage::First(self.first_stage(config)?)),
@@ -194,7 +194,7 @@ impl PasidCache {
         self.slots[Self::slot(requester, pasid)] = Some((requester, pasid, context));
     }
 
-    /// Drops the entries of which `condition` holds, by PASID and domain.
+    /// Drops the entries for whose PASID and domain `condition` holds.
     pub(super) fn drop_if(&mut self, condition: impl Fn(Pasid, DomainId) -> bool) {
         for slot in &mut self.slots {
             if slot.as_ref().is_some_and(|(_, pasid, context)| condition(*pasid, context.domain)) {

@@ -10,26 +10,26 @@ use crate::Memory;
 use crate::ids::{Gpa, PAGE_SIZE};
 use crate::spec::tables::SecondStageEntry;
 
-/// Second-stage tables about to be walked.
+/// The second-stage tables of a domain.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Walk<'a> {
     pub(super) config: &'a UnitConfig,
     pub(super) memory: &'a Memory,
     pub(super) root: Gpa,
-    /// 3, 4 or 5.
+    /// Levels: 3, 4 or 5.
     pub(super) levels: u8,
-    /// Accessed and dirty bits are set.
+    /// The walk sets accessed and dirty bits.
     pub(super) dirty: bool,
 }
 
-/// How a second-stage walk fails.
+/// The reasons for which a second-stage walk fails.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum WalkError {
-    /// The input is beyond the width of the tables.
+    /// The input address is beyond the width of the tables.
     BeyondWidth,
     /// The root table cannot be read.
     RootInaccessible,
-    /// Another table cannot be read.
+    /// A lower table cannot be read.
     TableInaccessible,
     /// Reserved bits are set.
     Reserved,
@@ -37,12 +37,12 @@ pub(super) enum WalkError {
     UpdateFailed,
 }
 
-/// What a walk has found: the mapping, and the last-level table if it went that far.
+/// The mapping, and the last-level table if the walk has reached one.
 pub(super) type Walked = (Mapping, Option<LastTable>);
 
 impl Walk<'_> {
-    /// Follows `address` down to the page that maps it. An entry that grants nothing ends the walk
-    /// with a mapping that grants nothing. `write`: the access will write, so that dirty is set.
+    /// Walks from the root to the page of `address`. An entry without permissions ends the walk
+    /// with a mapping without permissions. With `write` the walk sets the dirty bit.
     pub(super) fn run(&self, address: u64, write: bool) -> Result<Walked, WalkError> {
         if address >> (12 + 9 * u32::from(self.levels)) != 0 {
             return Err(WalkError::BeyondWidth);
@@ -51,7 +51,7 @@ impl Walk<'_> {
         self.descend(address, write, self.levels, top)
     }
 
-    /// Goes on from the last-level table that an earlier walk found.
+    /// Continues from the last-level table of an earlier walk.
     pub(super) fn resume(
         &self,
         address: u64,
@@ -84,7 +84,7 @@ impl Walk<'_> {
                 return Ok((nothing, None));
             }
             let leaf = level == 1 || (entry.large() && level <= 3);
-            // Most entries have none of the bits that are ever reserved.
+            // A usual entry has none of the bits that may be reserved.
             let suspicious = bits & self.config.second_stage_suspects() != 0;
             if suspicious && self.has_reserved_bits(entry, level, leaf) {
                 return Err(WalkError::Reserved);
@@ -108,7 +108,7 @@ impl Walk<'_> {
 
     fn has_reserved_bits(&self, entry: SecondStageEntry, level: u8, leaf: bool) -> bool {
         const ADDRESS: u64 = ((1 << 52) - 1) & !(PAGE_SIZE - 1);
-        // Address bits below the page's size are zero.
+        // The address bits below the page's size must be zero.
         let below_page = if leaf { (1 << (9 * (level - 1))) - 1 } else { 0 };
         let largest = match self.config.large_pages {
             LargePages::None => 1,

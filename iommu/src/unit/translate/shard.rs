@@ -1,4 +1,4 @@
-//! The caches of one port, behind one lock.
+//! The caches of a port, behind a lock.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -12,12 +12,12 @@ use crate::ats::PageRange;
 use crate::ids::{Bdf, DomainId, Pasid};
 use crate::spec::descriptor::{ContextScope, PasidScope};
 
-/// One port's caches. The alignment keeps the locks of two ports off one cache line.
+/// The caches of a port. The alignment keeps the locks of two ports in different cache lines.
 #[derive(Debug)]
 #[repr(align(128))]
 pub(super) struct Shard {
     used: AtomicBool,
-    /// Nothing else is locked while this one is held.
+    /// No other lock is taken while this one is held.
     caches: Mutex<Caches>,
 }
 
@@ -26,7 +26,7 @@ impl Shard {
         Self { used: AtomicBool::new(false), caches: Mutex::default() }
     }
 
-    /// Whether a request has ever gone through.
+    /// Whether a request has ever used this shard.
     pub(super) fn is_used(&self) -> bool {
         self.used.load(Ordering::SeqCst)
     }
@@ -35,7 +35,7 @@ impl Shard {
         self.caches.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Locks for a request, after which invalidations look here too.
+    /// Locks the caches for a request. From then on invalidations visit this shard.
     pub(super) fn lock_for_use(&self) -> MutexGuard<'_, Caches> {
         if !self.used.load(Ordering::Relaxed) {
             self.used.store(true, Ordering::SeqCst);
@@ -44,7 +44,7 @@ impl Shard {
     }
 }
 
-/// The page that was translated last: most requests are for it again.
+/// The last translated page, which most requests use again.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct LastHit {
     pub(super) requester: Bdf,
@@ -56,22 +56,22 @@ pub(super) struct LastHit {
     pub(super) mapping: Mapping,
 }
 
-/// What a function's requests are translated by: the result of all tables but the paging ones.
+/// The context of a function's requests: the result of all tables except the paging tables.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Context {
     pub(super) domain: DomainId,
-    /// The PASID by which the tables know the requests.
+    /// The PASID by which the tables were read.
     pub(super) pasid: Option<Pasid>,
     pub(super) stage: Stage,
-    /// FPD of any entry on the way.
+    /// FPD of any entry that was read.
     pub(super) fault_disable: bool,
     pub(super) scalable: bool,
-    /// SRE: privileged requests are allowed.
+    /// SRE: the tables allow privileged requests.
     pub(super) supervisor: bool,
 }
 
 impl Context {
-    /// Whose translations these are in the IOTLB.
+    /// The tag of its translations in the IOTLB.
     pub(super) fn tag(&self) -> Tag {
         let pasid = match self.stage {
             Stage::Second { .. } => None,
@@ -97,7 +97,7 @@ impl Caches {
         self.last = None;
         self.contexts.drop_if(|requester, entry| match scope {
             ContextScope::Global => true,
-            // Scalable-mode context entries have no domain, so that one means all of them
+            // Scalable-mode context entries have no domain, so that a domain selects all of them
             // (VT-d 6.5.2.1).
             ContextScope::Domain(domain) => match entry {
                 ContextEntry::Legacy { context, .. } => context.domain == domain,

@@ -1,4 +1,4 @@
-//! The IOTLB against a model that looks at every entry, and ports side by side.
+//! The IOTLB against a model that checks every entry, and ports in parallel.
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, AtomicU64};
@@ -37,7 +37,8 @@ fn step() -> impl Strategy<Value = Step> {
 const ORDERS: [u8; 3] = [12, 21, 30];
 const FILLED: Mapping = Mapping { output: Gpa(0), order: 12, read: true, write: true, dirty: true };
 
-/// What must not be found any more, and what may: an IOTLB is free to forget.
+/// The entries that must not be found, and those that may be. An IOTLB may drop entries at any
+/// time.
 #[derive(Default)]
 struct Model(HashMap<(u16, Option<u32>, PageRange), u64>);
 
@@ -89,7 +90,7 @@ fn apply(iotlb: &mut Iotlb, invalidations: &Invalidations, step: Step, serial: u
 
 proptest! {
     #[test]
-    fn what_was_invalidated_is_not_found_and_what_is_found_was_filled(
+    fn a_lookup_finds_no_invalidated_and_no_invented_entry(
         steps in proptest::collection::vec(step(), 1..200)
     ) {
         let (mut iotlb, invalidations) = (Iotlb::default(), Invalidations::new(16));
@@ -115,7 +116,7 @@ proptest! {
     }
 
     #[test]
-    fn a_fill_is_found_while_there_is_room(pages in proptest::collection::btree_set(0_u64..1 << 30, 1..4)) {
+    fn an_entry_is_found_while_its_set_has_room(pages in proptest::collection::btree_set(0_u64..1 << 30, 1..4)) {
         let (mut iotlb, invalidations) = (Iotlb::default(), Invalidations::new(16));
         let tag = Tag::new(DomainId(1), None);
         for page in &pages {
@@ -128,9 +129,9 @@ proptest! {
     }
 }
 
-/// While a device thread uses a translation, the invalidation that takes it away does not complete.
+/// An invalidation does not complete while a device thread uses the translation.
 #[test]
-fn an_invalidation_completes_after_the_last_use_of_what_it_takes_away() {
+fn an_invalidation_completes_after_the_last_use_of_the_translation() {
     use crate::ats::{AddressType, DmaRequest};
     use crate::ids::Bdf;
     use vm_memory::{Bytes, GuestAddress};
@@ -152,7 +153,7 @@ fn an_invalidation_completes_after_the_last_use_of_what_it_takes_away() {
     let translator = Arc::new(Translator::new(UnitConfig::default()));
     translator.set_root(RootTableAddress::from_bits(ROOT));
     translator.set_enabled(true);
-    // The page that software believes is still in use, and whether the other thread is done.
+    // The oldest page that may still be used, and whether the other thread has finished.
     let (oldest, done) = (AtomicU64::new(1), AtomicBool::new(false));
     std::thread::scope(|scope| {
         scope.spawn(|| {
@@ -167,9 +168,13 @@ fn an_invalidation_completes_after_the_last_use_of_what_it_takes_away() {
             };
             while !done.load(Ordering::SeqCst) {
                 let mapped = port.translate(&request, &memory).unwrap();
-                // As long as this lives the page may be used: it must not be called gone.
+                // The page may be used while this guard lives. Its invalidation must not have
+                // completed.
                 let page = mapped.address().0 >> 12;
-                assert!(page >= oldest.load(Ordering::SeqCst), "a page is used that is gone");
+                assert!(
+                    page >= oldest.load(Ordering::SeqCst),
+                    "a page is used after its invalidation"
+                );
             }
         });
         for page in 2..ROUNDS {
