@@ -1,4 +1,4 @@
-//! IQE with every reason, and the way out of it.
+//! IQE for each reason, and how the queue recovers.
 
 use super::*;
 use crate::spec::descriptor::{ContextCacheDescriptor, PasidCacheDescriptor};
@@ -8,7 +8,7 @@ fn info(rig: &Rig) -> Option<u8> {
 }
 
 #[test]
-fn a_tail_outside_the_ring_is_reported_and_never_lapped() {
+fn a_tail_outside_the_ring_sets_iqe() {
     let mut rig = Rig::enabled();
     for slot in 0..256 {
         rig.poke(RING + slot * 16, iotlb_global() as u64);
@@ -103,7 +103,7 @@ fn work_fetched_before_the_bad_descriptor_finishes() {
 }
 
 #[test]
-fn an_error_is_announced_once_and_masking_keeps_it_pending() {
+fn an_error_sends_one_message_and_masking_keeps_it_pending() {
     let mut rig = Rig::enabled();
     rig.submit(&[0]);
     assert_eq!(rig.msis(), [], "masked after reset");
@@ -114,7 +114,7 @@ fn an_error_is_announced_once_and_masking_keeps_it_pending() {
 }
 
 #[test]
-fn a_pending_message_is_forgotten_when_the_errors_are_cleared() {
+fn a_pending_message_is_dropped_when_the_errors_are_cleared() {
     let mut rig = Rig::enabled();
     rig.submit(&[0]);
     rig.memory.write_obj(iotlb_global().to_le(), GuestAddress(RING)).unwrap();
@@ -145,7 +145,7 @@ fn record(rig: &Rig, index: u16) -> (u64, u64) {
 }
 
 #[test]
-fn a_fault_record_says_who_what_and_why() {
+fn a_fault_record_has_source_address_and_reason() {
     let mut rig = Rig::enabled();
     rig.unit.record_fault(&blocked(), rig.now);
     let (low, high) = record(&rig, 0);
@@ -157,7 +157,7 @@ fn a_fault_record_says_who_what_and_why() {
 }
 
 #[test]
-fn records_fill_in_turn_overflow_and_come_free() {
+fn records_are_used_in_order_overflow_and_are_freed() {
     let mut rig = Rig::enabled();
     let records = u16::from(rig.unit.config.fault_records);
     for _ in 0..records {

@@ -1,4 +1,4 @@
-//! Whatever a guest writes, the unit answers and goes on.
+//! The unit survives all guest input.
 
 use proptest::prelude::*;
 
@@ -18,7 +18,7 @@ enum Step {
     Pass(u64),
 }
 
-/// Registers that do something, more often than holes.
+/// Offsets of registers more often than of holes.
 fn register() -> impl Strategy<Value = u16> {
     let known = [
         offset::GCMD,
@@ -42,7 +42,7 @@ fn register() -> impl Strategy<Value = u16> {
     prop_oneof![4 => proptest::sample::select(known.to_vec()), 1 => (0_u16..0x400).prop_map(|at| at * 4)]
 }
 
-/// Values that reach something: small numbers, addresses in memory, anything.
+/// Small numbers, addresses in memory, or any value.
 fn value() -> impl Strategy<Value = u64> {
     prop_oneof![
         any::<u64>(),
@@ -136,7 +136,7 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(256))]
 
     #[test]
-    fn nothing_panics_or_runs_for_ever(
+    fn no_register_write_panics_or_hangs(
         steps in proptest::collection::vec(step(), 1..80),
         scalable: bool,
         parallel: bool,
@@ -149,7 +149,7 @@ proptest! {
         for step in steps {
             run(&mut rig, step);
         }
-        // Whatever has happened, the identity of the unit is what it was.
+        // The identity of the unit has not changed.
         prop_assert_eq!(rig.read64(offset::CAP), config.cap().into_bits());
         prop_assert_eq!(rig.read64(offset::ECAP), config.ecap().into_bits());
     }

@@ -1,4 +1,4 @@
-//! The unit as a driver sees it: through registers, a ring in memory, and messages.
+//! The unit from a driver's view: registers, a ring in memory, and messages.
 
 mod dma;
 mod errors;
@@ -31,13 +31,13 @@ const VICTIM: Bdf = Bdf::new(1, 0, 0);
 const NEIGHBOR: Bdf = Bdf::new(2, 0, 0);
 const ICT: Duration = Duration::from_secs(60);
 
-/// A unit with memory and a driver's view of both.
+/// A unit, its memory, and a driver.
 struct Rig {
     unit: Unit,
     memory: Memory,
     recorder: Arc<Recorder>,
     now: Instant,
-    /// Bytes written to IQT.
+    /// IQT in bytes.
     tail: u32,
     ring: QueueAddress,
 }
@@ -95,14 +95,14 @@ impl Rig {
         QueueErrorRecord::from_bits(self.read64(offset::IQERCD))
     }
 
-    /// Changes persistent bits of GCMD as a driver does, from what GSTS says.
+    /// Changes persistent bits of GCMD relative to GSTS, as a driver does.
     fn command(&mut self, change: impl FnOnce(GlobalBits) -> GlobalBits) {
         let persistent = GlobalBits::from_bits(self.read32(offset::GSTS) & 0x96ff_ffff);
         self.write32(offset::GCMD, change(persistent).into_bits());
     }
 
-    /// Ring, root table and translation on. The root table's address carries the mode in its low
-    /// bits.
+    /// Enables the queue, the root table and translation. The low bits of `root` are the table
+    /// mode.
     fn enable(mut self, ring: QueueAddress, root: u64) -> Self {
         self.ring = ring.with_page(RING / PAGE_SIZE);
         self.write64(offset::IQA, self.ring.into_bits());
@@ -126,7 +126,7 @@ impl Rig {
         u32::from_le(self.memory.read_obj(GuestAddress(address)).unwrap())
     }
 
-    /// Writes descriptors behind the tail, without a doorbell.
+    /// Writes descriptors behind the tail, and leaves IQT as it is.
     fn queue(&mut self, descriptors: &[u128]) {
         for descriptor in descriptors {
             let at = GuestAddress(RING + u64::from(self.tail));
@@ -147,7 +147,7 @@ impl Rig {
         self.doorbell();
     }
 
-    /// The head, in slots.
+    /// The slot of the head.
     fn head(&self) -> u32 {
         self.read32(offset::IQH) / self.ring.descriptor_bytes()
     }
@@ -190,7 +190,7 @@ impl Rig {
         self.write32(offset::FSTS, bits.into_bits());
     }
 
-    /// Fault events go to this address and data, unmasked.
+    /// Sets address and data of an event, and unmasks it.
     fn route_events(&mut self, control: u16, address: u32, data: u32) {
         self.write32(control + 4, data);
         self.write32(control + 8, address);
@@ -207,7 +207,7 @@ const fn status_word(n: u64) -> u64 {
     STATUS + 4 * n
 }
 
-/// A wait of waiter `n` that writes 1 to its status word.
+/// A wait descriptor that writes 1 to the status word of waiter `n`.
 fn wait(n: u64) -> WaitDescriptor {
     WaitDescriptor::new()
         .with_status_write(true)

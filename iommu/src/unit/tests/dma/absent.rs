@@ -1,4 +1,4 @@
-//! What the capabilities hide is really absent from the tables, and what other units get wrong.
+//! Tables that use features which the unit lacks, and details that simple models get wrong.
 
 use super::*;
 use crate::unit::{AddressWidths, LargePages};
@@ -17,7 +17,7 @@ fn reason(mut rig: Rig, address: u64) -> Option<FaultReason> {
 }
 
 #[test]
-fn translation_types_and_widths_that_the_unit_lacks() {
+fn translation_types_and_widths_that_the_unit_lacks_fault() {
     let whole = UnitConfig::new(UnitRole::Guest);
     assert_eq!(reason(built(whole, 1), 0x1000), None);
     assert_eq!(reason(built(whole, 2), 0x1000), None);
@@ -27,7 +27,7 @@ fn translation_types_and_widths_that_the_unit_lacks() {
     assert_eq!(reason(built(no_ats, 0), 0x1000), None);
     let no_pass_through = UnitConfig { pass_through: false, ..whole };
     assert_eq!(reason(built(no_pass_through, 2), 0x1000), invalid);
-    // Only what SAGAW names is walked: five levels are not, although they could be.
+    // The unit walks the widths in SAGAW only, although it could walk five levels.
     let widths = AddressWidths::try_from(vec![39, 48]).unwrap();
     let narrow = UnitConfig { address_widths: widths, ..whole };
     let low = ContextLow::new().with_present(true).with_page(page(TABLES));
@@ -36,7 +36,7 @@ fn translation_types_and_widths_that_the_unit_lacks() {
         rig.set_context(low, ContextHigh::new().with_width(width).with_domain(DOMAIN));
         assert_eq!(reason(rig, 0x1000), expected, "AW {width}");
     }
-    // Pass-through names the largest width that there is.
+    // Pass-through needs the largest width of the unit.
     let rig = built(narrow, 1);
     rig.set_context(
         low.with_translation_type(2),
@@ -46,7 +46,7 @@ fn translation_types_and_widths_that_the_unit_lacks() {
 }
 
 #[test]
-fn domains_and_large_pages_that_the_unit_lacks() {
+fn domains_and_large_pages_that_the_unit_lacks_fault() {
     let whole = UnitConfig::new(UnitRole::Guest);
     let few = UnitConfig { domain_bits: 4, ..whole };
     assert_eq!(reason(built(few, 1), 0x1000), None);
@@ -72,7 +72,7 @@ fn domains_and_large_pages_that_the_unit_lacks() {
 }
 
 #[test]
-fn the_snoop_bit_belongs_to_units_with_snoop_control() {
+fn the_snoop_bit_is_reserved_without_snoop_control() {
     for (snoop_control, expected) in [(true, None), (false, Some(FaultReason::PAGE_TABLE_RESERVED))]
     {
         let rig = built(UnitConfig { snoop_control, ..UnitConfig::new(UnitRole::Guest) }, 1);
@@ -82,16 +82,16 @@ fn the_snoop_bit_belongs_to_units_with_snoop_control() {
 }
 
 #[test]
-fn a_missing_root_entry_is_recorded_with_the_requests_own_source_and_address() {
+fn a_missing_root_entry_is_recorded_with_source_and_address() {
     let mut rig = Rig::enabled();
     assert!(rig.dma(0x1234_5678, Access::Write).is_err());
-    // Bit by bit: FI in 63:12; SID in 79:64, FR in 103:96, F in 127.
+    // The bits: FI in 63:12, SID in 79:64, FR in 103:96, F in 127.
     assert_eq!(rig.read64(offset::FRCD), 0x1234_5000);
     assert_eq!(rig.read64(offset::FRCD + 8), 1 << 63 | 1 << 32 | u64::from(VICTIM.into_bits()));
 }
 
 #[test]
-fn a_39_bit_context_does_not_alias_the_bits_above() {
+fn a_39_bit_context_faults_on_higher_address_bits() {
     let rig = built(UnitConfig::new(UnitRole::Guest), 1);
     let low = ContextLow::new().with_present(true).with_page(page(TABLES));
     rig.set_context(low, ContextHigh::new().with_width(1).with_domain(DOMAIN));

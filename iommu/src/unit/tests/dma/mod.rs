@@ -1,4 +1,4 @@
-//! Translation: tables of both modes, caches, and what is answered to whom.
+//! Translation: tables of both modes, caches, and answers to requests.
 
 mod absent;
 
@@ -25,7 +25,7 @@ fn leaf(address: u64) -> SecondStageEntry {
 }
 
 impl Rig {
-    /// Legacy tables for VICTIM with translation type `tt`, 4 levels.
+    /// Builds legacy tables of 4 levels for VICTIM, with translation type `tt`.
     fn with_context(self, tt: u8) -> Self {
         let root = RootEntry::new().with_present(true).with_page(page(CONTEXTS));
         self.poke(ROOT + u64::from(VICTIM.bus()) * 16, root.into_bits());
@@ -43,7 +43,7 @@ impl Rig {
         self.poke(slot + 8, high.into_bits());
     }
 
-    /// Maps `iova` by `entry` at `level` (1 to 3), with tables of its own for each level.
+    /// Maps `iova` by `entry` at `level` (1 to 3). Each level has tables of its own.
     fn map(&self, iova: u64, level: u8, entry: SecondStageEntry) {
         for upper in (level + 1..=4).rev() {
             let slot = self.slot(iova, upper);
@@ -53,7 +53,7 @@ impl Rig {
     }
 
     fn table_of(&self, iova: u64, level: u8) -> u64 {
-        // One table for each level and for each index above it, as far as the tests need.
+        // Tests use one table for each level and each index above it.
         TABLES + u64::from(4 - level) * 0x10_000 + ((iova >> (12 + 9 * level)) & 7) * PAGE_SIZE
     }
 
@@ -90,7 +90,7 @@ impl Rig {
         self.unit.translation_request(&request, &self.memory, self.now)
     }
 
-    /// The reason in the first fault record, which is then cleared.
+    /// Takes the reason from the first fault record, and clears the record.
     fn take_fault(&mut self) -> Option<FaultReason> {
         let index = u16::from(self.fault_status().record_index());
         let at = offset::FRCD + 16 * index;
@@ -119,7 +119,7 @@ fn pages_of_all_sizes_translate() {
 }
 
 #[test]
-fn no_part_of_a_large_page_leads_into_the_interrupt_range() {
+fn no_part_of_a_large_page_maps_into_the_interrupt_range() {
     let mut rig = mapped();
     rig.map(0x4020_0000, 2, leaf(0xfee0_0000).with_large(true));
     let blocked = Err(RequestError::UnsupportedRequest);
@@ -131,14 +131,14 @@ fn no_part_of_a_large_page_leads_into_the_interrupt_range() {
 }
 
 #[test]
-fn every_width_has_its_levels_and_its_limit() {
+fn each_width_has_its_levels_and_its_limit() {
     for (width, levels) in [(1_u8, 3_u32), (2, 4), (3, 5)] {
         let mut rig = Rig::enabled().with_context(1);
         let low = ContextLow::new().with_present(true).with_page(page(TABLES));
         rig.set_context(low, ContextHigh::new().with_width(width).with_domain(DOMAIN));
         let top = 1_u64 << (12 + 9 * levels);
         let address = top - PAGE_SIZE;
-        // The last entry of each table, down to a page.
+        // The last entry of each table maps the next one.
         let mut at = TABLES;
         for level in 1..levels {
             let next = TABLES + u64::from(level) * PAGE_SIZE;
@@ -153,7 +153,7 @@ fn every_width_has_its_levels_and_its_limit() {
 }
 
 #[test]
-fn what_is_not_present_is_not_cached_and_what_is_stays_until_invalidated() {
+fn only_present_entries_are_cached_and_stay_until_invalidated() {
     let mut rig = mapped();
     assert_eq!(rig.dma(0x2000, Access::Read), Err(RequestError::UnsupportedRequest));
     rig.map(0x2000, 1, leaf(0x81_0000));
@@ -172,7 +172,7 @@ fn what_is_not_present_is_not_cached_and_what_is_stays_until_invalidated() {
 }
 
 #[test]
-fn a_changed_context_entry_waits_for_its_own_invalidation() {
+fn a_changed_context_entry_takes_effect_after_a_context_invalidation() {
     use crate::spec::descriptor::ContextCacheDescriptor;
     let mut rig = mapped();
     assert!(rig.dma(0x1000, Access::Read).is_ok());
@@ -190,7 +190,7 @@ fn a_changed_context_entry_waits_for_its_own_invalidation() {
 }
 
 #[test]
-fn permissions_are_those_of_all_levels_together() {
+fn permissions_are_the_intersection_of_all_levels() {
     let mut rig = mapped();
     rig.map(0x3000, 1, leaf(0x83_0000).with_write(false));
     assert!(rig.dma(0x3000, Access::Read).is_ok());
@@ -199,7 +199,7 @@ fn permissions_are_those_of_all_levels_together() {
 }
 
 #[test]
-fn reserved_bits_fault_with_their_own_reason() {
+fn reserved_bits_have_a_fault_reason_of_their_own() {
     let mut rig = mapped();
     for bad in
         [leaf(0x83_0000).with_transient(true), leaf(0x83_0000).with_snoop(true), leaf(1 << 50)]
@@ -214,7 +214,7 @@ fn reserved_bits_fault_with_their_own_reason() {
 }
 
 #[test]
-fn missing_tables_have_the_reason_of_the_outermost() {
+fn missing_tables_fault_with_the_reason_of_the_first_one() {
     let mut rig = Rig::enabled();
     assert!(rig.dma(0x1000, Access::Read).is_err());
     assert_eq!(rig.take_fault(), Some(FaultReason::ROOT_NOT_PRESENT));
@@ -259,7 +259,7 @@ fn a_translation_request_gets_permissions_and_size_but_no_fault() {
 }
 
 #[test]
-fn only_the_device_tlb_type_lets_ats_through() {
+fn only_the_device_tlb_type_allows_ats() {
     for (tt, allowed) in [(0, false), (1, true), (2, false)] {
         let mut rig = Rig::enabled().with_context(tt);
         rig.map(0x1000, 1, leaf(0x80_0000));
@@ -271,7 +271,7 @@ fn only_the_device_tlb_type_lets_ats_through() {
 }
 
 #[test]
-fn a_translated_request_is_not_looked_up() {
+fn a_translated_request_is_not_translated_again() {
     let mut rig = mapped();
     let anywhere = rig.request(0x77_7000, Access::Write, AddressType::Translated);
     assert_eq!(anywhere, Ok(Gpa(0x77_7000)));
@@ -280,7 +280,7 @@ fn a_translated_request_is_not_looked_up() {
 }
 
 #[test]
-fn with_translation_off_addresses_pass_and_ats_does_not() {
+fn a_disabled_unit_passes_addresses_and_blocks_ats() {
     let mut rig = Rig::new();
     assert_eq!(rig.dma(0x1234, Access::Write), Ok(Gpa(0x1234)));
     assert!(rig.request(0x1234, Access::Write, AddressType::Translated).is_err());
@@ -289,13 +289,14 @@ fn with_translation_off_addresses_pass_and_ats_does_not() {
 }
 
 #[test]
-fn the_interrupt_range_is_translated_to_a_hint_only() {
+fn a_translation_request_for_the_interrupt_range_gets_no_address() {
     let mut rig = mapped();
     let hint = rig.translate(0xfee0_0000).unwrap();
     assert!(hint.write && hint.untranslated_only && !hint.read);
 }
 
-/// Scalable tables: VICTIM's root half, context, PASID directory and a second-stage PASID entry.
+/// Scalable-mode tables with root, context, PASID directory and a second-stage PASID entry of
+/// VICTIM.
 fn scalable() -> Rig {
     use crate::spec::tables::*;
     const DIRECTORY: u64 = 0x48_0000;
@@ -352,7 +353,7 @@ fn scalable_mode_translates_by_rid_pasid_and_by_pasid() {
 }
 
 #[test]
-fn register_based_invalidation_works_without_the_queue_only() {
+fn register_based_invalidation_needs_the_queue_disabled() {
     use crate::spec::control::{ContextCommand, IotlbCommand};
     let mut rig = mapped();
     let context = ContextCommand::new().with_granularity(1).with_start(true).into_bits();

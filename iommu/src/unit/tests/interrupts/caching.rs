@@ -1,4 +1,4 @@
-//! The interrupt entry cache: what is used stays, what is named goes.
+//! The interrupt entry cache: entries stay until they are invalidated.
 
 use super::*;
 use crate::spec::descriptor::InterruptEntryCacheDescriptor;
@@ -10,7 +10,7 @@ impl Rig {
 }
 
 #[test]
-fn a_used_entry_stays_as_it_was_until_it_is_invalidated() {
+fn a_cached_entry_stays_until_it_is_invalidated() {
     let one = InterruptEntryCacheDescriptor::new().with_selective(true).with_index(5);
     for descriptor in [InterruptEntryCacheDescriptor::new(), one, one.with_index(4).with_mask(1)] {
         let mut rig = Rig::remapping();
@@ -26,7 +26,7 @@ fn a_used_entry_stays_as_it_was_until_it_is_invalidated() {
 }
 
 #[test]
-fn an_invalidation_of_others_leaves_an_entry_alone() {
+fn an_invalidation_of_other_entries_keeps_an_entry() {
     let mut rig = Rig::remapping();
     rig.set_entry(5, entry(0x31));
     assert_eq!(rig.vector(5), Ok(0x31));
@@ -41,7 +41,7 @@ fn an_invalidation_of_others_leaves_an_entry_alone() {
 }
 
 #[test]
-fn what_is_not_present_or_not_right_is_read_again_each_time() {
+fn absent_and_invalid_entries_are_not_cached() {
     let mut rig = Rig::remapping();
     rig.expect_fault(message(5), FaultReason::IR_ENTRY_NOT_PRESENT, 5);
     rig.set_entry(5, entry(0x31).with_posted(true));
@@ -51,7 +51,7 @@ fn what_is_not_present_or_not_right_is_read_again_each_time() {
 }
 
 #[test]
-fn another_table_does_not_flush_the_cache() {
+fn latching_a_table_keeps_the_cache() {
     let mut rig = Rig::remapping();
     rig.set_entry(5, entry(0x31));
     rig.set_entry(256 + 5, entry(0x32));
@@ -63,7 +63,7 @@ fn another_table_does_not_flush_the_cache() {
 }
 
 #[test]
-fn irta_alone_changes_nothing() {
+fn irta_has_no_effect_before_sirtp() {
     let mut rig = Rig::remapping();
     rig.set_entry(5, entry(0x31));
     rig.write64(offset::IRTA, 0);

@@ -1,4 +1,4 @@
-//! Interrupt remapping as a driver sees it: a table in memory, messages, records.
+//! Interrupt remapping from a driver's view: a table in memory, messages, fault records.
 
 mod caching;
 
@@ -23,7 +23,7 @@ fn on(bits: GlobalBits) -> GlobalBits {
 }
 
 impl Rig {
-    /// Remapping is on, with the queue, and a table of 256 entries that are not present.
+    /// Enables the queue, and remapping with a table of 256 entries that are not present.
     fn remapping() -> Self {
         Self::with_table(table(SIZE))
     }
@@ -53,12 +53,12 @@ impl Rig {
         self.unit.remap_interrupt(requester, msi, &self.memory, self.now)
     }
 
-    /// The vector that entry `index` gives to an interrupt of `DEVICE`.
+    /// The vector of entry `index` for an interrupt of `DEVICE`.
     fn vector(&mut self, index: u16) -> Result<u8, FaultReason> {
         self.send(Some(DEVICE), message(index)).map(|msi| msi.data as u8)
     }
 
-    /// Takes the record that is there: source, reason and index.
+    /// Takes the first record: source, reason and index.
     fn take_interrupt_record(&mut self) -> Option<(u16, u8, u64)> {
         let status = self.fault_status();
         if !status.pending() {
@@ -72,7 +72,7 @@ impl Rig {
         Some((high.source_id(), high.reason(), low >> 48))
     }
 
-    /// Sends a message that must be blocked for `reason` and be recorded with `index`.
+    /// Sends a message, and expects that it is blocked for `reason` and recorded with `index`.
     fn expect_fault(&mut self, msi: Msi, reason: FaultReason, index: u64) {
         assert_eq!(self.send(Some(DEVICE), msi), Err(reason));
         assert_eq!(
@@ -83,7 +83,7 @@ impl Rig {
     }
 }
 
-/// A message by handle, without subhandle.
+/// A message with this handle and without subhandle.
 fn message(handle: u16) -> Msi {
     Msi { address: RemappableAddress::for_handle(handle).into_bits(), data: 0 }
 }
@@ -100,7 +100,7 @@ fn entry(vector: u8) -> Irte {
 const COMPATIBILITY: Msi = Msi { address: 0xfee0_1000, data: 0x4031 };
 
 #[test]
-fn without_the_capability_there_is_nothing() {
+fn a_unit_without_the_capability_remaps_nothing() {
     let mut rig = Rig::new();
     rig.write64(offset::IRTA, u64::MAX);
     assert_eq!(rig.read64(offset::IRTA), 0);
@@ -111,7 +111,7 @@ fn without_the_capability_there_is_nothing() {
 }
 
 #[test]
-fn irta_has_eime_only_with_eim_and_commands_show_in_gsts() {
+fn eime_needs_eim_and_gsts_reports_commands() {
     let config = UnitConfig { interrupt_remapping: true, ..UnitConfig::new(UnitRole::Guest) };
     for (extended_interrupt_mode, bits) in [(false, 0x3fff_ffff_f00f), (true, 0x3fff_ffff_f80f)] {
         let mut rig = Rig::with(UnitConfig { extended_interrupt_mode, ..config });
@@ -129,7 +129,7 @@ fn irta_has_eime_only_with_eim_and_commands_show_in_gsts() {
 }
 
 #[test]
-fn one_write_latches_the_table_before_it_switches_remapping_on() {
+fn one_write_latches_the_table_and_then_enables_remapping() {
     let config = UnitConfig { interrupt_remapping: true, ..UnitConfig::new(UnitRole::Guest) };
     let mut rig = Rig::with(config);
     rig.set_entry(1, entry(0x31));
@@ -139,7 +139,7 @@ fn one_write_latches_the_table_before_it_switches_remapping_on() {
 }
 
 #[test]
-fn while_remapping_is_off_every_message_passes_as_it_is() {
+fn disabled_remapping_passes_messages_unchanged() {
     let mut rig = Rig::remapping();
     rig.command(|bits| bits.with_interrupt_remapping(false));
     for msi in [COMPATIBILITY, message(5), with_subhandle(5, u32::MAX)] {
@@ -164,7 +164,7 @@ fn compatibility_format_passes_only_with_cfi_and_never_with_eime() {
 }
 
 #[test]
-fn handle_and_subhandle_name_the_entry() {
+fn handle_and_subhandle_select_the_entry() {
     let mut rig = Rig::with_table(table(15));
     let indexes = [0_u16, 1, 0x7fff, 0x8000, 0xffff];
     for (vector, index) in (0x30..).zip(indexes) {
@@ -180,7 +180,7 @@ fn handle_and_subhandle_name_the_entry() {
 }
 
 #[test]
-fn an_entry_says_all_of_the_message() {
+fn an_entry_defines_the_whole_message() {
     let mut rig = Rig::remapping();
     let logical = entry(0xa1).with_logical(true).with_redirection_hint(true);
     rig.set_entry(1, logical.with_delivery_mode(1).with_destination(0x0300));
@@ -258,7 +258,7 @@ fn reserved_fields_of_an_entry_are_fault_24() {
 }
 
 #[test]
-fn another_source_than_the_entry_is_for_is_fault_26() {
+fn a_source_that_the_entry_does_not_accept_is_fault_26() {
     let mut rig = Rig::remapping();
     let own = entry(0x31).with_source_validation(1).with_source_id(DEVICE.into_bits());
     let foreign = own.with_source_id(DEVICE.into_bits() ^ 1);
@@ -276,7 +276,7 @@ fn another_source_than_the_entry_is_for_is_fault_26() {
 }
 
 #[test]
-fn fpd_silences_what_an_entry_is_to_blame_for() {
+fn fpd_suppresses_records_of_faults_in_the_entry() {
     let mut rig = Rig::remapping();
     let silent = Irte::new().with_fault_disable(true);
     rig.set_entry(1, silent);
@@ -295,7 +295,7 @@ fn fpd_silences_what_an_entry_is_to_blame_for() {
 }
 
 #[test]
-fn a_request_that_is_no_interrupt_is_fault_29_while_remapping_is_on() {
+fn a_malformed_interrupt_is_fault_29_while_remapping_is_enabled() {
     let mut rig = Rig::remapping();
     let refused = rig.unit.refuse_in_interrupt_range(DEVICE, rig.now);
     assert_eq!(refused, RequestError::UnsupportedRequest);
@@ -314,7 +314,7 @@ fn a_fault_raises_the_fault_event_which_is_not_remapped() {
 }
 
 #[test]
-fn the_next_record_starts_over_when_both_kinds_of_remapping_are_off() {
+fn disabling_both_kinds_of_remapping_resets_the_next_record() {
     let mut rig = Rig::remapping();
     rig.expect_fault(message(1), FaultReason::IR_ENTRY_NOT_PRESENT, 1);
     rig.command(|bits| bits.with_translation(true));
@@ -328,7 +328,7 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(256))]
 
     #[test]
-    fn any_message_and_any_table_give_a_message_or_a_reason(
+    fn any_message_and_table_give_a_message_or_a_reason(
         irta: u64,
         inside: bool,
         command: u32,
@@ -344,7 +344,7 @@ proptest! {
         rig.write32(offset::GCMD, command);
         rig.command(|bits| on(bits).with_set_interrupt_table(true));
         for (index, bits, tame) in entries {
-            // Without reserved bits, so that some are accepted.
+            // Without reserved bits, so that the unit accepts some of them.
             let mask = if tame { 0x0003_ffff_ffff_ffff_00ff_0f7f } else { u128::MAX };
             rig.set_entry(index, Irte::from_bits(bits & mask));
         }

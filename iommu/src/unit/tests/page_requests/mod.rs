@@ -1,4 +1,4 @@
-//! Page requests: the ring, its status and event, what the tables allow, and who answers.
+//! Page requests: the ring, status and event, the tables, and responses.
 
 mod ring;
 mod tables;
@@ -20,14 +20,14 @@ const DIRECTORY: u64 = 0x41_0000;
 const PASIDS: u64 = 0x42_0000;
 const EVENT: (u32, u32) = (0xfee0_2000, 0x44);
 const SCALABLE: u64 = 1 << 10;
-/// A PASID whose entry is pass-through.
+/// A PASID with a pass-through entry.
 const PASID: Pasid = Pasid::new(5);
 
 fn page(address: u64) -> u64 {
     address / PAGE_SIZE
 }
 
-/// A context entry that allows everything.
+/// A context entry that allows all requests.
 fn context() -> ScalableContextLow {
     ScalableContextLow::new()
         .with_present(true)
@@ -37,7 +37,7 @@ fn context() -> ScalableContextLow {
         .with_page(page(DIRECTORY))
 }
 
-/// A request of VICTIM without PASID, the only one of its group.
+/// A request of VICTIM without PASID, which is alone in its group.
 fn request(group: u16) -> PageRequest {
     PageRequest {
         requester: VICTIM,
@@ -57,7 +57,8 @@ fn response(group: u16, code: ResponseCode) -> Output {
 }
 
 impl Rig {
-    /// A unit in scalable mode, tables for VICTIM, a ring of 2^`size` pages, its event unmasked.
+    /// A unit in scalable mode, with tables for VICTIM, a ring of 2^`size` pages, and an unmasked
+    /// event.
     fn with_page_requests(size: u8) -> Self {
         let mut rig = Self::scalable().enable(QueueAddress::new().with_wide(true), ROOT | SCALABLE);
         let root = RootEntry::new().with_present(true).with_page(page(CONTEXTS));
@@ -85,7 +86,7 @@ impl Rig {
         self.unit.handle_page_request(request, &self.memory, self.now);
     }
 
-    /// What lies in the ring at slot `slot`.
+    /// The descriptor in slot `slot` of the ring.
     fn slot_of_requests(&self, slot: u32) -> PageRequestDescriptor {
         let mut bytes = [0; 32];
         let at = REQUESTS + u64::from(slot * DESCRIPTOR_BYTES);
@@ -110,7 +111,7 @@ impl Rig {
         self.recorder.events().into_iter().filter_map(|timed| outcome(timed.event)).collect()
     }
 
-    /// The first fault record, which is then cleared.
+    /// Takes the first fault record, and clears it.
     fn take_record(&mut self) -> Option<FaultRecordHigh> {
         let at = offset::FRCD + 16 * u16::from(self.fault_status().record_index());
         let high = FaultRecordHigh::from_bits(self.read64(at + 8));

@@ -1,9 +1,9 @@
-//! The ring: what lies in it, when its event comes, and what happens when it is full.
+//! The ring: its descriptors, its event, and its overflow.
 
 use super::*;
 
 #[test]
-fn a_request_lies_in_the_ring_when_its_event_comes() {
+fn a_request_is_in_the_ring_before_its_event() {
     let mut rig = Rig::with_page_requests(0);
     rig.page_request(PageRequest {
         pasid: Some(PASID),
@@ -29,7 +29,7 @@ fn a_request_lies_in_the_ring_when_its_event_comes() {
 }
 
 #[test]
-fn what_a_pasid_prefix_says_is_not_there_without_one() {
+fn fields_of_the_pasid_prefix_are_clear_without_one() {
     let mut rig = Rig::with_page_requests(0);
     rig.page_request(PageRequest { execute: true, privileged: true, ..request(1) });
     let descriptor = rig.slot_of_requests(0);
@@ -37,7 +37,7 @@ fn what_a_pasid_prefix_says_is_not_there_without_one() {
 }
 
 #[test]
-fn the_next_event_comes_when_software_has_cleared_the_status() {
+fn there_is_no_second_event_before_the_status_is_cleared() {
     let mut rig = Rig::with_page_requests(0);
     rig.page_request(request(0));
     rig.page_request(request(1));
@@ -50,7 +50,7 @@ fn the_next_event_comes_when_software_has_cleared_the_status() {
 }
 
 #[test]
-fn a_masked_event_is_kept_and_withdrawn_with_its_cause() {
+fn a_masked_event_stays_pending_until_its_cause_is_cleared() {
     let mut rig = Rig::with_page_requests(0);
     rig.write32(offset::PECTL, 1 << 31);
     rig.page_request(request(0));
@@ -83,7 +83,7 @@ fn a_full_ring_overflows_and_only_the_last_of_a_group_is_answered() {
 }
 
 #[test]
-fn an_overflow_has_an_event_of_its_own_if_software_had_cleared_the_status() {
+fn an_overflow_raises_an_event_if_the_status_was_clear() {
     let mut rig = Rig::with_page_requests(0);
     for group in 0..127 {
         rig.page_request(request(group));
@@ -95,7 +95,7 @@ fn an_overflow_has_an_event_of_its_own_if_software_had_cleared_the_status() {
 }
 
 #[test]
-fn nothing_is_written_until_the_overflow_is_cleared() {
+fn no_request_is_written_until_the_overflow_is_cleared() {
     let mut rig = Rig::with_page_requests(0);
     for group in 0..128 {
         rig.page_request(request(group));
@@ -112,7 +112,7 @@ fn nothing_is_written_until_the_overflow_is_cleared() {
 }
 
 #[test]
-fn the_ring_wraps_in_every_size() {
+fn rings_of_all_sizes_wrap() {
     for size in 0..=7 {
         let mut rig = Rig::with_page_requests(size);
         let entries = 128 << size;
@@ -140,7 +140,7 @@ fn a_tail_beyond_the_ring_wraps_into_it() {
 }
 
 #[test]
-fn a_ring_outside_memory_loses_requests_and_nothing_else() {
+fn a_ring_outside_memory_loses_requests_only() {
     let mut rig = Rig::with_page_requests(0);
     for address in [MEMORY as u64, 0x3fff_ffff_f000, 1 << 40] {
         rig.write64(offset::PQA, address);
@@ -152,7 +152,7 @@ fn a_ring_outside_memory_loses_requests_and_nothing_else() {
 }
 
 #[test]
-fn a_drain_finds_every_earlier_request_in_the_ring() {
+fn a_drain_completes_with_earlier_requests_in_the_ring() {
     let mut rig = Rig::with_page_requests(0);
     for group in 0..3 {
         rig.page_request(request(group));
@@ -163,7 +163,7 @@ fn a_drain_finds_every_earlier_request_in_the_ring() {
 }
 
 #[test]
-fn the_registers_take_what_the_specification_lets_software_write() {
+fn the_registers_have_the_writable_bits_of_the_specification() {
     let mut rig = Rig::scalable();
     for at in [offset::PQH, offset::PQT, offset::PQA] {
         rig.write64(at, u64::MAX);

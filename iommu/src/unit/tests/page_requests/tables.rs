@@ -1,9 +1,9 @@
-//! What the tables allow, who answers, and what a request drops from the IOTLB.
+//! Which requests the tables allow, which responses they get, and which translations they drop.
 
 use super::*;
 
 #[test]
-fn tables_that_refuse_answer_invalid_request_and_are_recorded() {
+fn a_request_that_the_tables_refuse_is_invalid_and_recorded() {
     let beyond = Pasid::new(1 << 13);
     let enabled = context();
     for (entry, pasid, reason) in [
@@ -44,7 +44,7 @@ fn tables_that_refuse_answer_invalid_request_and_are_recorded() {
 }
 
 #[test]
-fn a_refused_request_that_nobody_waits_for_is_dropped() {
+fn a_refused_request_without_response_is_dropped() {
     let mut rig = Rig::with_page_requests(0);
     rig.set_scalable_context(context().with_page_requests(false).with_fault_disable(true));
     rig.page_request(PageRequest { last: false, ..request(7) });
@@ -65,7 +65,7 @@ fn a_stop_marker_is_queued_and_never_answered() {
 }
 
 #[test]
-fn legacy_mode_knows_no_page_requests() {
+fn legacy_mode_refuses_page_requests() {
     let mut rig = Rig::scalable().enable(QueueAddress::new(), ROOT);
     rig.page_request(request(2));
     assert_eq!(rig.outputs(), [response(2, ResponseCode::InvalidRequest)]);
@@ -74,7 +74,7 @@ fn legacy_mode_knows_no_page_requests() {
 }
 
 #[test]
-fn with_translation_off_a_request_is_refused_without_a_record() {
+fn a_disabled_unit_refuses_requests_without_a_record() {
     let mut rig = Rig::with_page_requests(0);
     rig.command(|bits| bits.with_translation(false));
     rig.page_request(request(2));
@@ -108,7 +108,7 @@ fn a_descriptor_answers_a_group() {
 }
 
 #[test]
-fn an_accepted_request_drops_its_page_from_the_iotlb() {
+fn a_queued_request_drops_its_page_from_the_iotlb() {
     use crate::ats::{Access, AddressType, DmaRequest};
     const TABLE: u64 = 0x50_0000;
     let mut rig = Rig::with_page_requests(0);
@@ -144,7 +144,7 @@ fn an_accepted_request_drops_its_page_from_the_iotlb() {
 }
 
 #[test]
-fn a_unit_without_the_capability_has_none_of_it() {
+fn a_unit_without_the_capability_has_no_page_requests() {
     let config = UnitConfig { page_requests: false, ..UnitConfig::full(UnitRole::Guest) };
     let ring = QueueAddress::new().with_wide(true);
     let mut rig = Rig::with(config).enable(ring, ROOT | SCALABLE);
@@ -178,7 +178,7 @@ proptest::proptest! {
         ),
     ) {
         let mut rig = Rig::with_page_requests(0);
-        // Half of the queues are in memory.
+        // Half of the queues lie in memory.
         let mask = if queue & 1 == 0 { MEMORY as u64 - 1 } else { u64::MAX };
         rig.write64(offset::PQA, queue & mask);
         rig.write32(offset::PQH, head);

@@ -1,5 +1,5 @@
-//! The queue with work in flight: answers that nobody expects, switches at bad moments, and rings at
-//! the edge of memory.
+//! The queue while requests are outstanding: unexpected completions, disabling, and rings at the
+//! end of memory.
 
 use super::*;
 
@@ -15,7 +15,7 @@ impl Rig {
 }
 
 #[test]
-fn a_doubled_answer_is_unexpected_and_completes_nothing_else() {
+fn a_second_completion_of_a_tag_is_unexpected() {
     let mut rig = Rig::enabled();
     rig.submit(&[
         device_tlb(VICTIM),
@@ -32,7 +32,7 @@ fn a_doubled_answer_is_unexpected_and_completes_nothing_else() {
 }
 
 #[test]
-fn an_answer_of_somebody_else_is_unexpected() {
+fn a_completion_of_another_function_is_unexpected() {
     let mut rig = Rig::enabled();
     rig.submit(&[device_tlb(VICTIM), wait(0).into_bits()]);
     let request = rig.requests()[0];
@@ -44,7 +44,7 @@ fn an_answer_of_somebody_else_is_unexpected() {
 }
 
 #[test]
-fn of_several_tags_in_an_answer_those_count_that_are_expected() {
+fn a_completion_counts_for_its_expected_tags_only() {
     let mut rig = Rig::enabled();
     rig.submit(&[device_tlb(VICTIM), wait(0).into_bits()]);
     let expected = rig.requests()[0].itag.bit();
@@ -57,7 +57,7 @@ fn of_several_tags_in_an_answer_those_count_that_are_expected() {
 }
 
 #[test]
-fn one_answer_may_serve_many_tags() {
+fn one_completion_may_have_many_tags() {
     let mut rig = Rig::enabled();
     rig.submit(&[device_tlb(VICTIM); 3]);
     rig.submit(&[wait(0).into_bits()]);
@@ -67,7 +67,7 @@ fn one_answer_may_serve_many_tags() {
 }
 
 #[test]
-fn a_part_of_an_answer_does_not_keep_the_timeout_away() {
+fn a_partial_completion_does_not_prevent_the_time_out() {
     let mut rig = Rig::enabled();
     rig.submit(&[device_tlb(VICTIM), wait(0).into_bits()]);
     let request = rig.requests()[0];
@@ -79,7 +79,7 @@ fn a_part_of_an_answer_does_not_keep_the_timeout_away() {
 }
 
 #[test]
-fn a_queue_that_is_switched_on_again_while_it_drains_goes_on() {
+fn a_draining_queue_that_is_enabled_again_goes_on() {
     let mut rig = Rig::enabled();
     rig.submit(&[device_tlb(VICTIM), wait(0).into_bits()]);
     let request = rig.requests()[0];
@@ -93,14 +93,14 @@ fn a_queue_that_is_switched_on_again_while_it_drains_goes_on() {
 }
 
 #[test]
-fn a_timeout_ends_the_draining_of_a_queue_that_is_switched_off() {
+fn a_time_out_ends_the_draining_of_the_queue() {
     let mut rig = Rig::enabled();
     rig.submit(&[device_tlb(VICTIM), wait(0).into_bits()]);
     rig.command(|bits| bits.with_queued_invalidation(false));
     rig.pass(ICT);
     assert!(rig.fault_status().timeout_error());
     assert!(!rig.status().queued_invalidation() && !rig.done(0));
-    // And from the beginning again.
+    // The queue begins at the start of the ring again.
     rig.clear_faults(FaultStatus::new().with_timeout_error(true));
     rig.tail = 0;
     rig.write32(offset::IQT, 0);
@@ -110,7 +110,7 @@ fn a_timeout_ends_the_draining_of_a_queue_that_is_switched_off() {
 }
 
 #[test]
-fn in_parallel_order_each_wait_completes_with_its_own_work() {
+fn in_parallel_order_a_wait_completes_with_its_own_epoch() {
     let config = UnitConfig { ordering: Ordering::Parallel, ..UnitConfig::new(UnitRole::Guest) };
     let mut rig = Rig::with(config).enable(QueueAddress::new(), ROOT);
     for n in 0..4 {
@@ -127,9 +127,9 @@ fn in_parallel_order_each_wait_completes_with_its_own_work() {
 }
 
 #[test]
-fn a_ring_that_memory_ends_in_is_read_as_far_as_it_goes() {
+fn a_ring_beyond_the_end_of_memory_is_read_up_to_there() {
     let mut rig = Rig::new();
-    // Two pages, of which memory has the first.
+    // The ring has two pages, of which the first is in memory.
     let last_page = MEMORY as u64 / PAGE_SIZE - 1;
     let ring = QueueAddress::new().with_size(1).with_page(last_page);
     for slot in 0..256 {
@@ -143,7 +143,7 @@ fn a_ring_that_memory_ends_in_is_read_as_far_as_it_goes() {
 }
 
 #[test]
-fn a_ring_may_cross_from_one_piece_of_memory_into_the_next() {
+fn a_ring_may_span_two_regions_of_memory() {
     let mut rig = Rig::new();
     let half = RING as usize + PAGE_SIZE as usize;
     let pieces = [(GuestAddress(0), half), (GuestAddress(half as u64), MEMORY - half)];

@@ -1,18 +1,18 @@
-//! Fetching, waiting, fencing and timing out.
+//! Fetching, waits, fences and time-outs.
 
 mod in_flight;
 
 use super::*;
 
 #[test]
-fn a_wait_behind_nothing_completes_at_once() {
+fn a_wait_without_requests_completes_at_once() {
     let mut rig = Rig::enabled();
     rig.submit(&[iotlb_global(), wait(0).into_bits()]);
     assert_eq!((rig.peek32(status_word(0)), rig.head()), (1, 2));
 }
 
 #[test]
-fn the_head_moves_when_a_descriptor_is_fetched_not_when_it_is_done() {
+fn the_head_moves_when_a_descriptor_is_fetched() {
     let mut rig = Rig::enabled();
     rig.submit(&[device_tlb(VICTIM), wait(0).into_bits()]);
     assert_eq!((rig.peek32(status_word(0)), rig.head()), (0, 2));
@@ -23,7 +23,7 @@ fn the_head_moves_when_a_descriptor_is_fetched_not_when_it_is_done() {
 }
 
 #[test]
-fn a_timeout_sets_ite_and_aborts_every_pending_wait_for_ever() {
+fn a_time_out_sets_ite_and_aborts_all_pending_waits() {
     let mut rig = Rig::enabled();
     rig.submit(&[device_tlb(VICTIM), wait(0).into_bits()]);
     rig.submit(&[device_tlb(NEIGHBOR), wait(1).into_bits()]);
@@ -37,7 +37,7 @@ fn a_timeout_sets_ite_and_aborts_every_pending_wait_for_ever() {
 }
 
 #[test]
-fn fetching_stops_while_ite_is_set_and_goes_on_when_it_is_cleared() {
+fn fetching_stops_while_ite_is_set() {
     let mut rig = Rig::enabled();
     rig.submit(&[device_tlb(VICTIM), wait(0).into_bits()]);
     rig.pass(ICT);
@@ -49,7 +49,7 @@ fn fetching_stops_while_ite_is_set_and_goes_on_when_it_is_cleared() {
 }
 
 #[test]
-fn nothing_times_out_early_or_without_a_timeout() {
+fn no_request_times_out_early_or_without_ict() {
     let mut rig = Rig::enabled();
     rig.submit(&[device_tlb(VICTIM)]);
     assert_eq!(rig.unit.poll_timeout(), Some(Instant::START + ICT));
@@ -64,7 +64,7 @@ fn nothing_times_out_early_or_without_a_timeout() {
 }
 
 #[test]
-fn the_source_of_the_first_timeout_stays_until_ite_is_cleared() {
+fn itesid_keeps_the_first_source_until_ite_is_cleared() {
     let mut rig = Rig::enabled();
     rig.submit(&[device_tlb(VICTIM)]);
     rig.pass(Duration::from_secs(1));
@@ -79,7 +79,7 @@ fn the_source_of_the_first_timeout_stays_until_ite_is_cleared() {
 }
 
 #[test]
-fn itesid_says_what_it_is_set_to_whoever_has_timed_out() {
+fn a_fixed_itesid_is_reported_for_every_function() {
     for itesid in [Bdf::default(), NEIGHBOR, Bdf::new(0xff, 0x1f, 7)] {
         let config = UnitConfig {
             itesid: Some(itesid),
@@ -95,7 +95,7 @@ fn itesid_says_what_it_is_set_to_whoever_has_timed_out() {
 }
 
 #[test]
-fn an_answer_after_the_timeout_is_unexpected() {
+fn a_completion_after_the_time_out_is_unexpected() {
     let mut rig = Rig::enabled();
     rig.submit(&[device_tlb(VICTIM)]);
     let requests = rig.requests();
@@ -106,7 +106,7 @@ fn an_answer_after_the_timeout_is_unexpected() {
 }
 
 #[test]
-fn a_serial_unit_holds_up_a_healthy_neighbor_a_parallel_one_does_not() {
+fn only_a_serial_unit_holds_up_a_healthy_neighbor() {
     for (ordering, done) in [(Ordering::Serial, 0), (Ordering::Parallel, 1)] {
         let config = UnitConfig { ordering, ..UnitConfig::new(UnitRole::Guest) };
         let mut rig = Rig::with(config).enable(QueueAddress::new(), ROOT);
@@ -120,7 +120,7 @@ fn a_serial_unit_holds_up_a_healthy_neighbor_a_parallel_one_does_not() {
 }
 
 #[test]
-fn nothing_behind_a_fence_starts_before_it_completes() {
+fn descriptors_behind_a_fence_start_after_it_completes() {
     let mut rig = Rig::enabled();
     let fence = wait(0).with_fence(true).into_bits();
     rig.submit(&[device_tlb(VICTIM), fence, device_tlb(NEIGHBOR), wait(1).into_bits()]);
@@ -145,7 +145,7 @@ fn without_a_free_itag_the_next_request_waits() {
 }
 
 #[test]
-fn the_invalidate_queue_depth_of_a_function_is_kept() {
+fn the_invalidate_queue_depth_limits_a_function() {
     let mut rig = Rig::enabled();
     let shallow = DeviceTlbDescriptor::new()
         .with_source_id(VICTIM.into_bits())
@@ -156,7 +156,7 @@ fn the_invalidate_queue_depth_of_a_function_is_kept() {
 }
 
 #[test]
-fn a_wait_can_interrupt_and_write_at_once() {
+fn a_wait_can_interrupt_and_write_its_status() {
     let mut rig = Rig::enabled();
     rig.route_events(offset::IECTL, 0xfee0_1000, 0x41);
     rig.submit(&[wait(0).with_interrupt(true).into_bits()]);
@@ -182,7 +182,7 @@ fn a_masked_completion_event_stays_pending() {
 }
 
 #[test]
-fn switching_the_queue_off_waits_for_what_was_fetched() {
+fn disabling_the_queue_waits_for_fetched_descriptors() {
     let mut rig = Rig::enabled();
     rig.submit(&[device_tlb(VICTIM), wait(0).into_bits()]);
     let requests = rig.requests();
@@ -194,7 +194,7 @@ fn switching_the_queue_off_waits_for_what_was_fetched() {
 }
 
 #[test]
-fn the_ring_wraps_in_every_size() {
+fn rings_of_all_sizes_wrap() {
     for (size, wide) in [(0, false), (3, false), (7, false), (0, true), (7, true)] {
         let mut rig = if wide { Rig::scalable() } else { Rig::new() };
         let root = if wide { ROOT | 1 << 10 } else { ROOT };
@@ -211,7 +211,7 @@ fn the_ring_wraps_in_every_size() {
 }
 
 #[test]
-fn a_status_address_outside_memory_loses_the_write_and_nothing_else() {
+fn a_status_address_outside_memory_loses_the_write_only() {
     let mut rig = Rig::enabled();
     let lost = wait(0).with_status_dword((MEMORY as u64 + 0x1000) >> 2).into_bits();
     rig.submit(&[lost, wait(1).into_bits()]);
@@ -220,7 +220,7 @@ fn a_status_address_outside_memory_loses_the_write_and_nothing_else() {
 }
 
 #[test]
-fn a_function_may_answer_in_several_parts() {
+fn a_function_may_send_several_completions() {
     let mut rig = Rig::enabled();
     rig.submit(&[device_tlb(VICTIM), wait(0).into_bits()]);
     let request = rig.requests()[0];
@@ -236,7 +236,7 @@ fn a_function_may_answer_in_several_parts() {
 }
 
 #[test]
-fn with_translation_off_no_completion_is_taken() {
+fn a_disabled_unit_drops_completions() {
     let mut rig = Rig::enabled();
     rig.submit(&[device_tlb(VICTIM), wait(0).into_bits()]);
     let request = rig.requests()[0];

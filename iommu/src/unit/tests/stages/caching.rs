@@ -1,4 +1,4 @@
-//! What of scalable mode is cached, and which invalidation takes it away: both directions each time.
+//! Which scalable-mode entries are cached, and which invalidations drop them and which do not.
 
 use super::*;
 use crate::spec::descriptor::{ContextCacheDescriptor, PasidCacheDescriptor, kind};
@@ -46,7 +46,7 @@ fn a_pasid_entry_stays_until_its_own_invalidation() {
 }
 
 #[test]
-fn a_page_selective_invalidation_takes_all_first_stage_pages_of_its_domain() {
+fn a_page_selective_invalidation_drops_all_first_stage_pages_of_the_domain() {
     let mut rig = rig(FIRST_STAGE);
     rig.poke(Rig::first_slot(IOVA), first(OLD).into_bits());
     assert_eq!(rig.go(IOVA, Access::Read), Ok(Gpa(OLD)));
@@ -58,7 +58,7 @@ fn a_page_selective_invalidation_takes_all_first_stage_pages_of_its_domain() {
 }
 
 #[test]
-fn second_stage_pages_are_not_a_pasids() {
+fn a_pasid_invalidation_keeps_second_stage_pages() {
     let mut rig = rig(SECOND_STAGE);
     rig.poke(Rig::second_slot(IOVA), second(OLD).into_bits());
     assert_eq!(rig.go(IOVA, Access::Read), Ok(Gpa(OLD)));
@@ -70,7 +70,7 @@ fn second_stage_pages_are_not_a_pasids() {
 }
 
 #[test]
-fn the_upper_tables_of_a_walk_stay_until_they_are_invalidated() {
+fn upper_tables_are_cached_until_they_are_invalidated() {
     for stage in [FIRST_STAGE, SECOND_STAGE] {
         let mut rig = rig(stage);
         for iova in [IOVA, IOVA + PAGE_SIZE] {
@@ -78,7 +78,7 @@ fn the_upper_tables_of_a_walk_stay_until_they_are_invalidated() {
             rig.poke(Rig::second_slot(iova), second(OLD).into_bits());
         }
         assert!(rig.go(IOVA, Access::Read).is_ok());
-        // The root loses its entry; another page below the same last table is still found.
+        // The root loses its entry. Another page below the same last-level table is still found.
         rig.poke(FIRST, 0);
         rig.poke(SECOND, 0);
         assert_eq!(rig.go(IOVA + PAGE_SIZE, Access::Read), Ok(Gpa(OLD)), "stage {stage}");
@@ -89,7 +89,7 @@ fn the_upper_tables_of_a_walk_stay_until_they_are_invalidated() {
 }
 
 #[test]
-fn one_entry_holds_a_large_page_and_any_of_its_pages_names_it() {
+fn an_invalidation_of_any_4k_page_drops_its_large_page() {
     let mut rig = rig(SECOND_STAGE);
     let slot = SECOND + 2 * PAGE_SIZE + 8;
     rig.poke(slot, second(0x40_0000).with_large(true).into_bits());
@@ -103,8 +103,8 @@ fn one_entry_holds_a_large_page_and_any_of_its_pages_names_it() {
 }
 
 #[test]
-fn a_context_invalidation_names_functions_by_its_mask() {
-    // VICTIM is function 0 of its device.
+fn a_context_invalidation_selects_functions_by_its_mask() {
+    // VICTIM is function 0.
     for (source, mask, hit) in
         [(1, 0, false), (4, 1, true), (6, 2, true), (7, 2, false), (7, 3, true)]
     {

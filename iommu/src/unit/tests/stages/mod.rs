@@ -1,4 +1,4 @@
-//! First stage, nested, and what accessed and dirty bits tell software.
+//! First stage, nested translation, and accessed and dirty bits.
 
 mod caching;
 mod reasons;
@@ -35,8 +35,8 @@ fn second(address: u64) -> SecondStageEntry {
     SecondStageEntry::new().with_read(true).with_write(true).with_page(page(address))
 }
 
-/// Tables for VICTIM whose requests without PASID are translated by `stage`, 4 levels each; nothing
-/// is mapped yet.
+/// Tables of VICTIM, whose requests without PASID are translated by `stage` with 4 levels. No page
+/// is mapped.
 fn rig(stage: u8) -> Rig {
     let rig = Rig::scalable().enable(QueueAddress::new().with_wide(true), ROOT | 1 << 10);
     let root = RootEntry::new().with_present(true).with_page(page(CONTEXTS));
@@ -50,7 +50,7 @@ fn rig(stage: u8) -> Rig {
     let directory = PasidDirectoryEntry::new().with_present(true).with_page(page(PASIDS));
     rig.poke(DIRECTORY, directory.into_bits());
     rig.pasid_entry(stage, PasidFirstStage::new());
-    // Three levels down to a table of pages, the same way in both stages.
+    // Three levels lead to a table of pages, by the same indexes in both stages.
     for level in 0..3 {
         let (here, below) = (level * PAGE_SIZE, (level + 1) * PAGE_SIZE);
         rig.poke(FIRST + here, first(FIRST + below).into_bits());
@@ -107,7 +107,7 @@ impl Rig {
         self.unit.translation_request(&request, &self.memory, self.now).unwrap()
     }
 
-    /// The reason of the fault that `address` leads to.
+    /// The fault reason of an access to `address`.
     fn fault_of(&mut self, address: u64, access: Access) -> FaultReason {
         assert_eq!(self.go(address, access), Err(RequestError::UnsupportedRequest));
         let index = u16::from(self.fault_status().record_index());
@@ -120,7 +120,7 @@ impl Rig {
 }
 
 #[test]
-fn a_first_stage_translates_and_says_who_has_used_it() {
+fn a_first_stage_translates_and_sets_accessed_and_dirty_bits() {
     let mut rig = rig(FIRST_STAGE);
     rig.poke(Rig::first_slot(0x5000), first(0x80_0000).into_bits());
     assert_eq!(rig.go(0x5123, Access::Read), Ok(Gpa(0x80_0123)));
@@ -134,7 +134,7 @@ fn a_first_stage_translates_and_says_who_has_used_it() {
 }
 
 #[test]
-fn the_extended_accessed_flag_is_set_where_it_is_asked_for() {
+fn the_extended_accessed_flag_is_set_with_eafe() {
     let mut rig = rig(FIRST_STAGE);
     rig.pasid_entry(FIRST_STAGE, PasidFirstStage::new().with_extended_accessed(true));
     rig.poke(Rig::first_slot(0x5000), first(0x80_0000).into_bits());
@@ -178,7 +178,7 @@ fn large_first_stage_pages_translate_and_their_low_bits_are_reserved() {
 #[test]
 fn nested_addresses_go_through_both_stages() {
     let mut rig = rig(NESTED);
-    // The second stage maps the first stage's tables where they are, and pages elsewhere.
+    // The second stage maps the tables of the first stage to themselves, and the pages elsewhere.
     for table in [FIRST, FIRST + 0x1000, FIRST + 0x2000, FIRST + 0x3000] {
         let slot = SECOND + 2 * PAGE_SIZE + (table >> 21) * 8;
         let tables = table & !0x1f_ffff;
@@ -196,7 +196,7 @@ fn nested_addresses_go_through_both_stages() {
 }
 
 #[test]
-fn second_stage_accessed_and_dirty_bits_are_set_where_they_are_asked_for() {
+fn second_stage_accessed_and_dirty_bits_are_set_with_ssade() {
     let mut rig = rig(SECOND_STAGE);
     rig.poke(Rig::second_slot(0x5000), second(0x80_0000).into_bits());
     assert!(rig.go(0x5000, Access::Read).is_ok());
@@ -207,7 +207,7 @@ fn second_stage_accessed_and_dirty_bits_are_set_where_they_are_asked_for() {
 }
 
 #[test]
-fn a_translation_request_counts_as_a_write_unless_it_says_otherwise() {
+fn a_translation_request_counts_as_a_write_without_nw() {
     for (no_write, dirty) in [(false, true), (true, false)] {
         let mut rig = rig(FIRST_STAGE);
         rig.poke(Rig::first_slot(0x5000), first(0x80_0000).into_bits());
@@ -220,7 +220,7 @@ fn a_translation_request_counts_as_a_write_unless_it_says_otherwise() {
 }
 
 #[test]
-fn privilege_counts_where_the_pasid_entry_allows_it() {
+fn privileged_requests_need_sre() {
     let mut rig = rig(FIRST_STAGE);
     let page = first(0x80_0000).with_user(false).with_write(false);
     rig.poke(Rig::first_slot(0x5000), page.into_bits());
@@ -250,7 +250,7 @@ fn privilege_counts_where_the_pasid_entry_allows_it() {
 }
 
 #[test]
-fn a_pasids_translations_stay_until_that_pasid_is_invalidated() {
+fn translations_of_a_pasid_stay_until_it_is_invalidated() {
     let mut rig = rig(FIRST_STAGE);
     rig.poke(Rig::first_slot(0x5000), first(0x80_0000).into_bits());
     assert!(rig.go(0x5000, Access::Read).is_ok());

@@ -1,24 +1,24 @@
-//! Every way in which scalable-mode tables can be wrong, each with its reason (`VT-d 7.1.3`), what a
-//! Translation Request is answered, and whether that is recorded.
+//! Each fault of scalable-mode tables: its reason (`VT-d 7.1.3`), the answer to a Translation
+//! Request, and whether it is recorded.
 
 use super::*;
 use crate::spec::tables::ScalableContextHigh;
 
-/// An address where nobody answers.
+/// An address outside memory.
 const NOWHERE: u64 = 1 << 40;
-/// Where all cases have a page mapped.
+/// The page that all cases map.
 const IOVA: u64 = 0x5000;
 
-/// What a Translation Request is answered.
+/// The answer to a Translation Request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Answer {
-    /// Unsupported Request, recorded.
+    /// Unsupported Request, with a fault record.
     Ur,
-    /// Completer Abort, recorded.
+    /// Completer Abort, with a fault record.
     Ca,
-    /// Success without permissions, not recorded.
+    /// Success without permissions, and no record.
     Nothing,
-    /// Success with what is permitted, not recorded.
+    /// Success with these permissions, and no record.
     Some { read: bool, write: bool },
 }
 
@@ -54,7 +54,7 @@ impl Rig {
         high.fault().then_some(FaultReason(high.reason()))
     }
 
-    /// A write to IOVA with this PASID, and the reason for which it is blocked.
+    /// The fault reason of a write to `address` with this PASID.
     fn blocked(&mut self, address: u64, pasid: Option<Pasid>, privileged: bool) -> FaultReason {
         let request = DmaRequest {
             requester: VICTIM,
@@ -69,7 +69,7 @@ impl Rig {
         self.record().expect("a blocked request is recorded")
     }
 
-    /// What a Translation Request for the same is answered.
+    /// The answer to a Translation Request for `address`.
     fn asked(&mut self, address: u64, pasid: Option<Pasid>, privileged: bool) -> Answer {
         let (requester, address) = (VICTIM, Iova(address));
         let request = TranslationRequest { requester, pasid, privileged, address, no_write: false };
@@ -87,8 +87,8 @@ impl Rig {
     }
 }
 
-/// Has a fresh rig's tables broken, and asserts what both kinds of request are told, with FPD clear
-/// and, if the fault is a qualified one, set.
+/// Breaks the tables of a new rig by `change`. Asserts the answers to both kinds of requests, with
+/// FPD clear and, for a qualified fault, set.
 fn check(stage: u8, change: impl Fn(&mut Rig), address: u64, reason: FaultReason, answer: Answer) {
     let broken = || {
         let mut rig = rig(stage);
@@ -102,7 +102,7 @@ fn check(stage: u8, change: impl Fn(&mut Rig), address: u64, reason: FaultReason
 }
 
 #[test]
-fn of_root_and_context_tables() {
+fn faults_of_root_and_context_tables() {
     let s = SECOND_STAGE;
     let root = RootEntry::new().with_present(true).with_page(page(CONTEXTS));
     let latch = |rig: &mut Rig, address: u64| {
@@ -132,7 +132,7 @@ fn of_root_and_context_tables() {
 }
 
 #[test]
-fn of_pasid_tables() {
+fn faults_of_pasid_tables() {
     let s = SECOND_STAGE;
     let r = FaultReason::SM_DIRECTORY_INACCESSIBLE;
     check(s, |rig| rig.set_scalable(context().with_page(page(NOWHERE))), IOVA, r, Ca);
@@ -155,7 +155,7 @@ fn of_pasid_tables() {
 }
 
 #[test]
-fn of_second_stage_tables() {
+fn faults_of_second_stage_tables() {
     let s = SECOND_STAGE;
     let leaf = Rig::second_slot(IOVA);
     for (slot, entry, reason, answer) in [
@@ -180,7 +180,7 @@ fn of_second_stage_tables() {
 }
 
 #[test]
-fn of_pass_through_into_the_interrupt_range() {
+fn faults_of_pass_through_into_the_interrupt_range() {
     let mut rig = rig(SECOND_STAGE);
     rig.poke(PASIDS + 64, pasid(4).into_bits());
     let with_pasid = Some(Pasid::new(1));
@@ -190,7 +190,7 @@ fn of_pass_through_into_the_interrupt_range() {
 }
 
 #[test]
-fn of_pasid_fields_that_the_unit_lacks() {
+fn faults_of_pasid_fields_that_the_unit_lacks() {
     let whole = UnitConfig::full(UnitRole::Guest);
     let no_second =
         UnitConfig { second_stage: false, nested: false, second_stage_dirty: false, ..whole };
@@ -204,7 +204,7 @@ fn of_pasid_fields_that_the_unit_lacks() {
     ] {
         let rig = rig(FIRST_STAGE);
         rig.poke(Rig::first_slot(IOVA), first(0x80_0000).into_bits());
-        // SSPTPTR is there, although first-stage translation does not need it.
+        // SSPTPTR is valid, although first-stage translation does not need it.
         rig.poke(PASIDS + 8, high);
         let mut rig = Rig { unit: Unit::new(config, Tracer::none()), ..rig };
         rig = rig.enable(QueueAddress::new().with_wide(true), ROOT | 1 << 10);
@@ -214,7 +214,7 @@ fn of_pasid_fields_that_the_unit_lacks() {
 }
 
 #[test]
-fn of_first_stage_tables() {
+fn faults_of_first_stage_tables() {
     let s = FIRST_STAGE;
     let leaf = Rig::first_slot(IOVA);
     let far = PasidFirstStage::new().with_page(page(NOWHERE)).into_bits();
@@ -235,8 +235,8 @@ fn of_first_stage_tables() {
 }
 
 #[test]
-fn of_a_first_stage_inside_a_second_one() {
-    // Nothing maps the first stage's tables; then all of them, but not the page.
+fn faults_of_nested_translation() {
+    // First no table of the first stage is mapped; then all tables, but not the page.
     check(NESTED, |_| {}, IOVA, FaultReason::NESTED_ROOT_DENIED, Nothing);
     let slot = SECOND + 3 * PAGE_SIZE;
     let root = |rig: &Rig| rig.poke(slot + page(0x1000) * 8, second(FIRST).into_bits());
@@ -247,20 +247,20 @@ fn of_a_first_stage_inside_a_second_one() {
         root(rig);
     };
     check(NESTED, |rig| at(rig, 0x9000), IOVA, FaultReason::NESTED_TABLE_DENIED, Nothing);
-    // A second stage of three levels, which the address of the next table is beyond.
+    // The second stage has three levels, and the address of the next table is beyond them.
     let far = |rig: &mut Rig| {
         at(rig, 1 << 40);
         rig.poke(PASIDS, pasid(NESTED).with_width(1).with_page(page(SECOND) + 1).into_bits());
     };
     check(NESTED, far, IOVA, FaultReason::NESTED_ADDRESS_BEYOND_WIDTH, Nothing);
     let high = PasidFirstStage::new().with_page(1 << (48 - 12)).into_bits();
-    // Above what four levels reach, and above the host: the entry itself is wrong.
+    // The address is beyond four levels and beyond the host, so that the entry itself is invalid.
     check(NESTED, |rig| rig.poke(PASIDS + 16, high), IOVA, FaultReason::SM_PASID_RESERVED, Ca);
 }
 
 #[test]
-fn of_accessed_bits_that_the_second_stage_does_not_let_through() {
-    // The first stage's tables are at 0x1000 to 0x4000 for the second one, the page at 0x6000.
+fn faults_of_accessed_bits_that_the_second_stage_denies() {
+    // The second stage maps the first-stage tables at 0x1000 to 0x4000, and the page at 0x6000.
     let map = |rig: &mut Rig, bits: u64, tables: SecondStageEntry| {
         rig.poke(PASIDS + 16, PasidFirstStage::new().with_page(1).into_bits());
         for level in 0..4 {
@@ -283,7 +283,7 @@ fn of_accessed_bits_that_the_second_stage_does_not_let_through() {
 }
 
 #[test]
-fn of_what_a_request_carries() {
+fn faults_of_the_request_itself() {
     let with = |n| Some(Pasid::new(n));
     let disabled = context().with_pasid(false);
     for (change, pasid, privileged, reason, answer) in [
@@ -313,7 +313,7 @@ fn of_what_a_request_carries() {
 }
 
 #[test]
-fn of_requests_that_need_no_pasid_entry() {
+fn translated_requests_need_no_pasid_entry() {
     let without = |context: ScalableContextLow| {
         let rig = rig(SECOND_STAGE);
         rig.poke(PASIDS, 0);
@@ -338,7 +338,7 @@ fn of_requests_that_need_no_pasid_entry() {
 }
 
 #[test]
-fn of_legacy_mode_that_knows_no_pasids() {
+fn faults_of_pasids_in_legacy_mode() {
     let mut rig = Rig::enabled();
     assert_eq!(rig.blocked(IOVA, Some(Pasid::new(1)), false), FaultReason::PASID_IN_LEGACY_MODE);
     assert_eq!(rig.asked(IOVA, Some(Pasid::new(1)), false), Ur);
