@@ -1,17 +1,17 @@
-//! The values that a policy is made of, each with the word by which people write it.
+//! The fields of a policy. Files and the command line write each value as a word.
 
 use std::fmt;
 use std::str::FromStr;
 
-/// What is said of a word that is no value of a policy's field.
+/// The error for a word that is not a value of a policy's field.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("'{text}' is no value of '{field}'; there are {known}")]
+#[error("'{text}' is not a value of '{field}'; the values are {known}")]
 pub struct ParseFieldError {
-    /// What was written.
+    /// The word.
     pub text: String,
-    /// Of which field.
+    /// The name of the field.
     pub field: &'static str,
-    /// What there is.
+    /// The values of the field, separated by commas.
     pub known: String,
 }
 
@@ -22,7 +22,7 @@ impl ParseFieldError {
     }
 }
 
-/// A field whose values are words.
+/// Defines an enum whose values are words.
 macro_rules! words {
     (
         $(#[$doc:meta])*
@@ -37,7 +37,7 @@ macro_rules! words {
         }
 
         impl $name {
-            /// All of them.
+            /// All values.
             pub const ALL: &[Self] = &[$(Self::$value,)*];
         }
 
@@ -64,7 +64,7 @@ macro_rules! words {
     };
 }
 
-/// Values are serialized as they are written.
+/// Serializes a type as its text.
 macro_rules! by_text {
     ($name:ident) => {
         impl serde::Serialize for $name {
@@ -83,83 +83,85 @@ macro_rules! by_text {
 }
 
 words! {
-    /// What is asked before anything is submitted.
+    /// The check of a function before an invalidation is submitted.
     Precheck = "precheck" {
-        /// Nothing.
+        /// There is no check.
         #[default]
         None = "none",
-        /// Has hot-plug marked the device as disconnected?
+        /// Skip the function if hot-plug has marked it as disconnected.
         Disconnected = "disconnected",
-        /// Does its vendor ID still read over the link?
+        /// Skip the function if its vendor ID does not read over the link.
         Present = "present",
     }
 }
 
 words! {
-    /// What the one who sees FSTS.ITE does about it. All but [`Self::Ignore`] clear it, so that the
-    /// unit fetches on; all but that and [`Self::Clear`] submit again what it has aborted.
+    /// What a waiter does that reads FSTS.ITE as set. While ITE is set, the unit does not fetch.
     OnIte = "on_ite" {
-        /// Nobody looks: the unit stands still for ever.
+        /// Leave ITE set.
         Ignore = "ignore",
-        /// Waits that the unit has aborted are polled on.
+        /// Clear ITE. Waiters keep polling, although the unit has aborted their waits.
         Clear = "clear",
-        /// Nothing more.
+        /// Clear ITE, and submit again what the unit has aborted.
         Resubmit = "resubmit",
-        /// If the function that IQERCD names no longer answers, the one who has waited longest gives
-        /// up.
+        /// As [`Self::Resubmit`]. If the function in IQERCD.ITESID does not answer, the waiter that
+        /// has polled longest gives up.
         #[default]
         Check = "check",
-        /// The function that IQERCD names is quarantined.
+        /// As [`Self::Resubmit`], and put the function in IQERCD.ITESID in quarantine.
         Quarantine = "quarantine",
     }
 }
 
 words! {
-    /// Which slots of the ring are taken for aborted after ITE.
+    /// The ring slots that software marks as aborted after ITE.
     IteMarks = "ite_marks" {
-        /// All that the unit has fetched.
+        /// All slots that the unit has fetched.
         #[default]
         All = "all",
-        /// The odd ones of them. A wait that lies in an even slot is polled on, although the unit has
-        /// dropped it.
+        /// The odd slots that the unit has fetched. A waiter with an even slot keeps polling,
+        /// although the unit has aborted its wait.
         Odd = "odd",
     }
 }
 
 words! {
-    /// How a waiter recognises its own completion.
+    /// How a waiter recognizes its completion.
     Completion = "completion" {
-        /// By the status word of its slot in the ring, which the next user of the slot inherits.
+        /// By the status word of its ring slot, which the next user of the slot gets too.
         #[default]
         Slot = "slot",
-        /// By one status word that all share, and a rising number: this value or a later one.
+        /// By one status word for all, which holds a rising number: the waiter's own, or a later
+        /// one.
         Sequence = "sequence",
-        /// By a status word that nobody else gets before the unit is known to be done with it.
+        /// By a status word that is not used again before the unit has completed or aborted the
+        /// wait.
         Leak = "leak",
-        /// By the status word of the CPU that waits, which is used again for its next wait.
+        /// By the status word of the CPU that waits, which its next wait uses again.
         Cpu = "cpu",
     }
 }
 
-/// What is done when the deadline has passed.
+/// What the submitter does when the deadline passes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
 pub enum OnTimeout {
-    /// The caller is told.
+    /// End the wait with a failure.
     #[default]
     Report,
-    /// The invalidation is submitted again, this many times, before the caller is told.
+    /// Submit the invalidation again, at most this many times, and then end with a failure.
     Retry(u32),
-    /// The unit is told to block the function, and the caller waits until it has: then nothing stale
-    /// can be used, and the caller is told that all is well. So are all others that ask for
-    /// invalidations of the function, until it is reset.
+    /// Make the unit block the function, and end the wait with success when it does: no stale
+    /// translation can be used then. Until the function is reset, all invalidations for it end with
+    /// success.
     Quarantine,
-    /// As [`Self::Quarantine`], but nobody waits until the unit has.
+    /// As [`Self::Quarantine`], but end the wait before the unit blocks the function.
     QuarantinePosted,
-    /// The function is taken for removed: the caller is told that all is well, and so are all others
-    /// that ask, until it is reset. Nothing keeps it from using what it holds.
+    /// Treat the function as removed, and end the wait with success. Until the function is reset,
+    /// all invalidations for it end with success. Nothing stops the function from using stale
+    /// translations.
     Remove,
-    /// The function is reset by FLR, which empties its ATC. If it answers after that all is well, or
-    /// else the caller is told.
+    /// Reset the function by FLR, which empties its ATC. If the function answers after that, end
+    /// the wait with success, otherwise with a failure.
     Reset,
 }
 
@@ -211,7 +213,7 @@ mod tests {
     }
 
     #[test]
-    fn every_value_survives_being_written_and_read() {
+    fn a_value_is_parsed_from_its_word() {
         assert!(Precheck::ALL.iter().copied().all(survives));
         assert!(OnIte::ALL.iter().copied().all(survives));
         assert!(IteMarks::ALL.iter().copied().all(survives));
@@ -223,18 +225,18 @@ mod tests {
 
     proptest! {
         #[test]
-        fn every_number_of_retries_survives(times: u32) {
+        fn a_number_of_retries_is_parsed_from_its_word(times: u32) {
             prop_assert!(survives(OnTimeout::Retry(times)));
         }
 
         #[test]
-        fn no_text_makes_reading_panic(text in ".*") {
+        fn no_text_panics(text in ".*") {
             let _ = (text.parse::<OnTimeout>(), text.parse::<OnIte>());
         }
     }
 
     #[test]
-    fn nonsense_is_refused_with_what_would_be_right() {
+    fn an_invalid_word_is_named_with_the_valid_ones() {
         let error = "retry(-1)".parse::<OnTimeout>().unwrap_err().to_string();
         assert!(error.contains("'retry(-1)'") && error.contains("retry(n)"), "{error}");
         let error = "presnt".parse::<Precheck>().unwrap_err().to_string();

@@ -1,4 +1,4 @@
-//! What one call invalidates, and the descriptors that say so.
+//! The invalidations of one call, and their descriptors.
 //!
 //! ```text
 //!   unmap of a page, as Linux submits it:  [IOTLB] [Device-TLB of each function ..] [wait]
@@ -13,15 +13,15 @@ use crate::spec::descriptor::{
     PasidDeviceTlbDescriptor, kind,
 };
 
-/// Device-TLB invalidations of one call. A single one needs no allocation.
+/// The Device-TLB invalidations of one call. A single one is stored without an allocation.
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum DeviceTlbs {
     One(InvalidateRequest),
     Many(Box<[InvalidateRequest]>),
 }
 
-/// What one call invalidates: part of the unit's IOTLB, and then Device-TLBs. The ITags of the
-/// requests mean nothing here; the unit chooses its own.
+/// The invalidations of one call: a part of the unit's IOTLB, and then Device-TLBs. The ITags in
+/// the requests are ignored, since the unit chooses its own.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Flush {
     iotlb: Option<IotlbScope>,
@@ -29,11 +29,11 @@ pub struct Flush {
 }
 
 impl Flush {
-    /// Device-TLB invalidations of one call, at most: as in Linux (`QI_MAX_BATCHED_DESC_COUNT`).
+    /// The most Device-TLB invalidations of one call, as in Linux (`QI_MAX_BATCHED_DESC_COUNT`).
     pub const MAX: usize = 16;
 
-    /// An invalidation of the IOTLB and then of these Device-TLBs, as an unmap has it; `None` for more
-    /// than [`Self::MAX`], which the caller must split.
+    /// Invalidates the IOTLB first, and then Device-TLBs, as an unmap does. `None` for more than
+    /// [`Self::MAX`] requests, which the caller must split.
     pub fn new(iotlb: Option<IotlbScope>, device_tlbs: &[InvalidateRequest]) -> Option<Self> {
         let device_tlbs = match device_tlbs {
             [one] => DeviceTlbs::One(*one),
@@ -43,12 +43,12 @@ impl Flush {
         Some(Self { iotlb, device_tlbs })
     }
 
-    /// What it invalidates in the IOTLB.
+    /// The part of the IOTLB to invalidate.
     pub const fn iotlb(&self) -> Option<IotlbScope> {
         self.iotlb
     }
 
-    /// What it invalidates in Device-TLBs.
+    /// The Device-TLBs to invalidate.
     pub fn device_tlbs(&self) -> &[InvalidateRequest] {
         match &self.device_tlbs {
             DeviceTlbs::One(one) => std::slice::from_ref(one),
@@ -56,13 +56,13 @@ impl Flush {
         }
     }
 
-    /// By which function it is known in events: the first one.
+    /// The function that stands for the call in events: the first one.
     pub(super) fn function(&self) -> Bdf {
         self.device_tlbs().first().map_or(Bdf::default(), |request| request.destination)
     }
 
-    /// The descriptors, without those Device-TLBs whose bit is set in `waived`. The unit takes ranges
-    /// of up to 2^`max_mask` pages, if it takes any.
+    /// The descriptors, without the Device-TLBs whose bit is set in `waived`. The unit accepts
+    /// ranges of up to 2^`max_mask` pages, or none.
     pub(super) fn descriptors(
         &self,
         waived: u16,
@@ -81,8 +81,8 @@ impl From<InvalidateRequest> for Flush {
     }
 }
 
-/// The descriptors by which the unit forgets what it knows of `function` of `domain`
-/// (`VT-d 6.5.2.1`, `VT-d 6.5.2.3`), so that it reads the context entry anew.
+/// The descriptors after which the unit reads the context entry of `function` again, which it may
+/// have cached under `domain` (`VT-d 6.5.2.1`, `VT-d 6.5.2.3`).
 pub(super) fn fence(function: Bdf, domain: DomainId) -> [u128; 2] {
     let contexts = ContextCacheDescriptor::new()
         .with_granularity(3)
@@ -91,7 +91,7 @@ pub(super) fn fence(function: Bdf, domain: DomainId) -> [u128; 2] {
     [contexts.into_bits(), iotlb(IotlbScope::Global, None)]
 }
 
-/// As in Linux, a range that is larger than the unit can name becomes the domain, or the address space.
+/// As in Linux, a range that is too large for the unit becomes the whole domain or address space.
 fn iotlb(scope: IotlbScope, max_mask: Option<u8>) -> u128 {
     let (of, range) = match scope {
         IotlbScope::Global => return IotlbDescriptor::new().with_granularity(1).into_bits(),
@@ -114,7 +114,7 @@ fn iotlb(scope: IotlbScope, max_mask: Option<u8>) -> u128 {
     }
 }
 
-/// The descriptor that makes the unit send `request`.
+/// The descriptor for which the unit sends `request`.
 fn device_tlb(request: &InvalidateRequest) -> u128 {
     let source = request.destination.into_bits();
     let (address, size) = request.range.encode();

@@ -1,4 +1,5 @@
-//! The host side: a driver's submit-and-wait loop as a state machine, in front of a physical unit.
+//! The host side: a driver's submit-and-wait loop as a state machine, and the physical unit below
+//! it.
 //!
 //! ```text
 //!  guest-visible unit          HostSide                                     physical unit
@@ -10,8 +11,8 @@
 //!  acknowledge / time_out <-verdict-
 //! ```
 //!
-//! The wait is real: what it gives up on is still in the physical unit's queue, other submitters
-//! stand behind it, and its status write may yet come.
+//! A waiter that gives up leaves its descriptors in the physical unit's queue. Other submitters
+//! stand behind them, and their status write may still come.
 
 mod fields;
 mod flush;
@@ -39,73 +40,73 @@ pub use presets::{PRESETS, Preset};
 use crate::ids::Bdf;
 use crate::time::Instant;
 
-/// Names one invalidation from submission to verdict.
+/// The number of an invalidation, from submission to verdict.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize)]
 pub struct Ticket(pub u64);
 
-/// How a wait ended.
+/// How a wait has ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Verdict {
-    /// The status write came.
+    /// Success: the status write came.
     Completed,
-    /// Nothing was submitted: the precheck said that the device is gone. The caller is told that
-    /// all is well.
+    /// Success: nothing was submitted, because the function is gone by the precheck.
     Skipped,
-    /// The policy's deadline passed.
+    /// Failure: the policy's deadline passed.
     DeadlinePassed,
-    /// The unit raised ITE, and the function that it named is gone.
+    /// Failure: the unit set ITE, and the function in ITESID is gone.
     UnitTimedOut,
-    /// The unit blocks the function: it can use nothing stale. The caller is told that all is well,
-    /// as nobody could do anything about a failure (linux-iommu, 2026-03-05).
+    /// Success: the unit blocks the function, which can use no stale translation. The caller could
+    /// not handle a failure anyway (linux-iommu, 2026-03-05).
     Quarantined,
-    /// The function is taken for removed. The caller is told that all is well.
+    /// Success: the function is treated as removed.
     Removed,
-    /// The function has been reset, and its ATC is empty.
+    /// Success: the function was reset, and its ATC is empty.
     Reset,
 }
 
 impl Verdict {
-    /// Whether the caller is told that the invalidation is complete.
+    /// Whether the caller learns that the invalidation is complete.
     pub const fn is_success(self) -> bool {
         !matches!(self, Self::DeadlinePassed | Self::UnitTimedOut)
     }
 }
 
-/// How one call ended.
+/// The end of a call.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Conclusion {
-    /// The call, as [`HostSide::submit`] has named it.
+    /// The ticket from [`HostSide::submit`].
     pub ticket: Ticket,
-    /// What was asked for.
+    /// The invalidation.
     pub flush: Flush,
-    /// What the caller is told.
+    /// How the wait has ended.
     pub verdict: Verdict,
-    /// How often it was put on the queue; 0 if it was skipped or found no room.
+    /// How often the call was put in the ring; 0 if it was skipped or found no room.
     pub attempts: u32,
-    /// How often the unit's ITE has aborted it.
+    /// How often the unit's ITE has aborted the call.
     pub aborts: u32,
 }
 
-/// What the host side has done so far, over all callers.
+/// Counters of the host side over all callers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct Counters {
-    /// Submissions that were put on the queue, each time anew.
+    /// Submissions that were put in the ring.
     pub submitted: u64,
-    /// Those of them that were not the first for their caller.
+    /// Submissions that were not the first of their call.
     pub resubmitted: u64,
     /// Submissions that the unit's ITE has aborted.
     pub aborted: u64,
-    /// Callers that found the queue full.
+    /// Calls that found the ring full.
     pub queue_full: u64,
     /// Reads of vendor IDs.
     pub presence_checks: u64,
-    /// Waiters that took another's status write for their own: the unit was not done with theirs.
+    /// Waiters that took another's status write for their own, before the unit had completed their
+    /// wait.
     pub false_completions: u64,
 }
 
 impl Counters {
-    /// Adds all of `other`.
+    /// Adds the counters of `other`.
     pub fn merge(&mut self, other: &Self) {
         self.submitted += other.submitted;
         self.resubmitted += other.resubmitted;
@@ -116,15 +117,15 @@ impl Counters {
     }
 }
 
-/// How the host's driver reaches a function other than by invalidations: it looks for it, and resets it.
+/// How the host's driver reaches a function other than by invalidations.
 pub trait FunctionAccess {
-    /// Reads the function's vendor ID over the link and says whether anybody answered.
+    /// Reads the function's vendor ID over the link. Returns whether the function has answered.
     fn is_present(&mut self, function: Bdf) -> bool;
 
-    /// Whether hot-plug has marked the function as disconnected. Costs nothing.
+    /// Whether hot-plug has marked the function as disconnected. This takes no time.
     fn is_disconnected(&self, function: Bdf) -> bool;
 
-    /// Initiates a Function Level Reset (`PCIe 6.6.2`). Nothing says whether that arrives, or whether
-    /// the function has one.
+    /// Initiates a Function Level Reset (`PCIe 6.6.2`). The driver does not learn whether the reset
+    /// arrives, or whether the function supports it.
     fn reset(&mut self, _function: Bdf, _now: Instant) {}
 }

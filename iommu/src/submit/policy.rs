@@ -1,5 +1,5 @@
-//! A policy: what software does when a Device-TLB invalidation takes too long. Data, not code:
-//! a new policy is a new row in [`super::presets`].
+//! A policy: what software does when a Device-TLB invalidation takes too long. A policy is data: a
+//! new one is a row in [`super::presets`].
 
 use std::fmt;
 use std::str::FromStr;
@@ -13,72 +13,72 @@ use crate::time::{ParseDurationError, Timeout};
 /// What software does when a Device-TLB invalidation takes too long.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Policy {
-    /// What it is called: [`Policy::from_str`] reads it again.
+    /// The name, which [`Policy::from_str`] reads.
     pub name: String,
-    /// What is asked before.
+    /// The check before a submission.
     pub precheck: Precheck,
-    /// How long software waits. The unit's own time-out is not the policy's.
+    /// How long a waiter waits. The unit has a time-out of its own, ICT.
     pub deadline: Timeout,
-    /// What is done then.
+    /// What the submitter does when the deadline passes.
     pub on_timeout: OnTimeout,
-    /// What is done when the unit has given up by itself.
+    /// What a waiter does when the unit has set ITE.
     pub on_ite: OnIte,
-    /// What the unit is then believed to have dropped.
+    /// The slots that software marks as aborted after ITE.
     pub ite_marks: IteMarks,
-    /// How completions are recognised.
+    /// How a waiter recognizes its completion.
     pub completion: Completion,
-    /// Whether the waiting loop tells the lock-up detectors that it is alive.
+    /// Whether the waiting loop resets the lock-up detectors.
     pub watchdog: bool,
 }
 
-/// What [`Policy::from_str`] says of a text that names no policy.
+/// The error of [`Policy::from_str`].
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum ParsePolicyError {
-    /// No such preset.
+    /// No preset has this name.
     #[error("unknown policy '{text}'; the policies are {known}")]
     Unknown {
-        /// What was asked for.
+        /// The text.
         text: String,
-        /// What there is.
+        /// The usages of all presets.
         known: String,
     },
-    /// A preset that takes no duration was given one.
+    /// The preset takes no duration.
     #[error("the policy '{name}' takes no duration; for a bound of your own write bounded:{given}")]
     NoDuration {
         /// The preset.
         name: String,
-        /// The duration.
+        /// The duration that was given.
         given: String,
     },
-    /// The duration of a preset does not read as one.
+    /// The duration is invalid.
     #[error("policy '{text}': {source}")]
     Duration {
-        /// What was asked for.
+        /// The text.
         text: String,
-        /// What is wrong.
+        /// The error.
         #[source]
         source: ParseDurationError,
     },
 }
 
-/// Values of a policy that contradict each other.
+/// Fields of a policy that contradict each other.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error(
     "the deadline of '{name}' never passes, so that on_timeout = \"{on_timeout}\" has no effect; give \
      it a deadline, or leave on_timeout out"
 )]
 pub struct ImpossiblePolicy {
-    /// The policy.
+    /// The name of the policy.
     pub name: String,
-    /// What would be done.
+    /// The action after a deadline that never passes.
     pub on_timeout: OnTimeout,
 }
 
 impl Policy {
-    /// Whether its values go together.
+    /// Checks the fields against each other.
     ///
     /// # Errors
-    /// If something would be done after a deadline that never passes.
+    /// If the policy has an action after a deadline that never passes.
     pub fn check(&self) -> Result<(), ImpossiblePolicy> {
         if self.deadline == Timeout::Never && self.on_timeout != OnTimeout::Report {
             return Err(ImpossiblePolicy { name: self.name.clone(), on_timeout: self.on_timeout });
@@ -90,7 +90,7 @@ impl Policy {
 impl FromStr for Policy {
     type Err = ParsePolicyError;
 
-    /// Reads a preset's name, with `:` and a duration where the preset takes one.
+    /// Reads the name of a preset, followed by `:` and a duration if the preset takes one.
     fn from_str(text: &str) -> Result<Self, Self::Err> {
         let (name, duration) = match text.split_once(':') {
             Some((name, duration)) => (name, Some(duration)),
@@ -127,7 +127,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_preset_survives_being_written_and_read() {
+    fn a_preset_is_parsed_from_its_text() {
         for preset in PRESETS {
             let policy = preset.policy();
             assert_eq!(policy.to_string().parse::<Policy>(), Ok(policy));
@@ -143,7 +143,7 @@ mod tests {
     }
 
     #[test]
-    fn nonsense_is_refused_with_what_would_be_right() {
+    fn an_invalid_policy_is_named_with_advice() {
         let message = |text: &str| text.parse::<Policy>().unwrap_err().to_string();
         assert!(message("linus").contains("'linus'"));
         assert!(message("linus").contains("linux-7.0, bounded:<t>"));

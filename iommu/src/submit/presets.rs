@@ -1,5 +1,5 @@
-//! The policies that have a name, each with the system that it stands for. What is not about
-//! time-outs those systems do in ways of their own: here all of them drive the same VT-d unit.
+//! The policies with a name, and the system that each reproduces. Only the handling of time-outs is
+//! reproduced: all policies drive the same VT-d unit.
 
 use std::time::Duration;
 
@@ -7,16 +7,16 @@ use super::fields::{Completion, IteMarks, OnIte, OnTimeout, Precheck};
 use super::policy::Policy;
 use crate::time::Timeout;
 
-/// A policy with a name, and what stands behind it.
+/// A policy with a name, its system, and its source.
 #[derive(Debug, Clone, Copy)]
 pub struct Preset {
-    /// What the command line calls it.
+    /// The name on the command line and in files.
     pub name: &'static str,
     /// Whether `name:<t>` sets the deadline.
     pub takes_duration: bool,
     /// The system and version that it reproduces.
     pub reproduces: &'static str,
-    /// Where that is written.
+    /// Where the behavior is documented.
     pub source: &'static str,
     precheck: Precheck,
     deadline: Timeout,
@@ -33,7 +33,7 @@ const fn seconds(seconds: u64) -> Timeout {
     Timeout::After(Duration::from_secs(seconds))
 }
 
-/// Linux on the unmap path. The other rows say what differs.
+/// Linux on the unmap path. The other rows list the differences.
 const LINUX: Preset = Preset {
     name: "linux",
     takes_duration: false,
@@ -48,7 +48,7 @@ const LINUX: Preset = Preset {
     watchdog: false,
 };
 
-/// A bound of 100 ms, or as given.
+/// A wait of 100 ms, or of a duration that the user gives.
 const BOUNDED: Preset = Preset {
     name: "bounded",
     takes_duration: true,
@@ -58,7 +58,7 @@ const BOUNDED: Preset = Preset {
     ..LINUX
 };
 
-/// All of them.
+/// All policies with a name.
 pub const PRESETS: &[Preset] = &[
     LINUX,
     Preset {
@@ -221,12 +221,12 @@ pub const PRESETS: &[Preset] = &[
 ];
 
 impl Preset {
-    /// How its name is written, with `:<t>` where it takes a duration.
+    /// The name, with `:<t>` if the preset takes a duration.
     pub fn usage(&self) -> String {
         format!("{}{}", self.name, if self.takes_duration { ":<t>" } else { "" })
     }
 
-    /// The policy itself.
+    /// The policy with the default deadline.
     pub fn policy(&self) -> Policy {
         let name = match self.deadline {
             Timeout::After(_) if self.takes_duration => {
@@ -247,7 +247,7 @@ impl Preset {
     }
 }
 
-/// All usages, for a person to read.
+/// The usages of all presets, for messages.
 pub(super) fn names() -> String {
     PRESETS.iter().map(Preset::usage).collect::<Vec<_>>().join(", ")
 }

@@ -1,7 +1,7 @@
 //! The driver's side of the ring: where the next descriptors go, and when a slot is free again.
 //!
-//! As in Linux slots are taken back oldest first, so that one waiter that never ends keeps the ring
-//! from moving on; and never before the unit has fetched them.
+//! A slot is free after the unit has fetched it and no waiter needs it. As in Linux slots are taken
+//! back oldest first: a waiter that never ends thus keeps all later slots in use.
 
 use std::collections::VecDeque;
 
@@ -11,7 +11,7 @@ use super::Ticket;
 use crate::Memory;
 use crate::ids::Gpa;
 
-/// One submission in the ring.
+/// The slots of one submission.
 #[derive(Debug, Clone, Copy)]
 struct Span {
     ticket: Ticket,
@@ -20,42 +20,43 @@ struct Span {
     released: bool,
 }
 
-/// A ring of 256 slots, as Linux has it.
+/// A ring of 256 slots, as in Linux.
 #[derive(Debug)]
 pub(super) struct Ring {
     base: Gpa,
-    /// Bytes of a slot: 16, or 32 on a ring of 256-bit descriptors.
+    /// Bytes of a slot: 16, or 32 in a ring of 256-bit descriptors.
     slot_bytes: u32,
-    /// The slot that is written next: IQT.
+    /// The next slot to write: IQT.
     tail: u32,
     spans: VecDeque<Span>,
     used: u32,
 }
 
 impl Ring {
-    /// Slots.
+    /// The number of slots.
     pub(super) const ENTRIES: u32 = 256;
 
     pub(super) fn new(base: Gpa, slot_bytes: u32) -> Self {
         Self { base, slot_bytes, tail: 0, spans: VecDeque::new(), used: 0 }
     }
 
-    /// IQT as the register wants it, in bytes.
+    /// IQT in bytes, as in the register.
     pub(super) fn tail_bytes(&self) -> u32 {
         self.tail * self.slot_bytes
     }
 
-    /// The slot `after` places behind the next one.
+    /// The slot that is `after` slots behind the tail.
     pub(super) fn slot(&self, after: u32) -> u32 {
         (self.tail + after) % Self::ENTRIES
     }
 
-    /// Whether `slots` descriptors fit, less than [`Self::ENTRIES`]; one slot always stays free.
+    /// Whether `slots` descriptors fit, of which there are less than [`Self::ENTRIES`]. One slot
+    /// always stays free.
     pub(super) fn has_room(&self, slots: u32) -> bool {
         self.used + slots < Self::ENTRIES
     }
 
-    /// Writes one submission. The unit does not see it before IQT is written.
+    /// Writes a submission. The unit does not see it before IQT is written.
     pub(super) fn push(
         &mut self,
         ticket: Ticket,
@@ -65,8 +66,8 @@ impl Ring {
     ) {
         for descriptor in descriptors {
             let address = self.base.0 + u64::from(self.tail_bytes());
-            // The host's own memory: the ring lies inside it. The upper half of a 256-bit slot stays
-            // as it was made, zero.
+            // The ring lies in the driver's own memory, so that the write cannot fail. The upper
+            // half of a 256-bit slot stays zero.
             let _ = memory.write_obj(descriptor.to_le(), GuestAddress(address));
             self.tail = self.slot(1);
         }
@@ -75,7 +76,7 @@ impl Ring {
         self.spans.push_back(Span { ticket, attempt, slots, released: false });
     }
 
-    /// Nobody waits for this submission any more.
+    /// The waiter of this submission needs its slots no longer.
     pub(super) fn release(&mut self, ticket: Ticket, attempt: u32) {
         let mine = |span: &&mut Span| span.ticket == ticket && span.attempt == attempt;
         if let Some(span) = self.spans.iter_mut().find(mine) {
@@ -83,7 +84,7 @@ impl Ring {
         }
     }
 
-    /// Takes back slots, oldest first, given that the unit's head stands at `head` bytes.
+    /// Takes back slots, oldest first. The unit's head is at `head` bytes.
     pub(super) fn reclaim(&mut self, head: u32) {
         let unfetched = self.unfetched(head);
         while let Some(span) = self.spans.front() {
@@ -95,7 +96,7 @@ impl Ring {
         }
     }
 
-    /// Whether the unit, its head at `head` bytes, has fetched this submission.
+    /// Whether the unit has fetched this submission. The unit's head is at `head` bytes.
     pub(super) fn is_fetched(&self, ticket: Ticket, attempt: u32, head: u32) -> bool {
         let mine = |span: &&Span| span.ticket == ticket && span.attempt == attempt;
         let behind: u32 =
@@ -115,8 +116,8 @@ mod tests {
     use proptest::prelude::*;
 
     proptest! {
-        /// However submissions end and wherever the head is, no slot is written that the unit has
-        /// not fetched or somebody still waits on.
+        /// No slot is overwritten that the unit has not fetched or that a waiter needs, in whatever
+        /// order submissions end and the head moves.
         #[test]
         fn a_slot_in_use_is_never_overwritten(steps in proptest::collection::vec(0_u8..4, 1..800)) {
             let memory = Memory::from_ranges(&[(GuestAddress(0), 4096)]).unwrap();

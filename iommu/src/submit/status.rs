@@ -1,14 +1,14 @@
-//! Status words: how a waiter knows that its wait descriptor has completed.
+//! Status words, by which a waiter recognizes the completion of its wait descriptor.
 //!
-//! The three ways differ in what a late status write can do, one for a wait that its submitter has
-//! given up on (XSA-373):
+//! The methods differ in the effect of a late status write, which belongs to a wait that its waiter
+//! has given up (XSA-373):
 //!
-//! | way | a late write hits |
+//! | method | a late write hits |
 //! |---|---|
-//! | slot | a word that the next user of the ring slot polls: a false completion |
-//! | sequence | a number that is too low for anybody who waits now; but where waits complete out of order, a higher one may wake the wrong waiter |
-//! | leak | a word that nobody polls: it is given out again only when the unit is done with it |
-//! | cpu | the word that the same CPU polls for its very next wait |
+//! | slot | the word of the next user of the ring slot, which takes it for a completion |
+//! | sequence | the shared word, with a number too low for any current waiter; if waits complete out of order, a higher number may wake the wrong waiter |
+//! | leak | a word without a waiter: it is used again only after the unit has completed or aborted the wait |
+//! | cpu | the word of the next wait of the same CPU |
 
 use std::sync::atomic::Ordering;
 
@@ -19,20 +19,20 @@ use super::ring::Ring;
 use crate::Memory;
 use crate::ids::Gpa;
 
-/// What the words hold, as Linux numbers them.
+/// Values of a word, as in Linux.
 const IN_USE: u32 = 1;
 const DONE: u32 = 2;
 
-/// How one wait descriptor is recognised.
+/// The word and the value that a wait descriptor writes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Token {
     word: u32,
-    /// What the unit writes there.
+    /// The value that the unit writes.
     pub(super) data: u32,
 }
 
-/// All status words in memory, which can be read one by one without looking each up. The driver's
-/// memory always holds them.
+/// A view of all status words, which saves a look-up in memory for each. The driver's memory always
+/// holds the words.
 pub(super) struct WordsView<'a>(Option<VolatileSlice<'a>>);
 
 impl WordsView<'_> {
@@ -48,14 +48,14 @@ pub(super) struct StatusWords {
     completion: Completion,
     base: Gpa,
     next_sequence: u32,
-    /// Words that are polled, and for [`Completion::Leak`] those that the unit may yet write.
+    /// Words that are polled. With [`Completion::Leak`] also words that the unit may still write.
     taken: [bool; Ring::ENTRIES as usize],
-    /// Those that nobody polls any more, although the unit may write them.
+    /// Words without a waiter that the unit may still write.
     leaked: Vec<u32>,
 }
 
 impl StatusWords {
-    /// Words from `base` on, one for each slot of the ring.
+    /// Status words at `base`, one for each slot of the ring.
     pub(super) fn new(completion: Completion, base: Gpa) -> Self {
         Self {
             completion,
@@ -66,12 +66,12 @@ impl StatusWords {
         }
     }
 
-    /// Where the unit writes for `token`.
+    /// The address that the unit writes for `token`.
     pub(super) fn address(&self, token: Token) -> Gpa {
         Gpa(self.base.0 + u64::from(token.word) * 4)
     }
 
-    /// A token for the wait descriptor in ring slot `slot`; `None` while every word is leaked.
+    /// A token for the wait descriptor in ring slot `slot`; `None` while all words are leaked.
     pub(super) fn take(&mut self, slot: u32, memory: &Memory) -> Option<Token> {
         let token = match self.completion {
             Completion::Slot => Token { word: slot, data: DONE },
@@ -80,7 +80,7 @@ impl StatusWords {
                 self.next_sequence = data.wrapping_add(1);
                 return Some(Token { word: 0, data });
             }
-            // A CPU that waits has a word of its own: whoever comes first has the first CPU.
+            // A CPU has one word. A new wait runs on the first CPU that does not wait.
             Completion::Leak | Completion::Cpu => {
                 self.reclaim(memory);
                 let word = self.taken.iter().position(|taken| !taken)?;
@@ -108,12 +108,12 @@ impl StatusWords {
         }
     }
 
-    /// The waiter is done with `token`, and so is the unit.
+    /// Both the waiter and the unit are done with `token`.
     pub(super) fn release(&mut self, token: Token) {
         self.taken[token.word as usize] = false;
     }
 
-    /// The waiter gives up on `token`; the unit may write yet.
+    /// The waiter gives up `token`, which the unit may still write.
     pub(super) fn abandon(&mut self, token: Token) {
         match self.completion {
             Completion::Leak => self.leaked.push(token.word),
@@ -121,14 +121,14 @@ impl StatusWords {
         }
     }
 
-    /// The unit has dropped all waits that it held: leaked words are free again.
+    /// The unit has dropped all waits: leaked words are free again.
     pub(super) fn forget_leaked(&mut self) {
         for word in self.leaked.drain(..) {
             self.taken[word as usize] = false;
         }
     }
 
-    /// Takes leaked words back that the unit has written after all.
+    /// Frees the leaked words that the unit has written meanwhile.
     fn reclaim(&mut self, memory: &Memory) {
         let mut leaked = std::mem::take(&mut self.leaked);
         leaked.retain(|word| {
@@ -141,7 +141,7 @@ impl StatusWords {
 
     fn load(&self, token: Token, memory: &Memory) -> u32 {
         let address = GuestAddress::from(self.address(token));
-        // The host's own memory: the words lie inside it.
+        // The words lie in the driver's own memory, so that the read cannot fail.
         memory.load(address, Ordering::SeqCst).map_or(0, u32::from_le)
     }
 

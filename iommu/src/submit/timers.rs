@@ -1,8 +1,8 @@
 //! The times at which waiters have to be looked at.
 //!
-//! All timers of one kind run equally long. Each kind is thus a queue in the order of time, however
-//! many callers wait, and a timer is never cancelled: its entry becomes void when its waiter leaves or
-//! starts the timer again. Void entries are dropped when they reach the front of their queue, or when
+//! All timers of one kind run equally long. A queue for each kind is thus in the order of time,
+//! however many callers wait. A timer is never cancelled: its entry becomes void when its waiter
+//! leaves, or starts the timer again. Void entries are dropped at the front of their queue, or when
 //! the queue grows too long.
 
 use std::collections::VecDeque;
@@ -42,7 +42,7 @@ impl Timer {
         match self {
             Self::Deadline => policy.deadline,
             Self::Reset => Timeout::After(RESET_TIME),
-            // The loop tells the detectors that it is alive.
+            // The loop resets the detectors.
             Self::Lockup(_) if policy.watchdog => Timeout::Never,
             Self::Lockup(detector) => Timeout::After(detector.threshold()),
         }

@@ -1,4 +1,4 @@
-//! One caller that waits, or one fence: its job, and how far the job is.
+//! A waiter: its job, and the state of the job.
 
 use super::flush::{self, Flush};
 use super::status::Token;
@@ -9,21 +9,21 @@ use crate::event::LockupDetector;
 use crate::ids::{Bdf, DomainId};
 use crate::time::Instant;
 
-/// The submission that a waiter waits for.
+/// The job of a waiter.
 #[derive(Debug)]
 pub(super) enum Job {
-    /// A caller's flush.
+    /// The flush of a caller.
     Flush(Flush),
     /// The fence of a function, which the unit may have cached under this domain.
     Fence(Bdf, DomainId),
 }
 
-/// How far a job is.
+/// The state of a job.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Stage {
     /// It waits for room in the ring.
     Queued,
-    /// It is in the ring, and its waiter polls.
+    /// It is in the ring, and the waiter polls its status word.
     Polling(Token),
     /// It waits for the fence of one of its functions.
     Fencing,
@@ -31,7 +31,7 @@ pub(super) enum Stage {
     Resetting,
 }
 
-/// One caller that waits, or one fence.
+/// A caller that waits, or a fence.
 #[derive(Debug)]
 pub(super) struct Waiter {
     pub(super) ticket: Ticket,
@@ -84,7 +84,7 @@ impl Waiter {
         self.due[timer] = timers.start(timer, self.ticket, from);
     }
 
-    /// A new attempt begins at `now`, and the lock-up detectors begin to count.
+    /// A new attempt begins at `now`: the lock-up detectors start again.
     pub(super) fn restart_lockups(&mut self, timers: &mut Timers, now: Instant) {
         self.attempted = now;
         for detector in LockupDetector::ALL {
@@ -93,7 +93,7 @@ impl Waiter {
         self.start(Timer::Lockup(LockupDetector::ALL[0]), timers, now);
     }
 
-    /// Whether a caller waits for it. No CPU spins for a fence.
+    /// Whether a caller waits. No CPU waits for a fence.
     pub(super) fn is_caller(&self) -> bool {
         matches!(self.job, Job::Flush(_))
     }
@@ -137,7 +137,7 @@ impl Waiter {
         self.remaining().map(|index| self.function_at(index))
     }
 
-    /// Waives the Device-TLBs of the functions that are `meant`.
+    /// Waives the Device-TLBs of the functions for which `is_meant` holds.
     pub(super) fn waive(&mut self, verdict: Verdict, is_meant: impl Fn(Bdf) -> bool) {
         for index in self.remaining() {
             if is_meant(self.function_at(index)) {

@@ -1,4 +1,4 @@
-//! All jobs that wait, in one line.
+//! The line of all waiters.
 
 use std::collections::VecDeque;
 use std::ops::{Deref, DerefMut};
@@ -6,11 +6,11 @@ use std::ops::{Deref, DerefMut};
 use super::Ticket;
 use super::waiter::Waiter;
 
-/// The waiters, oldest first, which is the order of their tickets.
+/// All waiters, oldest first, which is the order of their tickets.
 #[derive(Debug, Default)]
 pub(super) struct Waiters(VecDeque<Waiter>);
 
-/// A waiter in its place in the line.
+/// A waiter in its place in the line. It can be changed there, or removed.
 #[derive(Debug)]
 pub(super) struct Entry<'a> {
     line: &'a mut VecDeque<Waiter>,
@@ -18,7 +18,7 @@ pub(super) struct Entry<'a> {
 }
 
 impl Waiters {
-    /// Puts `waiter` at the end. Its ticket is higher than any before it.
+    /// Appends `waiter`, whose ticket is higher than all tickets before.
     pub(super) fn push(&mut self, waiter: Waiter) {
         self.0.push_back(waiter);
     }
@@ -49,14 +49,14 @@ impl Waiters {
         self.entry_at(at)
     }
 
-    /// The waiter that has `at` others in front of it.
+    /// The waiter behind `at` others.
     pub(super) fn entry_at(&mut self, at: usize) -> Option<Entry<'_>> {
         (at < self.0.len()).then_some(Entry { line: &mut self.0, at })
     }
 
-    /// The oldest waiter that is `wanted`.
-    pub(super) fn first(&mut self, wanted: impl Fn(&Waiter) -> bool) -> Option<Entry<'_>> {
-        let at = self.0.iter().position(wanted)?;
+    /// The oldest waiter for which `is_wanted` holds.
+    pub(super) fn first(&mut self, is_wanted: impl Fn(&Waiter) -> bool) -> Option<Entry<'_>> {
+        let at = self.0.iter().position(is_wanted)?;
         self.entry_at(at)
     }
 

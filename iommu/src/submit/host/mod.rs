@@ -1,4 +1,4 @@
-//! The physical unit, its driver's memory and the submit-and-wait loop, joined.
+//! The host: the physical unit, its driver's memory, and the submit-and-wait loop.
 
 use vm_memory::GuestAddress;
 
@@ -16,13 +16,13 @@ use crate::spec::queue::QueueAddress;
 use crate::time::Instant;
 use crate::unit::{Output, Unit, UnitConfig};
 
-/// Where the driver keeps things in its memory.
+/// The layout of the driver's memory.
 const ROOT_TABLE: u64 = 0;
 const RING: u64 = PAGE_SIZE;
 const STATUS: u64 = 3 * PAGE_SIZE;
 const MEMORY: u64 = 4 * PAGE_SIZE;
 
-/// There is no host side: its driver's memory cannot be had.
+/// The driver's memory cannot be mapped.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("cannot map {bytes} bytes for the host's remapping driver: {reason}")]
 pub struct HostError {
@@ -32,8 +32,8 @@ pub struct HostError {
 
 /// The host below the guest: a driver with a policy, and the physical unit that it drives.
 ///
-/// Below a guest the physical unit does not translate: guest-physical addresses stand for
-/// host-physical ones. Whoever uses it as the only unit of a machine lays out its tables in
+/// Below a guest the physical unit does not translate: guest-physical addresses are used as
+/// host-physical ones. A machine without a guest-visible unit has page tables in the memory of
 /// [`Self::with_memory`].
 #[derive(Debug)]
 pub struct HostSide {
@@ -44,31 +44,36 @@ pub struct HostSide {
 }
 
 impl HostSide {
-    /// What the driver needs of its memory, in bytes from 0 on. The root table is in its first page.
+    /// Bytes of memory that the driver needs, from 0 on. The root table is in the first page.
     pub const MEMORY: u64 = MEMORY;
 
-    /// A host whose unit is built as `config` says, switched on and idle, in memory of its own: no
-    /// function is in its tables.
+    /// A host with an enabled and idle unit, in memory of its own. The tables have no function.
+    ///
+    /// # Errors
+    /// If the memory cannot be mapped.
     pub fn new(config: UnitConfig, policy: Policy, tracer: Tracer) -> Result<Self, HostError> {
         Ok(Self::with_memory(config, policy, Self::map_memory(Self::MEMORY)?, tracer))
     }
 
-    /// Memory for [`Self::with_memory`], `bytes` of it, all zero.
+    /// Maps `bytes` of zeroed memory for [`Self::with_memory`].
+    ///
+    /// # Errors
+    /// If the memory cannot be mapped.
     pub fn map_memory(bytes: u64) -> Result<Memory, HostError> {
         let size = usize::try_from(bytes).unwrap_or(usize::MAX);
         Memory::from_ranges(&[(GuestAddress(0), size)])
             .map_err(|error| HostError { bytes, reason: error.to_string() })
     }
 
-    /// As [`Self::new`], in `memory`, whose first [`Self::MEMORY`] bytes are zero and the driver's
-    /// own. What is behind them is for page tables, and for what devices read and write.
+    /// As [`Self::new`], in `memory`. The driver owns its first [`Self::MEMORY`] bytes, which must
+    /// be zero. The rest is for page tables and for the data of devices.
     pub fn with_memory(config: UnitConfig, policy: Policy, memory: Memory, tracer: Tracer) -> Self {
         let mut unit = Unit::new(config, tracer.clone());
         let now = Instant::START;
         let mut write = |at: u16, value: u32| {
             unit.write(u64::from(at), &value.to_le_bytes(), &memory, now);
         };
-        // As Linux does it, scalable mode alone decides for 256-bit descriptors.
+        // As in Linux, scalable mode decides whether descriptors have 256 bits.
         let wide = config.scalable_mode;
         let ring = QueueAddress::new().with_wide(wide).with_size(wide.into());
         let root = RootTableAddress::new().with_mode(wide.into());
@@ -87,14 +92,14 @@ impl HostSide {
         Self { unit, memory, submitter, is_unit_gone: false }
     }
 
-    /// Whether the driver sets FN in its wait descriptors from now on: the unit executes nothing behind such
-    /// a wait before that is done (`VT-d 6.5.2.9`). It does not unless it is told to.
+    /// Whether the driver sets FN in wait descriptors from now on: the unit then executes no later
+    /// descriptor before the wait has completed (`VT-d 6.5.2.9`). FN is clear at first.
     pub fn set_fenced_waits(&mut self, fenced: bool) {
         self.submitter.set_fenced_waits(fenced);
     }
 
-    /// Whether the unit's registers are gone: they read as all ones and take no writes. What the unit
-    /// holds by then goes on.
+    /// Whether the unit's registers are gone: they read as all ones, and writes have no effect. The
+    /// unit goes on with what it has fetched.
     pub fn set_unit_gone(
         &mut self,
         is_unit_gone: bool,
@@ -105,23 +110,24 @@ impl HostSide {
         self.poll(access, now);
     }
 
-    /// The physical unit, to look at.
+    /// The physical unit.
     pub fn unit(&self) -> &Unit {
         &self.unit
     }
 
-    /// The physical unit as functions reach it, with the memory that it reads its tables from.
+    /// The physical unit, and the memory of its tables: the path of DMA requests.
     pub fn dma_path(&mut self) -> (&mut Unit, &Memory) {
         (&mut self.unit, &self.memory)
     }
 
-    /// What has been done so far.
+    /// Counters over all calls.
     pub fn counters(&self) -> &Counters {
         self.submitter.counters()
     }
 
-    /// A driver wants `flush` carried out, or the guest-visible unit an Invalidate Request: a caller
-    /// begins to wait. [`Self::poll_verdict`] says how that ends, under the ticket that this returns.
+    /// Submits an invalidation of a driver, or an Invalidate Request of the guest-visible unit. The
+    /// caller waits from now on. [`Self::poll_verdict`] returns the result under the ticket
+    /// returned here.
     pub fn submit(
         &mut self,
         flush: impl Into<Flush>,
@@ -134,35 +140,35 @@ impl HostSide {
         ticket
     }
 
-    /// Whether `function` is in quarantine, and the unit blocks everything that it sends.
+    /// Whether `function` is in quarantine, and the unit blocks all its requests.
     pub fn is_blocked(&self, function: Bdf) -> bool {
         self.submitter.quarantine().is_blocked(function)
     }
 
-    /// How often the answer of [`Self::is_blocked`] may have changed, for whichever function.
+    /// How often the result of [`Self::is_blocked`] may have changed, for any function.
     pub fn block_changes(&self) -> u64 {
         self.submitter.quarantine().changes()
     }
 
-    /// The functions that are in quarantine or taken for removed.
+    /// The functions in quarantine, and those treated as removed.
     pub fn isolated(&self) -> impl Iterator<Item = Bdf> {
         self.submitter.quarantine().isolated()
     }
 
-    /// Whether `function` is one of those.
+    /// Whether `function` is in quarantine or treated as removed.
     pub fn is_isolated(&self, function: Bdf) -> bool {
         self.isolated().any(|isolated| isolated == function)
     }
 
-    /// `function` has been reset, and the host knows: by FLR, by its slot's power, or by a reset of the
-    /// bus that it is on. That ends its quarantine.
+    /// `function` was reset by FLR, by the power of its slot, or by a reset of its bus. This ends
+    /// its quarantine or removal.
     pub fn handle_reset(&mut self, function: Bdf, access: &mut dyn FunctionAccess, now: Instant) {
         let (submitter, mut hardware) = self.parts(access);
         submitter.handle_reset(function, &mut hardware, now);
         submitter.poll(&mut hardware, now);
     }
 
-    /// An Invalidate Completion has come up a link.
+    /// Handles an Invalidate Completion from a link.
     pub fn handle_completion(
         &mut self,
         completion: InvalidateCompletion,
@@ -173,28 +179,28 @@ impl HostSide {
         self.poll(access, now);
     }
 
-    /// Time has passed.
+    /// Handles deadlines and time-outs that have passed by `now`.
     pub fn handle_timeout(&mut self, access: &mut dyn FunctionAccess, now: Instant) {
         self.unit.handle_timeout(now);
         self.poll(access, now);
     }
 
-    /// When [`Self::handle_timeout`] wants to be called next.
+    /// When [`Self::handle_timeout`] must be called next.
     pub fn poll_timeout(&self) -> Option<Instant> {
         Instant::earliest([self.unit.poll_timeout(), self.submitter.poll_timeout()])
     }
 
-    /// Takes the oldest Invalidate Request that is to go down a link.
+    /// Takes the oldest Invalidate Request for a link.
     pub fn poll_request(&mut self) -> Option<InvalidateRequest> {
-        // The driver polls and leaves the unit's events masked: no MSI comes.
+        // There is no MSI: the driver polls, and leaves the unit's events masked.
         std::iter::from_fn(|| self.unit.poll_output()).find_map(|output| match output {
             Output::Invalidate(request) => Some(request),
-            // The host's driver uses neither interrupts nor page requests.
+            // The driver uses neither interrupts nor page requests.
             Output::Msi(_) | Output::PageGroupResponse(_) => None,
         })
     }
 
-    /// Takes the oldest verdict, with what it is about.
+    /// Takes the oldest verdict.
     pub fn poll_verdict(&mut self) -> Option<Conclusion> {
         self.submitter.poll_verdict()
     }

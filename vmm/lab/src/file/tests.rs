@@ -104,7 +104,7 @@ fn mistakes_in_a_policy_have_a_position_and_a_suggestion() {
     for (wrong, line, expected) in [
         (with("on_timeout", "on_timeuot"), 5, "did you mean `on_timeout`?"),
         (with("[[policy]]", "[[polcy]]"), 2, "did you mean `policy`?"),
-        (with("retry(2)", "retri(2)"), 5, "'retri(2)' is no value of 'on_timeout'"),
+        (with("retry(2)", "retri(2)"), 5, "'retri(2)' is not a value of 'on_timeout'"),
         (with("bounded:5s", "bonded:5s"), 4, "did you mean 'bounded:5s'?"),
         (with("bounded:5s", "bounded:0s"), 4, "'0s' is not a duration"),
         (with("\"careful\"", "\"patient\""), 8, "there are two policies 'patient'"),

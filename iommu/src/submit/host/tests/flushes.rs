@@ -1,4 +1,4 @@
-//! What one call may invalidate: an IOTLB part and Device-TLBs of several functions.
+//! Calls with an IOTLB part and Device-TLBs of several functions.
 
 use super::*;
 use crate::ids::DomainId;
@@ -12,7 +12,7 @@ fn request(destination: Bdf) -> InvalidateRequest {
 }
 
 impl Rig {
-    /// What an unmap of one page of `function` submits.
+    /// Submits the flush of an unmap of one page of `function`.
     pub(super) fn unmap(&mut self, function: Bdf) {
         self.unmap_all(&[function]);
     }
@@ -36,16 +36,16 @@ impl Rig {
 }
 
 #[test]
-fn an_unmap_is_one_submission_in_the_order_of_the_specification() {
+fn an_unmap_is_one_submission_with_iotlb_device_tlb_and_wait() {
     let mut rig = Rig::new("linux", Timeout::Never);
     rig.unmap_all(&BOTH);
     assert_eq!(rig.fetched(), [2, 3, 3, 5]);
-    assert_eq!(rig.verdicts(), [(VICTIM, Verdict::Completed)], "one answer for all of it");
+    assert_eq!(rig.verdicts(), [(VICTIM, Verdict::Completed)], "one verdict for all of it");
     assert_eq!(rig.submissions(), 1);
 }
 
 #[test]
-fn the_precheck_takes_out_what_is_gone_and_leaves_the_rest() {
+fn the_precheck_skips_only_functions_that_are_gone() {
     let mut rig = Rig::new("linux-7.0", Timeout::Never);
     rig.drop_link(VICTIM);
     rig.unmap_all(&BOTH);
@@ -67,7 +67,7 @@ fn quarantine_blocks_all_functions_of_a_submission() {
 }
 
 #[test]
-fn a_range_that_the_unit_cannot_name_becomes_its_domain() {
+fn a_range_too_large_for_the_unit_becomes_its_domain() {
     let mut rig = Rig::new("linux", Timeout::Never);
     let pages = IotlbScope::Pages(DomainId(1), PageRange::ALL);
     let flush = Flush::new(Some(pages), &[]).unwrap();
@@ -77,7 +77,7 @@ fn a_range_that_the_unit_cannot_name_becomes_its_domain() {
 }
 
 #[test]
-fn a_call_has_a_limit_and_batches_fill_the_ring_without_loss() {
+fn a_call_has_a_limit_and_a_full_ring_loses_no_call() {
     assert_eq!(Flush::new(None, &[request(VICTIM); Flush::MAX + 1]), None);
     let mut rig = Rig::new("linux", Timeout::Never);
     rig.functions.mute.insert(VICTIM);

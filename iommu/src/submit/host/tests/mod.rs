@@ -1,4 +1,4 @@
-//! The host's wait, against functions that answer, answer late, or never.
+//! The host's wait, for functions that answer, answer late, or do not answer.
 
 mod flushes;
 mod presets;
@@ -21,14 +21,14 @@ const NEIGHBOR: Bdf = Bdf::new(2, 0, 0);
 const BOUND: Duration = Duration::from_millis(100);
 const ICT: Duration = Duration::from_secs(60);
 
-/// Functions that are there, and those that answer Invalidate Requests.
+/// Functions, of which some are gone or mute.
 #[derive(Default)]
 struct Functions {
     gone: BTreeSet<Bdf>,
     mute: BTreeSet<Bdf>,
-    /// Those that hot-plug calls disconnected.
+    /// Functions that hot-plug has marked as disconnected.
     disconnected: BTreeSet<Bdf>,
-    /// Those that an FLR was initiated of.
+    /// Functions for which an FLR was initiated.
     reset: Vec<Bdf>,
 }
 
@@ -51,7 +51,7 @@ struct Rig {
     functions: Functions,
     recorder: Arc<Recorder>,
     now: Instant,
-    /// Requests of mute functions.
+    /// Requests to mute functions.
     unanswered: Vec<InvalidateRequest>,
 }
 
@@ -69,7 +69,7 @@ impl Rig {
         Self { host, functions, recorder, now, unanswered: Vec::new() }
     }
 
-    /// The link of `function` is gone: no answer of any kind.
+    /// The link of `function` goes down: there is no answer of any kind.
     fn drop_link(&mut self, function: Bdf) {
         self.functions.gone.insert(function);
         self.functions.mute.insert(function);
@@ -103,7 +103,7 @@ impl Rig {
         self.host.handle_completion(completion, &mut self.functions, self.now);
     }
 
-    /// Lets time pass, stopping wherever the host wants to be called.
+    /// Lets time pass, and calls the host at each of its deadlines.
     fn pass(&mut self, time: Duration) {
         let end = self.now + time;
         while let Some(next) = self.host.poll_timeout().filter(|next| *next <= end) {
@@ -144,7 +144,7 @@ impl Rig {
 }
 
 #[test]
-fn a_healthy_function_completes_at_once_under_every_policy() {
+fn a_healthy_function_completes_at_once() {
     for policy in ["linux", "bounded:100ms", "amd", "present+bounded:100ms"] {
         let mut rig = Rig::new(policy, Timeout::Never);
         for _ in 0..1000 {
@@ -155,7 +155,7 @@ fn a_healthy_function_completes_at_once_under_every_policy() {
 }
 
 #[test]
-fn a_scalable_unit_takes_invalidations_with_and_without_pasid() {
+fn a_scalable_unit_accepts_invalidations_with_and_without_pasid() {
     let mut rig = Rig::new("linux", Timeout::Never);
     let tracer = Tracer::to(rig.recorder.clone());
     let config = UnitConfig::full(UnitRole::Host);
@@ -195,7 +195,7 @@ fn linux_gives_up_when_ite_names_a_function_that_is_gone() {
 }
 
 #[test]
-fn linux_submits_again_and_again_when_the_function_is_present_but_mute() {
+fn linux_submits_again_while_the_function_is_present_but_mute() {
     let mut rig = Rig::new("linux", Timeout::After(ICT));
     rig.functions.mute.insert(VICTIM);
     rig.flush(VICTIM);
@@ -208,7 +208,7 @@ fn linux_submits_again_and_again_when_the_function_is_present_but_mute() {
 }
 
 #[test]
-fn a_bound_ends_the_wait_when_it_says() {
+fn a_bound_ends_the_wait_on_time() {
     for policy in ["bounded:100ms", "amd"] {
         let mut rig = Rig::new(policy, Timeout::After(ICT));
         rig.drop_link(VICTIM);
@@ -222,7 +222,7 @@ fn a_bound_ends_the_wait_when_it_says() {
 }
 
 #[test]
-fn the_presence_check_skips_what_is_gone_and_not_what_is_mute() {
+fn the_presence_check_skips_functions_that_are_gone_not_mute_ones() {
     let mut rig = Rig::new("present+bounded:100ms", Timeout::Never);
     rig.functions.mute.insert(VICTIM);
     rig.flush(VICTIM);
@@ -234,7 +234,7 @@ fn the_presence_check_skips_what_is_gone_and_not_what_is_mute() {
 }
 
 #[test]
-fn on_a_serial_unit_a_bound_punishes_the_neighbor_until_the_unit_gives_up() {
+fn on_a_serial_unit_a_bound_fails_the_neighbor_until_the_unit_times_out() {
     let mut rig = Rig::new("bounded:100ms", Timeout::After(ICT));
     rig.drop_link(VICTIM);
     rig.flush(VICTIM);
@@ -244,14 +244,14 @@ fn on_a_serial_unit_a_bound_punishes_the_neighbor_until_the_unit_gives_up() {
     assert_eq!(rig.verdicts(), both);
     rig.pass(ICT);
     rig.flush(NEIGHBOR);
-    let blamed = [(NEIGHBOR, Verdict::UnitTimedOut)];
-    assert_eq!(rig.verdicts(), blamed, "as in Linux, who sees the ITE gives up, guilty or not");
+    let last = [(NEIGHBOR, Verdict::UnitTimedOut)];
+    assert_eq!(rig.verdicts(), last, "as in Linux, the waiter that sees ITE gives up");
     rig.flush(NEIGHBOR);
     assert_eq!(rig.verdicts(), [(NEIGHBOR, Verdict::Completed)]);
 }
 
 #[test]
-fn on_a_parallel_unit_the_neighbor_notices_nothing() {
+fn on_a_parallel_unit_the_neighbor_is_not_affected() {
     let mut rig = Rig::with("bounded:100ms", Timeout::After(ICT), Ordering::Parallel);
     rig.drop_link(VICTIM);
     rig.flush(VICTIM);
@@ -260,7 +260,7 @@ fn on_a_parallel_unit_the_neighbor_notices_nothing() {
 }
 
 #[test]
-fn an_ite_aborts_the_innocent_who_submits_again() {
+fn a_waiter_that_ite_has_aborted_submits_again() {
     let mut rig = Rig::new("linux", Timeout::After(ICT));
     rig.drop_link(VICTIM);
     rig.flush(VICTIM);
@@ -272,7 +272,7 @@ fn an_ite_aborts_the_innocent_who_submits_again() {
 }
 
 #[test]
-fn a_full_ring_makes_submitters_wait_and_loses_nobody() {
+fn a_full_ring_delays_callers_and_loses_none() {
     let mut rig = Rig::new("linux", Timeout::Never);
     rig.functions.mute.insert(VICTIM);
     for _ in 0..300 {
@@ -287,9 +287,9 @@ fn a_full_ring_makes_submitters_wait_and_loses_nobody() {
     assert_eq!(rig.verdicts().len(), 300);
 }
 
-/// Gives up on the victim, uses up the rest of the ring, then lets the late answer come while a
-/// second mute function's wait is in the slot where the first one's was. Returns who was woken, and
-/// how many of them falsely.
+/// Gives up on the victim, and uses up the rest of the ring. The late answer comes while the wait
+/// of a second mute function has the slot of the first one. Returns the verdicts, and the number of
+/// false completions.
 fn late_answer_hits_a_new_waiter(policy: &str) -> (Vec<(Bdf, Verdict)>, u64) {
     let mut rig = Rig::with(policy, Timeout::Never, Ordering::Parallel);
     rig.functions.mute.insert(VICTIM);
@@ -307,18 +307,18 @@ fn late_answer_hits_a_new_waiter(policy: &str) -> (Vec<(Bdf, Verdict)>, u64) {
 }
 
 #[test]
-fn a_late_status_write_wakes_the_wrong_waiter_where_slots_are_reused() {
+fn a_late_status_write_wakes_the_next_user_of_the_slot() {
     let woken = late_answer_hits_a_new_waiter("bounded:100ms");
     assert_eq!(woken, (vec![(VICTIM, Verdict::Completed)], 1), "a false completion (XSA-373)");
 }
 
 #[test]
-fn a_late_status_write_of_a_lower_number_wakes_nobody() {
+fn a_late_status_write_of_a_lower_number_wakes_no_waiter() {
     assert_eq!(late_answer_hits_a_new_waiter("amd"), (Vec::new(), 0));
 }
 
 #[test]
-fn leaked_status_words_are_not_given_out_before_the_unit_is_done() {
+fn a_leaked_status_word_is_reused_after_the_unit_has_written_it() {
     let recorder = Arc::new(Recorder::default());
     let mut policy: Policy = "bounded:100ms".parse().unwrap();
     policy.completion = crate::submit::Completion::Leak;
@@ -333,7 +333,7 @@ fn leaked_status_words_are_not_given_out_before_the_unit_is_done() {
     }
     assert_eq!(rig.verdicts().len(), 20);
     rig.flush(VICTIM);
-    // All late answers come; only the last one is the new waiter's.
+    // All late answers come. Only the last one belongs to the new waiter.
     let late = std::mem::take(&mut rig.unanswered);
     let (own, late) = late.split_last().unwrap();
     for request in late {
@@ -345,7 +345,7 @@ fn leaked_status_words_are_not_given_out_before_the_unit_is_done() {
 }
 
 #[test]
-fn a_loop_that_pets_the_watchdog_is_not_detected() {
+fn a_loop_that_resets_the_watchdog_is_not_reported() {
     let mut policy: Policy = "linux".parse().unwrap();
     policy.watchdog = true;
     let mut rig = Rig::new("linux", Timeout::Never);
@@ -358,7 +358,7 @@ fn a_loop_that_pets_the_watchdog_is_not_detected() {
 }
 
 #[test]
-fn retries_are_counted_before_the_caller_is_told() {
+fn retries_come_before_the_failure() {
     let mut policy: Policy = "bounded:100ms".parse().unwrap();
     policy.on_timeout = crate::submit::OnTimeout::Retry(2);
     let mut rig = Rig::new("linux", Timeout::Never);
@@ -373,7 +373,7 @@ fn retries_are_counted_before_the_caller_is_told() {
 }
 
 #[test]
-fn what_is_kept_for_time_outs_does_not_grow_with_calls_that_are_over() {
+fn timer_entries_do_not_grow_with_finished_calls() {
     let mut rig = Rig::new("linux-6.9", Timeout::Never);
     rig.functions.mute.insert(VICTIM);
     rig.functions.disconnected.insert(NEIGHBOR);

@@ -1,25 +1,25 @@
-//! What each preset is known for.
+//! The characteristic behavior of each preset.
 
 use super::*;
 use crate::submit::PRESETS;
 
 const LONG: Duration = Duration::from_secs(1000);
 
-/// The victim is there, but mute; the unit gives up after [`ICT`].
+/// The victim is present and mute; the unit times out after [`ICT`].
 fn mute(policy: &str, ordering: Ordering) -> Rig {
     let mut rig = Rig::with(policy, Timeout::After(ICT), ordering);
     rig.functions.mute.insert(VICTIM);
     rig
 }
 
-/// Its link is gone.
+/// The victim's link is down.
 fn gone(policy: &str) -> Rig {
     let mut rig = Rig::new(policy, Timeout::After(ICT));
     rig.drop_link(VICTIM);
     rig
 }
 
-/// What the caller is told, and after how long; nothing if it waits for ever.
+/// The verdict, and the time until then; `None` if the caller waits for ever.
 fn outcome(mut rig: Rig) -> Option<(Verdict, Duration)> {
     rig.flush(VICTIM);
     rig.pass(LONG);
@@ -29,7 +29,7 @@ fn outcome(mut rig: Rig) -> Option<(Verdict, Duration)> {
 }
 
 #[test]
-fn every_preset_waits_for_a_mute_function_as_long_as_it_says() {
+fn each_preset_waits_for_a_mute_function_as_documented() {
     use Verdict::*;
     let told = |verdict, millis| Some((verdict, Duration::from_millis(millis)));
     for (policy, expected) in [
@@ -42,7 +42,7 @@ fn every_preset_waits_for_a_mute_function_as_long_as_it_says() {
         ("bounded:5s", told(DeadlinePassed, 5_000)),
         ("bounded+watchdog", told(DeadlinePassed, 90_000)),
         ("present+bounded", told(DeadlinePassed, 100)),
-        // The unit completes waits in order: its fence stands behind what it is to end.
+        // The unit completes waits in order, and the fence stands behind the stuck invalidation.
         ("quarantine", told(Quarantined, 60_000)),
         ("quarantine-posted", told(Quarantined, 100)),
         ("late-removal", told(Removed, 100)),
@@ -62,7 +62,7 @@ fn every_preset_waits_for_a_mute_function_as_long_as_it_says() {
 }
 
 #[test]
-fn what_ends_the_wait_for_a_function_that_is_gone() {
+fn each_preset_waits_for_a_function_that_is_gone_as_documented() {
     use Verdict::*;
     for (policy, expected) in [
         ("linux-6.8", None),
@@ -77,7 +77,7 @@ fn what_ends_the_wait_for_a_function_that_is_gone() {
 }
 
 #[test]
-fn every_preset_is_here() {
+fn every_preset_has_a_row() {
     let here = include_str!("presets.rs");
     for preset in PRESETS {
         assert!(here.contains(&format!("(\"{}\"", preset.name)), "{}", preset.name);
@@ -85,7 +85,7 @@ fn every_preset_is_here() {
 }
 
 #[test]
-fn a_device_that_hot_plug_calls_disconnected_is_skipped_since_linux_6_9() {
+fn a_disconnected_device_is_skipped_since_linux_6_9() {
     for (policy, skips) in [("linux-6.8", false), ("linux-6.9", true), ("late-removal", true)] {
         let mut rig = gone(policy);
         rig.functions.disconnected.insert(VICTIM);
@@ -95,7 +95,7 @@ fn a_device_that_hot_plug_calls_disconnected_is_skipped_since_linux_6_9() {
 }
 
 #[test]
-fn after_ite_linux_6_8_asks_a_device_that_is_gone_for_ever() {
+fn linux_6_8_resubmits_after_ite_for_ever() {
     let mut rig = gone("linux-6.8");
     rig.flush(VICTIM);
     rig.pass(ICT * 10);
@@ -103,8 +103,8 @@ fn after_ite_linux_6_8_asks_a_device_that_is_gone_for_ever() {
     assert_eq!(rig.verdicts(), []);
 }
 
-/// Two pairs of an IOTLB and a Device-TLB invalidation, so that the neighbor's wait is in slot 5, and
-/// a third, whose wait is in slot 8.
+/// Two pairs of an IOTLB and a Device-TLB invalidation, so that the neighbor's wait is in slot 5,
+/// and a third pair with its wait in slot 8.
 fn batches(policy: &str) -> Rig {
     let mut rig = gone(policy);
     rig.unmap(VICTIM);
@@ -115,7 +115,7 @@ fn batches(policy: &str) -> Rig {
 }
 
 #[test]
-fn a_batched_wait_in_an_even_slot_is_polled_for_ever_before_fe89277c9ceb() {
+fn an_aborted_wait_in_an_even_slot_is_polled_for_ever_before_fe89277c9ceb() {
     for (policy, neighbors) in [("linux-6.9", 1), ("linux", 2)] {
         let mut rig = batches(policy);
         rig.pass(LONG);
@@ -126,7 +126,7 @@ fn a_batched_wait_in_an_even_slot_is_polled_for_ever_before_fe89277c9ceb() {
 }
 
 #[test]
-fn under_xen_nobody_clears_ite_and_the_queue_stands_still() {
+fn xen_leaves_ite_set_and_the_queue_stopped() {
     let mut rig = mute("xen", Ordering::Serial);
     rig.flush(VICTIM);
     rig.pass(ICT);
@@ -137,7 +137,7 @@ fn under_xen_nobody_clears_ite_and_the_queue_stands_still() {
 }
 
 #[test]
-fn xen_4_15_takes_a_late_answer_for_the_next_one_at_once() {
+fn xen_4_15_takes_a_late_completion_for_the_next_one() {
     let mut rig = mute("xen-4.15", Ordering::Parallel);
     rig.flush(VICTIM);
     rig.pass(Duration::from_secs(1));
@@ -150,7 +150,7 @@ fn xen_4_15_takes_a_late_answer_for_the_next_one_at_once() {
 }
 
 #[test]
-fn a_watchdog_that_is_petted_says_nothing_in_ninety_seconds() {
+fn a_loop_that_resets_the_watchdog_for_90s_is_not_reported() {
     for (policy, lockups) in [("bounded+watchdog", 0), ("pcie-90s", 2)] {
         let mut rig = mute(policy, Ordering::Serial);
         rig.flush(VICTIM);
@@ -160,7 +160,7 @@ fn a_watchdog_that_is_petted_says_nothing_in_ninety_seconds() {
 }
 
 #[test]
-fn what_is_taken_for_removed_is_asked_no_more_until_it_is_reset() {
+fn a_removed_function_gets_no_requests_until_it_is_reset() {
     let mut rig = mute("late-removal", Ordering::Parallel);
     rig.flush(VICTIM);
     rig.pass(BOUND);

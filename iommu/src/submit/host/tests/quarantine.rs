@@ -1,4 +1,4 @@
-//! Fences: when they are done, whom they release, and when they end.
+//! Fences: when they complete, which callers they release, and how quarantine ends.
 
 use vm_memory::{Bytes, GuestAddress};
 
@@ -36,12 +36,12 @@ fn a_serial_unit_without_a_timeout_never_confirms_the_fence() {
     rig.flush(NEIGHBOR);
     rig.pass(Duration::from_secs(1000));
     assert_eq!(rig.verdicts(), []);
-    assert!(!rig.host.is_blocked(VICTIM), "nobody has said so");
+    assert!(!rig.host.is_blocked(VICTIM), "the fence is not complete");
     assert_eq!(rig.lockups().len(), 4, "both CPUs are stuck");
 }
 
 #[test]
-fn who_stands_behind_a_mute_function_is_not_quarantined_for_it() {
+fn a_caller_behind_a_mute_function_is_not_quarantined() {
     let mut rig = mute("quarantine:100ms", Timeout::After(ICT), Ordering::Serial);
     rig.flush(VICTIM);
     rig.flush(NEIGHBOR);
@@ -52,7 +52,7 @@ fn who_stands_behind_a_mute_function_is_not_quarantined_for_it() {
 }
 
 #[test]
-fn a_fence_that_nobody_waits_for_costs_the_innocent_their_device_on_a_serial_unit() {
+fn a_posted_fence_quarantines_the_neighbor_on_a_serial_unit() {
     let mut rig = mute("quarantine-posted:100ms", Timeout::After(ICT), Ordering::Serial);
     rig.flush(VICTIM);
     rig.flush(NEIGHBOR);
@@ -61,7 +61,7 @@ fn a_fence_that_nobody_waits_for_costs_the_innocent_their_device_on_a_serial_uni
 }
 
 #[test]
-fn ite_quarantines_the_function_that_it_names() {
+fn ite_quarantines_the_function_in_itesid() {
     let ict = Duration::from_millis(50);
     let mut rig = mute("quarantine:100ms", Timeout::After(ict), Ordering::Serial);
     rig.flush(VICTIM);
@@ -72,7 +72,7 @@ fn ite_quarantines_the_function_that_it_names() {
 }
 
 #[test]
-fn callers_that_come_during_the_fence_wait_for_it() {
+fn callers_during_the_fence_wait_for_it() {
     let mut rig = mute("quarantine:100ms", Timeout::After(ICT), Ordering::Serial);
     rig.flush(VICTIM);
     rig.pass(BOUND);
@@ -80,7 +80,7 @@ fn callers_that_come_during_the_fence_wait_for_it() {
     let submissions = rig.submissions();
     rig.pass(ICT);
     assert_eq!(rig.verdicts(), [(VICTIM, Verdict::Quarantined); 2]);
-    assert_eq!(rig.submissions(), submissions, "nobody asks the function again");
+    assert_eq!(rig.submissions(), submissions, "the function gets no further request");
 }
 
 #[test]
@@ -96,14 +96,14 @@ fn many_mute_functions_are_fenced_one_after_the_other() {
 }
 
 #[test]
-fn a_function_is_not_blamed_for_what_it_did_before_it_was_reset() {
+fn an_ite_for_a_request_before_the_reset_is_ignored() {
     let mut rig = mute("quarantine:100ms", Timeout::After(ICT), Ordering::Parallel);
     rig.flush(VICTIM);
     rig.pass(BOUND);
     assert!(rig.host.is_blocked(VICTIM));
     rig.functions.mute.clear();
     rig.host.handle_reset(VICTIM, &mut rig.functions, rig.now);
-    // The old request is still in the unit, and expires; who comes next sees that.
+    // The unit still holds the old request, which times out. The next waiter sees the ITE.
     rig.pass(ICT);
     rig.flush(VICTIM);
     let verdicts = [(VICTIM, Verdict::Quarantined), (VICTIM, Verdict::Completed)];
@@ -112,7 +112,7 @@ fn a_function_is_not_blamed_for_what_it_did_before_it_was_reset() {
 }
 
 #[test]
-fn a_reset_during_the_fence_lets_callers_ask_again() {
+fn a_reset_during_the_fence_resubmits_its_callers() {
     let mut rig = mute("quarantine:100ms", Timeout::After(ICT), Ordering::Serial);
     rig.flush(VICTIM);
     rig.pass(BOUND);
@@ -123,7 +123,7 @@ fn a_reset_during_the_fence_lets_callers_ask_again() {
 }
 
 #[test]
-fn a_reset_during_the_fence_gives_everybody_else_new_time() {
+fn a_reset_during_the_fence_restarts_other_deadlines() {
     let mut rig = mute("quarantine:100ms", Timeout::After(ICT), Ordering::Serial);
     rig.flush(VICTIM);
     rig.flush(NEIGHBOR);
@@ -140,13 +140,13 @@ fn one_ite_may_stand_for_several_requests() {
     rig.pass(ICT);
     assert!(rig.host.is_blocked(VICTIM));
     rig.host.handle_reset(VICTIM, &mut rig.functions, rig.now);
-    // Still mute: what the unit gives up on now is new.
+    // The function is still mute: the unit now times out a new request.
     rig.flush(VICTIM);
     rig.pass(ICT * 2);
     assert!(rig.host.is_blocked(VICTIM));
 }
 
-/// A host whose tables have one context entry, which lets everything through.
+/// A host whose tables have one context entry, which is pass-through.
 fn with_tables() -> (HostSide, Memory) {
     let memory = Memory::from_ranges(&[(GuestAddress(0), 8 * PAGE_SIZE as usize)]).unwrap();
     let config = UnitConfig { ordering: Ordering::Parallel, ..UnitConfig::new(UnitRole::Host) };
@@ -165,7 +165,7 @@ fn with_tables() -> (HostSide, Memory) {
 }
 
 #[test]
-fn the_unit_itself_blocks_a_function_that_is_in_its_tables() {
+fn the_unit_blocks_a_function_in_its_tables() {
     let (host, memory) = with_tables();
     let mut rig = mute("linux", Timeout::Never, Ordering::Parallel);
     rig.host = host;
