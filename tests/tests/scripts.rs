@@ -239,6 +239,7 @@ fn wrong_arguments_are_one_message() {
         (&["resources/linux/build-kernel", "--nonsense"], "unknown option '--nonsense'"),
         (&["resources/testhost/run"], "the command is missing"),
         (&["resources/testhost/run", "--cpus", "x", "true"], "--cpus takes a number, not 'x'"),
+        (&["resources/scenarios/table", "/nosuch"], "there are no results in '/nosuch'"),
         (&["resources/scenarios/run", "nosuch"], "there is no scenario 'nosuch'"),
         (&["resources/scenarios/run", "--kernel"], "--kernel takes a series"),
         (&["resources/scenarios/run", "--kernel", "/dev/null"], "not the file '/dev/null'"),

@@ -1,14 +1,13 @@
-//! Holds a PCI function by VFIO (container, group, type 1) and does with it what it is told, a word a line on
-//! its standard input:
+//! Holds a PCI function by VFIO (container, group, type 1). Commands are lines of standard input:
 //!
 //! ```text
-//!   open ----> map ----> unmap          the IOMMU's domain is the container's: unmapping invalidates
+//!   open ----> map ----> unmap          VFIO invalidates the domain of the container
 //!     `------> reset                    function-level reset
-//!     `------> close, or end of input   device, group and container, as the end of a process lets go of them
+//!     `------> close, or end of input   drops device, group and container, as the end of a process does
 //! ```
 //!
-//! What comes of it is a line: `vfio_map_ms=3`, or `vfio_map: why not`. Nothing is done with the function
-//! itself: what there is to see are the invalidations and resets that VFIO makes for it.
+//! The answer is a line, `vfio_map_ms=3` or `vfio_map: ERROR`. The program does not use the function:
+//! the invalidations and resets that VFIO makes are the subject.
 
 use std::error::Error;
 use std::io::{self, BufRead, Write};
@@ -20,14 +19,14 @@ use std::time::Instant;
 use vfio_ioctls::{VfioContainer, VfioDevice};
 use vm_memory::{GuestAddress, GuestMemoryMmap};
 
-/// Where the memory is for the function: an I/O virtual address.
+/// The I/O virtual address of the memory.
 const IOVA: GuestAddress = GuestAddress(0x1000_0000);
-/// Bytes of it: a few hundred pages, so that unmapping is a range and not a page.
+/// Bytes of memory: many pages, so that unmapping invalidates a range and not a page.
 const LENGTH: usize = 4 << 20;
 
 type Outcome = Result<(), Box<dyn Error>>;
 
-/// What the process holds. Fields are dropped in this order: device, mapped memory, container.
+/// The VFIO objects of the process. Fields drop in their order, and the container has to be last.
 #[derive(Default)]
 struct Held {
     device: Option<VfioDevice>,
@@ -36,7 +35,7 @@ struct Held {
 }
 
 impl Held {
-    fn obey(&mut self, word: &str, function: &Path) -> Outcome {
+    fn execute(&mut self, word: &str, function: &Path) -> Outcome {
         match word {
             "open" => self.open(function),
             "map" => self.map(),
@@ -49,7 +48,7 @@ impl Held {
                 drop(std::mem::take(self));
                 Ok(())
             }
-            _ => Err("it is none of open, map, unmap, reset, close".into()),
+            _ => Err("the commands are open, map, unmap, reset, close".into()),
         }
     }
 
@@ -83,7 +82,7 @@ fn run(function: &Path) -> io::Result<()> {
     for line in io::stdin().lock().lines() {
         let word = line?;
         let start = Instant::now();
-        match held.obey(&word, function) {
+        match held.execute(&word, function) {
             Ok(()) => writeln!(out, "vfio_{word}_ms={}", start.elapsed().as_millis())?,
             Err(error) => writeln!(out, "vfio_{word}: {error}")?,
         }
