@@ -50,3 +50,26 @@ impl<A: ConfigAccess + ?Sized> ConfigClient<'_, A> {
         Some(self.capability(express::ID)? + DEVICE_CONTROL)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testkit::Machine;
+
+    #[test]
+    fn a_write_of_each_width_that_sets_the_bit_initiates_a_function_level_reset() {
+        let mut machine = Machine::enumerated();
+        let mut function = machine.function(Machine::endpoint(0));
+        let control = function.capability(express::ID).unwrap() + DEVICE_CONTROL;
+        assert!(function.initiates_flr(control, &[0, 0x80]));
+        assert!(function.initiates_flr(control, &[0, 0x80, 0, 0]));
+        assert!(function.initiates_flr(control + 1, &[0x80]));
+        assert!(!function.initiates_flr(control, &[0x80]));
+        assert!(!function.initiates_flr(control, &[0x80, 0x7f]));
+        assert!(!function.initiates_flr(control + 2, &[0x80, 0x80]));
+        machine.drop_link(0);
+        let mut function = machine.function(Machine::endpoint(0));
+        assert!(!function.initiates_flr(control, &[0, 0x80]), "the function does not answer");
+        assert!(!function.initiate_flr());
+    }
+}

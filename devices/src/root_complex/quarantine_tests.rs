@@ -14,7 +14,6 @@ use super::*;
 use crate::fault::FaultMode;
 
 const ICT: Duration = Duration::from_secs(60);
-const BRIDGE_CONTROL: u16 = 0x3e;
 
 /// The ATC of the first function holds a translation of a page that is unmapped, and the Invalidate
 /// Request for it is lost: the link is gone for a moment, which the function does not notice.
@@ -48,9 +47,7 @@ fn config_write(rig: &mut Rig, of: Bdf, offset: u16, data: &[u8]) {
 
 /// The guest initiates an FLR of the first function.
 fn reset_by_guest(rig: &mut Rig) {
-    let id = function(0);
-    let control = rig.complex.downstream.host(rig.now).1.device_control_high(id).unwrap();
-    config_write(rig, id, control - 1, &0x8000_u16.to_le_bytes());
+    assert!(rig.client(function(0)).initiate_flr());
 }
 
 fn verdicts(rig: &Rig) -> Vec<Verdict> {
@@ -119,9 +116,7 @@ fn without_a_fence_the_function_goes_on_with_what_it_holds() {
 fn a_quarantine_ends_with_a_reset_that_the_host_sees() {
     let flr: fn(&mut Rig) = reset_by_guest;
     let bus_reset: fn(&mut Rig) = |rig| {
-        for bit in [0x40, 0] {
-            config_write(rig, Bdf::new(0, 1, 0), BRIDGE_CONTROL, &[bit, 0]);
-        }
+        rig.client(Bdf::new(0, 1, 0)).reset_secondary_bus();
     };
     let power: fn(&mut Rig) = |rig| {
         rig.complex.inject(0, FaultMode::Surprise, rig.now);

@@ -92,7 +92,7 @@ impl Rig {
         rig
     }
 
-    fn client(&mut self, function: Bdf) -> ConfigClient<'_, RootComplex> {
+    pub(super) fn client(&mut self, function: Bdf) -> ConfigClient<'_, RootComplex> {
         ConfigClient::new(&mut self.complex, function, self.now)
     }
 

@@ -12,17 +12,7 @@ use iommu::submit::FunctionAccess;
 use iommu::time::Instant;
 
 use super::Downstream;
-use crate::pcie::Hierarchy;
-
-/// Status, of which bit 4 says that there are capabilities (`PCIe 7.5.1.1.4`).
-const STATUS: u16 = 0x06;
-/// Where the list of capabilities begins (`PCIe 7.5.1.1.11`).
-const CAPABILITIES: u16 = 0x34;
-/// The PCI Express capability (`PCIe 7.5.3`).
-const EXPRESS: u8 = 0x10;
-/// The upper byte of Device Control in it, and Initiate Function Level Reset there.
-const CONTROL_HIGH: u16 = 0x09;
-const INITIATE_RESET: u8 = 0x80;
+use crate::pcie::{ConfigClient, Hierarchy};
 
 /// What the host's drivers know of functions beyond what the hierarchy answers, and what they do
 /// after a reset.
@@ -56,37 +46,8 @@ pub(crate) struct Functions<'a, D> {
 }
 
 impl<D: Drivers> Functions<'_, D> {
-    fn byte(&mut self, function: Bdf, offset: u16) -> u8 {
-        let mut byte = [0; 1];
-        self.hierarchy.config_read(function, offset, &mut byte, self.now);
-        byte[0]
-    }
-
-    /// Where the upper byte of Device Control is, if the function answers and has one.
-    pub(crate) fn device_control_high(&mut self, function: Bdf) -> Option<u16> {
-        if !self.hierarchy.is_present(function, self.now) || self.byte(function, STATUS) & 0x10 == 0
-        {
-            return None;
-        }
-        let mut at = self.byte(function, CAPABILITIES) & !3;
-        // There is room for 48 capabilities, whatever the pointers say.
-        for _ in 0..48 {
-            if at < 0x40 {
-                return None;
-            }
-            if self.byte(function, at.into()) == EXPRESS {
-                return Some(u16::from(at) + CONTROL_HIGH);
-            }
-            at = self.byte(function, u16::from(at) + 1) & !3;
-        }
-        None
-    }
-
-    /// Whether a configuration write initiates an FLR of a function that answers.
-    fn initiates_reset(&mut self, function: Bdf, offset: u16, data: &[u8]) -> bool {
-        let Some(control) = self.device_control_high(function) else { return false };
-        let byte = control.checked_sub(offset).and_then(|at| data.get(usize::from(at)));
-        byte.is_some_and(|byte| byte & INITIATE_RESET != 0)
+    fn client(&mut self, function: Bdf) -> ConfigClient<'_, Hierarchy> {
+        ConfigClient::new(self.hierarchy, function, self.now)
     }
 }
 
@@ -100,10 +61,7 @@ impl<D: Drivers> FunctionAccess for Functions<'_, D> {
     }
 
     fn reset(&mut self, function: Bdf, now: Instant) {
-        if let Some(control) = self.device_control_high(function) {
-            let value = self.byte(function, control) | INITIATE_RESET;
-            self.hierarchy.config_write(function, control, &[value], now);
-        }
+        self.client(function).initiate_flr();
         self.drivers.set_up(self.hierarchy, function, now);
     }
 }
@@ -113,7 +71,7 @@ impl<D: Drivers> Downstream<D> {
     /// ends the quarantine.
     pub(crate) fn config_write(&mut self, function: Bdf, offset: u16, data: &[u8], now: Instant) {
         let is_reset = self.host.is_isolated(function)
-            && self.host(now).1.initiates_reset(function, offset, data);
+            && self.host(now).1.client(function).initiates_flr(offset, data);
         self.hierarchy.config_write(function, offset, data, now);
         if is_reset {
             self.handle_reset(function, now);
