@@ -10,7 +10,7 @@
 //! of faults. Whoever sent a posted TLP never learns that it was lost; whoever waits for a
 //! completion gets what a Completion Timeout gives.
 //!
-//! An endpoint that answers late, or never, is modelled here too: [`Link::judge`] says what becomes
+//! An endpoint that answers late, or never, is modelled here too: [`Link::completion_outcome`] says what becomes
 //! of an Invalidate Completion on the way up.
 
 use std::time::Duration;
@@ -26,7 +26,7 @@ use crate::pcie::reset::Reset;
 /// Why a link is down; up is none of them.
 #[bitfield(u8)]
 #[derive(PartialEq, Eq)]
-pub struct Down {
+pub struct LinkDownReasons {
     /// A fault that the port does not notice: it goes on reporting an active link.
     pub ghost: bool,
     /// A fault that shows in Link Status.
@@ -45,7 +45,7 @@ pub struct Down {
     pub glitch: bool,
 }
 
-impl Down {
+impl LinkDownReasons {
     /// The link is up.
     pub fn is_up(self) -> bool {
         self == Self::new()
@@ -73,7 +73,7 @@ impl Down {
 
 /// What becomes of an Invalidate Completion on its way up.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Fate {
+pub enum CompletionOutcome {
     /// It goes on at once.
     Arrives,
     /// It goes on at once, and once more.
@@ -88,9 +88,9 @@ pub enum Fate {
 #[derive(Debug)]
 pub struct Link {
     port: Bdf,
-    down: Down,
+    down: LinkDownReasons,
     /// Everything that has been a reason since it was up.
-    reasons: Down,
+    reasons: LinkDownReasons,
     /// How Invalidate Requests are answered, if not as they should be.
     answers: Option<FaultMode>,
     /// DMA requests that have come up.
@@ -105,7 +105,7 @@ impl Link {
     /// A link below `port` that is up. What is random about it comes from `seed`.
     pub fn new(port: Bdf, seed: u64, tracer: Tracer) -> Self {
         let random = fastrand::Rng::with_seed(seed);
-        let (down, reasons) = (Down::new(), Down::new());
+        let (down, reasons) = (LinkDownReasons::new(), LinkDownReasons::new());
         Self { port, down, reasons, answers: None, dma: 0, dma_limit: u64::MAX, random, tracer }
     }
 
@@ -115,17 +115,17 @@ impl Link {
     }
 
     /// Why it is down, if it is.
-    pub fn down(&self) -> Down {
+    pub fn down(&self) -> LinkDownReasons {
         self.down
     }
 
     /// Says why it is down from now on. Emits [`Event::Link`] if it goes down or comes up, and returns
     /// how what is below is reset by that. `port` is the address that the port above has now.
-    pub fn set_down(&mut self, down: Down, port: Bdf, now: Instant) -> Option<Reset> {
+    pub fn set_down(&mut self, down: LinkDownReasons, port: Bdf, now: Instant) -> Option<Reset> {
         self.port = port;
         let changed = down.is_up() != self.down.is_up();
         self.down = down;
-        self.reasons = Down::from_bits(self.reasons.into_bits() | down.into_bits());
+        self.reasons = LinkDownReasons::from_bits(self.reasons.into_bits() | down.into_bits());
         if changed {
             let state = if down.is_up() { LinkState::Up } else { LinkState::Down };
             self.tracer.emit(now, || Event::Link { port, state });
@@ -179,20 +179,22 @@ impl Link {
 
     /// What becomes of an Invalidate Completion that is sent now. Emits [`Event::Lost`] if it is
     /// lost.
-    pub fn judge(&mut self, now: Instant) -> Fate {
-        let fate = match self.answers {
-            Some(FaultMode::Hang) => Fate::IsLost,
-            Some(FaultMode::Lossy(ppm)) if self.random.u32(0..1_000_000) < ppm => Fate::IsLost,
-            Some(FaultMode::Duplicate) => Fate::ArrivesTwice,
-            Some(FaultMode::Late(delay)) => Fate::ArrivesAfter(delay),
-            Some(FaultMode::Slow(delay)) => Fate::ArrivesAfter(self.draw(delay)),
-            _ => Fate::Arrives,
+    pub fn completion_outcome(&mut self, now: Instant) -> CompletionOutcome {
+        let outcome = match self.answers {
+            Some(FaultMode::Hang) => CompletionOutcome::IsLost,
+            Some(FaultMode::Lossy(ppm)) if self.random.u32(0..1_000_000) < ppm => {
+                CompletionOutcome::IsLost
+            }
+            Some(FaultMode::Duplicate) => CompletionOutcome::ArrivesTwice,
+            Some(FaultMode::Late(delay)) => CompletionOutcome::ArrivesAfter(delay),
+            Some(FaultMode::Slow(delay)) => CompletionOutcome::ArrivesAfter(self.draw(delay)),
+            _ => CompletionOutcome::Arrives,
         };
-        if fate == Fate::IsLost {
+        if outcome == CompletionOutcome::IsLost {
             let what = Lost::InvalidateCompletion;
             self.tracer.emit(now, || Event::Lost { port: self.port, what });
         }
-        fate
+        outcome
     }
 
     fn draw(&mut self, delay: AnswerDelay) -> Duration {

@@ -15,7 +15,7 @@ use super::{
 use crate::dma::atc::Spaces;
 use crate::explore::Invariant;
 use crate::explore::action::{Page, Who};
-use crate::link::Down;
+use crate::link::LinkDownReasons;
 
 impl World {
     pub(super) fn unmap(&mut self, page: Page) {
@@ -179,7 +179,7 @@ impl World {
         false
     }
 
-    pub(super) fn set_link(&mut self, down: Down) {
+    pub(super) fn set_link(&mut self, down: LinkDownReasons) {
         let (device, now) = (&mut self.devices[Who::Victim as usize], self.now);
         // A glitch resets nothing.
         let _ = device.link.set_down(down, Bdf::new(0, device.id.bus(), 0), now);

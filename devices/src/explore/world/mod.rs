@@ -17,7 +17,7 @@ use iommu::unit::UnitConfig;
 
 use super::action::{Action, Mishap, Page, Who};
 use super::{ExploreConfig, Invariant, tables};
-use crate::link::Down;
+use crate::link::LinkDownReasons;
 use device::{Device, Functions, Manner};
 
 /// Where frames begin: above all memory, so that an address says which frame it is.
@@ -231,9 +231,9 @@ impl World {
             Action::GoRound => self.go_round(),
             Action::LinkDown => {
                 self.has_happened = true;
-                self.set_link(Down::new().with_glitch(true));
+                self.set_link(LinkDownReasons::new().with_glitch(true));
             }
-            Action::LinkUp => self.set_link(Down::new()),
+            Action::LinkUp => self.set_link(LinkDownReasons::new()),
             Action::Reset => self.reset(),
         }
         true

@@ -4,7 +4,7 @@ use iommu::ats::InvalidateCompletion;
 use iommu::time::Instant;
 
 use super::{Hierarchy, PortNode, uplink};
-use crate::link::Fate;
+use crate::link::CompletionOutcome;
 use crate::pcie::UpstreamMessage;
 
 /// How many late Invalidate Completions there can be at once; the next to go on is lost then. A unit has
@@ -80,10 +80,10 @@ impl Hierarchy {
                 messages.push_back(message);
                 continue;
             };
-            match judge(ports, node.above, now) {
-                Fate::Arrives => messages.push_back(message),
-                Fate::ArrivesTwice => messages.extend([message; 2]),
-                Fate::ArrivesAfter(delay) => {
+            match completion_outcome(ports, node.above, now) {
+                CompletionOutcome::Arrives => messages.push_back(message),
+                CompletionOutcome::ArrivesTwice => messages.extend([message; 2]),
+                CompletionOutcome::ArrivesAfter(delay) => {
                     if delayed.len() == MAX_DELAYED {
                         delayed.pop_first();
                     }
@@ -91,7 +91,7 @@ impl Hierarchy {
                     delayed.insert((now + delay, *late), held);
                     *late += 1;
                 }
-                Fate::IsLost => {}
+                CompletionOutcome::IsLost => {}
             }
         }
     }
@@ -110,16 +110,20 @@ impl Hierarchy {
 }
 
 /// What becomes of an Invalidate Completion: the lowest link that does anything to it decides.
-fn judge(ports: &mut [PortNode], above: Option<usize>, now: Instant) -> Fate {
+fn completion_outcome(
+    ports: &mut [PortNode],
+    above: Option<usize>,
+    now: Instant,
+) -> CompletionOutcome {
     let mut above = above;
     while let Some(port) = above {
         if let Some(link) = &mut ports[port].link {
-            let fate = link.judge(now);
-            if fate != Fate::Arrives {
-                return fate;
+            let outcome = link.completion_outcome(now);
+            if outcome != CompletionOutcome::Arrives {
+                return outcome;
             }
         }
         above = ports[port].above;
     }
-    Fate::Arrives
+    CompletionOutcome::Arrives
 }

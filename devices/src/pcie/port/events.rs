@@ -12,7 +12,7 @@
 use iommu::ids::Bdf;
 
 use super::Port;
-use crate::link::Down;
+use crate::link::LinkDownReasons;
 use crate::pcie::UpstreamMessage;
 use crate::pcie::caps::express::SlotEvent;
 use crate::pcie::spec::aer::Uncorrectable;
@@ -43,7 +43,7 @@ pub enum ErrorOutcome {
 impl Port {
     /// Why the link below is down as far as software has asked for that, added to what else is so
     /// in `down`.
-    pub fn add_requests(&self, down: Down) -> Down {
+    pub fn add_requests(&self, down: LinkDownReasons) -> LinkDownReasons {
         down.with_disabled(self.express.link_disable(&self.core.config))
             .with_reset(self.secondary_bus_reset())
             .with_unpowered(self.express.is_powered_off(&self.core.config))

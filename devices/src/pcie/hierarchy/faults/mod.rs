@@ -1,6 +1,6 @@
 //! What faults, and software's own requests, do to the links of the tree.
 //!
-//! A link is down while there is a reason for it ([`Down`]). Most reasons are seen by the port above,
+//! A link is down while there is a reason for it ([`LinkDownReasons`]). Most reasons are seen by the port above,
 //! which latches events and interrupts; when the last reason is gone the link trains anew, and
 //! everything below is reset (`PCIe 6.6.1`).
 
@@ -10,7 +10,7 @@ use iommu::time::Instant;
 
 use super::{Hierarchy, PortNode};
 use crate::fault::FaultMode;
-use crate::link::{Down, Link};
+use crate::link::{Link, LinkDownReasons};
 use crate::pcie::caps::express::SlotEvent;
 use crate::pcie::port::ErrorOutcome;
 use crate::pcie::reset::Reset;
@@ -104,7 +104,7 @@ impl Hierarchy {
 
     /// Whether the link below a port carries anything.
     pub fn is_link_up(&self, port: usize) -> bool {
-        self.down(port).is_some_and(Down::is_up)
+        self.down(port).is_some_and(LinkDownReasons::is_up)
     }
 
     /// Whether `function` answers a configuration read. For a virtual function, whose Vendor ID reads
@@ -161,7 +161,7 @@ impl Hierarchy {
         }
     }
 
-    fn down(&self, port: usize) -> Option<Down> {
+    fn down(&self, port: usize) -> Option<LinkDownReasons> {
         Some(self.ports.get(port)?.link.as_ref()?.down())
     }
 
@@ -204,7 +204,7 @@ impl Hierarchy {
 
     /// Changes why a link is down, with everything that follows from it. A change that comes of a
     /// fault alone shows in Link Status, but latches nothing.
-    fn set_down(&mut self, port: usize, down: Down, now: Instant) {
+    fn set_down(&mut self, port: usize, down: LinkDownReasons, now: Instant) {
         let node = &mut self.ports[port];
         let Some(link) = &mut node.link else { return };
         let before = link.down();
@@ -256,7 +256,7 @@ impl Hierarchy {
 }
 
 /// `down` while a link flaps, or after that.
-fn flap(down: Down, keep: bool, is_down: bool) -> Down {
+fn flap(down: LinkDownReasons, keep: bool, is_down: bool) -> LinkDownReasons {
     if keep { down.with_glitch(is_down) } else { down.with_fault(is_down) }
 }
 
