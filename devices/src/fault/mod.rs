@@ -8,16 +8,20 @@
 //!                  root complex: notes points <----- inject, lift -----------+
 //! ```
 //!
-//! - [`mode`]: what a fault does; `docs/failure-modes.md` has the table of what software sees of it.
+//! - [`mode`]: the faults; `docs/failure-modes.md` has the table of what software sees of each.
+//! - [`effect`]: what each does to port, link and functions.
 //! - [`spec`]: one fault of a schedule, as it is written. `docs/faults.md` explains the syntax.
 //! - [`schedule`]: which of them are due.
 
+pub mod effect;
 pub mod mode;
 mod mode_text;
 pub mod schedule;
 pub mod spec;
 
-pub use mode::{AnswerDelay, FaultMode};
+pub use crate::link::AnswerDelay;
+pub use effect::{Effect, PortEffect};
+pub use mode::FaultMode;
 pub use mode_text::{MODES, ParseModeError};
 pub use schedule::{PortInfo, Schedule, ScheduleError};
 pub use spec::{Fault, ParseFaultError, Point, Trigger};

@@ -1,6 +1,8 @@
-//! What a fault does to a port, its link and what is below.
+//! The faults, by what software can observe of them.
 
 use std::time::Duration;
+
+use crate::link::AnswerDelay;
 
 /// A fault. Each is told apart from the others by what software can observe, see
 /// `docs/failure-modes.md`.
@@ -48,41 +50,4 @@ pub enum FaultMode {
     },
     /// The guest's remapping unit reads as all ones, and takes no writes. Concerns no port.
     AllOnesUnit,
-}
-
-/// How late an answer is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum AnswerDelay {
-    /// Always the same.
-    Fixed(Duration),
-    /// Anything between the two is as likely.
-    Uniform(Duration, Duration),
-    /// Exponentially distributed, with this mean.
-    Exponential(Duration),
-}
-
-impl FaultMode {
-    /// Whether it takes the link down, or announces that; else it is about how a device answers, or
-    /// about the unit.
-    pub const fn is_about_link(self) -> bool {
-        !matches!(
-            self,
-            Self::Hang
-                | Self::Deaf
-                | Self::Slow(_)
-                | Self::Lossy(_)
-                | Self::Duplicate
-                | Self::Late(_)
-                | Self::AllOnesUnit
-        )
-    }
-
-    /// Whether what is sent right after it began is lost, if a port contains what it detects or not.
-    pub const fn cuts_at_once(self, contains: bool) -> bool {
-        match self {
-            Self::Safe => false,
-            Self::Dpc => contains,
-            _ => self.is_about_link(),
-        }
-    }
 }

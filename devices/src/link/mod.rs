@@ -6,12 +6,12 @@
 //! ```
 //!
 //! A link carries a TLP or loses it. It may be down for several reasons at once, and is up when the
-//! last of them is gone. What is above and below asks [`Link::carries`] and otherwise knows nothing
-//! of faults. Whoever sent a posted TLP never learns that it was lost; whoever waits for a
-//! completion gets what a Completion Timeout gives.
+//! last of them is gone. Ports and functions ask [`Link::carries`], and know nothing of faults. The
+//! sender of a posted TLP never learns that it was lost. A requester that waits for a completion gets
+//! what a Completion Timeout gives.
 //!
-//! An endpoint that answers late, or never, is modelled here too: [`Link::completion_outcome`] says what becomes
-//! of an Invalidate Completion on the way up.
+//! Functions that answer Invalidate Requests late or never are modelled here too:
+//! [`InvalidateBehavior`], [`CompletionFault`].
 
 use std::time::Duration;
 
@@ -20,7 +20,6 @@ use iommu::event::{Event, LinkState, Lost, Tracer};
 use iommu::ids::Bdf;
 use iommu::time::Instant;
 
-use crate::fault::{AnswerDelay, FaultMode};
 use crate::pcie::reset::Reset;
 
 /// Why a link is down; up is none of them.
@@ -51,6 +50,18 @@ impl LinkDownReasons {
         self == Self::new()
     }
 
+    /// These reasons, and `others`.
+    #[must_use]
+    pub fn and(self, others: Self) -> Self {
+        Self::from_bits(self.into_bits() | others.into_bits())
+    }
+
+    /// These reasons but for `others`.
+    #[must_use]
+    pub fn without(self, others: Self) -> Self {
+        Self::from_bits(self.into_bits() & !others.into_bits())
+    }
+
     /// What the port takes the link to be.
     pub fn looks_up(self) -> bool {
         self.with_ghost(false).is_up()
@@ -69,6 +80,40 @@ impl LinkDownReasons {
         }
         (!self.with_glitch(false).is_up()).then_some(Reset::Hot)
     }
+}
+
+/// What the functions below a link do with Invalidate Requests.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+pub enum InvalidateBehavior {
+    /// Their ATCs drop the range, and they send a completion.
+    #[default]
+    Complete,
+    /// Their ATCs drop the range, and they send no completion.
+    NoCompletion,
+    /// Their ATCs keep their entries, and they send no completion.
+    Ignore,
+}
+
+/// What is wrong with the Invalidate Completions that come up a link.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum CompletionFault {
+    /// This share of them is lost, in parts per million.
+    Lossy(u32),
+    /// Each comes twice.
+    Duplicate,
+    /// Each comes after this time.
+    Late(AnswerDelay),
+}
+
+/// How late an Invalidate Completion is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum AnswerDelay {
+    /// Always the same.
+    Fixed(Duration),
+    /// Uniformly distributed between the two.
+    Uniform(Duration, Duration),
+    /// Exponentially distributed, with this mean.
+    Exponential(Duration),
 }
 
 /// What becomes of an Invalidate Completion on its way up.
@@ -91,8 +136,8 @@ pub struct Link {
     down: LinkDownReasons,
     /// Everything that has been a reason since it was up.
     reasons: LinkDownReasons,
-    /// How Invalidate Requests are answered, if not as they should be.
-    answers: Option<FaultMode>,
+    invalidate: InvalidateBehavior,
+    completion_fault: Option<CompletionFault>,
     /// DMA requests that have come up.
     dma: u64,
     /// After how many of them no more come up: a fault waits for that, and is about to happen.
@@ -106,7 +151,17 @@ impl Link {
     pub fn new(port: Bdf, seed: u64, tracer: Tracer) -> Self {
         let random = fastrand::Rng::with_seed(seed);
         let (down, reasons) = (LinkDownReasons::new(), LinkDownReasons::new());
-        Self { port, down, reasons, answers: None, dma: 0, dma_limit: u64::MAX, random, tracer }
+        Self {
+            port,
+            down,
+            reasons,
+            invalidate: InvalidateBehavior::Complete,
+            completion_fault: None,
+            dma: 0,
+            dma_limit: u64::MAX,
+            random,
+            tracer,
+        }
     }
 
     /// What is random about it comes from `seed` from now on.
@@ -125,7 +180,7 @@ impl Link {
         self.port = port;
         let changed = down.is_up() != self.down.is_up();
         self.down = down;
-        self.reasons = LinkDownReasons::from_bits(self.reasons.into_bits() | down.into_bits());
+        self.reasons = self.reasons.and(down);
         if changed {
             let state = if down.is_up() { LinkState::Up } else { LinkState::Down };
             self.tracer.emit(now, || Event::Link { port, state });
@@ -134,14 +189,19 @@ impl Link {
         is_over.then(|| std::mem::take(&mut self.reasons).resets()).flatten()
     }
 
-    /// Says how Invalidate Requests are answered; `None` for as they should be.
-    pub fn set_answers(&mut self, answers: Option<FaultMode>) {
-        self.answers = answers;
+    /// Sets what functions below do with Invalidate Requests, and what is wrong with their
+    /// completions.
+    pub fn set_answers(
+        &mut self,
+        invalidate: InvalidateBehavior,
+        completion_fault: Option<CompletionFault>,
+    ) {
+        (self.invalidate, self.completion_fault) = (invalidate, completion_fault);
     }
 
-    /// How Invalidate Requests are answered.
-    pub fn answers(&self) -> Option<FaultMode> {
-        self.answers
+    /// Whether Invalidate Requests have no effect on functions below.
+    pub fn ignores_invalidate(&self) -> bool {
+        self.invalidate == InvalidateBehavior::Ignore
     }
 
     /// Whether a TLP of the kind `tlp` that is sent at `now` arrives at the other end. Emits
@@ -180,21 +240,27 @@ impl Link {
     /// What becomes of an Invalidate Completion that is sent now. Emits [`Event::Lost`] if it is
     /// lost.
     pub fn completion_outcome(&mut self, now: Instant) -> CompletionOutcome {
-        let outcome = match self.answers {
-            Some(FaultMode::Hang) => CompletionOutcome::IsLost,
-            Some(FaultMode::Lossy(ppm)) if self.random.u32(0..1_000_000) < ppm => {
-                CompletionOutcome::IsLost
-            }
-            Some(FaultMode::Duplicate) => CompletionOutcome::ArrivesTwice,
-            Some(FaultMode::Late(delay)) => CompletionOutcome::ArrivesAfter(delay),
-            Some(FaultMode::Slow(delay)) => CompletionOutcome::ArrivesAfter(self.draw(delay)),
-            _ => CompletionOutcome::Arrives,
+        let outcome = if self.invalidate == InvalidateBehavior::NoCompletion {
+            CompletionOutcome::IsLost
+        } else {
+            self.draw_outcome()
         };
         if outcome == CompletionOutcome::IsLost {
             let what = Lost::InvalidateCompletion;
             self.tracer.emit(now, || Event::Lost { port: self.port, what });
         }
         outcome
+    }
+
+    fn draw_outcome(&mut self) -> CompletionOutcome {
+        match self.completion_fault {
+            Some(CompletionFault::Lossy(ppm)) if self.random.u32(0..1_000_000) < ppm => {
+                CompletionOutcome::IsLost
+            }
+            Some(CompletionFault::Duplicate) => CompletionOutcome::ArrivesTwice,
+            Some(CompletionFault::Late(delay)) => CompletionOutcome::ArrivesAfter(self.draw(delay)),
+            Some(CompletionFault::Lossy(_)) | None => CompletionOutcome::Arrives,
+        }
     }
 
     fn draw(&mut self, delay: AnswerDelay) -> Duration {

@@ -6,6 +6,7 @@ use iommu::ids::Iova;
 
 use super::*;
 use crate::endpoint::regs;
+use crate::fault::FaultMode;
 use crate::pcie::spec::{express, header, msi};
 use crate::testkit::{KEPT, Machine};
 

@@ -332,11 +332,11 @@ impl Machine {
     }
 
     pub(crate) fn inject(&mut self, port: usize, mode: FaultMode) {
-        self.hierarchy.inject(port, mode, self.now);
+        self.hierarchy.inject(port, mode.effect(), self.now);
     }
 
     pub(crate) fn lift(&mut self, port: usize, mode: FaultMode) {
-        self.hierarchy.lift(port, mode, self.now);
+        self.hierarchy.lift(port, mode.effect(), self.now);
     }
 
     pub(crate) fn messages(&mut self) -> Vec<UpstreamMessage> {

@@ -79,7 +79,7 @@ fn a_virtual_function_is_present_although_its_ids_read_all_ones() {
     let Machine { hierarchy, now, .. } = &mut device.driver.machine;
     assert!(hierarchy.is_present(first, *now));
     assert!(!hierarchy.is_present(second, *now), "it is not enabled");
-    hierarchy.inject(0, FaultMode::Silent, *now);
+    hierarchy.inject(0, FaultMode::Silent.effect(), *now);
     assert!(!hierarchy.is_present(first, *now), "the link is down");
 }
 

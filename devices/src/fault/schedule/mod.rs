@@ -2,6 +2,7 @@
 
 use iommu::time::Instant;
 
+use super::effect::Effect;
 use super::mode::FaultMode;
 use super::spec::{Fault, Point, Trigger};
 
@@ -80,7 +81,8 @@ impl Schedule {
             let twice = |entry: &&Entry| {
                 entry.port == port
                     && entry.fault.trigger == fault.trigger
-                    && entry.fault.mode.is_about_link() == fault.mode.is_about_link()
+                    && entry.fault.mode.effect().is_about_link()
+                        == fault.mode.effect().is_about_link()
             };
             if let Some(other) = entries.iter().find(twice) {
                 let other = &other.fault;
@@ -168,11 +170,11 @@ impl Schedule {
         Some(numbers.min()?.saturating_sub(self.counts[point as usize]))
     }
 
-    /// The faults that wait for DMA requests of a port: after how many, and what happens then.
-    pub fn waiting_for_dma(&self, port: usize) -> impl Iterator<Item = (u64, FaultMode)> {
+    /// The faults that wait for DMA requests of a port: after how many, and what they do then.
+    pub fn waiting_for_dma(&self, port: usize) -> impl Iterator<Item = (u64, Effect)> {
         let of_port = self.waiting().filter(move |entry| entry.port == port);
         of_port.filter_map(|entry| match entry.fault.trigger {
-            Trigger::Count(Point::Dma, number) => Some((number, entry.fault.mode)),
+            Trigger::Count(Point::Dma, number) => Some((number, entry.fault.mode.effect())),
             _ => None,
         })
     }

@@ -71,8 +71,8 @@ fn dma_is_counted_below_a_port() {
     let mut schedule =
         schedule(&["after=dma:10,mode=hang", "after=dma:5,port=rp1,mode=silent"]).unwrap();
     let waiting = |schedule: &Schedule, port| schedule.waiting_for_dma(port).collect::<Vec<_>>();
-    assert_eq!(waiting(&schedule, 0), [(10, FaultMode::Hang)]);
-    assert_eq!(waiting(&schedule, 1), [(5, FaultMode::Silent)]);
+    assert_eq!(waiting(&schedule, 0), [(10, FaultMode::Hang.effect())]);
+    assert_eq!(waiting(&schedule, 1), [(5, FaultMode::Silent.effect())]);
     assert_eq!(schedule.dma(0, 9, at(0)), None);
     assert_eq!(schedule.dma(1, 5, at(0)).map(|action| action.fault), Some(1));
     assert_eq!(waiting(&schedule, 1), []);

@@ -35,7 +35,7 @@ use super::header;
 use super::host_bridge::{EcamWindow, HostBridge};
 use super::port::Port;
 use super::{ConfigAccess, Function, Upstream, UpstreamMessage};
-use crate::fault::FaultMode;
+use crate::fault::Effect;
 use crate::link::Link;
 use index::Index;
 use messages::Delayed;
@@ -56,8 +56,8 @@ pub struct Hierarchy {
     late: u64,
     /// The buses that have been reset, by something that the host learns of.
     resets: VecDeque<RangeInclusive<u8>>,
-    /// The links that come back by themselves: when, below which port, from which fault.
-    returns: Vec<(Instant, usize, FaultMode)>,
+    /// The faults that end by themselves: when, at which port, and what they did.
+    returns: Vec<(Instant, usize, Effect)>,
     tracer: Tracer,
 }
 
@@ -177,8 +177,8 @@ impl Hierarchy {
     pub fn invalidate_request(&mut self, request: InvalidateRequest, now: Instant) {
         let Some(above) = self.bus_owner(request.destination.bus()) else { return };
         let link = above.and_then(|port| self.ports[port].link.as_ref());
-        let is_deaf = link.is_some_and(|link| link.answers() == Some(FaultMode::Deaf));
-        if !self.reaches(above, Lost::InvalidateRequest, now) || is_deaf {
+        let is_ignored = link.is_some_and(Link::ignores_invalidate);
+        if !self.reaches(above, Lost::InvalidateRequest, now) || is_ignored {
             return;
         }
         if let Some(index) = self.function_at(above, request.destination) {

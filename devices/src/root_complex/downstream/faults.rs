@@ -20,18 +20,20 @@ use crate::fault::{FaultMode, Point};
 impl<D: Drivers> Downstream<D> {
     /// Lets `mode` happen to the port with index `port`.
     pub(crate) fn inject(&mut self, port: usize, mode: FaultMode, now: Instant) {
-        match mode {
-            FaultMode::AllOnesUnit => self.set_unit_gone(true, now),
-            _ => self.hierarchy.inject(port, mode, now),
+        let effect = mode.effect();
+        if effect.unit_is_gone {
+            return self.set_unit_gone(true, now);
         }
+        self.hierarchy.inject(port, effect, now);
     }
 
     /// Ends `mode` at the port with index `port`.
     pub(crate) fn lift(&mut self, port: usize, mode: FaultMode, now: Instant) {
-        match mode {
-            FaultMode::AllOnesUnit => self.set_unit_gone(false, now),
-            _ => self.hierarchy.lift(port, mode, now),
+        let effect = mode.effect();
+        if effect.unit_is_gone {
+            return self.set_unit_gone(false, now);
         }
+        self.hierarchy.lift(port, effect, now);
     }
 
     /// A point of the protocol is reached.

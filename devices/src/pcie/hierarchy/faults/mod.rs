@@ -1,7 +1,7 @@
 //! What faults, and software's own requests, do to the links of the tree.
 //!
-//! A link is down while there is a reason for it ([`LinkDownReasons`]). Most reasons are seen by the port above,
-//! which latches events and interrupts; when the last reason is gone the link trains anew, and
+//! A link is down while there is a reason for it ([`LinkDownReasons`]). The port above sees most
+//! reasons, latches events and interrupts. When the last reason is gone the link trains anew, and
 //! everything below is reset (`PCIe 6.6.1`).
 
 use iommu::event::Lost;
@@ -9,82 +9,66 @@ use iommu::ids::Bdf;
 use iommu::time::Instant;
 
 use super::{Hierarchy, PortNode};
-use crate::fault::FaultMode;
+use crate::fault::{Effect, PortEffect};
 use crate::link::{Link, LinkDownReasons};
 use crate::pcie::caps::express::SlotEvent;
 use crate::pcie::port::ErrorOutcome;
 use crate::pcie::reset::Reset;
 use crate::pcie::spec::aer::Uncorrectable;
 
-/// The error that makes a port contain its link: [`FaultMode::Dpc`].
-const DPC_ERROR: Uncorrectable = Uncorrectable::DataLinkProtocol;
-
 impl Hierarchy {
-    /// Lets `mode` happen to the port with index `port`. There is nothing to happen to a port that
+    /// Lets a fault happen to the port with index `port`. There is nothing to happen to a port that
     /// does not exist, or that has no link.
-    pub fn inject(&mut self, port: usize, mode: FaultMode, now: Instant) {
+    pub fn inject(&mut self, port: usize, effect: Effect, now: Instant) {
         let Some(down) = self.down(port) else { return };
-        match mode {
-            FaultMode::Silent => self.set_down(port, down.with_fault(true), now),
-            FaultMode::Ghost => self.set_down(port, down.with_ghost(true), now),
-            FaultMode::Flap { down: time, keep } => {
-                self.set_down(port, flap(down, keep, true), now);
-                self.returns.push((now + time, port, mode));
-            }
-            FaultMode::Disable => {
+        if !effect.link.is_up() {
+            self.set_down(port, down.and(effect.link), now);
+        }
+        if let Some(lasts) = effect.lasts {
+            self.returns.push((now + lasts, port, effect));
+        }
+        match effect.port {
+            Some(PortEffect::DisableLink) => {
                 self.ports[port].port.set_link_disable(true);
                 self.follow_requests(port, now);
             }
-            FaultMode::Surprise => self.set_card(port, false, now),
-            FaultMode::Safe => {
+            Some(PortEffect::PullCard) => self.set_card(port, false, now),
+            Some(PortEffect::PressButton) => {
                 let node = &mut self.ports[port];
                 node.is_awaited = node.port.press_button();
             }
-            FaultMode::Dpc => self.detect(port, DPC_ERROR, now),
-            FaultMode::Aer => {
-                self.set_down(port, down.with_fault(true), now);
-                self.detect(port, Uncorrectable::SurpriseDown, now);
-            }
-            FaultMode::Hang
-            | FaultMode::Deaf
-            | FaultMode::Slow(_)
-            | FaultMode::Lossy(_)
-            | FaultMode::Duplicate
-            | FaultMode::Late(_) => self.set_answers(port, Some(mode)),
-            FaultMode::AllOnesUnit => {}
+            Some(PortEffect::Detect(error)) => self.detect(port, error, now),
+            None => {}
+        }
+        if effect.is_about_answers() {
+            self.set_answers(port, effect);
         }
         self.collect_messages(now);
     }
 
-    /// Ends `mode` at the port with index `port`: the cable or the card is back, Link Disable is
-    /// cleared, Invalidate Requests are answered again.
-    pub fn lift(&mut self, port: usize, mode: FaultMode, now: Instant) {
+    /// Ends a fault at the port with index `port`: the cable or the card is back, Link Disable is
+    /// cleared, Invalidate Requests are answered again. Only software ends a containment.
+    pub fn lift(&mut self, port: usize, effect: Effect, now: Instant) {
         let Some(down) = self.down(port) else { return };
-        match mode {
-            FaultMode::Silent | FaultMode::Aer => {
-                self.set_down(port, down.with_fault(false), now);
-            }
-            FaultMode::Ghost => self.set_down(port, down.with_ghost(false), now),
-            FaultMode::Flap { keep, .. } => {
-                self.returns.retain(|(_, at, fault)| (*at, *fault) != (port, mode));
-                self.set_down(port, flap(down, keep, false), now);
-            }
-            FaultMode::Disable => {
+        if effect.lasts.is_some() {
+            self.returns.retain(|(_, at, fault)| (*at, *fault) != (port, effect));
+        }
+        if !effect.link.is_up() {
+            self.set_down(port, down.without(effect.link), now);
+        }
+        match effect.port {
+            Some(PortEffect::DisableLink) => {
                 self.ports[port].port.set_link_disable(false);
                 self.follow_requests(port, now);
             }
-            FaultMode::Surprise | FaultMode::Safe => {
+            Some(PortEffect::PullCard | PortEffect::PressButton) => {
                 self.ports[port].is_awaited = false;
                 self.set_card(port, true, now);
             }
-            FaultMode::Hang
-            | FaultMode::Deaf
-            | FaultMode::Slow(_)
-            | FaultMode::Lossy(_)
-            | FaultMode::Duplicate
-            | FaultMode::Late(_) => self.set_answers(port, None),
-            // Only software ends a containment.
-            FaultMode::Dpc | FaultMode::AllOnesUnit => {}
+            Some(PortEffect::Detect(_)) | None => {}
+        }
+        if effect.is_about_answers() {
+            self.set_answers(port, Effect::default());
         }
         self.collect_messages(now);
     }
@@ -119,14 +103,13 @@ impl Hierarchy {
         link.map_or(0, Link::dma_count)
     }
 
-    /// These faults happen to a port, each after that many DMA requests: what comes behind the first of
-    /// them that loses it is lost, even before [`Self::inject`] is called.
-    pub fn stop_dma(&mut self, port: usize, stops: impl Iterator<Item = (u64, FaultMode)>) {
+    /// These faults happen to a port, each after that many DMA requests. The first of them that
+    /// cuts the link at once loses what comes behind it, even before [`Self::inject`] is called.
+    pub fn stop_dma(&mut self, port: usize, stops: impl Iterator<Item = (u64, Effect)>) {
         let Some(PortNode { port, link: Some(link), .. }) = self.ports.get_mut(port) else {
             return;
         };
-        let contains = port.contains(DPC_ERROR);
-        let cuts = stops.filter(|(_, mode)| mode.cuts_at_once(contains));
+        let cuts = stops.filter(|(_, effect)| effect.cuts_at_once(|error| port.contains(error)));
         link.limit_dma(cuts.map(|(count, _)| count).min().unwrap_or(u64::MAX));
     }
 
@@ -156,8 +139,8 @@ impl Hierarchy {
     /// Brings links back whose time is over.
     pub(super) fn bring_back(&mut self, now: Instant) {
         while let Some(at) = self.returns.iter().position(|(due, ..)| *due <= now) {
-            let (_, port, mode) = self.returns.swap_remove(at);
-            self.lift(port, mode, now);
+            let (_, port, effect) = self.returns.swap_remove(at);
+            self.lift(port, effect, now);
         }
     }
 
@@ -165,9 +148,9 @@ impl Hierarchy {
         Some(self.ports.get(port)?.link.as_ref()?.down())
     }
 
-    fn set_answers(&mut self, port: usize, answers: Option<FaultMode>) {
+    fn set_answers(&mut self, port: usize, effect: Effect) {
         if let Some(link) = &mut self.ports[port].link {
-            link.set_answers(answers);
+            link.set_answers(effect.invalidate, effect.completion);
         }
     }
 
@@ -253,11 +236,6 @@ impl Hierarchy {
     fn is_below(&self, above: Option<usize>, port: usize) -> bool {
         is_below(&self.ports, above, port)
     }
-}
-
-/// `down` while a link flaps, or after that.
-fn flap(down: LinkDownReasons, keep: bool, is_down: bool) -> LinkDownReasons {
-    if keep { down.with_glitch(is_down) } else { down.with_fault(is_down) }
 }
 
 /// Whether what hangs below `above` hangs below `port`, too.

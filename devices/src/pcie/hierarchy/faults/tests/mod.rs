@@ -9,6 +9,7 @@ use iommu::ids::Iova;
 use super::*;
 use crate::endpoint::regs;
 use crate::fault::AnswerDelay;
+use crate::fault::FaultMode;
 use crate::pcie::UpstreamMessage;
 use crate::pcie::spec::{aer, dpc, express, header, msi};
 use crate::testkit::Machine;

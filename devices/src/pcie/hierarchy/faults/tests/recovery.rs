@@ -213,8 +213,8 @@ fn each_way_back_resets_as_deep_as_it_must() {
         for step in steps {
             match step {
                 Write(at, value) => hierarchy.config_write(port, at, &value.to_le_bytes(), now),
-                Inject(mode) => hierarchy.inject(root, mode, now),
-                Lift(mode) => hierarchy.lift(root, mode, now),
+                Inject(mode) => hierarchy.inject(root, mode.effect(), now),
+                Lift(mode) => hierarchy.lift(root, mode.effect(), now),
             }
         }
         assert_eq!(*resets.lock().unwrap(), expected, "{name}");

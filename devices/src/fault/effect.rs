@@ -1,0 +1,149 @@
+//! What each fault does, in terms of what the rest of the machine knows: reasons for which a link is
+//! down, events of a port, the answers of the functions below.
+//!
+//! Here alone a [`FaultMode`] is translated. Ports, links, functions and the explorer know the
+//! fields of an [`Effect`].
+
+use std::time::Duration;
+
+use super::FaultMode;
+use crate::link::{AnswerDelay, CompletionFault, InvalidateBehavior, LinkDownReasons};
+use crate::pcie::spec::aer::Uncorrectable;
+
+/// The error that a port contains if software has enabled DPC: [`FaultMode::Dpc`].
+const DPC_ERROR: Uncorrectable = Uncorrectable::DataLinkProtocol;
+
+/// What a fault does to a port, to its link, and to the functions below.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Effect {
+    /// Why the link is down. Reasons that software can ask for come from `port` instead.
+    pub link: LinkDownReasons,
+    /// After which time the fault ends by itself.
+    pub lasts: Option<Duration>,
+    /// What happens at the port, after the link has gone down.
+    pub port: Option<PortEffect>,
+    /// What the functions below do with Invalidate Requests.
+    pub invalidate: InvalidateBehavior,
+    /// What becomes of the Invalidate Completions that they send.
+    pub completion: Option<CompletionFault>,
+    /// The registers of the remapping unit that software drives are gone.
+    pub unit_is_gone: bool,
+}
+
+/// What happens at a port.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum PortEffect {
+    /// Link Disable is set (`PCIe 7.5.3.7`).
+    DisableLink,
+    /// The card is pulled out (`PCIe 6.7.3`).
+    PullCard,
+    /// The attention button is pressed. The card is pulled out when software has powered the slot
+    /// down (`PCIe 6.7.2.5`).
+    PressButton,
+    /// The port detects an uncorrectable error (`PCIe 6.2`).
+    Detect(Uncorrectable),
+}
+
+impl FaultMode {
+    /// What it does.
+    pub fn effect(self) -> Effect {
+        let none = Effect::default();
+        let up = LinkDownReasons::new();
+        match self {
+            Self::Silent => Effect { link: up.with_fault(true), ..none },
+            Self::Ghost => Effect { link: up.with_ghost(true), ..none },
+            Self::Disable => Effect { port: Some(PortEffect::DisableLink), ..none },
+            Self::Surprise => Effect { port: Some(PortEffect::PullCard), ..none },
+            Self::Safe => Effect { port: Some(PortEffect::PressButton), ..none },
+            Self::Dpc => Effect { port: Some(PortEffect::Detect(DPC_ERROR)), ..none },
+            Self::Aer => Effect {
+                link: up.with_fault(true),
+                port: Some(PortEffect::Detect(Uncorrectable::SurpriseDown)),
+                ..none
+            },
+            Self::Hang => Effect { invalidate: InvalidateBehavior::NoCompletion, ..none },
+            Self::Deaf => Effect { invalidate: InvalidateBehavior::Ignore, ..none },
+            Self::Slow(delay) => answers(CompletionFault::Late(delay)),
+            Self::Lossy(ppm) => answers(CompletionFault::Lossy(ppm)),
+            Self::Duplicate => answers(CompletionFault::Duplicate),
+            Self::Late(delay) => answers(CompletionFault::Late(AnswerDelay::Fixed(delay))),
+            Self::Flap { down, keep: true } => {
+                Effect { link: up.with_glitch(true), lasts: Some(down), ..none }
+            }
+            Self::Flap { down, keep: false } => {
+                Effect { link: up.with_fault(true), lasts: Some(down), ..none }
+            }
+            Self::AllOnesUnit => Effect { unit_is_gone: true, ..none },
+        }
+    }
+}
+
+fn answers(fault: CompletionFault) -> Effect {
+    Effect { completion: Some(fault), ..Effect::default() }
+}
+
+impl Effect {
+    /// Whether it is about the link, or announces that it will be. Otherwise it is about how
+    /// functions answer, or about the unit.
+    pub fn is_about_link(self) -> bool {
+        !self.link.is_up() || self.port.is_some()
+    }
+
+    /// Whether it is about how functions answer Invalidate Requests.
+    pub fn is_about_answers(self) -> bool {
+        self.invalidate != InvalidateBehavior::Complete || self.completion.is_some()
+    }
+
+    /// Whether a TLP that is sent right after it began is lost. `contains` tells which errors the
+    /// port contains.
+    pub fn cuts_at_once(self, contains: impl Fn(Uncorrectable) -> bool) -> bool {
+        let port_cuts = match self.port {
+            Some(PortEffect::DisableLink | PortEffect::PullCard) => true,
+            Some(PortEffect::Detect(error)) => contains(error),
+            Some(PortEffect::PressButton) | None => false,
+        };
+        port_cuts || !self.link.is_up()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::fault::MODES;
+
+    /// Every mode, each with some parameter.
+    fn modes() -> impl Iterator<Item = FaultMode> {
+        MODES.iter().map(|(text, _)| {
+            let text = text.replace(":T", ":1ms").replace(":P", ":0.5");
+            text.parse().unwrap()
+        })
+    }
+
+    #[test]
+    fn each_mode_is_about_the_link_or_the_answers_or_the_unit() {
+        for mode in modes() {
+            let effect = mode.effect();
+            let about = [effect.is_about_link(), effect.is_about_answers(), effect.unit_is_gone];
+            assert_eq!(about.iter().filter(|is| **is).count(), 1, "{mode}");
+            assert_eq!(effect.lasts.is_some(), matches!(mode, FaultMode::Flap { .. }), "{mode}");
+        }
+    }
+
+    #[test]
+    fn a_tlp_is_lost_at_once_where_the_link_is_down_at_once() {
+        for (mode, without_dpc, with_dpc) in [
+            (FaultMode::Silent, true, true),
+            (FaultMode::Disable, true, true),
+            (FaultMode::Surprise, true, true),
+            (FaultMode::Safe, false, false),
+            (FaultMode::Dpc, false, true),
+            (FaultMode::Aer, true, true),
+            (FaultMode::Hang, false, false),
+            (FaultMode::AllOnesUnit, false, false),
+        ] {
+            let effect = mode.effect();
+            assert_eq!(effect.cuts_at_once(|_| false), without_dpc, "{mode}");
+            assert_eq!(effect.cuts_at_once(|_| true), with_dpc, "{mode}");
+        }
+    }
+}
