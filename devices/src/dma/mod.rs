@@ -54,7 +54,7 @@ pub(crate) enum DmaError {
 
 /// How an operation reaches memory.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Road {
+pub(crate) struct DmaPath {
     /// By translated requests, with a Translation Request on a miss.
     pub(crate) use_atc: bool,
     /// In which address space.
@@ -155,7 +155,7 @@ impl Dma {
         &mut self,
         address: Iova,
         mut transfer: Transfer<'_>,
-        road: Road,
+        path: DmaPath,
         bus: &mut Bus<'_>,
     ) -> Result<(), DmaError> {
         let mut done = 0;
@@ -167,7 +167,7 @@ impl Dma {
                 Transfer::Read(data) => Transfer::Read(&mut data[done..end]),
                 Transfer::Write(data) => Transfer::Write(&data[done..end]),
             };
-            let outcome = self.piece(at, piece, road, bus);
+            let outcome = self.piece(at, piece, path, bus);
             let counter = if outcome.is_ok() { &mut self.done } else { &mut self.failed };
             *counter = counter.wrapping_add(1);
             outcome?;
@@ -199,22 +199,22 @@ impl Dma {
         &mut self,
         address: Iova,
         transfer: Transfer<'_>,
-        road: Road,
+        path: DmaPath,
         bus: &mut Bus<'_>,
     ) -> Result<(), DmaError> {
         if !bus.rights.bus_master {
             return Err(DmaError::BusMasterOff);
         }
         let access = transfer.access();
-        if road.pasid.is_some() && !bus.rights.pasid.enable() {
+        if path.pasid.is_some() && !bus.rights.pasid.enable() {
             return Err(DmaError::PasidOff);
         }
-        let (address, address_type) = match road.use_atc {
-            true => self.resolve(address, road.pasid, access, bus)?,
+        let (address, address_type) = match path.use_atc {
+            true => self.resolve(address, path.pasid, access, bus)?,
             false => (address, AddressType::Untranslated),
         };
         // The address space is in the translation already; units refuse it beside AT=10.
-        let pasid = road.pasid.filter(|_| address_type == AddressType::Untranslated);
+        let pasid = path.pasid.filter(|_| address_type == AddressType::Untranslated);
         let requester = bus.rights.requester;
         let request =
             DmaRequest { requester, pasid, privileged: false, address, address_type, access };

@@ -8,7 +8,7 @@ use iommu::time::Instant;
 use super::regs::{Command, Opcode, Registers, Status};
 use super::traffic::{GENERATORS, Generator, Order, Running, STEP, Traffic};
 use crate::dma::atc::Geometry;
-use crate::dma::{Bus, Dma, Road, Transfer};
+use crate::dma::{Bus, Dma, DmaPath, Transfer};
 
 /// The engine: its DMA, the repeating write if one runs, and the traffic generators.
 #[derive(Debug)]
@@ -119,26 +119,26 @@ impl Engine {
         if use_atc && !self.dma.uses_ats(&bus.rights) {
             return Err(Status::AtsOff);
         }
-        let road = Road { use_atc, pasid: registers.pasid(command, &bus.rights)? };
+        let path = DmaPath { use_atc, pasid: registers.pasid(command, &bus.rights)? };
         let address = registers.iova;
         match opcode {
             Opcode::Read => {
                 let transfer = Transfer::Read(&mut registers.buffer[..length]);
-                self.dma.run(address, transfer, road, bus)?;
+                self.dma.run(address, transfer, path, bus)?;
             }
             Opcode::Write => {
                 let transfer = Transfer::Write(&registers.buffer[..length]);
-                self.dma.run(address, transfer, road, bus)?;
+                self.dma.run(address, transfer, path, bus)?;
             }
             Opcode::Fill => {
                 let pattern = registers.pattern.to_le_bytes().into_iter().cycle();
                 let data: Vec<u8> = pattern.take(length).collect();
-                self.dma.run(address, Transfer::Write(&data), road, bus)?;
+                self.dma.run(address, Transfer::Write(&data), path, bus)?;
             }
             Opcode::StartRepeating => {
-                self.start_repeating(registers, road, bus.now);
+                self.start_repeating(registers, path, bus.now);
             }
-            Opcode::Translate => self.dma.translate(address, road.pasid, bus)?,
+            Opcode::Translate => self.dma.translate(address, path.pasid, bus)?,
             // The caller sends messages.
             Opcode::StopRepeating
             | Opcode::Interrupt
@@ -150,18 +150,18 @@ impl Engine {
 
     /// The first write is due at once. What it writes and where is fixed from now on, so that other
     /// commands can be given meanwhile.
-    fn start_repeating(&mut self, registers: &Registers, road: Road, now: Instant) {
+    fn start_repeating(&mut self, registers: &Registers, path: DmaPath, now: Instant) {
         let traffic = Traffic {
             access: Access::Write,
             order: Order::Fixed,
-            use_atc: road.use_atc,
+            use_atc: path.use_atc,
             address: registers.iova,
             span: 0,
             length: 8,
             burst: 1,
             period: Duration::from_micros(registers.period.into()),
         };
-        self.repeating = Some(Running::new(traffic, road.pasid, registers.pattern, now));
+        self.repeating = Some(Running::new(traffic, path.pasid, registers.pattern, now));
     }
 }
 

@@ -5,7 +5,7 @@ use iommu::ats::RequestError;
 use iommu::ids::Iova;
 
 use super::spec::Status;
-use crate::dma::{Bus, Dma, DmaError, Road, Transfer};
+use crate::dma::{Bus, Dma, DmaError, DmaPath, Transfer};
 
 /// A piece of guest memory.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -66,8 +66,8 @@ impl Memory<'_> {
     }
 
     fn run(&mut self, address: u64, transfer: Transfer<'_>) -> Result<(), DmaError> {
-        let road = Road { use_atc: self.dma.uses_ats(&self.bus.rights), pasid: None };
-        self.dma.run(Iova(address), transfer, road, &mut self.bus)
+        let path = DmaPath { use_atc: self.dma.uses_ats(&self.bus.rights), pasid: None };
+        self.dma.run(Iova(address), transfer, path, &mut self.bus)
     }
 }
 

@@ -32,7 +32,7 @@ use iommu::ids::{Iova, Pasid};
 use iommu::time::Instant;
 
 use super::regs::{BUFFER_SIZE, MIN_PERIOD, half, with_half};
-use crate::dma::{Bus, Dma, Road, Transfer};
+use crate::dma::{Bus, Dma, DmaPath, Transfer};
 pub use text::ParseTrafficError;
 
 /// Generators that a function has.
@@ -156,8 +156,8 @@ impl Running {
                     Transfer::Write(data)
                 }
             };
-            let road = Road { use_atc, pasid: self.pasid };
-            match dma.run(address, transfer, road, bus) {
+            let path = DmaPath { use_atc, pasid: self.pasid };
+            match dma.run(address, transfer, path, bus) {
                 Ok(()) => tally.done += 1,
                 Err(_) => tally.failed += 1,
             }
