@@ -6,7 +6,7 @@ use super::model::{MAX_ENTRIES, MAX_TRANSFER, QUEUES, VECTORS};
 use super::prp;
 use super::queue::{CompletionQueue, SubmissionQueue};
 use super::spec::{
-    COMMAND_SIZE_ORDER, COMPLETION_SIZE_ORDER, Command, EVERY_NAMESPACE, Outcome, Status, admin,
+    COMMAND_SIZE_ORDER, COMPLETION_SIZE_ORDER, Command, NSID_ALL, Outcome, Status, admin,
 };
 
 impl Controller {
@@ -31,7 +31,7 @@ impl Controller {
             admin::SET_FEATURES => self.set_features(command),
             admin::ABORT => self.abort_command(command, memory),
             admin::ASYNCHRONOUS_EVENT_REQUEST => {
-                return match self.events.hold(command.identifier()) {
+                return match self.events.add_request(command.identifier()) {
                     true => Ok(None),
                     false => Err(Status::EventRequestLimit),
                 };
@@ -115,7 +115,7 @@ impl Controller {
         let dwords = u64::from(command.dword::<11>() & 0xffff) << 16 | u64::from(lower);
         let length = usize::try_from((dwords + 1) * 4).unwrap_or(usize::MAX);
         let offset = u64::from(command.dword::<13>()) << 32 | u64::from(command.dword::<12>());
-        if length > MAX_TRANSFER || !matches!(command.namespace(), 0 | EVERY_NAMESPACE) {
+        if length > MAX_TRANSFER || !matches!(command.namespace(), 0 | NSID_ALL) {
             return Err(Status::InvalidField);
         }
         let warnings = self.features.critical_warnings();

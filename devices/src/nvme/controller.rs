@@ -20,9 +20,7 @@ use super::memory::Memory;
 use super::model::{MAX_TRANSFER, MIN_LATENCY, QUEUES};
 use super::queue::{CompletionQueue, SubmissionQueue};
 use super::regs::{Configuration, ControllerStatus, Doorbell, Effect, Registers};
-use super::spec::{
-    COMMAND_SIZE, Command, Completion, EVERY_NAMESPACE, Outcome, Status, StatusField,
-};
+use super::spec::{COMMAND_SIZE, Command, Completion, NSID_ALL, Outcome, Status, StatusField};
 use super::storage::Storage;
 
 /// Commands that are in flight at most.
@@ -91,7 +89,7 @@ impl Controller {
             Effect::Enable => self.enable(),
             Effect::Reset => {
                 self.registers.controller_reset();
-                self.forget();
+                self.clear();
             }
             Effect::Shutdown => {
                 self.registers.status.set_shutdown(1);
@@ -103,7 +101,7 @@ impl Controller {
     /// Everything but the medium and what is known of it takes its reset value.
     pub(super) fn reset(&mut self) {
         self.registers = Registers::default();
-        self.forget();
+        self.clear();
     }
 
     /// Power goes and comes back.
@@ -117,7 +115,12 @@ impl Controller {
     }
 
     /// The host has written a doorbell.
-    pub(super) fn ring(&mut self, doorbell: Doorbell, value: u32, memory: &mut Memory<'_>) {
+    pub(super) fn write_doorbell(
+        &mut self,
+        doorbell: Doorbell,
+        value: u32,
+        memory: &mut Memory<'_>,
+    ) {
         if !self.is_running() {
             return;
         }
@@ -138,7 +141,7 @@ impl Controller {
     }
 
     /// A doorbell was written for a queue that there can never be.
-    pub(super) fn ring_nowhere(&mut self, memory: &mut Memory<'_>) {
+    pub(super) fn write_invalid_doorbell(&mut self, memory: &mut Memory<'_>) {
         if self.is_running() {
             self.events.raise(Event::InvalidDoorbell);
             self.advance(memory);
@@ -150,7 +153,7 @@ impl Controller {
         self.resume_due = self.is_running().then_some(now);
     }
 
-    /// When [`Self::work`] must be called next, if the function is a bus master or not.
+    /// When [`Self::handle_timeout`] must be called next, if the function is a bus master or not.
     pub(super) fn poll_timeout(&self, bus_master: bool) -> Option<Instant> {
         let command = self.in_flight.front().map(|command| command.due);
         let of_master = Instant::earliest([command, self.resume_due]).filter(|_| bus_master);
@@ -158,20 +161,20 @@ impl Controller {
     }
 
     /// Does what is due.
-    pub(super) fn work(&mut self, memory: &mut Memory<'_>) {
+    pub(super) fn handle_timeout(&mut self, memory: &mut Memory<'_>) {
         let now = memory.bus.now;
         if memory.bus.rights.bus_master {
             self.resume_due.take_if(|due| *due <= now);
             for _ in 0..BATCH {
                 let due = self.in_flight.pop_front_if(|command| command.due <= now);
                 let Some(InFlight { queue, command, .. }) = due else { break };
-                self.carry_out(queue, command, memory);
+                self.execute(queue, command, memory);
             }
             self.advance(memory);
         }
         if self.shutdown_due.take_if(|due| *due <= now).is_some() {
             // The medium's failure is in the log; the shutdown completes all the same.
-            let _ = self.flush(EVERY_NAMESPACE);
+            let _ = self.flush(NSID_ALL);
             self.registers.status.set_shutdown(2);
         }
     }
@@ -192,7 +195,7 @@ impl Controller {
             return true;
         }
         let room = queue == 0
-            && self.events.holds(identifier)
+            && self.events.has_request(identifier)
             && self.completion[0].as_mut().is_some_and(CompletionQueue::reserve);
         if room && self.events.abort(identifier) {
             let status = StatusField::from(Status::AbortRequested);
@@ -228,7 +231,7 @@ impl Controller {
         self.registers.status = ControllerStatus::new().with_ready(true);
     }
 
-    fn forget(&mut self) {
+    fn clear(&mut self) {
         self.submission = Default::default();
         self.completion = Default::default();
         self.in_flight.clear();
@@ -290,10 +293,10 @@ impl Controller {
         Some(())
     }
 
-    fn carry_out(&mut self, queue: u16, command: Command, memory: &mut Memory<'_>) {
+    fn execute(&mut self, queue: u16, command: Command, memory: &mut Memory<'_>) {
         let identifier = command.identifier();
         let conflict = self.in_flight.iter().any(|other| is_same(other, queue, identifier))
-            || queue == 0 && self.events.holds(identifier);
+            || queue == 0 && self.events.has_request(identifier);
         let outcome = if conflict {
             Some(Err(Status::CommandIdConflict))
         } else if command.head().fuse() != 0 {

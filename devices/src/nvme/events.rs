@@ -44,7 +44,7 @@ impl Event {
 #[derive(Debug, Default)]
 pub(super) struct Events {
     /// Identifiers of the requests.
-    held: VecDeque<u16>,
+    requests: VecDeque<u16>,
     /// Each at most once.
     pending: Vec<Event>,
     /// A bit for each type.
@@ -53,23 +53,23 @@ pub(super) struct Events {
 
 impl Events {
     /// A request has come; `false` if there are too many.
-    pub(super) fn hold(&mut self, identifier: u16) -> bool {
-        let fits = self.held.len() < MAX_EVENT_REQUESTS;
+    pub(super) fn add_request(&mut self, identifier: u16) -> bool {
+        let fits = self.requests.len() < MAX_EVENT_REQUESTS;
         if fits {
-            self.held.push_back(identifier);
+            self.requests.push_back(identifier);
         }
         fits
     }
 
     /// Whether the request `identifier` is held.
-    pub(super) fn holds(&self, identifier: u16) -> bool {
-        self.held.contains(&identifier)
+    pub(super) fn has_request(&self, identifier: u16) -> bool {
+        self.requests.contains(&identifier)
     }
 
     /// Takes back the request `identifier`; whether it was held.
     pub(super) fn abort(&mut self, identifier: u16) -> bool {
-        let position = self.held.iter().position(|held| *held == identifier);
-        position.and_then(|position| self.held.remove(position)).is_some()
+        let position = self.requests.iter().position(|request| *request == identifier);
+        position.and_then(|position| self.requests.remove(position)).is_some()
     }
 
     /// Something has happened.
@@ -81,13 +81,13 @@ impl Events {
 
     /// Whether there is a request to complete now.
     pub(super) fn is_ready(&self) -> bool {
-        !self.held.is_empty() && self.next().is_some()
+        !self.requests.is_empty() && self.next().is_some()
     }
 
     /// The request to complete now, and with which event.
     pub(super) fn take(&mut self) -> Option<(u16, Event)> {
         let position = self.next()?;
-        let identifier = self.held.pop_front()?;
+        let identifier = self.requests.pop_front()?;
         let event = self.pending.remove(position);
         self.masked |= 1 << event.parts().0;
         Some((identifier, event))

@@ -2,9 +2,7 @@
 //! everything back to its default.
 
 use super::model::{QUEUES, TEMPERATURE, VECTORS, WARNING_TEMPERATURE};
-use super::spec::{
-    EVERY_NAMESPACE, Outcome, Status, TEMPERATURE_WARNING, feature, namespace_index,
-};
+use super::spec::{NSID_ALL, Outcome, Status, TEMPERATURE_WARNING, feature, namespace_index};
 
 /// I/O queues of each kind, less one, in both halves.
 const IO_QUEUES: u32 = (QUEUES as u32 - 2) << 16 | (QUEUES as u32 - 2);
@@ -87,10 +85,10 @@ impl Features {
             return Err(Status::FeatureNotSaveable);
         }
         if identifier == feature::ERROR_RECOVERY {
-            if namespace != EVERY_NAMESPACE {
+            if namespace != NSID_ALL {
                 namespace_index(namespace, namespaces)?;
             }
-        } else if namespace != 0 && namespace != EVERY_NAMESPACE {
+        } else if namespace != 0 && namespace != NSID_ALL {
             return Err(Status::FeatureNotNamespaceSpecific);
         }
         match identifier {

@@ -3,7 +3,7 @@
 use super::controller::Controller;
 use super::memory::{Memory, Segment};
 use super::model::MAX_TRANSFER;
-use super::spec::{Command, EVERY_NAMESPACE, Outcome, Status, io, namespace_index};
+use super::spec::{Command, NSID_ALL, Outcome, Status, io, namespace_index};
 use super::storage::BLOCK_SIZE;
 use super::{prp, sgl};
 
@@ -58,7 +58,7 @@ impl Controller {
                 self.store(extent, &buffer[..length])?;
                 self.logs.writes += 1;
                 self.logs.blocks_written += extent.length / BLOCK_SIZE;
-                self.settle(command)
+                self.flush_if_needed(command)
             }
             _ => {
                 memory.gather(&segments, &mut buffer[..length])?;
@@ -91,7 +91,7 @@ impl Controller {
             let piece = (end - start).min(buffer.len() as u64);
             self.store(Extent { start, ..extent }, &buffer[..piece as usize])?;
         }
-        self.settle(command)
+        self.flush_if_needed(command)
     }
 
     fn compare(&mut self, extent: Extent, data: &[u8]) -> Result<(), Status> {
@@ -107,7 +107,7 @@ impl Controller {
     }
 
     /// What was written is durable at once if the command says so, or without a write cache.
-    fn settle(&mut self, command: &Command) -> Result<(), Status> {
+    fn flush_if_needed(&mut self, command: &Command) -> Result<(), Status> {
         const FORCE_UNIT_ACCESS: u32 = 1 << 30;
         if command.dword::<12>() & FORCE_UNIT_ACCESS == 0 && self.features.write_cache {
             return Ok(());
@@ -131,7 +131,7 @@ impl Controller {
     pub(super) fn flush(&mut self, namespace: u32) -> Result<(), Status> {
         let count = self.namespaces.len();
         let media = match namespace {
-            EVERY_NAMESPACE => 0..count,
+            NSID_ALL => 0..count,
             one => namespace_index(one, count).map(|index| index..index + 1)?,
         };
         let flushed = self.namespaces[media].iter_mut().map(|medium| medium.flush());

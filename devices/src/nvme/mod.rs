@@ -195,8 +195,8 @@ impl Function for Nvme {
                     return;
                 }
                 self.with_memory(upstream, now, |controller, memory| match Doorbell::at(offset) {
-                    Some(doorbell) => controller.ring(doorbell, value, memory),
-                    None => controller.ring_nowhere(memory),
+                    Some(doorbell) => controller.write_doorbell(doorbell, value, memory),
+                    None => controller.write_invalid_doorbell(memory),
                 });
             }
             Some(offset) => {
@@ -219,7 +219,7 @@ impl Function for Nvme {
 
     fn handle_timeout(&mut self, upstream: &mut dyn Upstream, now: Instant) {
         if self.poll_timeout().is_some_and(|due| due <= now) {
-            self.with_memory(upstream, now, Controller::work);
+            self.with_memory(upstream, now, Controller::handle_timeout);
         }
     }
 

@@ -16,7 +16,7 @@ pub(super) const COMMAND_SIZE_ORDER: u8 = COMMAND_SIZE.trailing_zeros() as u8;
 /// log2 of [`COMPLETION_SIZE`], for CC.IOCQES and CQES.
 pub(super) const COMPLETION_SIZE_ORDER: u8 = COMPLETION_SIZE.trailing_zeros() as u8;
 /// The namespace id that means all namespaces.
-pub(super) const EVERY_NAMESPACE: u32 = 0xffff_ffff;
+pub(super) const NSID_ALL: u32 = 0xffff_ffff;
 /// The temperature's bit among the critical warnings (`NVMe 5.14.1.2`), and in the configuration of
 /// asynchronous events (`NVMe 5.21.1.11`).
 pub(super) const TEMPERATURE_WARNING: u8 = 1 << 1;
