@@ -1,4 +1,4 @@
-//! What can be wrong with entries before anything has a place: names, and keys that contradict each
+//! What can be error with entries before anything has a place: names, and keys that contradict each
 //! other.
 
 use std::collections::HashMap;
@@ -16,25 +16,25 @@ pub(super) fn check(devices: &[DeviceSpec]) -> Result<(), TopologyError> {
     let mut root_ports = 0;
     let mut files: HashMap<&Path, &DeviceSpec> = HashMap::new();
     for (index, device) in devices.iter().enumerate() {
-        let wrong = |reason| TopologyError { index, device: device.to_string(), reason };
+        let error = |reason| TopologyError { index, device: device.to_string(), reason };
         if let Some(id) = device.id() {
-            check_id(id).map_err(wrong)?;
+            check_id(id).map_err(error)?;
             if let Some(other) = names.insert(id, device) {
-                return Err(wrong(format!("{other} has that name, too; choose another")));
+                return Err(error(format!("{other} has that name, too; choose another")));
             }
         }
         match device.media() {
             (Some(_), Some(_)) => {
-                return Err(wrong(
+                return Err(error(
                     "a namespace is in memory or in a file: mib= or file=".to_owned(),
                 ));
             }
             (Some(mib), None) if !(1..=MAX_MIB).contains(&mib) => {
-                return Err(wrong(format!("mib={mib} is not 1 to {MAX_MIB}")));
+                return Err(error(format!("mib={mib} is not 1 to {MAX_MIB}")));
             }
             (None, Some(path)) => {
                 if let Some(other) = files.insert(path, device) {
-                    return Err(wrong(format!("{other} is in '{}' already", path.display())));
+                    return Err(error(format!("{other} is in '{}' already", path.display())));
                 }
             }
             _ => {}
@@ -43,14 +43,14 @@ pub(super) fn check(devices: &[DeviceSpec]) -> Result<(), TopologyError> {
             DeviceSpec::RootPort(_) => {
                 root_ports += 1;
                 if root_ports > MAX_ROOT_PORTS {
-                    return Err(wrong(format!("there can be {MAX_ROOT_PORTS} root ports")));
+                    return Err(error(format!("there can be {MAX_ROOT_PORTS} root ports")));
                 }
             }
             DeviceSpec::Switch(switch) if !(1..=MAX_SWITCH_PORTS).contains(&switch.ports) => {
                 let ports = switch.ports;
-                return Err(wrong(format!("ports={ports} is not 1 to {MAX_SWITCH_PORTS}")));
+                return Err(error(format!("ports={ports} is not 1 to {MAX_SWITCH_PORTS}")));
             }
-            DeviceSpec::AtsEndpoint(endpoint) => check_endpoint(endpoint).map_err(wrong)?,
+            DeviceSpec::AtsEndpoint(endpoint) => check_endpoint(endpoint).map_err(error)?,
             _ => {}
         }
     }

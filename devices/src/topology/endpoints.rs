@@ -10,7 +10,7 @@ use crate::nvme::MAX_NAMESPACES;
 
 impl<'a> Plan<'a> {
     pub(super) fn add_endpoints(&mut self) -> Result<(), TopologyError> {
-        let mut cards: BTreeMap<usize, Vec<(usize, &'a Endpoint)>> = BTreeMap::new();
+        let mut devices: BTreeMap<usize, Vec<(usize, &'a Endpoint)>> = BTreeMap::new();
         for (index, device) in self.devices.iter().enumerate() {
             let DeviceSpec::AtsEndpoint(endpoint) = device else { continue };
             let above = self.bus(index, &endpoint.bus)?;
@@ -18,25 +18,25 @@ impl<'a> Plan<'a> {
                 && let DeviceSpec::Switch(switch) = &self.devices[*other]
             {
                 let reason = format!("'{}' leads to switch '{}'", endpoint.bus, switch.id);
-                return Err(self.wrong(index, reason));
+                return Err(self.error(index, reason));
             }
             if endpoint.ats && !self.ports[above].ats {
                 let reason = "ATS is on, and the root port has ats=off; give it ats=off, too";
-                return Err(self.wrong(index, reason.to_owned()));
+                return Err(self.error(index, reason.to_owned()));
             }
             self.place(index, Some(above), endpoint.addr)?;
-            cards.entry(above).or_default().push((index, endpoint));
+            devices.entry(above).or_default().push((index, endpoint));
         }
         let mut buses = self.ports.len();
-        for (above, mut functions) in cards {
+        for (above, mut functions) in devices {
             functions.sort_by_key(|(_, endpoint)| endpoint.addr);
-            self.add_card(above, &functions, &mut buses)?;
+            self.add_functions(above, &functions, &mut buses)?;
         }
         Ok(())
     }
 
     /// Adds the functions of one device, in the order of their numbers.
-    fn add_card(
+    fn add_functions(
         &mut self,
         above: usize,
         functions: &[(usize, &Endpoint)],
@@ -46,20 +46,20 @@ impl<'a> Plan<'a> {
         let (with_vfs, second) = (physical.next(), physical.next());
         if let Some((index, _)) = second {
             let reason = "another function of the device has virtual functions; one can".to_owned();
-            return Err(self.wrong(*index, reason));
+            return Err(self.error(*index, reason));
         }
         let last = functions.last().map_or(0, |(_, endpoint)| endpoint.addr.devfn());
         let last_virtual = with_vfs.map_or(0, |(_, pf)| u16::from(last) + pf.vfs);
         if let Some((index, pf)) = with_vfs {
             if last_virtual > 0xff {
                 let reason = format!("vfs={} are more than the function numbers left", pf.vfs);
-                return Err(self.wrong(*index, reason));
+                return Err(self.error(*index, reason));
             }
             // Without ARI they are on a bus of their own, behind the device's.
             *buses += usize::from(last_virtual > 7);
             if *buses > MAX_BUSES {
                 let reason = "there are no bus numbers left for its virtual functions".to_owned();
-                return Err(self.wrong(*index, reason));
+                return Err(self.error(*index, reason));
             }
         }
         let has_ari = last > 7 || with_vfs.is_some();
@@ -95,12 +95,12 @@ impl<'a> Plan<'a> {
             let above = self.bus(index, &disk.bus)?;
             if !self.ports[above].ats {
                 let reason = "it has ATS, and the root port has ats=off; put it below another";
-                return Err(self.wrong(index, reason.to_owned()));
+                return Err(self.error(index, reason.to_owned()));
             }
             let beside = (Some(above), Address::default())..=(Some(above), Address::new(0x1f, 7));
             if let Some((_, other)) = self.places.range(beside).next() {
                 let reason = format!("'{}' has {} already", disk.bus, self.devices[*other]);
-                return Err(self.wrong(index, reason));
+                return Err(self.error(index, reason));
             }
             self.place(index, Some(above), Address::default())?;
             let serial = disk.id.as_ref().unwrap_or(&disk.bus).clone();
@@ -132,7 +132,7 @@ impl<'a> Plan<'a> {
                     format!("there is no NVMe controller '{name}'; add one with id={name}")
                 }
             };
-            return Err(self.wrong(index, reason));
+            return Err(self.error(index, reason));
         }
         Ok(())
     }

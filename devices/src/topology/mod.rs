@@ -10,11 +10,11 @@
 //! Entries may stand in any order. What is not said gets a default: a root port the next free device
 //! number and slot, a device on bus 0 the next free device number from 0x10 up.
 
-mod cards;
 mod check;
+mod endpoints;
 mod plan;
 mod spec;
-mod words;
+mod text;
 
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
@@ -33,7 +33,7 @@ use crate::pcie::caps::express::HotPlug;
 use crate::pcie::{Function, Hierarchy};
 use plan::{FunctionKind, Medium, Step};
 pub use spec::{DeviceSpec, Disk, Endpoint, Integrated, Namespace, RootPort, Satc, Switch, TYPES};
-pub use words::{Address, ParseAddressError, ParseDeviceError};
+pub use text::{Address, ParseAddressError, ParseDeviceError};
 
 /// Root ports that a machine can have.
 pub const MAX_ROOT_PORTS: usize = 8;

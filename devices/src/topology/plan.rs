@@ -72,7 +72,7 @@ pub(super) fn plan(devices: &[DeviceSpec]) -> Result<Vec<Step>, TopologyError> {
 }
 
 impl Plan<'_> {
-    pub(super) fn wrong(&self, index: usize, reason: String) -> TopologyError {
+    pub(super) fn error(&self, index: usize, reason: String) -> TopologyError {
         TopologyError { index, device: self.devices[index].to_string(), reason }
     }
 
@@ -87,14 +87,14 @@ impl Plan<'_> {
             if let Some(addr) = addr {
                 if addr.devfn() >> 3 == 0 {
                     let reason = format!("{addr} on bus 0 is the host bridge's device");
-                    return Err(self.wrong(index, reason));
+                    return Err(self.error(index, reason));
                 }
                 self.place(index, None, addr)?;
             }
             if let Some(slot) = slot
                 && !self.slots.insert(slot)
             {
-                return Err(self.wrong(index, format!("there is a slot {slot} already")));
+                return Err(self.error(index, format!("there is a slot {slot} already")));
             }
         }
         Ok(())
@@ -114,7 +114,7 @@ impl Plan<'_> {
                     format!("below '{}'", self.ports[port].name)
                 });
                 let other = &self.devices[other];
-                Err(self.wrong(index, format!("{addr} {bus} is taken by {other}")))
+                Err(self.error(index, format!("{addr} {bus} is taken by {other}")))
             }
         }
     }
@@ -135,7 +135,7 @@ impl Plan<'_> {
         };
         let device = (first..32)
             .find(is_free)
-            .ok_or_else(|| self.wrong(index, "there is no free device number left".to_owned()))?;
+            .ok_or_else(|| self.error(index, "there is no free device number left".to_owned()))?;
         let addr = Address::new(device, 0);
         self.place(index, None, addr)?;
         Ok(addr)
@@ -145,7 +145,7 @@ impl Plan<'_> {
     fn next_slot(&mut self, index: usize, first: u8) -> Result<u8, TopologyError> {
         let free = (first.max(1)..=u8::MAX).find(|slot| !self.slots.contains(slot));
         let slot =
-            free.ok_or_else(|| self.wrong(index, "there is no free slot number left".to_owned()))?;
+            free.ok_or_else(|| self.error(index, "there is no free slot number left".to_owned()))?;
         self.slots.insert(slot);
         Ok(slot)
     }
@@ -180,7 +180,7 @@ impl Plan<'_> {
     ) -> Result<usize, TopologyError> {
         // Every port leads to a bus of its own.
         if self.ports.len() == MAX_BUSES {
-            return Err(self.wrong(index, "there are no bus numbers left for it".to_owned()));
+            return Err(self.error(index, "there are no bus numbers left for it".to_owned()));
         }
         let (name, devfn, ats) = (port.name.clone(), addr.devfn(), port.ats);
         self.steps.push(Step::Port { name, above, devfn, port_type, ats });
@@ -216,7 +216,7 @@ impl Plan<'_> {
         let (ats, depth) = (self.ports[above].ats, self.ports[above].depth + 1);
         if depth > MAX_DEPTH {
             let reason = format!("there can be {MAX_DEPTH} switches below one another");
-            return Err(self.wrong(index, reason));
+            return Err(self.error(index, reason));
         }
         let upper = Port { name: switch.id.clone(), is_bus: false, ats, depth };
         let addr = Address::default();
@@ -240,7 +240,7 @@ impl Plan<'_> {
         let port = self.find_port(name).ok_or_else(|| self.no_bus(index, name))?;
         if !self.ports[port].is_bus {
             let reason = format!("'{name}' is a switch; name one of its ports, such as {name}.0");
-            return Err(self.wrong(index, reason));
+            return Err(self.error(index, reason));
         }
         Ok(port)
     }
@@ -265,7 +265,7 @@ impl Plan<'_> {
                 _ => format!("there is no port '{name}'; there are {}", known.join(", ")),
             }
         };
-        self.wrong(index, reason)
+        self.error(index, reason)
     }
 
     fn add_integrated(&mut self) -> Result<(), TopologyError> {
@@ -289,7 +289,7 @@ impl Plan<'_> {
             let first = Address::new(device, 0);
             if !self.places.contains_key(&(*above, first)) {
                 let reason = format!("it is function {addr}, and there is no function {first}");
-                return Err(self.wrong(*index, reason));
+                return Err(self.error(*index, reason));
             }
         }
         Ok(())

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use serde::Deserialize;
 
 use super::plan::Medium;
-use super::words::{Address, number, on_off, some_number, some_on_off, some_text};
+use super::text::{Address, number, on_off, some_number, some_on_off, some_text};
 use crate::dma::atc::Geometry;
 use crate::endpoint::traffic::Traffic;
 use crate::pcie::caps::express::HotPlug;
