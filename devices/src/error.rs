@@ -1,5 +1,5 @@
-//! What can go wrong while a machine's devices are put together. Nothing here is raised by what a
-//! guest does later: a guest's mistakes get the answers that hardware gives.
+//! Errors while a machine's devices are built. A guest that runs raises none of them: its errors
+//! get the answers that hardware gives.
 
 /// Why a hierarchy of devices cannot be built.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -11,26 +11,26 @@ pub enum Error {
          configuration space ({left} bytes); declare fewer capabilities"
     )]
     CapabilitySpace {
-        /// Its id.
+        /// Capability id.
         id: u16,
-        /// Bytes that it takes.
+        /// Bytes that the capability takes.
         length: u16,
-        /// Bytes that are left.
+        /// Bytes that are left in the configuration space.
         left: u16,
     },
-    /// Whoever builds the hierarchy has not opened a file that a namespace is in.
+    /// The file of a namespace was not opened before the hierarchy was built.
     #[error("namespace file '{}' has not been opened", path.display())]
     NoMedium {
         /// The file.
         path: std::path::PathBuf,
     },
-    /// A fault of the schedule cannot be.
+    /// A fault of the schedule is not possible in this machine.
     #[error(transparent)]
     Schedule(#[from] crate::fault::ScheduleError),
-    /// A simulated machine cannot be.
+    /// A workload or a fault cannot be simulated.
     #[error("{what} cannot be simulated: {reason}")]
     Simulation {
-        /// Which workload or fault.
+        /// The workload or fault.
         what: String,
         /// Why not.
         reason: String,

@@ -1,12 +1,12 @@
-//! The PCIe side of the bench: ports, links that can vanish, and endpoints with an address
+//! The PCIe devices of the machine: ports, links that can fail, and endpoints with an address
 //! translation cache (ATC).
 //!
 //! Sections named `PCIe` are those of the PCI Express Base Specification, Revision 6.0.
 //!
-//! Nothing here knows KVM, reads a clock or blocks. Calls take the time as an argument; what
-//! should happen elsewhere is left in a queue that the caller drains.
+//! Nothing here knows KVM, reads a clock or blocks. Calls take the time as an argument. Outputs
+//! wait in queues that the caller drains.
 //!
-//! - [`pcie`]: configuration space, root ports, and [`pcie::Hierarchy`], which routes.
+//! - [`pcie`]: configuration space, ports, and [`pcie::Hierarchy`], which routes.
 //! - [`link`]: the one seam that everything between a port and a function passes.
 //! - [`endpoint`]: the ATS test endpoint: registers, DMA engine, ATC.
 //! - [`dma`]: how functions reach memory, with an address translation cache or without.

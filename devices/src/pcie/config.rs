@@ -1,9 +1,8 @@
 //! The 4 KiB of configuration space of one function, as software sees it (`PCIe 7.2`).
 //!
-//! Each bit is read-only unless its register was declared otherwise: writable, or cleared by
-//! writing one (RW1C). The function itself reads and sets registers past these masks, by
-//! [`ConfigSpace::get`] and [`ConfigSpace::set`]; what software writes goes through
-//! [`ConfigSpace::write`] and meets them.
+//! Each bit is read-only unless its register is declared otherwise: writable, or cleared by writing
+//! one (RW1C). These masks hold for [`ConfigSpace::write`], by which software writes. The function
+//! itself uses [`ConfigSpace::get`] and [`ConfigSpace::set`], which ignore them.
 
 use std::ops::Range;
 
@@ -12,12 +11,12 @@ use super::reset::Reset;
 /// Bytes in a function's configuration space.
 pub const CONFIG_SPACE_SIZE: u16 = 4096;
 
-/// What fits into a register of one, two or four bytes.
+/// The value of a register of one, two or four bytes.
 pub trait Layout: Copy {
-    /// Its size in bytes.
+    /// Bytes in the register.
     const SIZE: u16;
 
-    /// From the register's bits; those above [`Self::SIZE`] are cut off.
+    /// From the register's bits; bytes beyond [`Self::SIZE`] are ignored.
     fn from_word(word: u32) -> Self;
 
     /// The register's bits.
@@ -44,7 +43,7 @@ pub(crate) use register_layout;
 
 register_layout!(u8: u8, u16: u16, u32: u32);
 
-/// How one register behaves. Read-only where nothing else is said.
+/// The behaviour of one register. Its bits are read-only by default.
 #[derive(Debug, Clone, Copy)]
 pub struct Register<T> {
     reset: T,
@@ -60,34 +59,33 @@ impl<T: Layout> Register<T> {
         Self { reset, writable: 0, clearable: 0, sticky: 0, kept: 0 }
     }
 
-    /// Software may write the bits that are set in `mask`.
+    /// Software may write the bits in `mask`.
     #[must_use]
     pub fn writable(self, mask: T) -> Self {
         Self { writable: mask.to_word(), ..self }
     }
 
-    /// Software clears the bits that are set in `mask` by writing ones to them (RW1C).
+    /// Software clears the bits in `mask` by writing ones (RW1C).
     #[must_use]
     pub fn clearable(self, mask: T) -> Self {
         Self { clearable: mask.to_word(), ..self }
     }
 
-    /// The bits that are set in `mask` are sticky: they take their reset value only with the power
-    /// (ROS, RWS, RW1CS).
+    /// The bits in `mask` are sticky: only a power cycle resets them (ROS, RWS, RW1CS).
     #[must_use]
     pub fn sticky(self, mask: T) -> Self {
         Self { sticky: mask.to_word(), ..self }
     }
 
-    /// The bits that are set in `mask` survive a Function Level Reset, because the other end of the
-    /// link relies on them (`PCIe 6.6.2`).
+    /// The bits in `mask` survive a Function Level Reset, because the other end of the link relies
+    /// on them (`PCIe 6.6.2`).
     #[must_use]
     pub fn kept(self, mask: T) -> Self {
         Self { kept: mask.to_word(), ..self }
     }
 }
 
-/// How one byte behaves.
+/// The behaviour of one byte.
 #[derive(Debug, Clone, Copy, Default)]
 struct Masks {
     reset: u8,
@@ -100,14 +98,14 @@ struct Masks {
 /// A function's configuration space.
 #[derive(Debug, Clone)]
 pub struct ConfigSpace {
-    /// As far as something is declared: what is behind that reads as zero. Apart from the masks, so
-    /// that what a function looks at for each request is close together.
+    /// Up to the last declared register; the rest reads as zero. The values are apart from the
+    /// masks, so that those that a function reads for each request are close together.
     values: Vec<u8>,
     masks: Vec<Masks>,
 }
 
 impl ConfigSpace {
-    /// A space in which everything reads as zero and nothing can be written.
+    /// A space without registers: it reads as zero.
     pub(crate) fn empty() -> Self {
         Self { values: Vec::new(), masks: Vec::new() }
     }
@@ -135,8 +133,8 @@ impl ConfigSpace {
         self.set(offset, register.reset);
     }
 
-    /// Software reads `data.len()` bytes at `offset`. What is not within one aligned double word
-    /// reads as all ones.
+    /// Software reads `data.len()` bytes at `offset`. An access that is not within one aligned
+    /// double word reads all ones.
     pub fn read(&self, offset: u16, data: &mut [u8]) {
         match within_dword(offset, data.len()) {
             Some(span) => {
@@ -149,7 +147,8 @@ impl ConfigSpace {
         }
     }
 
-    /// Software writes `data` at `offset`. What is not within one aligned double word is ignored.
+    /// Software writes `data` at `offset`. An access that is not within one aligned double word is
+    /// ignored.
     pub fn write(&mut self, offset: u16, data: &[u8]) {
         let Some(span) = within_dword(offset, data.len()) else {
             return;
@@ -172,7 +171,7 @@ impl ConfigSpace {
         T::from_word(u32::from_le_bytes(word))
     }
 
-    /// The function sets its own register at `offset`, read-only bits too.
+    /// The function sets its own register at `offset`, including read-only bits.
     pub fn set<T: Layout>(&mut self, offset: u16, value: T) {
         let values = self.values.get_mut(usize::from(offset)..).unwrap_or_default();
         let bytes = value.to_word().to_le_bytes();
@@ -181,7 +180,7 @@ impl ConfigSpace {
         }
     }
 
-    /// Every bit that `reset` concerns takes its reset value.
+    /// Gives each bit that `reset` applies to its reset value.
     pub fn reset(&mut self, reset: Reset) {
         for (value, mask) in self.values.iter_mut().zip(&self.masks) {
             let kept = match reset {
@@ -194,8 +193,8 @@ impl ConfigSpace {
     }
 }
 
-/// The bytes of an access that one configuration request can carry: inside one aligned double
-/// word, inside the space.
+/// The bytes of an access, if one configuration request can carry it: it lies inside one aligned
+/// double word of the space.
 fn within_dword(offset: u16, length: usize) -> Option<Range<usize>> {
     let start = usize::from(offset);
     let fits = (1..=4 - start % 4).contains(&length) && offset < CONFIG_SPACE_SIZE;

@@ -4,12 +4,12 @@ use super::config::{ConfigSpace, Register};
 use super::spec::header::*;
 use crate::Error;
 
-/// Who a function says that it is.
+/// The identification registers of a function.
 #[derive(Debug, Clone, Copy)]
 pub struct Identity {
-    /// Vendor ID; also that of the subsystem.
+    /// Vendor ID, and Subsystem Vendor ID.
     pub vendor: u16,
-    /// Device ID; also that of the subsystem.
+    /// Device ID, and Subsystem ID.
     pub device: u16,
     /// Class code, 24 bits: class, subclass, programming interface.
     pub class: u32,
@@ -17,29 +17,30 @@ pub struct Identity {
     pub revision: u8,
 }
 
-/// Whether a header describes an endpoint or a port.
+/// The type of a configuration header.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum HeaderType {
-    /// Type 0.
+    /// Type 0, of an endpoint.
     Endpoint = 0,
-    /// Type 1.
+    /// Type 1, of a port.
     Bridge = 1,
 }
 
-/// Puts a configuration space together: header first, then capabilities, each linked to the last.
+/// Builds a configuration space: the header first, then capabilities, each linked to the one
+/// before.
 #[derive(Debug)]
 pub struct ConfigBuilder {
     space: ConfigSpace,
     next: u16,
-    /// The byte that must point to the next capability.
+    /// The offset of the byte that points to the next capability.
     pointer: u16,
     next_extended: u16,
-    /// The header that must point to the next extended capability.
+    /// The last extended capability, whose header points to the next one.
     last_extended: Option<u16>,
 }
 
 impl ConfigBuilder {
-    /// Starts with the registers that both header types have.
+    /// A space with the registers of the header type, but for BARs and those of a bridge.
     pub fn new(identity: Identity, header: HeaderType) -> Self {
         let mut builder = Self {
             space: ConfigSpace::empty(),
@@ -70,8 +71,8 @@ impl ConfigBuilder {
         builder
     }
 
-    /// Starts that of a virtual function (`PCIe 9.3.4`): ids that nobody has, and no more to turn on than
-    /// bus mastering. It has no BARs.
+    /// The space of a virtual function (`PCIe 9.3.4`): its ids read all ones, it has no BARs, and
+    /// bus mastering is all that software can enable in Command.
     pub fn new_virtual(identity: Identity) -> Self {
         let mut builder = Self::new(identity, HeaderType::Endpoint);
         let command = Command::new().with_bus_master(true);
@@ -83,7 +84,7 @@ impl ConfigBuilder {
         builder
     }
 
-    /// Declares one register.
+    /// Declares the register at `offset`.
     pub fn declare<T: super::config::Layout>(&mut self, offset: u16, register: Register<T>) {
         self.space.declare(offset, register);
     }
@@ -92,13 +93,13 @@ impl ConfigBuilder {
     /// from 16 up.
     pub fn memory_bar(&mut self, index: u8, size: u32) -> Bar {
         let at = BAR0 + 4 * u16::from(index);
-        // Sizing (`PCIe 7.5.1.2.1`) needs no more than this: address bits below the size read 0.
+        // Software finds the size by the address bits that read 0 (`PCIe 7.5.1.2.1`).
         self.declare(at, Register::new(0_u32).writable(size.wrapping_neg()));
         Bar { at, size, is_64_bit: false }
     }
 
-    /// Declares BAR `index`, and the one behind it, as 64-bit memory of `size` bytes, a power of two from
-    /// 16 up. Prefetchable memory can be read without side effects.
+    /// Declares BAR `index`, and the next one, as 64-bit memory of `size` bytes, a power of two
+    /// from 16 up. A read of `prefetchable` memory has no side effects.
     pub fn memory_bar_64(&mut self, index: u8, size: u32, prefetchable: bool) -> Bar {
         const IS_64_BIT: u32 = 0b100;
         const PREFETCHABLE: u32 = 0b1000;
@@ -115,7 +116,7 @@ impl ConfigBuilder {
         self.declare(INTERRUPT_PIN, Register::new(1_u8));
     }
 
-    /// Reserves `length` bytes for the capability `id` and links it; returns its offset.
+    /// Reserves `length` bytes for the capability `id`, and links it. Returns its offset.
     ///
     /// # Errors
     /// [`Error::CapabilitySpace`] if it does not fit below 0x100.
@@ -130,7 +131,7 @@ impl ConfigBuilder {
         Ok(at)
     }
 
-    /// Reserves `length` bytes for the extended capability `id` and links it; returns its offset.
+    /// Reserves `length` bytes for the extended capability `id`, and links it. Returns its offset.
     ///
     /// # Errors
     /// [`Error::CapabilitySpace`] if it does not fit below 0x1000.
@@ -152,7 +153,7 @@ impl ConfigBuilder {
     }
 }
 
-/// Where the next capability may begin, if `length` bytes at `at` fit below `end`.
+/// The offset of the next capability, if `length` bytes at `at` fit below `end`.
 fn reserve(at: u16, length: u16, end: u16, id: u16) -> Result<u16, Error> {
     let left = end.saturating_sub(at);
     if length > left {
@@ -170,8 +171,8 @@ pub struct Bar {
 }
 
 impl Bar {
-    /// Where in this BAR an access of `length` bytes at `address` falls; `None` if not all of it
-    /// does.
+    /// The offset in this BAR of an access of `length` bytes at `address`, if all of it lies
+    /// inside.
     pub fn offset(self, config: &ConfigSpace, address: u64, length: usize) -> Option<u64> {
         let upper = if self.is_64_bit { config.get::<u32>(self.at + 4) } else { 0 };
         let lower = config.get::<u32>(self.at) & self.size.wrapping_neg();
@@ -180,15 +181,15 @@ impl Bar {
     }
 }
 
-/// Where in `size` bytes at `base` an access of `length` bytes at `address` falls; `None` if not all
-/// of it does.
+/// The offset in `size` bytes at `base` of an access of `length` bytes at `address`, if all of it
+/// lies inside.
 pub fn offset(base: u64, size: u32, address: u64, length: usize) -> Option<u64> {
     let offset = address.checked_sub(base)?;
     let end = offset.checked_add(u64::try_from(length).ok()?)?;
     (end <= u64::from(size)).then_some(offset)
 }
 
-/// Puts the Multi-Function Device bit into what was read at `offset`.
+/// Sets the Multi-Function Device bit in data that was read at `offset`.
 pub fn show_multi_function(offset: u16, data: &mut [u8]) {
     let header_type = HEADER_TYPE.checked_sub(offset).map(usize::from);
     if let Some(byte) = header_type.and_then(|at| data.get_mut(at)) {
@@ -196,7 +197,7 @@ pub fn show_multi_function(offset: u16, data: &mut [u8]) {
     }
 }
 
-/// What software has written to the Command register.
+/// The Command register.
 pub fn command(config: &ConfigSpace) -> Command {
     config.get(COMMAND)
 }

@@ -1,28 +1,28 @@
-//! The host bridge of a q35, as far as software needs it: who it is, and where it has ECAM.
+//! The host bridge of a q35: its ids, and the register that places ECAM.
 
 use bitfield_struct::bitfield;
 
 use super::config::{ConfigSpace, Register};
 use super::header::{ConfigBuilder, HeaderType, Identity};
 
-/// What firmware and drivers know.
+/// The ids of the q35, which firmware and drivers know.
 const IDENTITY: Identity =
     Identity { vendor: 0x8086, device: 0x29c0, class: 0x06_00_00, revision: 0 };
 
 /// Offset of PCIEXBAR, 64 bits.
 pub const PCIEXBAR: u16 = 0x60;
 
-/// PCIEXBAR: where configuration space is in memory (Intel 3 Series Chipset, 5.1.17).
+/// PCIEXBAR: the address of ECAM (Intel 3 Series Chipset, 5.1.17).
 #[bitfield(u64)]
 pub struct PcieBar {
-    /// There is a window.
+    /// ECAM is enabled.
     pub enable: bool,
     /// 0: 256 buses, 1: 128, 2: 64.
     #[bits(2)]
     pub length: u8,
     #[bits(23)]
     __: u32,
-    /// Address bits 35:26; those below the window's size do not count.
+    /// Address bits 35:26; those below the window's size are ignored.
     #[bits(10)]
     pub base: u16,
     #[bits(28)]
@@ -39,7 +39,7 @@ pub struct EcamWindow {
 }
 
 impl EcamWindow {
-    /// Where all `length` bytes at `address` are in the window, `None` if not all are.
+    /// The offset in the window of `length` bytes at `address`, if all of them lie inside.
     pub fn offset(self, address: u64, length: usize) -> Option<u64> {
         let offset = address.checked_sub(self.base)?;
         let end = offset.checked_add(u64::try_from(length).ok()?)?;
@@ -55,7 +55,7 @@ pub struct HostBridge {
 
 impl Default for HostBridge {
     fn default() -> Self {
-        // Two registers, because those of this file have 32 bits at the most.
+        // A register of 64 bits is declared as two.
         let reset = PcieBar::new().with_base(0xb000_0000_u64.wrapping_shr(26) as u16);
         let writable = PcieBar::new().with_enable(true).with_length(3).with_base(0x3ff);
         let halves = |bar: PcieBar| (bar.into_bits() as u32, (bar.into_bits() >> 32) as u32);
@@ -68,17 +68,17 @@ impl Default for HostBridge {
 }
 
 impl HostBridge {
-    /// Its configuration space.
+    /// The host bridge's configuration space.
     pub fn config(&self) -> &ConfigSpace {
         &self.config
     }
 
-    /// Software writes its configuration space.
+    /// Software writes to configuration space.
     pub fn config_write(&mut self, offset: u16, data: &[u8]) {
         self.config.write(offset, data);
     }
 
-    /// Where software has put ECAM, `None` while it is off. It is after power-on.
+    /// The ECAM window, `None` while it is disabled, as after power-on.
     pub fn ecam(&self) -> Option<EcamWindow> {
         let low = u64::from(self.config.get::<u32>(PCIEXBAR));
         let high = u64::from(self.config.get::<u32>(PCIEXBAR + 4));

@@ -8,10 +8,11 @@
 //!                                                                  +- 00:02.0 port === link === endpoint
 //! ```
 //!
-//! - [`hierarchy`]: routes by what the guest has programmed.
-//! - [`host_bridge`]: 00:00.0. [`function`]: what else there can be, below a port or on bus 0.
-//! - [`config`], [`header`], [`caps`]: configuration space, its headers and its capabilities.
-//! - [`port`]: what decides which way a port lets requests through.
+//! - [`spec`]: layouts of configuration space. [`config`], [`header`], [`caps`]: their behaviour.
+//! - [`client`], [`reset`]: what firmware and drivers do in configuration space.
+//! - [`hierarchy`]: routes requests by what the guest has programmed.
+//! - [`host_bridge`]: 00:00.0. [`port`]: root ports and the ports of switches.
+//! - [`function`]: all other functions. [`function_core`]: what functions have in common.
 
 pub mod caps;
 pub mod client;
@@ -39,12 +40,12 @@ pub use function_core::FunctionCore;
 pub use hierarchy::Hierarchy;
 pub use reset::Reset;
 
-/// What a function can ask of whatever is above it: in the end, of the root complex.
+/// The requests that a function can send up its link: in the end, to the root complex.
 pub trait Upstream {
     /// A memory read of `data.len()` bytes.
     ///
     /// # Errors
-    /// How it failed; `data` then holds nothing of use.
+    /// How the read failed; the contents of `data` are then undefined.
     fn read(
         &mut self,
         request: DmaRequest,
@@ -52,23 +53,23 @@ pub trait Upstream {
         now: Instant,
     ) -> Result<(), RequestError>;
 
-    /// A memory write: posted, so that nobody tells the function what became of it.
+    /// A memory write. It is posted: the function does not learn its outcome.
     fn write(&mut self, request: DmaRequest, data: &[u8], now: Instant);
 
     /// An ATS Translation Request.
     ///
     /// # Errors
-    /// How it failed. "There is no translation" is not a failure, see [`Translation`].
+    /// How the request failed. A page without a translation is not a failure, see [`Translation`].
     fn translate(
         &mut self,
         request: TranslationRequest,
         now: Instant,
     ) -> Result<Translation, RequestError>;
 
-    /// A memory write whose outcome the function is told, as test devices of emulators are.
+    /// A memory write that reports its outcome, for a test device that hardware could not be.
     ///
     /// # Errors
-    /// How it failed.
+    /// How the write failed.
     fn write_observed(
         &mut self,
         request: DmaRequest,
@@ -76,29 +77,29 @@ pub trait Upstream {
         now: Instant,
     ) -> Result<(), RequestError>;
 
-    /// What is in memory at `address`, past the remapping unit, as test devices of emulators look at
-    /// it. Returns whether there is memory.
+    /// Reads memory at `address` without the remapping unit, for a test device that hardware could
+    /// not be. Returns whether there is memory.
     fn peek(&self, address: Gpa, data: &mut [u8]) -> bool;
 }
 
-/// Posted messages that came up a link, drained by the root complex after every call.
+/// Posted messages that functions and ports send. The root complex drains them after each call.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum UpstreamMessage {
     /// An interrupt.
     Msi {
-        /// Who sends it.
+        /// The function that sends it.
         requester: Bdf,
-        /// Its address and data.
+        /// Address and data.
         msi: Msi,
     },
     /// The answer to one or more Invalidate Requests.
     InvalidateCompletion(InvalidateCompletion),
-    /// A function wants a page.
+    /// A Page Request.
     PageRequest(PageRequest),
 }
 
 impl UpstreamMessage {
-    /// How the loss of such a message is called.
+    /// The event's name for the loss of this message.
     fn kind(&self) -> Lost {
         match self {
             Self::Msi { .. } => Lost::Msi,

@@ -1,9 +1,9 @@
-//! Access Control Services (`PCIe 6.12`, `PCIe 7.7.11`) of root ports, of switches' downstream ports,
-//! and of functions that share a device with others.
+//! Access Control Services (`PCIe 6.12`, `PCIe 7.7.11`) of root ports, of switches' downstream
+//! ports, and of functions that share a device with others.
 //!
-//! There is no peer-to-peer road in this hierarchy: whatever comes up a link goes to the remapping
-//! unit. P2P Request Redirect, P2P Completion Redirect and Upstream Forwarding thus hold whether or
-//! not they are on. Source Validation and Translation Blocking are checked by the port.
+//! This hierarchy has no peer-to-peer traffic: all requests from below go to the remapping unit. It
+//! behaves as with P2P Request Redirect, P2P Completion Redirect and Upstream Forwarding, whether
+//! they are enabled or not. The port checks Source Validation and Translation Blocking.
 
 use crate::Error;
 use crate::pcie::config::{ConfigSpace, Register};
@@ -17,7 +17,7 @@ pub struct Acs {
 }
 
 impl Acs {
-    /// Declares it.
+    /// Declares the capability.
     ///
     /// # Errors
     /// [`Error::CapabilitySpace`] if it does not fit.
@@ -34,9 +34,9 @@ impl Acs {
         Ok(Self { at })
     }
 
-    /// Declares that of a function which shares a device with others: there is nothing to turn on,
-    /// because it reaches them by way of the root complex only (`PCIe 6.12.1.2`). Without it
-    /// software has to assume the opposite.
+    /// Declares the capability of a function of a multi-function device. It has nothing to enable:
+    /// it says that the functions have no peer-to-peer traffic with one another (`PCIe 6.12.1.2`).
+    /// Without it, software must assume the opposite.
     ///
     /// # Errors
     /// [`Error::CapabilitySpace`] if it does not fit.
@@ -44,7 +44,7 @@ impl Acs {
         builder.extended_capability(ID, VERSION, LENGTH).map(|_| ())
     }
 
-    /// What software has turned on.
+    /// ACS Control.
     pub fn control(self, config: &ConfigSpace) -> AcsBits {
         config.get(self.at + CONTROL)
     }

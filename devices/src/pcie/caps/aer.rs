@@ -1,5 +1,5 @@
-//! Advanced Error Reporting (`PCIe 6.2`, `PCIe 7.8.4`): what a function logs of its errors, and what
-//! a root port collects of everybody's below.
+//! Advanced Error Reporting (`PCIe 6.2`, `PCIe 7.8.4`): the errors that a function logs, and the
+//! error messages that a root port receives from below.
 
 use iommu::ids::Bdf;
 
@@ -8,13 +8,13 @@ use crate::pcie::config::{ConfigSpace, Register};
 use crate::pcie::header::ConfigBuilder;
 use crate::pcie::spec::aer::*;
 
-/// The uncorrectable errors that there are registers for: bits 4, 5, 12 to 22.
+/// The uncorrectable errors that the registers have: bits 4, 5, 12 to 22.
 const UNCORRECTABLE: u32 = 0x007f_f030;
-/// Those that are fatal after reset: 4, 5, 13, 17, 18, 22.
+/// The uncorrectable errors that are fatal after reset: 4, 5, 13, 17, 18, 22.
 const FATAL: u32 = 0x0046_2030;
 /// Uncorrectable Internal Error is masked after reset.
 const MASKED: u32 = 1 << 22;
-/// The correctable errors: bits 0, 6 to 8, 12 to 15.
+/// The correctable errors that the registers have: bits 0, 6 to 8, 12 to 15.
 const CORRECTABLE: u32 = 0xf1c1;
 /// Advisory Non-Fatal, Corrected Internal, and Header Log Overflow are masked after reset.
 const CORRECTABLE_MASKED: u32 = 0xe000;
@@ -26,7 +26,7 @@ pub struct Aer {
 }
 
 impl Aer {
-    /// Declares it; a root port has registers for what the functions below it report.
+    /// Declares the capability. A root port also has the registers for error messages from below.
     ///
     /// # Errors
     /// [`Error::CapabilitySpace`] if it does not fit.
@@ -54,8 +54,8 @@ impl Aer {
         Ok(Self { at })
     }
 
-    /// The function has detected `error`: logs it. Returns whether it is fatal if it is to be
-    /// reported, `None` if software has masked it.
+    /// Logs `error`, which the function has detected. Returns whether it is fatal, `None` if it is
+    /// not reported because software has masked it.
     pub fn log(self, config: &mut ConfigSpace, error: Uncorrectable) -> Option<bool> {
         let status = config.get::<u32>(self.at + UNCORRECTABLE_STATUS);
         let reported = self.reports(config, error);
@@ -66,13 +66,14 @@ impl Aer {
         reported
     }
 
-    /// Whether `error` would be fatal if it would be reported, `None` if software has masked it.
+    /// Whether `error` would be fatal, `None` if it would not be reported because software has
+    /// masked it.
     pub fn reports(self, config: &ConfigSpace, error: Uncorrectable) -> Option<bool> {
         let is_set = |at| config.get::<u32>(self.at + at) & 1 << error as u32 != 0;
         (!is_set(UNCORRECTABLE_MASK)).then(|| is_set(UNCORRECTABLE_SEVERITY))
     }
 
-    /// A root port receives the message that `source` has detected an uncorrectable error.
+    /// A root port receives an error message of `source`, for an uncorrectable error.
     pub fn receive(self, config: &mut ConfigSpace, source: Bdf, fatal: bool) {
         let status = config.get::<RootStatus>(self.at + ROOT_STATUS);
         if !status.uncorrectable() {
@@ -92,8 +93,8 @@ impl Aer {
         config.set(self.at + ROOT_STATUS, status);
     }
 
-    /// Whether the root port's error interrupt is asserted: a message has been received, and its
-    /// kind may interrupt (`PCIe 6.2.4.1.2`).
+    /// Whether the root port's error interrupt is asserted: a message was received, and interrupts
+    /// for its severity are enabled (`PCIe 6.2.4.1.2`).
     pub fn interrupt(self, config: &ConfigSpace) -> bool {
         let command = config.get::<RootCommand>(self.at + ROOT_COMMAND);
         let status = config.get::<RootStatus>(self.at + ROOT_STATUS);

@@ -1,13 +1,13 @@
-//! Alternative Routing-ID Interpretation (`PCIe 6.13`, `PCIe 7.8.8`): behind a link there is one device,
-//! so that its number can be part of the function's.
+//! Alternative Routing-ID Interpretation (`PCIe 6.13`, `PCIe 7.8.8`): a link leads to one device,
+//! so the bits of the device number can be part of the function number.
 
 use crate::Error;
 use crate::pcie::config::Register;
 use crate::pcie::header::ConfigBuilder;
 use crate::pcie::spec::ari::*;
 
-/// Declares it. Software has nothing to turn on here: function groups do not exist, and
-/// whether function numbers from 8 up are reached is up to the port above.
+/// Declares the capability. It has nothing to enable: function groups are not supported, and the
+/// port above decides whether function numbers from 8 up are reached.
 ///
 /// # Errors
 /// [`Error::CapabilitySpace`] if it does not fit.

@@ -12,8 +12,9 @@ pub struct Ats {
 }
 
 impl Ats {
-    /// Declares it: 32 outstanding Invalidate Requests, page-aligned requests, Global Invalidate.
-    /// For a virtual function the physical one's Smallest Translation Unit counts, its own is 0.
+    /// Declares the capability: 32 outstanding Invalidate Requests, page-aligned requests, Global
+    /// Invalidate. The Smallest Translation Unit of a virtual function is 0: that of its physical
+    /// function applies.
     ///
     /// # Errors
     /// [`Error::CapabilitySpace`] if it does not fit.
@@ -28,7 +29,7 @@ impl Ats {
         Ok(Self { at })
     }
 
-    /// Whether software has turned ATS on.
+    /// Whether software has enabled ATS.
     pub fn is_enabled(self, config: &ConfigSpace) -> bool {
         config.get::<Control>(self.at + CONTROL).enable()
     }

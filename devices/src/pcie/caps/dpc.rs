@@ -1,5 +1,5 @@
 //! Downstream Port Containment (`PCIe 6.2.11`, `PCIe 7.9.14`): a port that detects an uncorrectable
-//! error takes its link down at once, and keeps it down until software says otherwise.
+//! error takes its link down at once, and keeps it down until software clears the trigger.
 
 use iommu::ids::Bdf;
 
@@ -8,11 +8,11 @@ use crate::pcie::config::{ConfigSpace, Register};
 use crate::pcie::header::ConfigBuilder;
 use crate::pcie::spec::dpc::*;
 
-/// The port itself has detected an unmasked uncorrectable error.
+/// Trigger reason and extension: the port has detected an unmasked uncorrectable error.
 const UNCORRECTABLE: (u8, u8) = (0, 0);
-/// Software asked for it.
+/// Trigger reason and extension: software has triggered containment.
 const SOFTWARE: (u8, u8) = (3, 1);
-/// Where PIO First Error Pointer says that there is no error.
+/// PIO First Error Pointer while there is no error.
 const NO_PIO_ERROR: u8 = 0x1f;
 
 /// The DPC capability of a port.
@@ -22,7 +22,7 @@ pub struct Dpc {
 }
 
 impl Dpc {
-    /// Declares it, with software trigger and without RP PIO logs.
+    /// Declares the capability, with software trigger and without RP PIO logs.
     ///
     /// # Errors
     /// [`Error::CapabilitySpace`] if it does not fit.
@@ -45,8 +45,8 @@ impl Dpc {
         Ok(Self { at })
     }
 
-    /// The port `id` has detected an unmasked uncorrectable error. Returns whether it contains it:
-    /// not if software has not enabled that.
+    /// The port `id` has detected an unmasked uncorrectable error. Returns whether containment is
+    /// enabled, and has been triggered.
     pub fn detect(self, config: &mut ConfigSpace, id: Bdf, fatal: bool) -> bool {
         let triggers = self.contains(config, fatal);
         if triggers {
@@ -55,13 +55,13 @@ impl Dpc {
         triggers
     }
 
-    /// Whether an error of the severity would be contained.
+    /// Whether an error of this severity would trigger containment.
     pub fn contains(self, config: &ConfigSpace, fatal: bool) -> bool {
         let enable = config.get::<Control>(self.at + CONTROL).trigger_enable();
         enable == TRIGGER_NON_FATAL || enable == TRIGGER_FATAL && fatal
     }
 
-    /// Software may have pulled the trigger.
+    /// Triggers containment if software has set DPC Software Trigger, which then reads 0.
     pub fn take_software_trigger(self, config: &mut ConfigSpace, id: Bdf) {
         let control = config.get::<Control>(self.at + CONTROL);
         config.set(self.at + CONTROL, control.with_software_trigger(false));
@@ -72,7 +72,7 @@ impl Dpc {
         }
     }
 
-    /// The link is held down.
+    /// Whether containment is triggered, and holds the link down.
     pub fn is_triggered(self, config: &ConfigSpace) -> bool {
         config.get::<Status>(self.at + STATUS).triggered()
     }
@@ -83,7 +83,7 @@ impl Dpc {
             && config.get::<Status>(self.at + STATUS).interrupt()
     }
 
-    /// Only the first reason counts until software has cleared the trigger.
+    /// Latches the reason. A later trigger changes nothing until software has cleared the first.
     fn trigger(self, config: &mut ConfigSpace, id: Bdf, (reason, extension): (u8, u8)) {
         let status = config.get::<Status>(self.at + STATUS);
         if status.triggered() {

@@ -1,11 +1,11 @@
-//! Device Serial Number (`PCIe 7.9.3`): tells a card from another that has taken its place.
+//! Device Serial Number (`PCIe 7.9.3`): by it, software sees that a card was replaced by another.
 
 use crate::Error;
 use crate::pcie::config::Register;
 use crate::pcie::header::ConfigBuilder;
 use crate::pcie::spec::dsn::*;
 
-/// Declares it.
+/// Declares the capability.
 ///
 /// # Errors
 /// [`Error::CapabilitySpace`] if it does not fit.

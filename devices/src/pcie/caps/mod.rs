@@ -1,8 +1,8 @@
-//! Capabilities, one per file: the layout of its registers, how software may write them, and what
-//! the function needs to know of what was written.
+//! Capabilities, one in each file: which bits software may write, and what the function reads from
+//! them. The layouts are in [`spec`](super::spec).
 //!
-//! Each type here is a handle: the offset at which the capability was put into a configuration
-//! space. Its `add` declares the registers, its other methods read them.
+//! Each type is a handle: the offset of the capability in a configuration space. Its `add` declares
+//! the registers, its other methods read and set them.
 
 pub mod acs;
 pub mod aer;

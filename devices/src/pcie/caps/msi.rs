@@ -18,7 +18,7 @@ pub struct Msi {
 }
 
 impl Msi {
-    /// Declares it, with a mask.
+    /// Declares the capability, with per-vector masking.
     ///
     /// # Errors
     /// [`Error::CapabilitySpace`] if it does not fit.
@@ -30,7 +30,7 @@ impl Msi {
         Ok(msi)
     }
 
-    /// Declares it, without a mask.
+    /// Declares the capability, without per-vector masking.
     ///
     /// # Errors
     /// [`Error::CapabilitySpace`] if it does not fit.
@@ -50,12 +50,12 @@ impl Msi {
         builder.declare(at + DATA, Register::new(0_u16).writable(u16::MAX));
     }
 
-    /// Software has turned it on: the function must not use INTx.
+    /// Whether software has enabled MSI: the function must not use INTx.
     pub fn is_enabled(self, config: &ConfigSpace) -> bool {
         config.get::<Control>(self.at + CONTROL).enable()
     }
 
-    /// The function has something to say: the message to send now, `None` while MSI is off or the
+    /// Raises the interrupt. Returns the message to send now, `None` if MSI is disabled or the
     /// vector is masked. A masked message stays pending.
     pub fn raise(self, config: &mut ConfigSpace) -> Option<ats::Msi> {
         if !self.is_enabled(config) {
@@ -68,7 +68,7 @@ impl Msi {
         self.take_pending(config)
     }
 
-    /// The message that was held back, if software has unmasked the vector since.
+    /// The pending message, if software has unmasked the vector since.
     pub fn take_pending(self, config: &mut ConfigSpace) -> Option<ats::Msi> {
         let ready = config.get::<u32>(self.at + PENDING) & !config.get::<u32>(self.at + MASK);
         if !self.has_mask || !self.is_enabled(config) || ready & VECTOR == 0 {

@@ -1,7 +1,7 @@
 //! MSI-X (`PCIe 7.7.2`): a table of messages and their pending bits in a BAR of the function.
 //!
 //! ```text
-//!   configuration space: enable, function mask, where the table and the pending bits are
+//!   configuration space: enable, function mask, offsets of the table and of the pending bits
 //!   BAR: Table  16 bytes a vector: address, data, mask      raise --+-- enabled, unmasked --> message
 //!        PBA    a bit a vector, read-only                           +-- masked: pending until unmasked
 //! ```
@@ -25,8 +25,8 @@ pub struct Msix {
 }
 
 impl Msix {
-    /// Declares it: `vectors` (1 to 64) of them, with the table at `table` and the pending bits
-    /// at `pending` in BAR `bar`, both multiples of 8.
+    /// Declares the capability with `vectors` (1 to 64). The table is at `table` and the pending
+    /// bits are at `pending` in BAR `bar`, both multiples of 8.
     ///
     /// # Errors
     /// [`Error::CapabilitySpace`] if it does not fit.
@@ -52,7 +52,7 @@ impl Msix {
 }
 
 /// The table and the pending bits. Both take aligned accesses of four and eight bytes
-/// (`PCIe 6.1.4.2`); others read as all ones and write nothing.
+/// (`PCIe 6.1.4.2`). Other reads give all ones, other writes are ignored.
 #[derive(Debug)]
 pub struct MsixTable {
     words: Vec<u32>,
@@ -61,18 +61,18 @@ pub struct MsixTable {
 }
 
 impl MsixTable {
-    /// A table of `vectors` (1 to 64) after reset: all masked.
+    /// A table of `vectors` (1 to 64) after reset: all vectors are masked.
     pub fn new(vectors: u16) -> Self {
         let entries = usize::from(vectors.clamp(1, 64));
         Self { words: [0, 0, 0, MASKED].repeat(entries), pending: 0 }
     }
 
-    /// A read of the table. What lies behind its end reads as zero.
+    /// Reads the table; bytes past its end read as zero.
     pub fn read(&self, offset: u64, data: &mut [u8]) {
         read_words(offset, data, |index| self.words.get(index).copied().unwrap_or(0));
     }
 
-    /// A write to the table.
+    /// Writes the table.
     pub fn write(&mut self, offset: u64, data: &[u8]) {
         if !is_allowed(offset, data.len()) {
             return;
@@ -85,7 +85,7 @@ impl MsixTable {
         }
     }
 
-    /// A read of the pending bits.
+    /// Reads the pending bits.
     pub fn read_pending(&self, offset: u64, data: &mut [u8]) {
         read_words(offset, data, |index| match index {
             0 => self.pending as u32,
@@ -94,8 +94,8 @@ impl MsixTable {
         });
     }
 
-    /// The function has something to say by `vector`: the message to send now. `None` while MSI-X
-    /// is off, and while the vector or the function is masked; then it stays pending.
+    /// Raises `vector`. Returns the message to send now, `None` if MSI-X is disabled, or if the
+    /// vector or the function is masked. A masked message stays pending.
     pub fn raise(&mut self, vector: u16, msix: Msix, config: &ConfigSpace) -> Option<ats::Msi> {
         if !msix.control(config).enable() || usize::from(vector) >= self.vectors() {
             return None;
@@ -104,7 +104,7 @@ impl MsixTable {
         self.take(vector.into(), msix.control(config))
     }
 
-    /// A message that was held back and no longer is, if there is one; call it until there is none.
+    /// The next pending message whose vector is no longer masked, `None` if there is no more.
     pub fn take_pending(&mut self, msix: Msix, config: &ConfigSpace) -> Option<ats::Msi> {
         if self.pending == 0 {
             return None;

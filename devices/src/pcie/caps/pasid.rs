@@ -15,7 +15,7 @@ pub struct Pasid {
 }
 
 impl Pasid {
-    /// Declares it.
+    /// Declares the capability.
     ///
     /// # Errors
     /// [`Error::CapabilitySpace`] if it does not fit.
@@ -29,7 +29,7 @@ impl Pasid {
         Ok(Self { at })
     }
 
-    /// What software has turned on.
+    /// PASID Control.
     pub fn control(self, config: &ConfigSpace) -> PasidControl {
         config.get(self.at + CONTROL)
     }

@@ -15,7 +15,7 @@ pub struct PowerManagement {
 }
 
 impl PowerManagement {
-    /// Declares it.
+    /// Declares the capability.
     ///
     /// # Errors
     /// [`Error::CapabilitySpace`] if it does not fit.
@@ -30,8 +30,8 @@ impl PowerManagement {
         Ok(Self { at })
     }
 
-    /// Whether the function is in D0. In any other state it answers configuration requests and
-    /// messages only, and sends nothing of its own.
+    /// Whether the function is in D0. In another state it answers configuration requests and
+    /// messages only, and sends no requests.
     pub fn is_on(self, config: &ConfigSpace) -> bool {
         config.get::<Control>(self.at + CONTROL).power_state() == 0
     }

@@ -1,5 +1,5 @@
-//! The Page Request Interface (`PCIe 10.5.2`): page requests that a function may have outstanding,
-//! and whether it has come to rest.
+//! Page Request Interface (`PCIe 10.5.2`): whether a function may make page requests, how many may
+//! be outstanding, and whether it has stopped.
 
 use crate::Error;
 use crate::pcie::config::{ConfigSpace, Register};
@@ -13,10 +13,10 @@ pub struct Pri {
 }
 
 impl Pri {
-    /// Page requests that the function can have outstanding at most: one for each group.
+    /// Page requests that the function can have outstanding: one for each group.
     pub const CAPACITY: u32 = 512;
 
-    /// Declares it: off and stopped, with no allocation.
+    /// Declares the capability: disabled and stopped, with no allocation.
     ///
     /// # Errors
     /// [`Error::CapabilitySpace`] if it does not fit.
@@ -37,19 +37,19 @@ impl Pri {
         config.get::<Control>(self.at + CONTROL).enable()
     }
 
-    /// Turns page requests off, as a Response Failure does.
+    /// Disables page requests, as a Response Failure does.
     pub fn disable(self, config: &mut ConfigSpace) {
         config.set(self.at + CONTROL, Control::new());
     }
 
-    /// Whether software has asked for a reset while page requests are off; only once for each.
+    /// Whether software has set Reset while page requests are disabled. Reset then reads 0.
     pub fn take_reset(self, config: &mut ConfigSpace) -> bool {
         let control = config.get::<Control>(self.at + CONTROL);
         config.set(self.at + CONTROL, control.with_reset(false));
         control.reset() && !control.enable()
     }
 
-    /// Page requests that software lets the function have outstanding.
+    /// Page requests that the function may have outstanding.
     pub fn allocation(self, config: &ConfigSpace) -> u32 {
         config.get::<u32>(self.at + ALLOCATION).min(Self::CAPACITY)
     }
@@ -59,7 +59,7 @@ impl Pri {
         config.get(self.at + STATUS)
     }
 
-    /// The function changes Page Request Status.
+    /// Sets Page Request Status.
     pub fn set_status(self, config: &mut ConfigSpace, status: PriStatus) {
         config.set(self.at + STATUS, status);
     }

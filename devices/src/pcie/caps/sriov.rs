@@ -1,27 +1,27 @@
 //! Single Root I/O Virtualization of a physical function (`PCIe 9.3.3`): how many virtual functions
-//! there are now, by which ids, and where their registers are.
+//! are enabled, their ids, and the addresses of their registers.
 
 use crate::Error;
 use crate::pcie::config::{ConfigSpace, Register};
 use crate::pcie::header::ConfigBuilder;
 use crate::pcie::spec::sriov::*;
 
-/// The ids of virtual functions follow each other.
+/// VF Stride: from one virtual function's id to the next.
 const IDS_APART: u16 = 1;
-/// The page sizes that every physical function must support: bit n stands for 2^(12+n) bytes.
+/// The page sizes that each physical function must support: bit n stands for 2^(12+n) bytes.
 const PAGE_SIZES: u32 = 0x553;
-/// Ids on the next bus are that far away.
+/// From an id to the same one on the next bus.
 const BUS: u16 = 0x100;
 
 /// The virtual functions that a physical function can have.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct VirtualFunctions {
-    /// How many, at least one.
+    /// TotalVFs, at least one.
     pub total: u16,
-    /// From the physical function's number to that of the first one.
+    /// From the physical function's number to that of the first virtual function.
     pub offset: u16,
-    /// Some have numbers from 8 up. Where the port above does not forward those, all are on the next
-    /// bus instead.
+    /// Some have numbers from 8 up. If the port above does not forward ARI, all are on the next bus
+    /// instead.
     pub needs_ari: bool,
 }
 
@@ -30,12 +30,12 @@ pub struct VirtualFunctions {
 pub struct Sriov {
     at: u16,
     functions: VirtualFunctions,
-    /// The virtual functions' registers, a power of two of 4096 and up.
+    /// Bytes in the BAR of a virtual function, a power of two from 4096 up.
     size: u32,
 }
 
 impl Sriov {
-    /// Declares it. Each virtual function has `size` bytes of registers.
+    /// Declares the capability. Each virtual function has `size` bytes of registers.
     ///
     /// # Errors
     /// [`Error::CapabilitySpace`] if it does not fit.
@@ -65,9 +65,9 @@ impl Sriov {
         Ok(sriov)
     }
 
-    /// Software has written to configuration space: read-only values follow, and the lower bits
-    /// of the BAR. NumVFs stays as it is while there are virtual functions, `now` many; their number
-    /// from now on is returned.
+    /// Software has written to configuration space: updates First VF Offset, the Function
+    /// Dependency Link and the lower bits of the BAR. NumVFs keeps its value while `now` virtual
+    /// functions are enabled. Returns how many are enabled after the write.
     pub fn written(self, config: &mut ConfigSpace, own_number: u8, now: u16) -> u16 {
         let control = config.get::<Control>(self.at + CONTROL);
         config.set(self.at + FIRST_OFFSET, self.first_offset(control));
@@ -88,7 +88,7 @@ impl Sriov {
         config.get::<u16>(self.at + FIRST_OFFSET).saturating_add(index * IDS_APART)
     }
 
-    /// Where the registers of virtual function `index` are, while they have memory at all.
+    /// The address of the registers of virtual function `index`, if VF Memory Space is enabled.
     pub fn registers(self, config: &ConfigSpace, index: u16) -> Option<u64> {
         let base = u64::from(config.get::<u32>(self.at + VF_BAR0));
         let on = config.get::<Control>(self.at + CONTROL).vf_memory_space();
@@ -100,7 +100,7 @@ impl Sriov {
         if needs_ari && !control.ari_capable_hierarchy() { offset + BUS } else { offset }
     }
 
-    /// From one virtual function's registers to the next one's: whole pages of the system.
+    /// From one virtual function's registers to the next one's: a multiple of System Page Size.
     fn distance(self, config: &ConfigSpace) -> u32 {
         let pages = config.get::<u32>(self.at + SYSTEM_PAGE_SIZE);
         let is_one_size = pages.is_power_of_two() && pages & PAGE_SIZES != 0;

@@ -81,7 +81,8 @@ pub struct DeviceCapabilities {
 /// Device Control.
 #[bitfield(u16)]
 pub struct DeviceControl {
-    /// Bit 0 correctable errors, bit 1 non-fatal ones, bit 2 fatal ones, bit 3 Unsupported Requests.
+    /// Bit 0 correctable errors, bit 1 non-fatal ones, bit 2 fatal ones, bit 3 Unsupported
+    /// Requests.
     #[bits(4)]
     pub error_reporting: u8,
     pub relaxed_ordering: bool,
@@ -129,7 +130,7 @@ pub struct LinkCapabilities {
 pub struct LinkControl {
     #[bits(4)]
     __: u8,
-    /// Takes the link down while it is set.
+    /// Holds the link down while it is set.
     pub link_disable: bool,
     /// Reads 0.
     pub retrain: bool,
@@ -151,11 +152,11 @@ pub struct LinkStatus {
     pub width: u8,
     #[bits(2)]
     __: u8,
-    /// Both ends share a reference clock.
+    /// Both ends use the reference clock of the slot.
     pub slot_clock: bool,
     /// DLLLA: the data link layer is up.
     pub data_link_layer_active: bool,
-    /// LBMS, cleared by writing one: the link has been trained anew because software asked for it.
+    /// LBMS, cleared by writing one: software has retrained the link.
     pub bandwidth_management: bool,
     /// LABS, cleared by writing one.
     pub autonomous_bandwidth: bool,
@@ -245,13 +246,13 @@ pub struct DeviceCapabilities2 {
     #[bits(4)]
     __: u8,
     pub completion_timeout_disable: bool,
-    /// Of a port above a device: function numbers may have eight bits.
+    /// ARI Forwarding, of a port above a device: function numbers may have eight bits.
     pub ari_forwarding: bool,
     #[bits(15)]
     __: u16,
     /// TLPs may have End-End prefixes: PASIDs.
     pub end_end_tlp_prefix: bool,
-    /// How many, 0 for four.
+    /// How many End-End prefixes; 0 stands for four.
     #[bits(2)]
     pub max_end_end_tlp_prefixes: u8,
     __: u8,

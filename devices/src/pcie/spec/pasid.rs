@@ -35,9 +35,9 @@ pub struct Capability {
 pub struct PasidControl {
     /// Requests may have a PASID prefix.
     pub enable: bool,
-    /// And ask for execute permission.
+    /// Requests may ask for execute permission.
     pub execute: bool,
-    /// And say that they are privileged.
+    /// Requests may be in privileged mode.
     pub privileged: bool,
     #[bits(13)]
     __: u16,

@@ -23,7 +23,7 @@ pub const ALLOCATION: u16 = 12;
 #[bitfield(u16)]
 pub struct Control {
     pub enable: bool,
-    /// Forget outstanding requests; does something only while `enable` is clear. Reads 0.
+    /// Drops outstanding requests. Has an effect only while `enable` is clear; reads 0.
     pub reset: bool,
     #[bits(14)]
     __: u16,
@@ -33,13 +33,13 @@ pub struct Control {
 #[bitfield(u16)]
 #[derive(PartialEq, Eq)]
 pub struct PriStatus {
-    /// A Response Failure has come.
+    /// RF: a Response Failure was received.
     pub response_failure: bool,
-    /// UPRGI: a response has come to a group that is not outstanding.
+    /// UPRGI: a response was received for a group that is not outstanding.
     pub unexpected_group: bool,
     #[bits(6)]
     __: u8,
-    /// Page requests are off and none is outstanding.
+    /// Page requests are disabled, and none is outstanding.
     pub stopped: bool,
     #[bits(6)]
     __: u8,

@@ -16,39 +16,38 @@ const SPEEDS: u8 = 0b111;
 /// Four lanes.
 const WIDTH: u8 = 4;
 
-/// What a slot offers for adding and removing cards (`PCIe 6.7`).
+/// The hot-plug features of a slot (`PCIe 6.7`).
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum HotPlug {
-    /// Nothing: no event is reported.
+    /// The slot is not hot-plug capable: it reports no event.
     None,
-    /// Cards come and go without warning.
+    /// Cards are removed by surprise.
     #[default]
     Surprise,
-    /// As with [`HotPlug::Surprise`], and there are a button to announce it, indicators, and a power
-    /// controller.
+    /// As [`HotPlug::Surprise`], with an attention button, indicators and a power controller.
     Button,
 }
 
 /// A slot below a port.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Slot {
-    /// The physical slot number, which is also the port number.
+    /// Physical Slot Number, which is also the Port Number.
     pub number: u8,
-    /// What it offers.
+    /// Its hot-plug features.
     pub hot_plug: HotPlug,
 }
 
-/// What kind of function the capability describes.
+/// The Device/Port Type of the function.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum PortType {
-    /// An endpoint that can do a Function Level Reset.
+    /// An endpoint that supports Function Level Reset.
     Endpoint,
     /// A root port with an occupied slot.
     RootPort(Slot),
-    /// The upper port of a switch.
+    /// The upstream port of a switch.
     UpstreamPort,
-    /// A lower port of a switch, with an occupied slot.
+    /// A downstream port of a switch, with an occupied slot.
     DownstreamPort(Slot),
 }
 
@@ -63,7 +62,7 @@ impl PortType {
         }
     }
 
-    /// The slot below it.
+    /// The slot of a root port or a downstream port.
     pub fn slot(self) -> Option<Slot> {
         match self {
             Self::RootPort(slot) | Self::DownstreamPort(slot) => Some(slot),
@@ -79,7 +78,7 @@ pub struct Express {
 }
 
 impl Express {
-    /// Declares it.
+    /// Declares the capability.
     ///
     /// # Errors
     /// [`Error::CapabilitySpace`] if it does not fit.
@@ -101,15 +100,15 @@ impl Express {
         Ok(Self { at })
     }
 
-    /// Whether software has initiated a Function Level Reset; only once for each.
+    /// Whether software has initiated a Function Level Reset. The bit then reads 0.
     pub fn take_reset(self, config: &mut ConfigSpace) -> bool {
         let control = config.get::<DeviceControl>(self.at + DEVICE_CONTROL);
         config.set(self.at + DEVICE_CONTROL, control.with_initiate_reset(false));
         control.initiate_reset()
     }
 
-    /// Whether requests for device numbers other than 0 go down the link, too, as function numbers
-    /// from 8 up (`PCIe 6.13`).
+    /// Whether ARI Forwarding is enabled: requests for device numbers other than 0 also go down the
+    /// link, as function numbers from 8 up (`PCIe 6.13`).
     pub fn forwards_ari(self, config: &ConfigSpace) -> bool {
         config.get::<DeviceControl2>(self.at + DEVICE_CONTROL_2).ari_forwarding()
     }

@@ -1,11 +1,11 @@
-//! The live half of a port's capability: what it says of its link and its slot, and what software
-//! asks of both (`PCIe 6.7.3`, `PCIe 7.5.3`).
+//! The status of a port's link and slot, and what software commands both to do (`PCIe 6.7.3`,
+//! `PCIe 7.5.3`).
 
 use super::{Express, SPEED, WIDTH};
 use crate::pcie::config::ConfigSpace;
 use crate::pcie::spec::express::*;
 
-/// Something that a slot latches in Slot Status until software clears it.
+/// An event that Slot Status latches until software clears it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum SlotEvent {
     /// ABP.
@@ -17,12 +17,13 @@ pub enum SlotEvent {
 }
 
 impl Express {
-    /// What the port says of its link.
+    /// Link Status.
     pub fn link_status(self, config: &ConfigSpace) -> LinkStatus {
         config.get(self.at + LINK_STATUS)
     }
 
-    /// Says in Link Status whether the link is active. One that is not has no speed and no width.
+    /// Sets in Link Status whether the link is active. A link that is down has no speed and no
+    /// width.
     pub fn set_link_active(self, config: &mut ConfigSpace, active: bool) {
         let status = self
             .link_status(config)
@@ -32,19 +33,19 @@ impl Express {
         config.set(self.at + LINK_STATUS, status);
     }
 
-    /// Whether software has Link Disable set.
+    /// Whether Link Disable is set.
     pub fn link_disable(self, config: &ConfigSpace) -> bool {
         config.get::<LinkControl>(self.at + LINK_CONTROL).link_disable()
     }
 
-    /// Sets Link Disable, or clears it, as software would.
+    /// Sets or clears Link Disable, as software would.
     pub fn set_link_disable(self, config: &mut ConfigSpace, disable: bool) {
         let control = config.get::<LinkControl>(self.at + LINK_CONTROL);
         config.set(self.at + LINK_CONTROL, control.with_link_disable(disable));
     }
 
-    /// Software asks for the link to be trained anew: Retrain Link reads 0, and a link that is up
-    /// comes back with LBMS set. That resets nothing (`PCIe 4.2.5`: by way of Recovery).
+    /// Retrains the link if software has set Retrain Link, which then reads 0. A link that is up
+    /// goes through Recovery, which sets LBMS and resets nothing (`PCIe 4.2.5`).
     pub fn take_retrain(self, config: &mut ConfigSpace) {
         let control = config.get::<LinkControl>(self.at + LINK_CONTROL);
         config.set(self.at + LINK_CONTROL, control.with_retrain(false));
@@ -54,12 +55,12 @@ impl Express {
         }
     }
 
-    /// What the port says of its slot.
+    /// Slot Status.
     pub fn slot_status(self, config: &ConfigSpace) -> SlotStatus {
         config.get(self.at + SLOT_STATUS)
     }
 
-    /// Says in Slot Status whether there is a card.
+    /// Sets Presence Detect State.
     pub fn set_presence(self, config: &mut ConfigSpace, present: bool) {
         let status = self.slot_status(config).with_presence_detect_state(present);
         config.set(self.at + SLOT_STATUS, status);
@@ -81,7 +82,7 @@ impl Express {
         config.set(self.at + SLOT_STATUS, status);
     }
 
-    /// Whether the hot-plug interrupt is asserted: an event is latched, and both it and the
+    /// Whether the hot-plug interrupt is asserted: an event is latched, and the event and the
     /// interrupt are enabled.
     pub fn hot_plug_interrupt(self, config: &ConfigSpace) -> bool {
         let control = config.get::<SlotControl>(self.at + SLOT_CONTROL);
@@ -92,19 +93,18 @@ impl Express {
         control.hot_plug_interrupt_enable() && events
     }
 
-    /// Whether software has taken the power from the slot. A slot without power controller has it
-    /// always.
+    /// Whether software has powered the slot off. A slot without power controller is always on.
     pub fn is_powered_off(self, config: &ConfigSpace) -> bool {
         config.get::<SlotControl>(self.at + SLOT_CONTROL).power_off()
     }
 
-    /// Whether software has also turned the power indicator off: the card may be pulled out.
+    /// Whether software has powered the slot off, and the power indicator: the card may be removed.
     pub fn may_be_pulled(self, config: &ConfigSpace) -> bool {
         let control = config.get::<SlotControl>(self.at + SLOT_CONTROL);
         control.power_off() && control.power_indicator() == INDICATOR_OFF
     }
 
-    /// Whether errors of the severity are reported up (`PCIe 7.5.3.4`).
+    /// Whether errors of this severity are reported to the root port (`PCIe 7.5.3.4`).
     pub fn reports_errors(self, config: &ConfigSpace, fatal: bool) -> bool {
         let enables = config.get::<DeviceControl>(self.at + DEVICE_CONTROL).error_reporting();
         enables & if fatal { REPORT_FATAL } else { REPORT_NON_FATAL } != 0
