@@ -1,4 +1,4 @@
-//! How a hierarchy is put together.
+//! Building a hierarchy: ports and functions are added one by one.
 
 use iommu::event::Tracer;
 use iommu::ids::Bdf;
@@ -53,14 +53,14 @@ impl Hierarchy {
         Ok(self.ports.len() - 1)
     }
 
-    /// Puts `function` at `devfn` on the bus below the port `above`, or on bus 0, where nobody else
-    /// is.
+    /// Adds `function` at `devfn` on the bus below the port `above`, or on bus 0. The address must
+    /// be free.
     pub fn add_function(&mut self, above: Option<usize>, devfn: u8, function: Box<dyn Function>) {
         self.index.add_function(above, devfn, self.functions.len());
         self.functions.push(FunctionNode { function, devfn, above });
     }
 
-    /// What is random about the links comes from `seed` from now on.
+    /// Seeds the random decisions of the links.
     pub fn seed(&mut self, seed: u64) {
         for (index, link) in self.ports.iter_mut().filter_map(|node| node.link.as_mut()).enumerate()
         {
@@ -73,12 +73,12 @@ impl Hierarchy {
         self.ports.len()
     }
 
-    /// The index of the port that the user calls `name`.
+    /// The index of the port `name`.
     pub fn port_index(&self, name: &str) -> Option<usize> {
         self.ports.iter().position(|node| node.name == name)
     }
 
-    /// What a schedule of faults must know of the ports, in the order of their indices.
+    /// The properties of the ports that a schedule of faults needs, in the order of their indices.
     pub fn port_infos(&self) -> Vec<PortInfo> {
         let info = |node: &PortNode| PortInfo {
             name: node.name.clone(),

@@ -73,8 +73,8 @@ impl Function for Counting {
     }
 }
 
-/// How often functions are asked while one of them is configured and told to invalidate, in a tree of so
-/// many cards with so many functions each.
+/// How often functions are asked while one of them is configured and told to invalidate, in a tree
+/// of so many cards with so many functions each.
 fn questions(cards: u8, functions: u8) -> usize {
     let asked = Counting::default();
     let now = Instant::START;

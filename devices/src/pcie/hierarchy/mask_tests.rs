@@ -1,10 +1,11 @@
-//! Which bits software can change, register by register, as the specification has them and not as the
-//! declarations say. Everything that is not in these tables is read-only.
+//! Which bits software can change, register by register, as the specification has them and not as
+//! the declarations say. Everything that is not in these tables is read-only.
 
 use super::*;
 use crate::testkit::Machine;
 
-/// Offset and the bits that a write decides about; what follows from it in the same double word too.
+/// Offset and the bits that a write decides about; what follows from it in the same double word
+/// too.
 type Masks = &'static [(u16, u32)];
 
 const PORT_HEADER: Masks = &[

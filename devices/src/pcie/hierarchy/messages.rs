@@ -7,8 +7,8 @@ use super::{Hierarchy, PortNode, uplink};
 use crate::link::CompletionOutcome;
 use crate::pcie::UpstreamMessage;
 
-/// How many late Invalidate Completions there can be at once; the next to go on is lost then. A unit has
-/// 32 ITags for each function, and uses one again when it has timed out.
+/// How many late Invalidate Completions there can be at once; the next to go on is lost then. A
+/// unit has 32 ITags for each function, and uses one again when it has timed out.
 const MAX_DELAYED: usize = 4096;
 
 /// An Invalidate Completion that is held back.

@@ -8,13 +8,13 @@
 //!                                    the switch's own bus +- port (downstream) === link
 //! ```
 //!
-//! The tree is two lists: ports and functions, each of which knows the port above it, and an index of who is
-//! below whom, so that nothing is looked for among all of them. Whatever goes
-//! down or up follows those from one end to the other, and every link on the way may swallow it.
-//! Configuration requests and messages go by bus number, memory requests by the ports' windows and
-//! the functions' BARs. Where a guest programs overlaps or loops, the first port takes what matches,
-//! and nothing is ever routed twice: such a guest harms only itself. Requests of one function to
-//! another's BAR go up to the root complex, as with ACS redirection.
+//! The tree is two lists: ports and functions, each of which knows the port above it, and an index
+//! of who is below whom, so that nothing is looked for among all of them. Whatever goes down or up
+//! follows those from one end to the other, and every link on the way may swallow it. Configuration
+//! requests and messages go by bus number, memory requests by the ports' windows and the functions'
+//! BARs. Where a guest programs overlaps or loops, the first port takes what matches, and nothing
+//! is ever routed twice: such a guest harms only itself. Requests of one function to another's BAR
+//! go up to the root complex, as with ACS redirection.
 
 mod build;
 mod faults;
@@ -50,7 +50,8 @@ pub struct Hierarchy {
     functions: Vec<FunctionNode>,
     index: Index,
     messages: VecDeque<UpstreamMessage>,
-    /// Invalidate Completions of functions that answer late, by when they go on, and by their number.
+    /// Invalidate Completions of functions that answer late, by when they go on, and by their
+    /// number.
     delayed: BTreeMap<(Instant, u64), Delayed>,
     /// How many have been late.
     late: u64,
@@ -71,7 +72,8 @@ struct PortNode {
     devfn: u8,
     /// The port whose secondary bus that is, `None` on bus 0.
     above: Option<usize>,
-    /// What leads to its secondary bus; an upstream port has none, that bus is inside of the switch.
+    /// What leads to its secondary bus; an upstream port has none, that bus is inside of the
+    /// switch.
     link: Option<Link>,
     /// Secondary Bus Reset as it was last seen.
     in_reset: bool,
@@ -172,8 +174,8 @@ impl Hierarchy {
         }
     }
 
-    /// Sends an Invalidate Request down: posted, so that nothing says whether it arrived. The answer
-    /// is there after [`Self::collect_messages`].
+    /// Sends an Invalidate Request down: posted, so that nothing says whether it arrived. The
+    /// answer is there after [`Self::collect_messages`].
     pub fn invalidate_request(&mut self, request: InvalidateRequest, now: Instant) {
         let Some(above) = self.bus_owner(request.destination.bus()) else { return };
         let link = above.and_then(|port| self.ports[port].link.as_ref());
@@ -197,7 +199,8 @@ impl Hierarchy {
         }
     }
 
-    /// Whether the ATC of the function with index `index` holds something that `request` would drop.
+    /// Whether the ATC of the function with index `index` holds something that `request` would
+    /// drop.
     pub fn caches(&self, index: usize, request: &InvalidateRequest) -> bool {
         self.functions.get(index).is_some_and(|node| node.function.caches(request))
     }
@@ -208,8 +211,8 @@ impl Hierarchy {
         functions.chain(self.poll_link_timeout()).min()
     }
 
-    /// As [`Self::poll_timeout`], for a hierarchy whose functions have nothing that repeats: it does
-    /// not ask them.
+    /// As [`Self::poll_timeout`], for a hierarchy whose functions have nothing that repeats: it
+    /// does not ask them.
     pub fn poll_link_timeout(&self) -> Option<Instant> {
         let delayed = self.delayed.first_key_value().map(|((due, _), _)| *due);
         Instant::earliest([delayed, self.next_return()])
@@ -236,14 +239,14 @@ impl Hierarchy {
         self.messages.pop_front()
     }
 
-    /// Takes the oldest reset of everything on a range of buses that the host's software learns of: it
-    /// has asked for it, or its hot-plug driver was told that the link was down.
+    /// Takes the oldest reset of everything on a range of buses that the host's software learns of:
+    /// it has asked for it, or its hot-plug driver was told that the link was down.
     pub fn poll_reset(&mut self) -> Option<RangeInclusive<u8>> {
         self.resets.pop_front()
     }
 
-    /// Lets the function with index `index`, in the order in which they were added, do what `action`
-    /// says: on its own account, and whatever its link does.
+    /// Lets the function with index `index`, in the order in which they were added, do what
+    /// `action` says: on its own account, and whatever its link does.
     pub fn drive<R>(
         &mut self,
         index: usize,
@@ -281,7 +284,8 @@ impl ConfigAccess for Hierarchy {
 
 #[cfg(test)]
 impl Hierarchy {
-    /// Gives the function with index `index` a command of 8 bytes at 0, as nobody can through a link that is down.
+    /// Gives the function with index `index` a command of 8 bytes at 0, as nobody can through a
+    /// link that is down.
     pub(crate) fn command(
         &mut self,
         index: usize,

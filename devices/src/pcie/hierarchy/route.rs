@@ -103,9 +103,9 @@ impl Hierarchy {
         nodes.map(|node| &mut *node.function as &mut dyn Function)
     }
 
-    /// The port that leads to `bus`, with `None` inside for bus 0: `bus` is its secondary bus, or one
-    /// that it owns beyond the device at the end of its link. Each step leads deeper into the tree,
-    /// so that no numbering makes this go round.
+    /// The port that leads to `bus`, with `None` inside for bus 0: `bus` is its secondary bus, or
+    /// one that it owns beyond the device at the end of its link. Each step leads deeper into the
+    /// tree, so that no numbering makes this go round.
     pub(super) fn bus_owner(&self, bus: u8) -> Option<Option<usize>> {
         self.index.owner(bus, || self.find_bus_owner(bus))
     }
@@ -130,8 +130,8 @@ impl Hierarchy {
         self.index.below(above).ports.iter().copied().find(|port| takes(&self.ports[*port]))
     }
 
-    /// Whether a TLP from the root complex gets to the bus below `above`: all links in between carry
-    /// it. The uppermost that does not is the one that loses it.
+    /// Whether a TLP from the root complex gets to the bus below `above`: all links in between
+    /// carry it. The uppermost that does not is the one that loses it.
     pub(super) fn reaches(&self, above: Option<usize>, kind: Lost, now: Instant) -> bool {
         let Some(port) = above else { return true };
         let node = &self.ports[port];

@@ -1,4 +1,4 @@
-//! What a port notices of its link and slot, and how it tells software.
+//! The events of a port's link and slot, the errors that it detects, and its interrupts.
 //!
 //! ```text
 //!   link, slot ---> Link Status, Slot Status --(enables)--> hot-plug interrupt --+
@@ -6,8 +6,8 @@
 //!                        \--> error message --> root port: AER root --(enable)--+
 //! ```
 //!
-//! The three interrupts share the port's one MSI vector. Each sends a message when it comes to be
-//! asserted, and no other until software has cleared what asserted it (`PCIe 6.7.3.4`).
+//! The three interrupts share the port's one MSI vector. Each sends a message when it becomes
+//! asserted, and no other until software has cleared its cause (`PCIe 6.7.3.4`).
 
 use iommu::ids::Bdf;
 
@@ -26,10 +26,10 @@ pub(super) struct Asserted {
     containment: bool,
 }
 
-/// What becomes of an error that a port has detected.
+/// The outcome of an error that a port has detected.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ErrorOutcome {
-    /// It is logged, and nobody is told.
+    /// The error is logged, and not reported.
     Logged,
     /// Containment has been triggered.
     Contained,
@@ -55,7 +55,7 @@ impl Port {
         self.core.config.get::<BridgeControl>(BRIDGE_CONTROL).secondary_bus_reset()
     }
 
-    /// Whether the driver has powered the slot down, and says that the card may be pulled out.
+    /// Whether software has powered the slot off, and the power indicator: the card may be removed.
     pub fn may_be_pulled(&self) -> bool {
         self.express.may_be_pulled(&self.core.config)
     }
@@ -65,7 +65,7 @@ impl Port {
         self.express.has_button(&self.core.config)
     }
 
-    /// Somebody presses the attention button. Returns whether there is one.
+    /// The attention button is pressed. Returns whether the slot has one.
     pub fn press_button(&mut self) -> bool {
         let has_button = self.has_button();
         if has_button {
@@ -74,28 +74,29 @@ impl Port {
         has_button
     }
 
-    /// Somebody sets Link Disable, or clears it.
+    /// Sets or clears Link Disable, as software would.
     pub fn set_link_disable(&mut self, disable: bool) {
         self.express.set_link_disable(&mut self.core.config, disable);
     }
 
-    /// Says in Link Status whether the link is active.
+    /// Sets in Link Status whether the link is active.
     pub fn set_link_active(&mut self, active: bool) {
         self.express.set_link_active(&mut self.core.config, active);
     }
 
-    /// Says in Slot Status whether there is a card.
+    /// Sets Presence Detect State in Slot Status.
     pub fn set_presence(&mut self, present: bool) {
         self.express.set_presence(&mut self.core.config, present);
     }
 
-    /// Latches `event`, which may interrupt.
+    /// Latches `event`, and interrupts if that is enabled.
     pub fn latch(&mut self, event: SlotEvent) {
         self.express.latch(&mut self.core.config, event);
         self.update_interrupts();
     }
 
-    /// The port has detected `error` (`PCIe 6.2.11`: what is contained is not reported too).
+    /// The port has detected `error`. An error that triggers containment is not also reported
+    /// (`PCIe 6.2.11`).
     pub fn detect(&mut self, error: Uncorrectable) -> ErrorOutcome {
         let Some(fatal) = self.aer.log(&mut self.core.config, error) else {
             return ErrorOutcome::Logged;
@@ -114,14 +115,14 @@ impl Port {
         outcome
     }
 
-    /// Whether it would contain `error`.
+    /// Whether `error` would trigger containment.
     pub fn contains(&self, error: Uncorrectable) -> bool {
         let reported = self.aer.reports(&self.core.config, error);
         reported
             .is_some_and(|fatal| self.dpc.is_some_and(|dpc| dpc.contains(&self.core.config, fatal)))
     }
 
-    /// An error message of `source` has come up to a root port.
+    /// A root port receives an error message of `source`.
     pub fn receive_error(&mut self, source: Bdf, fatal: bool) {
         if self.is_root {
             self.aer.receive(&mut self.core.config, source, fatal);
@@ -134,7 +135,7 @@ impl Port {
         self.core.poll_message()
     }
 
-    /// Software has written to configuration space.
+    /// Carries out what software has written to configuration space.
     pub(super) fn written(&mut self) {
         self.express.take_retrain(&mut self.core.config);
         if let Some(dpc) = self.dpc {

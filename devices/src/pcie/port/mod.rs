@@ -1,8 +1,8 @@
 //! A port: a bridge from the bus that it is on to the bus below (`PCIe 1.3`, `PCIe 7.5.1.3`). Root
 //! ports are on bus 0; a switch is an upstream port with downstream ports on its own bus.
 //!
-//! It owns the buses and the memory that the guest has programmed into it. What it says of its link
-//! and slot, and how it interrupts when they change, is in `events`.
+//! A port owns the buses and the memory that the guest has programmed into it. The status of its
+//! link and slot, and its interrupts, are in `events`.
 
 mod events;
 
@@ -25,7 +25,7 @@ use super::spec::header::*;
 use crate::Error;
 pub use events::ErrorOutcome;
 
-/// A root port of Intel's 5520 I/O hub, of which the usual drivers expect nothing unusual.
+/// A root port of Intel's 5520 I/O hub: drivers have no quirks for it.
 const IDENTITY: Identity =
     Identity { vendor: 0x8086, device: 0x3420, class: 0x06_04_00, revision: 2 };
 
@@ -41,18 +41,18 @@ pub struct Port {
     core: FunctionCore,
     express: Express,
     msi: Msi,
-    /// What comes up to an upstream port has been checked below (`PCIe 6.12.1`).
+    /// An upstream port has none: the downstream ports have checked its requests (`PCIe 6.12.1`).
     acs: Option<Acs>,
     aer: Aer,
-    /// A port with a link can contain errors.
+    /// Ports with a link have it.
     dpc: Option<Dpc>,
-    /// It collects the error messages of everybody below.
+    /// A root port receives the error messages of all ports below it.
     is_root: bool,
     asserted: events::Asserted,
 }
 
 impl Port {
-    /// A port, whose address is `id` until the guest writes to another.
+    /// A port whose id is `id` until the guest's first configuration write.
     ///
     /// # Errors
     /// [`Error::CapabilitySpace`] if its capabilities do not fit.
@@ -77,45 +77,46 @@ impl Port {
         Ok(Self { core, express, msi, acs, aer, dpc, is_root, asserted: Default::default() })
     }
 
-    /// Its own bus, device and function.
+    /// The port's own id.
     pub fn id(&self) -> Bdf {
         self.core.id
     }
 
-    /// Its own configuration space, which answers whatever its link does.
+    /// Its configuration space, which answers also while its link is down.
     pub fn config(&self) -> &ConfigSpace {
         &self.core.config
     }
 
-    /// The guest writes its configuration space, at the address `id`.
+    /// Software writes to configuration space, at the address `id`.
     pub fn config_write(&mut self, id: Bdf, offset: u16, data: &[u8]) {
         self.core.config_write(id, offset, data);
         self.written();
     }
 
-    /// It lies below a link that was down, or on a bus that was reset.
+    /// Resets the port: it is below a link that was down, or on a bus that was reset.
     pub fn reset(&mut self, reset: Reset) {
         self.core.reset(reset);
         self.asserted = Default::default();
     }
 
-    /// The bus on the other side of its link; 0 until the guest has programmed one.
+    /// Secondary Bus Number; 0 until the guest has programmed it.
     pub fn secondary_bus(&self) -> u8 {
         self.core.config.get(SECONDARY_BUS)
     }
 
-    /// Whether requests and messages to `bus` go down its link. Bus 0 is above it, whatever the
-    /// guest writes.
+    /// Whether requests and messages to `bus` go down its link. Bus 0 never does, whatever the
+    /// guest has programmed.
     pub fn owns_bus(&self, bus: u8) -> bool {
         bus != 0 && self.secondary_bus() != 0 && self.buses().contains(&bus)
     }
 
-    /// The buses on the other side of its link, as the guest has numbered them.
+    /// The buses below, from Secondary to Subordinate Bus Number.
     pub fn buses(&self) -> RangeInclusive<u8> {
         self.secondary_bus()..=self.core.config.get(SUBORDINATE_BUS)
     }
 
-    /// Whether requests for device numbers other than 0 go down its link, too.
+    /// Whether ARI Forwarding is enabled: requests for device numbers other than 0 also go down its
+    /// link.
     pub fn forwards_ari(&self) -> bool {
         self.express.forwards_ari(&self.core.config)
     }
@@ -136,12 +137,12 @@ impl Port {
                 .any(|window| window.contains(&address) && window.contains(&last))
     }
 
-    /// Whether a memory request of `requester`, which came up the link, goes on; a translation
-    /// request counts as translated.
+    /// Whether the port forwards a memory request of `requester` from below. A Translation Request
+    /// counts as translated.
     ///
     /// # Errors
-    /// What the requester is told if it asked for an answer: Unsupported Request with Bus Master
-    /// Enable off (`PCIe 7.5.1.1.3`), Completer Abort after an ACS violation (`PCIe 6.12.4`).
+    /// The completion status for a request with a completion: Unsupported Request if Bus Master
+    /// Enable is clear (`PCIe 7.5.1.1.3`), Completer Abort after an ACS violation (`PCIe 6.12.4`).
     pub fn admits(&self, requester: Bdf, address_type: AddressType) -> Result<(), RequestError> {
         if !self.core.is_bus_master() {
             return Err(RequestError::UnsupportedRequest);
@@ -170,7 +171,7 @@ impl Port {
     }
 }
 
-/// The registers that only a type 1 header has. There is no I/O window and no BAR.
+/// Declares the registers that only a type 1 header has, without I/O window and BARs.
 fn declare_bridge(builder: &mut ConfigBuilder) {
     for bus in [PRIMARY_BUS, SECONDARY_BUS, SUBORDINATE_BUS] {
         builder.declare(bus, Register::new(0_u8).writable(u8::MAX));

@@ -1,4 +1,4 @@
-//! The way up: what a function sends passes every link and every port above it.
+//! Requests and messages from below: they pass each link and each port above the function.
 
 use iommu::ats::{AddressType, DmaRequest, RequestError, Translation, TranslationRequest};
 use iommu::event::Lost;
@@ -8,7 +8,7 @@ use iommu::time::Instant;
 use super::PortNode;
 use crate::pcie::{Upstream, UpstreamMessage};
 
-/// The way up from the bus below the port `above`.
+/// The path from the bus below the port `above` to the root complex.
 pub(super) struct Uplink<'a> {
     pub(super) ports: &'a mut [PortNode],
     pub(super) above: Option<usize>,
@@ -27,8 +27,8 @@ impl Uplink<'_> {
     }
 }
 
-/// Whether a TLP from below the port `above` gets to the root complex. Ports look at the
-/// `requester` of memory requests, and at nothing of other messages.
+/// Whether a TLP from below the port `above` reaches the root complex. Ports check the requester of
+/// memory requests; they forward all other messages.
 fn passes(
     ports: &mut [PortNode],
     above: Option<usize>,
@@ -55,7 +55,7 @@ fn passes(
     Ok(())
 }
 
-/// Whether `message` of somebody on the bus below the port `above` gets to the root complex.
+/// Whether `message` from the bus below the port `above` reaches the root complex.
 pub(super) fn passes_message(
     ports: &mut [PortNode],
     above: Option<usize>,
