@@ -78,9 +78,6 @@ pub enum LockupDetector {
 }
 
 impl LockupDetector {
-    /// All detectors, the most sensitive first.
-    pub const ALL: [Self; 2] = [Self::Hard, Self::Soft];
-
     /// How long a CPU is stuck when the detector reports it.
     pub const fn threshold(self) -> Duration {
         match self {

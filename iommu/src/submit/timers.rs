@@ -25,17 +25,15 @@ pub(super) enum Timer {
     Deadline,
     /// A function must answer after a reset.
     Reset,
-    /// A lock-up detector reports the CPU that waits.
-    Lockup(LockupDetector),
+    /// The hard lock-up detector reports the CPU that waits.
+    HardLockup,
+    /// The soft lock-up detector reports the CPU that waits.
+    SoftLockup,
 }
 
 impl Timer {
-    pub(super) const ALL: [Self; 4] = [
-        Self::Deadline,
-        Self::Reset,
-        Self::Lockup(LockupDetector::Hard),
-        Self::Lockup(LockupDetector::Soft),
-    ];
+    pub(super) const ALL: [Self; 4] =
+        [Self::Deadline, Self::Reset, Self::HardLockup, Self::SoftLockup];
 
     /// How long it runs under `policy`.
     fn duration(self, policy: &Policy) -> Timeout {
@@ -43,8 +41,9 @@ impl Timer {
             Self::Deadline => policy.deadline,
             Self::Reset => Timeout::After(RESET_TIME),
             // The loop resets the detectors.
-            Self::Lockup(_) if policy.watchdog => Timeout::Never,
-            Self::Lockup(detector) => Timeout::After(detector.threshold()),
+            Self::HardLockup | Self::SoftLockup if policy.watchdog => Timeout::Never,
+            Self::HardLockup => Timeout::After(LockupDetector::Hard.threshold()),
+            Self::SoftLockup => Timeout::After(LockupDetector::Soft.threshold()),
         }
     }
 }
@@ -57,25 +56,13 @@ impl<T> Index<Timer> for Table<T> {
     type Output = T;
 
     fn index(&self, timer: Timer) -> &T {
-        let Self([deadline, reset, hard, soft]) = self;
-        match timer {
-            Timer::Deadline => deadline,
-            Timer::Reset => reset,
-            Timer::Lockup(LockupDetector::Hard) => hard,
-            Timer::Lockup(LockupDetector::Soft) => soft,
-        }
+        &self.0[timer as usize]
     }
 }
 
 impl<T> IndexMut<Timer> for Table<T> {
     fn index_mut(&mut self, timer: Timer) -> &mut T {
-        let Self([deadline, reset, hard, soft]) = self;
-        match timer {
-            Timer::Deadline => deadline,
-            Timer::Reset => reset,
-            Timer::Lockup(LockupDetector::Hard) => hard,
-            Timer::Lockup(LockupDetector::Soft) => soft,
-        }
+        &mut self.0[timer as usize]
     }
 }
 
@@ -103,10 +90,12 @@ impl Timers {
         Some(at)
     }
 
-    /// The earliest time in all queues but that of `ignored`.
-    pub(super) fn next_timeout(&self, ignored: Option<Timer>) -> Option<Instant> {
-        let timers = Timer::ALL.into_iter().filter(|timer| Some(*timer) != ignored);
-        timers.filter_map(|timer| Some(self.queues[timer].front()?.0)).min()
+    /// The earliest time in all queues, or in all but that of deadlines.
+    pub(super) fn next_timeout(&self, with_deadlines: bool) -> Option<Instant> {
+        let first = |timer: Timer| self.queues[timer].front().map(|(at, _)| *at);
+        let deadline = if with_deadlines { first(Timer::Deadline) } else { None };
+        let [reset, hard, soft] = [Timer::Reset, Timer::HardLockup, Timer::SoftLockup].map(first);
+        Instant::earliest([deadline, reset, hard, soft])
     }
 
     /// Takes the first entry of `timer` whose time has come. The entry may be void.
@@ -171,9 +160,8 @@ mod tests {
         let mut timers = Timers::new(&"linux".parse().unwrap());
         assert_eq!(timers.start(Timer::Deadline, Ticket(0), Instant::START), None);
         let mut timers = Timers::new(&"bounded+watchdog".parse().unwrap());
-        let hard = Timer::Lockup(LockupDetector::Hard);
-        assert_eq!(timers.start(hard, Ticket(0), Instant::START), None);
-        assert_eq!(timers.next_timeout(None), None);
+        assert_eq!(timers.start(Timer::HardLockup, Ticket(0), Instant::START), None);
+        assert_eq!(timers.next_timeout(true), None);
     }
 
     #[test]
@@ -182,11 +170,11 @@ mod tests {
         let due = Instant::START + 105 * MS;
         for ticket in 0..=5 {
             let at = Instant::START + MS * (100 + ticket);
-            assert_eq!(timers.next_timeout(None), Some(at));
+            assert_eq!(timers.next_timeout(true), Some(at));
             assert_eq!(timers.take_due(Timer::Deadline, due), Some((at, Ticket(ticket.into()))));
         }
         assert_eq!(timers.take_due(Timer::Deadline, due), None);
-        assert_eq!(timers.next_timeout(Some(Timer::Deadline)), None);
+        assert_eq!(timers.next_timeout(false), None);
     }
 
     #[test]

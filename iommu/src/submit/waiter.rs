@@ -5,7 +5,6 @@ use super::status::Token;
 use super::timers::{DueTimes, Timer, Timers};
 use super::{Ticket, Verdict};
 use crate::ats::InvalidateRequest;
-use crate::event::LockupDetector;
 use crate::ids::{Bdf, DomainId};
 use crate::time::Instant;
 
@@ -87,10 +86,8 @@ impl Waiter {
     /// A new attempt begins at `now`: the lock-up detectors start again.
     pub(super) fn restart_lockups(&mut self, timers: &mut Timers, now: Instant) {
         self.attempted = now;
-        for detector in LockupDetector::ALL {
-            self.due[Timer::Lockup(detector)] = None;
-        }
-        self.start(Timer::Lockup(LockupDetector::ALL[0]), timers, now);
+        self.due[Timer::SoftLockup] = None;
+        self.start(Timer::HardLockup, timers, now);
     }
 
     /// Whether a caller waits. No CPU waits for a fence.

@@ -23,14 +23,11 @@ use super::timers::{Timer, Timers};
 use super::waiter::{Job, Stage, Waiter};
 use super::waiters::Waiters;
 use super::{Conclusion, Counters, Ticket, Verdict};
-use crate::event::{Event, LockupDetector, Tracer};
+use crate::event::{Event, Tracer};
 use crate::ids::Bdf;
 use crate::spec::fault::FaultStatus;
 use crate::spec::offset;
 use crate::time::Instant;
-
-/// The first lock-up detector to report a waiter.
-const FIRST_LOCKUP: Timer = Timer::Lockup(LockupDetector::ALL[0]);
 
 /// All waiters, and the queue that they share.
 #[derive(Debug)]
@@ -114,7 +111,7 @@ impl Submitter {
         let mut waiter = Waiter::new(ticket, job, retries_left, now);
         if waiter.is_caller() {
             waiter.start(Timer::Deadline, &mut self.timers, now);
-            waiter.start(FIRST_LOCKUP, &mut self.timers, now);
+            waiter.start(Timer::HardLockup, &mut self.timers, now);
         }
         waiter
     }
@@ -169,7 +166,7 @@ impl Submitter {
 
     /// When the next timer ends. Deadlines do not count while callers wait for a fence.
     pub(super) fn poll_timeout(&self) -> Option<Instant> {
-        self.timers.next_timeout(self.quarantine.is_any_fencing().then_some(Timer::Deadline))
+        self.timers.next_timeout(!self.quarantine.is_any_fencing())
     }
 
     /// Ends the waits whose status words the unit has written since the last call.
@@ -226,7 +223,8 @@ impl Submitter {
                 break;
             }
             has_pushed = true;
-            if waiter.is_caller() && (waiter.attempted != now || waiter.due[FIRST_LOCKUP].is_none())
+            if waiter.is_caller()
+                && (waiter.attempted != now || waiter.due[Timer::HardLockup].is_none())
             {
                 waiter.restart_lockups(&mut self.timers, now);
             }

@@ -164,18 +164,21 @@ impl Submitter {
 
     /// Reports the CPUs that have spun for as long as a lock-up detector tolerates.
     pub(super) fn report_lockups(&mut self, now: Instant) {
-        for (index, detector) in LockupDetector::ALL.into_iter().enumerate() {
-            let timer = Timer::Lockup(detector);
-            while let Some(ticket) = self.take_due(timer, now)
-                && let Some(mut waiter) = self.waiters.entry(ticket)
-            {
-                waiter.due[timer] = None;
-                if let Some(next) = LockupDetector::ALL.get(index + 1) {
-                    let attempted = waiter.attempted;
-                    waiter.start(Timer::Lockup(*next), &mut self.timers, attempted);
-                }
-                self.tracer.emit(now, || Event::HostLockup { ticket, detector });
-            }
+        while let Some(ticket) = self.take_due(Timer::HardLockup, now)
+            && let Some(mut waiter) = self.waiters.entry(ticket)
+        {
+            waiter.due[Timer::HardLockup] = None;
+            let attempted = waiter.attempted;
+            waiter.start(Timer::SoftLockup, &mut self.timers, attempted);
+            let detector = LockupDetector::Hard;
+            self.tracer.emit(now, || Event::HostLockup { ticket, detector });
+        }
+        while let Some(ticket) = self.take_due(Timer::SoftLockup, now)
+            && let Some(mut waiter) = self.waiters.entry(ticket)
+        {
+            waiter.due[Timer::SoftLockup] = None;
+            let detector = LockupDetector::Soft;
+            self.tracer.emit(now, || Event::HostLockup { ticket, detector });
         }
     }
 
