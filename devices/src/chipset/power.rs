@@ -47,7 +47,7 @@ pub(super) fn sleep(offset: u16, data: &[u8]) -> Option<GuestExit> {
     off.then_some(GuestExit::PowerOff)
 }
 
-/// The reset control register. The bits that choose the kind of reset read back; RST_CPU does not,
+/// The reset control register. The bits that choose the kind of reset read back; `RST_CPU` does not,
 /// since a reset clears it.
 #[derive(Debug, Clone, Copy, Default)]
 pub(super) struct ResetControl(u8);

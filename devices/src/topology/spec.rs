@@ -225,7 +225,7 @@ pub enum Satc {
     Off,
     /// It is.
     On,
-    /// It is, and needs its ATC to work (ATC_REQUIRED).
+    /// It is, and needs its ATC to work (`ATC_REQUIRED`).
     Required,
 }
 

@@ -131,14 +131,14 @@ pub struct Ecap {
     pub first_stage: bool,
     /// SMPWCS: coherent walks in scalable mode.
     pub scalable_coherent: bool,
-    /// RPS: RID_PASID.
+    /// RPS: `RID_PASID`.
     pub rid_pasid: bool,
     __: bool,
     /// PMS: performance monitoring.
     pub performance_monitoring: bool,
     /// ADMS: abort-DMA mode.
     pub abort_dma_mode: bool,
-    /// RPRIVS: RID_PRIV.
+    /// RPRIVS: `RID_PRIV`.
     pub rid_priv: bool,
     #[bits(10)]
     __: u16,

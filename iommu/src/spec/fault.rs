@@ -133,7 +133,7 @@ reasons! {
     SM_PASID_BEYOND_DIRECTORY = 0x46, "the PASID is beyond the PASID directory";
     /// Scalable: the context entry does not allow page requests.
     SM_PAGE_REQUESTS_DISABLED = 0x47, "the scalable-mode context entry does not allow page requests";
-    /// Scalable: the PASID equals RID_PASID, which stands for requests without PASID.
+    /// Scalable: the PASID equals `RID_PASID`, which stands for requests without PASID.
     SM_PASID_IS_RID_PASID = 0x48, "the PASID equals RID_PASID";
     /// Scalable: the PASID directory cannot be read.
     SM_DIRECTORY_INACCESSIBLE = 0x50, "the PASID directory cannot be read";

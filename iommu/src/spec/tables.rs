@@ -81,10 +81,10 @@ pub struct ScalableContextLow {
 #[bitfield(u64)]
 #[derive(PartialEq, Eq)]
 pub struct ScalableContextHigh {
-    /// RID_PASID: the PASID that stands for requests without PASID.
+    /// `RID_PASID`: the PASID that stands for requests without PASID.
     #[bits(20)]
     pub rid_pasid: u32,
-    /// RID_PRIV.
+    /// `RID_PRIV`.
     pub rid_priv: bool,
     /// Must be zero.
     #[bits(43)]

@@ -79,7 +79,7 @@ pub struct UnitConfig {
     pub interrupt_remapping: bool,
     /// EIM: 32-bit APIC ids in interrupt remapping.
     pub extended_interrupt_mode: bool,
-    /// X2APIC_OPT_OUT in DMAR: firmware asks software not to use x2APIC (`VT-d 8.1`).
+    /// `X2APIC_OPT_OUT` in DMAR: firmware asks software not to use x2APIC (`VT-d 8.1`).
     pub x2apic_opt_out: bool,
 }
 

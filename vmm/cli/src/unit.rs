@@ -26,9 +26,13 @@ pub(super) struct UnitArgs {
     #[arg(long, value_name = "ORDER", default_value_t)]
     ordering: Ordering,
 
-    /// What the remapping units can do: preset=server-legacy, server-scalable or full, then single
-    /// settings such as interrupt_remapping=true; may be repeated, and overrides all else
-    #[arg(long, value_name = "KEY=VALUE")]
+    #[arg(
+        long,
+        value_name = "KEY=VALUE",
+        // Not a doc comment, which would want backticks.
+        help = "Settings of the remapping units: preset=server-legacy, server-scalable or full, then \
+                others such as interrupt_remapping=true; may be repeated, and overrides all else"
+    )]
     unit: Vec<Setting>,
 
     /// TOML file with such settings

@@ -21,7 +21,7 @@ const BOOT_FLAG: u16 = 0xaa55;
 const HEADER_MAGIC: u32 = 0x5372_6448;
 /// The first protocol version with `xloadflags`, 2.12 (Linux 3.8).
 const OLDEST: u16 = 0x020c;
-/// XLF_KERNEL_64: there is a 64-bit entry.
+/// `XLF_KERNEL_64`: there is a 64-bit entry.
 const KERNEL_64: u16 = 1;
 /// Where that is behind the beginning of the kernel.
 const ENTRY_64: u64 = 0x200;

@@ -20,7 +20,7 @@ const HEADER_MAGIC: u32 = 0x5372_6448;
 const PROTOCOL_VERSION: u16 = 0x020f;
 /// A boot loader without a number of its own.
 const LOADER_UNDEFINED: u8 = 0xff;
-/// LOADED_HIGH: the kernel is at 1 MiB or above.
+/// `LOADED_HIGH`: the kernel is at 1 MiB or above.
 const LOADED_HIGH: u8 = 1;
 
 /// Where conventional memory ends, with the part that is firmware's.

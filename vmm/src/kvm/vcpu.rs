@@ -11,9 +11,9 @@ use super::{KvmVm, LastExit, Spot, cpuid, kick};
 use crate::Error;
 use crate::boot;
 
-/// IA32_MISC_ENABLE, and its fast-string bit.
+/// `IA32_MISC_ENABLE`, and its fast-string bit.
 const MISC_ENABLE: (u32, u64) = (0x1a0, 1);
-/// IA32_MTRR_DEF_TYPE: MTRRs on, and all memory write-back, as firmware leaves it.
+/// `IA32_MTRR_DEF_TYPE`: MTRRs on, and all memory write-back, as firmware leaves it.
 const MTRR_DEF_TYPE: (u32, u64) = (0x2ff, 1 << 11 | 6);
 
 /// What a CPU's exits reach.

@@ -11,7 +11,7 @@ const MAGIC: u32 = 0x1bad_b002;
 /// The header has addresses.
 const FLAGS: u32 = 1 << 16;
 
-/// `EAX`, the information's flags, fw_cfg's number of CPUs, and the edu's id at the address that it
+/// `EAX`, the information's flags, `fw_cfg`'s number of CPUs, and the edu's id at the address that it
 /// has been given: ends with 0 if all are right, else with the number of what is wrong.
 #[rustfmt::skip]
 const CODE: [u8; 75] = [

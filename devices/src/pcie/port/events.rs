@@ -35,7 +35,7 @@ pub enum ErrorOutcome {
     Contained,
     /// A message goes to the root port.
     Reported {
-        /// ERR_FATAL, else ERR_NONFATAL.
+        /// `ERR_FATAL`, else `ERR_NONFATAL`.
         fatal: bool,
     },
 }

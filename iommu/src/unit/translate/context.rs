@@ -199,7 +199,7 @@ impl ScalableContext {
         pasid.get() >> (u32::from(self.low.directory_size()) + 13) != 0
     }
 
-    /// The PASID by which the tables are read: `pasid`, or RID_PASID for a request without one.
+    /// The PASID by which the tables are read: `pasid`, or `RID_PASID` for a request without one.
     pub(super) fn choose_pasid(
         &self,
         config: &UnitConfig,
