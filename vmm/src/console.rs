@@ -12,7 +12,7 @@ use vmm_sys_util::eventfd::EventFd;
 use crate::Error;
 use crate::config::Console;
 use crate::event_loop::watch;
-use crate::exit::{Ending, Exit};
+use crate::exit::{Exit, RunEnd};
 use crate::machine::SharedMachine;
 use crate::sys;
 
@@ -29,7 +29,7 @@ pub(crate) enum Output {
     /// To standard output.
     Stdout {
         /// Ends the wait for a reader that does not read.
-        ending: Arc<Ending>,
+        run_end: Arc<RunEnd>,
     },
     /// Into memory.
     Capture(Arc<Mutex<Vec<u8>>>),
@@ -38,9 +38,9 @@ pub(crate) enum Output {
 }
 
 impl Output {
-    pub(crate) fn new(console: &Console, ending: Arc<Ending>) -> Self {
+    pub(crate) fn new(console: &Console, run_end: Arc<RunEnd>) -> Self {
         match console {
-            Console::Stdio => Self::Stdout { ending },
+            Console::Stdio => Self::Stdout { run_end },
             Console::Capture(buffer) => Self::Capture(buffer.clone()),
             Console::Channel(sender) => Self::Channel(sender.clone()),
         }
@@ -56,9 +56,9 @@ impl Output {
             }
             // A receiver that is gone does not want it.
             Self::Channel(sender) => _ = sender.send(bytes.to_vec()),
-            Self::Stdout { ending } => {
+            Self::Stdout { run_end } => {
                 let mut stdout = io::stdout().lock();
-                if sys::wait_writable(&stdout, ending.wake()) {
+                if sys::wait_writable(&stdout, run_end.wake()) {
                     let _ = stdout.write_all(bytes).and_then(|()| stdout.flush());
                 }
             }
@@ -119,7 +119,7 @@ pub(crate) struct Input {
     source: Source,
     room: EventFd,
     machine: Arc<SharedMachine>,
-    ending: Arc<Ending>,
+    run_end: Arc<RunEnd>,
 }
 
 impl Input {
@@ -128,12 +128,12 @@ impl Input {
         interactive: bool,
         room: EventFd,
         machine: Arc<SharedMachine>,
-        ending: Arc<Ending>,
+        run_end: Arc<RunEnd>,
     ) -> Result<Self, Error> {
         let stdin: OwnedFd =
             io::stdin().as_fd().try_clone_to_owned().map_err(Error::host("open standard input"))?;
         let escapes = interactive.then(Escapes::default);
-        Ok(Self { stdin: stdin.into(), escapes, source: Source::Ended, room, machine, ending })
+        Ok(Self { stdin: stdin.into(), escapes, source: Source::Ended, room, machine, run_end })
     }
 
     fn pump(&mut self, ops: &mut EventOps) {
@@ -159,7 +159,7 @@ impl Input {
             match escapes.next(*byte) {
                 Key::Send(key) => keys.push(key),
                 Key::Escape => {}
-                Key::Quit => return self.ending.end(Ok(Exit::Stopped)),
+                Key::Quit => return self.run_end.end(Ok(Exit::Stopped)),
             }
         }
         self.input(&keys);
@@ -206,7 +206,7 @@ impl Input {
 
 impl MutEventSubscriber for Input {
     fn init(&mut self, ops: &mut EventOps) {
-        watch(ops, Events::new(&self.room, EventSet::IN), &self.ending);
+        watch(ops, Events::new(&self.room, EventSet::IN), &self.run_end);
         self.start(ops);
         if self.source == Source::Always {
             self.pump(ops);

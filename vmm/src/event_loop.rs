@@ -8,7 +8,7 @@ use event_manager::{EventManager, EventOps, EventSet, Events, MutEventSubscriber
 use vmm_sys_util::timerfd::TimerFd;
 
 use crate::Error;
-use crate::exit::{Ending, Exit};
+use crate::exit::{Exit, RunEnd};
 use crate::machine::SharedMachine;
 use crate::sys::SignalFd;
 
@@ -21,15 +21,15 @@ pub(crate) type Subscriber = Box<dyn MutEventSubscriber>;
 /// The loop.
 pub(crate) struct EventLoop {
     manager: EventManager<Subscriber>,
-    ending: Arc<Ending>,
+    run_end: Arc<RunEnd>,
 }
 
 impl EventLoop {
-    /// A loop that runs until `ending`.
-    pub(crate) fn new(ending: Arc<Ending>) -> Result<Self, Error> {
+    /// A loop that runs until `run_end`.
+    pub(crate) fn new(run_end: Arc<RunEnd>) -> Result<Self, Error> {
         let manager = EventManager::new().map_err(failed("make an event loop"))?;
-        let mut this = Self { manager, ending: ending.clone() };
-        this.add(Box::new(Stop(ending)));
+        let mut this = Self { manager, run_end: run_end.clone() };
+        this.add(Box::new(Stop(run_end)));
         Ok(this)
     }
 
@@ -40,18 +40,18 @@ impl EventLoop {
 
     /// Runs until the run is over, for whatever reason.
     pub(crate) fn run(&mut self) {
-        while !self.ending.is_over() {
+        while !self.run_end.is_over() {
             if let Err(error) = self.manager.run() {
-                self.ending.end(Err(failed("wait for events")(error)));
+                self.run_end.end(Err(failed("wait for events")(error)));
             }
         }
     }
 }
 
 /// Watches `events`; if that cannot be done, the run is over.
-pub(crate) fn watch(ops: &mut EventOps, events: Events, ending: &Ending) {
+pub(crate) fn watch(ops: &mut EventOps, events: Events, run_end: &RunEnd) {
     if let Err(error) = ops.add(events) {
-        ending.end(Err(failed("watch a file descriptor")(error)));
+        run_end.end(Err(failed("watch a file descriptor")(error)));
     }
 }
 
@@ -60,7 +60,7 @@ fn failed(action: &'static str) -> impl Fn(event_manager::Error) -> Error {
 }
 
 /// Wakes the loop up when the run is over.
-struct Stop(Arc<Ending>);
+struct Stop(Arc<RunEnd>);
 
 impl MutEventSubscriber for Stop {
     fn init(&mut self, ops: &mut EventOps) {
@@ -73,12 +73,12 @@ impl MutEventSubscriber for Stop {
 /// Calls the chipset when it wants to be called.
 pub(crate) struct Deadlines {
     pub(crate) machine: Arc<SharedMachine>,
-    pub(crate) ending: Arc<Ending>,
+    pub(crate) run_end: Arc<RunEnd>,
 }
 
 impl MutEventSubscriber for Deadlines {
     fn init(&mut self, ops: &mut EventOps) {
-        watch(ops, Events::new_raw(self.machine.timer(), EventSet::IN), &self.ending);
+        watch(ops, Events::new_raw(self.machine.timer(), EventSet::IN), &self.run_end);
     }
 
     fn process(&mut self, _: Events, _: &mut EventOps) {
@@ -89,17 +89,17 @@ impl MutEventSubscriber for Deadlines {
 /// Ends the run when a signal comes.
 pub(crate) struct Signals {
     pub(crate) signals: SignalFd,
-    pub(crate) ending: Arc<Ending>,
+    pub(crate) run_end: Arc<RunEnd>,
 }
 
 impl MutEventSubscriber for Signals {
     fn init(&mut self, ops: &mut EventOps) {
-        watch(ops, Events::new(&self.signals, EventSet::IN), &self.ending);
+        watch(ops, Events::new(&self.signals, EventSet::IN), &self.run_end);
     }
 
     fn process(&mut self, _: Events, _: &mut EventOps) {
         if let Some(signal) = self.signals.read() {
-            self.ending.end(Ok(Exit::Signal(signal)));
+            self.run_end.end(Ok(Exit::Signal(signal)));
         }
     }
 }
@@ -108,23 +108,23 @@ impl MutEventSubscriber for Signals {
 pub(crate) struct Alarm<F> {
     timer: TimerFd,
     action: F,
-    ending: Arc<Ending>,
+    run_end: Arc<RunEnd>,
 }
 
 impl<F: FnMut()> Alarm<F> {
     /// Calls `action` when `wait` has passed from now on.
-    pub(crate) fn new(wait: Duration, action: F, ending: Arc<Ending>) -> Result<Self, Error> {
+    pub(crate) fn new(wait: Duration, action: F, run_end: Arc<RunEnd>) -> Result<Self, Error> {
         let mut timer = TimerFd::new().map_err(Error::host("make a timer"))?;
         // Zero would not fire at all.
         let wait = wait.clamp(Duration::from_nanos(1), ALARM_MAX);
         timer.reset(wait, None).map_err(Error::host("set a timer"))?;
-        Ok(Self { timer, action, ending })
+        Ok(Self { timer, action, run_end })
     }
 }
 
 impl<F: FnMut()> MutEventSubscriber for Alarm<F> {
     fn init(&mut self, ops: &mut EventOps) {
-        watch(ops, Events::new(&self.timer, EventSet::IN), &self.ending);
+        watch(ops, Events::new(&self.timer, EventSet::IN), &self.run_end);
     }
 
     fn process(&mut self, events: Events, ops: &mut EventOps) {
@@ -140,27 +140,27 @@ mod tests {
 
     #[test]
     fn the_loop_ends_when_anybody_says_so() {
-        let ending = Arc::new(Ending::new().unwrap());
-        let mut events = EventLoop::new(ending.clone()).unwrap();
+        let run_end = Arc::new(RunEnd::new().unwrap());
+        let mut events = EventLoop::new(run_end.clone()).unwrap();
         let other = std::thread::spawn({
-            let ending = ending.clone();
-            move || ending.end(Ok(Exit::PowerOff))
+            let run_end = run_end.clone();
+            move || run_end.end(Ok(Exit::PowerOff))
         });
         events.run();
         other.join().unwrap();
-        assert_eq!(ending.take().unwrap().unwrap(), Exit::PowerOff);
+        assert_eq!(run_end.take().unwrap().unwrap(), Exit::PowerOff);
     }
 
     #[test]
     fn an_alarm_goes_off_once() {
-        let ending = Arc::new(Ending::new().unwrap());
-        let mut events = EventLoop::new(ending.clone()).unwrap();
+        let run_end = Arc::new(RunEnd::new().unwrap());
+        let mut events = EventLoop::new(run_end.clone()).unwrap();
         let action = {
-            let ending = ending.clone();
-            move || ending.end(Ok(Exit::TimeLimit))
+            let run_end = run_end.clone();
+            move || run_end.end(Ok(Exit::TimeLimit))
         };
-        events.add(Box::new(Alarm::new(Duration::ZERO, action, ending.clone()).unwrap()));
+        events.add(Box::new(Alarm::new(Duration::ZERO, action, run_end.clone()).unwrap()));
         events.run();
-        assert_eq!(ending.take().unwrap().unwrap(), Exit::TimeLimit);
+        assert_eq!(run_end.take().unwrap().unwrap(), Exit::TimeLimit);
     }
 }

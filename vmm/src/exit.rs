@@ -51,14 +51,14 @@ impl From<GuestExit> for Exit {
 
 /// The place where any thread says that the run is over.
 #[derive(Debug)]
-pub(crate) struct Ending {
+pub(crate) struct RunEnd {
     /// No lock is taken while this one is held.
     outcome: Mutex<Option<Result<Exit, Error>>>,
     over: AtomicBool,
     wake: EventFd,
 }
 
-impl Ending {
+impl RunEnd {
     pub(crate) fn new() -> Result<Self, Error> {
         let wake =
             EventFd::new(EFD_CLOEXEC | EFD_NONBLOCK).map_err(Error::host("make an eventfd"))?;
@@ -111,11 +111,11 @@ mod tests {
 
     #[test]
     fn the_first_reason_wins() {
-        let ending = Ending::new().unwrap();
-        assert!(!ending.is_over());
-        ending.end(Ok(Exit::PowerOff));
-        ending.end(Ok(Exit::TimeLimit));
-        assert!(ending.is_over());
-        assert_eq!(ending.take().unwrap().unwrap(), Exit::PowerOff);
+        let run_end = RunEnd::new().unwrap();
+        assert!(!run_end.is_over());
+        run_end.end(Ok(Exit::PowerOff));
+        run_end.end(Ok(Exit::TimeLimit));
+        assert!(run_end.is_over());
+        assert_eq!(run_end.take().unwrap().unwrap(), Exit::PowerOff);
     }
 }

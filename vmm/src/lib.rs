@@ -48,7 +48,7 @@ mod vm;
 pub use config::{Console, Kernel, MemorySize, Module, VmConfig};
 pub use error::Error;
 pub use exit::Exit;
-pub use kvm::{Activity, CpuSight, CpuState, FailureKind, GuestFailure, LastExit};
+pub use kvm::{Activity, CpuState, FailureKind, GuestFailure, LastExit, VcpuSnapshot};
 pub use summary::{Outcome, Summary};
 pub use sys::SignalFd;
 pub use vm::{Vm, VmHandle};

@@ -22,13 +22,13 @@ use crate::Error;
 use crate::clock::Clock;
 use crate::console::Output;
 use crate::console_watch::ConsoleWatch;
-use crate::exit::{Ending, Exit};
+use crate::exit::{Exit, RunEnd};
 use crate::kvm::{InterruptSink, Routes};
 
 /// The chipset, shared by all threads.
 pub(crate) struct SharedMachine {
     /// The machine's only lock. Under it no thread waits for the guest, for a reader of the console,
-    /// or for another lock than that of `ending`, under which nothing else is locked.
+    /// or for another lock than that of `run_end`, under which nothing else is locked.
     state: Mutex<State>,
     timer: RawFd,
     clock: Clock,
@@ -36,7 +36,7 @@ pub(crate) struct SharedMachine {
     console: Output,
     /// Written when COM1 has room for input again.
     room: EventFd,
-    ending: Arc<Ending>,
+    run_end: Arc<RunEnd>,
 }
 
 struct State {
@@ -59,7 +59,7 @@ pub(crate) struct Outside {
     /// Written when COM1 has room for input again.
     pub(crate) room: EventFd,
     /// Told when the guest ends its run.
-    pub(crate) ending: Arc<Ending>,
+    pub(crate) run_end: Arc<RunEnd>,
 }
 
 impl SharedMachine {
@@ -70,9 +70,9 @@ impl SharedMachine {
         let watch = ConsoleWatch::new(chipset.root_complex())?;
         let routes = Routes::new()?;
         let state = State { chipset, timer, armed: None, routes, watch, has_spoken: false };
-        let Outside { interrupts, console, room, ending } = outside;
+        let Outside { interrupts, console, room, run_end } = outside;
         let (state, clock) = (Mutex::new(state), Clock::start());
-        let this = Self { state, timer: fd, clock, interrupts, console, room, ending };
+        let this = Self { state, timer: fd, clock, interrupts, console, room, run_end };
         // Sets the timer for what is to happen at a time.
         this.with(|_, _| {});
         Ok(this)
@@ -158,12 +158,12 @@ impl SharedMachine {
                     // Fails only if the counter is full: the event loop wakes up already.
                     let _ = self.room.write(1);
                 }
-                chipset::Output::Exit(exit) => self.ending.end(Ok(Exit::from(exit))),
+                chipset::Output::Exit(exit) => self.run_end.end(Ok(Exit::from(exit))),
                 chipset::Output::Line(_) => {}
             }
         }
         if routes_changed && let Err(error) = self.interrupts.set_routes(&state.routes) {
-            self.ending.end(Err(error));
+            self.run_end.end(Err(error));
         }
         batch
     }

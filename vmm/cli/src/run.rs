@@ -9,7 +9,7 @@ use crate::kernel_config::KernelConfig;
 use clap::Args;
 use devices::root_complex::RootComplexConfig;
 use iommu::time::{Timeout, parse_duration};
-use vmm::{Console, CpuSight, Exit, Kernel, MemorySize, Module, Vm, VmConfig};
+use vmm::{Console, Exit, Kernel, MemorySize, Module, VcpuSnapshot, Vm, VmConfig};
 
 use super::faults::FaultArgs;
 use super::policies::PolicyArgs;
@@ -144,7 +144,7 @@ pub(super) fn watch_silence(vm: &mut Vm, silence: Timeout) {
 }
 
 /// Says what there is to say of a guest that says nothing itself.
-fn tell_of_silence(after: Duration, cpus: &[CpuSight]) {
+fn tell_of_silence(after: Duration, cpus: &[VcpuSnapshot]) {
     eprintln!(
         "ghostlink: nothing has come to the console in {}; Linux needs console=ttyS0 on its command \
          line, and speaks sooner with earlyprintk=serial,ttyS0",

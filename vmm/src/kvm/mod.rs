@@ -7,7 +7,7 @@
 //!   interrupts   messages in, end-of-interrupt routes
 //!   kick         getting a thread out of the guest
 //!   failure      what a CPU looked like when it could not go on
-//!   sight        what CPUs are doing
+//!   probe        what CPUs are doing
 //!   raw          the unsafe part of all that
 //! ```
 
@@ -15,15 +15,15 @@ mod cpuid;
 mod failure;
 mod interrupts;
 mod kick;
+mod probe;
 mod raw;
-mod sight;
 mod vcpu;
 mod vm;
 
 pub use failure::{CpuState, FailureKind, GuestFailure};
 pub(crate) use interrupts::{Injector, InterruptSink, Routes};
 pub(crate) use kick::{kick, prepare_kicks};
-pub(crate) use sight::Spot;
-pub use sight::{Activity, CpuSight, LastExit};
+pub(crate) use probe::VcpuProbe;
+pub use probe::{Activity, LastExit, VcpuSnapshot};
 pub(crate) use vcpu::{Exits, Vcpu};
 pub(crate) use vm::{KvmVm, limits};

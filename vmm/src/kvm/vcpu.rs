@@ -7,7 +7,7 @@ use kvm_ioctls::{VcpuExit, VcpuFd};
 
 use super::failure::{FailureKind, GuestFailure};
 use super::raw::{self, Kickable, PortAccess};
-use super::{KvmVm, LastExit, Spot, cpuid, kick};
+use super::{KvmVm, LastExit, VcpuProbe, cpuid, kick};
 use crate::Error;
 use crate::boot;
 
@@ -39,7 +39,7 @@ pub(crate) struct Vcpu {
     fd: VcpuFd,
     // Keeps the guest's memory mapped for as long as the CPU can run.
     vm: Arc<KvmVm>,
-    spot: Arc<Spot>,
+    probe: Arc<VcpuProbe>,
 }
 
 impl Vcpu {
@@ -56,7 +56,7 @@ impl Vcpu {
             source: std::io::Error::other(format!("{error:?}")),
         })?;
         fd.set_msrs(&msrs).map_err(Error::kvm("set the model-specific registers"))?;
-        Ok(Self { id, fd, vm, spot: Arc::default() })
+        Ok(Self { id, fd, vm, probe: Arc::default() })
     }
 
     /// Its number.
@@ -65,8 +65,8 @@ impl Vcpu {
     }
 
     /// Where it can be looked at while it runs.
-    pub(crate) fn spot(&self) -> Arc<Spot> {
-        self.spot.clone()
+    pub(crate) fn probe(&self) -> Arc<VcpuProbe> {
+        self.probe.clone()
     }
 
     /// Makes it the one that starts.
@@ -87,14 +87,14 @@ impl Vcpu {
 
     /// Runs it on this thread until the run is over or it cannot go on.
     pub(crate) fn run(self, exits: &impl Exits) -> Result<(), Error> {
-        let Self { id, fd, vm, spot } = self;
+        let Self { id, fd, vm, probe } = self;
         let mut kickable = Kickable::new(fd);
         kick::accept_kicks()?;
         while !exits.is_over() {
             // Before it enters: a kick that came before this thread could take any is lost, and what it
             // was for is not.
-            spot.show_if_wanted(id, kickable.vcpu());
-            enter(id, kickable.vcpu(), &vm, exits, &spot)?;
+            probe.show_if_wanted(id, kickable.vcpu());
+            enter(id, kickable.vcpu(), &vm, exits, &probe)?;
         }
         Ok(())
     }
@@ -106,23 +106,23 @@ fn enter(
     fd: &mut VcpuFd,
     vm: &KvmVm,
     exits: &impl Exits,
-    spot: &Spot,
+    probe: &VcpuProbe,
 ) -> Result<(), Error> {
     let kind = match fd.run() {
         Ok(VcpuExit::MmioRead(address, data)) => {
-            spot.note(LastExit::MemoryRead(address));
+            probe.note(LastExit::MemoryRead(address));
             exits.memory_read(address, data);
             return Ok(());
         }
         Ok(VcpuExit::MmioWrite(address, data)) => {
-            spot.note(LastExit::MemoryWrite(address));
+            probe.note(LastExit::MemoryWrite(address));
             exits.memory_write(address, data);
             return Ok(());
         }
         Ok(VcpuExit::IoIn(..) | VcpuExit::IoOut(..)) => {
             if let Some(access) = raw::port_access(fd) {
                 let kind = if access.read { LastExit::PortRead } else { LastExit::PortWrite };
-                spot.note(kind(access.port));
+                probe.note(kind(access.port));
                 answer_port_access(access, exits);
             }
             return Ok(());

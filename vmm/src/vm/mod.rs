@@ -3,7 +3,7 @@
 //! ```text
 //!   this thread:    event loop -- timers, signals, console input
 //!   CPU threads:    KVM_RUN, exits --> buses --> chipset
-//!   any of them:    Ending::end --> the loop returns --> CPUs are kicked --> threads are joined
+//!   any of them:    RunEnd::end --> the loop returns --> CPUs are kicked --> threads are joined
 //! ```
 
 mod threads;
@@ -25,14 +25,14 @@ use crate::bus::Bus;
 use crate::config::{Console, VmConfig};
 use crate::console::{Input, Output};
 use crate::event_loop::{Alarm, Deadlines, EventLoop, Signals};
-use crate::exit::{Ending, Exit};
-use crate::kvm::{CpuSight, Exits, Injector, KvmVm, Vcpu};
+use crate::exit::{Exit, RunEnd};
+use crate::kvm::{Exits, Injector, KvmVm, Vcpu, VcpuSnapshot};
 use crate::machine::{Outside, SharedMachine};
 use crate::memory;
 use crate::storage;
 use crate::sys::{RawTerminal, SignalFd};
 
-use threads::{Crew, Threads};
+use threads::{Threads, VcpuThreads};
 
 /// The signals that end a run in order.
 const SIGNALS: [libc::c_int; 3] = [libc::SIGINT, libc::SIGTERM, libc::SIGHUP];
@@ -41,8 +41,8 @@ const SIGNALS: [libc::c_int; 3] = [libc::SIGINT, libc::SIGTERM, libc::SIGHUP];
 pub struct Vm {
     config: VmConfig,
     machine: Arc<SharedMachine>,
-    ending: Arc<Ending>,
-    crew: Arc<Crew>,
+    run_end: Arc<RunEnd>,
+    vcpu_threads: Arc<VcpuThreads>,
     vcpus: Vec<Vcpu>,
     /// Written when COM1 has room for input.
     room: EventFd,
@@ -50,7 +50,7 @@ pub struct Vm {
 }
 
 /// Tells somebody what the CPUs of a silent guest do.
-type TellOfSilence = Box<dyn FnMut(&[CpuSight]) + Send>;
+type TellOfSilence = Box<dyn FnMut(&[VcpuSnapshot]) + Send>;
 
 /// What to do when the guest says nothing, and after how long.
 struct Silence {
@@ -62,14 +62,14 @@ struct Silence {
 #[derive(Clone)]
 pub struct VmHandle {
     machine: Arc<SharedMachine>,
-    ending: Arc<Ending>,
-    crew: Arc<Crew>,
+    run_end: Arc<RunEnd>,
+    vcpu_threads: Arc<VcpuThreads>,
 }
 
 impl VmHandle {
     /// Ends the run with [`Exit::Stopped`]. Does not wait for it.
     pub fn stop(&self) {
-        self.ending.end(Ok(Exit::Stopped));
+        self.run_end.end(Ok(Exit::Stopped));
     }
 
     /// Lets `mode` happen to port number `port`, counted from 0; nothing happens if there is none.
@@ -78,8 +78,8 @@ impl VmHandle {
     }
 
     /// Looks at the CPUs: what each of them does at this moment. Disturbs them for some microseconds.
-    pub fn look(&self) -> Vec<CpuSight> {
-        self.crew.look()
+    pub fn snapshot(&self) -> Vec<VcpuSnapshot> {
+        self.vcpu_threads.snapshot()
     }
 
     /// Ends `mode` at port number `port`.
@@ -112,29 +112,37 @@ impl Vm {
         if start.is_multiboot() {
             chipset.place_bars(&config.root_complex.topology);
         }
-        let ending = Arc::new(Ending::new()?);
+        let run_end = Arc::new(RunEnd::new()?);
         let room =
             EventFd::new(EFD_CLOEXEC | EFD_NONBLOCK).map_err(Error::host("make an eventfd"))?;
         let outside = Outside {
             interrupts: Box::new(Injector::new(kvm)),
-            console: Output::new(&config.console, ending.clone()),
+            console: Output::new(&config.console, run_end.clone()),
             room: room.try_clone().map_err(Error::host("clone an eventfd"))?,
-            ending: ending.clone(),
+            run_end: run_end.clone(),
         };
         let machine = Arc::new(SharedMachine::new(chipset, outside)?);
-        let crew = Arc::new(Crew::new(&vcpus));
-        Ok(Self { config, machine, ending, crew, vcpus, room, silence: None })
+        let vcpu_threads = Arc::new(VcpuThreads::new(&vcpus));
+        Ok(Self { config, machine, run_end, vcpu_threads, vcpus, room, silence: None })
     }
 
     /// A way to reach the machine while it runs.
     pub fn handle(&self) -> VmHandle {
-        let Self { machine, ending, crew, .. } = self;
-        VmHandle { machine: machine.clone(), ending: ending.clone(), crew: crew.clone() }
+        let Self { machine, run_end, vcpu_threads, .. } = self;
+        VmHandle {
+            machine: machine.clone(),
+            run_end: run_end.clone(),
+            vcpu_threads: vcpu_threads.clone(),
+        }
     }
 
     /// Calls `tell` with what the CPUs do, once, if nothing has come to the console in the first `after`
     /// of the run. The run goes on.
-    pub fn on_silence(&mut self, after: Duration, tell: impl FnMut(&[CpuSight]) + Send + 'static) {
+    pub fn on_silence(
+        &mut self,
+        after: Duration,
+        tell: impl FnMut(&[VcpuSnapshot]) + Send + 'static,
+    ) {
         self.silence = Some(Silence { after, tell: Box::new(tell) });
     }
 
@@ -146,7 +154,7 @@ impl Vm {
     ///
     /// A CPU cannot go on ([`Error::Guest`]), or KVM or the host refuse something.
     pub fn run(self) -> Result<Exit, Error> {
-        let Self { config, machine, ending, crew, vcpus, room, silence } = self;
+        let Self { config, machine, run_end, vcpu_threads, vcpus, room, silence } = self;
         // Before the threads, which inherit that these signals do not interrupt them.
         let signals = SignalFd::new(&SIGNALS).map_err(Error::host("take the signals"))?;
         let terminal = match config.console {
@@ -154,37 +162,37 @@ impl Vm {
                 .map_err(Error::host("set the terminal to raw mode"))?,
             Console::Capture(_) | Console::Channel(_) => None,
         };
-        let mut events = EventLoop::new(ending.clone())?;
-        events.add(Box::new(Signals { signals, ending: ending.clone() }));
-        events.add(Box::new(Deadlines { machine: machine.clone(), ending: ending.clone() }));
+        let mut events = EventLoop::new(run_end.clone())?;
+        events.add(Box::new(Signals { signals, run_end: run_end.clone() }));
+        events.add(Box::new(Deadlines { machine: machine.clone(), run_end: run_end.clone() }));
         if matches!(config.console, Console::Stdio) {
-            let input = Input::new(terminal.is_some(), room, machine.clone(), ending.clone())?;
+            let input = Input::new(terminal.is_some(), room, machine.clone(), run_end.clone())?;
             events.add(Box::new(input));
         }
         if let Some(limit) = config.time_limit {
-            let end = ending.clone();
+            let end = run_end.clone();
             let action = move || end.end(Ok(Exit::TimeLimit));
-            events.add(Box::new(Alarm::new(limit, action, ending.clone())?));
+            events.add(Box::new(Alarm::new(limit, action, run_end.clone())?));
         }
         if let Some(Silence { after, mut tell }) = silence {
-            let (machine, crew) = (machine.clone(), crew.clone());
+            let (machine, vcpu_threads) = (machine.clone(), vcpu_threads.clone());
             let action = move || {
                 if !machine.has_spoken() {
-                    tell(&crew.look());
+                    tell(&vcpu_threads.snapshot());
                 }
             };
-            events.add(Box::new(Alarm::new(after, action, ending.clone())?));
+            events.add(Box::new(Alarm::new(after, action, run_end.clone())?));
         }
 
         let exits =
-            Arc::new(VcpuExits { bus: Bus::new(&machine)?, machine, ending: ending.clone() });
-        let threads = Threads::new(crew, ending.clone())?;
+            Arc::new(VcpuExits { bus: Bus::new(&machine)?, machine, run_end: run_end.clone() });
+        let threads = Threads::new(vcpu_threads, run_end.clone())?;
         for vcpu in vcpus {
             threads.start(vcpu, exits.clone())?;
         }
         events.run();
         drop(threads);
-        ending.take().unwrap_or(Ok(Exit::Stopped))
+        run_end.take().unwrap_or(Ok(Exit::Stopped))
     }
 }
 
@@ -204,7 +212,7 @@ fn build_chipset(config: &VmConfig, memory: Memory, boot_cpu: &Vcpu) -> Result<C
 struct VcpuExits {
     bus: Bus,
     machine: Arc<SharedMachine>,
-    ending: Arc<Ending>,
+    run_end: Arc<RunEnd>,
 }
 
 impl Exits for VcpuExits {
@@ -229,6 +237,6 @@ impl Exits for VcpuExits {
     }
 
     fn is_over(&self) -> bool {
-        self.ending.is_over()
+        self.run_end.is_over()
     }
 }

@@ -5,33 +5,33 @@ use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
 use crate::Error;
-use crate::exit::{Ending, Exit};
-use crate::kvm::{CpuSight, Exits, Spot, Vcpu, kick, prepare_kicks};
+use crate::exit::{Exit, RunEnd};
+use crate::kvm::{Exits, Vcpu, VcpuProbe, VcpuSnapshot, kick, prepare_kicks};
 
 /// How long a CPU is waited for when somebody wants to see it. It takes microseconds.
 const PATIENCE: Duration = Duration::from_secs(1);
 
 /// The CPUs, for whoever wants to see what they do.
 #[derive(Default)]
-pub(super) struct Crew {
+pub(super) struct VcpuThreads {
     /// No other lock is taken while this one is held.
     handles: Mutex<Vec<JoinHandle<()>>>,
-    spots: Vec<Arc<Spot>>,
+    probes: Vec<Arc<VcpuProbe>>,
 }
 
-impl Crew {
+impl VcpuThreads {
     pub(super) fn new(vcpus: &[Vcpu]) -> Self {
-        Self { handles: Mutex::default(), spots: vcpus.iter().map(Vcpu::spot).collect() }
+        Self { handles: Mutex::default(), probes: vcpus.iter().map(Vcpu::probe).collect() }
     }
 
     /// What each CPU does; none of those that do not run.
-    pub(super) fn look(&self) -> Vec<CpuSight> {
-        self.spots.iter().for_each(|spot| spot.want());
+    pub(super) fn snapshot(&self) -> Vec<VcpuSnapshot> {
+        self.probes.iter().for_each(|probe| probe.want());
         let handles = self.handles();
         handles.iter().for_each(kick);
         let running = handles.len();
         drop(handles);
-        self.spots[..running].iter().filter_map(|spot| spot.wait(PATIENCE)).collect()
+        self.probes[..running].iter().filter_map(|probe| probe.wait(PATIENCE)).collect()
     }
 
     fn handles(&self) -> MutexGuard<'_, Vec<JoinHandle<()>>> {
@@ -41,14 +41,14 @@ impl Crew {
 
 /// Threads that are stopped and joined when this is dropped.
 pub(super) struct Threads {
-    crew: Arc<Crew>,
-    ending: Arc<Ending>,
+    vcpu_threads: Arc<VcpuThreads>,
+    run_end: Arc<RunEnd>,
 }
 
 impl Threads {
-    pub(super) fn new(crew: Arc<Crew>, ending: Arc<Ending>) -> Result<Self, Error> {
+    pub(super) fn new(vcpu_threads: Arc<VcpuThreads>, run_end: Arc<RunEnd>) -> Result<Self, Error> {
         prepare_kicks()?;
-        Ok(Self { crew, ending })
+        Ok(Self { vcpu_threads, run_end })
     }
 
     /// Runs `vcpu` on a thread of its own until the run is over, or ends the run if it cannot go
@@ -57,14 +57,14 @@ impl Threads {
     where
         E: Exits + Send + Sync + 'static,
     {
-        let alarm = PanicAlarm { cpu: vcpu.id(), ending: self.ending.clone() };
+        let alarm = PanicAlarm { cpu: vcpu.id(), run_end: self.run_end.clone() };
         let run = move || {
             let alarm = alarm;
             if let Err(error) = vcpu.run(&*exits) {
-                alarm.ending.end(Err(error));
+                alarm.run_end.end(Err(error));
             }
         };
-        let mut handles = self.crew.handles();
+        let mut handles = self.vcpu_threads.handles();
         let name = format!("cpu{}", handles.len());
         let handle = thread::Builder::new().name(name).spawn(run);
         handles.push(handle.map_err(Error::host("start the thread of a virtual CPU"))?);
@@ -75,8 +75,8 @@ impl Threads {
 impl Drop for Threads {
     fn drop(&mut self) {
         // Without effect where the run is over already, which is the rule.
-        self.ending.end(Ok(Exit::Stopped));
-        let handles = std::mem::take(&mut *self.crew.handles());
+        self.run_end.end(Ok(Exit::Stopped));
+        let handles = std::mem::take(&mut *self.vcpu_threads.handles());
         handles.iter().for_each(kick);
         for handle in handles {
             // A panic has been reported by its `PanicAlarm`.
@@ -88,13 +88,13 @@ impl Drop for Threads {
 /// Ends the run if its thread panics; nobody else would notice.
 struct PanicAlarm {
     cpu: u8,
-    ending: Arc<Ending>,
+    run_end: Arc<RunEnd>,
 }
 
 impl Drop for PanicAlarm {
     fn drop(&mut self) {
         if thread::panicking() {
-            self.ending.end(Err(Error::Panicked { cpu: self.cpu }));
+            self.run_end.end(Err(Error::Panicked { cpu: self.cpu }));
         }
     }
 }

@@ -60,14 +60,14 @@ fn a_guest_that_says_nothing_is_looked_at() {
     guest.config.cpus = 2;
     let mut vm = Vm::new(guest.config.clone()).unwrap();
     let handle = vm.handle();
-    assert_eq!(handle.look(), [], "nothing runs yet");
+    assert_eq!(handle.snapshot(), [], "nothing runs yet");
     let (told, is_told) = mpsc::channel();
     vm.on_silence(Duration::from_millis(1), move |cpus| told.send(cpus.len()).unwrap());
     let looker = std::thread::spawn(move || {
         let told = is_told.recv();
         // The first CPU may not have come to its first instruction yet.
         let seen = loop {
-            let seen = handle.look();
+            let seen = handle.snapshot();
             if seen.first().is_some_and(|cpu| cpu.last_exit.is_some()) {
                 break seen;
             }

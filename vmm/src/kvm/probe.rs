@@ -71,7 +71,7 @@ pub enum Activity {
 
 /// A look at one CPU.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct CpuSight {
+pub struct VcpuSnapshot {
     /// Which.
     pub cpu: u8,
     /// What it does.
@@ -82,7 +82,7 @@ pub struct CpuSight {
     pub last_exit: Option<LastExit>,
 }
 
-impl fmt::Display for CpuSight {
+impl fmt::Display for VcpuSnapshot {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let (cpu, at) = (self.cpu, self.instruction_pointer);
         match self.activity {
@@ -99,15 +99,15 @@ impl fmt::Display for CpuSight {
 
 /// Where a CPU is looked at.
 #[derive(Debug, Default)]
-pub(crate) struct Spot {
+pub(crate) struct VcpuProbe {
     last_exit: AtomicU64,
     wanted: AtomicBool,
     /// No other lock is taken while this one is held.
-    sight: Mutex<Option<CpuSight>>,
+    snapshot: Mutex<Option<VcpuSnapshot>>,
     seen: Condvar,
 }
 
-impl Spot {
+impl VcpuProbe {
     /// The CPU has left the guest.
     pub(super) fn note(&self, exit: LastExit) {
         self.last_exit.store(exit.into_bits(), Ordering::Relaxed);
@@ -126,21 +126,22 @@ impl Spot {
         };
         let instruction_pointer = vcpu.get_regs().map(|regs| regs.rip).unwrap_or_default();
         let last_exit = LastExit::from_bits(self.last_exit.load(Ordering::Relaxed));
-        let sight = CpuSight { cpu, activity, instruction_pointer, last_exit };
-        *self.sight.lock().unwrap_or_else(PoisonError::into_inner) = Some(sight);
+        let snapshot = VcpuSnapshot { cpu, activity, instruction_pointer, last_exit };
+        *self.snapshot.lock().unwrap_or_else(PoisonError::into_inner) = Some(snapshot);
         self.seen.notify_all();
     }
 
     /// Asks to see the CPU; it has to be kicked then.
     pub(crate) fn want(&self) {
-        self.sight.lock().unwrap_or_else(PoisonError::into_inner).take();
+        self.snapshot.lock().unwrap_or_else(PoisonError::into_inner).take();
         self.wanted.store(true, Ordering::Relaxed);
     }
 
     /// Waits until the CPU shows itself, no longer than `patience`.
-    pub(crate) fn wait(&self, patience: Duration) -> Option<CpuSight> {
-        let sight = self.sight.lock().unwrap_or_else(PoisonError::into_inner);
-        let waited = self.seen.wait_timeout_while(sight, patience, |sight| sight.is_none());
+    pub(crate) fn wait(&self, patience: Duration) -> Option<VcpuSnapshot> {
+        let snapshot = self.snapshot.lock().unwrap_or_else(PoisonError::into_inner);
+        let waited =
+            self.seen.wait_timeout_while(snapshot, patience, |snapshot| snapshot.is_none());
         *waited.unwrap_or_else(PoisonError::into_inner).0
     }
 }
@@ -166,7 +167,7 @@ mod tests {
 
     #[test]
     fn a_sight_is_one_line() {
-        let sight = CpuSight {
+        let snapshot = VcpuSnapshot {
             cpu: 1,
             activity: Activity::Halted,
             instruction_pointer: 0xffff_ffff_8100_0000,
@@ -174,9 +175,9 @@ mod tests {
         };
         let text =
             "CPU 1 has halted at 0xffffffff81000000; its last exit was a write to port 0x3f8";
-        assert_eq!(sight.to_string(), text);
+        assert_eq!(snapshot.to_string(), text);
         let last_exit = LastExit::from_bits(0);
-        let waiting = CpuSight { activity: Activity::AwaitsStart, last_exit, ..sight };
+        let waiting = VcpuSnapshot { activity: Activity::AwaitsStart, last_exit, ..snapshot };
         assert_eq!(waiting.to_string(), "CPU 1 waits for INIT and SIPI");
     }
 }
