@@ -4,8 +4,10 @@ use std::io;
 use std::path::PathBuf;
 
 use crate::config::{MAX_CPUS, MemorySize};
+use crate::exit::Exit;
 use crate::kvm::GuestFailure;
 use crate::layout::{CMDLINE_MAX, RAM_GAP};
+use crate::vm::{GRACE, MachineThread, StuckThread};
 
 /// Why a machine could not be built, or could not go on.
 ///
@@ -158,10 +160,22 @@ pub enum Error {
     #[error("{0}")]
     Guest(Box<GuestFailure>),
     /// A thread of the monitor has panicked.
-    #[error("the thread of CPU {cpu} panicked; this is a bug in ghostlink, please report it")]
+    #[error("the thread of {thread} panicked; this is a bug in ghostlink, please report it")]
     Panicked {
-        /// Whose thread.
-        cpu: u8,
+        /// Which.
+        thread: MachineThread,
+    },
+    /// The run is over, but threads of the monitor have not come back. They are left behind.
+    #[error(
+        "{}, but these have not come back from the monitor in {} s: {}; see that everything it writes \
+         to is read, such as the file of --events",
+        how_it_ended(outcome), GRACE.as_secs(), list(threads)
+    )]
+    Stuck {
+        /// How the run has ended otherwise.
+        outcome: Box<Result<Exit, Error>>,
+        /// The threads, at least one.
+        threads: Vec<StuckThread>,
     },
 }
 
@@ -175,9 +189,11 @@ impl Error {
     /// The exit status that a program should end with.
     pub fn status(&self) -> u8 {
         match self {
-            Self::Kvm { .. } | Self::Host { .. } | Self::Guest(_) | Self::Panicked { .. } => {
-                Self::FAILED
-            }
+            Self::Kvm { .. }
+            | Self::Host { .. }
+            | Self::Guest(_)
+            | Self::Panicked { .. }
+            | Self::Stuck { .. } => Self::FAILED,
             _ => Self::USER,
         }
     }
@@ -191,6 +207,17 @@ impl Error {
     pub(crate) fn host<E: Into<io::Error>>(action: &'static str) -> impl Fn(E) -> Self {
         move |error| Self::Host { action, source: error.into() }
     }
+}
+
+fn how_it_ended(outcome: &Result<Exit, Error>) -> String {
+    match outcome {
+        Ok(exit) => format!("the run has ended by {exit}"),
+        Err(error) => error.to_string(),
+    }
+}
+
+fn list(threads: &[StuckThread]) -> String {
+    threads.iter().map(StuckThread::to_string).collect::<Vec<_>>().join(", ")
 }
 
 fn suggest_memory(end: u64) -> String {

@@ -1,5 +1,7 @@
-//! The one event loop, on the thread that called [`Vm::run`](crate::Vm::run): timers, signals,
-//! console input, and the news that the run is over.
+//! The event loops. One, on the thread that called [`Vm::run`](crate::Vm::run), waits for whatever
+//! ends the run: signals, the time limit, the news itself. It never waits for the machine's lock, which
+//! a thread that is stuck may hold. The other, on a thread of its own, brings the machine timers and
+//! console input.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -16,7 +18,7 @@ use crate::sys::SignalFd;
 const ALARM_MAX: Duration = Duration::from_secs(i32::MAX as u64);
 
 /// Something that the loop waits for.
-pub(crate) type Subscriber = Box<dyn MutEventSubscriber>;
+pub(crate) type Subscriber = Box<dyn MutEventSubscriber + Send>;
 
 /// The loop.
 pub(crate) struct EventLoop {

@@ -1,5 +1,6 @@
 //! How a run ends: the first reason wins, whichever thread has it.
 
+use std::fmt;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, PoisonError};
 
@@ -35,6 +36,19 @@ impl Exit {
             Self::PowerOff | Self::Reset | Self::Stopped => 0,
             Self::Signal(number) => 128_u8.saturating_add(u8::try_from(number).unwrap_or(u8::MAX)),
             Self::TimeLimit => 124,
+        }
+    }
+}
+
+impl fmt::Display for Exit {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::DebugExit(value) => write!(f, "debug exit {value:#x}"),
+            Self::PowerOff => f.write_str("power-off"),
+            Self::Reset => f.write_str("reset"),
+            Self::Signal(number) => write!(f, "signal {number}"),
+            Self::TimeLimit => f.write_str("its time limit"),
+            Self::Stopped => f.write_str("its user"),
         }
     }
 }

@@ -113,6 +113,11 @@ impl VcpuProbe {
         self.last_exit.store(exit.into_bits(), Ordering::Relaxed);
     }
 
+    /// What the CPU has last left the guest for, if it has.
+    pub(crate) fn last_exit(&self) -> Option<LastExit> {
+        LastExit::from_bits(self.last_exit.load(Ordering::Relaxed))
+    }
+
     /// Shows the CPU, if somebody wants to see it.
     pub(super) fn show_if_wanted(&self, cpu: u8, vcpu: &VcpuFd) {
         if !self.wanted.load(Ordering::Relaxed) || !self.wanted.swap(false, Ordering::Relaxed) {
@@ -125,7 +130,7 @@ impl VcpuProbe {
             _ => Activity::AwaitsStart,
         };
         let instruction_pointer = vcpu.get_regs().map(|regs| regs.rip).unwrap_or_default();
-        let last_exit = LastExit::from_bits(self.last_exit.load(Ordering::Relaxed));
+        let last_exit = self.last_exit();
         let snapshot = VcpuSnapshot { cpu, activity, instruction_pointer, last_exit };
         *self.snapshot.lock().unwrap_or_else(PoisonError::into_inner) = Some(snapshot);
         self.seen.notify_all();

@@ -1,9 +1,10 @@
 //! A virtual machine: put together by [`Vm::new`], run once by [`Vm::run`].
 //!
 //! ```text
-//!   this thread:    event loop -- timers, signals, console input
+//!   this thread:    event loop -- signals, time limit
+//!   one thread:     event loop -- timers, console input --> chipset
 //!   CPU threads:    KVM_RUN, exits --> buses --> chipset
-//!   any of them:    RunEnd::end --> the loop returns --> CPUs are kicked --> threads are joined
+//!   any of them:    RunEnd::end --> the loops return --> CPUs are kicked --> threads are joined
 //! ```
 
 mod threads;
@@ -24,7 +25,7 @@ use crate::boot;
 use crate::bus::Bus;
 use crate::config::{Console, VmConfig};
 use crate::console::{Input, Output};
-use crate::event_loop::{Alarm, Deadlines, EventLoop, Signals};
+use crate::event_loop::{Alarm, Deadlines, EventLoop, Signals, Subscriber};
 use crate::exit::{Exit, RunEnd};
 use crate::kvm::{Exits, Injector, KvmVm, Vcpu, VcpuSnapshot};
 use crate::machine::{Outside, SharedMachine};
@@ -32,6 +33,8 @@ use crate::memory;
 use crate::storage;
 use crate::sys::{RawTerminal, SignalFd};
 
+pub(crate) use threads::GRACE;
+pub use threads::{MachineThread, StuckThread};
 use threads::{Threads, VcpuThreads};
 
 /// The signals that end a run in order.
@@ -146,53 +149,74 @@ impl Vm {
         self.silence = Some(Silence { after, tell: Box::new(tell) });
     }
 
-    /// Runs the machine on this thread and one more for each CPU, until it ends in one way or
-    /// another. All threads have ended when this returns. SIGINT, SIGTERM and SIGHUP that reach
-    /// this thread end the run; a terminal is in raw mode while it lasts.
+    /// Runs the machine, with a thread for each CPU and one for the devices, until it ends in one way
+    /// or another. All threads have ended when this returns, but for those that [`Error::Stuck`] names.
+    /// SIGINT, SIGTERM and SIGHUP that reach this thread end the run; a terminal is in raw mode while
+    /// it lasts.
     ///
     /// # Errors
     ///
-    /// A CPU cannot go on ([`Error::Guest`]), or KVM or the host refuse something.
+    /// A CPU cannot go on ([`Error::Guest`]), a thread does not come back from the monitor
+    /// ([`Error::Stuck`]), or KVM or the host refuse something.
     pub fn run(self) -> Result<Exit, Error> {
         let Self { config, machine, run_end, vcpu_threads, vcpus, room, silence } = self;
         // Before the threads, which inherit that these signals do not interrupt them.
         let signals = SignalFd::new(&SIGNALS).map_err(Error::host("take the signals"))?;
+        let mut supervisor = EventLoop::new(run_end.clone())?;
+        supervisor.add(Box::new(Signals { signals, run_end: run_end.clone() }));
+        if let Some(limit) = config.time_limit {
+            let end = run_end.clone();
+            let action = move || end.end(Ok(Exit::TimeLimit));
+            supervisor.add(Box::new(Alarm::new(limit, action, run_end.clone())?));
+        }
+
+        let mut devices = EventLoop::new(run_end.clone())?;
+        devices.add(Box::new(Deadlines { machine: machine.clone(), run_end: run_end.clone() }));
         let terminal = match config.console {
             Console::Stdio => RawTerminal::enter(io::stdin().as_fd())
                 .map_err(Error::host("set the terminal to raw mode"))?,
             Console::Capture(_) | Console::Channel(_) => None,
         };
-        let mut events = EventLoop::new(run_end.clone())?;
-        events.add(Box::new(Signals { signals, run_end: run_end.clone() }));
-        events.add(Box::new(Deadlines { machine: machine.clone(), run_end: run_end.clone() }));
         if matches!(config.console, Console::Stdio) {
             let input = Input::new(terminal.is_some(), room, machine.clone(), run_end.clone())?;
-            events.add(Box::new(input));
+            devices.add(Box::new(input));
         }
-        if let Some(limit) = config.time_limit {
-            let end = run_end.clone();
-            let action = move || end.end(Ok(Exit::TimeLimit));
-            events.add(Box::new(Alarm::new(limit, action, run_end.clone())?));
-        }
-        if let Some(Silence { after, mut tell }) = silence {
-            let (machine, vcpu_threads) = (machine.clone(), vcpu_threads.clone());
-            let action = move || {
-                if !machine.has_spoken() {
-                    tell(&vcpu_threads.snapshot());
-                }
-            };
-            events.add(Box::new(Alarm::new(after, action, run_end.clone())?));
+        if let Some(silence) = silence {
+            let (machine, vcpus) = (machine.clone(), vcpu_threads.clone());
+            devices.add(silence.into_alarm(machine, vcpus, run_end.clone())?);
         }
 
         let exits =
             Arc::new(VcpuExits { bus: Bus::new(&machine)?, machine, run_end: run_end.clone() });
-        let threads = Threads::new(vcpu_threads, run_end.clone())?;
+        let mut threads = Threads::new(vcpu_threads, run_end.clone())?;
+        threads.start_devices(devices)?;
         for vcpu in vcpus {
-            threads.start(vcpu, exits.clone())?;
+            threads.start_vcpu(vcpu, exits.clone())?;
         }
-        events.run();
-        drop(threads);
-        run_end.take().unwrap_or(Ok(Exit::Stopped))
+        supervisor.run();
+        let stuck = threads.stop();
+        let outcome = run_end.take().unwrap_or(Ok(Exit::Stopped));
+        if stuck.is_empty() {
+            return outcome;
+        }
+        Err(Error::Stuck { outcome: Box::new(outcome), threads: stuck })
+    }
+}
+
+impl Silence {
+    fn into_alarm(
+        self,
+        machine: Arc<SharedMachine>,
+        vcpus: Arc<VcpuThreads>,
+        run_end: Arc<RunEnd>,
+    ) -> Result<Subscriber, Error> {
+        let Self { after, mut tell } = self;
+        let action = move || {
+            if !machine.has_spoken() {
+                tell(&vcpus.snapshot());
+            }
+        };
+        Ok(Box::new(Alarm::new(after, action, run_end)?))
     }
 }
 

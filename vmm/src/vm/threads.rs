@@ -1,17 +1,61 @@
-//! The threads of the virtual CPUs: however the run ends, all of them end with it.
+//! The threads of a machine: one for each virtual CPU, and one that serves its devices. They end with
+//! the run; those that do not are named and left behind.
 
+use std::convert::Infallible;
+use std::fmt;
+use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
 use crate::Error;
+use crate::event_loop::EventLoop;
 use crate::exit::{Exit, RunEnd};
-use crate::kvm::{Exits, Vcpu, VcpuProbe, VcpuSnapshot, kick, prepare_kicks};
+use crate::kvm::{Exits, LastExit, Vcpu, VcpuProbe, VcpuSnapshot, kick, prepare_kicks};
 
-/// How long a CPU is waited for when somebody wants to see it. It takes microseconds.
+/// How long a CPU may take to show what it does. It takes microseconds.
 const PATIENCE: Duration = Duration::from_secs(1);
+/// How long threads may take to come back when the run is over. A flush of a slow disk is the longest
+/// that a healthy one needs.
+pub(crate) const GRACE: Duration = Duration::from_secs(5);
 
-/// The CPUs, for whoever wants to see what they do.
+/// A thread of the monitor.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum MachineThread {
+    /// It runs the virtual CPU of this number.
+    Cpu(u8),
+    /// It serves timers and console input.
+    Devices,
+}
+
+impl fmt::Display for MachineThread {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Cpu(cpu) => write!(f, "CPU {cpu}"),
+            Self::Devices => f.write_str("the timers"),
+        }
+    }
+}
+
+/// A thread that has not come back after the end of the run.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct StuckThread {
+    /// Which.
+    pub thread: MachineThread,
+    /// What the CPU has last left the guest for, if the thread is a CPU's and it has.
+    pub last_exit: Option<LastExit>,
+}
+
+impl fmt::Display for StuckThread {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.last_exit {
+            Some(exit) => write!(f, "{} (last exit: {exit})", self.thread),
+            None => write!(f, "{}", self.thread),
+        }
+    }
+}
+
+/// The threads of the CPUs, and what each of them shows of itself.
 #[derive(Default)]
 pub(super) struct VcpuThreads {
     /// No other lock is taken while this one is held.
@@ -39,62 +83,112 @@ impl VcpuThreads {
     }
 }
 
-/// Threads that are stopped and joined when this is dropped.
+/// Threads that are stopped when this is dropped.
 pub(super) struct Threads {
     vcpu_threads: Arc<VcpuThreads>,
+    devices: Option<JoinHandle<()>>,
     run_end: Arc<RunEnd>,
+    /// Each thread has a clone: the channel closes when the last of them has ended.
+    alive: Option<Sender<Infallible>>,
+    all_ended: Receiver<Infallible>,
 }
 
 impl Threads {
     pub(super) fn new(vcpu_threads: Arc<VcpuThreads>, run_end: Arc<RunEnd>) -> Result<Self, Error> {
         prepare_kicks()?;
-        Ok(Self { vcpu_threads, run_end })
+        let (alive, all_ended) = channel();
+        Ok(Self { vcpu_threads, devices: None, run_end, alive: Some(alive), all_ended })
     }
 
     /// Runs `vcpu` on a thread of its own until the run is over, or ends the run if it cannot go
     /// on.
-    pub(super) fn start<E>(&self, vcpu: Vcpu, exits: Arc<E>) -> Result<(), Error>
+    pub(super) fn start_vcpu<E>(&self, vcpu: Vcpu, exits: Arc<E>) -> Result<(), Error>
     where
         E: Exits + Send + Sync + 'static,
     {
-        let alarm = PanicAlarm { cpu: vcpu.id(), run_end: self.run_end.clone() };
+        let thread = MachineThread::Cpu(vcpu.id());
+        let handle = self.start(thread, move || vcpu.run(&*exits))?;
+        self.vcpu_threads.handles().push(handle);
+        Ok(())
+    }
+
+    /// Runs `events` on a thread of its own until the run is over.
+    pub(super) fn start_devices(&mut self, mut events: EventLoop) -> Result<(), Error> {
         let run = move || {
-            let alarm = alarm;
-            if let Err(error) = vcpu.run(&*exits) {
-                alarm.run_end.end(Err(error));
+            events.run();
+            Ok(())
+        };
+        self.devices = Some(self.start(MachineThread::Devices, run)?);
+        Ok(())
+    }
+
+    fn start(
+        &self,
+        thread: MachineThread,
+        run: impl FnOnce() -> Result<(), Error> + Send + 'static,
+    ) -> Result<JoinHandle<()>, Error> {
+        let guard =
+            ThreadGuard { thread, run_end: self.run_end.clone(), _alive: self.alive.clone() };
+        let name = match thread {
+            MachineThread::Cpu(cpu) => format!("cpu{cpu}"),
+            MachineThread::Devices => "devices".to_owned(),
+        };
+        let run = move || {
+            let guard = guard;
+            if let Err(error) = run() {
+                guard.run_end.end(Err(error));
             }
         };
-        let mut handles = self.vcpu_threads.handles();
-        let name = format!("cpu{}", handles.len());
-        let handle = thread::Builder::new().name(name).spawn(run);
-        handles.push(handle.map_err(Error::host("start the thread of a virtual CPU"))?);
-        Ok(())
+        thread::Builder::new()
+            .name(name)
+            .spawn(run)
+            .map_err(Error::host("start a thread of the machine"))
+    }
+
+    /// Ends the run, if it is not over yet, and all threads; returns those that do not come back.
+    pub(super) fn stop(&mut self) -> Vec<StuckThread> {
+        self.run_end.end(Ok(Exit::Stopped));
+        let handles = std::mem::take(&mut *self.vcpu_threads.handles());
+        handles.iter().for_each(kick);
+        self.alive = None;
+        let stuck = self.all_ended.recv_timeout(GRACE) == Err(RecvTimeoutError::Timeout);
+        let cpus = self.vcpu_threads.probes.iter().zip(0..).zip(handles);
+        let threads = cpus
+            .map(|((probe, cpu), handle)| (MachineThread::Cpu(cpu), probe.last_exit(), handle))
+            .chain(self.devices.take().map(|handle| (MachineThread::Devices, None, handle)));
+        let mut left = Vec::new();
+        for (thread, last_exit, handle) in threads {
+            if stuck && !handle.is_finished() {
+                left.push(StuckThread { thread, last_exit });
+            } else {
+                // A panic has been reported by its `ThreadGuard`.
+                let _ = handle.join();
+            }
+        }
+        left
     }
 }
 
 impl Drop for Threads {
     fn drop(&mut self) {
-        // Without effect where the run is over already, which is the rule.
-        self.run_end.end(Ok(Exit::Stopped));
-        let handles = std::mem::take(&mut *self.vcpu_threads.handles());
-        handles.iter().for_each(kick);
-        for handle in handles {
-            // A panic has been reported by its `PanicAlarm`.
-            let _ = handle.join();
+        // They have been stopped already unless starting one has failed.
+        if self.alive.is_some() {
+            self.stop();
         }
     }
 }
 
-/// Ends the run if its thread panics; nobody else would notice.
-struct PanicAlarm {
-    cpu: u8,
+/// Ends the run if its thread panics, which nothing else would notice, and tells when it ends.
+struct ThreadGuard {
+    thread: MachineThread,
     run_end: Arc<RunEnd>,
+    _alive: Option<Sender<Infallible>>,
 }
 
-impl Drop for PanicAlarm {
+impl Drop for ThreadGuard {
     fn drop(&mut self) {
         if thread::panicking() {
-            self.run_end.end(Err(Error::Panicked { cpu: self.cpu }));
+            self.run_end.end(Err(Error::Panicked { thread: self.thread }));
         }
     }
 }

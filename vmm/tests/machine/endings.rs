@@ -1,10 +1,11 @@
 //! Every way in which a run can end.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use devices::fault::FaultMode;
-use iommu::event::Event;
-use vmm::{Error, Exit, FailureKind, GuestFailure, Vm};
+use iommu::event::{Event, EventSink, TimedEvent, Tracer};
+use vmm::{Error, Exit, FailureKind, GuestFailure, LastExit, MachineThread, StuckThread, Vm};
 
 use crate::code::{HALT, SPIN, mov_eax, out8, out16, out32};
 use crate::elf::ENTRY;
@@ -92,6 +93,39 @@ fn a_time_limit_ends_a_guest_that_spins() {
     assert_eq!(guest.run().unwrap().status(), 124);
 }
 
+/// A sink of events that takes the first doorbell and never returns, with the machine locked.
+struct Blocked;
+
+impl EventSink for Blocked {
+    fn record(&self, event: TimedEvent) {
+        if let Event::Doorbell { .. } = event.event {
+            loop {
+                std::thread::park();
+            }
+        }
+    }
+}
+
+#[test]
+fn a_thread_that_is_stuck_in_the_monitor_is_named_and_left_behind() {
+    if !kvm_wanted() {
+        return;
+    }
+    let mut guest = Guest::new(&out32(0x5e4, 7));
+    guest.config.tracer = Tracer::to(Arc::new(Blocked));
+    guest.config.time_limit = Some(Duration::from_millis(50));
+    let Err(Error::Stuck { outcome, threads }) = guest.run_within(Duration::from_secs(60)) else {
+        panic!("the thread has come back");
+    };
+    assert!(matches!(*outcome, Ok(Exit::TimeLimit)), "{outcome:?}");
+    let last_exit = Some(LastExit::PortWrite(0x5e4));
+    assert_eq!(threads, [StuckThread { thread: MachineThread::Cpu(0), last_exit }]);
+    let error = Error::Stuck { outcome, threads };
+    assert_eq!(error.status(), Error::FAILED);
+    let text = error.to_string();
+    assert!(text.contains("time limit") && text.contains("CPU 0 (last exit: write to port 0x5e4)"));
+}
+
 #[test]
 fn a_triple_fault_ends_the_run() {
     if !kvm_wanted() {
@@ -142,5 +176,5 @@ fn a_machine_that_cannot_be_is_refused_before_it_runs() {
     let expression = refused(|guest| {
         guest.config.root_complex.faults = vec!["on=serial:/a(/,mode=hang".parse().unwrap()];
     });
-    assert!(expression.starts_with("'a(' is not a regular expression: unclosed"), "{expression}");
+    assert!(expression.starts_with("'a(' is not a regular expression: found open"), "{expression}");
 }

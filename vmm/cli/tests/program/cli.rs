@@ -198,3 +198,50 @@ fn a_guest_that_resets_itself_starts_anew_unless_told_otherwise() {
     let said = again.wait_with_output().unwrap().stderr;
     assert!(text(&said).starts_with("ghostlink: the guest has reset itself"), "{}", text(&said));
 }
+
+/// `mov $0x5e4, %edx; again: out %eax, %dx; jmp again`: rings the doorbell for ever.
+const DOORBELLS: [u8; 8] = [0xba, 0xe4, 0x05, 0x00, 0x00, 0xef, 0xeb, 0xfd];
+
+#[test]
+fn a_run_ends_though_nothing_reads_its_events() {
+    if !wanted(Need::Kvm) {
+        return;
+    }
+    let kernel = TempFile::new("doorbells", elf(&DOORBELLS));
+    for (signal, limit) in [(None, "1s"), (Some("TERM"), "600s"), (Some("INT"), "600s")] {
+        let pipe = TempFile::new("events-pipe", b"");
+        std::fs::remove_file(&pipe.0).unwrap();
+        assert!(Command::new("mkfifo").arg(&pipe.0).status().unwrap().success());
+        // Opening it for both directions does not wait for another process. It is never read.
+        let _reader = File::options().read(true).write(true).open(&pipe.0).unwrap();
+        let arguments = ["run", "--kernel", kernel.path(), "--events", pipe.path()];
+        let mut command = ghostlink(&[&arguments[..], &["--time-limit", limit]].concat());
+        let mut child = command.stderr(Stdio::piped()).spawn().unwrap();
+        let kill = format!("sleep 120; kill -KILL {}", child.id());
+        let mut watchdog = Command::new("sh").args(["-c", &kill]).spawn().unwrap();
+        if let Some(signal) = signal {
+            while !sleeps(child.id(), "cpu0") {
+                std::thread::yield_now();
+            }
+            let kill = format!("kill -{signal} {}", child.id());
+            assert!(Command::new("sh").args(["-c", &kill]).status().unwrap().success());
+        }
+        let mut said = String::new();
+        child.stderr.take().unwrap().read_to_string(&mut said).unwrap();
+        assert_eq!(child.wait().unwrap().code(), Some(4), "{signal:?}: {said}");
+        watchdog.kill().unwrap();
+        watchdog.wait().unwrap();
+        assert!(said.contains("CPU 0 (last exit: write to port 0x5e4)"), "{signal:?}: {said}");
+    }
+}
+
+/// Whether the thread `name` of a process waits for something. The thread of a CPU that rings the
+/// doorbell does so in the write to the pipe alone.
+fn sleeps(process: u32, name: &str) -> bool {
+    let Ok(threads) = std::fs::read_dir(format!("/proc/{process}/task")) else { return false };
+    let sleeping = format!("({name}) S ");
+    threads.flatten().any(|thread| {
+        std::fs::read_to_string(thread.path().join("stat"))
+            .is_ok_and(|stat| stat.contains(&sleeping))
+    })
+}
