@@ -30,6 +30,8 @@ pub const LOW_RAM_END: u64 = 0x9_fc00;
 pub const ACPI: Range = Range { start: 0xe_0000, size: 0x1_0000 };
 /// What else firmware has below 1 MiB.
 pub const FIRMWARE: Range = Range { start: 0xf_0000, size: 0x1_0000 };
+/// Where processors begin after a reset, and where software jumps that wants a BIOS to reset.
+pub const RESET_VECTOR: u64 = 0xf_fff0;
 /// Where kernels may be loaded.
 pub const HIGH_RAM: u64 = 0x10_0000;
 /// Where RAM below 4 GiB ends at the latest.

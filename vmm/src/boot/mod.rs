@@ -26,6 +26,7 @@ mod multiboot;
 mod page_tables;
 mod pvh;
 mod registers;
+mod reset_vector;
 mod zero_page;
 
 use std::fs::File;
@@ -116,6 +117,7 @@ pub(crate) fn load(
     let initrd = initrd::load(memory, size, loaded.end, loaded.initrd_limit, modules)?;
     write_cmdline(memory, cmdline)?;
     gdt::write(memory)?;
+    reset_vector::write(memory)?;
     match loaded.entry {
         Entry::Linux(entry) => {
             zero_page::write(memory, size, cmdline, loaded.header, initrd)?;

@@ -24,6 +24,15 @@ pub(crate) fn out8(port: u16, value: u8) -> Vec<u8> {
     code
 }
 
+/// `mov edi, address; mov dword ptr [rdi], value`.
+pub(crate) fn store(address: u32, value: u32) -> Vec<u8> {
+    let mut code = vec![0xbf];
+    code.extend(address.to_le_bytes());
+    code.extend([0xc7, 0x07]);
+    code.extend(value.to_le_bytes());
+    code
+}
+
 pub(crate) fn mov_eax(value: u32) -> Vec<u8> {
     let mut code = vec![0xb8];
     code.extend(value.to_le_bytes());

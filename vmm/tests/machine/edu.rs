@@ -6,22 +6,13 @@ use devices::root_complex::IO_APIC_ID;
 use devices::topology::Topology;
 use iommu::event::Event;
 
-use crate::code::{out32, report_port};
+use crate::code::{out32, report_port, store};
 use crate::guest::{Guest, kvm_wanted};
 
 /// 00:10.0 in the configuration address port.
 const EDU: u32 = 0x8000_8000;
 const BAR: u32 = 0xe000_0000;
 const IO_APIC: u32 = 0xfec0_0000;
-
-/// `mov edi, address; mov dword ptr [rdi], value`.
-fn store(address: u32, value: u32) -> Vec<u8> {
-    let mut code = vec![0xbf];
-    code.extend(address.to_le_bytes());
-    code.extend([0xc7, 0x07]);
-    code.extend(value.to_le_bytes());
-    code
-}
 
 fn configure(register: u32, value: u32) -> Vec<u8> {
     [out32(0xcf8, EDU | register), out32(0xcfc, value)].concat()

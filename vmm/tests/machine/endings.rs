@@ -7,7 +7,7 @@ use devices::fault::FaultMode;
 use iommu::event::{Event, EventSink, TimedEvent, Tracer};
 use vmm::{Error, Exit, FailureKind, GuestFailure, LastExit, MachineThread, StuckThread, Vm};
 
-use crate::code::{HALT, SPIN, mov_eax, out8, out16, out32};
+use crate::code::{HALT, SPIN, mov_eax, out8, out16, out32, store};
 use crate::elf::ENTRY;
 use crate::guest::{Guest, kvm_wanted};
 
@@ -44,6 +44,30 @@ fn power_and_reset_ports_end_the_run() {
     ] {
         assert_eq!(Guest::new(&code).run().unwrap(), exit);
     }
+}
+
+#[test]
+fn the_code_at_the_reset_vector_resets() {
+    if !kvm_wanted() {
+        return;
+    }
+    const TRAMPOLINE: u32 = 0x7_0000;
+    const LOCAL_APIC: u32 = 0xfee0_0000;
+    let code = [
+        // ljmp $0xf000, $0xfff0
+        store(TRAMPOLINE, 0x00ff_f0ea),
+        store(TRAMPOLINE + 4, 0xf0),
+        // The local APIC on; INIT and SIPI to CPU 1, which begins in real mode.
+        store(LOCAL_APIC + 0xf0, 0x1ff),
+        store(LOCAL_APIC + 0x310, 1 << 24),
+        store(LOCAL_APIC + 0x300, 0x4500),
+        store(LOCAL_APIC + 0x300, 0x4600 | TRAMPOLINE >> 12),
+        HALT.to_vec(),
+    ];
+    let mut guest = Guest::new(&code.concat());
+    guest.config.cpus = 2;
+    guest.config.time_limit = Some(Duration::from_secs(20));
+    assert_eq!(guest.run().unwrap(), Exit::Reset);
 }
 
 #[test]
