@@ -261,3 +261,6 @@ impl DeviceMmio for SharedMachine {
         self.with(|chipset, now| chipset.memory_write(base.0 + offset, data, now));
     }
 }
+
+#[cfg(test)]
+mod tests;
