@@ -1,5 +1,5 @@
-//! The bench port: how this program talks to ghostlink. Other machines have none; then every question
-//! is answered `None`, and what is told goes nowhere.
+//! The bench port, by which this program reports to ghostlink. On other machines, which have no
+//! such port, questions are answered `None`, and reports are dropped.
 
 use core::sync::atomic::{AtomicU8, Ordering};
 
@@ -13,52 +13,52 @@ const VALUE_HIGH: u16 = 0x5f0;
 
 const GLNK: u32 = 0x4b4e_4c47;
 
-/// What can be reported, with the numbers that the VMM knows.
+/// A measurement, by its number at the bench port.
 #[derive(Clone, Copy, Debug)]
 #[repr(u32)]
 pub enum Metric {
     /// How the measured flush ended: 0 completed, 1 timed out, 2 stalled.
     Outcome = 1,
-    /// How long the measured flush took.
+    /// The time of the measured flush.
     GuestStallNs = 2,
     /// The longest flush of the healthy neighbour.
     NeighborStallNs = 3,
-    /// Time-outs (ITE) that were handled, by either processor.
+    /// Invalidation time-outs (ITE) that either processor handled.
     Timeouts = 4,
-    /// Source id of the last that the measured flush handled; if it handled none, of the first that the
-    /// neighbour did.
+    /// Source id of the last ITE that the measured flush handled. If it handled none, source id of
+    /// the first ITE that the neighbour handled.
     TimeoutSource = 5,
     /// Median of the healthy flushes.
     HealthyMedianNs = 6,
     /// Longest of the healthy flushes.
     HealthyMaximumNs = 7,
-    /// Wait descriptors that were marked aborted, by either processor.
+    /// Wait descriptors that either processor marked as aborted.
     WaitsAborted = 8,
-    /// Flushes that the neighbour made.
+    /// Number of flushes of the neighbour.
     NeighborFlushes = 9,
-    /// How often the neighbour had to submit again.
+    /// How often the neighbour submitted again.
     NeighborResubmissions = 10,
     /// The neighbour's worst outcome.
     NeighborOutcome = 11,
-    /// How often the measured flush had to be submitted again.
+    /// How often the measured flush was submitted again.
     Resubmissions = 12,
-    /// How long its first submission took, however that ended.
+    /// The time of the first submission of the measured flush, whatever its outcome.
     FirstAttemptNs = 13,
     /// `costs=on`: an access to a port.
     ExitNs = 14,
-    /// `costs=on`: a read of the unit's fault status, as each turn of the waiting loop makes one.
+    /// `costs=on`: a read of the unit's fault status, which each turn of the waiting loop makes.
     RegisterReadNs = 15,
     /// `costs=on`: a read of the victim's vendor ID.
     PresenceNs = 16,
-    /// `costs=on`: a write of the queue's tail that brings nothing new.
+    /// `costs=on`: a write of the queue's tail that does not move it.
     DoorbellNs = 17,
     /// `costs=on`: from the start of a flush until its descriptors are in the ring.
     FillNs = 18,
-    /// `costs=on`: the write of the queue's tail for a flush, in which it is also answered.
+    /// `costs=on`: the write of the queue's tail for a flush; the unit answers during that write.
     AnsweredDoorbellNs = 19,
 }
 
-/// Whether there is a bench port. Asked once, then remembered.
+/// Whether there is a bench port. The first call probes the port.
 pub fn present() -> bool {
     const UNKNOWN: u8 = 0;
     const ABSENT: u8 = 1;
@@ -72,7 +72,7 @@ pub fn present() -> bool {
     STATE.load(Ordering::Relaxed) == PRESENT
 }
 
-/// An access to a port, and nothing else.
+/// Makes one access to a port, to measure an exit.
 pub fn probe() {
     in32(SIGNATURE);
 }
@@ -87,8 +87,7 @@ pub fn cpus() -> Option<u32> {
     present().then(|| in32(CPUS_OR_METRIC))
 }
 
-/// Rings the doorbell. If the run was told to (`--drop-link doorbell`), the link is gone when this
-/// returns.
+/// Rings the doorbell. With `--drop-link doorbell` the link is down when this returns.
 pub fn ring_doorbell(value: u32) {
     if present() {
         out32(TSC_KHZ_OR_DOORBELL, value);

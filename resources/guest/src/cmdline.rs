@@ -1,12 +1,12 @@
-//! The command line: words of the form `key=value`, separated by blanks. Of several words with one
-//! key the last counts.
+//! The command line: words of the form `key=value`, separated by blanks. The last word with a key
+//! counts.
 
 /// A command line.
 #[derive(Clone, Copy, Debug)]
 pub struct Cmdline(&'static str);
 
 impl Cmdline {
-    /// Words that this program does not know are ignored, as a kernel does.
+    /// Ignores words that this program does not know, as a kernel does.
     pub fn new(text: &'static str) -> Self {
         Self(text)
     }
@@ -21,7 +21,7 @@ impl Cmdline {
             .next_back()
     }
 
-    /// The decimal number of `key`; `None` too if it is not a number.
+    /// The decimal number of `key`; `None` if the word is missing or is not a number.
     pub fn number(&self, key: &str) -> Option<u64> {
         self.get(key)?.parse().ok()
     }

@@ -1,5 +1,5 @@
-//! Whatever hierarchy this machine has: finds all of it, and checks on every function that
-//! configuration space behaves as firmware and drivers rely on.
+//! Finds all functions of the machine, and checks that the configuration space of each behaves as
+//! firmware and drivers expect.
 
 use crate::device::CopyEngine;
 use crate::device::endpoint::{self, Endpoint, register};
@@ -9,7 +9,7 @@ use crate::pci::config::{self, CAPABILITY_EXPRESS, register as header};
 use crate::pci::enumerate::{Functions, bar_size, is_bridge};
 use crate::println;
 
-/// Six BARs, and none on a bridge.
+/// The BARs of an endpoint. Bridges have none here.
 const BARS: [u16; 6] = [0x10, 0x14, 0x18, 0x1c, 0x20, 0x24];
 
 type Test = fn(&Functions) -> Result<(), &'static str>;
@@ -24,7 +24,7 @@ const TESTS: [(&str, Test); 7] = [
     ("absent_functions", absent_functions),
 ];
 
-/// Runs them all.
+/// Runs all tests.
 pub fn run() -> ! {
     let functions = Functions::enumerate();
     let mut ktap = Ktap::start(TESTS.len());
@@ -37,7 +37,7 @@ pub fn run() -> ! {
     ktap.finish()
 }
 
-/// One line per function: address, ids, and for a bridge the buses behind it.
+/// Prints address and ids of a function, and the bus numbers of a bridge.
 fn print_function(bdf: Bdf, id: u32) {
     let (vendor, device) = (id as u16, id >> 16);
     if is_bridge(bdf) {
@@ -49,7 +49,7 @@ fn print_function(bdf: Bdf, id: u32) {
     }
 }
 
-/// The capability lists end, below 0x100 and above, and their members lie inside.
+/// Both capability lists end, and their members are in their part of configuration space.
 fn capability_lists(functions: &Functions) -> Result<(), &'static str> {
     for function in functions.iter() {
         let mut at = u16::from(config::read8(function.bdf, header::CAPABILITIES));
@@ -77,7 +77,7 @@ fn capability_lists(functions: &Functions) -> Result<(), &'static str> {
     Ok(())
 }
 
-/// Ids, class and header type take no writes.
+/// Ids, class and capability pointer ignore writes.
 fn read_only_registers(functions: &Functions) -> Result<(), &'static str> {
     for function in functions.iter() {
         for at in [header::ID, header::CLASS, header::CAPABILITIES] {
@@ -89,7 +89,7 @@ fn read_only_registers(functions: &Functions) -> Result<(), &'static str> {
     Ok(())
 }
 
-/// Ones written to a BAR tell its size, a power of two, and its address comes back.
+/// A BAR that is written with ones reads as its size, a power of two, and takes its address again.
 fn bar_sizing(functions: &Functions) -> Result<(), &'static str> {
     for function in functions.iter().filter(|function| !is_bridge(function.bdf)) {
         for at in BARS {
@@ -112,7 +112,7 @@ fn answers(endpoint: &Endpoint) -> bool {
     endpoint.read(register::ID) == endpoint::SIGNATURE
 }
 
-/// A device answers where its BAR is, and nowhere else.
+/// A device answers at the address of its BAR, and only there.
 fn bar_moving(functions: &Functions) -> Result<(), &'static str> {
     const ELSEWHERE: u32 = 0x8_0000;
     for (endpoint, bar) in endpoints(functions) {
@@ -120,20 +120,20 @@ fn bar_moving(functions: &Functions) -> Result<(), &'static str> {
         let moved = Endpoint::open(endpoint.bdf());
         let gone = !answers(&endpoint);
         config::write32(endpoint.bdf(), header::BAR0, bar);
-        ensure(moved.is_some(), "it does not answer where its BAR has gone")?;
-        ensure(gone, "it still answers where its BAR was")?;
-        ensure(answers(&endpoint), "it does not answer when its BAR is back")?;
+        ensure(moved.is_some(), "it does not answer at the new address of its BAR")?;
+        ensure(gone, "it still answers at the old address of its BAR")?;
+        ensure(answers(&endpoint), "it does not answer at its first address again")?;
     }
     Ok(())
 }
 
-/// The bridge whose other bus is `bus`.
+/// The bridge with the secondary bus `bus`.
 fn bridge_above(functions: &Functions, bus: u8) -> Option<Bdf> {
     let mut bridges = functions.iter().map(|function| function.bdf).filter(|bdf| is_bridge(*bdf));
     bridges.find(|bdf| (config::read32(*bdf, header::BUS_NUMBERS) >> 8) as u8 == bus)
 }
 
-/// What a bridge's window does not hold does not get through.
+/// A bridge forwards only requests to addresses in its window.
 fn bridge_windows(functions: &Functions) -> Result<(), &'static str> {
     const CLOSED: u32 = 0x0000_fff0;
     for (endpoint, _) in endpoints(functions) {
@@ -148,13 +148,14 @@ fn bridge_windows(functions: &Functions) -> Result<(), &'static str> {
     Ok(())
 }
 
-/// A bus is where its bridge says. Renumbered, the function answers there, and not where it was.
+/// After its bridge has another secondary bus number, a function answers on that bus, and only
+/// there.
 fn bus_numbers(functions: &Functions) -> Result<(), &'static str> {
     for (endpoint, _) in endpoints(functions) {
         let bus = endpoint.bdf().bus();
         let bridge = bridge_above(functions, bus).ok_or("no bridge above")?;
         if bridge.bus() != 0 {
-            continue; // Another number would have to lie within those of the bridge above.
+            continue; // The bridge above would have to forward the new number.
         }
         const NEW: u8 = 0xee;
         let numbers = config::read32(bridge, header::BUS_NUMBERS);
@@ -169,14 +170,14 @@ fn bus_numbers(functions: &Functions) -> Result<(), &'static str> {
     Ok(())
 }
 
-/// Behind a link there is one device: no other number answers.
+/// A link has one device, number 0: no other number answers.
 fn absent_functions(functions: &Functions) -> Result<(), &'static str> {
     for (endpoint, _) in endpoints(functions) {
         let has_express = config::capability(endpoint.bdf(), CAPABILITY_EXPRESS).is_some();
         ensure(has_express, "the endpoint has no PCI Express capability")?;
         for device in [1, 2, 31] {
             let absent = Bdf::new(endpoint.bdf().bus(), device);
-            ensure(!config::is_present(absent), "a device that cannot be there answers")?;
+            ensure(!config::is_present(absent), "a device number other than 0 answers")?;
         }
     }
     Ok(())

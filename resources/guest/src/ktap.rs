@@ -3,18 +3,18 @@
 use crate::machine::exit;
 use crate::println;
 
-/// How a test ended.
+/// The result of a test.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Verdict {
-    /// As it should.
+    /// The test passed.
     Pass,
-    /// Not as it should, and why.
+    /// The test failed, for this reason.
     Fail(&'static str),
-    /// This machine lacks what it needs.
+    /// The machine lacks a device or a feature, which the reason names.
     Skip(&'static str),
 }
 
-/// So that a test can be written with `?`: an error is the reason of a failure.
+/// For tests that use `?`: an error is the reason of a failure.
 impl From<Result<(), &'static str>> for Verdict {
     fn from(result: Result<(), &'static str>) -> Self {
         match result {
@@ -24,12 +24,12 @@ impl From<Result<(), &'static str>> for Verdict {
     }
 }
 
-/// Fails with a reason unless a condition holds.
+/// Fails with `reason` unless `condition` holds.
 pub fn ensure(condition: bool, reason: &'static str) -> Result<(), &'static str> {
     if condition { Ok(()) } else { Err(reason) }
 }
 
-/// A plan and its results so far.
+/// A KTAP report: the number of results and of failures so far.
 pub struct Ktap {
     number: u32,
     failed: u32,
@@ -43,7 +43,7 @@ impl Ktap {
         Self { number: 0, failed: 0 }
     }
 
-    /// One result.
+    /// Prints a result.
     pub fn result(&mut self, name: &str, verdict: Verdict) {
         self.number += 1;
         let number = self.number;
@@ -58,7 +58,7 @@ impl Ktap {
         }
     }
 
-    /// Ends the run: passed if every result was.
+    /// Ends the run, with [`exit::PASSED`] if no result was a failure.
     pub fn finish(self) -> ! {
         exit::exit(if self.failed == 0 { exit::PASSED } else { exit::FAILED })
     }

@@ -1,9 +1,9 @@
-//! The test guest of ghostlink: a driver in miniature for a VT-d remapping unit and a device with an
-//! ATC, on the bare machine. It behaves towards the unit as Linux's driver does, and it measures what
-//! that costs when the device stops answering.
+//! The test guest of ghostlink: a small driver for a VT-d remapping unit and a device with an ATC,
+//! on the bare machine. It uses the unit as Linux's driver does, and measures how long a flush
+//! takes when the device stops answering.
 //!
 //! ```text
-//!   drop, fault, hierarchy, selftest, ...   what is run: `test=NAME` on the command line
+//!   drop, fault, hierarchy, selftest, ...   the tests: `test=NAME` on the command line
 //!        |           |
 //!      vtd        device                drivers: remapping unit; ATS endpoint (or QEMU's edu)
 //!        |           |
@@ -14,7 +14,8 @@
 //! ```
 //!
 //! Where KVM has no hardware support, its instruction emulator executes this program, at about 1.4
-//! million instructions a second: no SSE, no fancy instructions, and no byte loops over pages.
+//! million instructions a second. So the program has no SSE instructions, none that the emulator
+//! lacks, and no byte loops over pages.
 
 #![no_std]
 #![no_main]
@@ -40,7 +41,7 @@ use core::panic::PanicInfo;
 use cmdline::Cmdline;
 use machine::{apic, exit, interrupts, serial, time};
 
-/// Where `entry.s` sends the boot processor.
+/// The entry of the boot processor, called by `entry.s`.
 #[unsafe(no_mangle)]
 extern "C" fn kmain(protocol: u64, info: u64) -> ! {
     let cmdline = Cmdline::new(boot::command_line(protocol, info));

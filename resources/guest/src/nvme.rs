@@ -1,7 +1,7 @@
-//! An NVMe disk, written and read with the data verified: `test=nvme`. `ats=on` lets the controller
-//! translate by its own ATC, with the remapping unit on in either case; `mib=N` says how much. With
-//! `fault=on` the doorbell is rung when everything has been flushed, and the controller is started anew
-//! when it is there again: a fault must not have cost any data.
+//! Writes an NVMe disk, reads it, and verifies the data: `test=nvme`, with `mib=N` MiB. The
+//! remapping unit is on; with `ats=on` the controller translates by its ATC. With `fault=on` this
+//! program rings the doorbell after the flush, and restarts the controller when it is present
+//! again. The fault must not lose data.
 
 use crate::bench;
 use crate::cmdline::Cmdline;
@@ -18,7 +18,7 @@ use crate::vtd::tables::{PageSize, READ, SecondStage, WRITE};
 use crate::vtd::{Descriptor, Outcome, Queue, Unit, bring_up};
 
 const DOMAIN: u16 = 1;
-/// How long a fault may take to end by itself.
+/// The longest time in which a fault may end by itself.
 const RETURN_LIMIT_MS: u64 = 60_000;
 const CHUNK: u64 = PAGES as u64 * PAGE_SIZE;
 
@@ -27,7 +27,7 @@ struct Rig {
     queue: Queue,
     bytes: u64,
     ats: bool,
-    /// The port above, if something is to happen to it.
+    /// The port above, with `fault=on`.
     port: Option<Port>,
 }
 
@@ -42,7 +42,7 @@ const TESTS: [(&str, Test); 6] = [
     ("read_and_verify", verify),
 ];
 
-/// Runs the test that the command line asks for.
+/// Runs the test with the words `ats=`, `mib=` and `fault=`.
 pub fn run(cmdline: &Cmdline) -> ! {
     let ats = cmdline.get("ats") == Some("on");
     let bytes = cmdline.number("mib").unwrap_or(64) << 20;
@@ -85,7 +85,7 @@ fn start(rig: &Rig) -> Result<(), &'static str> {
     ensure(rig.disk.size()? >= rig.bytes, "the namespace is too small")
 }
 
-/// What every word of a page holds: another number in each.
+/// The value of every word of a page, different for each page.
 fn tag(offset: u64, page: usize) -> u64 {
     (offset / PAGE_SIZE + page as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15)
 }
@@ -101,22 +101,22 @@ fn write(rig: &Rig) -> Result<(), &'static str> {
     Ok(())
 }
 
-/// A flush of the controller's ATC is answered while it is in use.
+/// Checks that the controller answers an invalidation of its ATC.
 fn invalidate(rig: &Rig) -> Result<(), &'static str> {
     let page = Descriptor::device_page(rig.disk.bdf(), rig.disk.data().address());
     let flush = rig.queue.flush(&[page], healthy_limit());
     ensure(flush.outcome == Outcome::Completed, "the flush does not complete")
 }
 
-/// Whatever happens at the doorbell, the device is there again afterwards, and can be started. What only
-/// software ends, this program ends.
+/// Rings the doorbell, waits until the device is present again, and starts it. Ends a fault that
+/// only software ends: a slot without power, and a containment.
 fn survive(rig: &Rig) -> Result<(), &'static str> {
     let Some(port) = &rig.port else { return Ok(()) };
     let limit = Ticks::from_ms(RETURN_LIMIT_MS);
     bench::ring_doorbell(1);
     if port.slot() & BUTTON_PRESSED != 0 {
         port.power(false);
-        ensure(port.take_new_card(limit), "there is no card again")?;
+        ensure(port.take_new_card(limit), "no new card comes")?;
     }
     port.release();
     let present = || config::is_present(rig.disk.bdf());
@@ -134,7 +134,7 @@ fn verify(rig: &Rig) -> Result<(), &'static str> {
         }
         rig.disk.read(offset)?;
         for page in 0..PAGES {
-            ensure(data.page_is(page, tag(offset, page)), "other data comes back")?;
+            ensure(data.page_is(page, tag(offset, page)), "the data differs")?;
         }
     }
     Ok(())

@@ -1,9 +1,9 @@
-//! Guests of a few instructions, for the tests of the VMM itself.
+//! Tests of a few instructions, for the VMM's own tests.
 
 use crate::machine::{cpu, exit, serial};
 use crate::println;
 
-/// Runs the one called `name`.
+/// Runs the test `name`.
 pub fn run(name: &str) -> ! {
     const UNIT: u64 = 0xfed9_0000;
     const END_OF_TRANSMISSION: u8 = 4;
@@ -30,7 +30,7 @@ pub fn run(name: &str) -> ! {
     }
 }
 
-/// Sleeps; only the outside can end it. The line tells a test that it has come so far.
+/// Sleeps until the VMM ends the run. A test waits for the line.
 fn idle() -> ! {
     println!("# idle");
     loop {
@@ -38,7 +38,7 @@ fn idle() -> ! {
     }
 }
 
-/// Never leaves the processor.
+/// Loops without an exit to the VMM.
 fn spin() -> ! {
     println!("# spinning");
     loop {
@@ -46,7 +46,7 @@ fn spin() -> ! {
     }
 }
 
-/// Sends back what it receives, until `end`.
+/// Sends each received byte back, until `end`.
 fn echo(end: u8) -> ! {
     println!("# echo");
     loop {

@@ -1,4 +1,4 @@
-//! How the program gets control, and what the loader tells it: the command line.
+//! The entries of the program, and the command line that the loader passes.
 
 use core::arch::global_asm;
 use core::cell::UnsafeCell;
@@ -23,8 +23,8 @@ unsafe impl Sync for CmdlineBuffer {}
 
 static CMDLINE: CmdlineBuffer = CmdlineBuffer(UnsafeCell::new([0; CMDLINE_MAX]));
 
-/// Copies the command line out of the loader's memory, which the program will use for other things.
-/// Anything that is not UTF-8 is treated as absent. To be called once.
+/// Copies the command line out of the loader's memory, which the program uses for other things
+/// later. A command line that is not UTF-8 counts as empty. To be called once.
 pub fn command_line(protocol: u64, info: u64) -> &'static str {
     let address = if protocol == BOOT_PARAMS {
         u64::from(loader_u32(info + BOOT_PARAMS_CMD_LINE_PTR))

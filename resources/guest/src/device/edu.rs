@@ -1,4 +1,4 @@
-//! QEMU's edu device: copies between memory and a buffer of its own, about 100 ms per operation.
+//! QEMU's edu device. It copies between memory and its own buffer, about 100 ms per operation.
 
 use crate::device::{CopyEngine, DmaError};
 use crate::machine::mmio::Mmio;
@@ -16,7 +16,7 @@ const COUNT: u64 = 0x90;
 const COMMAND: u64 = 0x98;
 const START: u64 = 1 << 0;
 const TO_MEMORY: u64 = 1 << 1;
-/// Where the device's own buffer begins, for the device.
+/// The device's address of its own buffer.
 const BUFFER: u64 = 0x40000;
 
 /// An edu device.
@@ -26,7 +26,7 @@ pub struct Edu {
 }
 
 impl Edu {
-    /// Takes the device into use; `None` if its BAR has no address.
+    /// Enables the device; `None` if its BAR has no address.
     pub fn open(bdf: Bdf) -> Option<Self> {
         let registers = bar0(bdf, BAR_SIZE)?;
         config::enable(bdf, config::COMMAND_MEMORY | config::COMMAND_BUS_MASTER);
@@ -48,7 +48,7 @@ impl CopyEngine for Edu {
         self.bdf
     }
 
-    /// The device never learns that a request was refused, so this succeeds even then.
+    /// Succeeds even if the unit refuses a request, since the device does not report that.
     fn copy(&self, source: u64, destination: u64, length: u32) -> Result<(), DmaError> {
         self.transfer(source, BUFFER, length, 0)?;
         self.transfer(BUFFER, destination, length, TO_MEMORY)

@@ -1,4 +1,4 @@
-//! The ATS test endpoint: DMA by untranslated requests or by translations that it keeps in its ATC.
+//! The ATS test endpoint. It does DMA by untranslated requests, or by translations in its ATC.
 
 use crate::device::{CopyEngine, DmaError};
 use crate::machine::mmio::Mmio;
@@ -8,9 +8,9 @@ use crate::pci::{Bdf, config};
 
 /// Device and vendor id.
 pub const ID: u32 = 0x6c6b_1234;
-/// What the ID register reads.
+/// The value of the ID register.
 pub const SIGNATURE: u32 = 0x0001_6c6b;
-/// BAR 0 has this many bytes.
+/// Bytes of BAR 0.
 pub const BAR_SIZE: u64 = 0x1000;
 
 /// Registers in BAR 0.
@@ -33,25 +33,25 @@ pub mod register {
     pub const OUTSTANDING: u64 = 0x50;
 }
 
-/// What the COMMAND register takes.
+/// A command, by its number in the COMMAND register.
 #[derive(Clone, Copy, Debug)]
 #[repr(u32)]
 pub enum Command {
-    /// Memory into the device's buffer.
+    /// Copies memory into the device's buffer.
     Read = 1,
-    /// The buffer into memory.
+    /// Copies the buffer into memory.
     Write = 2,
-    /// PATTERN into memory.
+    /// Fills memory with PATTERN.
     Fill = 3,
-    /// Write to IOVA every PERIOD, until told to stop.
+    /// Writes to IOVA every PERIOD, until `StopRepeating`.
     StartRepeating = 4,
-    /// Stop that.
+    /// Stops the repeating write.
     StopRepeating = 5,
-    /// Ask for a translation, and keep it.
+    /// Requests a translation, and keeps it in the ATC.
     Translate = 6,
-    /// Send an MSI.
+    /// Sends an MSI.
     Interrupt = 7,
-    /// Send a page request.
+    /// Sends a page request.
     PageRequest = 8,
 }
 
@@ -60,7 +60,7 @@ pub enum Command {
 pub enum Via {
     /// Untranslated requests.
     Untranslated,
-    /// A cached translation, asked for on a miss.
+    /// A translation in the ATC, which the device requests on a miss.
     Atc,
 }
 
@@ -72,7 +72,7 @@ pub struct Endpoint {
 }
 
 impl Endpoint {
-    /// Takes the function into use; `None` if its BAR has no address or something else answers there.
+    /// Enables the function; `None` if its BAR has no address, or another device answers there.
     pub fn open(bdf: Bdf) -> Option<Self> {
         let registers = bar0(bdf, BAR_SIZE)?;
         config::enable(bdf, config::COMMAND_MEMORY | config::COMMAND_BUS_MASTER);
@@ -80,8 +80,8 @@ impl Endpoint {
         (endpoint.read(register::ID) == SIGNATURE).then_some(endpoint)
     }
 
-    /// Lets the function use ATS, with 4-KiB pages as smallest unit, and with an empty ATC: turning ATS
-    /// off empties it. False if the function has no ATS.
+    /// Enables ATS, with 4-KiB pages as the smallest translation unit. The ATC is empty then, since
+    /// ATS is turned off before. False if the function has no ATS.
     pub fn enable_ats(&self) -> bool {
         const CONTROL: u16 = 6;
         const ENABLE: u16 = 1 << 15;
@@ -93,8 +93,8 @@ impl Endpoint {
         config::read16(self.bdf, ats + CONTROL) & ENABLE != 0
     }
 
-    /// Lets the function have `allocation` page requests outstanding, and use PASIDs. False if it cannot,
-    /// or does not come to rest first.
+    /// Enables page requests, of which `allocation` may be outstanding, and PASIDs. False if the
+    /// function lacks either, or does not report Stopped after the reset.
     pub fn enable_page_requests(&self, allocation: u32) -> bool {
         const CONTROL: u16 = 4;
         const STATUS: u16 = 6;
@@ -118,7 +118,7 @@ impl Endpoint {
         config::read16(self.bdf, pri + CONTROL) == ENABLE
     }
 
-    /// Asks for the page at `iova` to be made readable, as the only request of its group.
+    /// Requests read access to the page at `iova`, as the only request of its group.
     pub fn request_page(&self, iova: u64, pasid: Option<u32>, group: u16) -> Result<(), DmaError> {
         const WITH_PASID: u32 = 1 << 6;
         const READABLE: u32 = 1 << 7;
@@ -134,7 +134,7 @@ impl Endpoint {
         self.result()
     }
 
-    /// The last answer to a group of page requests: the group, and the response code.
+    /// Group and response code of the last PRG Response, if one has come.
     pub fn last_response(&self) -> Option<(u16, u8)> {
         const PRESENT: u32 = 1 << 31;
         let response = self.read(register::RESPONSE);
@@ -142,7 +142,7 @@ impl Endpoint {
         (response & PRESENT != 0).then_some((group, (response & 0xf) as u8))
     }
 
-    /// Makes this the function's MSI, as address and data. False if it has none.
+    /// Programs the function's MSI, address and data. False if it has no such capability.
     pub fn enable_msi(&self, (address, data): (u32, u32)) -> bool {
         const CONTROL: u16 = 2;
         const ENABLE: u16 = 1 << 0;
@@ -157,17 +157,17 @@ impl Endpoint {
         true
     }
 
-    /// Reads a register.
+    /// Reads a register of BAR 0.
     pub fn read(&self, register: u64) -> u32 {
         self.registers.read32(register)
     }
 
-    /// Writes a register.
+    /// Writes a register of BAR 0.
     pub fn write(&self, register: u64, value: u32) {
         self.registers.write32(register, value);
     }
 
-    /// Its registers.
+    /// The registers of BAR 0.
     pub fn registers(&self) -> Mmio {
         self.registers
     }
@@ -188,7 +188,7 @@ impl Endpoint {
         self.result()
     }
 
-    /// How the last command ended.
+    /// The result of the last command.
     pub fn result(&self) -> Result<(), DmaError> {
         match self.read(register::RESULT) {
             0 => Ok(()),
@@ -206,7 +206,7 @@ impl Endpoint {
         }
     }
 
-    /// Waits until the repeating write has been to memory at least `times` times more.
+    /// Waits for `times` more writes of the repeating write; false after `limit`.
     pub fn wait_for_writes(&self, times: u32, limit: Ticks) -> bool {
         let before = self.read(register::COUNT);
         poll(limit, || self.read(register::COUNT).wrapping_sub(before) >= times)

@@ -1,5 +1,5 @@
-//! Devices that do DMA on request: the ATS test endpoint of ghostlink, and QEMU's edu in its place
-//! where only plain DMA matters.
+//! Devices that do DMA on request: the ATS test endpoint of ghostlink, QEMU's edu, which replaces
+//! it where untranslated DMA is enough, and an NVMe controller.
 
 pub mod edu;
 pub mod endpoint;
@@ -7,19 +7,19 @@ pub mod nvme;
 
 use crate::pci::Bdf;
 
-/// What a DMA operation ends with, when not well. The numbers are the endpoint's RESULT register.
+/// The error of a DMA operation. The numbers are those of the endpoint's RESULT register.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u32)]
 pub enum DmaError {
-    /// The root complex refused it.
+    /// The root complex refused the request.
     UnsupportedRequest = 1,
-    /// The root complex could not do it.
+    /// The root complex could not complete the request.
     CompleterAbort = 2,
-    /// Nobody answered: the link is gone.
+    /// No completion came: the link is down.
     CompletionTimeout = 3,
-    /// The page is not there, or not for that access.
+    /// The page is not mapped, or does not permit that access.
     NoTranslation = 4,
-    /// A translation was asked for with ATS off.
+    /// The command needs a translation, and ATS is off.
     AtsOff = 5,
     /// The device does not understand the command.
     BadCommand = 6,
@@ -27,11 +27,11 @@ pub enum DmaError {
     BusMasterOff = 7,
     /// Page requests are not enabled.
     PageRequestsOff = 8,
-    /// As many page requests are outstanding as are allowed.
+    /// The allocation of outstanding page requests is used up.
     NoAllocation = 9,
     /// PASIDs are not enabled.
     PasidOff = 10,
-    /// The device did not get done, or its registers are gone.
+    /// The device does not finish, or its registers read as all ones.
     Dead = 11,
 }
 

@@ -1,4 +1,4 @@
-//! A driver in miniature for an NVMe controller: one admin queue, one I/O queue pair, polled.
+//! A small driver for an NVMe controller, with an admin queue pair and an I/O queue pair. It polls.
 
 use core::sync::atomic::{AtomicUsize, Ordering};
 
@@ -10,7 +10,7 @@ use crate::pci::{Bdf, config};
 
 /// Device and vendor id.
 pub const ID: u32 = 0x6c6e_1234;
-/// Pages that one command moves.
+/// Pages that one command transfers.
 pub const PAGES: usize = 32;
 /// Bytes in a logical block.
 const BLOCK: u64 = 512;
@@ -37,12 +37,12 @@ const READ: u32 = 2;
 const CONTIGUOUS: u32 = 1;
 const NAMESPACE: u32 = 1;
 
-/// A queue pair, in a page each.
+/// A submission queue and a completion queue, a page each.
 struct Pair {
     number: u64,
     submissions: Pages,
     completions: Pages,
-    /// Commands so far: slot and phase follow from it.
+    /// Number of commands so far, which gives slot and phase.
     count: AtomicUsize,
 }
 
@@ -53,7 +53,7 @@ impl Pair {
     }
 }
 
-/// A controller that runs.
+/// A controller with its queues and its data pages.
 pub struct Nvme {
     bdf: Bdf,
     registers: Mmio,
@@ -64,7 +64,8 @@ pub struct Nvme {
 }
 
 impl Nvme {
-    /// Finds its registers. Nothing runs yet.
+    /// Enables the function and allocates memory; does not start the controller. `None` if the BAR
+    /// has no address.
     pub fn open(bdf: Bdf) -> Option<Self> {
         let registers = bar0(bdf, BAR_SIZE)?;
         config::enable(bdf, config::COMMAND_MEMORY | config::COMMAND_BUS_MASTER);
@@ -72,12 +73,12 @@ impl Nvme {
         Some(Self { bdf, registers, admin, io, list: Pages::one(), data: Pages::new(PAGES) })
     }
 
-    /// Its address.
+    /// Its requester id.
     pub fn bdf(&self) -> Bdf {
         self.bdf
     }
 
-    /// The pages that it does DMA with.
+    /// The addresses of all pages that the controller accesses by DMA.
     pub fn pages(&self) -> impl Iterator<Item = u64> {
         let queues = [&self.admin, &self.io];
         let single = queues.map(|pair| [pair.submissions.address(), pair.completions.address()]);
@@ -90,7 +91,7 @@ impl Nvme {
         self.data
     }
 
-    /// Lets the function use ATS. False if it has none.
+    /// Enables ATS. False if the function has no ATS.
     pub fn enable_ats(&self) -> bool {
         const CONTROL: u16 = 6;
         const ENABLE: u16 = 1 << 15;
@@ -101,13 +102,13 @@ impl Nvme {
         config::read16(self.bdf, ats + CONTROL) & ENABLE != 0
     }
 
-    /// Takes a function into use again that may have been reset since: as a driver's reset does.
+    /// Enables the function again after a reset, which has cleared BAR 0 and Command.
     pub fn resume(&self) {
         config::write32(self.bdf, config::register::BAR0, self.registers.base() as u32);
         config::enable(self.bdf, config::COMMAND_MEMORY | config::COMMAND_BUS_MASTER);
     }
 
-    /// Starts the controller, anew if it runs, and makes the I/O queue pair.
+    /// Starts the controller, or restarts it, and creates the I/O queue pair.
     pub fn start(&self) -> Result<(), &'static str> {
         let registers = &self.registers;
         registers.write32(CC, 0);
@@ -125,7 +126,7 @@ impl Nvme {
         registers.write32(CC, CC_ENABLE);
         let settled = || registers.read32(CSTS) & (READY | FATAL) != 0;
         if !poll(Ticks::from_ms(5_000), settled) || registers.read32(CSTS) & FATAL != 0 {
-            return Err("the controller does not come to be ready");
+            return Err("the controller does not get ready");
         }
         let size = last << 16 | 1;
         let queue = |opcode, pages: Pages, word: u32| {
@@ -135,7 +136,7 @@ impl Nvme {
         queue(CREATE_SQ, self.io.submissions, CONTIGUOUS | 1 << 16)
     }
 
-    /// Bytes that the namespace has.
+    /// Bytes of the namespace.
     pub fn size(&self) -> Result<u64, &'static str> {
         let data = [self.data.address(), 0];
         self.command(&self.admin, IDENTIFY, NAMESPACE, data, [0, 0, 0])?;
@@ -152,7 +153,7 @@ impl Nvme {
         self.transfer(READ, offset)
     }
 
-    /// What was written survives from here on.
+    /// Flushes the namespace: data that has been written survives a loss of power.
     pub fn flush(&self) -> Result<(), &'static str> {
         self.command(&self.io, FLUSH, NAMESPACE, [0, 0], [0, 0, 0])
     }
@@ -169,7 +170,7 @@ impl Nvme {
         self.command(&self.io, opcode, NAMESPACE, pointers, words)
     }
 
-    /// One command, and its completion.
+    /// Submits a command, and polls for its completion.
     fn command(
         &self,
         pair: &Pair,

@@ -1,4 +1,4 @@
-//! What the parts of a flush cost, for whoever computes stalls from them.
+//! Measures the parts of a flush. The simulation computes stalls from them.
 //!
 //! ```text
 //!   lock, descriptors   doorbell (exit; unit, link and ATC do their work in it)   look at the status word
@@ -13,10 +13,10 @@ use crate::pci::config;
 use crate::println;
 use crate::vtd::{Flush, Unit, registers as reg};
 
-/// How often each is measured; the median counts.
+/// Samples of each measurement, which reports their median.
 const SAMPLES: usize = 33;
 
-/// Measures and reports all of them. The link is up.
+/// Measures and reports all parts. The link must be up.
 pub fn measure(rig: &Rig, give_up: Ticks) -> Result<(), &'static str> {
     let unit = Unit::find().ok_or("the unit is gone")?.registers();
     let tail = unit.read32(reg::IQT);

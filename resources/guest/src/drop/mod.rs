@@ -1,12 +1,11 @@
-//! The story that this program exists for: a device with cached translations stops answering, and the
-//! driver flushes.
+//! The main test: a device with cached translations stops answering, and the driver flushes.
 //!
 //! ```text
-//!   CPU 0   set up - cache a page - healthy flushes - doorbell - THE flush - report
+//!   CPU 0   set up - cache a page - healthy flushes - doorbell - measured flush - report
 //!   CPU 1                                    flushes of the neighbour's page, in a loop
 //! ```
 //!
-//! Whatever THE flush ends with is a result. Only what comes before it can fail.
+//! Each outcome of the measured flush is a result. Only the steps before it can fail.
 
 mod costs;
 mod neighbor;
@@ -38,14 +37,14 @@ pub fn run(cmdline: &Cmdline) -> ! {
     let cpus = smp::start();
     let mut ktap = Ktap::start(5);
     println!("# drop: {settings}, {cpus} cpus, TSC {} kHz", time::khz());
-    if let Err((name, reason)) = play(&settings, cpus, &mut ktap) {
+    if let Err((name, reason)) = run_steps(&settings, cpus, &mut ktap) {
         ktap.result(name, Verdict::Fail(reason));
     }
     ktap.finish()
 }
 
-/// The steps in order; the name of the one that failed, and why.
-fn play(
+/// Runs the steps in order. The error is the name of the step that failed, and the reason.
+fn run_steps(
     settings: &Settings,
     cpus: usize,
     ktap: &mut Ktap,
@@ -106,7 +105,7 @@ fn measure_healthy(rig: &Rig, settings: &Settings) -> Result<(), &'static str> {
     Ok(())
 }
 
-/// Has the page cached again, sees to it that the link drops, and makes THE flush.
+/// Has the page cached again, lets the link drop, and makes the measured flush.
 fn measure(rig: &Rig, settings: &Settings) -> Result<(Verdict, Flush), &'static str> {
     rig.victim.cache_page()?;
     let flush = || rig.victim.flush(&rig.queue, settings.give_up);
@@ -124,8 +123,8 @@ fn measure(rig: &Rig, settings: &Settings) -> Result<(Verdict, Flush), &'static 
     }
 }
 
-/// Flushes every 10 ms. The measured one is the first that begins with the device gone, or that runs
-/// into the loss itself.
+/// Flushes every 10 ms. The measured flush is the first one that begins after the device is gone,
+/// or that fails.
 fn flush_until_dropped(rig: &Rig, settings: &Settings) -> Result<(Verdict, Flush), &'static str> {
     let patience = Deadline::after(settings.wait);
     while !patience.passed() {
@@ -143,7 +142,7 @@ fn flush_until_dropped(rig: &Rig, settings: &Settings) -> Result<(Verdict, Flush
 fn report_measured(victim: &Target, flush: &Flush, neighbor: Option<&Neighbor<'_>>) {
     let waits_aborted = flush.waits_aborted + neighbor.map_or(0, Neighbor::waits_aborted);
     let timeouts = flush.timeouts + neighbor.map_or(0, Neighbor::timeouts);
-    // Either processor may have handled the one that the loss of the link led to.
+    // Either processor may have handled the ITE.
     let source = match neighbor {
         Some(neighbor) if flush.timeouts == 0 => neighbor.first_source(),
         _ => flush.last_source,

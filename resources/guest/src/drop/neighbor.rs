@@ -1,4 +1,4 @@
-//! The healthy neighbour: another processor flushes another device's page by the same queue.
+//! The healthy neighbour: another processor, which flushes another device's page by the same queue.
 
 use core::sync::atomic::{AtomicBool, AtomicU16, AtomicU32, AtomicU64, Ordering};
 
@@ -8,7 +8,7 @@ use crate::machine::time::{Ticks, poll};
 use crate::println;
 use crate::vtd::{Flush, Outcome, Queue};
 
-/// A loop of flushes, and what it saw. Only the processor that runs it writes the numbers.
+/// A loop of flushes, and its statistics, which only the processor in the loop writes.
 pub struct Neighbor<'a> {
     queue: &'a Queue,
     target: &'a Target,
@@ -25,7 +25,7 @@ pub struct Neighbor<'a> {
 }
 
 impl<'a> Neighbor<'a> {
-    /// Nothing runs yet.
+    /// A loop that does not run yet.
     pub fn new(queue: &'a Queue, target: &'a Target, give_up: Ticks) -> Self {
         Self {
             queue,
@@ -42,8 +42,8 @@ impl<'a> Neighbor<'a> {
         }
     }
 
-    /// Flushes until told to stop; a flush in flight then is still brought to its end. After a stall the
-    /// ring holds slots that never come back, so that is the end too.
+    /// Flushes until [`Neighbor::stop`], and ends after the flush in flight. Ends also after a
+    /// stall, since the slots of that flush never return to the ring.
     pub fn run(&self) {
         loop {
             let flush = self.target.flush(self.queue, self.give_up);
@@ -65,32 +65,32 @@ impl<'a> Neighbor<'a> {
         self.flushes.fetch_add(1, Ordering::Release);
     }
 
-    /// Returns when the loop is under way.
+    /// Returns when the loop has made two flushes.
     pub fn wait_until_busy(&self) {
         poll(Ticks::from_ms(1000), || self.flushes.load(Ordering::Acquire) >= 2);
     }
 
-    /// Lets the loop end.
+    /// Ends the loop.
     pub fn stop(&self) {
         self.stop.store(true, Ordering::Release);
     }
 
-    /// How many time-outs (ITE) it handled.
+    /// Number of invalidation time-outs (ITE) that this loop handled.
     pub fn timeouts(&self) -> u32 {
         self.timeouts.load(Ordering::Relaxed)
     }
 
-    /// Source id of the first of them.
+    /// Source id of the first of these time-outs.
     pub fn first_source(&self) -> u16 {
         self.first_source.load(Ordering::Relaxed)
     }
 
-    /// Waits that this loop marked aborted.
+    /// Wait descriptors that this loop marked as aborted.
     pub fn waits_aborted(&self) -> u32 {
         self.waits_aborted.load(Ordering::Relaxed)
     }
 
-    /// Prints and reports the numbers.
+    /// Prints and reports the statistics.
     pub fn report(&self) {
         let longest = Ticks(self.longest.load(Ordering::Relaxed));
         let flushes = self.flushes.load(Ordering::Relaxed);

@@ -1,6 +1,6 @@
-//! The unit, the two devices, and a mapped page for each: the victim, whose link drops, and a healthy
-//! neighbour on the same queue. Where there is no ATS endpoint, an edu device is the victim: then only
-//! the flushes can be measured.
+//! The unit, two devices, and a mapped page for each. The devices are the victim, whose link drops,
+//! and a healthy neighbour on the same queue. Without an ATS endpoint an edu device is the victim,
+//! and only flushes can be measured.
 
 use crate::device::endpoint::{self, Endpoint, Via, register};
 use crate::device::{CopyEngine, edu};
@@ -17,13 +17,13 @@ const IOVA: u64 = 0x10_0000;
 const LENGTH: u32 = 64;
 const PATTERN: u32 = 0x6c69_6e6b;
 
-/// Everything that the scenario needs.
+/// The queue and the devices of the test.
 pub struct Rig {
     /// The invalidation queue.
     pub queue: Queue,
     /// The device whose link drops.
     pub victim: Target,
-    /// Another one, if there is.
+    /// The healthy neighbour, if there is a second device.
     pub neighbor: Option<Target>,
 }
 
@@ -42,7 +42,7 @@ enum Engine {
 }
 
 impl Rig {
-    /// Finds the devices and brings the unit up.
+    /// Finds the devices, and enables the unit.
     pub fn new(blame: Blame) -> Result<Self, &'static str> {
         let unit = Unit::find().ok_or("no remapping unit with a queue at 0xfed90000")?;
         if !unit.extended_capability().has_device_tlb() {
@@ -54,7 +54,7 @@ impl Rig {
         let endpoints = functions.with_id(endpoint::ID).filter_map(ats);
         let mut engines = endpoints.chain(functions.with_id(edu::ID).filter_map(plain));
         let mut target = |id| engines.next().map(|engine| Target::new(unit, engine, id));
-        let victim = target(1).ok_or("no device that could lose its link")?;
+        let victim = target(1).ok_or("no device that can lose its link")?;
         let neighbor = target(2);
 
         let both = [Some(&victim), neighbor.as_ref().or(Some(&victim))];
@@ -64,7 +64,7 @@ impl Rig {
         Ok(Self { queue, victim, neighbor })
     }
 
-    /// Has every target's page written through the unit, by a cached translation where possible.
+    /// Has each device write its page, by a translation in its ATC where it has one.
     pub fn prove_dma(&self) -> Result<(), &'static str> {
         for target in [Some(&self.victim), self.neighbor.as_ref()].into_iter().flatten() {
             target.prove_dma()?;
@@ -112,8 +112,8 @@ impl Target {
         }
     }
 
-    /// Has the endpoint write the page by way of its ATC, so that it holds the translation. Nothing to
-    /// do for a device without ATC.
+    /// Has the endpoint write the page by its ATC, which holds the translation then. Does nothing
+    /// for a device without ATC.
     pub fn cache_page(&self) -> Result<(), &'static str> {
         let Engine::Ats(endpoint) = &self.engine else { return Ok(()) };
         self.page.write(0, 0);
@@ -130,7 +130,7 @@ impl Target {
         Ok(())
     }
 
-    /// After a healthy flush nothing of the page is cached.
+    /// Fails if the ATC holds a translation after a healthy flush.
     pub fn expect_empty_atc(&self) -> Result<(), &'static str> {
         match &self.engine {
             Engine::Ats(endpoint) if endpoint.read(register::ATC_ENTRIES) != 0 => {
@@ -140,7 +140,7 @@ impl Target {
         }
     }
 
-    /// What a driver does after it has taken the page away: unit first, then device.
+    /// Flushes the page as a driver does after it has unmapped it: first the unit, then the device.
     pub fn flush(&self, queue: &Queue, give_up: Ticks) -> Flush {
         queue.flush(&self.invalidation, give_up)
     }

@@ -1,4 +1,4 @@
-//! What the command line asks for.
+//! The words of the command line for `test=drop`.
 
 use core::fmt;
 
@@ -9,21 +9,21 @@ use crate::vtd::Blame;
 /// The most healthy flushes that are measured.
 pub const MAX_FLUSHES: usize = 512;
 
-/// What happens to the link.
+/// The fault of the link.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Scenario {
-    /// Nothing.
+    /// The link stays up.
     Healthy,
-    /// It vanishes, and nobody says so.
+    /// The link drops, and no status bit or interrupt reports it.
     Silent,
 }
 
-/// When it happens.
+/// The time at which the link drops.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Drop {
     /// When this program rings the doorbell.
     Doorbell,
-    /// By itself, some time.
+    /// At a time that the run chooses (`--drop-link at=...`).
     Wait,
 }
 
@@ -38,7 +38,7 @@ pub struct Settings {
     pub blame: Blame,
     /// `flushes=N`: healthy flushes to measure, 1 to [`MAX_FLUSHES`], 64 by default.
     pub flushes: usize,
-    /// `costs=on`: measure what the parts of a flush cost, too.
+    /// `costs=on`: also measure the parts of a flush.
     pub costs: bool,
     /// `giveup_ms=N`: when a flush counts as stalled, 5000 by default.
     pub give_up: Ticks,
@@ -47,7 +47,7 @@ pub struct Settings {
 }
 
 impl Settings {
-    /// Reads the words; an unknown value is an error.
+    /// Parses the words. The error is a message about a value that the word does not take.
     pub fn parse(cmdline: &Cmdline) -> Result<Self, &'static str> {
         let scenario = match cmdline.get("scenario").unwrap_or("silent") {
             "silent" => Scenario::Silent,

@@ -1,5 +1,6 @@
-//! One fault, looked at from every side: the run injects it when this program rings the doorbell
-//! (`--fault on=doorbell,mode=NAME,for=500ms`), `mode=NAME` on the command line says what to expect.
+//! Checks everything that software can see of one fault. The run injects the fault when this
+//! program rings the doorbell (`--fault on=doorbell,mode=NAME,for=500ms`), and `mode=NAME` on the
+//! command line selects the row to expect.
 //!
 //! ```text
 //!   before ---- doorbell ----> while it lasts ----------> it ends ----> after
@@ -29,7 +30,7 @@ use port::Port;
 const DOMAIN: u16 = 1;
 const IOVA: u64 = 0x40_0000;
 const LENGTH: u32 = 8;
-/// How long a fault may take to end by itself.
+/// The longest time in which a fault may end by itself.
 const RETURN_LIMIT_MS: u64 = 60_000;
 
 /// The device, the port above it, and a page that it may write.
@@ -59,7 +60,7 @@ const TESTS: [(&str, Test); 9] = [
     ("back_again", back_again),
 ];
 
-/// Runs the test that the command line asks for.
+/// Runs the test with the row `mode=NAME`.
 pub fn run(cmdline: &Cmdline) -> ! {
     let name = cmdline.get("mode").unwrap_or("silent");
     let Some(row) = mode::find(name) else {
@@ -104,7 +105,7 @@ impl Rig {
         Ok(Self { row, endpoint, bar, port, queue, page, give_up, before })
     }
 
-    /// Turns on what a reset has turned off, as a driver's resume does.
+    /// Restores the state that a reset clears, as a driver's resume does.
     fn set_up(&self) -> Result<(), &'static str> {
         let device = self.endpoint.bdf();
         config::write32(device, header::BAR0, self.bar);
@@ -129,7 +130,8 @@ impl Rig {
     }
 }
 
-/// Set up, the device writes, flushes complete. It goes on writing by itself from here on.
+/// Sets the device up, and checks that it writes and that flushes complete. From here on the device
+/// writes repeatedly.
 fn works(rig: &Rig) -> Result<(), &'static str> {
     rig.set_up()?;
     ensure(rig.write(0x1111_1111), "the device cannot write")?;
@@ -168,7 +170,7 @@ fn port_interrupt(rig: &Rig) -> Result<(), &'static str> {
     ensure(came == rig.row.interrupts, "not as expected")
 }
 
-/// The repeating write reaches memory, or does not.
+/// Checks whether the repeating write reaches memory.
 fn dma(rig: &Rig) -> Result<(), &'static str> {
     rig.page.write(0, 0);
     delay(Ticks::from_ms(20));
@@ -179,7 +181,7 @@ fn invalidation(rig: &Rig) -> Result<(), &'static str> {
     ensure(rig.flush() == rig.row.flush, "it ends in another way")
 }
 
-/// The fault ends, the device is as its row says, and the unit accepts it again.
+/// Ends the fault, and checks that the device was reset or not, as its row says, and works again.
 fn back_again(rig: &Rig) -> Result<(), &'static str> {
     rig.port.acknowledge();
     match rig.row.end {
@@ -194,21 +196,21 @@ fn back_again(rig: &Rig) -> Result<(), &'static str> {
     ensure(rig.port.link_is_active(), "Link Status says that the link is down")?;
     let command = config::read16(rig.endpoint.bdf(), header::COMMAND);
     let kept = rig.row.end == End::Kept;
-    ensure((command != 0) == kept, "it has been reset, or not, against the table")?;
+    ensure((command != 0) == kept, "the reset state is not as expected")?;
     if kept {
         rig.endpoint.write(register::COMMAND, Command::StopRepeating as u32);
     }
     rig.set_up()?;
     ensure(rig.endpoint.read(register::ATC_ENTRIES) == 0, "the ATC is not empty")?;
     ensure(rig.write(0x3333_3333), "the device cannot write")?;
-    // Where the device stayed and stayed mute, the fault may still last.
+    // If the device is present and answers no invalidation, the fault may still last.
     let completes = || rig.flush() == Outcome::Completed;
     ensure(poll(limit, completes), "no flush completes")?;
     ensure(rig.write(0x4444_4444), "the device cannot write after the flush")
 }
 
-/// What a hot-plug driver does when the button has been pressed: the device stops, the slot loses its
-/// power, and the card is pulled out. Later there is a card again.
+/// Does what a hot-plug driver does after the button was pressed: it stops the device, and powers
+/// the slot down. The card is pulled out, and later a new one is plugged in.
 fn power_cycle(rig: &Rig) -> Result<(), &'static str> {
     rig.endpoint.write(register::COMMAND, Command::StopRepeating as u32);
     rig.port.power(false);
@@ -216,5 +218,5 @@ fn power_cycle(rig: &Rig) -> Result<(), &'static str> {
     let pulled = rig.port.slot() & (port::PRESENT | port::PRESENCE_CHANGED);
     ensure(pulled == port::PRESENCE_CHANGED, "the card has not been pulled out")?;
     ensure(!config::is_present(rig.endpoint.bdf()), "the device answers without power")?;
-    ensure(rig.port.take_new_card(Ticks::from_ms(RETURN_LIMIT_MS)), "there is no card again")
+    ensure(rig.port.take_new_card(Ticks::from_ms(RETURN_LIMIT_MS)), "no new card comes")
 }

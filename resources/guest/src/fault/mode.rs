@@ -1,42 +1,41 @@
-//! What each fault looks like from here: the table of `docs/failure-modes.md`, as this program expects
-//! to see it.
+//! The table of `docs/failure-modes.md`, as this program checks it.
 
 use super::port::{BUTTON_PRESSED, LINK_CHANGED, PRESENCE_CHANGED, PRESENT};
 use crate::vtd::Outcome;
 
-/// What there is to be seen while a fault lasts.
+/// The state that software sees while a fault lasts.
 #[derive(Clone, Copy)]
 pub struct Row {
-    /// Its name on the command line.
+    /// The name of the fault on the command line.
     pub name: &'static str,
-    /// Configuration space and registers answer, and DMA arrives.
+    /// Whether configuration space and registers answer, and DMA arrives.
     pub answers: bool,
-    /// Link Status says active.
+    /// Whether Link Status has Data Link Layer Link Active.
     pub active: bool,
-    /// Slot Status.
+    /// The bits of Slot Status.
     pub slot: u16,
-    /// The port interrupts.
+    /// Whether the port sends an interrupt.
     pub interrupts: bool,
-    /// AER's Uncorrectable Error Status of the port.
+    /// The port's Uncorrectable Error Status in AER.
     pub errors: u32,
-    /// How a flush of the device's ATC ends.
+    /// The outcome of a flush of the device's ATC.
     pub flush: Outcome,
-    /// How the fault ends.
+    /// The end of the fault.
     pub end: End,
 }
 
-/// How a fault ends.
+/// The end of a fault.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub enum End {
-    /// By itself (`for=` of the fault), and the device has been reset.
+    /// The fault ends by itself (`for=`), and the device has been reset.
     Reset,
-    /// By itself, and the device has noticed nothing.
+    /// The fault ends by itself, and the device keeps its state.
     Kept,
     /// This program clears Link Disable.
     ClearLinkDisable,
     /// This program clears DPC Trigger Status.
     Release,
-    /// This program powers the slot down; later there is a card again, and it powers it up.
+    /// This program powers the slot down, waits for a new card, and powers it up.
     PowerCycle,
 }
 
@@ -54,10 +53,11 @@ const GONE: Row = Row {
     end: End::Reset,
 };
 
-const MUTE: Row =
+/// The device is present, and answers no invalidation.
+const NO_COMPLETION: Row =
     Row { name: "hang", answers: true, flush: Outcome::Stalled, end: End::Kept, ..GONE };
 
-/// All faults of a port, in no order that matters.
+/// All faults of a port.
 const ROWS: [Row; 14] = [
     GONE,
     Row { name: "silent", active: false, ..GONE },
@@ -97,14 +97,14 @@ const ROWS: [Row; 14] = [
         ..GONE
     },
     Row { name: "aer", active: false, interrupts: true, errors: SURPRISE_DOWN, ..GONE },
-    MUTE,
-    Row { name: "lossy", ..MUTE },
-    Row { name: "late", ..MUTE },
-    Row { name: "slow", flush: Outcome::Completed, ..MUTE },
-    Row { name: "dup", flush: Outcome::Completed, ..MUTE },
+    NO_COMPLETION,
+    Row { name: "lossy", ..NO_COMPLETION },
+    Row { name: "late", ..NO_COMPLETION },
+    Row { name: "slow", flush: Outcome::Completed, ..NO_COMPLETION },
+    Row { name: "dup", flush: Outcome::Completed, ..NO_COMPLETION },
 ];
 
-/// The row with that name.
+/// The row of a fault, by its name.
 pub fn find(name: &str) -> Option<&'static Row> {
     const { &ROWS }.iter().find(|row| row.name == name)
 }

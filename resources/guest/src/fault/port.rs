@@ -1,4 +1,4 @@
-//! The driver of a port: what it says of its link and slot, and the interrupt that tells.
+//! The driver of a port: link, slot, errors, and the port's interrupt.
 
 use crate::machine::time::{Ticks, poll};
 use crate::machine::{apic, interrupts};
@@ -21,7 +21,7 @@ const LINK_ACTIVE: u16 = 1 << 13;
 pub const BUTTON_PRESSED: u16 = 1 << 0;
 /// Slot Status: a card came or went.
 pub const PRESENCE_CHANGED: u16 = 1 << 3;
-/// Slot Status: there is a card.
+/// Slot Status: a card is in the slot (Presence Detect State).
 pub const PRESENT: u16 = 1 << 6;
 /// Slot Status: the link came up or went down.
 pub const LINK_CHANGED: u16 = 1 << 8;
@@ -42,7 +42,7 @@ pub struct Port {
 }
 
 impl Port {
-    /// The port above `function`, as [`Port::open`] gives it.
+    /// Opens the port above `function`, see [`Port::open`].
     pub fn above(functions: &Functions, function: Bdf, contain: bool) -> Option<Self> {
         let leads_there = |bridge: Bdf| {
             let numbers = config::read32(bridge, register::BUS_NUMBERS);
@@ -52,7 +52,8 @@ impl Port {
         found.find(|bdf| leads_there(*bdf)).and_then(|bdf| Self::open(bdf, contain))
     }
 
-    /// The port with that address, with all its interrupts on; with `contain`, DPC too.
+    /// Enables all interrupts of a port, and with `contain` also DPC. `None` if it lacks a
+    /// capability.
     pub fn open(bdf: Bdf, contain: bool) -> Option<Self> {
         const HOT_PLUG: u16 = 1 << 12 | 1 << 5 | 1 << 3 | 1 << 0;
         const REPORT_ERRORS: u16 = 0xf;
@@ -81,12 +82,12 @@ impl Port {
         Some(port)
     }
 
-    /// Link Status says that the link is active.
+    /// Whether Link Status has Data Link Layer Link Active.
     pub fn link_is_active(&self) -> bool {
         config::read16(self.bdf, self.express + LINK_STATUS) & LINK_ACTIVE != 0
     }
 
-    /// Slot Status: presence, and the events.
+    /// Slot Status: Presence Detect State, and the events.
     pub fn slot(&self) -> u16 {
         config::read16(self.bdf, self.express + SLOT_STATUS) & (EVENTS | PRESENT)
     }
@@ -104,7 +105,7 @@ impl Port {
         config::write16(self.bdf, self.express + LINK_CONTROL, value);
     }
 
-    /// Takes the power from the slot, and says that the card may be pulled out; or the reverse.
+    /// Switches the slot's power and its power indicator. With both off the card may be pulled out.
     pub fn power(&self, on: bool) {
         if on {
             self.set_slot(|control| control & !POWER_OFF);
@@ -115,7 +116,7 @@ impl Port {
         }
     }
 
-    /// Waits for a card in the slot that has no power, and gives it power. False if none comes.
+    /// Waits for a card in the slot without power, and switches the power on. False after `limit`.
     pub fn take_new_card(&self, limit: Ticks) -> bool {
         self.acknowledge();
         let inserted = poll(limit, || self.slot() & PRESENT != 0);
@@ -124,17 +125,17 @@ impl Port {
         inserted
     }
 
-    /// Uncorrectable errors that the port has logged.
+    /// The port's Uncorrectable Error Status; 0 without AER.
     pub fn errors(&self) -> u32 {
         self.aer.map_or(0, |aer| config::read32(self.bdf, aer + 4))
     }
 
-    /// Containment has been triggered.
+    /// Whether DPC Trigger Status is set.
     pub fn is_contained(&self) -> bool {
         self.dpc.is_some_and(|dpc| config::read16(self.bdf, dpc + 8) & 1 != 0)
     }
 
-    /// Ends the containment.
+    /// Clears DPC Trigger Status, which ends the containment.
     pub fn release(&self) {
         const TRIGGER_AND_INTERRUPT: u16 = 0b1001;
         if let Some(dpc) = self.dpc {

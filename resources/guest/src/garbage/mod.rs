@@ -1,9 +1,9 @@
-//! Random writes to everything that a guest can write to. The one claim is that this program gets to its
-//! end: the VMM has survived.
+//! Random writes to everything that a guest can write to. The test passes if this program reaches
+//! its end, since the VMM has survived then.
 //!
-//! Two things would end the run for reasons that are not the VMM's: memory of this program overwritten
-//! by DMA, and an interrupt message that resets a processor. So addresses lead into a playground or to
-//! where no RAM is, and messages keep fixed delivery; all else is random.
+//! Two values would end the run without an error of the VMM: an address by which DMA overwrites
+//! this program, and an interrupt message that resets a processor. So addresses point to a
+//! playground or outside RAM, and messages have fixed delivery. All other values are random.
 
 mod playground;
 mod random;
@@ -20,7 +20,7 @@ use crate::vtd::registers as reg;
 use playground::Playground;
 use random::Random;
 
-/// Root ports, endpoints, and one that is not there.
+/// Root ports, endpoints, and a function that does not exist.
 const FUNCTIONS: [Bdf; 6] = [
     Bdf::new(0, 0),
     Bdf::new(0, 1),
@@ -37,7 +37,7 @@ struct Garbage {
     playground: Playground,
 }
 
-/// `seed=N`, `rounds=N`.
+/// Runs the test with the words `seed=N` and `rounds=N`.
 pub fn run(cmdline: &Cmdline) -> ! {
     let seed = cmdline.number("seed").unwrap_or(1);
     let rounds = cmdline.number("rounds").unwrap_or(2000);
@@ -54,7 +54,7 @@ pub fn run(cmdline: &Cmdline) -> ! {
     for _ in 0..rounds {
         garbage.round();
     }
-    garbage.calm_down();
+    garbage.stop();
     ktap.result("garbage", Verdict::Pass);
     ktap.finish()
 }
@@ -65,7 +65,7 @@ impl Garbage {
             0..=1 => self.write_unit(),
             2..=4 => self.ring_doorbell(),
             5..=7 => self.write_tables(),
-            8 => self.start_over(),
+            8 => self.enable_unit(),
             9..=12 => self.command_endpoint(),
             13 => self.write_endpoint(),
             14 => self.write_config(),
@@ -87,7 +87,7 @@ impl Garbage {
         }
     }
 
-    /// Random, but pointers stay in the playground and messages reset nobody.
+    /// A random value; pointers stay in the playground, and messages reset no processor.
     fn value_for_unit(&mut self, offset: u64) -> u64 {
         const PQA: u64 = 0xd0;
         const DELIVERY_MODES: u64 = 0x700 << 32 | 0x700;
@@ -96,7 +96,8 @@ impl Garbage {
             reg::RTADDR | reg::IQA | PQA => {
                 self.playground.address(&mut self.random) | value & 0xfff
             }
-            // A random interrupt entry could ask for INIT: none is readable.
+            // A random interrupt entry could request INIT, so the table is at an address that
+            // cannot be read.
             reg::IRTA => self.unit.registers().base() | value & 0xfff,
             // Data and address registers of the three events, two to a quadword.
             0x38 | 0x40 | 0xa0 | 0xa8 | 0xe0 | 0xe8 => value & !DELIVERY_MODES,
@@ -104,8 +105,8 @@ impl Garbage {
         }
     }
 
-    /// The unit as a driver would have it, as far as garbage lets it.
-    fn start_over(&mut self) {
+    /// Enables the unit as a driver does, with the tables of the playground.
+    fn enable_unit(&mut self) {
         let registers = self.unit.registers();
         if self.random.one_in(2) {
             const SCALABLE: u64 = 1 << 10;
@@ -122,7 +123,8 @@ impl Garbage {
         registers.write32(reg::GCMD, status | reg::TRANSLATION);
     }
 
-    /// Some descriptors from the head on, and a tail, seldom a good one.
+    /// Writes descriptors from the head on, and then the tail, which is valid in seven of eight
+    /// cases.
     fn ring_doorbell(&mut self) {
         let registers = self.unit.registers();
         let head = registers.read64(reg::IQH) >> 4;
@@ -155,7 +157,7 @@ impl Garbage {
         endpoint.write(register::COMMAND, self.random.below(0x40) as u32);
     }
 
-    /// Any register, in any size, but no address.
+    /// Writes any register in any size, except for the I/O virtual address.
     fn write_endpoint(&mut self) {
         let Some(endpoint) = self.endpoint else { return };
         let registers = endpoint.registers();
@@ -172,7 +174,7 @@ impl Garbage {
         }
     }
 
-    /// Any register of a function, except where bridges and BARs are, and what the MSI says.
+    /// Writes any register of a function, except for BARs, bridge windows and the MSI capability.
     fn write_config(&mut self) {
         let function = FUNCTIONS[self.random.below(6) as usize];
         let size = if self.random.one_in(2) { 0x100 } else { 0x1000 };
@@ -205,8 +207,8 @@ impl Garbage {
         _ = config::read32(function, (offset & !3) as u16);
     }
 
-    /// Nothing goes on by itself any more.
-    fn calm_down(&mut self) {
+    /// Stops the repeating write, and turns the unit off.
+    fn stop(&mut self) {
         if let Some(endpoint) = self.endpoint {
             endpoint.write(register::COMMAND, Command::StopRepeating as u32);
         }

@@ -1,5 +1,5 @@
-//! The memory that the unit and the devices may do anything to, and what is in it: descriptors and
-//! tables that are almost right, for what is plainly wrong gets no further than the first check.
+//! The memory that the unit and the devices may access and overwrite. It holds descriptors and
+//! tables that are almost valid, since random ones fail the first check.
 
 use crate::garbage::random::Random;
 use crate::machine::memory::{PAGE_SIZE, Pages};
@@ -15,14 +15,14 @@ const PAGES: u64 = 8;
 const WORDS: u64 = PAGE_SIZE / 8;
 /// Table entries in use, from 0 up; IOVAs are made of such indices.
 const USED_ENTRIES: u64 = 4;
-/// Where no RAM is.
+/// An address without RAM.
 const NO_RAM: u64 = 1 << 40;
 
-/// Pages set aside.
+/// The pages of the playground.
 pub(super) struct Playground(Pages);
 
 impl Playground {
-    /// Takes them.
+    /// Allocates the pages.
     pub(super) fn new() -> Self {
         Self(Pages::new(PAGES as usize))
     }
@@ -41,7 +41,7 @@ impl Playground {
         self.page(ROOT)
     }
 
-    /// Some page of it, or where no RAM is.
+    /// The address of a page of the playground, or one without RAM.
     pub(super) fn address(&self, random: &mut Random) -> u64 {
         if random.one_in(8) {
             return NO_RAM + (random.bits() >> 20 & !0xfff);
@@ -49,7 +49,7 @@ impl Playground {
         self.page(random.below(PAGES))
     }
 
-    /// An I/O virtual address: by its indices in the tables, or a plain one, or anything.
+    /// An I/O virtual address: mostly with indices that the tables use, else any address.
     pub(super) fn iova(&self, random: &mut Random) -> u64 {
         let offset = random.below(PAGE_SIZE);
         match random.below(8) {
@@ -62,8 +62,8 @@ impl Playground {
         }
     }
 
-    /// Writes a word, but none that could be taken for the address of this program's memory, be it as a
-    /// large page: no page of the playground is aligned like one.
+    /// Writes a word. A value that could be an address in this program's memory is changed, also
+    /// one for a large page: no page of the playground has that alignment.
     fn write(&self, page: u64, word: u64, value: u64) {
         const ADDRESS: u64 = 0x000f_ffff_ffff_f000;
         const LARGE: u64 = 1 << 7;
@@ -75,10 +75,10 @@ impl Playground {
         self.0.write((page * WORDS + word % WORDS) as usize, value);
     }
 
-    /// A descriptor in `slot` of the ring.
+    /// Writes a descriptor into `slot` of the ring.
     pub(super) fn write_descriptor(&self, slot: u64, random: &mut Random) {
         let fields = random.bits();
-        // Mostly an endpoint; a function that is not there never answers.
+        // Mostly an endpoint: a function that does not exist never answers.
         let bus = if random.one_in(16) { random.below(256) } else { 1 + random.below(2) };
         let device = bus << 40;
         let granularity = random.below(4) << 4;
@@ -96,7 +96,7 @@ impl Playground {
         self.write(RING, 2 * slot + 1, random.spoil(high));
     }
 
-    /// An entry of some table.
+    /// Writes an entry of a root, context or page table.
     pub(super) fn write_table(&self, device: Bdf, random: &mut Random) {
         const PRESENT: u64 = 1;
         let table = random.below(TABLES.end - TABLES.start) + TABLES.start;

@@ -1,10 +1,10 @@
-//! Numbers that look random and repeat with their seed.
+//! Pseudo-random numbers.
 
-/// George Marsaglia's xorshift with 64 bits of state.
+/// Xorshift with 64 bits of state (Marsaglia).
 pub(super) struct Random(u64);
 
 impl Random {
-    /// A seed of 0 would stay 0, so it counts as 1.
+    /// A generator with this seed. 0 counts as 1, since xorshift stays at 0.
     pub(super) fn new(seed: u64) -> Self {
         Self(seed.max(1))
     }
@@ -27,7 +27,8 @@ impl Random {
         self.below(n) == 0
     }
 
-    /// All bits random, few bits set, one, or almost all: each finds other mistakes.
+    /// A value with random bits, few bits, one bit, or almost all bits set. Each kind finds other
+    /// errors.
     pub(super) fn value(&mut self) -> u64 {
         match self.below(4) {
             0 => self.bits(),
@@ -37,7 +38,7 @@ impl Random {
         }
     }
 
-    /// `value`, rarely with a bit flipped.
+    /// `value`, in one of eight cases with a bit flipped.
     pub(super) fn spoil(&mut self, value: u64) -> u64 {
         if self.one_in(8) { value ^ 1 << self.below(64) } else { value }
     }

@@ -1,4 +1,4 @@
-//! Local APIC and I/O APIC, as far as this program needs them.
+//! Local APIC and I/O APIC.
 
 use crate::machine::mmio::Mmio;
 use crate::machine::ports::out8;
@@ -12,7 +12,7 @@ const LOCAL_COMMAND_LOW: u64 = 0x300;
 const LOCAL_COMMAND_HIGH: u64 = 0x310;
 
 const ENABLE: u32 = 1 << 8;
-/// Never delivered to anything but the empty handler; its low four bits are ones, as old parts want.
+/// Its low four bits are ones, as old processors require.
 const SPURIOUS_VECTOR: u32 = 0x3f;
 
 const ALL_BUT_SELF: u32 = 0b11 << 18;
@@ -31,7 +31,7 @@ fn local() -> Mmio {
     Mmio::new(LOCAL_BASE, 0x1000).expect("the local APIC lies in the hole")
 }
 
-/// Makes this processor's local APIC accept interrupts; the old interrupt controllers keep quiet.
+/// Enables this processor's local APIC, and masks both 8259s.
 pub fn init() {
     const PIC_MASKS: [u16; 2] = [0x21, 0xa1];
     for port in PIC_MASKS {
@@ -45,7 +45,7 @@ pub fn id() -> u8 {
     (local().read32(LOCAL_ID) >> 24) as u8
 }
 
-/// Tells the local APIC that the current interrupt has been dealt with.
+/// Ends the current interrupt at the local APIC.
 pub fn end_of_interrupt() {
     local().write32(LOCAL_EOI, 0);
 }
@@ -92,8 +92,8 @@ pub fn route_pin(pin: u8, vector: u8) {
     io_write(register, u32::from(vector));
 }
 
-/// Sends the interrupts of an I/O APIC pin to the remapping unit, whose entry `index` says what becomes
-/// of them. A level's end is compared with `vector`.
+/// Sends the interrupts of an I/O APIC pin in remappable format, by entry `index` of the remapping
+/// unit's table. The I/O APIC compares the end of a level interrupt with `vector`.
 pub fn route_pin_by_entry(pin: u8, index: u8, vector: u8, level: bool) {
     const LEVEL: u32 = 1 << 15;
     const REMAPPABLE: u32 = 1 << 16;
@@ -103,7 +103,7 @@ pub fn route_pin_by_entry(pin: u8, index: u8, vector: u8, level: bool) {
     io_write(register, u32::from(vector) | if level { LEVEL } else { 0 });
 }
 
-/// Whether a pin has sent a level interrupt whose end it has not heard of (remote IRR).
+/// Whether a level interrupt of a pin has been sent and not ended (remote IRR).
 pub fn pin_awaits_end(pin: u8) -> bool {
     const REMOTE_IRR: u32 = 1 << 14;
     let io = io();
@@ -111,12 +111,12 @@ pub fn pin_awaits_end(pin: u8) -> bool {
     io.read32(IO_WINDOW) & REMOTE_IRR != 0
 }
 
-/// Tells the I/O APIC itself that level interrupts with `vector` in their entry have ended.
+/// Ends level interrupts with `vector` in their entry, by the I/O APIC's own EOI register.
 pub fn end_at_pins(vector: u8) {
     io().write32(IO_END, vector.into());
 }
 
-/// Silences a pin.
+/// Masks a pin.
 pub fn mask_pin(pin: u8) {
     io_write(IO_REDIRECTION + 2 * u32::from(pin), IO_MASKED);
 }

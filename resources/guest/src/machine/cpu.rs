@@ -1,4 +1,4 @@
-//! Single instructions that Rust has no word for.
+//! Instructions that Rust has no function for.
 
 use core::arch::asm;
 
@@ -16,26 +16,27 @@ pub fn page_fault_address() -> u64 {
     address
 }
 
-/// Lets interrupts in.
+/// Enables interrupts.
 pub fn enable_interrupts() {
     // SAFETY: every vector has a handler that keeps all registers.
     unsafe { asm!("sti", options(nostack)) };
 }
 
-/// Keeps interrupts out.
+/// Disables interrupts.
 pub fn disable_interrupts() {
     // SAFETY: only delays interrupts.
     unsafe { asm!("cli", options(nostack)) };
 }
 
-/// Sleeps until an interrupt has been handled; returns with interrupts off. One that arrives between
-/// the caller's last look and the sleep is not lost: STI takes effect after the following instruction.
+/// Sleeps until an interrupt has been handled; returns with interrupts off. An interrupt between
+/// the caller's last check and the sleep is not lost: STI takes effect after the following
+/// instruction.
 pub fn sleep_until_interrupt() {
     // SAFETY: every vector has a handler that keeps all registers.
     unsafe { asm!("sti", "hlt", "cli", options(nostack)) };
 }
 
-/// Stops this processor until something from outside ends the machine.
+/// Halts this processor with interrupts off.
 pub fn halt_forever() -> ! {
     loop {
         // SAFETY: touches no memory.
@@ -57,7 +58,7 @@ pub struct InterruptsOff {
 }
 
 impl InterruptsOff {
-    /// Turns them off, and remembers what was.
+    /// Disables interrupts; dropping restores the former state.
     pub fn enter() -> Self {
         let were_on = interrupts_enabled();
         disable_interrupts();
@@ -86,15 +87,15 @@ pub fn load_idt(base: u64, bytes: u16) {
     unsafe { asm!("lidt [{}]", in(reg) &raw const pointer, options(readonly, nostack)) };
 }
 
-/// Shuts the processor down: an exception, and no handler for it nor for what follows.
+/// Shuts the processor down by an exception without any handler.
 pub fn triple_fault() -> ! {
     let pointer = TablePointer { limit: 0, base: 0 };
     // SAFETY: nothing runs after it.
     unsafe { asm!("lidt [{}]", "ud2", in(reg) &raw const pointer, options(noreturn)) };
 }
 
-/// Loads an SSE register from `address` in a device's window. KVM's emulator has to do the access
-/// and knows no such instruction: the run ends there, on every host.
+/// Loads an SSE register from `address` in a device's window. KVM's emulator does the access, and
+/// does not know this instruction, so the run ends on every host.
 pub fn sse_load_from_device(address: u64) {
     // SAFETY: allows SSE (CR4.OSFXSR) and reads four bytes of a device.
     unsafe {

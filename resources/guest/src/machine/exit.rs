@@ -3,15 +3,15 @@
 use crate::machine::cpu;
 use crate::machine::ports::{out8, out16, out32};
 
-/// What the exit value says; the VMM's (and QEMU's) exit status is `value << 1 | 1`.
+/// Exit value: all tests passed. The exit status of the VMM, and of QEMU, is `value << 1 | 1`.
 pub const PASSED: u32 = 0;
-/// A test failed or could not be set up.
+/// Exit value: a test failed or could not be set up.
 pub const FAILED: u32 = 1;
-/// This program has a mistake: it panicked.
+/// Exit value: this program panicked.
 pub const PANICKED: u32 = 2;
-/// The processor raised an exception that nobody expected.
+/// Exit value: the processor raised an exception.
 pub const EXCEPTION: u32 = 3;
-/// The command line names no such test.
+/// Exit value: the command line names an unknown test or value.
 pub const USAGE: u32 = 4;
 
 const DEBUG_EXIT: u16 = 0xf4;
@@ -34,7 +34,7 @@ pub fn power_off() -> ! {
     cpu::halt_forever()
 }
 
-/// Resets the machine, by the chipset's port or, failing that, by the keyboard controller's.
+/// Resets the machine by the chipset's port, or else by the keyboard controller's.
 pub fn reset() -> ! {
     out8(RESET_CONTROL, FULL_RESET);
     out8(KEYBOARD_COMMAND, PULSE_RESET);

@@ -1,5 +1,5 @@
-//! Interrupts are counted per vector, and that is all: a test arms a vector, waits for its count to
-//! rise, and looks. Exceptions end the run.
+//! Counts interrupts by vector. A test waits until the count of a vector rises. Exceptions end the
+//! run.
 
 use core::cell::UnsafeCell;
 use core::sync::atomic::{AtomicU32, Ordering};
@@ -13,21 +13,21 @@ const EXCEPTIONS: u64 = 32;
 const CODE_SELECTOR: u64 = 0x08;
 const STUB_BYTES: u64 = 16;
 
-/// Wakes a processor that sleeps for lack of work.
+/// Wakes a processor that waits for work.
 pub const WAKE: u8 = 0x20;
-/// The remapping unit's fault event.
+/// Vector of the remapping unit's fault event.
 pub const FAULT: u8 = 0x21;
-/// The remapping unit's invalidation completion event.
+/// Vector of the remapping unit's invalidation completion event.
 pub const WAIT_DONE: u8 = 0x22;
-/// The endpoint.
+/// Vector of the endpoint's MSI.
 pub const ENDPOINT: u8 = 0x23;
-/// The remapping unit's page request event.
+/// Vector of the remapping unit's page request event.
 pub const PAGE_REQUEST: u8 = 0x25;
-/// COM1, by the I/O APIC.
+/// Vector of COM1, by the I/O APIC.
 pub const SERIAL: u8 = 0x24;
-/// The endpoint, by another entry of the interrupt remapping table.
+/// Vector of the endpoint, by another entry of the interrupt remapping table.
 pub const REMAPPED: u8 = 0x26;
-/// A PCIe port: hot-plug, errors, containment.
+/// Vector of a PCIe port: hot-plug, AER, DPC.
 pub const PORT: u8 = 0x27;
 
 static COUNTS: [AtomicU32; VECTORS] = [const { AtomicU32::new(0) }; VECTORS];
@@ -44,10 +44,10 @@ unsafe extern "C" {
     static interrupt_stubs: u8;
 }
 
-/// Fills the table and loads it. For the boot processor, before the others start.
+/// Fills the table and loads it. The boot processor calls this before the others start.
 pub fn init() {
     const PRESENT_INTERRUPT_GATE: u64 = 0x8e00 << 32;
-    // Only its address counts.
+    // The symbol marks the address of the first stub.
     let stubs = &raw const interrupt_stubs as u64;
     // SAFETY: nothing else uses the table yet.
     let table = unsafe { &mut *IDT.0.get() };
@@ -68,13 +68,12 @@ pub fn load() {
     cpu::load_idt(IDT.0.get() as u64, size_of::<Idt>() as u16);
 }
 
-/// How often `vector` has come.
+/// Number of interrupts with `vector` so far.
 pub fn count(vector: u8) -> u32 {
     COUNTS[usize::from(vector)].load(Ordering::Relaxed)
 }
 
-/// Lets interrupts in until `vector` has come `times` times since it stood at `before`, or for a
-/// limited time. Says whether it has.
+/// Enables interrupts until the count of `vector` is `times` above `before`. False after `limit`.
 pub fn wait_for(vector: u8, before: u32, times: u32, limit: Ticks) -> bool {
     cpu::enable_interrupts();
     let arrived = poll(limit, || count(vector).wrapping_sub(before) >= times);
@@ -82,7 +81,7 @@ pub fn wait_for(vector: u8, before: u32, times: u32, limit: Ticks) -> bool {
     arrived
 }
 
-/// What the stubs in `vectors.s` leave on the stack.
+/// The stack frame of the stubs in `vectors.s`.
 #[repr(C)]
 pub struct Frame {
     vector: u64,
@@ -90,7 +89,7 @@ pub struct Frame {
     rip: u64,
 }
 
-/// Called by the stubs.
+/// The handler of all interrupts, called by the stubs.
 #[unsafe(no_mangle)]
 extern "C" fn handle_interrupt(frame: &Frame) {
     if frame.vector < EXCEPTIONS {

@@ -1,7 +1,7 @@
-//! Memory that devices see: whole pages, zero at first, handed out once and never taken back.
+//! Memory that devices access: whole pages, zero at first, that are allocated once and never freed.
 //!
-//! The machine maps memory one to one, so an address is the same for processor and device. Words are
-//! atomics because a device, or another processor, writes them behind the compiler's back.
+//! The machine maps memory one to one, so an address is the same for processor and device. Words
+//! are atomics because a device or another processor may write them at any time.
 
 use core::arch::asm;
 use core::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
@@ -19,7 +19,7 @@ static FRAME_POOL: [Frame; FRAMES] =
     [const { Frame([const { AtomicU64::new(0) }; WORDS]) }; FRAMES];
 static NEXT: AtomicUsize = AtomicUsize::new(0);
 
-/// Some pages in a row.
+/// Consecutive pages.
 #[derive(Clone, Copy)]
 pub struct Pages(&'static [Frame]);
 
@@ -27,7 +27,7 @@ impl Pages {
     /// `count` fresh pages.
     ///
     /// # Panics
-    /// When the pool is empty, which is a mistake in this program.
+    /// If the pool is empty, which is an error in this program.
     pub fn new(count: usize) -> Self {
         let first = NEXT.fetch_add(count, Ordering::Relaxed);
         assert!(first + count <= FRAMES, "out of pages");
@@ -39,7 +39,7 @@ impl Pages {
         Self::new(1)
     }
 
-    /// The page at an address that [`Pages::address`] gave for a page before; `None` for every other.
+    /// The allocated page at `address`; `None` if there is none.
     pub fn at(address: u64) -> Option<Self> {
         let offset = address.checked_sub(FRAME_POOL.as_ptr() as u64)?;
         let index = usize::try_from(offset / PAGE_SIZE).ok()?;
@@ -68,12 +68,12 @@ impl Pages {
         self.word(index).store(value, Ordering::Release);
     }
 
-    /// Writes `value` to every word of page number `page`. By one string instruction: where a host
-    /// emulates each, that is much faster than a loop.
+    /// Writes `value` to every word of page number `page`, by one string instruction: where the
+    /// host emulates instructions, that is much faster than a loop.
     pub fn fill_page(self, page: usize, value: u64) {
         let first = self.0[page].0.as_ptr();
-        // SAFETY: these are `WORDS` atomics in a row, which anybody may write at any time; the direction
-        // flag is clear wherever Rust runs.
+        // SAFETY: these are `WORDS` consecutive atomics, which may be written at any time; the
+        // direction flag is clear wherever Rust runs.
         unsafe {
             asm!(
                 "rep stosq",

@@ -2,13 +2,13 @@
 
 use core::sync::atomic::{Ordering, compiler_fence};
 
-/// Where devices live: no RAM is ever there, so accesses cannot touch what Rust owns.
+/// The addresses of devices. There is no RAM, so accesses cannot touch a Rust object.
 const HOLE: core::ops::Range<u64> = 0xb000_0000..0x1_0000_0000;
 
 /// Device registers in the hole below 4 GiB.
 ///
-/// Accesses are volatile, and ordered with every access to memory before and after them: a doorbell
-/// is not rung before the descriptors are written. (The processor keeps this order by itself.)
+/// Accesses are volatile, and the compiler keeps their order with accesses to memory: the
+/// descriptors are written before the doorbell. (The processor keeps this order by itself.)
 #[derive(Clone, Copy, Debug)]
 pub struct Mmio {
     base: u64,
@@ -16,7 +16,7 @@ pub struct Mmio {
 }
 
 impl Mmio {
-    /// A window of `size` bytes, unless a part of it lies where RAM can be.
+    /// A window of `size` bytes; `None` if it is not all in the hole.
     pub fn new(base: u64, size: u64) -> Option<Self> {
         let end = base.checked_add(size)?;
         (base >= HOLE.start && end <= HOLE.end).then_some(Self { base, size })

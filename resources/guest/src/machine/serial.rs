@@ -1,5 +1,5 @@
-//! COM1, polled. A character costs an exit to the VMM (about 11 us), and so does each look at the
-//! line status: with the transmit FIFO on, one look covers 16 characters.
+//! COM1, polled. Each character is an exit to the VMM (about 11 us), and so is each read of the
+//! line status. With the transmit FIFO on, one read of the status is enough for 16 characters.
 
 use core::fmt::{self, Write};
 
@@ -7,7 +7,7 @@ use crate::machine::ports::{in8, out8};
 
 const DATA: u16 = 0x3f8;
 const INTERRUPT_ENABLE: u16 = 0x3f9;
-/// When read; the same port as FIFO control.
+/// For reads. FIFO control has the same port, for writes.
 const INTERRUPT_ID: u16 = 0x3fa;
 const FIFO_CONTROL: u16 = 0x3fa;
 const LINE_CONTROL: u16 = 0x3fb;
@@ -26,7 +26,7 @@ const INTERRUPT_EMPTY: u8 = 1 << 1;
 /// The I/O APIC pin of COM1.
 pub const PIN: u8 = 4;
 
-/// To be called once, before anything is printed.
+/// Sets the port up. To be called once, before the first line.
 pub fn init() {
     out8(INTERRUPT_ENABLE, 0);
     out8(LINE_CONTROL, EIGHT_BITS);
@@ -34,9 +34,10 @@ pub fn init() {
     out8(MODEM_CONTROL, DTR_RTS_OUT2);
 }
 
-/// Interrupts when the transmitter is empty: one comes at once, for it is.
+/// Turns the interrupt of the empty transmitter on or off. It comes at once, as the transmitter is
+/// empty.
 pub fn interrupt_when_empty(on: bool) {
-    // Takes notice of the last one, without which there is no other.
+    // The read acknowledges the last interrupt; without it there is no other one.
     let _ = in8(INTERRUPT_ID);
     out8(INTERRUPT_ENABLE, if on { INTERRUPT_EMPTY } else { 0 });
 }
@@ -58,7 +59,7 @@ pub fn send(bytes: &[u8]) {
     }
 }
 
-/// A line, gathered first so that it is sent in few pieces. What does not fit is cut off.
+/// A buffered line, sent in pieces of [`FIFO_BYTES`]. A longer line is cut off.
 struct Line {
     bytes: [u8; 160],
     used: usize,
@@ -74,10 +75,10 @@ impl Write for Line {
     }
 }
 
-/// Prints one line; use by way of [`crate::println`].
+/// Prints one line, for [`crate::println`].
 pub fn print_line(arguments: fmt::Arguments<'_>) {
     let mut line = Line { bytes: [0; 160], used: 0 };
-    // Neither `Line` nor the types that this program prints ever fail.
+    // `Line` and the types that this program prints never fail.
     let _ = line.write_fmt(arguments);
     send(&line.bytes[..line.used]);
     send(b"\n");

@@ -1,4 +1,4 @@
-//! The other processors: started once, then asleep until one gets work.
+//! The other processors. They are started once, and sleep until they get work.
 
 use core::ptr;
 use core::sync::atomic::{AtomicPtr, AtomicU8, AtomicU32, Ordering};
@@ -7,21 +7,21 @@ use crate::bench;
 use crate::machine::time::{Ticks, poll};
 use crate::machine::{apic, cpu, interrupts};
 
-/// Where the trampoline goes: a page below 640 KiB that nobody else uses.
+/// The page of the trampoline, below 640 KiB and otherwise unused.
 const TRAMPOLINE_PAGE: u8 = 0x08;
 const MAX_CPUS: usize = 8;
 
-/// Processors that came through the trampoline; `entry.s` numbers them by it.
+/// Number of processors that have passed the trampoline. `entry.s` numbers them by it.
 #[unsafe(no_mangle)]
 static AP_COUNT: AtomicU32 = AtomicU32::new(0);
 
-/// Those that are ready for work.
+/// Number of processors that are ready for work.
 static READY: AtomicU32 = AtomicU32::new(0);
 static APIC_IDS: [AtomicU8; MAX_CPUS] = [const { AtomicU8::new(0) }; MAX_CPUS];
 
 type Work<'a> = &'a (dyn Fn() + Sync);
 
-/// Per processor a pointer to the [`Work`] that it is to do; null when it has none.
+/// For each processor a pointer to its [`Work`], or null.
 static MAILBOXES: [AtomicPtr<()>; MAX_CPUS] = [const { AtomicPtr::new(ptr::null_mut()) }; MAX_CPUS];
 
 unsafe extern "C" {
@@ -29,7 +29,7 @@ unsafe extern "C" {
     static ap_trampoline_end: u8;
 }
 
-/// Starts all processors and says how many there are, the boot processor included.
+/// Starts all processors, and returns their number with the boot processor.
 pub fn start() -> usize {
     let expected = bench::cpus();
     if expected == Some(1) {
@@ -40,7 +40,7 @@ pub fn start() -> usize {
     let others = || READY.load(Ordering::Acquire);
     match expected {
         Some(cpus) => poll(Ticks::from_ms(1000), || others() + 1 >= cpus),
-        // Nobody says how many will come.
+        // Without a bench port the number is unknown.
         None => poll(Ticks::from_ms(50), || false),
     };
     others() as usize + 1
@@ -55,22 +55,21 @@ fn install_trampoline() {
     unsafe { ptr::copy_nonoverlapping(start, page, length) };
 }
 
-/// Runs `work` on CPU 1 while `body` runs here; returns when both are done. The caller has seen to it
-/// that there is a CPU 1.
+/// Runs `work` on CPU 1 while `body` runs here; returns when both are done. There must be a CPU 1.
 pub fn beside<R>(work: &(dyn Fn() + Sync), body: impl FnOnce() -> R) -> R {
     const WORKER: usize = 1;
     let work: Work<'_> = work;
     MAILBOXES[WORKER].store((&raw const work).cast_mut().cast(), Ordering::Release);
     apic::send(APIC_IDS[WORKER].load(Ordering::Relaxed), interrupts::WAKE);
     let result = body();
-    // Nothing borrowed by `work` may end before the worker has.
+    // `work` borrows from the caller, so the worker must be done first.
     while !MAILBOXES[WORKER].load(Ordering::Acquire).is_null() {
         core::hint::spin_loop();
     }
     result
 }
 
-/// Where `entry.s` sends every processor but the first.
+/// The entry of every processor but the first, called by `entry.s`.
 #[unsafe(no_mangle)]
 extern "C" fn ap_main(cpu: u32) -> ! {
     let cpu = cpu as usize % MAX_CPUS;

@@ -35,7 +35,7 @@ impl<T> SpinLock<T> {
 pub struct Guard<'a, T>(&'a SpinLock<T>);
 
 impl<T> Guard<'_, T> {
-    /// Gives everyone else who waits a turn.
+    /// Releases the lock for all other waiters, and takes it again after them.
     pub fn yield_turn(self) -> Self {
         let lock = self.0;
         drop(self);

@@ -9,7 +9,7 @@ use crate::machine::ports::{in8, out8};
 
 static KHZ: AtomicU64 = AtomicU64::new(1);
 
-/// Learns the counter's frequency: from the bench port, else by measuring.
+/// Sets the counter's frequency, which the bench port or a measurement gives.
 pub fn init() {
     let khz = bench::tsc_khz().unwrap_or_else(measure_khz);
     KHZ.store(khz.max(1), Ordering::Relaxed);
@@ -25,17 +25,17 @@ pub fn khz() -> u64 {
 pub struct Ticks(pub u64);
 
 impl Ticks {
-    /// So many milliseconds.
+    /// A time in milliseconds.
     pub fn from_ms(ms: u64) -> Self {
         Self(ms.saturating_mul(khz()))
     }
 
-    /// So many microseconds.
+    /// A time in microseconds.
     pub fn from_us(us: u64) -> Self {
         Self(us.saturating_mul(khz()) / 1000)
     }
 
-    /// The same in nanoseconds.
+    /// The time in nanoseconds.
     pub fn as_ns(self) -> u64 {
         self.0.saturating_mul(1_000_000) / khz()
     }
@@ -61,19 +61,19 @@ impl Deadline {
         Self { start: tsc(), length }
     }
 
-    /// How long it has been running.
+    /// The time since the start.
     pub fn elapsed(self) -> Ticks {
         // The counters of two processors may differ a little.
         Ticks(tsc().saturating_sub(self.start))
     }
 
-    /// Whether the moment has come.
+    /// Whether the deadline has passed.
     pub fn passed(self) -> bool {
         self.elapsed() >= self.length
     }
 }
 
-/// Polls until `done` or until `limit` is over; says whether it got done.
+/// Polls until `done` holds. False if it does not after `limit`.
 pub fn poll(limit: Ticks, mut done: impl FnMut() -> bool) -> bool {
     let deadline = Deadline::after(limit);
     loop {
@@ -87,13 +87,13 @@ pub fn poll(limit: Ticks, mut done: impl FnMut() -> bool) -> bool {
     }
 }
 
-/// Does nothing for a while.
+/// Waits for a time.
 pub fn delay(length: Ticks) {
     poll(length, || false);
 }
 
-/// Counts ticks while channel 2 of the interval timer runs for 10 ms. Only for machines without a
-/// bench port: those have such a timer.
+/// Counts ticks while channel 2 of the interval timer runs for 10 ms, for machines without a bench
+/// port, which have this timer.
 fn measure_khz() -> u64 {
     const SPEAKER: u16 = 0x61;
     const GATE: u8 = 1 << 0;

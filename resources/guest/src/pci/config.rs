@@ -1,5 +1,5 @@
-//! Configuration space, by its memory-mapped window (ECAM) where there is one, else by the two ports
-//! of old. The ports reach the first 256 bytes only.
+//! Configuration space, by ECAM where the machine has it, else by the ports 0xcf8 and 0xcfc, which
+//! reach only the first 256 bytes.
 
 use core::sync::atomic::{AtomicBool, Ordering};
 
@@ -20,9 +20,9 @@ pub mod register {
     pub const CAPABILITIES: u16 = 0x34;
 }
 
-/// Bits of the command register.
+/// Command register: the function answers memory requests.
 pub const COMMAND_MEMORY: u16 = 1 << 1;
-/// The function may issue requests.
+/// Command register: the function may issue requests.
 pub const COMMAND_BUS_MASTER: u16 = 1 << 2;
 
 /// Message signalled interrupts.
@@ -48,7 +48,7 @@ const PORT_SPACE: u16 = 0x100;
 
 static USE_ECAM: AtomicBool = AtomicBool::new(false);
 
-/// Chooses the window if it shows the same host bridge as the ports do.
+/// Chooses ECAM if it has the same host bridge as the ports.
 pub fn init() {
     let host_bridge = Bdf::new(0, 0);
     let found = ecam_read32(host_bridge, register::ID);
@@ -56,7 +56,7 @@ pub fn init() {
     USE_ECAM.store(answers, Ordering::Relaxed);
 }
 
-/// Whether the window is in use.
+/// Whether ECAM is in use.
 pub fn uses_ecam() -> bool {
     USE_ECAM.load(Ordering::Relaxed)
 }
@@ -67,12 +67,12 @@ fn ecam(function: Bdf) -> Mmio {
     Mmio::new(base, 0x1000).expect("every function has its page in the window")
 }
 
-/// Reads by the window, whatever is in use.
+/// Reads by ECAM, also if it is not in use.
 pub fn ecam_read32(function: Bdf, offset: u16) -> u32 {
     ecam(function).read32(offset.into())
 }
 
-/// Reads by the ports, whatever is in use.
+/// Reads by the ports, also if ECAM is in use.
 pub fn ports_read32(function: Bdf, offset: u16) -> u32 {
     select(function, offset);
     in32(DATA_PORT)
@@ -152,12 +152,13 @@ pub fn enable(function: Bdf, command: u16) {
     write16(function, register::COMMAND, old | command);
 }
 
-/// Whether a function answers: what Linux's presence test reads, with the four values that mean "no".
+/// Whether a function is present, by Linux's test of the ids: four values mean that it is not.
 pub fn is_present(function: Bdf) -> bool {
     !matches!(read32(function, register::ID), 0 | 0xffff | 0xffff_0000 | u32::MAX)
 }
 
-/// Where the capability `id` is. A list that never ends is not followed.
+/// The offset of the capability `id`. The walk ends after 48 capabilities, as a list may have a
+/// loop.
 pub fn capability(function: Bdf, id: u8) -> Option<u16> {
     const MAX_CAPABILITIES: usize = 48;
     let mut offset = u16::from(read8(function, register::CAPABILITIES) & 0xfc);
@@ -174,7 +175,7 @@ pub fn capability(function: Bdf, id: u8) -> Option<u16> {
     None
 }
 
-/// Where the extended capability `id` is. A list that never ends is not followed.
+/// The offset of the extended capability `id`. The walk ends after 64 capabilities.
 pub fn extended_capability(function: Bdf, id: u16) -> Option<u16> {
     const FIRST: u16 = 0x100;
     const MAX_CAPABILITIES: usize = 64;

@@ -1,6 +1,6 @@
-//! Finding the functions, through bridges and switches. Where no firmware has done so, bus numbers,
-//! windows and BARs are assigned on the way, depth first: each bridge gets whole MiB of the PCI memory
-//! window, as many as what is behind it needs.
+//! Finds all functions, also behind bridges and switches. Assigns bus numbers, windows and BARs
+//! where no firmware has done so, depth first. Each bridge gets as many MiB of the PCI memory
+//! window as the functions behind it need.
 
 use crate::machine::mmio::Mmio;
 use crate::pci::Bdf;
@@ -15,10 +15,10 @@ const HEADER_MULTIFUNCTION: u8 = 0x80;
 
 const WINDOW_BASE: u32 = 0xc000_0000;
 const WINDOW_STEP: u32 = 1 << 20;
-/// What may be behind a bridge while nobody has counted.
+/// The subordinate bus number of a bridge while the buses behind it are counted.
 const ANY_BUS: u8 = 0xff;
 
-/// A function that answered.
+/// A function that is present.
 #[derive(Clone, Copy, Debug)]
 pub struct Function {
     /// Its address.
@@ -36,7 +36,7 @@ pub struct Functions {
 }
 
 impl Functions {
-    /// Looks at bus 0 and behind every bridge.
+    /// Visits bus 0, and the buses behind all bridges.
     pub fn enumerate() -> Self {
         config::init();
         let mut functions =
@@ -45,17 +45,17 @@ impl Functions {
         functions
     }
 
-    /// All of them, in the order in which they were found.
+    /// All functions, in the order in which they were found.
     pub fn iter(&self) -> impl Iterator<Item = Function> {
         self.found.iter().flatten().copied()
     }
 
-    /// All with that id, in the order in which they were found.
+    /// The functions with that id, in the order in which they were found.
     pub fn with_id(&self, id: u32) -> impl Iterator<Item = Bdf> {
         self.iter().filter(move |function| function.id == id).map(|function| function.bdf)
     }
 
-    /// Looks at the first `devices` devices of a bus. With `assign` its functions get addresses.
+    /// Visits the first `devices` devices of a bus. With `assign` the functions get addresses.
     fn visit_bus(&mut self, bus: u8, devices: u8, assign: bool) {
         for device in 0..devices {
             let first = Bdf::new(bus, device);
@@ -88,7 +88,7 @@ impl Functions {
     }
 
     fn visit_bridge(&mut self, bridge: Bdf) {
-        // Behind a link there is device 0 and no other.
+        // A link has device 0 and no other.
         let devices = if has_link(bridge) { 1 } else { DEVICES };
         let numbers = config::read32(bridge, register::BUS_NUMBERS);
         let secondary = (numbers >> 8) as u8;
@@ -101,7 +101,7 @@ impl Functions {
         set_bus_numbers(bridge, bus, ANY_BUS);
         self.visit_bus(bus, devices, true);
         set_bus_numbers(bridge, bus, self.next_bus - 1);
-        // Hot-plug needs room even where nothing is yet.
+        // An empty slot needs a window, too, for hot-plug.
         self.next_address = self.next_address.max(window + 1).next_multiple_of(WINDOW_STEP);
         open_window(bridge, window, self.next_address - 1);
     }
@@ -128,7 +128,8 @@ pub fn is_bridge(function: Bdf) -> bool {
     config::read32(function, register::CLASS) >> 16 == CLASS_BRIDGE
 }
 
-/// Whether a bridge's other bus is at the end of a link; that of a switch's upstream port is inside.
+/// Whether a bridge's secondary bus is a link. That of a switch's upstream port is inside the
+/// switch.
 fn has_link(bridge: Bdf) -> bool {
     const UPSTREAM_PORT: u16 = 5;
     let express = config::capability(bridge, config::CAPABILITY_EXPRESS);
@@ -142,15 +143,15 @@ fn set_bus_numbers(bridge: Bdf, secondary: u8, subordinate: u8) {
     config::write32(bridge, register::BUS_NUMBERS, numbers);
 }
 
-/// Gives a bridge its window, and lets requests pass both ways.
+/// Sets a bridge's window, and enables requests in both directions.
 fn open_window(bridge: Bdf, base: u32, last: u32) {
     // Base and limit, each the upper twelve bits of a 32-bit address; the limit is inclusive.
     config::write32(bridge, register::MEMORY_WINDOW, (last & 0xfff0_0000) | base >> 16);
     config::enable(bridge, config::COMMAND_MEMORY | config::COMMAND_BUS_MASTER);
 }
 
-/// The size of the memory BAR at `at`, found as firmware does it: write ones, see which bits stay
-/// zero. 0 if there is none.
+/// The size of the memory BAR at `at`, or 0. As firmware does, this writes ones, and reads which
+/// bits stay zero.
 pub fn bar_size(function: Bdf, at: u16) -> u32 {
     let old = config::read32(function, at);
     config::write32(function, at, u32::MAX);

@@ -1,4 +1,4 @@
-//! PCI: configuration space, and which functions there are.
+//! PCI: configuration space, and enumeration of functions.
 
 pub mod config;
 pub mod enumerate;

@@ -16,7 +16,7 @@ const DOMAIN: u16 = 1;
 const IOVA: u64 = 0x20_0000;
 const LENGTH: u32 = 8;
 
-/// A domain with one page, the endpoint in it, its ATS on.
+/// Attaches the endpoint to a domain with one page, and turns its ATS on.
 fn set_up(
     machine: &Machine,
     endpoint: &Endpoint,
@@ -33,8 +33,8 @@ fn both(pattern: u32) -> u64 {
     u64::from(pattern) << 32 | u64::from(pattern)
 }
 
-/// After the page table has changed, the device goes on writing to the old page; the unit's own
-/// invalidation does not change that; the device's does.
+/// After a change of the page table the device still writes to the old page. An IOTLB invalidation
+/// does not change that; a Device-TLB invalidation does.
 pub(super) fn until_invalidated(machine: &Machine) -> Verdict {
     const PATTERNS: [u32; 3] = [0x1111_1111, 0x2222_2222, 0x3333_3333];
     machine.with_endpoint(|endpoint| {
@@ -73,7 +73,7 @@ fn start_repeating(endpoint: &Endpoint) -> Result<(), &'static str> {
     ensure(started.is_ok(), "the repeating write cannot be started")
 }
 
-/// The device writes by itself, until told to stop.
+/// The device writes repeatedly, until it gets the command to stop.
 pub(super) fn repeating_write(machine: &Machine) -> Verdict {
     const BUSY: u32 = 1 << 0;
     machine.with_endpoint(|endpoint| {
@@ -91,7 +91,8 @@ pub(super) fn repeating_write(machine: &Machine) -> Verdict {
     })
 }
 
-/// With the link gone, configuration space and BAR read all ones, and DMA under way stops arriving.
+/// With the link down, configuration space and BAR read as all ones, and repeated DMA does not
+/// arrive.
 pub(super) fn silent_drop(machine: &Machine) -> Verdict {
     const DROP_FIRST_LINK: u32 = 1;
     let Some(endpoint) = &machine.endpoint else {

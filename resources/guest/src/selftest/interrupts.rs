@@ -22,7 +22,7 @@ pub(super) fn endpoint_msi(machine: &Machine) -> Verdict {
     })
 }
 
-/// An edge on an I/O APIC pin arrives: COM1's, whose transmitter is empty.
+/// An edge on an I/O APIC pin arrives. The pin is that of COM1, and its transmitter is empty.
 pub(super) fn io_apic_edge(_machine: &Machine) -> Verdict {
     let before = interrupts::count(interrupts::SERIAL);
     apic::route_pin(serial::PIN, interrupts::SERIAL);
@@ -33,7 +33,7 @@ pub(super) fn io_apic_edge(_machine: &Machine) -> Verdict {
     ensure(arrived, "it did not arrive").into()
 }
 
-/// All processors started, and one of them does work.
+/// All processors have started, and one of them does work.
 pub(super) fn smp(machine: &Machine) -> Verdict {
     if machine.cpus < 2 {
         return Verdict::Skip("needs two CPUs");

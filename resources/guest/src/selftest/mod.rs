@@ -1,5 +1,5 @@
-//! Does everything that the driver leans on work as the specification says? One KTAP result per
-//! behaviour; what a machine lacks is skipped.
+//! Checks the behaviour that the driver depends on against the specification, with a KTAP result
+//! for each. Tests of devices and features that the machine lacks are skipped.
 
 mod ats;
 mod interrupts;
@@ -20,7 +20,7 @@ use crate::pci::enumerate::Functions;
 use crate::println;
 use crate::vtd::Unit;
 
-/// What was found on this machine.
+/// The unit and the devices of this machine.
 struct Machine {
     cpus: usize,
     unit: Unit,
@@ -30,7 +30,7 @@ struct Machine {
 
 type Test = fn(&Machine) -> Verdict;
 
-/// In this order: the last one costs the endpoint its link.
+/// The tests in their order: after the last one the endpoint has no link.
 const TESTS: [(&str, Test); 32] = [
     ("ecam_equals_ports", pci::ecam_equals_ports),
     ("bar_sizing", pci::bar_sizing),
@@ -66,7 +66,7 @@ const TESTS: [(&str, Test); 32] = [
     ("silent_drop", ats::silent_drop),
 ];
 
-/// Runs them all.
+/// Runs all tests.
 pub fn run() -> ! {
     let cpus = smp::start();
     let functions = Functions::enumerate();
@@ -90,7 +90,7 @@ pub fn run() -> ! {
 }
 
 impl Machine {
-    /// A device for plain DMA.
+    /// A device for untranslated DMA.
     fn engine(&self) -> Option<&dyn CopyEngine> {
         match (&self.endpoint, &self.edu) {
             (Some(endpoint), _) => Some(endpoint),
@@ -99,7 +99,7 @@ impl Machine {
         }
     }
 
-    /// A test that needs the ATS endpoint.
+    /// Runs a test that needs the ATS endpoint.
     fn with_endpoint(&self, test: impl FnOnce(&Endpoint) -> Result<(), &'static str>) -> Verdict {
         match &self.endpoint {
             Some(endpoint) => test(endpoint).into(),
@@ -107,7 +107,7 @@ impl Machine {
         }
     }
 
-    /// A test that needs any device for DMA.
+    /// Runs a test that needs any device for DMA.
     fn with_engine(
         &self,
         test: impl FnOnce(&dyn CopyEngine) -> Result<(), &'static str>,
@@ -118,7 +118,7 @@ impl Machine {
         }
     }
 
-    /// Some device's requester id: whose is of no importance.
+    /// The requester id of a device, for tests that work with any.
     fn any_device(&self) -> Bdf {
         self.engine().map_or(Bdf::new(0, 1), CopyEngine::bdf)
     }

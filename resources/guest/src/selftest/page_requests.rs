@@ -1,4 +1,4 @@
-//! Page requests: the queue, its event, answers, and what happens when nobody empties it.
+//! Page requests: the queue, its event, responses, and overflow.
 
 use crate::device::CopyEngine;
 use crate::device::endpoint::{Endpoint, register};
@@ -17,7 +17,7 @@ const SUCCESS: u8 = 0;
 const INVALID_REQUEST: u8 = 1;
 const ALL_RIGHTS: u64 = rights::DEVICE_TLB | rights::PASIDS | rights::PAGE_REQUESTS;
 
-/// Runs a test with the endpoint in a domain of scalable mode that has these rights, page requests on.
+/// Runs a test with page requests on, and the endpoint in a scalable-mode domain with these rights.
 fn with_page_requests(
     machine: &Machine,
     rights: u64,
@@ -39,7 +39,7 @@ fn with_page_requests(
     })
 }
 
-/// The request that [`Endpoint::request_page`] makes.
+/// The page request of [`Endpoint::request_page`].
 fn expected(endpoint: &Endpoint, pasid: Option<u32>, group: u16) -> PageRequest {
     PageRequest {
         source: endpoint.bdf().0,
@@ -52,8 +52,8 @@ fn expected(endpoint: &Endpoint, pasid: Option<u32>, group: u16) -> PageRequest 
     }
 }
 
-/// A request lies in the queue with all its fields when the event comes; the next event comes only
-/// after PPR has been cleared.
+/// A request is in the queue with all its fields when the event comes. The next event comes only
+/// after software has cleared PPR.
 pub(super) fn arrives(machine: &Machine) -> Verdict {
     with_page_requests(machine, ALL_RIGHTS, |endpoint, queue, requests| {
         let start = interrupts::count(interrupts::PAGE_REQUEST);
@@ -75,7 +75,7 @@ pub(super) fn arrives(machine: &Machine) -> Verdict {
         ensure(drain.is_healthy(), "the drain does not complete")?;
         let second = requests.take()?;
         ensure(second == Some(expected(endpoint, Some(PASID), 1)), "the PASID is not there")?;
-        ensure(requests.take()?.is_none(), "there is one too many")?;
+        ensure(requests.take()?.is_none(), "there is one request too many")?;
 
         requests.acknowledge(reg::PAGE_REQUEST_PENDING);
         ensure(requests.status() == 0, "PPR cannot be cleared")?;
@@ -84,7 +84,7 @@ pub(super) fn arrives(machine: &Machine) -> Verdict {
     })
 }
 
-/// A descriptor's answer reaches the device, and frees its group.
+/// The response of a descriptor reaches the device, and ends the group.
 pub(super) fn is_answered(machine: &Machine) -> Verdict {
     with_page_requests(machine, ALL_RIGHTS, |endpoint, queue, requests| {
         for (pasid, group, code) in [(None, 0x1ff, SUCCESS), (Some(PASID), 7, INVALID_REQUEST)] {
@@ -101,8 +101,8 @@ pub(super) fn is_answered(machine: &Machine) -> Verdict {
     })
 }
 
-/// A full queue overflows: the unit answers by itself, and goes on only when software has made room and
-/// cleared PRO.
+/// A full queue overflows: the unit answers requests itself, until software has emptied the queue
+/// and cleared PRO.
 pub(super) fn overflow(machine: &Machine) -> Verdict {
     const CAPACITY: u16 = PageRequests::CAPACITY;
     with_page_requests(machine, ALL_RIGHTS, |endpoint, _, requests| {
@@ -128,7 +128,7 @@ pub(super) fn overflow(machine: &Machine) -> Verdict {
     })
 }
 
-/// Tables that do not allow it: the unit answers Invalid Request and records why.
+/// If the tables do not permit page requests, the unit answers Invalid Request and records a fault.
 pub(super) fn refused(machine: &Machine) -> Verdict {
     const PAGE_REQUESTS_DISABLED: u8 = 0x47;
     with_page_requests(machine, rights::DEVICE_TLB, |endpoint, _, requests| {

@@ -9,7 +9,7 @@ use crate::pci::enumerate::bar_size;
 use crate::pci::{Bdf, config};
 use crate::selftest::Machine;
 
-/// The memory-mapped window and the ports show the same registers.
+/// ECAM and the ports have the same registers.
 pub(super) fn ecam_equals_ports(machine: &Machine) -> Verdict {
     const REGISTERS: [u16; 6] = [0x00, 0x04, 0x08, 0x0c, 0x10, 0x34];
     if !config::uses_ecam() {
@@ -31,7 +31,7 @@ pub(super) fn ecam_equals_ports(machine: &Machine) -> Verdict {
     Verdict::Pass
 }
 
-/// Ones written to a BAR tell its size, and its address comes back.
+/// A BAR that is written with ones reads as its size, and takes its address again.
 pub(super) fn bar_sizing(machine: &Machine) -> Verdict {
     machine.with_endpoint(|endpoint| {
         let size = u64::from(bar_size(endpoint.bdf(), BAR0));

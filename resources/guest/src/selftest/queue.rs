@@ -10,14 +10,14 @@ use crate::vtd::bring_up::healthy_limit;
 use crate::vtd::registers as reg;
 use crate::vtd::{Descriptor, Outcome, Queue, bring_up};
 
-/// IOVA of the page that is flushed; nothing is mapped there.
+/// IOVA of the flushed page, which is not mapped.
 const IOVA: u64 = 0x5000;
 const DOMAIN: u16 = 7;
 
-/// So many that the ring of 256 slots wraps, three slots each.
+/// Number of flushes. Each takes three slots, so the ring of 256 wraps.
 const FLUSHES: u32 = 90;
 
-/// 128-bit descriptors, once around the ring.
+/// The queue works with 128-bit descriptors, once around the ring.
 pub(super) fn narrow(machine: &Machine) -> Verdict {
     let check = || {
         let queue = bring_up::legacy(machine.unit, &[])?;
@@ -31,7 +31,7 @@ pub(super) fn narrow(machine: &Machine) -> Verdict {
     check().into()
 }
 
-/// 256-bit descriptors with a scalable root table.
+/// The queue works with 256-bit descriptors and a scalable root table.
 pub(super) fn wide(machine: &Machine) -> Verdict {
     if !machine.unit.extended_capability().has_scalable_mode() {
         return Verdict::Skip("the unit has no scalable mode");
@@ -52,7 +52,8 @@ fn go_round(queue: &Queue, batch: &[Descriptor]) -> Result<(), &'static str> {
     Ok(())
 }
 
-/// A bad descriptor stops the queue and says why; with something good in its place it goes on.
+/// An invalid descriptor stops the queue, which records the reason. After software has replaced it,
+/// the queue continues.
 pub(super) fn error(machine: &Machine) -> Verdict {
     const INVALID_TYPE: u8 = 3;
     const NOT_REPORTED: u8 = 0;
@@ -72,8 +73,8 @@ pub(super) fn error(machine: &Machine) -> Verdict {
     check().into()
 }
 
-/// A wait descriptor with the interrupt flag sets IWC and sends the completion event; a second one does
-/// so only after IWC has been cleared.
+/// A wait descriptor with the interrupt flag sets IWC and sends the completion event. A second one
+/// does so only after software has cleared IWC.
 pub(super) fn wait_interrupt(machine: &Machine) -> Verdict {
     let registers = machine.unit.registers();
     let check = || {
@@ -96,7 +97,7 @@ pub(super) fn wait_interrupt(machine: &Machine) -> Verdict {
     check().into()
 }
 
-/// A fence in the middle of a batch lets what follows run after it.
+/// The queue executes the descriptors after a fence in the middle of a batch.
 pub(super) fn wait_fence(machine: &Machine) -> Verdict {
     const STATUS: u32 = 0x600d;
     let check = || {

@@ -1,4 +1,4 @@
-//! The register file: what can be written, and what answers.
+//! The unit's registers: writable bits, access sizes, handshakes.
 
 use crate::ktap::{Verdict, ensure};
 use crate::selftest::Machine;
@@ -6,7 +6,7 @@ use crate::vtd::registers as reg;
 use crate::vtd::tables::LegacyTables;
 use crate::vtd::{Descriptor, Queue, Width, bring_up};
 
-/// Ones written everywhere come back only where the specification has writable bits.
+/// After writes of ones, only the bits are set that the specification has as writable.
 pub(super) fn masks(machine: &Machine) -> Verdict {
     let check = || {
         machine.unit.shut_down()?;
@@ -47,7 +47,8 @@ pub(super) fn masks(machine: &Machine) -> Verdict {
     check().into()
 }
 
-/// A 64-bit register is also two 32-bit ones. (Not shown by IQA: QEMU reads back what the queue uses.)
+/// The halves of a 64-bit register can be accessed alone. (IQA is no example: QEMU reads back what
+/// the queue uses.)
 pub(super) fn halves(machine: &Machine) -> Verdict {
     const VALUE: u64 = 0x0000_0012_3456_7000;
     let registers = machine.unit.registers();
@@ -66,7 +67,7 @@ pub(super) fn halves(machine: &Machine) -> Verdict {
     check().into()
 }
 
-/// Each bit of GSTS follows GCMD, both ways, and turning the queue off resets its head.
+/// Each bit of GSTS follows GCMD, on and off, and turning the queue off resets its head.
 pub(super) fn handshakes(machine: &Machine) -> Verdict {
     let unit = machine.unit;
     let registers = unit.registers();

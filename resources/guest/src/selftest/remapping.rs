@@ -1,4 +1,5 @@
-//! Interrupt remapping: what an entry of the table makes of a message, and what is blocked.
+//! Interrupt remapping: messages that an entry of the table remaps, and messages that the unit
+//! blocks.
 
 use crate::device::CopyEngine;
 use crate::device::endpoint::{Command, Endpoint, Via};
@@ -12,13 +13,12 @@ use crate::vtd::faults::Fault;
 use crate::vtd::interrupt_table::{Destinations, IO_APIC, InterruptTable, Trigger, message};
 use crate::vtd::{Descriptor, Queue, bring_up};
 
-/// The entry that is used: one of those whose messages, taken as they are, would be for another
-/// processor.
+/// The entry of the tests. Its message, if it was not remapped, would go to another processor.
 const INDEX: u8 = 0x85;
 const COMPATIBILITY_BLOCKED: u8 = 0x25;
 const SOURCE_MISMATCH: u8 = 0x26;
 
-/// Runs a test with interrupt remapping on and an empty table; afterwards messages pass again.
+/// Runs a test with interrupt remapping on and an empty table, and turns it off again.
 fn with_remapping(
     machine: &Machine,
     destinations: Destinations,
@@ -38,7 +38,7 @@ fn with_remapping(
     check().into()
 }
 
-/// As [`with_remapping`], with the endpoint's MSI pointing to the entry.
+/// [`with_remapping`], with an MSI of the endpoint that names the entry.
 fn with_msi(
     machine: &Machine,
     destinations: Destinations,
@@ -53,7 +53,7 @@ fn with_msi(
     })
 }
 
-/// Has the endpoint send its MSI; says whether it arrives as `vector`.
+/// Has the endpoint send its MSI. Whether it arrives as `vector`.
 fn arrives(endpoint: &Endpoint, vector: u8) -> Result<bool, &'static str> {
     let before = interrupts::count(vector);
     let sent = endpoint.run(Command::Interrupt, 0, 1, Via::Untranslated);
@@ -61,7 +61,7 @@ fn arrives(endpoint: &Endpoint, vector: u8) -> Result<bool, &'static str> {
     Ok(interrupts::wait_for(vector, before, 1, Ticks::from_ms(200)))
 }
 
-/// Has the endpoint send its MSI, which must not arrive but be recorded for `reason`.
+/// Has the endpoint send its MSI, which the unit must block, and record with `reason`.
 fn is_blocked(machine: &Machine, endpoint: &Endpoint, reason: u8) -> Result<Fault, &'static str> {
     let before = interrupts::count(interrupts::ENDPOINT);
     let sent = endpoint.run(Command::Interrupt, 0, 1, Via::Untranslated);
@@ -74,12 +74,12 @@ fn is_blocked(machine: &Machine, endpoint: &Endpoint, reason: u8) -> Result<Faul
     Ok(fault)
 }
 
-/// An MSI arrives as the vector of its entry.
+/// An MSI arrives with the vector of its entry.
 pub(super) fn msi(machine: &Machine) -> Verdict {
     arrives_as_the_entry_says(machine, Destinations::Narrow)
 }
 
-/// So it does with 32-bit destinations.
+/// An MSI arrives with the vector of its entry, also with 32-bit destinations.
 pub(super) fn wide_msi(machine: &Machine) -> Verdict {
     if !machine.unit.extended_capability().has_wide_destinations() {
         return Verdict::Skip("the unit has no 32-bit destinations");
@@ -94,8 +94,8 @@ fn arrives_as_the_entry_says(machine: &Machine, destinations: Destinations) -> V
     })
 }
 
-/// An interrupt of COM1 through the entry, with `vector` in the I/O APIC's own entry; says whether it
-/// arrives. Leaves the pin as it is.
+/// Raises an interrupt of COM1 by the entry, with `vector` in the I/O APIC's own entry. Whether it
+/// arrives. Does not mask the pin.
 fn serial_arrives(table: &InterruptTable, vector: u8, trigger: Trigger) -> bool {
     table.set(INDEX, IO_APIC, interrupts::SERIAL, trigger);
     let before = interrupts::count(interrupts::SERIAL);
@@ -103,12 +103,12 @@ fn serial_arrives(table: &InterruptTable, vector: u8, trigger: Trigger) -> bool 
     serial::interrupt_when_empty(true);
     let arrived = interrupts::wait_for(interrupts::SERIAL, before, 1, Ticks::from_ms(200));
     serial::interrupt_when_empty(false);
-    // Where the line is still up at its end, a level has come once more by now.
+    // If the line is still up at the end of a level interrupt, the interrupt comes once more.
     interrupts::wait_for(interrupts::SERIAL, before, u32::MAX, Ticks::from_us(100));
     arrived
 }
 
-/// An I/O APIC pin's edge arrives as the vector of its entry.
+/// The edge of an I/O APIC pin arrives with the vector of its entry.
 pub(super) fn io_apic_edge(machine: &Machine) -> Verdict {
     with_remapping(machine, Destinations::Narrow, |_, table| {
         let arrived = serial_arrives(table, interrupts::SERIAL, Trigger::Edge);
@@ -117,9 +117,8 @@ pub(super) fn io_apic_edge(machine: &Machine) -> Verdict {
     })
 }
 
-/// The end of a level interrupt is the end of the vector that was delivered. The I/O APIC compares it
-/// with its own entry; software that has something else there ends the interrupt at the I/O APIC, as
-/// Linux does.
+/// An EOI ends the delivered vector, and the I/O APIC compares that with its own entry. Software
+/// with another vector in that entry ends the interrupt at the I/O APIC, as Linux does.
 pub(super) fn io_apic_level(machine: &Machine) -> Verdict {
     const OTHER_VECTOR: u8 = serial::PIN;
     with_remapping(machine, Destinations::Narrow, |queue, table| {
@@ -140,7 +139,7 @@ pub(super) fn io_apic_level(machine: &Machine) -> Verdict {
     })
 }
 
-/// A message in the format that names no entry is blocked.
+/// The unit blocks a message in compatibility format.
 pub(super) fn compatibility_format(machine: &Machine) -> Verdict {
     with_msi(machine, Destinations::Narrow, |endpoint, _, _| {
         let direct = apic::message(interrupts::ENDPOINT);
@@ -149,7 +148,7 @@ pub(super) fn compatibility_format(machine: &Machine) -> Verdict {
     })
 }
 
-/// An entry that is for another function takes no interrupt of the endpoint.
+/// The unit blocks an interrupt of the endpoint by an entry for another function.
 pub(super) fn source_mismatch(machine: &Machine) -> Verdict {
     with_msi(machine, Destinations::Narrow, |endpoint, _, table| {
         let other = Bdf(endpoint.bdf().0 ^ 1);
@@ -159,7 +158,7 @@ pub(super) fn source_mismatch(machine: &Machine) -> Verdict {
     })
 }
 
-/// A used entry stays as it was until an invalidation names it.
+/// The unit uses a cached entry until software invalidates it.
 pub(super) fn until_invalidated(machine: &Machine) -> Verdict {
     with_msi(machine, Destinations::Narrow, |endpoint, queue, table| {
         let flush = |index| {

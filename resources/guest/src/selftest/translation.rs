@@ -1,4 +1,4 @@
-//! Second-stage translation, seen by what DMA reaches.
+//! Second-stage translation, checked by DMA.
 
 use crate::device::{CopyEngine, DmaError};
 use crate::ktap::{Verdict, ensure};
@@ -14,16 +14,16 @@ const DOMAIN: u16 = 1;
 const VALUE: u64 = 0x7472_616e_736c_6174;
 const LENGTH: u32 = 8;
 
-/// Two I/O virtual pages that lie in different pages of any size below 1 GiB; edu reaches 256 MiB.
+/// Two I/O virtual addresses in different pages of every size below 1 GiB. edu reaches 256 MiB.
 const SOURCE: u64 = 64 << 20;
 const DESTINATION: u64 = 128 << 20;
 
-/// 4-KiB pages.
+/// DMA works with 4-KiB pages.
 pub(super) fn small(machine: &Machine) -> Verdict {
     copies_through(machine, PageSize::Small)
 }
 
-/// 2-MiB pages.
+/// DMA works with 2-MiB pages.
 pub(super) fn large(machine: &Machine) -> Verdict {
     if !machine.unit.capability().has_2m_pages() {
         return Verdict::Skip("the unit has no 2-MiB pages");
@@ -31,13 +31,13 @@ pub(super) fn large(machine: &Machine) -> Verdict {
     copies_through(machine, PageSize::Large)
 }
 
-/// A 1-GiB page: both ends of the copy lie in it.
+/// DMA works with a 1-GiB page, which contains both buffers of the copy.
 pub(super) fn huge(machine: &Machine) -> Verdict {
     if !machine.unit.capability().has_1g_pages() {
         return Verdict::Skip("the unit has no 1-GiB pages");
     }
     machine.with_engine(|engine| {
-        // Not the page at 0 where the device reaches another: edu does not.
+        // edu reaches only the page at 0.
         let base = if machine.endpoint.is_some() { PageSize::Huge.bytes() } else { 0 };
         let domain = SecondStage::new(machine.unit.table_levels());
         domain.map(base, 0, PageSize::Huge, READ | WRITE);
@@ -82,7 +82,7 @@ fn finish(queue: &Queue, copied: Result<(), DmaError>) -> Result<(), &'static st
     ensure(flush.is_healthy(), "the queue does not run beside DMA")
 }
 
-/// DMA to a page that is not there is refused, recorded, and announced by the fault event.
+/// The unit refuses DMA to a page that is not mapped, records it, and sends the fault event.
 pub(super) fn fault_record(machine: &Machine) -> Verdict {
     const NO_READ_PERMISSION: u8 = 6;
     machine.with_engine(|engine| {
@@ -111,7 +111,7 @@ pub(super) fn fault_record(machine: &Machine) -> Verdict {
     })
 }
 
-/// The same translation by way of root, context and PASID tables.
+/// DMA works with root, context and PASID tables of scalable mode.
 pub(super) fn scalable_mode(machine: &Machine) -> Verdict {
     if !machine.unit.extended_capability().has_scalable_second_stage() {
         return Verdict::Skip("the unit has no scalable mode with second stage");

@@ -1,5 +1,5 @@
-//! From whatever state the unit is in to one that translates, in the order that Linux keeps: queue,
-//! root table, global invalidations, translation.
+//! Brings the unit from any state to translation, in Linux's order: queue, root table, global
+//! invalidations, translation.
 
 use crate::machine::time::Ticks;
 use crate::pci::Bdf;
@@ -11,22 +11,22 @@ use crate::vtd::{Descriptor, Unit};
 /// A device and the domain it belongs to.
 pub type Attachment<'a> = (Bdf, &'a SecondStage, u16);
 
-/// The time that a flush may take while nothing is wrong with any device.
+/// The longest time of a flush while all devices are healthy.
 pub fn healthy_limit() -> Ticks {
     Ticks::from_ms(5_000)
 }
 
-/// The queue alone, for 128-bit descriptors; DMA is not translated.
+/// Enables only the queue, with 128-bit descriptors. DMA is not translated.
 pub fn queue_alone(unit: Unit) -> Result<Queue, &'static str> {
     unit.shut_down()?;
-    // A root table that nobody reads: what counts is its mode, legacy.
+    // The unit does not read this root table. It sets the mode, legacy.
     unit.set_root(0)?;
     let queue = Queue::new(unit, Width::Narrow);
     unit.enable_queue(&queue)?;
     Ok(queue)
 }
 
-/// Legacy mode, 128-bit queue. Devices may use ATS where the unit can.
+/// Enables legacy mode with a 128-bit queue. Devices may use ATS if the unit can.
 pub fn legacy(unit: Unit, attachments: &[Attachment<'_>]) -> Result<Queue, &'static str> {
     unit.shut_down()?;
     let requests = if unit.extended_capability().has_device_tlb() {
@@ -42,12 +42,12 @@ pub fn legacy(unit: Unit, attachments: &[Attachment<'_>]) -> Result<Queue, &'sta
     turn_on(unit, tables.root_register(), Width::Narrow, &start)
 }
 
-/// Scalable mode by second-stage tables, 256-bit queue. Untranslated requests only.
+/// Enables scalable mode with second-stage tables and a 256-bit queue, for untranslated requests.
 pub fn scalable(unit: Unit, attachments: &[Attachment<'_>]) -> Result<Queue, &'static str> {
     scalable_with(unit, attachments, 0)
 }
 
-/// As [`scalable`], with the [`rights`](crate::vtd::tables::rights) that devices have beside that.
+/// As [`scalable`], with more [`rights`](crate::vtd::tables::rights) of the devices.
 pub fn scalable_with(
     unit: Unit,
     attachments: &[Attachment<'_>],

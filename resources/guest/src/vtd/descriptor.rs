@@ -1,4 +1,4 @@
-//! Descriptors of the invalidation queue (VT-d 6.5.2). The 256-bit form of each has zeroes behind it.
+//! Descriptors of the invalidation queue (VT-d 6.5.2). In the 256-bit form the upper half is 0.
 
 use crate::pci::Bdf;
 use crate::vtd::page_requests::PageRequest;
@@ -56,7 +56,7 @@ impl Descriptor {
         }
     }
 
-    /// Has a device drop the translations of one page.
+    /// Invalidates one page in the Device-TLB of a device.
     pub fn device_page(device: Bdf, iova: u64) -> Self {
         Self { low: DEVICE_TLB | u64::from(device.0) << 32, high: iova & !0xfff }
     }
@@ -66,39 +66,39 @@ impl Descriptor {
         Self { low: INTERRUPT_ENTRY_CACHE, high: 0 }
     }
 
-    /// Drops one of them.
+    /// Drops one cached entry of the interrupt remapping table.
     pub fn interrupt_entry(index: u8) -> Self {
         let index = u64::from(index) << 32;
         Self { low: INTERRUPT_ENTRY_CACHE | ONE_INTERRUPT_ENTRY | index, high: 0 }
     }
 
-    /// The device that has to answer it, if one has to.
+    /// The device that has to answer the descriptor, if any.
     pub fn device(&self) -> Option<Bdf> {
         (self.low & TYPE_MASK == DEVICE_TLB).then_some(Bdf((self.low >> 32) as u16))
     }
 
-    /// Writes `data` to `address` when everything before it is done.
+    /// A wait that writes `data` to `address` when all descriptors before it are done.
     pub fn wait(address: u64, data: u32) -> Self {
         Self { low: WAIT | WAIT_STATUS_WRITE | u64::from(data) << 32, high: address }
     }
 
-    /// Raises the completion event when everything before it is done.
+    /// A wait that raises the completion event when all descriptors before it are done.
     pub const fn wait_interrupt() -> Self {
         Self { low: WAIT | WAIT_INTERRUPT, high: 0 }
     }
 
-    /// As [`Descriptor::wait`], and keeps what follows from starting earlier.
+    /// As [`Descriptor::wait`], with a fence: later descriptors start after it.
     pub fn fence(address: u64, data: u32) -> Self {
         let wait = Self::wait(address, data);
         Self { low: wait.low | WAIT_FENCE, ..wait }
     }
 
-    /// A fence that completes when every page request that has come is in the page request queue.
+    /// A wait that completes when all received page requests are in the page request queue.
     pub const fn page_request_drain() -> Self {
         Self { low: WAIT | WAIT_FENCE | WAIT_PAGE_REQUEST_DRAIN, high: 0 }
     }
 
-    /// Answers the group of a page request with a response code.
+    /// The response to the group of a page request, with a response code.
     pub fn page_group_response(request: &PageRequest, code: u8) -> Self {
         const PASID_PRESENT: u64 = 1 << 4;
         let pasid = request.pasid.map_or(0, |pasid| PASID_PRESENT | u64::from(pasid) << 32);
@@ -107,23 +107,23 @@ impl Descriptor {
         Self { low: low | pasid, high: u64::from(request.group) << 3 }
     }
 
-    /// A fence that tells nobody.
+    /// A fence without status write and interrupt.
     pub const fn silent_fence() -> Self {
         Self { low: WAIT | WAIT_FENCE, high: 0 }
     }
 
-    /// A type that no unit knows.
+    /// A descriptor with a reserved type.
     pub const fn invalid() -> Self {
         Self { low: TYPE_MASK, high: 0 }
     }
 
-    /// Whether the first quadword of a descriptor is a wait's.
+    /// Whether this is the first quadword of a wait descriptor.
     pub const fn is_wait(low: u64) -> bool {
         low & TYPE_MASK == WAIT
     }
 }
 
-/// The bits that ask for in-flight requests to be drained, where the unit has them.
+/// The bits by which an invalidation drains requests in flight, if the unit supports them.
 fn drains(capability: Capability) -> u64 {
     let writes = u64::from(capability.drains_writes()) << 6;
     let reads = u64::from(capability.drains_reads()) << 7;

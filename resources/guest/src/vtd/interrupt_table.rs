@@ -1,4 +1,4 @@
-//! The interrupt remapping table (VT-d 5.1.3), and the messages that name its entries.
+//! The interrupt remapping table (VT-d 5.1.3), and messages in remappable format.
 
 use crate::machine::apic;
 use crate::machine::memory::Pages;
@@ -17,24 +17,24 @@ const LEVEL: u64 = 1 << 4;
 const VECTOR_SHIFT: u32 = 16;
 const VALIDATE_BY_ID: u64 = 1 << 18;
 
-/// The requester id of the I/O APIC, here and in QEMU's q35. A driver would find it in the DMAR table.
+/// The requester id of the I/O APIC, here and in QEMU's q35. The DMAR table has it.
 pub const IO_APIC: Bdf = Bdf::new(0xff, 0);
 
-/// How many bits a destination has.
+/// The bits of a destination.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Destinations {
-    /// 8, in the second byte of the field.
+    /// 8 bits, in the second byte of the field.
     Narrow,
-    /// 32, in all of it: EIME.
+    /// 32 bits, with EIME set in IRTA.
     Wide,
 }
 
-/// How an interrupt is to be triggered.
+/// The trigger mode of an interrupt.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Trigger {
-    /// Forgotten once it is delivered.
+    /// Edge: no EOI is needed at the I/O APIC.
     Edge,
-    /// The I/O APIC hears of its end.
+    /// Level: an EOI ends the interrupt at the I/O APIC.
     Level,
 }
 
@@ -56,8 +56,7 @@ impl InterruptTable {
         self.entries.address() | extended | SIZE
     }
 
-    /// Makes entry `index` deliver interrupts of `source`, and of nobody else, to this processor as
-    /// `vector`.
+    /// Makes entry `index` deliver interrupts of `source` alone, to this processor as `vector`.
     pub fn set(&self, index: u8, source: Bdf, vector: u8, trigger: Trigger) {
         let word = 2 * usize::from(index);
         let shift = if self.destinations == Destinations::Wide { 32 } else { 40 };
@@ -69,7 +68,7 @@ impl InterruptTable {
     }
 }
 
-/// The message that names entry `index`, as Linux has it: the handle of the first, and a subhandle.
+/// The message for entry `index` in Linux's form: the handle of entry 0, and a subhandle.
 pub fn message(index: u8) -> (u32, u32) {
     const REMAPPABLE: u32 = 0xfee0_0000 | 1 << 4;
     const SUBHANDLE_VALID: u32 = 1 << 3;
@@ -93,7 +92,7 @@ impl Unit {
         self.command(reg::INTERRUPT_REMAPPING, true)
     }
 
-    /// Turns interrupt remapping off: messages pass as they are.
+    /// Turns interrupt remapping off: messages are not remapped.
     pub fn pass_interrupts(self) -> Result<(), &'static str> {
         self.command(reg::INTERRUPT_REMAPPING, false)
     }

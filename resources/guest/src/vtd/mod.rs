@@ -1,7 +1,7 @@
 //! Driver for the VT-d remapping unit: registers, tables, invalidation queue.
 //!
 //! [`Unit`] is the register block with its handshakes, [`Queue`] the invalidation queue with its
-//! submit-and-wait loop, [`tables`] builds what the unit walks.
+//! submit-and-wait loop. [`tables`] builds the tables that the unit walks.
 
 pub mod bring_up;
 pub mod descriptor;

@@ -1,4 +1,4 @@
-//! The page request queue (VT-d 7.4): devices ask for pages, the unit writes down what they want.
+//! The page request queue (VT-d 7.4), to which the unit writes the requests of devices.
 
 use crate::machine::memory::Pages;
 use crate::vtd::registers as reg;
@@ -8,20 +8,20 @@ use crate::vtd::unit::Unit;
 const DESCRIPTOR_BYTES: u32 = 32;
 const RING_BYTES: u32 = 4096;
 
-/// What a device asks for.
+/// A page request of a device.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct PageRequest {
     /// Requester id.
     pub source: u16,
-    /// Its address space, if it named one.
+    /// Its PASID, if it has one.
     pub pasid: Option<u32>,
-    /// To be read.
+    /// Read access is requested.
     pub read: bool,
-    /// To be written.
+    /// Write access is requested.
     pub write: bool,
     /// The last request of its group.
     pub last: bool,
-    /// Which group.
+    /// Page request group index.
     pub group: u16,
     /// Page address.
     pub address: u64,
@@ -34,7 +34,7 @@ pub struct PageRequests {
 }
 
 impl PageRequests {
-    /// Descriptors that fit in: one slot stays free.
+    /// Requests that the queue holds: one slot stays free.
     pub const CAPACITY: u16 = (RING_BYTES / DESCRIPTOR_BYTES - 1) as u16;
 
     /// Gives the unit an empty queue; its events go to this processor.
@@ -48,7 +48,7 @@ impl PageRequests {
         queue
     }
 
-    /// Takes the oldest request, if there is one; `Err` if its descriptor is none.
+    /// Takes the oldest request, if there is one. `Err` if it is not a page request descriptor.
     pub fn take(&self) -> Result<Option<PageRequest>, &'static str> {
         const TYPE: u64 = 1;
         let registers = self.unit.registers();
@@ -73,7 +73,7 @@ impl PageRequests {
         }))
     }
 
-    /// PRS.
+    /// The value of PRS.
     pub fn status(&self) -> u32 {
         self.unit.registers().read32(reg::PRS)
     }

@@ -1,4 +1,4 @@
-//! The ring of the invalidation queue, and who owns which slot.
+//! The ring of the invalidation queue, and the owners of its slots.
 //!
 //! Each of the 256 slots has a state word. A batch takes consecutive slots, the last one for a wait
 //! descriptor whose status write goes to the *state word of its own slot*: the unit itself turns
@@ -16,13 +16,13 @@ use crate::vtd::unit::Unit;
 /// Slots in the ring, in either width.
 pub const SLOTS: usize = 256;
 
-/// Nobody uses the slot.
+/// The slot is free.
 pub const FREE: u64 = 0;
-/// Submitted, and not known to be done.
+/// The slot was submitted, and is not known to be done.
 pub const IN_USE: u64 = 1;
-/// What the unit writes.
+/// The unit has completed the slot: the status data of its wait descriptor.
 pub const DONE: u64 = 2;
-/// A time-out came while it was in the unit: it will never be done.
+/// The unit had fetched the slot when an ITE came, and will never complete it.
 pub const ABORT: u64 = 3;
 
 /// Width of the descriptors.
@@ -46,7 +46,7 @@ impl Width {
 
 /// An invalidation queue.
 pub struct Queue {
-    /// Which flush a time-out is blamed on.
+    /// The flush that ends as timed out at an ITE.
     pub blame: Blame,
     pub(super) unit: Unit,
     pub(super) slots: SpinLock<Slots>,
@@ -55,13 +55,13 @@ pub struct Queue {
     width: Width,
 }
 
-/// Which part of the ring is taken. What the lock guards.
+/// The slots in use, guarded by the lock.
 pub struct Slots {
     /// The next slot to hand out.
     pub(super) next: usize,
-    /// The oldest one that has not come back.
+    /// The oldest slot in use.
     oldest: usize,
-    /// How many can be handed out.
+    /// Number of free slots.
     pub(super) free: usize,
 }
 
@@ -95,7 +95,8 @@ impl Queue {
         }
     }
 
-    /// Writes descriptors and their wait into free slots; the caller has seen that there are enough.
+    /// Writes descriptors and their wait into free slots. The caller has checked that there are
+    /// enough.
     pub(super) fn fill<'a>(&self, slots: &mut Slots, descriptors: &'a [Descriptor]) -> Batch<'a> {
         let first = slots.next;
         for (index, &descriptor) in descriptors.iter().enumerate() {
@@ -114,7 +115,8 @@ impl Queue {
         Descriptor::wait(word, DONE as u32)
     }
 
-    /// Gives a batch's slots back, and all before it that were waiting for that.
+    /// Frees the slots of a batch. Slots return to the ring in order, so later ones that are free
+    /// return, too.
     pub(super) fn release(&self, slots: &mut Slots, batch: Batch<'_>) {
         let mut slot = batch.first;
         loop {
@@ -130,7 +132,7 @@ impl Queue {
         }
     }
 
-    /// Tells the unit how far the ring is filled.
+    /// Writes the queue's tail.
     pub(super) fn ring_doorbell(&self, slots: &Slots) {
         let tail = (slots.next as u32) << self.width.shift();
         self.unit.registers().write32(reg::IQT, tail);
@@ -155,8 +157,8 @@ impl Queue {
         self.states.read(slot)
     }
 
-    /// Turns `IN_USE` into `ABORT`, and says whether it was that. The unit may just be writing `DONE`:
-    /// that is never overwritten.
+    /// Changes `IN_USE` to `ABORT`; false in any other state. The unit may write `DONE` at the same
+    /// time, which is never overwritten.
     pub(super) fn abort(&self, slot: usize) -> bool {
         let word = self.states.word(slot);
         if word.load(Ordering::Acquire) != IN_USE {
@@ -184,7 +186,7 @@ impl Queue {
         self.states.write(slot, state);
     }
 
-    /// The upper half of a wide descriptor stays zero, as the pages came.
+    /// The upper half of a 256-bit descriptor stays 0, as in a fresh page.
     fn write(&self, slot: usize, descriptor: Descriptor) {
         let word = slot * self.words();
         self.ring.write(word, descriptor.low);

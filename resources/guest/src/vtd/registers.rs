@@ -38,7 +38,7 @@ pub const ROOT_POINTER: u32 = 1 << 30;
 pub const QUEUED_INVALIDATION: u32 = 1 << 26;
 pub const INTERRUPT_REMAPPING: u32 = 1 << 25;
 pub const INTERRUPT_POINTER: u32 = 1 << 24;
-/// GSTS without the bits that a write of GCMD would take as a new one-shot request.
+/// The bits of GSTS that a write of GCMD has to repeat, without the one-shot bits.
 pub const PERSISTENT: u32 = 0x96ff_ffff;
 
 /// Bits of FSTS.
@@ -61,17 +61,17 @@ pub const PAGE_REQUEST_OVERFLOW: u32 = 1 << 1;
 /// IQA: 256-bit descriptors.
 pub const IQA_WIDE: u64 = 1 << 11;
 
-/// Source id of the time-out, in IQERCD.
+/// ITESID of IQERCD: the source id of the time-out.
 pub fn time_out_source(iqercd: u64) -> u16 {
     (iqercd >> 32) as u16
 }
 
-/// Reason of the queue error, in IQERCD.
+/// IQEI of IQERCD: the reason of the queue error.
 pub fn queue_error_reason(iqercd: u64) -> u8 {
     (iqercd & 0xf) as u8
 }
 
-/// CAP, decoded as far as needed.
+/// CAP.
 #[derive(Clone, Copy, Debug)]
 pub struct Capability(pub u64);
 
@@ -108,7 +108,7 @@ impl Capability {
     }
 }
 
-/// ECAP, decoded as far as needed.
+/// ECAP.
 #[derive(Clone, Copy, Debug)]
 pub struct ExtendedCapability(pub u64);
 

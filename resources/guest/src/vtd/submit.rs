@@ -1,5 +1,6 @@
-//! Submit and wait, as Linux's driver does it: interrupts off, a wait descriptor behind the batch, and a
-//! loop that polls its status word and looks at the fault status. Such a loop ends in one of four ways:
+//! Submit and wait, as Linux's driver does it: interrupts off, a wait descriptor behind the batch,
+//! and a loop that polls its status word and reads the fault status. The loop ends in one of four
+//! ways:
 //!
 //! ```text
 //!   status word is DONE            completed
@@ -8,9 +9,9 @@
 //!   IQE at the first descriptor    rejected
 //! ```
 //!
-//! Linux has no fifth way: without an answer and without ITE it polls for ever. This program must come
-//! to an end, so it gives up after a time, and calls that *stalled*. The slots stay taken then: the unit
-//! may still write to them.
+//! Without an answer and without ITE, Linux polls for ever. This program has to end, so it gives up
+//! after a time: the flush is *stalled*. Its slots stay in use, since the unit may still write to
+//! them.
 
 use crate::machine::cpu::InterruptsOff;
 use crate::machine::sync::Guard;
@@ -20,23 +21,23 @@ use crate::vtd::descriptor::Descriptor;
 use crate::vtd::queue::{ABORT, Batch, DONE, Queue, SLOTS, Slots};
 use crate::vtd::registers as reg;
 
-/// How a flush ended. The numbers are those of the bench port.
+/// The outcome of a flush. The numbers are those of the bench port.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 #[repr(u64)]
 pub enum Outcome {
-    /// The unit says that everything is done.
+    /// The unit has completed all descriptors.
     #[default]
     Completed = 0,
-    /// A time-out whose device is gone.
+    /// ITE came, and the function of its source id is gone.
     TimedOut = 1,
-    /// Nothing happened until this program gave up.
+    /// No answer and no ITE came until this program gave up.
     Stalled = 2,
     /// The unit refused the first descriptor.
     Rejected = 3,
 }
 
 impl Outcome {
-    /// The outcome with that number; a number that none has is the last one's.
+    /// The outcome with that number; an unknown number is `Rejected`.
     pub fn from_code(code: u32) -> Self {
         match code {
             0 => Self::Completed,
@@ -46,7 +47,7 @@ impl Outcome {
         }
     }
 
-    /// A word for it.
+    /// The name in reports.
     pub fn name(self) -> &'static str {
         match self {
             Self::Completed => "completed",
@@ -57,51 +58,51 @@ impl Outcome {
     }
 }
 
-/// What a flush went through.
+/// The outcome of a flush, and its measurements.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Flush {
-    /// How it ended.
+    /// Its outcome.
     pub outcome: Outcome,
-    /// How long the processor was in it, interrupts off.
+    /// Its time, with interrupts off.
     pub time: Ticks,
-    /// How long its first submission took, however that ended.
+    /// The time of its first submission, whatever the outcome.
     pub first_attempt: Ticks,
-    /// When its last submission was in the ring, counted from the start of the flush.
+    /// The time from the start of the flush until its last submission was in the ring.
     pub filled: Ticks,
-    /// When the doorbell had been rung for it.
+    /// The time from the start of the flush until the doorbell for it was written.
     pub rung: Ticks,
-    /// How often the batch had to be submitted again.
+    /// How often the batch was submitted again.
     pub resubmissions: u32,
     /// Time-outs (ITE) that this flush handled.
     pub timeouts: u32,
-    /// Source id of the first of them.
+    /// Source id of the first of these time-outs.
     pub first_source: u16,
-    /// Source id of the last of them.
+    /// Source id of the last of these time-outs.
     pub last_source: u16,
-    /// Wait descriptors that it marked aborted, its own among them.
+    /// Wait descriptors that this flush marked as aborted, its own included.
     pub waits_aborted: u32,
     /// Reason of the last queue error.
     pub queue_error: u8,
 }
 
 impl Flush {
-    /// Done, at the first attempt.
+    /// Whether the first submission completed.
     pub fn is_healthy(&self) -> bool {
         self.outcome == Outcome::Completed && self.resubmissions == 0
     }
 }
 
-/// Which flush ends as timed out when ITE names a device that is gone.
+/// The flush that ends as timed out when ITE names a device that is gone.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Blame {
-    /// The one that sees ITE first, whatever device it is for, as in Linux. The flush for the dead device,
-    /// if it is another, submits again, and waits for the same time-out once more.
+    /// The first flush that reads ITE, whatever its device, as in Linux. If the flush for the dead
+    /// device is another one, it submits again, and waits for the time-out once more.
     Finder,
-    /// Those for the device that is gone. All others submit again.
+    /// The flushes for the device that is gone. All others submit again.
     Owner,
 }
 
-/// How one submission ended.
+/// The end of one submission.
 enum End {
     Done(Outcome),
     Aborted,
@@ -170,7 +171,7 @@ impl Queue {
         }
     }
 
-    /// Looks for reasons why the wait might never be done. Under the lock.
+    /// Checks for errors by which the wait may never be done. Called under the lock.
     fn check_faults(&self, own: Batch<'_>, flush: &mut Flush) -> Option<End> {
         if self.state(own.wait) == ABORT {
             return Some(End::Aborted);
@@ -179,7 +180,7 @@ impl Queue {
         let status = registers.read32(reg::FSTS);
         if status & reg::QUEUE_ERROR != 0 && self.head() == own.first {
             flush.queue_error = reg::queue_error_reason(registers.read64(reg::IQERCD));
-            // The unit goes on with what stands there now.
+            // The unit continues with the descriptor that is in the slot now.
             self.replace(own.first, self.wait_for(own.wait));
             registers.write32(reg::FSTS, reg::QUEUE_ERROR);
             return Some(End::Done(Outcome::Rejected));
@@ -193,12 +194,13 @@ impl Queue {
         None
     }
 
-    /// Whoever sees ITE first handles it for all: what the unit had fetched will never be done.
+    /// Handles ITE for all submissions: the unit never completes the descriptors that it had
+    /// fetched.
     fn handle_time_out(&self, own: Batch<'_>, flush: &mut Flush) -> Option<End> {
         let registers = self.unit.registers();
         let (head, tail) = (self.head(), self.tail());
         let source = reg::time_out_source(registers.read64(reg::IQERCD));
-        // From here on the unit fetches again.
+        // The unit fetches again after this write.
         registers.write32(reg::FSTS, reg::TIME_OUT_ERROR);
         if flush.timeouts == 0 {
             flush.first_source = source;
@@ -206,7 +208,7 @@ impl Queue {
         flush.timeouts += 1;
         flush.last_source = source;
         flush.waits_aborted += self.abort_fetched(head, tail);
-        // 0 says that the unit does not report the source.
+        // A unit that does not report the source has 0.
         if source != 0 && self.is_blamed(own, source) && !config::is_present(Bdf(source)) {
             return Some(End::Done(Outcome::TimedOut));
         }
@@ -218,13 +220,13 @@ impl Queue {
         self.blame == Blame::Finder || devices.any(|device| device.0 == source)
     }
 
-    /// Whether there is no use in submitting again: somebody else has handled the time-out.
+    /// Whether another submission would time out as well, after another flush has handled the ITE.
     fn is_owner_of_dead(&self, descriptors: &[Descriptor]) -> bool {
         let mut devices = descriptors.iter().filter_map(Descriptor::device);
         self.blame == Blame::Owner && devices.any(|device| !config::is_present(device))
     }
 
-    /// Marks the slots in use behind the head, back to the tail, and counts the waits among them.
+    /// Marks the slots in use before the head, back to the tail, and counts the waits among them.
     fn abort_fetched(&self, head: usize, tail: usize) -> u32 {
         let mut waits = 0;
         let mut slot = head;

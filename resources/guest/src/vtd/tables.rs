@@ -1,4 +1,4 @@
-//! What the unit walks: root, context and PASID tables, and second-stage page tables (VT-d 9).
+//! Root, context and PASID tables, and second-stage page tables (VT-d 9).
 
 use crate::machine::memory::Pages;
 use crate::pci::Bdf;
@@ -6,9 +6,9 @@ use crate::pci::Bdf;
 const PRESENT: u64 = 1 << 0;
 const ADDRESS: u64 = 0x000f_ffff_ffff_f000;
 
-/// Permissions of a page.
+/// Permission of a page: the device may read.
 pub const READ: u64 = 1 << 0;
-/// The device may write.
+/// Permission of a page: the device may write.
 pub const WRITE: u64 = 1 << 1;
 const LARGE: u64 = 1 << 7;
 
@@ -53,20 +53,20 @@ impl SecondStage {
         Self { root: Pages::one(), levels }
     }
 
-    /// Maps the page at `iova` to the one at `address`, both aligned to `size`. What was there is
-    /// replaced, tables included.
+    /// Maps the page at `iova` to the one at `address`, both aligned to `size`. Replaces the entry,
+    /// also if it is a table.
     pub fn map(&self, iova: u64, address: u64, size: PageSize, permissions: u64) {
         let large = if size == PageSize::Small { 0 } else { LARGE };
         self.set(iova, size, address | large | permissions);
     }
 
-    /// Takes a page away.
+    /// Unmaps a page.
     pub fn unmap(&self, iova: u64, size: PageSize) {
         self.set(iova, size, 0);
     }
 
-    /// Walks down to the table that maps pages of `size`, making tables on the way. The addresses of
-    /// tables are remembered nowhere else: the walk reads the entries, as the unit does.
+    /// Walks down to the table that maps pages of `size`, and makes missing tables. The walk reads
+    /// the entries, as the unit does.
     fn set(&self, iova: u64, size: PageSize, entry: u64) {
         let mut table = self.root;
         let leaf = size as u8;
@@ -96,18 +96,18 @@ pub struct LegacyTables {
     root: Pages,
 }
 
-/// What a context entry lets a device do (its TT field).
+/// The requests that a context entry permits (its TT field).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u64)]
 pub enum Requests {
     /// Untranslated requests only.
     Untranslated = 0,
-    /// Translation requests and translated ones too.
+    /// Also translation requests and translated requests.
     WithAts = 1,
 }
 
 impl LegacyTables {
-    /// No device may do anything.
+    /// Tables in which no device is present.
     pub fn new() -> Self {
         Self { root: Pages::one() }
     }
@@ -131,17 +131,16 @@ impl LegacyTables {
     }
 }
 
-/// The PASID that a device may use beside none, if it may use PASIDs.
+/// The PASID of devices that may use PASIDs.
 pub const PASID: u32 = 5;
 
-/// What a scalable-mode context entry lets a device do, beside untranslated requests without PASID: use
-/// ATS, use PASIDs, make page requests.
+/// Bits of a scalable-mode context entry that permit more than untranslated requests without PASID.
 pub mod rights {
-    /// DTE.
+    /// DTE: translation requests and translated requests.
     pub const DEVICE_TLB: u64 = 1 << 2;
-    /// PASIDE.
+    /// PASIDE: requests with PASID.
     pub const PASIDS: u64 = 1 << 3;
-    /// PRE.
+    /// PRE: page requests.
     pub const PAGE_REQUESTS: u64 = 1 << 4;
 }
 
@@ -152,7 +151,7 @@ pub struct ScalableTables {
 }
 
 impl ScalableTables {
-    /// No device may do anything.
+    /// Tables in which no device is present.
     pub fn new() -> Self {
         Self { root: Pages::one() }
     }
@@ -163,8 +162,8 @@ impl ScalableTables {
         self.root.address() | SCALABLE
     }
 
-    /// Puts a device into a domain by second-stage translation, with and without [`PASID`]. One device
-    /// per half of a bus: every call makes fresh tables.
+    /// Puts a device into a domain by second-stage translation, with and without [`PASID`]. Each
+    /// call makes new tables, so each half of a bus can have one device.
     pub fn attach(&self, device: Bdf, domain: &SecondStage, id: u16, rights: u64) {
         const SECOND_STAGE: u64 = 0b010 << 6;
         const HALF: u8 = 0x80;

@@ -6,7 +6,7 @@ use crate::machine::time::{Ticks, poll};
 use crate::vtd::queue::Queue;
 use crate::vtd::registers::{self as reg, Capability, ExtendedCapability};
 
-/// Where the unit is, here and in QEMU's q35.
+/// The address of the unit, here and in QEMU's q35.
 const BASE: u64 = 0xfed9_0000;
 const SIZE: u64 = 0x1000;
 
@@ -17,7 +17,7 @@ pub struct Unit {
 }
 
 impl Unit {
-    /// The unit, if one answers that has the queue.
+    /// The unit, if one answers and has an invalidation queue.
     pub fn find() -> Option<Self> {
         let unit = Self { registers: Mmio::new(BASE, SIZE)? };
         let answers = unit.capability().0 != u64::MAX && unit.capability().0 != 0;
@@ -29,22 +29,22 @@ impl Unit {
         self.registers
     }
 
-    /// CAP.
+    /// The value of CAP.
     pub fn capability(self) -> Capability {
         Capability(self.registers.read64(reg::CAP))
     }
 
-    /// ECAP.
+    /// The value of ECAP.
     pub fn extended_capability(self) -> ExtendedCapability {
         ExtendedCapability(self.registers.read64(reg::ECAP))
     }
 
-    /// Levels of the second-stage tables to use: four if the unit can, else three.
+    /// Levels of the second-stage tables: four if the unit supports them, else three.
     pub fn table_levels(self) -> u8 {
         if self.capability().has_levels(4) { 4 } else { 3 }
     }
 
-    /// Writes GCMD with `bit` on or off and all else as it is, and waits until GSTS follows.
+    /// Sets or clears `bit` in GCMD, keeps all other bits, and waits until GSTS follows.
     pub fn command(self, bit: u32, on: bool) -> Result<(), &'static str> {
         let kept = self.registers.read32(reg::GSTS) & reg::PERSISTENT;
         let value = if on { kept | bit } else { kept & !bit };
@@ -71,11 +71,11 @@ impl Unit {
         self.command(reg::TRANSLATION, on)
     }
 
-    /// Everything off, old errors cleared, event interrupts masked: as after a reset.
+    /// Turns everything off, clears errors, and masks event interrupts, as after a reset.
     pub fn shut_down(self) -> Result<(), &'static str> {
         self.translate(false)?;
         self.pass_interrupts()?;
-        // Nothing stands in the queue's way, else it would never run empty.
+        // With an error set, the queue would never run empty.
         let errors = reg::QUEUE_ERROR | reg::COMPLETION_ERROR | reg::TIME_OUT_ERROR;
         self.registers.write32(reg::FSTS, errors);
         self.command(reg::QUEUED_INVALIDATION, false)?;
@@ -109,7 +109,7 @@ impl Unit {
         self.registers.write32(reg::PECTL, 0);
     }
 
-    /// Sends completion events of wait descriptors to this processor.
+    /// Sends invalidation completion events to this processor.
     pub fn enable_wait_event(self, vector: u8) {
         let (address, data) = apic::message(vector);
         self.registers.write32(reg::IEDATA, data);
