@@ -1,7 +1,7 @@
-//! Builds the bare-metal guest in `guest/` and tells the crate where the ELF file is.
+//! Builds the bare-metal guest in `guest/`, and passes the path of the ELF file to the crate.
 //!
 //! The guest is a package of its own (other target, own lock file), so this runs a second cargo.
-//! Nothing of the outer build's settings may leak into it: flags of a sanitizer or of the host's
+//! That cargo must not see the settings of the outer build: flags of a sanitizer or of the host's
 //! processor do not fit a freestanding program.
 
 use std::env;
@@ -10,7 +10,7 @@ use std::process::{Command, ExitCode};
 
 const TARGET: &str = "x86_64-unknown-none";
 
-/// What a change of makes the guest stale, relative to this package.
+/// The sources of the guest, relative to this package.
 const SOURCES: [&str; 6] = [
     "guest/src",
     "guest/Cargo.toml",
@@ -51,15 +51,15 @@ fn build() -> Result<PathBuf, String> {
     Ok(output.join(TARGET).join("release").join("guest"))
 }
 
-/// rustup installs the target with the toolchain of rust-toolchain.toml, unless that was there before
-/// or rustup is told not to (`RUSTUP_AUTO_INSTALL=0`): then it is added here. Without it, one clear
-/// line instead of rustc's "can't find crate for `core`".
+/// Adds the target by rustup if it is missing. rustup installs it with the toolchain of
+/// rust-toolchain.toml, but not if that toolchain was installed before, or with
+/// `RUSTUP_AUTO_INSTALL=0`. The error replaces rustc's "can't find crate for `core`".
 fn require_target() -> Result<(), String> {
     if has_target()? {
         return Ok(());
     }
     println!("cargo::warning=the Rust target {TARGET} is missing: installing it by rustup");
-    // Where there is no rustup this fails too, and the line below says what is wanted.
+    // Without rustup this fails, too, and the error below has the advice.
     let _ = Command::new("rustup").args(["target", "add", TARGET]).status();
     if has_target()? {
         return Ok(());
@@ -76,8 +76,8 @@ fn has_target() -> Result<bool, String> {
     Ok(Path::new(directory.trim()).is_dir())
 }
 
-/// A command with none of the variables by which the outer cargo configures compilers. Where cargo
-/// keeps its files, its jobserver and its network settings stay.
+/// A command without the variables by which the outer cargo configures compilers. Cargo's home, its
+/// jobserver and its proxy stay.
 fn nested(program: &str, directory: &Path) -> Command {
     const KEPT: [&str; 3] = ["CARGO_HOME", "CARGO_MAKEFLAGS", "CARGO_HTTP_PROXY"];
     let mut command = Command::new(program);

@@ -1,7 +1,7 @@
-//! Guests that ghostlink boots, built from source and embedded.
+//! The guest that ghostlink boots by default, built from source and embedded.
 //!
-//! One so far: [`GUEST`], a driver in miniature that runs on the bare (virtual) machine. What it does
-//! and which command-line words it takes: `resources/README.md`.
+//! [`GUEST`] is a small driver for the bare (virtual) machine. `resources/README.md` describes it
+//! and the words of its command line.
 
 /// The test guest: an ELF64 executable for x86-64, linked at 1 MiB, entered in long mode (Linux's
 /// 64-bit boot protocol) or by its PVH note.

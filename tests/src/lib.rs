@@ -1,5 +1,5 @@
-//! What the integration tests share: a rig that embeds the VMM, boots the built-in guest and gives
-//! back everything that happened.
+//! The common parts of the integration tests: a rig that embeds the VMM, boots the built-in guest,
+//! and returns all events.
 //!
 //! ```text
 //!   Rig: VmConfig  --start-->  Machine: events as they happen, links, stop
@@ -7,8 +7,8 @@
 //!                                join --> Run: exit, events, Summary
 //! ```
 //!
-//! Tests assert on typed events. They wait for an event, never for a time, and a time is never what
-//! they fail on; the one limit here ends a test whose machine hangs.
+//! Tests assert on typed events. They wait for events and never for a time, and no time is a reason
+//! to fail. The one time limit here ends a test with a machine that hangs.
 #![forbid(unsafe_code)]
 
 pub mod differential;
@@ -24,11 +24,11 @@ pub use run::{Run, after, count};
 
 use iommu::ids::Bdf;
 
-/// Where the built-in guest finds the first endpoint: the one whose link drops.
+/// The built-in guest's first endpoint, whose link drops.
 pub const VICTIM: Bdf = Bdf::new(1, 0, 0);
 /// The port above it.
 pub const VICTIM_PORT: Bdf = Bdf::new(0, 1, 0);
-/// Where it finds the second endpoint: the victim's healthy neighbour.
+/// Its second endpoint, the healthy neighbour of the victim.
 pub const NEIGHBOR: Bdf = Bdf::new(2, 0, 0);
 /// The port above it.
 pub const NEIGHBOR_PORT: Bdf = Bdf::new(0, 2, 0);

@@ -7,10 +7,10 @@ use std::fs::File;
 use std::io::{self, Write};
 use std::path::Path;
 
-/// What a test needs.
+/// A requirement of a test.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Need {
-    /// `/dev/kvm`, and the right to use it. `GHOSTLINK_NO_KVM=1` skips.
+    /// `/dev/kvm`, with the permission to open it. `GHOSTLINK_NO_KVM=1` skips.
     Kvm,
     /// `qemu-system-x86_64`, see [`qemu`]. `GHOSTLINK_NO_QEMU=1` skips.
     Qemu,
@@ -24,7 +24,7 @@ impl Need {
         }
     }
 
-    /// What is missing and how to get it, if it is missing.
+    /// A message about the missing device or program, and how to get it; `None` if it is there.
     fn missing(self) -> Option<String> {
         match self {
             Self::Kvm => {
@@ -50,18 +50,18 @@ pub fn qemu() -> OsString {
     env::var_os("GHOSTLINK_QEMU").unwrap_or_else(|| "qemu-system-x86_64".into())
 }
 
-/// Whether the calling test is to go on; `false` if the environment says that it is to be skipped.
+/// Whether the calling test runs; `false` if the environment skips it.
 ///
 /// # Panics
 ///
-/// If what it needs is missing: it has failed then.
+/// If the requirement is missing, by which the test fails.
 pub fn wanted(need: Need) -> bool {
     let variable = need.variable();
     if env::var_os(variable).is_some_and(|value| value == "1") {
         let test = std::thread::current();
         let name = test.name().unwrap_or("?");
-        // Not by a macro of the print family, whose output the test harness keeps to itself; and in
-        // one piece, so that nothing gets in between.
+        // The test harness hides the output of `print` and its kind. One write keeps the line
+        // whole.
         let line = format!("skipped: {name} ({variable}=1)\n");
         let _ = io::stderr().write_all(line.as_bytes());
         return false;

@@ -1,4 +1,4 @@
-//! The built-in guest in a machine that a test describes in a few words.
+//! The built-in guest in a machine that a test configures.
 
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::{self, JoinHandle};
@@ -16,27 +16,27 @@ use crate::need::{Need, wanted};
 use crate::run::Run;
 use crate::watch::Watch;
 
-/// When a machine hangs. Far above what any test takes, on any host.
+/// The time after which a machine counts as hung. All tests take much less, on any host.
 const HANGS: Duration = Duration::from_secs(300);
 
-/// A machine that is being put together.
+/// A machine that is being configured.
 ///
-/// Unless told otherwise: two CPUs, units in legacy mode and serial order that never raise ITE by
-/// themselves, the host's policy `linux`, no link that drops.
+/// The defaults are two CPUs, units in legacy mode and serial order that never raise ITE by
+/// themselves, the host's policy `linux`, and no faults.
 #[derive(Debug)]
 pub struct Rig {
-    /// What it is made of.
+    /// The configuration of the machine.
     pub config: VmConfig,
     watch: Arc<Watch>,
     console: Arc<Mutex<Vec<u8>>>,
 }
 
 impl Rig {
-    /// A machine with this command line, or `None` if tests with KVM are to be skipped.
+    /// A machine with this command line; `None` if tests with KVM are skipped.
     ///
     /// # Panics
     ///
-    /// If there is no KVM to be had and nobody has said that this is fine.
+    /// If there is no KVM, and `GHOSTLINK_NO_KVM` does not skip the tests that need it.
     pub fn new(cmdline: &str) -> Option<Self> {
         if !wanted(Need::Kvm) {
             return None;
@@ -83,7 +83,7 @@ impl Rig {
         self
     }
 
-    /// With units that have everything that there is, scalable mode above all; or legacy mode only.
+    /// With units that have all features, scalable mode included, or only legacy mode.
     pub fn scalable(mut self, scalable: bool) -> Self {
         let built = if scalable { UnitConfig::full } else { UnitConfig::new };
         let root_complex = &mut self.config.root_complex;
@@ -114,7 +114,7 @@ impl Rig {
         self.start().join()
     }
 
-    /// Lets the machine run on a thread of its own.
+    /// Starts the machine on a thread of its own.
     ///
     /// # Panics
     ///
@@ -150,22 +150,22 @@ pub struct Machine {
 }
 
 impl Machine {
-    /// Returns as soon as there have been `times` events that `wanted` is looking for.
+    /// Waits for `times` events for which `wanted` holds.
     ///
     /// # Panics
     ///
-    /// If the machine ends, or hangs, without them.
+    /// If the machine ends, or hangs, before.
     #[track_caller]
     pub fn wait_for(&self, times: usize, wanted: impl Fn(&Event) -> bool) {
-        assert!(self.watch.wait_for(times, wanted, HANGS), "what was to come has not come");
+        assert!(self.watch.wait_for(times, wanted, HANGS), "the expected events did not come");
     }
 
-    /// Lets `mode` happen to the port with this number.
+    /// Injects a fault at the port with this number.
     pub fn inject(&self, port: usize, mode: FaultMode) {
         self.handle.inject(port, mode);
     }
 
-    /// Ends `mode` at the port with this number.
+    /// Ends a fault at the port with this number.
     pub fn lift(&self, port: usize, mode: FaultMode) {
         self.handle.lift(port, mode);
     }
@@ -179,7 +179,7 @@ impl Machine {
     ///
     /// # Panics
     ///
-    /// If the VMM has.
+    /// If the VMM panicked.
     pub fn join(self) -> Run {
         let exit = self.thread.join().expect("the VMM does not panic");
         let console = self.console.lock().unwrap_or_else(PoisonError::into_inner);

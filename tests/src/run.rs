@@ -1,4 +1,4 @@
-//! What one run has left behind.
+//! The result of a run.
 
 use std::fmt;
 use std::time::Duration;
@@ -11,23 +11,23 @@ use vmm::{Error, Exit, Summary};
 
 use crate::VICTIM;
 
-/// How a machine has ended, and everything that has happened in it.
+/// The end of a machine, and its events.
 #[derive(Debug)]
 pub struct Run {
-    /// How it ended.
+    /// The end of the run.
     pub exit: Result<Exit, Error>,
-    /// What happened, oldest first.
+    /// All events, oldest first.
     pub events: Vec<TimedEvent>,
-    /// What the guest has printed: for messages to people, not to assert on.
+    /// The output of the guest, for messages. Tests do not assert on it.
     pub console: String,
 }
 
-/// How many of `events` are what `wanted` is looking for.
+/// Number of events for which `wanted` holds.
 pub fn count(events: &[TimedEvent], wanted: impl Fn(&Event) -> bool) -> usize {
     events.iter().filter(|timed| wanted(&timed.event)).count()
 }
 
-/// What has happened after the first of `events` that `wanted` is looking for.
+/// The events after the first one for which `wanted` holds.
 ///
 /// # Panics
 ///
@@ -35,16 +35,16 @@ pub fn count(events: &[TimedEvent], wanted: impl Fn(&Event) -> bool) -> usize {
 pub fn after(events: &[TimedEvent], wanted: impl Fn(&Event) -> bool) -> &[TimedEvent] {
     match events.iter().position(|timed| wanted(&timed.event)) {
         Some(index) => &events[index + 1..],
-        None => panic!("what was to come has not come"),
+        None => panic!("the expected event did not come"),
     }
 }
 
 impl Run {
-    /// The same run, if the guest is content with it.
+    /// Asserts that the guest's test passed.
     ///
     /// # Panics
     ///
-    /// If it is not, with what it has printed.
+    /// If it did not, with the guest's output.
     #[track_caller]
     pub fn passed(self) -> Self {
         assert!(matches!(self.exit, Ok(Exit::DebugExit(0))), "{self}");
@@ -52,22 +52,22 @@ impl Run {
         self
     }
 
-    /// What the demo would print.
+    /// The summary that `ghostlink demo` prints.
     pub fn summary(&self) -> Summary {
         Summary::new(&self.events, VICTIM)
     }
 
-    /// What has happened since a link went down.
+    /// The events since a link went down.
     ///
     /// # Panics
     ///
-    /// If none has.
+    /// If no link has.
     #[track_caller]
     pub fn after_drop(&self) -> &[TimedEvent] {
         after(&self.events, |event| matches!(event, Event::Link { .. }))
     }
 
-    /// How the host's waits for `function` ended, in order, and how long they were.
+    /// Verdicts and times of the host's waits for `function`, in order.
     pub fn verdicts(&self, function: Bdf) -> Vec<(Verdict, Duration)> {
         let verdict = |timed: &TimedEvent| match timed.event {
             Event::Verdict { function: whose, verdict, waited, .. } if whose == function => {
@@ -78,7 +78,7 @@ impl Run {
         self.events.iter().filter_map(verdict).collect()
     }
 
-    /// How often `unit` has raised ITE for `function`.
+    /// Number of ITEs that `unit` has raised for `function`.
     pub fn timeouts(&self, unit: UnitRole, function: Bdf) -> usize {
         count(&self.events, |event| {
             matches!(event, Event::InvalidationTimeout { unit: which, function: whose, .. }
@@ -86,7 +86,7 @@ impl Run {
         })
     }
 
-    /// What the guest has measured, if it has.
+    /// The guest's last report of a metric.
     pub fn report(&self, metric: Metric) -> Option<u64> {
         self.events.iter().rev().find_map(|timed| match timed.event {
             Event::GuestReport { metric: which, value } if which == metric as u32 => Some(value),
@@ -96,12 +96,12 @@ impl Run {
 }
 
 impl fmt::Display for Run {
-    /// How it ended, and the guest's words.
+    /// The end of the run, and the output of the guest.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.exit {
             Ok(exit) => writeln!(f, "the machine ended with {exit:?}")?,
             Err(error) => writeln!(f, "the machine ended with an error: {error}")?,
         }
-        write!(f, "{} events; the guest has printed:\n{}", self.events.len(), self.console)
+        write!(f, "{} events; the output of the guest:\n{}", self.events.len(), self.console)
     }
 }

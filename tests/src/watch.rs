@@ -7,7 +7,7 @@ use iommu::event::{Event, EventSink, TimedEvent};
 
 use crate::run::count;
 
-/// Everything that has happened so far, and whether more can come.
+/// The events of a run, and whether the run has ended.
 #[derive(Debug, Default)]
 pub(crate) struct Watch {
     log: Mutex<Log>,
@@ -21,8 +21,8 @@ struct Log {
 }
 
 impl Watch {
-    /// Returns as soon as there are `times` events that `wanted` is looking for; `false` if the run
-    /// has ended with fewer, or after `limit`.
+    /// Waits for `times` events for which `wanted` holds. `false` if the run ends with fewer, or
+    /// after `limit`.
     pub(crate) fn wait_for(
         &self,
         times: usize,
@@ -39,7 +39,7 @@ impl Watch {
         found >= times
     }
 
-    /// The run has ended.
+    /// Marks the run as ended.
     pub(crate) fn close(&self) {
         self.log().over = true;
         self.changed.notify_all();

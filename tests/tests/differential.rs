@@ -1,7 +1,8 @@
-//! Our remapping unit and QEMU's answer the same scripts; see `tests::differential`.
+//! Our remapping unit and QEMU's run the same scripts, and must show the same; see
+//! `tests::differential`.
 //!
-//! `GHOSTLINK_SEED` runs the scripts of another seed in the place of fresh ones,
-//! `GHOSTLINK_DIFFERENCES` goes on until so many scripts have differed.
+//! `GHOSTLINK_SEED` replaces the seed of the fresh scripts. `GHOSTLINK_DIFFERENCES` is the number
+//! of different scripts after which a test ends, 1 by default.
 
 use std::io::Write;
 use std::path::PathBuf;
@@ -12,11 +13,11 @@ use tests::differential::{
 };
 use tests::{Need, wanted};
 
-/// The seed of the scripts that are always the same.
+/// The seed of the fixed scripts.
 const FIXED_SEED: u64 = 0x1234;
-/// How many of those there are in each mode.
+/// Number of fixed scripts in each mode.
 const FIXED_SCRIPTS: u64 = 700;
-/// How many new ones in each mode.
+/// Number of fresh scripts in each mode.
 const FRESH_SCRIPTS: u64 = 170;
 
 /// A number from the environment.
@@ -26,12 +27,12 @@ fn variable(name: &str) -> Option<u64> {
     Some(digits.unwrap_or_else(|| text.parse()).expect("the variable is a number"))
 }
 
-/// A judge that is started again when it dies.
+/// Compares scripts with QEMU, which it starts again after an error.
 struct Judge {
     mode: Mode,
     directory: PathBuf,
     qemu: Qemu,
-    /// Scripts in which QEMU's own clock has stopped, so that it could not judge.
+    /// Seeds of the scripts without a result, since QEMU's clock stopped.
     unjudged: Vec<u64>,
 }
 
@@ -55,7 +56,7 @@ impl Judge {
         }
     }
 
-    /// Runs one script; what is wrong with it, shrunk.
+    /// Runs one script; returns a message with the shrunk script if there is a difference.
     fn judge(&mut self, seed: u64) -> Option<String> {
         let script = generate::script(seed, self.mode);
         let found = match self.difference(&script) {
@@ -79,29 +80,29 @@ impl Judge {
     }
 }
 
-/// Runs scripts with the seeds from `seed` on, and panics with what differs.
+/// Runs scripts with the seeds from `seed` on, and panics with the differences.
 fn run(mode: Mode, seed: u64, scripts: u64) {
     if !wanted(Need::Qemu) {
         return;
     }
     let limit = variable("GHOSTLINK_DIFFERENCES").unwrap_or(1);
     let mut judge = Judge::new(mode);
-    let mut complaints = Vec::new();
+    let mut differences = Vec::new();
     for index in 0..scripts {
-        complaints.extend(judge.judge(seed.wrapping_add(index)));
-        if complaints.len() as u64 >= limit {
+        differences.extend(judge.judge(seed.wrapping_add(index)));
+        if differences.len() as u64 >= limit {
             break;
         }
     }
     let prologue = Script { groups: vec![generate::prologue()] };
     assert!(
-        complaints.is_empty(),
+        differences.is_empty(),
         "{} scripts differ; each begins with\n{prologue}\n{}",
-        complaints.len(),
-        complaints.join("\n")
+        differences.len(),
+        differences.join("\n")
     );
     let (judged, unjudged) = (scripts - judge.unjudged.len() as u64, &judge.unjudged);
-    // A rare one is QEMU's trouble, many would be ours.
+    // QEMU's clock stops rarely; if it stops often, the error is ours.
     assert!(unjudged.len() as u64 * 100 <= scripts, "QEMU's clock stops too often: {unjudged:x?}");
     report(&format!("{judged} scripts from seed {seed:#x} agree with QEMU ({mode:?})"));
     if !unjudged.is_empty() {
@@ -109,15 +110,15 @@ fn run(mode: Mode, seed: u64, scripts: u64) {
     }
 }
 
-/// Says something even if the test passes.
+/// Prints a line, also if the test passes.
 fn report(text: &str) {
-    // Not by a macro of the print family, whose output the test harness keeps to itself.
+    // The test harness hides the output of `print` and its kind.
     let _ = writeln!(std::io::stderr(), "{text}");
 }
 
 fn run_fresh(mode: Mode) {
     let nanos = || SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |now| now.as_nanos());
-    // Any bits of the time will do.
+    // Any bits of the time are good.
     let seed = variable("GHOSTLINK_SEED").unwrap_or_else(|| nanos() as u64);
     run(mode, seed, FRESH_SCRIPTS);
 }

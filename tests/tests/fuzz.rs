@@ -1,4 +1,4 @@
-//! The corpora of the fuzz targets, replayed: what once was found stays found.
+//! Replays the corpora of the fuzz targets.
 
 use std::fs;
 use std::path::PathBuf;

@@ -1,6 +1,6 @@
-//! kvm-unit-tests' images, unchanged: a guest that others wrote. Nobody packages them, so that who has
-//! built them says where: `KVM_UNIT_TESTS=DIR tests/run --include-ignored kvm_unit`, DIR being the
-//! directory with `x86/intel-iommu.flat` in it.
+//! The unchanged images of kvm-unit-tests, an independent guest. There are no packages of them.
+//! Build them, and run `KVM_UNIT_TESTS=DIR cargo test -p tests --test kvm_unit_tests -- --ignored`,
+//! where DIR is the directory with `x86/intel-iommu.flat`.
 
 use std::path::PathBuf;
 
@@ -8,7 +8,7 @@ use devices::topology::Topology;
 use tests::Rig;
 use vmm::{Exit, Kernel};
 
-/// Runs an image as its configuration asks for; returns how it ended, and what it has printed.
+/// Runs an image on the machine of its configuration; returns its exit and its output.
 fn run(image: &str, cpus: u8) -> Option<(Exit, String)> {
     let directory = std::env::var_os("KVM_UNIT_TESTS").expect("KVM_UNIT_TESTS names the directory");
     let mut rig = Rig::new("")?.cpus(cpus);

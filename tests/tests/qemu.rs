@@ -1,4 +1,4 @@
-//! The built-in guest under QEMU: the same image in front of a remapping unit that others wrote.
+//! The built-in guest under QEMU, with an independent model of the remapping unit.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -6,10 +6,10 @@ use std::process::{Command, Output, Stdio};
 
 use tests::{Need, wanted};
 
-/// isa-debug-exit's status for the value 0.
+/// The exit status of isa-debug-exit for the value 0.
 const PASSED: i32 = 1;
 
-/// Runs the embedded guest with this command line, in front of a unit with these options.
+/// Runs the built-in guest with this command line, and a unit with these options.
 fn run(cmdline: &str, unit: &str) {
     if !wanted(Need::Qemu) {
         return;

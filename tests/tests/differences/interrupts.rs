@@ -1,8 +1,8 @@
-//! Interrupt remapping.
+//! Differences of interrupt remapping.
 
 use super::*;
 
-/// Switches interrupt remapping on, with 16 entries of which the first is given.
+/// Enables interrupt remapping with 16 entries, and writes the first one.
 fn remap(group: &mut Group, (low, high): (u64, u64)) {
     group.poke(INTERRUPTS, low).poke(INTERRUPTS + 8, high).set_quad(0xb8, INTERRUPTS | 3);
     group.set(0x18, 1 << 24).set(0x18, 1 << 25);

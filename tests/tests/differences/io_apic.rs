@@ -1,9 +1,9 @@
-//! What the two I/O APICs do differently.
+//! Differences of the I/O APIC.
 
 use super::*;
 use tests::differential::place::IO_APIC;
 
-/// Programs the entry of pin 20, to which the first edu's wire leads.
+/// Programs the entry of pin 20, the pin of the first edu.
 fn program(group: &mut Group, low: u32, high: u32) {
     for (register, value) in [(0x39, high), (0x38, low)] {
         group.step(Step::WriteLong(IO_APIC, register)).step(Step::WriteLong(IO_APIC + 0x10, value));

@@ -1,6 +1,6 @@
-//! Each known difference between our remapping unit and QEMU's, shown by a script: what both do is
-//! asserted, so that none of them can go away unseen. `docs/differences.md` says who is right, and
-//! why; the generator of `tests::differential` stays clear of them.
+//! Each known difference between our remapping unit and QEMU's, with a script that shows it. The
+//! tests assert both results, so a difference that disappears is noticed. `docs/differences.md`
+//! says which unit is right, and why. The generator of `tests::differential` avoids these cases.
 
 mod interrupts;
 mod io_apic;
@@ -26,7 +26,7 @@ const OVERFLOW: u64 = 3;
 const QUEUE_ERROR: u64 = 0x10;
 const BUFFER: u64 = 0x4_0000;
 
-/// Runs what `build` puts into a group, and asserts what its last step shows on both machines.
+/// Runs the steps of `build` on both machines, and asserts the results of the last step.
 fn differ(mode: Mode, build: impl FnOnce(&mut Group), ours: Observed, qemu: Observed) {
     if !wanted(Need::Qemu) {
         return;
@@ -51,7 +51,7 @@ fn value(value: u64) -> Observed {
     Observed::Value(value)
 }
 
-/// Switches the queue on and submits descriptors.
+/// Enables the queue and submits descriptors.
 fn submit(group: &mut Group, descriptors: &[(u64, u64)]) {
     group.set_quad(0x90, RING).set(0x18, 1 << 26);
     for (slot, (low, high)) in (RING..).step_by(16).zip(descriptors) {

@@ -1,4 +1,4 @@
-//! Descriptors, and the queue.
+//! Differences of descriptors and of the queue.
 
 use super::*;
 

@@ -1,4 +1,4 @@
-//! What registers read as.
+//! Differences of register values.
 
 use super::*;
 

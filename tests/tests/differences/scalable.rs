@@ -1,23 +1,23 @@
-//! Scalable mode, of which QEMU 7.2 has second-stage tables and pass-through.
+//! Differences of scalable mode. QEMU 7.2 has second-stage tables and pass-through.
 
 use super::*;
 
 const DIRECTORY: u64 = TABLES + 0x4000;
 const PASIDS: u64 = TABLES + 0x5000;
-/// Where the context entry of the first edu is, in the table of the root entry's upper half.
+/// Address of the first edu's context entry, in the table of the root entry's upper half.
 const CONTEXT: u64 = CONTEXTS + 32 * (edu_id(0) as u64 & 0x7f);
 /// Scalable mode in RTADDR, wide descriptors in IQA.
 const SCALABLE: u64 = 1 << 10;
 const WIDE: u64 = 1 << 11;
 const NOWHERE: u64 = 0x4000_0000;
 
-/// Switches scalable mode and the queue on.
+/// Enables scalable mode and the queue.
 fn begin(group: &mut Group) {
     group.set_quad(0x20, ROOT | SCALABLE).set(0x18, 1 << 30);
     group.set_quad(0x90, RING | WIDE).set(0x18, 1 << 26);
 }
 
-/// The first edu's page 0, by four levels of second-stage tables; then what `change` makes of it.
+/// Maps the first edu's page 0 by four levels of second-stage tables, and applies `change`.
 fn mapped(group: &mut Group, change: impl FnOnce(&mut Group)) {
     begin(group);
     group.poke(ROOT + 8, CONTEXTS | 1).poke(CONTEXT, DIRECTORY | 1);
@@ -31,14 +31,14 @@ fn mapped(group: &mut Group, change: impl FnOnce(&mut Group)) {
     group.set(0x18, 1 << 31 | 1 << 26);
 }
 
-/// Puts a wide descriptor into a slot.
+/// Writes a wide descriptor into a slot.
 fn descriptor(group: &mut Group, slot: u64, qwords: [u64; 4]) {
     for (at, qword) in (RING + 32 * slot..).step_by(8).zip(qwords) {
         group.poke(at, qword);
     }
 }
 
-/// Whether a read of page 0 is recorded as a fault, once `change` is made.
+/// Asserts FSTS after `change` and a read of page 0.
 fn fault_of_a_read(change: impl Fn(&mut Group), ours: u64, qemu: u64) {
     differ(
         Mode::Scalable,
@@ -52,7 +52,7 @@ fn fault_of_a_read(change: impl Fn(&mut Group), ours: u64, qemu: u64) {
     );
 }
 
-/// What FSTS says of one wide descriptor.
+/// Asserts FSTS after one wide descriptor.
 fn error_of(qwords: [u64; 4], ours: u64, qemu: u64) {
     differ(
         Mode::Scalable,

@@ -1,9 +1,9 @@
-//! Tables, faults and caches.
+//! Differences of tables, faults and caches.
 
 use super::*;
 
-/// Gives the first edu a tree of four levels in which `leaf` is the entry for IOVA 0, with `second`
-/// the entry above it, and switches translation on.
+/// Gives the first edu tables of four levels, in which `leaf` is the entry for IOVA 0 and `second`
+/// the entry above it, and enables translation.
 fn translate(group: &mut Group, context_bits: u64, second: u64, leaf: u64) {
     let slot = CONTEXTS + 16 * u64::from(edu_id(0));
     group.poke(ROOT, CONTEXTS | 1);

@@ -34,7 +34,7 @@ fn an_idle_guest_is_ended_from_outside() {
     }
 }
 
-/// Runs a guest that cannot go on.
+/// Runs a guest that KVM cannot run to its end.
 fn failure(cmdline: &str) -> Option<GuestFailure> {
     let run = Rig::new(cmdline)?.run();
     match run.exit {

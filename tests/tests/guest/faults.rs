@@ -1,5 +1,6 @@
-//! Every fault, as the guest sees it: each run checks all cells of its row of `docs/failure-modes.md`,
-//! ends the fault, and finds the device as the table says, usable again. And the triggers.
+//! Faults and their triggers. The guest checks all cells of the fault's row of
+//! `docs/failure-modes.md`, ends the fault, and checks that the device is as the table says, and
+//! works again.
 
 use std::time::Duration;
 
@@ -9,8 +10,7 @@ use tests::{Rig, VICTIM, count};
 /// Runs the guest's test with a fault that begins at the doorbell.
 fn fault(mode: &str, row: &str) {
     let Some(rig) = Rig::new(&format!("test=fault mode={row}")) else { return };
-    // The physical unit gives up soon: what stands behind a request that nobody answers in its queue
-    // waits for that.
+    // The physical unit gives up soon: later requests in its queue wait until then.
     let rig = rig.policy("bounded:50ms").ict(Duration::from_millis(300));
     let run = rig.fault(&format!("on=doorbell,mode={mode}")).run().passed();
     assert_eq!(
@@ -20,7 +20,7 @@ fn fault(mode: &str, row: &str) {
     );
 }
 
-/// The same below ports of another kind.
+/// Runs the guest's test with a fault, below other ports.
 fn fault_below(devices: &[&str], mode: &str, row: &str) {
     let Some(rig) = Rig::new(&format!("test=fault mode={row}")) else { return };
     let rig = rig.policy("bounded:50ms").ict(Duration::from_millis(300)).devices(devices);
@@ -58,7 +58,7 @@ fn flap() {
 }
 
 #[test]
-fn flap_that_nobody_notices() {
+fn flap_that_keeps_the_state_of_the_device() {
     fault("flap:500ms:keep", "flap-keep");
 }
 
@@ -107,7 +107,7 @@ fn duplicate() {
     fault("dup", "dup");
 }
 
-/// A guest that flushes until a flush fails, and what has happened in it.
+/// Runs a guest that flushes until a flush fails.
 fn flushing(fault: &str) -> Option<tests::Run> {
     let rig = Rig::new("test=drop drop=wait flushes=4 blame=owner")?;
     Some(rig.policy("bounded:50ms").ict(Duration::from_millis(300)).fault(fault).run())
@@ -127,14 +127,14 @@ fn after_a_number_of_invalidations() {
 }
 
 #[test]
-fn when_the_console_says_so() {
+fn at_a_line_of_the_console() {
     let Some(run) = flushing("on=serial:/^# healthy: [0-9]+ flushes,/,mode=silent") else { return };
     assert_eq!(count(&run.events, |event| matches!(event, Event::FaultInjected { .. })), 1);
     assert!(count(&run.events, |event| matches!(event, Event::Lost { .. })) >= 1, "{run}");
 }
 
 #[test]
-fn after_so_much_dma() {
+fn after_a_number_of_dma_requests() {
     let Some(run) = flushing("after=dma:2,mode=silent") else { return };
     let dma = |event: &Event| matches!(event, Event::Dma { function: VICTIM, .. });
     assert_eq!(count(&run.events, dma), 2, "{run}");

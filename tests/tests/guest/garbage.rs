@@ -1,4 +1,4 @@
-//! A guest that writes garbage everywhere: the VMM goes on, and the guest gets to its end.
+//! A guest that writes random values everywhere. The VMM survives, and the guest reaches its end.
 
 use iommu::event::Event;
 use tests::{Rig, count};
@@ -13,7 +13,7 @@ fn survive(seeds: std::ops::RangeInclusive<u32>, scalable: bool) {
         faults += happened(&|event| matches!(event, Event::DmaFault { .. }));
         requests += happened(&|event| matches!(event, Event::InvalidateRequested { .. }));
     }
-    // It has got past the first check of each road.
+    // The values have passed the first check of each path.
     assert!(queue_errors > 0 && faults > 0 && requests > 0, "{queue_errors} {faults} {requests}");
 }
 

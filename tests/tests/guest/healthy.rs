@@ -1,4 +1,4 @@
-//! The link is up: a flush goes all the way and back, whatever the policy.
+//! The link is up, and flushes complete under every policy.
 
 use iommu::event::{Event, TimedEvent, UnitRole};
 use iommu::submit::{PRESETS, Verdict};
@@ -16,8 +16,8 @@ enum Hop {
     WaitDone(UnitRole),
 }
 
-/// What `timed` is for the victim, if it has to do with it. Waits do not name anybody: there must
-/// be no second CPU.
+/// The step of a flush of the victim that `timed` is, if any. Events of waits name no device, so
+/// there must be no second CPU.
 fn hop(timed: &TimedEvent) -> Option<Hop> {
     Some(match timed.event {
         Event::InvalidateRequested { unit, function: VICTIM, .. } => Hop::Requested(unit),
@@ -35,7 +35,7 @@ fn every_flush_crosses_both_units_and_the_link_in_order() {
     const FLUSHES: usize = 3;
     let Some(rig) = Rig::new("test=drop scenario=healthy flushes=3") else { return };
     let run = rig.cpus(1).run().passed();
-    // What comes before it sets the unit up, and flushes nothing of the victim's.
+    // Events before the first submission for the victim belong to the set-up.
     let flushes = after(&run.events, |event| matches!(event, Event::AtcFilled { .. }));
     let hops: Vec<Hop> = flushes.iter().filter_map(hop).collect();
     let flush = [
@@ -49,12 +49,12 @@ fn every_flush_crosses_both_units_and_the_link_in_order() {
         Hop::Completed(UnitRole::Guest),
         Hop::WaitDone(UnitRole::Guest),
     ];
-    // The measured one is one more.
+    // The measured flush is one more.
     assert_eq!(hops, flush.repeat(FLUSHES + 1));
 }
 
 #[test]
-fn every_policy_lets_a_healthy_device_be() {
+fn every_policy_completes_the_flushes_of_a_healthy_device() {
     for preset in PRESETS {
         let Some(rig) = Rig::new("test=drop scenario=healthy flushes=8") else { return };
         let policy = preset.policy();

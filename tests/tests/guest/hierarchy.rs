@@ -26,7 +26,7 @@ fn switches_below_switches_and_several_functions() {
     rig.devices(&devices).run().passed();
 }
 
-/// 64 MiB written, flushed, read, and verified by the guest.
+/// The guest writes 64 MiB, flushes, reads, and verifies the data.
 fn disk(ats: &str) {
     let Some(rig) = Rig::new(&format!("test=nvme ats={ats}")) else { return };
     rig.cpus(1).devices(&["root-port,id=rp0", "nvme,bus=rp0"]).run().passed();
@@ -42,8 +42,8 @@ fn disk_with_ats() {
     disk("on");
 }
 
-/// Namespaces of all sizes, one of them in a file: what the guest finds in the first is what it has
-/// written, and so does the host.
+/// A disk with two namespaces, the first one in a file: guest and host read the data that the guest
+/// has written.
 #[test]
 fn a_disk_in_a_file() {
     let Some(rig) = Rig::new("test=nvme ats=on mib=2") else { return };
@@ -59,7 +59,7 @@ fn a_disk_in_a_file() {
     assert!(pages.skip(1).all(|page| page.iter().any(|byte| *byte != 0)), "a page was not written");
 }
 
-/// Every fault, and how long it lasts where it does not end by itself.
+/// All faults, with `for=` if a fault does not end by itself.
 const FAULTS: [&str; 16] = [
     "silent,for=300ms",
     "ghost,for=300ms",
@@ -79,7 +79,7 @@ const FAULTS: [&str; 16] = [
     "all-ones-unit,for=300ms",
 ];
 
-/// What has been flushed is there after every fault, whatever that has done to the device.
+/// Flushed data survives every fault, also one that resets the device.
 #[test]
 fn flushed_data_survives_every_fault() {
     for fault in FAULTS {

@@ -1,4 +1,4 @@
-//! Links that vanish at a time, or because the embedder says so.
+//! Links that drop at a time, or when the embedder injects a fault.
 
 use std::time::Duration;
 
@@ -10,8 +10,8 @@ use iommu::unit::Ordering;
 use tests::{Machine, NEIGHBOR, NEIGHBOR_PORT, Rig, VICTIM, VICTIM_PORT, count};
 use vmm::{Exit, Outcome};
 
-/// A guest that flushes until its device is gone, once it has begun with that: four flushes are
-/// measured before.
+/// Starts a guest that flushes until its device is gone, and returns when it has begun. The guest
+/// measures four flushes before.
 fn flushing(rig: Rig) -> Machine {
     let machine = rig.start();
     machine.wait_for(5, |event| matches!(event, Event::Verdict { function: VICTIM, .. }));
@@ -48,7 +48,7 @@ fn an_embedder_can_take_a_link_away() {
 }
 
 #[test]
-fn what_a_link_has_swallowed_does_not_come_back_with_it() {
+fn lost_requests_stay_lost_when_the_link_is_up_again() {
     let Some(rig) = Rig::new("test=drop drop=wait flushes=4 giveup_ms=1000") else { return };
     let machine = flushing(rig.cpus(1));
     machine.inject(0, FaultMode::Silent);
@@ -62,7 +62,7 @@ fn what_a_link_has_swallowed_does_not_come_back_with_it() {
 }
 
 #[test]
-fn the_loss_of_one_device_is_never_blamed_on_another() {
+fn ite_never_names_a_device_whose_link_is_up() {
     let Some(rig) = Rig::new("test=drop drop=wait flushes=4 blame=owner") else { return };
     let machine = flushing(rig.ordering(Ordering::Parallel).policy("bounded:50ms"));
     machine.inject(1, FaultMode::Silent);
@@ -70,7 +70,7 @@ fn the_loss_of_one_device_is_never_blamed_on_another() {
         let guest = UnitRole::Guest;
         matches!(event, Event::InvalidationTimeout { unit, function: NEIGHBOR, .. } if *unit == guest)
     });
-    // So that the guest comes to its end, if it has not yet.
+    // With this the guest ends, if it has not yet.
     machine.inject(0, FaultMode::Silent);
     let run = machine.join().passed();
     let victim_down = Event::Link { port: VICTIM_PORT, state: LinkState::Down };
@@ -83,7 +83,7 @@ fn the_loss_of_one_device_is_never_blamed_on_another() {
 }
 
 #[test]
-fn a_port_that_there_is_not_does_not_matter() {
+fn a_fault_at_a_port_that_does_not_exist_is_ignored() {
     let Some(rig) = Rig::new("test=idle") else { return };
     let machine = rig.start();
     machine.inject(7, FaultMode::Silent);

@@ -1,4 +1,4 @@
-//! The built-in guest under a real KVM: what happens to it, event by event.
+//! The built-in guest under KVM: tests of the events of its run.
 
 mod endings;
 mod faults;

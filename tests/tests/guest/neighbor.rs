@@ -25,8 +25,8 @@ fn in_serial_order_an_abandoned_request_holds_up_the_neighbor() {
     let run = rig.policy("bounded:50ms").run().passed();
     assert_eq!(run.timeouts(UnitRole::Guest, VICTIM), 1);
     assert_eq!(run.summary().outcome, Some(Outcome::TimedOut));
-    // What the host gave up on is still at the head of the physical unit's queue: nothing behind it
-    // ever completes, and a device that would answer is blamed time and again.
+    // The request that the host gave up is still at the head of the physical unit's queue. No later
+    // request completes, and ITE names the healthy device again and again.
     assert!(neighbor_verdicts(&run, Verdict::DeadlinePassed) > 1);
     assert!(run.timeouts(UnitRole::Guest, NEIGHBOR) > 1);
     assert!(run.report(Metric::NeighborResubmissions) > Some(1));
@@ -46,7 +46,7 @@ fn ite_of_the_physical_unit_lets_the_neighbor_go_on() {
 }
 
 #[test]
-fn in_parallel_order_the_neighbor_does_not_notice() {
+fn in_parallel_order_the_neighbor_is_not_delayed() {
     let Some(rig) = silent_drop(Ordering::Parallel, Duration::from_secs(30)) else { return };
     let run = rig.policy("bounded:50ms").run().passed();
     assert_eq!(run.timeouts(UnitRole::Guest, VICTIM), 1);
@@ -58,7 +58,7 @@ fn in_parallel_order_the_neighbor_does_not_notice() {
 }
 
 #[test]
-fn linux_without_ite_takes_the_neighbor_along() {
+fn linux_without_ite_stalls_the_neighbor_as_well() {
     let Some(rig) = silent_drop(Ordering::Serial, Duration::from_secs(1)) else { return };
     let run = rig.run().passed();
     let summary = run.summary();

@@ -1,4 +1,4 @@
-//! The link has vanished: who ends the wait, if anybody does.
+//! The link is down: which policy ends the wait, and how.
 
 use std::time::Duration;
 
@@ -24,7 +24,7 @@ fn lost_requests(events: &[TimedEvent]) -> usize {
     })
 }
 
-/// The guest has seen one ITE, and it named the victim.
+/// Asserts that the guest has seen one ITE, with the source id of the victim.
 fn assert_one_timeout_of_the_victim(run: &Run) {
     assert_eq!(run.timeouts(UnitRole::Guest, VICTIM), 1);
     assert_eq!(run.report(Metric::Timeouts), Some(1));
@@ -35,7 +35,7 @@ fn assert_one_timeout_of_the_victim(run: &Run) {
     assert_eq!(run.report(Metric::WaitsAborted), Some(1));
 }
 
-/// The last wait for the victim, which is the measured one.
+/// Verdict and time of the last wait for the victim: the measured flush.
 fn last_verdict(run: &Run) -> (Verdict, Duration) {
     run.verdicts(VICTIM).pop().expect("the victim was flushed")
 }
@@ -58,7 +58,7 @@ fn the_doorbell_drops_the_link_before_the_flush() {
 }
 
 #[test]
-fn linux_never_gets_away_without_ite() {
+fn linux_waits_for_ever_without_ite() {
     let Some(rig) = silent_drop("giveup_ms=1000") else { return };
     let run = rig.run().passed();
     let after = run.after_drop();
@@ -68,7 +68,7 @@ fn linux_never_gets_away_without_ite() {
     assert_eq!(count(&run.events, |event| matches!(event, Event::InvalidationTimeout { .. })), 0);
     let summary = run.summary();
     assert_eq!(summary.outcome, Some(Outcome::Stalled));
-    // The host's CPU is in it for as long as the guest's at least.
+    // The host's CPU waits at least as long as the guest gives a flush.
     assert!(summary.host_stall >= Duration::from_secs(1), "{summary:?}");
 }
 
@@ -122,14 +122,14 @@ fn a_presence_check_submits_nothing_to_a_device_that_is_gone() {
     assert_eq!(count(after, |event| matches!(event, Event::Submitted { .. })), 0);
     assert_eq!(lost_requests(after), 0);
     assert_eq!(last_verdict(&run).0, Verdict::Skipped);
-    // The guest is told that all is well, although the ATC holds what it held.
+    // The guest's flush completes, although the ATC keeps its entries.
     assert_eq!(count(after, |event| matches!(event, Event::AtcInvalidated { .. })), 0);
     let summary = run.summary();
     assert_eq!(summary.outcome, Some(Outcome::Completed));
     assert!(summary.timeouts.is_empty(), "{summary:?}");
 }
 
-/// The guest is told that all is well, and its function is blocked from then on.
+/// Asserts that the guest's flush completed, and that its function is in quarantine.
 fn assert_quarantined(run: &Run) {
     assert_eq!(last_verdict(run).0, Verdict::Quarantined);
     let after = run.after_drop();

@@ -1,11 +1,11 @@
-//! The guest's own test of everything that its driver leans on, and what it must have caused.
+//! The guest's own test of the unit, and the events that the test must cause.
 
 use iommu::ats::AddressType;
 use iommu::event::{Event, LinkState, Lost, UnitRole};
 use iommu::spec::fault::FaultReason;
 use tests::{Rig, VICTIM, VICTIM_PORT, count};
 
-/// Runs it on `cpus` CPUs, in front of units of either kind.
+/// Runs the self-test on `cpus` CPUs, with units in legacy or scalable mode.
 fn selftest(cpus: u8, scalable: bool) {
     let Some(rig) = Rig::new("test=selftest") else { return };
     let run = rig.cpus(cpus).scalable(scalable).fault("on=doorbell,mode=silent").run().passed();
@@ -31,7 +31,7 @@ fn selftest(cpus: u8, scalable: bool) {
     assert_eq!(count(&run.events, |event| *event == down), 1);
 }
 
-/// Why an interrupt of the endpoint was blocked, if this is about one.
+/// The reason for which the unit blocked an interrupt, if `event` is about one.
 fn blocked(event: &Event) -> Option<FaultReason> {
     match event {
         Event::InterruptFault { requester: Some(VICTIM), reason, recorded: true, .. } => {
