@@ -1,10 +1,11 @@
 # shellcheck shell=bash
 # What the scripts of this repository share. To be sourced first.
 #
-# An error ends a script at once, with one message and a status that is not 0. Bash needs three things for that:
-# `inherit_errexit`, so that `set -e` holds in $(...); a statement of its own for each $(...) that may fail, since
-# `local x=$(...)` and `f "$(...)"` drop its status; and no function that may fail in `if`, `&&` or `||`, since
-# `set -e` is off in there. A condition may call a script.
+# An error ends a script at once, with one message and a status that is not 0. Bash needs three
+# things for that: `inherit_errexit`, so that `set -e` holds in $(...); a statement of its own for
+# each $(...) that may fail, since `local x=$(...)` and `f "$(...)"` drop its status; and no
+# function that may fail in `if`, `&&` or `||`, since `set -e` is off in there. A condition may call
+# a script.
 set -euo pipefail
 shopt -s inherit_errexit
 

@@ -1,5 +1,6 @@
 # shellcheck shell=bash
-# An initramfs of busybox, modules of one kernel and a script as /init. To be sourced after common.sh.
+# An initramfs of busybox, modules of one kernel and a script as /init. To be sourced after
+# common.sh.
 #
 #   make_initramfs OUT MODULES INIT MODULE...
 #

@@ -1,7 +1,8 @@
 # shellcheck shell=bash
 # Builds the program ghostlink. To be sourced after common.sh; `here` is the path of resources/.
 
-# Sets `program` to the path of the program: GHOSTLINK, or one that is built if it is not up to date.
+# Sets `program` to the path of the program: GHOSTLINK, or one that is built if it is not up to
+# date.
 build_program() {
     local target=${CARGO_TARGET_DIR:-$here/../target}
     program=${GHOSTLINK:-$target/testhost/release/ghostlink}

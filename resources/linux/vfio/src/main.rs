@@ -6,8 +6,8 @@
 //!     `------> close, or end of input   drops device, group and container, as the end of a process does
 //! ```
 //!
-//! The answer is a line, `vfio_map_ms=3` or `vfio_map: ERROR`. The program does not use the function:
-//! the invalidations and resets that VFIO makes are the subject.
+//! The answer is a line, `vfio_map_ms=3` or `vfio_map: ERROR`. The program does not use the
+//! function: the invalidations and resets that VFIO makes are the subject.
 
 use std::error::Error;
 use std::io::{self, BufRead, Write};
