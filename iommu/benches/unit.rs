@@ -1,6 +1,6 @@
-//! What a descriptor and a translation cost, each beside reading the same bytes with vm-memory.
+//! The cost of descriptors and translations, next to a read of the same bytes with vm-memory.
 //!
-//! `cargo bench -p iommu`. The figures in docs/performance.md come from here.
+//! Run `cargo bench -p iommu`. docs/performance.md has the figures.
 #![allow(missing_docs, reason = "criterion's macros make undocumented functions")]
 
 mod machine;
@@ -93,7 +93,7 @@ fn translation(c: &mut Criterion) {
     group.bench_function("cached, random among 4096", |b| {
         b.iter(|| dma(&machine.memory, next_page(&mut state)));
     });
-    // Not cached: each round begins with an invalidation, whose cost is measured alone too.
+    // Not cached: each round begins with an invalidation, whose cost is also measured alone.
     machine.queue_off();
     group.bench_function("global invalidation alone", |b| b.iter(|| machine.flush_all()));
     group.bench_function("global invalidation, then 4-level walk", |b| {
@@ -102,7 +102,7 @@ fn translation(c: &mut Criterion) {
             dma(&machine.memory, black_box(0x1008))
         });
     });
-    // As many pages as the IOTLB cannot hold, all below a few last-level tables.
+    // More pages than the IOTLB holds, below a few last-level tables.
     let mut page = 0;
     machine.flush_all();
     group.bench_function("not cached, paging-structure cache warm", |b| {
@@ -131,7 +131,7 @@ fn threads(c: &mut Criterion) {
                 start.elapsed()
             });
         });
-        // What this machine gives that many threads that share nothing.
+        // The speed-up of as many threads that share nothing.
         group.bench_function(format!("{threads} doing arithmetic"), |b| {
             b.iter_custom(|rounds| {
                 let start = std::time::Instant::now();

@@ -1,11 +1,12 @@
-//! Runs one case so many times, for counting instructions:
+//! Runs a case for a number of rounds, to count its instructions:
 //!
 //! ```text
 //! valgrind --tool=callgrind --callgrind-out-file=/dev/null \
 //!     target/release/examples/instructions CASE ROUNDS
 //! ```
 //!
-//! The difference between two numbers of rounds, divided by their difference, is one round.
+//! Run it with two numbers of rounds. The difference in instructions, divided by the difference in
+//! rounds, is the cost of a round.
 
 #[path = "../benches/machine/mod.rs"]
 mod machine;
@@ -22,7 +23,7 @@ use iommu::unit::UnitConfig;
 use machine::{Machine, RING, TABLES, next_page, request, wait};
 use vm_memory::{Bytes, GuestAddress};
 
-/// As many pages as the IOTLB holds.
+/// The number of pages that the IOTLB holds.
 const CACHED: u64 = 4096;
 
 fn main() {
@@ -80,7 +81,7 @@ fn translate(machine: &Machine, rounds: u64, mut next: impl FnMut(u64) -> u64) {
     }
 }
 
-/// One descriptor is a round.
+/// A round is one descriptor.
 fn ring(machine: &mut Machine, rounds: u64, cached: u64) {
     machine.fill_ring();
     machine.touch_pages(cached);
@@ -123,7 +124,7 @@ impl FunctionAccess for Present {
     }
 }
 
-/// One round is a presence check, a submission, its Invalidate Completion and its verdict.
+/// A round is a presence check, a submission, its Invalidate Completion and its verdict.
 fn submit(rounds: u64) {
     let policy = "present+bounded".parse().expect("a preset");
     let config = UnitConfig::new(UnitRole::Host);

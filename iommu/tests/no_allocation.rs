@@ -1,5 +1,5 @@
-//! Descriptors, translations and submissions do not allocate once caches and queues have reached the
-//! size that they keep.
+//! Descriptors, translations and submissions do not allocate, once caches and queues have reached
+//! their size.
 
 use iommu::Memory;
 use iommu::ats::{
@@ -65,7 +65,7 @@ fn request(page: u64) -> DmaRequest {
     }
 }
 
-/// Translates all pages, then flushes them with everything that a driver's unmap has.
+/// Translates all pages, and flushes them with the descriptors of a driver's unmap.
 fn round(unit: &mut Unit, memory: &Memory, tail: &mut u32) {
     for page in 0..512 {
         unit.dma(&request(page), memory, NOW).unwrap();
@@ -106,7 +106,7 @@ fn descriptors_and_translations_do_not_allocate() {
     assert_eq!(memory.read_obj::<u32>(GuestAddress(STATUS)).unwrap(), 1);
 }
 
-/// Functions that are all present, or all gone.
+/// Functions, all of which are present or gone.
 struct Functions {
     are_present: bool,
 }
@@ -121,7 +121,7 @@ impl FunctionAccess for Functions {
     }
 }
 
-/// Submits one invalidation, answers it if it reaches the link, and returns the verdict.
+/// Submits an invalidation, answers it if it reaches the link, and returns the verdict.
 fn submit(host: &mut HostSide, functions: &mut Functions) -> Verdict {
     let (itag, range) = (ITag::new(0), PageRange::page(Iova(PAGE_SIZE)));
     let request =

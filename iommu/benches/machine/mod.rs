@@ -1,4 +1,4 @@
-//! A unit with tables and a ring, for measuring.
+//! A unit with tables and a ring, for measurements.
 
 use std::hint::black_box;
 
@@ -30,7 +30,7 @@ pub(crate) struct Machine {
 }
 
 impl Machine {
-    /// A unit with the largest ring, and pages of FUNCTION mapped from IOVA 0 on.
+    /// A unit with the largest ring, whose FUNCTION has pages from IOVA 0 on.
     pub(crate) fn new() -> Self {
         let memory = Memory::from_ranges(&[(GuestAddress(0), 64 << 20)]).expect("64 MiB");
         let unit = Unit::new(UnitConfig::new(UnitRole::Guest), Tracer::none());
@@ -57,7 +57,7 @@ impl Machine {
         self.poke(slot + 8, ContextHigh::new().with_width(2).with_domain(1).into_bits());
         self.poke(TABLES, entry(TABLES + 0x1000));
         self.poke(TABLES + 0x1000, entry(TABLES + 0x2000));
-        // 65536 pages: more than the IOTLB holds. They share 4096 pages of memory.
+        // There are 65,536 pages, more than the IOTLB holds. They share 4096 pages of memory.
         for table in 0..128 {
             let pages = TABLES + 0x3000 + table * PAGE_SIZE;
             self.poke(TABLES + 0x2000 + table * 8, entry(pages));
@@ -84,7 +84,7 @@ impl Machine {
         u64::from(self.ring.bytes() / 16)
     }
 
-    /// Every slot an invalidation of one domain.
+    /// Fills the ring with invalidations of one domain.
     pub(crate) fn fill_ring(&self) {
         let flush = IotlbDescriptor::new().with_granularity(2).with_domain(1).into_bits();
         for slot in 0..self.descriptors() {
@@ -93,7 +93,7 @@ impl Machine {
         }
     }
 
-    /// Has `count` pages translated, so that they are cached.
+    /// Translates `count` pages, which are cached then.
     pub(crate) fn touch_pages(&mut self, count: u64) {
         for page in 0..count {
             let address = self.unit.dma(&request(page * PAGE_SIZE), &self.memory, NOW);
@@ -113,7 +113,7 @@ impl Machine {
     }
 }
 
-/// A read of FUNCTION.
+/// A read by FUNCTION.
 pub(crate) fn request(address: u64) -> DmaRequest {
     DmaRequest {
         requester: FUNCTION,
@@ -134,7 +134,7 @@ pub(crate) fn wait() -> u128 {
         .into_bits()
 }
 
-/// A linear congruential generator: any page of 4096.
+/// The next page of 4096 from a linear congruential generator.
 pub(crate) fn next_page(state: &mut u64) -> u64 {
     *state = state.wrapping_mul(6364136223846793005).wrapping_add(1442695040888963407);
     (*state >> 52) * PAGE_SIZE
