@@ -13,13 +13,8 @@ mod machine;
 
 use std::hint::black_box;
 
-use iommu::ats::{ITag, InvalidateCompletion, InvalidateRequest, PageRange};
-use iommu::event::{Tracer, UnitRole};
-use iommu::ids::{Bdf, Iova, PAGE_SIZE};
+use iommu::ids::PAGE_SIZE;
 use iommu::spec::offset;
-use iommu::submit::{FunctionAccess, HostSide};
-use iommu::time::Instant;
-use iommu::unit::UnitConfig;
 use machine::{Machine, RING, TABLES, next_page, request, wait};
 use vm_memory::{Bytes, GuestAddress};
 
@@ -43,7 +38,6 @@ fn main() {
         "ring" => ring(&mut machine, rounds, 0),
         "ring-4096" => ring(&mut machine, rounds, CACHED),
         "doorbell" | "doorbell-writes" => doorbell(&mut machine, rounds, case == "doorbell"),
-        "submit" => submit(rounds),
         "same-page" => translate(&machine, rounds, |_| 0x1008),
         "random" => {
             let mut state = 0;
@@ -67,8 +61,8 @@ fn main() {
             }
         }
         _ => eprintln!(
-            "cases: read-8, read-16, ring, ring-4096, doorbell, doorbell-writes, submit, \
-             same-page, random, warm, flush, cold"
+            "cases: read-8, read-16, ring, ring-4096, doorbell, doorbell-writes, same-page, \
+             random, warm, flush, cold"
         ),
     }
 }
@@ -108,40 +102,5 @@ fn doorbell(machine: &mut Machine, rounds: u64, rings: bool) {
             machine.write32(offset::IQT, (tail * 16) as u32);
         }
         machine.memory.write_obj(flush, at(tail + slots - 1)).expect("inside memory");
-    }
-}
-
-/// Functions that are present.
-struct Present;
-
-impl FunctionAccess for Present {
-    fn is_present(&mut self, _: Bdf) -> bool {
-        true
-    }
-
-    fn is_disconnected(&self, _: Bdf) -> bool {
-        false
-    }
-}
-
-/// A round is a presence check, a submission, its Invalidate Completion and its verdict.
-fn submit(rounds: u64) {
-    let policy = "present+bounded".parse().expect("a preset");
-    let config = UnitConfig::new(UnitRole::Host);
-    let mut host = HostSide::new(config, policy, Tracer::none()).expect("memory");
-    let destination = Bdf::new(1, 0, 0);
-    let (itag, range) = (ITag::new(0), PageRange::page(Iova(0x1000)));
-    let request = InvalidateRequest { destination, itag, pasid: None, global: false, range };
-    for round in 0..rounds {
-        let now = Instant::from_nanos(round * 1000);
-        host.submit(black_box(request), &mut Present, now);
-        let sent = host.poll_request().expect("sent");
-        let completion = InvalidateCompletion {
-            requester: sent.destination,
-            itag_vector: sent.itag.bit(),
-            completion_count: 1,
-        };
-        host.handle_completion(completion, &mut Present, now);
-        black_box(host.poll_verdict().expect("completed"));
     }
 }
