@@ -113,7 +113,7 @@ pub(super) fn run(args: RunArgs) -> Result<u8, CliError> {
     }
     let (no_reboot, silence) = (args.no_reboot, args.silence);
     let mut config = args.into_config()?;
-    complain_of_kernel(&config);
+    warn_missing_options(&config);
     let end = config.time_limit.map(|limit| Instant::now() + limit);
     loop {
         let mut vm = Vm::new(config.clone())?;
@@ -128,7 +128,7 @@ pub(super) fn run(args: RunArgs) -> Result<u8, CliError> {
 }
 
 /// Says what the kernel lacks, where its configuration can be found.
-pub(super) fn complain_of_kernel(config: &VmConfig) {
+pub(super) fn warn_missing_options(config: &VmConfig) {
     if let Kernel::File(path) = &config.kernel
         && let Some(complaint) = KernelConfig::find(path).and_then(|found| found.complaint(config))
     {
@@ -139,12 +139,12 @@ pub(super) fn complain_of_kernel(config: &VmConfig) {
 /// Has `vm` say what its CPUs do if its console is silent for so long.
 pub(super) fn watch_silence(vm: &mut Vm, silence: Timeout) {
     if let Timeout::After(after) = silence {
-        vm.on_silence(after, move |cpus| tell_of_silence(after, cpus));
+        vm.on_silence(after, move |cpus| report_silent_guest(after, cpus));
     }
 }
 
 /// Says what there is to say of a guest that says nothing itself.
-fn tell_of_silence(after: Duration, cpus: &[VcpuSnapshot]) {
+fn report_silent_guest(after: Duration, cpus: &[VcpuSnapshot]) {
     eprintln!(
         "ghostlink: nothing has come to the console in {}; Linux needs console=ttyS0 on its command \
          line, and speaks sooner with earlyprintk=serial,ttyS0",

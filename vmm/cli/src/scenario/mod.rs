@@ -26,7 +26,7 @@ use iommu::event::{EventSink, Recorder, TimedEvent, Tracer};
 use iommu::time::Timeout;
 use vmm::{Console, Exit, Kernel, Module, Vm, VmConfig};
 
-use super::run::{complain_of_kernel, watch_silence};
+use super::run::{warn_missing_options, watch_silence};
 use super::unit;
 use crate::CliError;
 use crate::json_lines::JsonLines;
@@ -65,7 +65,7 @@ pub(super) fn run(path: &Path, given: Given) -> Result<u8, CliError> {
         tracer,
         time_limit: Some(scenario.time_limit),
     };
-    complain_of_kernel(&config);
+    warn_missing_options(&config);
     let mut vm = Vm::new(config)?;
     watch_silence(&mut vm, given.silence);
     let name = path.file_stem().unwrap_or_default().to_string_lossy();
