@@ -72,7 +72,7 @@ impl KernelConfig {
     }
 
     /// What the kernel lacks for what it is to do in such a machine, on one line.
-    pub(crate) fn complaint(&self, config: &VmConfig) -> Option<String> {
+    pub(crate) fn missing_options(&self, config: &VmConfig) -> Option<String> {
         let missing = self.missing(config.cpus > 1, !config.modules.is_empty());
         let (kernel, origin) = (&config.kernel, &self.origin);
         (!missing.is_empty()).then(|| format!("'{kernel}' has no {missing}, says {origin}"))

@@ -130,9 +130,10 @@ pub(super) fn run(args: RunArgs) -> Result<u8, CliError> {
 /// Says what the kernel lacks, where its configuration can be found.
 pub(super) fn warn_missing_options(config: &VmConfig) {
     if let Kernel::File(path) = &config.kernel
-        && let Some(complaint) = KernelConfig::find(path).and_then(|found| found.complaint(config))
+        && let Some(missing) =
+            KernelConfig::find(path).and_then(|found| found.missing_options(config))
     {
-        eprintln!("ghostlink: {complaint}");
+        eprintln!("ghostlink: {missing}");
     }
 }
 
