@@ -120,8 +120,8 @@ pub(super) fn run(args: &DemoArgs) -> Result<u8, CliError> {
     for (index, run) in runs.into_iter().enumerate() {
         progress.begin(index, format!("{}, {}", run.policy, run.scenario.name()));
         let summary = match boot(&run)? {
-            Ended::Interrupted(status) => return Ok(status),
-            Ended::Done(summary) => summary,
+            RunEnd::Interrupted(status) => return Ok(status),
+            RunEnd::Done(summary) => summary,
         };
         if args.format == Format::Json {
             progress.suspended(|| output::write_json(&run, &summary)).map_err(CliError::Output)?;
@@ -153,19 +153,19 @@ fn plan(args: &DemoArgs) -> Result<Vec<Run>, CliError> {
 }
 
 /// How a boot has ended.
-enum Ended {
+enum RunEnd {
     Done(Summary),
     /// A signal or Ctrl-A x, with this exit status.
     Interrupted(u8),
 }
 
-fn boot(run: &Run) -> Result<Ended, CliError> {
+fn boot(run: &Run) -> Result<RunEnd, CliError> {
     let events = Arc::new(Recorder::default());
     let console = Arc::new(Mutex::new(Vec::new()));
     let vm = Vm::new(run.config(Tracer::to(events.clone()), console.clone()))?;
     match vm.run()? {
-        Exit::DebugExit(0) => Ok(Ended::Done(Summary::new(&events.events(), VICTIM))),
-        exit @ (Exit::Signal(_) | Exit::Stopped) => Ok(Ended::Interrupted(exit.status())),
+        Exit::DebugExit(0) => Ok(RunEnd::Done(Summary::new(&events.events(), VICTIM))),
+        exit @ (Exit::Signal(_) | Exit::Stopped) => Ok(RunEnd::Interrupted(exit.status())),
         exit => Err(CliError::Guest {
             policy: run.policy.to_string(),
             scenario: run.scenario.name(),
