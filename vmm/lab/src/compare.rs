@@ -12,7 +12,7 @@ use super::shard::Shard;
 use super::store::{Store, StoreError};
 use super::summary::Summary;
 use super::views;
-use super::work::{Ended, in_order};
+use super::work::{WorkEnd, in_order};
 
 /// How to go about it.
 #[derive(Debug)]
@@ -75,7 +75,7 @@ pub fn compare(
     let ended = ended?;
     flushed?;
     match (ended, signal) {
-        (Ended::Stopped, Some(signal)) => Ok(Outcome::Interrupted { signal, done: kept.done }),
+        (WorkEnd::Stopped, Some(signal)) => Ok(Outcome::Interrupted { signal, done: kept.done }),
         _ => Ok(Outcome::Complete(Box::new(kept.complete(plan)?))),
     }
 }

@@ -26,7 +26,7 @@ const TICK: Duration = Duration::from_millis(50);
 
 /// How the work has ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Ended {
+pub(super) enum WorkEnd {
     /// All is done.
     Complete,
     /// Somebody wanted it to stop.
@@ -46,7 +46,7 @@ pub(super) fn in_order<T: Send, E>(
     work: impl Fn(usize) -> T + Sync,
     mut take: impl FnMut(usize, T) -> Result<(), E>,
     mut stop: impl FnMut() -> bool,
-) -> Result<Ended, E> {
+) -> Result<WorkEnd, E> {
     let queue = Queue::new(range.clone());
     let (sender, results) = mpsc::channel();
     thread::scope(|scope| {
@@ -79,7 +79,7 @@ pub(super) fn in_order<T: Send, E>(
                 queue.stop();
             }
         }
-        Ok(if wanted == range.end { Ended::Complete } else { Ended::Stopped })
+        Ok(if wanted == range.end { WorkEnd::Complete } else { WorkEnd::Stopped })
     })
 }
 
@@ -168,9 +168,12 @@ mod tests {
             taken.push((index, result));
             Ok::<(), Infallible>(())
         };
-        assert_eq!(in_order(5..1000, JOBS, work, take, || false), Ok(Ended::Complete));
+        assert_eq!(in_order(5..1000, JOBS, work, take, || false), Ok(WorkEnd::Complete));
         assert_eq!(taken, (5..1000).map(|index| (index, index * 2)).collect::<Vec<_>>());
-        assert_eq!(in_order(7..7, JOBS, work, |_, _| Err("called"), || false), Ok(Ended::Complete));
+        assert_eq!(
+            in_order(7..7, JOBS, work, |_, _| Err("called"), || false),
+            Ok(WorkEnd::Complete)
+        );
     }
 
     #[test]
@@ -184,7 +187,7 @@ mod tests {
         };
         let stop = || taken.load(Ordering::SeqCst) >= 100;
         let ended = in_order(0..1_000_000, JOBS, work, take, stop);
-        assert_eq!(ended, Ok(Ended::Stopped));
+        assert_eq!(ended, Ok(WorkEnd::Stopped));
         assert_eq!(begun.load(Ordering::SeqCst), taken.load(Ordering::SeqCst));
     }
 
@@ -214,7 +217,7 @@ mod tests {
             false
         };
         let take = |_, ()| Ok::<(), Infallible>(());
-        assert_eq!(in_order(0..2 * WINDOW, JOBS, work, take, stop), Ok(Ended::Complete));
+        assert_eq!(in_order(0..2 * WINDOW, JOBS, work, take, stop), Ok(WorkEnd::Complete));
     }
 
     #[test]
