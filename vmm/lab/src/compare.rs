@@ -30,7 +30,7 @@ pub struct Options<'a> {
 pub enum Outcome {
     /// All runs of the plan are done.
     Complete(Box<Summary>),
-    /// A signal came. What was finished is kept.
+    /// A signal came. Finished runs stay in the log.
     Interrupted {
         /// The signal.
         signal: i32,
@@ -44,15 +44,15 @@ pub enum Outcome {
 ///
 /// # Errors
 ///
-/// See [`LabError`]. What was finished is kept.
+/// See [`LabError`]. Finished runs stay in the log.
 pub fn compare(
     plan: &Plan,
     options: &Options<'_>,
     mut progress: impl FnMut(usize),
     mut interrupted: impl FnMut() -> Option<i32>,
 ) -> Result<Outcome, LabError> {
-    let mut kept = Kept::open(plan, options)?;
-    let done = kept.done;
+    let mut log = RunLog::open(plan, options)?;
+    let done = log.done;
     progress(done);
     let mut signal = None;
     let ended = in_order(
@@ -61,7 +61,7 @@ pub fn compare(
         |nth| run(plan, nth),
         |nth, result| {
             let (record, line) = result?;
-            kept.add(&record, &line)?;
+            log.add(&record, &line)?;
             progress(nth + 1);
             Ok::<(), LabError>(())
         },
@@ -70,13 +70,13 @@ pub fn compare(
             signal.is_some()
         },
     );
-    // Whatever has happened: what was finished is kept.
-    let flushed = kept.flush();
+    // Finished runs stay in the log, also after an error.
+    let flushed = log.flush();
     let ended = ended?;
     flushed?;
     match (ended, signal) {
-        (WorkEnd::Stopped, Some(signal)) => Ok(Outcome::Interrupted { signal, done: kept.done }),
-        _ => Ok(Outcome::Complete(Box::new(kept.complete(plan)?))),
+        (WorkEnd::Stopped, Some(signal)) => Ok(Outcome::Interrupted { signal, done: log.done }),
+        _ => Ok(Outcome::Complete(Box::new(log.complete(plan)?))),
     }
 }
 
@@ -92,13 +92,13 @@ fn run(plan: &Plan, nth: usize) -> Result<(Record, String), LabError> {
 }
 
 /// What is finished.
-struct Kept {
+struct RunLog {
     directory: Option<(Store, PathBuf)>,
     summary: Summary,
     done: usize,
 }
 
-impl Kept {
+impl RunLog {
     fn open(plan: &Plan, options: &Options<'_>) -> Result<Self, LabError> {
         let [policies, faults, workloads] = plan.matrix.names();
         let mut summary = Summary::new(policies, faults, workloads);
