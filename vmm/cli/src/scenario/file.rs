@@ -132,7 +132,7 @@ impl<'de> Deserialize<'de> for Pattern {
 
 /// Something that is to be seen, or not.
 #[derive(Debug, Deserialize)]
-#[serde(try_from = "Words")]
+#[serde(try_from = "RawExpectation")]
 pub(super) struct Expectation {
     /// What that means, in words.
     pub(super) that: String,
@@ -183,7 +183,7 @@ impl fmt::Display for Bounds {
 /// An expectation as it is written.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
-struct Words {
+struct RawExpectation {
     that: String,
     #[serde(default)]
     kernels: Vec<String>,
@@ -198,11 +198,11 @@ struct Words {
     at_most: Option<u64>,
 }
 
-impl TryFrom<Words> for Expectation {
+impl TryFrom<RawExpectation> for Expectation {
     type Error = String;
 
-    fn try_from(words: Words) -> Result<Self, String> {
-        let Words { that, kernels, fixed, with, at_least, at_most, .. } = words;
+    fn try_from(raw: RawExpectation) -> Result<Self, String> {
+        let RawExpectation { that, kernels, fixed, with, at_least, at_most, .. } = raw;
         let bounded = at_least.is_some() || at_most.is_some();
         let least = at_least.unwrap_or(u64::from(at_most.is_none()));
         let bounds = Bounds { at_least: least, at_most: at_most.unwrap_or(u64::MAX) };
@@ -210,7 +210,7 @@ impl TryFrom<Words> for Expectation {
             return Err(format!("'{that}': at_least is above at_most"));
         }
         let filtered = !with.is_empty();
-        let look = match (words.console, words.absent, words.event, words.value) {
+        let look = match (raw.console, raw.absent, raw.event, raw.value) {
             (Some(pattern), None, None, None) if !bounded && !filtered => Look::Console(pattern),
             (None, Some(pattern), None, None) if !bounded && !filtered => Look::Absent(pattern),
             (None, None, Some(kind), None) => Look::Event { kind, with, count: bounds },
