@@ -109,9 +109,9 @@ fn root_complex(scenario: &Scenario, path: &Path) -> Result<RootComplexConfig, C
 }
 
 /// Events go to two places.
-struct Both(Arc<Recorder>, JsonLines<std::fs::File>);
+struct Tee(Arc<Recorder>, JsonLines<std::fs::File>);
 
-impl EventSink for Both {
+impl EventSink for Tee {
     fn record(&self, event: TimedEvent) {
         self.0.record(event.clone());
         self.1.record(event);
@@ -121,7 +121,7 @@ impl EventSink for Both {
 fn tracer(recorder: Arc<Recorder>, path: Option<&Path>) -> Result<Tracer, CliError> {
     let Some(path) = path else { return Ok(Tracer::to(recorder)) };
     match JsonLines::create(path) {
-        Ok(file) => Ok(Tracer::to(Arc::new(Both(recorder, file)))),
+        Ok(file) => Ok(Tracer::to(Arc::new(Tee(recorder, file)))),
         Err(source) => Err(CliError::Events { path: path.to_owned(), source }),
     }
 }
