@@ -13,7 +13,7 @@ use vmm::{Console, Exit, Kernel, MemorySize, Module, VcpuSnapshot, Vm, VmConfig}
 
 use super::faults::FaultArgs;
 use super::policies::PolicyArgs;
-use super::scenario::{self, Given};
+use super::scenario::{self, ScenarioArgs};
 use super::topology::TopologyArgs;
 use super::unit::UnitArgs;
 use crate::CliError;
@@ -102,14 +102,14 @@ impl FromStr for Modules {
 /// Runs one guest, as often as it resets itself; returns the exit status.
 pub(super) fn run(args: RunArgs) -> Result<u8, CliError> {
     if let Some(path) = &args.scenario {
-        let given = Given {
+        let scenario_args = ScenarioArgs {
             kernel: args.kernel,
             initrd: args.initrd.unwrap_or_default().0,
             cmdline: args.cmdline,
             events: args.events,
             silence: args.silence,
         };
-        return scenario::run(path, given);
+        return scenario::run(path, scenario_args);
     }
     let (no_reboot, silence) = (args.no_reboot, args.silence);
     let mut config = args.into_config()?;

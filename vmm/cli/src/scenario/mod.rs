@@ -37,8 +37,8 @@ use judge::{Observed, Verdict};
 /// For every scenario. Quiet until the runner begins: each letter is an exit of the virtual machine.
 const CMDLINE: &str = "console=ttyS0 quiet panic=-1 random.trust_cpu=on mitigations=off";
 
-/// What `ghostlink run` was given beside the scenario.
-pub(super) struct Given {
+/// Options of `ghostlink run` that go with a scenario.
+pub(super) struct ScenarioArgs {
     pub(super) kernel: Option<PathBuf>,
     pub(super) initrd: Vec<Module>,
     pub(super) cmdline: String,
@@ -48,16 +48,16 @@ pub(super) struct Given {
 }
 
 /// Runs the scenario in `path`; 0 if everything was as expected.
-pub(super) fn run(path: &Path, given: Given) -> Result<u8, CliError> {
+pub(super) fn run(path: &Path, args: ScenarioArgs) -> Result<u8, CliError> {
     let scenario = Scenario::read(path)?;
-    let kernel = Kernel::File(given.kernel.ok_or(ScenarioError::NoKernel)?);
+    let kernel = Kernel::File(args.kernel.ok_or(ScenarioError::NoKernel)?);
     let recorder = Arc::new(Recorder::default());
-    let tracer = tracer(recorder.clone(), given.events.as_deref())?;
+    let tracer = tracer(recorder.clone(), args.events.as_deref())?;
     let (sender, lines) = channel();
     let config = VmConfig {
         kernel,
-        cmdline: cmdline(&scenario, &given.cmdline),
-        modules: given.initrd,
+        cmdline: cmdline(&scenario, &args.cmdline),
+        modules: args.initrd,
         memory: scenario.memory,
         cpus: scenario.cpus,
         root_complex: root_complex(&scenario, path)?,
@@ -67,7 +67,7 @@ pub(super) fn run(path: &Path, given: Given) -> Result<u8, CliError> {
     };
     warn_missing_options(&config);
     let mut vm = Vm::new(config)?;
-    watch_silence(&mut vm, given.silence);
+    watch_silence(&mut vm, args.silence);
     let name = path.file_stem().unwrap_or_default().to_string_lossy();
     print(&head(&name, &scenario))?;
     let printer = thread::spawn(move || show(&lines));
