@@ -27,14 +27,6 @@ pub enum Error {
     /// A fault of the schedule is not possible in this machine.
     #[error(transparent)]
     Schedule(#[from] crate::fault::ScheduleError),
-    /// A workload or a fault cannot be simulated.
-    #[error("{what} cannot be simulated: {reason}")]
-    Simulation {
-        /// The workload or fault.
-        what: String,
-        /// Why not.
-        reason: String,
-    },
     /// The host side below the guest-visible unit cannot be built.
     #[error(transparent)]
     Host(#[from] iommu::submit::HostError),

@@ -14,7 +14,6 @@
 //! - [`edu`], [`iommu_testdev`]: devices of QEMU's, which other people's tests know.
 //! - [`topology`]: which ports and functions there are.
 //! - [`root_complex`]: units, host side and hierarchy joined.
-//! - [`sim`]: a machine of all of it in virtual time, for policies to be compared.
 //! - [`chipset`]: every port and address of the guest that is not RAM, around the root complex.
 //! - [`config_ports`]: ports 0xcf8 and 0xcfc. [`io_apic`]: the I/O APIC. [`mod@bench`]: the ports
 //!   by which a guest talks to the bench.
@@ -27,7 +26,6 @@ pub mod dma;
 pub mod edu;
 pub mod endpoint;
 pub mod error;
-pub mod explore;
 pub mod fault;
 pub mod io_apic;
 pub mod iommu_testdev;
@@ -35,7 +33,6 @@ pub mod link;
 pub mod nvme;
 pub mod pcie;
 pub mod root_complex;
-pub mod sim;
 #[cfg(test)]
 mod testkit;
 pub mod topology;

@@ -20,7 +20,7 @@
 //! After each call everything that can happen at that moment has happened; what the CPUs must be
 //! told waits in [`RootComplex::poll_interrupt`].
 
-pub(crate) mod downstream;
+pub mod downstream;
 mod faults;
 mod upstream;
 

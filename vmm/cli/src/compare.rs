@@ -6,7 +6,6 @@ use std::path::{Path, PathBuf};
 use std::thread::available_parallelism;
 
 use clap::{Args, ValueEnum};
-use devices::sim::Catalog;
 use indicatif::{ProgressBar, ProgressStyle};
 use iommu::time::Timeout;
 use iommu::unit::Ordering;
@@ -14,6 +13,7 @@ use lab::file;
 use lab::matrix::{Matrix, Selection};
 use lab::plan::Plan;
 use lab::shard::Shard;
+use lab::sim::Catalog;
 use lab::{CSV, Options, Outcome, REPORT, Summary, compare, csv, table};
 use vmm::SignalFd;
 

@@ -5,11 +5,11 @@ use std::io::{self, BufWriter, Write};
 use std::path::{Path, PathBuf};
 
 use clap::Args;
-use devices::sim::{RunId, RunSpec};
 use iommu::event::TimedEvent;
 use iommu::time::Instant;
 use lab::matrix::{self, Matrix, MatrixError, Selection};
 use lab::plan::Plan;
+use lab::sim::{RunId, RunSpec};
 use lab::{replay, tell, write_trace};
 
 use super::compare::MachineArgs;

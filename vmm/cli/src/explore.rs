@@ -7,10 +7,10 @@ use std::io::{self, Write};
 use clap::{Args, ValueEnum};
 use comfy_table::Table;
 use comfy_table::presets::ASCII_MARKDOWN;
-use devices::explore::{ExploreConfig, Invariant, Mishap, Report, explore};
 use iommu::submit::{PRESETS, Policy, Preset};
 use iommu::time::Timeout;
 use iommu::unit::Ordering;
+use lab::explore::{ExploreConfig, Invariant, Mishap, Report, explore};
 use serde::Serialize;
 
 use super::policies::PoliciesArgs;
@@ -83,7 +83,7 @@ struct Row {
     states: usize,
     /// The policy keeps what it promises, as far as was looked.
     keeps_claims: bool,
-    violations: BTreeMap<Invariant, devices::explore::Violation>,
+    violations: BTreeMap<Invariant, lab::explore::Violation>,
     #[serde(skip)]
     claims: Vec<Invariant>,
 }

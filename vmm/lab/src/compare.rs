@@ -84,7 +84,7 @@ pub fn compare(
 fn run(plan: &Plan, nth: usize) -> Result<(Record, String), LabError> {
     #[expect(clippy::expect_used, reason = "in_order keeps within the plan's length")]
     let spec = plan.matrix.spec(plan.shard.place(nth)).expect("a place in the matrix");
-    let result = devices::sim::run(&spec, &Tracer::none())
+    let result = crate::sim::run(&spec, &Tracer::none())
         .map_err(|source| LabError::Run { run: Box::new(spec.id()), source: Box::new(source) })?;
     let record = Record::new(&spec, result);
     let line = record.line();

@@ -4,7 +4,7 @@
 use std::io::{self, Write};
 use std::time::Duration;
 
-use devices::sim::Latencies;
+use crate::sim::Latencies;
 
 use super::summary::{Summary, Totals};
 

@@ -1,6 +1,6 @@
 //! Why the laboratory has no result.
 
-use devices::sim::RunId;
+use crate::sim::RunId;
 
 use super::merge::MergeError;
 use super::store::StoreError;
@@ -17,7 +17,7 @@ pub enum LabError {
         /// The run.
         run: Box<RunId>,
         /// The simulation's reason.
-        source: Box<devices::Error>,
+        source: Box<crate::sim::SimulationError>,
     },
     /// Shards do not belong together.
     #[error(transparent)]

@@ -3,7 +3,7 @@
 //! ```text
 //!   Catalog, Selection --> Matrix --> Plan (matrix, shard, command)
 //!                                       |
-//!            work: place --> RunSpec --> devices::sim::run --> Record     on as many threads as wanted
+//!            work: place --> RunSpec --> sim::run ----------> Record     on as many threads as wanted
 //!                                                                |        in the order of the plan
 //!                              store: results.jsonl <------------+------> Summary
 //!                                       |                                    |
@@ -19,6 +19,7 @@
 mod compare;
 pub mod csv;
 mod error;
+pub mod explore;
 pub mod file;
 pub mod matrix;
 mod merge;
@@ -28,6 +29,7 @@ pub mod policies;
 mod record;
 mod report;
 pub mod shard;
+pub mod sim;
 #[cfg(test)]
 mod snapshot_tests;
 mod store;

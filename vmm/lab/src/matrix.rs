@@ -1,6 +1,6 @@
 //! What is compared: every policy against every fault with every workload, each with some seeds.
 
-use devices::sim::{Catalog, CatalogError, FaultRow, RunId, RunSpec, Workload};
+use crate::sim::{Catalog, CatalogError, FaultRow, RunId, RunSpec, Workload};
 use iommu::submit::Policy;
 use iommu::time::Timeout;
 use iommu::unit::Ordering;

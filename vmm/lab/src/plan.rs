@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use devices::sim::{Catalog, CatalogError, RunId, RunSpec};
+use crate::sim::{Catalog, CatalogError, RunId, RunSpec};
 use serde::{Deserialize, Serialize};
 
 use super::matrix::Matrix;

@@ -1,6 +1,6 @@
 //! One run, as its line in `results.jsonl` says it.
 
-use devices::sim::{RunId, RunResult, RunSpec};
+use crate::sim::{RunId, RunResult, RunSpec};
 use serde::{Deserialize, Serialize};
 
 /// What was measured in one run. The keys and their order are a promise: they are added to, not

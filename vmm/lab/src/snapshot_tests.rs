@@ -4,7 +4,7 @@
 
 use std::path::Path;
 
-use devices::sim::{self, Catalog};
+use crate::sim::{self, Catalog};
 use iommu::event::Tracer;
 use iommu::unit::Ordering;
 

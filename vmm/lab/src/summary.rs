@@ -5,7 +5,7 @@
 
 use std::time::Duration;
 
-use devices::sim::{RunId, RunResult};
+use crate::sim::{RunId, RunResult};
 
 use super::record::Record;
 

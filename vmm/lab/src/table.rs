@@ -1,10 +1,10 @@
 //! The table for the terminal: a line for each policy, the most alive first, and ranks of liveness
 //! and safety apart, because they are two things.
 
+use crate::sim::Latencies;
 use comfy_table::presets::ASCII_MARKDOWN;
 use comfy_table::{CellAlignment, Table};
 use console::{Style, StyledObject};
-use devices::sim::Latencies;
 
 use super::summary::{Summary, Totals};
 use super::text::{count, time};

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use devices::sim::RunSpec;
+use crate::sim::RunSpec;
 use iommu::event::{Recorder, TimedEvent, Tracer};
 use iommu::time::Instant;
 
@@ -22,7 +22,7 @@ use super::tracks::{State, Subject, Track, Tracks};
 /// It cannot be run.
 pub fn replay(spec: &RunSpec) -> Result<Vec<TimedEvent>, LabError> {
     let recorder = Arc::new(Recorder::default());
-    devices::sim::run(spec, &Tracer::to(recorder.clone()))
+    crate::sim::run(spec, &Tracer::to(recorder.clone()))
         .map_err(|source| LabError::Run { run: Box::new(spec.id()), source: Box::new(source) })?;
     Ok(recorder.events())
 }

@@ -19,7 +19,7 @@ use crate::fault::{FaultMode, Point};
 
 impl<D: Drivers> Downstream<D> {
     /// Lets `mode` happen to the port with index `port`.
-    pub(crate) fn inject(&mut self, port: usize, mode: FaultMode, now: Instant) {
+    pub fn inject(&mut self, port: usize, mode: FaultMode, now: Instant) {
         let effect = mode.effect();
         if effect.unit_is_gone {
             return self.set_unit_gone(true, now);
@@ -28,7 +28,7 @@ impl<D: Drivers> Downstream<D> {
     }
 
     /// Ends `mode` at the port with index `port`.
-    pub(crate) fn lift(&mut self, port: usize, mode: FaultMode, now: Instant) {
+    pub fn lift(&mut self, port: usize, mode: FaultMode, now: Instant) {
         let effect = mode.effect();
         if effect.unit_is_gone {
             return self.set_unit_gone(false, now);
@@ -37,7 +37,7 @@ impl<D: Drivers> Downstream<D> {
     }
 
     /// A point of the protocol is reached.
-    pub(crate) fn reach(&mut self, point: Point, now: Instant) {
+    pub fn reach(&mut self, point: Point, now: Instant) {
         self.schedule.count(point);
         while let Some(action) = self.schedule.reached(point, now) {
             self.act(action, now);
@@ -45,49 +45,49 @@ impl<D: Drivers> Downstream<D> {
     }
 
     /// Lets the faults begin and end that are due because of the time.
-    pub(crate) fn run_schedule(&mut self, now: Instant) {
+    pub fn run_schedule(&mut self, now: Instant) {
         while let Some(action) = self.schedule.handle_timeout(now) {
             self.act(action, now);
         }
     }
 
     /// The guest rings the bench's doorbell.
-    pub(crate) fn doorbell(&mut self, now: Instant) {
+    pub fn doorbell(&mut self, now: Instant) {
         while let Some(action) = self.schedule.doorbell(now) {
             self.act(action, now);
         }
     }
 
     /// The expressions that faults wait for on the console, each with the number of its fault.
-    pub(crate) fn console_expressions(&self) -> impl Iterator<Item = (usize, &str)> {
+    pub fn console_expressions(&self) -> impl Iterator<Item = (usize, &str)> {
         self.schedule.expressions()
     }
 
     /// The console has shown what the fault with that number waits for.
-    pub(crate) fn console_matched(&mut self, fault: usize, now: Instant) {
+    pub fn console_matched(&mut self, fault: usize, now: Instant) {
         if let Some(action) = self.schedule.matched(fault, now) {
             self.act(action, now);
         }
     }
 
     /// The guest's unit reads as all ones, and takes no writes.
-    pub(crate) fn guest_unit_is_gone(&self) -> bool {
+    pub fn guest_unit_is_gone(&self) -> bool {
         self.guest_unit_is_gone
     }
 
     /// The faults of the schedule that have happened, in its order: to which port, and which.
-    pub(crate) fn happened(&self) -> impl Iterator<Item = (usize, FaultMode)> {
+    pub fn happened(&self) -> impl Iterator<Item = (usize, FaultMode)> {
         self.schedule.happened()
     }
 
     /// After how many descriptors the driven unit must stop, since a fault waits for that.
-    pub(crate) fn next_pause(&self) -> Option<u64> {
+    pub fn next_pause(&self) -> Option<u64> {
         self.schedule.next_count(Point::Descriptor)
     }
 
     /// The driven unit has stopped behind `fetched` descriptors. What it had begun before is under
     /// way, or done. Resume it, to be stopped at [`Self::next_pause`].
-    pub(crate) fn note_descriptors(&mut self, fetched: u64, now: Instant) {
+    pub fn note_descriptors(&mut self, fetched: u64, now: Instant) {
         for _ in 0..fetched {
             self.reach(Point::Descriptor, now);
         }
@@ -95,7 +95,7 @@ impl<D: Drivers> Downstream<D> {
 
     /// Lets the physical unit go on if it has stopped behind a descriptor that a fault waits for.
     /// Returns whether it had.
-    pub(crate) fn pass_host_pause(&mut self, now: Instant) -> bool {
+    pub fn pass_host_pause(&mut self, now: Instant) -> bool {
         let Some(fetched) = self.host.dma_path().0.take_pause() else { return false };
         self.note_descriptors(fetched, now);
         let next = self.next_pause();
@@ -108,7 +108,7 @@ impl<D: Drivers> Downstream<D> {
 
     /// Lets faults happen that wait for DMA, as far as the links have carried that much. Links then
     /// carry no more than the remaining ones allow.
-    pub(crate) fn check_dma(&mut self, now: Instant) {
+    pub fn check_dma(&mut self, now: Instant) {
         let mut from = 0;
         while let Some(port) = self.schedule.next_dma_port(from) {
             let count = self.hierarchy.dma_count(port);

@@ -16,7 +16,7 @@ use crate::pcie::{ConfigClient, Hierarchy};
 
 /// What the host's drivers know of functions beyond what the hierarchy answers, and what they do
 /// after a reset.
-pub(crate) trait Drivers {
+pub trait Drivers {
     /// The answer to a read of the vendor ID of `function`.
     fn is_present(&mut self, hierarchy: &mut Hierarchy, function: Bdf, now: Instant) -> bool {
         hierarchy.is_present(function, now)
@@ -33,16 +33,16 @@ pub(crate) trait Drivers {
 
 /// Drivers that know what the hierarchy says. A guest sets up its functions itself.
 #[derive(Debug)]
-pub(crate) struct NoDrivers;
+pub struct NoDrivers;
 
 impl Drivers for NoDrivers {}
 
 /// The host's access to functions.
 #[derive(Debug)]
-pub(crate) struct Functions<'a, D> {
-    pub(crate) hierarchy: &'a mut Hierarchy,
-    pub(crate) drivers: &'a mut D,
-    pub(crate) now: Instant,
+pub struct Functions<'a, D> {
+    pub(super) hierarchy: &'a mut Hierarchy,
+    pub(super) drivers: &'a mut D,
+    pub(super) now: Instant,
 }
 
 impl<D: Drivers> Functions<'_, D> {
@@ -69,7 +69,7 @@ impl<D: Drivers> FunctionAccess for Functions<'_, D> {
 impl<D: Drivers> Downstream<D> {
     /// A configuration write from above. If it initiates an FLR of a function in quarantine, that
     /// ends the quarantine.
-    pub(crate) fn config_write(&mut self, function: Bdf, offset: u16, data: &[u8], now: Instant) {
+    pub fn config_write(&mut self, function: Bdf, offset: u16, data: &[u8], now: Instant) {
         let is_reset = self.host.is_isolated(function)
             && self.host(now).1.client(function).initiates_flr(offset, data);
         self.hierarchy.config_write(function, offset, data, now);
@@ -79,13 +79,13 @@ impl<D: Drivers> Downstream<D> {
     }
 
     /// A driver of the host resets a function.
-    pub(crate) fn reset(&mut self, function: Bdf, now: Instant) {
+    pub fn reset(&mut self, function: Bdf, now: Instant) {
         self.host(now).1.reset(function, now);
         self.handle_reset(function, now);
     }
 
     /// Tells the host of resets of whole buses. Returns whether there were any.
-    pub(crate) fn forward_resets(&mut self, now: Instant) -> bool {
+    pub fn forward_resets(&mut self, now: Instant) -> bool {
         let mut any = false;
         while let Some(buses) = self.hierarchy.poll_reset() {
             any = true;

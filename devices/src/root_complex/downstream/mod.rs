@@ -27,14 +27,18 @@ use iommu::time::Instant;
 
 use crate::fault::{Fault, Point, Schedule, ScheduleError};
 use crate::pcie::Hierarchy;
-pub(crate) use functions::{Drivers, Functions, NoDrivers};
+pub use functions::{Drivers, Functions, NoDrivers};
 
 /// Host side, hierarchy and schedule, with what drivers know of the functions.
 #[derive(Debug)]
-pub(crate) struct Downstream<D> {
-    pub(crate) host: HostSide,
-    pub(crate) hierarchy: Hierarchy,
-    pub(crate) drivers: D,
+pub struct Downstream<D> {
+    /// Policy and physical unit. Submit, and take requests and verdicts, by [`Downstream`]: faults
+    /// count those.
+    pub host: HostSide,
+    /// Ports, links and functions.
+    pub hierarchy: Hierarchy,
+    /// What drivers know of the functions.
+    pub drivers: D,
     schedule: Schedule,
     /// The unit that software drives: faults count its descriptors, and can take it away.
     driven: UnitRole,
@@ -49,7 +53,7 @@ impl<D: Drivers> Downstream<D> {
     ///
     /// # Errors
     /// A fault that is not possible in this hierarchy.
-    pub(crate) fn new(
+    pub fn new(
         host: HostSide,
         hierarchy: Hierarchy,
         drivers: D,
@@ -70,32 +74,32 @@ impl<D: Drivers> Downstream<D> {
     }
 
     /// The host side, and its access to functions at `now`.
-    pub(crate) fn host(&mut self, now: Instant) -> (&mut HostSide, Functions<'_, D>) {
+    pub fn host(&mut self, now: Instant) -> (&mut HostSide, Functions<'_, D>) {
         let Self { host, hierarchy, drivers, .. } = self;
         (host, Functions { hierarchy, drivers, now })
     }
 
     /// A caller wants `flush` carried out, and begins to wait.
-    pub(crate) fn submit(&mut self, flush: impl Into<Flush>, now: Instant) -> Ticket {
+    pub fn submit(&mut self, flush: impl Into<Flush>, now: Instant) -> Ticket {
         let (host, mut functions) = self.host(now);
         host.submit(flush, &mut functions, now)
     }
 
     /// Takes the oldest Invalidate Request that the physical unit has sent.
-    pub(crate) fn poll_request(&mut self, now: Instant) -> Option<InvalidateRequest> {
+    pub fn poll_request(&mut self, now: Instant) -> Option<InvalidateRequest> {
         let request = self.host.poll_request()?;
         self.reach(Point::Request, now);
         Some(request)
     }
 
     /// An Invalidate Request arrives at its function, if the links carry it. Collect messages next.
-    pub(crate) fn deliver_request(&mut self, request: InvalidateRequest, now: Instant) {
+    pub fn deliver_request(&mut self, request: InvalidateRequest, now: Instant) {
         self.hierarchy.invalidate_request(request, now);
         self.reach(Point::Completion, now);
     }
 
     /// An Invalidate Completion arrives at the physical unit.
-    pub(crate) fn deliver_completion(&mut self, completion: InvalidateCompletion, now: Instant) {
+    pub fn deliver_completion(&mut self, completion: InvalidateCompletion, now: Instant) {
         let (host, mut functions) = self.host(now);
         host.handle_completion(completion, &mut functions, now);
         self.reach(Point::Invalidation, now);
@@ -103,7 +107,7 @@ impl<D: Drivers> Downstream<D> {
 
     /// Takes the oldest verdict. A caller that is told of success is one more for
     /// [`Point::Status`].
-    pub(crate) fn poll_verdict(&mut self, now: Instant) -> Option<Conclusion> {
+    pub fn poll_verdict(&mut self, now: Instant) -> Option<Conclusion> {
         let conclusion = self.host.poll_verdict()?;
         if conclusion.verdict.is_success() {
             self.reach(Point::Status, now);
@@ -113,7 +117,7 @@ impl<D: Drivers> Downstream<D> {
 
     /// When something is due next. Timers of functions are not among it:
     /// [`Hierarchy::poll_timeout`] knows those.
-    pub(crate) fn poll_timeout(&self) -> Option<Instant> {
+    pub fn poll_timeout(&self) -> Option<Instant> {
         Instant::earliest([
             self.host.poll_timeout(),
             self.hierarchy.poll_link_timeout(),
@@ -122,7 +126,7 @@ impl<D: Drivers> Downstream<D> {
     }
 
     /// Time has passed for the host side.
-    pub(crate) fn handle_host_timeout(&mut self, now: Instant) {
+    pub fn handle_host_timeout(&mut self, now: Instant) {
         let (host, mut functions) = self.host(now);
         host.handle_timeout(&mut functions, now);
     }

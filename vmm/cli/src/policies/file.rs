@@ -4,10 +4,10 @@
 use std::path::{Path, PathBuf};
 
 use clap::Args;
-use devices::sim::Catalog;
 use iommu::submit::Policy;
 use lab::file;
 use lab::policies::find;
+use lab::sim::Catalog;
 use lab::toml_file::FileError;
 
 /// Where policies come from.

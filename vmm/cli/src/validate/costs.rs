@@ -5,10 +5,10 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use devices::bench::Metric;
-use devices::sim::Costs;
 use iommu::event::{Event, EventSink, TimedEvent};
 use iommu::submit::{PRESETS, Precheck, Preset};
 use iommu::unit::Ordering;
+use lab::sim::Costs;
 use serde::Serialize;
 
 use super::observe::nanos;

@@ -5,7 +5,7 @@
 //!
 //!   Pair (policy, fault, when) --+--> kvm: the built-in guest flushes ------> events --> Observer --+
 //!                                |                                                                  +--> Agreement
-//!                                +--> simulated: devices::sim, these costs --> events --> Observer --+
+//!                                +--> simulated: lab::sim, these costs --> events --> Observer --+
 //! ```
 //!
 //! Both observe the *host side's caller* of one flush for the victim: below a guest that is the unit that
@@ -41,7 +41,7 @@ pub(crate) enum ValidateError {
     Vmm(#[from] Error),
     /// The simulation could not be built.
     #[error(transparent)]
-    Simulation(#[from] devices::Error),
+    Simulation(#[from] lab::sim::SimulationError),
     /// The guest did not get through.
     #[error("the guest ended with {exit:?} under '{pair}'; its last words:\n{console}")]
     Guest {

@@ -10,10 +10,10 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use devices::fault::{Fault, Point, Trigger};
-use devices::sim::{self, FaultRow, Kind, RunSpec, Workload};
 use iommu::event::{Event, EventSink, TimedEvent, Tracer};
 use iommu::time::{Instant, Timeout};
 use iommu::unit::{Ordering, UnitConfig};
+use lab::sim::{self, FaultRow, Kind, RunSpec, Workload};
 
 use super::ValidateError;
 use super::costs::{IO_TIMEOUT, Measured, PACE};

@@ -18,7 +18,7 @@
 
 use std::path::Path;
 
-use devices::sim::{Catalog, FaultRow, Workload};
+use crate::sim::{Catalog, FaultRow, Workload};
 use iommu::time::Timeout;
 use iommu::unit::Ordering;
 use serde::Deserialize;

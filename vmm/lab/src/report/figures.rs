@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 
-use devices::sim::Latencies;
+use crate::sim::Latencies;
 use iommu::event::LockupDetector;
 
 use super::{Report, Timeline, command, escape};

@@ -6,7 +6,7 @@ mod tables;
 
 use std::fmt::Write as _;
 
-use devices::sim::{RunId, RunSpec};
+use crate::sim::{RunId, RunSpec};
 use iommu::submit::{PRESETS, Policy, Preset};
 
 use super::plan::Plan;

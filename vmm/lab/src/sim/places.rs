@@ -8,10 +8,10 @@
 
 use std::ops::Range;
 
+use devices::endpoint::regs;
 use iommu::ids::Bdf;
 
 use super::Workload;
-use crate::endpoint::regs;
 
 /// Cards that there can be: one for each bus number that is left.
 pub(super) const MAX_CARDS: u16 = 240;

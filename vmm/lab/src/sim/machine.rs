@@ -3,6 +3,10 @@
 use std::collections::VecDeque;
 use std::time::Duration;
 
+use devices::fault::{FaultMode, Trigger};
+use devices::pcie::UpstreamMessage;
+use devices::pcie::caps::express::HotPlug;
+use devices::root_complex::downstream::Downstream;
 use iommu::Memory;
 use iommu::ats::{InvalidateCompletion, InvalidateRequest, PageRange};
 use iommu::event::{Tracer, UnitRole};
@@ -17,12 +21,7 @@ use super::memory::{Stage, Tables};
 use super::oracle::{MappingId, Oracle};
 use super::places::Places;
 use super::scheduler::Scheduler;
-use super::{Kind, RunResult, RunSpec, Workload};
-use crate::Error;
-use crate::fault::{FaultMode, Trigger};
-use crate::pcie::UpstreamMessage;
-use crate::pcie::caps::express::HotPlug;
-use crate::root_complex::downstream::Downstream;
+use super::{Kind, RunResult, RunSpec, SimulationError, Workload};
 
 /// Something that is to happen.
 #[derive(Debug, Clone, Copy)]
@@ -87,7 +86,7 @@ pub(super) struct Machine<'a> {
 }
 
 impl<'a> Machine<'a> {
-    pub(super) fn new(spec: &'a RunSpec, tracer: &'a Tracer) -> Result<Self, Error> {
+    pub(super) fn new(spec: &'a RunSpec, tracer: &'a Tracer) -> Result<Self, SimulationError> {
         spec.check()?;
         let workload = &spec.workload;
         let mut random = fastrand::Rng::with_seed(spec.seed);
@@ -275,7 +274,7 @@ impl<'a> Machine<'a> {
 }
 
 /// Memory for the tables that a workload needs.
-fn tables(workload: &Workload) -> Result<(Memory, Tables), Error> {
+fn tables(workload: &Workload) -> Result<(Memory, Tables), SimulationError> {
     let cpus = u64::from(workload.cpus.div_ceil(workload.devices));
     let held = u64::from(workload.batch) + 1;
     let (stage, users, pages) = match workload.kind {

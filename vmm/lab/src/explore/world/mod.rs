@@ -7,6 +7,7 @@ mod device;
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::Arc;
 
+use devices::link::LinkDownReasons;
 use iommu::Memory;
 use iommu::event::{Recorder, TimedEvent, Tracer, UnitRole};
 use iommu::ids::{Bdf, Gpa, Iova, PAGE_SIZE};
@@ -17,7 +18,6 @@ use iommu::unit::UnitConfig;
 
 use super::action::{Action, Mishap, Page, Who};
 use super::{ExploreConfig, Invariant, tables};
-use crate::link::LinkDownReasons;
 use device::{Device, Functions, Manner};
 
 /// Where frames begin: above all memory, so that an address says which frame it is.

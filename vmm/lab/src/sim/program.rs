@@ -8,6 +8,7 @@
 
 use std::time::Duration;
 
+use devices::fault::Point;
 use iommu::ats::{ITag, InvalidateRequest, PageRange};
 use iommu::event::{Event, LockupDetector};
 use iommu::ids::Pasid;
@@ -19,7 +20,6 @@ use super::cpu::{Purpose, State};
 use super::machine::{Machine, Task, covering};
 use super::memory::Tables;
 use super::oracle::{Mapping, MappingId};
-use crate::fault::Point;
 
 impl Machine<'_> {
     /// A CPU goes on.

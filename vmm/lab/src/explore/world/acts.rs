@@ -1,5 +1,7 @@
 //! What comes of each action.
 
+use devices::dma::atc::Spaces;
+use devices::link::LinkDownReasons;
 use iommu::ats::{
     Access, AddressType, DmaRequest, ITag, InvalidateCompletion, InvalidateRequest, PageRange,
     TranslationRequest,
@@ -12,10 +14,8 @@ use iommu::submit::{Flush, Ticket};
 use super::{
     Functions, Manner, PATIENCE, RING, Standing, State, UNMAP, World, frame_of, iova, tables,
 };
-use crate::dma::atc::Spaces;
 use crate::explore::Invariant;
 use crate::explore::action::{Page, Who};
-use crate::link::LinkDownReasons;
 
 impl World {
     pub(super) fn unmap(&mut self, page: Page) {

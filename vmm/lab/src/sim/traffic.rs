@@ -4,6 +4,8 @@
 
 use std::time::Duration;
 
+use devices::endpoint::regs;
+use devices::root_complex::downstream::Downstream;
 use iommu::event::Event;
 
 use super::Kind;
@@ -12,8 +14,6 @@ use super::machine::{Machine, Task};
 use super::oracle::MappingId;
 use super::places::Places;
 use super::road::Road;
-use crate::endpoint::regs;
-use crate::root_complex::downstream::Downstream;
 
 /// How many of its last pages a device touches again.
 const RECENT: usize = 16;

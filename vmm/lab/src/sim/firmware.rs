@@ -1,18 +1,18 @@
 //! What firmware and drivers do before the first I/O: numbers buses, gives BARs their addresses,
 //! turns on bus mastering, ATS, and what reports that a link is gone.
 
+use devices::Error;
+use devices::endpoint::{AtsEndpoint, EndpointConfig};
+use devices::pcie::caps::express::{HotPlug, PortType, Slot};
+use devices::pcie::spec::header::Command;
+use devices::pcie::spec::{aer, ats, dpc, express, msi, pasid};
+use devices::pcie::{ConfigClient, Hierarchy};
 use iommu::ats::Msi;
 use iommu::event::Tracer;
 use iommu::ids::Bdf;
 use iommu::time::Instant;
 
 use super::places::Places;
-use crate::Error;
-use crate::endpoint::{AtsEndpoint, EndpointConfig};
-use crate::pcie::caps::express::{HotPlug, PortType, Slot};
-use crate::pcie::spec::header::Command;
-use crate::pcie::spec::{aer, ats, dpc, express, msi, pasid};
-use crate::pcie::{ConfigClient, Hierarchy};
 
 /// Where ports send their MSIs.
 const PORT_MSI: Msi = Msi { address: 0xfee0_0000, data: 0 };

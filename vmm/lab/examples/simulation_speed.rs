@@ -1,11 +1,11 @@
 //! What simulations cost in processor time: the matrix of all policies and faults for each workload,
 //! and machines of 1 to 4096 devices.
 //!
-//! `cargo run --release -p devices --example simulation_speed [-- WORKLOAD.. | devices | NUMBER..]`: only these
+//! `cargo run --release -p lab --example simulation_speed [-- WORKLOAD.. | devices | NUMBER..]`: only these
 //! workloads, only the machines, or only machines of so many devices.
 
-use devices::sim::{Catalog, RunResult, RunSpec, Workload, run};
 use iommu::event::Tracer;
+use lab::sim::{Catalog, RunResult, RunSpec, Workload, run};
 
 fn main() {
     let catalog = Catalog::default();

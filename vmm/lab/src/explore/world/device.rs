@@ -2,17 +2,17 @@
 
 use std::collections::VecDeque;
 
+use devices::dma::atc::Atc;
+use devices::link::Link;
 use iommu::ats::{InvalidateCompletion, InvalidateRequest};
 use iommu::event::{Lost, Tracer};
 use iommu::ids::Bdf;
 use iommu::submit::FunctionAccess;
 use iommu::time::Instant;
 
-use crate::dma::atc::Atc;
 use crate::explore::Mishap;
-use crate::link::Link;
 
-/// What a function does with Invalidate Requests. The words are those of [`crate::fault::FaultMode`].
+/// What a function does with Invalidate Requests. The words are those of [`devices::fault::FaultMode`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(super) enum Manner {
     /// It drops what it is told to, and says so.

@@ -10,12 +10,12 @@
 //!               with interrupts off as everybody else
 //! ```
 
+use devices::root_complex::downstream::Downstream;
 use iommu::event::Event;
 
 use super::cpu::{Purpose, State};
 use super::firmware::{Driver, Layout, PortState};
 use super::machine::Machine;
-use crate::root_complex::downstream::Downstream;
 
 impl Machine<'_> {
     /// The handler of the interrupt of the port above `card` runs.

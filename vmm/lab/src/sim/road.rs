@@ -1,5 +1,6 @@
 //! What devices send up: through the physical unit's tables, past the oracle, into memory.
 
+use devices::pcie::Upstream;
 use iommu::Memory;
 use iommu::ats::{DmaRequest, RequestError, Translation, TranslationRequest};
 use iommu::event::{Event, Tracer};
@@ -10,7 +11,6 @@ use vm_memory::{Bytes, GuestAddress};
 
 use super::memory::DATA;
 use super::oracle::{MappingId, Oracle, Stale};
-use crate::pcie::Upstream;
 
 /// The way of one request.
 pub(super) struct Road<'a> {

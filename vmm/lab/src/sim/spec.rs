@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use devices::fault::{Fault, Trigger};
 use iommu::event::UnitRole;
 use iommu::submit::Policy;
 use iommu::time::Timeout;
@@ -9,9 +10,7 @@ use iommu::unit::UnitConfig;
 use serde::{Deserialize, Serialize};
 
 use super::memory::PASIDS;
-use super::{RunId, places, text};
-use crate::Error;
-use crate::fault::{Fault, Trigger};
+use super::{RunId, SimulationError, places, text};
 
 /// What the drivers of the machine do with mappings. It decides when pages are used again, and who
 /// waits for what.
@@ -271,7 +270,7 @@ impl RunSpec {
     }
 
     /// Refuses what cannot be simulated.
-    pub(super) fn check(&self) -> Result<(), Error> {
+    pub(super) fn check(&self) -> Result<(), SimulationError> {
         let workload = &self.workload;
         let per_device = u64::from(workload.cpus.div_ceil(workload.devices.max(1)));
         let needs_pasids = workload.kind == Kind::Sva;
@@ -304,7 +303,7 @@ impl RunSpec {
         match rules.into_iter().find(|(holds, _)| !holds) {
             Some((_, reason)) => {
                 let what = format!("{}", self.id());
-                Err(Error::Simulation { what, reason: reason.to_owned() })
+                Err(SimulationError::Refused { what, reason: reason.to_owned() })
             }
             None => Ok(()),
         }

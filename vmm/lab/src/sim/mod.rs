@@ -16,13 +16,14 @@
 //! ```
 //!
 //! Host side, unit, hierarchy, links, endpoints and faults are those that run under KVM
-//! ([`iommu::submit::HostSide`], [`crate::pcie::Hierarchy`], [`crate::fault`]). What is here is the time
+//! ([`iommu::submit::HostSide`], [`devices::pcie::Hierarchy`], [`devices::fault`]). What is here is the time
 //! between them, and the software around them. What is modelled and what is not is in
 //! `docs/simulation.md`.
 
 mod catalog;
 mod cpu;
 mod drivers;
+mod error;
 mod firmware;
 mod id;
 mod machine;
@@ -40,21 +41,21 @@ mod text;
 mod traffic;
 
 pub use catalog::{Catalog, CatalogError};
+pub use error::SimulationError;
 pub use id::{ParseRunIdError, RunId};
 pub use result::{Answers, Latencies, RunResult, Told};
 pub use spec::{Costs, FaultRow, Kind, RunSpec, Workload};
 
 use iommu::event::Tracer;
 
-use crate::Error;
-
 /// Runs `spec` from its start to its horizon. Events go to `tracer`; the result does not depend on
 /// whether anybody listens.
 ///
 /// # Errors
-/// [`Error::Schedule`] for a fault that cannot be in this machine, [`Error::Simulation`] for a
-/// workload that cannot, [`Error::Host`] if the machine's memory cannot be had.
-pub fn run(spec: &RunSpec, tracer: &Tracer) -> Result<RunResult, Error> {
+/// [`SimulationError::Refused`] for a workload that contradicts unit or fault,
+/// [`SimulationError::Devices`] for a fault that is not possible in this machine, and if there is no
+/// memory for it.
+pub fn run(spec: &RunSpec, tracer: &Tracer) -> Result<RunResult, SimulationError> {
     Ok(machine::Machine::new(spec, tracer)?.run())
 }
 

@@ -1,12 +1,12 @@
 //! What drivers know of their devices: which are marked as disconnected, and how each is set up.
 
+use devices::pcie::Hierarchy;
+use devices::root_complex::downstream;
 use iommu::ids::Bdf;
 use iommu::time::Instant;
 
 use super::firmware::{Driver, Layout};
 use super::places::Places;
-use crate::pcie::Hierarchy;
-use crate::root_complex::downstream;
 
 /// The drivers of all devices.
 #[derive(Debug)]
