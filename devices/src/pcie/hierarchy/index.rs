@@ -1,34 +1,34 @@
-//! Who is below whom, and which port leads to which bus.
+//! An index of the tree: the nodes below each port, and the port that leads to each bus.
 
 use std::cell::Cell;
 
-/// What is on the bus below a port, or on bus 0.
+/// The nodes on the bus below a port, or on bus 0.
 #[derive(Debug, Default)]
 pub(super) struct Below {
     /// Ports, by their index, in the order in which they were added.
     pub(super) ports: Vec<usize>,
-    /// Functions, by their index, in the order of where they are.
+    /// Functions, by their index, in the order of `devfns`.
     pub(super) functions: Vec<usize>,
-    /// Where those are.
-    places: Vec<u8>,
+    /// Device and function numbers of the functions, ascending.
+    devfns: Vec<u8>,
 }
 
 impl Below {
-    /// The function that is there.
+    /// The function at `devfn`.
     pub(super) fn function(&self, devfn: u8) -> Option<usize> {
-        self.places.binary_search(&devfn).ok().map(|at| self.functions[at])
+        self.devfns.binary_search(&devfn).ok().map(|at| self.functions[at])
     }
 }
 
-/// Who leads to a bus: nobody, bus 0 itself, or a port.
+/// The port that leads to a bus: `None` if no port does, `Some(None)` for bus 0.
 type Owner = Option<Option<usize>>;
 
 /// The index of a tree.
 #[derive(Debug)]
 pub(super) struct Index {
-    /// Bus 0, and then what is below each port.
+    /// Bus 0, and then the bus below each port.
     below: Vec<Below>,
-    /// Who leads to each bus, as far as that has been asked since software numbered buses.
+    /// The owner of each bus, cached until software writes to a port.
     owners: Box<[Cell<Option<Owner>>; 256]>,
 }
 
@@ -52,13 +52,13 @@ impl Index {
     }
 
     pub(super) fn add_function(&mut self, above: Option<usize>, devfn: u8, function: usize) {
-        let Below { functions, places, .. } = &mut self.below[place(above)];
-        let at = places.partition_point(|place| *place < devfn);
-        places.insert(at, devfn);
+        let Below { functions, devfns, .. } = &mut self.below[place(above)];
+        let at = devfns.partition_point(|other| *other < devfn);
+        devfns.insert(at, devfn);
         functions.insert(at, function);
     }
 
-    /// Who leads to `bus`, which `find` says if nobody has asked before.
+    /// The owner of `bus`, which `find` looks up if it is not cached.
     pub(super) fn owner(&self, bus: u8, find: impl FnOnce() -> Owner) -> Owner {
         let owner = &self.owners[usize::from(bus)];
         let found = owner.get().unwrap_or_else(find);
@@ -66,7 +66,7 @@ impl Index {
         found
     }
 
-    /// Buses have other numbers, or may have.
+    /// Drops the cached owners: buses may have other numbers.
     pub(super) fn forget_buses(&mut self) {
         self.owners.iter_mut().for_each(|owner| *owner = Cell::new(None));
     }

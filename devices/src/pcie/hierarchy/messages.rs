@@ -1,4 +1,4 @@
-//! Messages on their way up: of functions and of ports, at once or late.
+//! Messages of functions and ports to the root complex, some of which a fault delays.
 
 use iommu::ats::InvalidateCompletion;
 use iommu::time::Instant;
@@ -7,11 +7,11 @@ use super::{Hierarchy, PortNode, uplink};
 use crate::link::CompletionOutcome;
 use crate::pcie::UpstreamMessage;
 
-/// How many late Invalidate Completions there can be at once; the next to go on is lost then. A
-/// unit has 32 ITags for each function, and uses one again when it has timed out.
+/// Invalidate Completions that can be delayed at once. If there are more, the one that is due first
+/// is lost. A unit has 32 ITags for each function, and uses an ITag again after its time-out.
 const MAX_DELAYED: usize = 4096;
 
-/// An Invalidate Completion that is held back.
+/// An Invalidate Completion that a fault delays.
 #[derive(Debug)]
 pub(super) struct Delayed {
     /// The port above the function that sends it.
@@ -20,7 +20,7 @@ pub(super) struct Delayed {
 }
 
 impl Hierarchy {
-    /// Takes what functions and ports have sent, as far as it comes up.
+    /// Collects the messages of all functions and ports that pass the links above them.
     pub fn collect_messages(&mut self, now: Instant) {
         for index in 0..self.functions.len() {
             self.collect_messages_of(index, now);
@@ -30,8 +30,8 @@ impl Hierarchy {
         }
     }
 
-    /// Takes what has been sent because of something that a port did: by whatever is below it, by
-    /// itself, and by the ports above it, which hear of its errors.
+    /// Collects messages after a change of a port: of all nodes below it, of the port itself, and
+    /// of the ports above it, which receive its error messages.
     pub(super) fn collect_messages_around(&mut self, port: usize, now: Instant) {
         self.collect_messages_below(port, now);
         let mut next = Some(port);
@@ -65,7 +65,7 @@ impl Hierarchy {
         }
     }
 
-    /// Takes what the function with index `index` has sent, as far as it comes up.
+    /// Collects the messages of the function with index `index` that pass the links above it.
     pub fn collect_messages_of(&mut self, index: usize, now: Instant) {
         let Self { ports, functions, messages, delayed, late, .. } = self;
         let Some(node) = functions.get_mut(index) else { return };
@@ -96,7 +96,7 @@ impl Hierarchy {
         }
     }
 
-    /// Sends late completions whose time has come, if there still is a way.
+    /// Sends delayed completions that are due, if the links above are up.
     pub(super) fn release_delayed(&mut self, now: Instant) {
         let Self { ports, messages, delayed, .. } = self;
         while let Some(next) = delayed.first_entry().filter(|next| next.key().0 <= now) {

@@ -8,13 +8,14 @@
 //!                                    the switch's own bus +- port (downstream) === link
 //! ```
 //!
-//! The tree is two lists: ports and functions, each of which knows the port above it, and an index
-//! of who is below whom, so that nothing is looked for among all of them. Whatever goes down or up
-//! follows those from one end to the other, and every link on the way may swallow it. Configuration
-//! requests and messages go by bus number, memory requests by the ports' windows and the functions'
-//! BARs. Where a guest programs overlaps or loops, the first port takes what matches, and nothing
-//! is ever routed twice: such a guest harms only itself. Requests of one function to another's BAR
-//! go up to the root complex, as with ACS redirection.
+//! The tree is two lists, ports and functions. Each node knows the port above it, and an index has
+//! the nodes below each port. A request passes each link between the root complex and the function,
+//! and is lost at the first one that is down.
+//!
+//! Configuration requests and messages are routed by bus number, memory requests by the windows of
+//! ports and the BARs of functions. If the guest programs overlaps or loops, the first port that
+//! matches takes the request, and no request is routed twice. Requests of one function to another's
+//! BAR go to the root complex, as with ACS redirection.
 
 mod build;
 mod faults;
@@ -50,12 +51,12 @@ pub struct Hierarchy {
     functions: Vec<FunctionNode>,
     index: Index,
     messages: VecDeque<UpstreamMessage>,
-    /// Invalidate Completions of functions that answer late, by when they go on, and by their
+    /// Invalidate Completions that a fault delays, by the time at which they go on and by their
     /// number.
     delayed: BTreeMap<(Instant, u64), Delayed>,
-    /// How many have been late.
+    /// Invalidate Completions that were delayed so far.
     late: u64,
-    /// The buses that have been reset, by something that the host learns of.
+    /// Buses that have been reset in a way that the host's software sees.
     resets: VecDeque<RangeInclusive<u8>>,
     /// The faults that end by themselves: when, at which port, and what they did.
     returns: Vec<(Instant, usize, Effect)>,
@@ -65,19 +66,19 @@ pub struct Hierarchy {
 /// A port in the tree.
 #[derive(Debug)]
 struct PortNode {
-    /// How the user calls it.
+    /// Its name in the topology.
     name: String,
     port: Port,
-    /// Where it sits on the bus that it is on.
+    /// Its device and function number on its bus.
     devfn: u8,
-    /// The port whose secondary bus that is, `None` on bus 0.
+    /// The port above, `None` on bus 0.
     above: Option<usize>,
-    /// What leads to its secondary bus; an upstream port has none, that bus is inside of the
-    /// switch.
+    /// The link to its secondary bus. An upstream port has none: that bus is inside of the switch.
     link: Option<Link>,
-    /// Secondary Bus Reset as it was last seen.
+    /// Secondary Bus Reset, after the last configuration write.
     in_reset: bool,
-    /// The attention button was pressed: the card is pulled out when software says that it may be.
+    /// The attention button was pressed. The card is removed when software has powered the slot
+    /// off.
     is_awaited: bool,
 }
 
@@ -90,20 +91,20 @@ struct FunctionNode {
 }
 
 impl Hierarchy {
-    /// Where software has put ECAM, if it has.
+    /// The ECAM window, if software has enabled it.
     pub fn ecam(&self) -> Option<EcamWindow> {
         self.host_bridge.ecam()
     }
 
-    /// The device numbers on bus 0 that assert INTA, a bit for each.
+    /// The devices on bus 0 that assert INTA, by bits of their device numbers.
     pub fn inta(&self) -> u32 {
         let integrated = self.functions.iter().filter(|node| node.above.is_none());
         let asserting = integrated.filter(|node| node.function.asserts_inta());
         asserting.fold(0, |bits, node| bits | 1 << (node.devfn >> 3))
     }
 
-    /// Reads `data.len()` bytes of configuration space. All ones where there is no function, where
-    /// a link is down, and for an access that crosses a double word.
+    /// Reads `data.len()` bytes of configuration space. Reads all ones if no function answers, if a
+    /// link is down, and if the access crosses a double word.
     pub fn config_read(&mut self, function: Bdf, offset: u16, data: &mut [u8], now: Instant) {
         data.fill(0xff);
         let Some(target) = self.route_config(function, Lost::ConfigRead, now) else { return };
@@ -123,8 +124,8 @@ impl Hierarchy {
         }
     }
 
-    /// Writes `data` to configuration space; nothing happens where [`Self::config_read`] gives all
-    /// ones.
+    /// Writes `data` to configuration space. The write is ignored where [`Self::config_read`] reads
+    /// all ones.
     pub fn config_write(&mut self, function: Bdf, offset: u16, data: &[u8], now: Instant) {
         match self.route_config(function, Lost::ConfigWrite, now) {
             Some(Target::HostBridge) => self.host_bridge.config_write(offset, data),
@@ -142,7 +143,7 @@ impl Hierarchy {
         }
     }
 
-    /// Reads `data.len()` bytes of the PCI memory window; all ones where nothing answers.
+    /// Reads `data.len()` bytes of the PCI memory window, all ones where no function answers.
     pub fn memory_read(
         &mut self,
         address: u64,
@@ -158,7 +159,7 @@ impl Hierarchy {
         }
     }
 
-    /// Writes `data` into the PCI memory window. DMA that this starts has been done when it
+    /// Writes `data` into the PCI memory window. DMA that the write starts is done when the call
     /// returns.
     pub fn memory_write(
         &mut self,
@@ -174,8 +175,8 @@ impl Hierarchy {
         }
     }
 
-    /// Sends an Invalidate Request down: posted, so that nothing says whether it arrived. The
-    /// answer is there after [`Self::collect_messages`].
+    /// Sends an Invalidate Request, which is posted. The completion is available after
+    /// [`Self::collect_messages`].
     pub fn invalidate_request(&mut self, request: InvalidateRequest, now: Instant) {
         let Some(above) = self.bus_owner(request.destination.bus()) else { return };
         let link = above.and_then(|port| self.ports[port].link.as_ref());
@@ -191,7 +192,7 @@ impl Hierarchy {
         }
     }
 
-    /// Sends a PRG Response down: posted too.
+    /// Sends a PRG Response, which is posted.
     pub fn page_group_response(&mut self, response: PageGroupResponse, now: Instant) {
         let lost = Lost::PageGroupResponse;
         for function in self.route_message(response.destination.bus(), lost, now) {
@@ -199,8 +200,7 @@ impl Hierarchy {
         }
     }
 
-    /// Whether the ATC of the function with index `index` holds something that `request` would
-    /// drop.
+    /// Whether the ATC of the function with index `index` holds an entry that `request` would drop.
     pub fn caches(&self, index: usize, request: &InvalidateRequest) -> bool {
         self.functions.get(index).is_some_and(|node| node.function.caches(request))
     }
@@ -211,8 +211,7 @@ impl Hierarchy {
         functions.chain(self.poll_link_timeout()).min()
     }
 
-    /// As [`Self::poll_timeout`], for a hierarchy whose functions have nothing that repeats: it
-    /// does not ask them.
+    /// As [`Self::poll_timeout`], without the timers of functions.
     pub fn poll_link_timeout(&self) -> Option<Instant> {
         let delayed = self.delayed.first_key_value().map(|((due, _), _)| *due);
         Instant::earliest([delayed, self.next_return()])
@@ -228,25 +227,25 @@ impl Hierarchy {
         self.collect_messages(now);
     }
 
-    /// As [`Self::handle_timeout`], for what [`Self::poll_link_timeout`] asks for.
+    /// As [`Self::handle_timeout`], without the timers of functions.
     pub fn handle_link_timeout(&mut self, now: Instant) {
         self.bring_back(now);
         self.release_delayed(now);
     }
 
-    /// The next message that came up, `None` when there are no more.
+    /// The next message from below, `None` if there is no more.
     pub fn poll_message(&mut self) -> Option<UpstreamMessage> {
         self.messages.pop_front()
     }
 
-    /// Takes the oldest reset of everything on a range of buses that the host's software learns of:
-    /// it has asked for it, or its hot-plug driver was told that the link was down.
+    /// The next range of buses that has been reset in a way that the host's software sees: it
+    /// initiated the reset, or a hot-plug event reported that the link was down.
     pub fn poll_reset(&mut self) -> Option<RangeInclusive<u8>> {
         self.resets.pop_front()
     }
 
-    /// Lets the function with index `index`, in the order in which they were added, do what
-    /// `action` says: on its own account, and whatever its link does.
+    /// Runs `action` on the function with index `index`, in the order of [`Self::add_function`],
+    /// whether its link is up or not. Requests that it makes pass the link.
     pub fn drive<R>(
         &mut self,
         index: usize,
@@ -260,7 +259,7 @@ impl Hierarchy {
         Some(action(function, &mut upstream))
     }
 
-    /// A function and its way up.
+    /// A function, and the path of its requests.
     fn function<'a>(
         &'a mut self,
         index: usize,
@@ -284,8 +283,8 @@ impl ConfigAccess for Hierarchy {
 
 #[cfg(test)]
 impl Hierarchy {
-    /// Gives the function with index `index` a command of 8 bytes at 0, as nobody can through a
-    /// link that is down.
+    /// Gives the function with index `index` a command of 8 bytes at 0, which also works while its
+    /// link is down.
     pub(crate) fn command(
         &mut self,
         index: usize,

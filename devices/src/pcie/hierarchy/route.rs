@@ -1,4 +1,5 @@
-//! The way down: which function a request or a message is for, and whether it gets there.
+//! Requests and messages from the root complex: which function is the target, and whether the links
+//! on the path are up.
 
 use iommu::event::Lost;
 use iommu::ids::Bdf;
@@ -7,7 +8,7 @@ use iommu::time::Instant;
 use super::{Hierarchy, PortNode};
 use crate::pcie::Function;
 
-/// Who answers a configuration request.
+/// The completer of a configuration request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Target {
     HostBridge,
@@ -18,7 +19,7 @@ pub(super) enum Target {
 }
 
 impl Hierarchy {
-    /// Who answers a request to `function`'s configuration space, if it gets there.
+    /// The completer of a configuration request to `function`, if the request reaches it.
     pub(super) fn route_config(
         &mut self,
         function: Bdf,
@@ -29,7 +30,7 @@ impl Hierarchy {
             return Some(Target::HostBridge);
         }
         let above = self.bus_owner(function.bus())?;
-        // On the other buses that a port leads to there are at most virtual functions.
+        // Other buses that a port leads to have only virtual functions.
         let is_its_bus = self.secondary_bus(above) == function.bus();
         if let Some(port) = above
             && is_its_bus
@@ -51,13 +52,13 @@ impl Hierarchy {
         found.or_else(|| below.functions.iter().find(is_virtual).copied()).map(Target::Function)
     }
 
-    /// The function that is at this place below `above`: no virtual one.
+    /// The function `id` on the secondary bus of `above`, but no virtual function.
     pub(super) fn function_at(&self, above: Option<usize>, id: Bdf) -> Option<usize> {
         let found = self.index.below(above).function(id.devfn());
         found.filter(|_| self.secondary_bus(above) == id.bus())
     }
 
-    /// Whether others share a device with `target`. Below a link there is one device.
+    /// Whether `target` belongs to a multi-function device. A link leads to one device.
     pub(super) fn is_multi_function(&self, target: Target) -> bool {
         let (above, devfn) = match target {
             Target::HostBridge => return false,
@@ -72,7 +73,7 @@ impl Hierarchy {
         ports.chain(functions).filter(shares).nth(1).is_some()
     }
 
-    /// The function with a BAR at `address`, if a request to it gets there.
+    /// The function with a BAR at `address`, if a request reaches it.
     pub(super) fn route_memory(
         &mut self,
         address: u64,
@@ -91,7 +92,7 @@ impl Hierarchy {
         functions.position(|node| node.above == above && node.function.claims(address, length))
     }
 
-    /// The functions on `bus`, if a message to it gets there. Whom it means is up to them.
+    /// The functions on `bus`, if a message reaches it. Each of them compares the destination.
     pub(super) fn route_message(
         &mut self,
         bus: u8,
@@ -103,9 +104,8 @@ impl Hierarchy {
         nodes.map(|node| &mut *node.function as &mut dyn Function)
     }
 
-    /// The port that leads to `bus`, with `None` inside for bus 0: `bus` is its secondary bus, or
-    /// one that it owns beyond the device at the end of its link. Each step leads deeper into the
-    /// tree, so that no numbering makes this go round.
+    /// The port that leads to `bus`, `Some(None)` for bus 0. The port owns `bus`, and no port below
+    /// it does. Each step leads deeper into the tree, so the search ends for each numbering.
     pub(super) fn bus_owner(&self, bus: u8) -> Option<Option<usize>> {
         self.index.owner(bus, || self.find_bus_owner(bus))
     }
@@ -125,13 +125,13 @@ impl Hierarchy {
         above.map_or(0, |port| self.ports[port].port.secondary_bus())
     }
 
-    /// The first port directly below `above` that `takes` what is routed.
+    /// The first port directly below `above` that `takes` the request.
     fn child(&self, above: Option<usize>, takes: impl Fn(&PortNode) -> bool) -> Option<usize> {
         self.index.below(above).ports.iter().copied().find(|port| takes(&self.ports[*port]))
     }
 
-    /// Whether a TLP from the root complex gets to the bus below `above`: all links in between
-    /// carry it. The uppermost that does not is the one that loses it.
+    /// Whether a TLP from the root complex reaches the bus below `above`. The uppermost link that
+    /// is down loses it.
     pub(super) fn reaches(&self, above: Option<usize>, kind: Lost, now: Instant) -> bool {
         let Some(port) = above else { return true };
         let node = &self.ports[port];
@@ -141,9 +141,9 @@ impl Hierarchy {
 }
 
 impl PortNode {
-    /// Whether a request to `function` on the secondary bus goes down the link: there is only
-    /// device 0 (`PCIe 7.3.1`), and the port itself says so unless it forwards ARI. A switch's own
-    /// bus has all of them.
+    /// Whether a request to `function` on the secondary bus goes down the link. A link leads to
+    /// device 0 only (`PCIe 7.3.1`), unless the port forwards ARI. A switch's own bus has all
+    /// devices.
     fn accepts_device(&self, function: Bdf) -> bool {
         self.link.is_none() || function.device() == 0 || self.port.forwards_ari()
     }

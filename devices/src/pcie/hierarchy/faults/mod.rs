@@ -1,4 +1,4 @@
-//! What faults, and software's own requests, do to the links of the tree.
+//! What faults and software's commands to ports do to the links of the tree.
 //!
 //! A link is down while there is a reason for it ([`LinkDownReasons`]). The port above sees most
 //! reasons, latches events and interrupts. When the last reason is gone the link trains anew, and
@@ -17,8 +17,8 @@ use crate::pcie::reset::Reset;
 use crate::pcie::spec::aer::Uncorrectable;
 
 impl Hierarchy {
-    /// Lets a fault happen to the port with index `port`. There is nothing to happen to a port that
-    /// does not exist, or that has no link.
+    /// Injects a fault at the port with index `port`. A port that does not exist or has no link
+    /// ignores it.
     pub fn inject(&mut self, port: usize, effect: Effect, now: Instant) {
         let Some(down) = self.down(port) else { return };
         if !effect.link.is_up() {
@@ -73,8 +73,8 @@ impl Hierarchy {
         self.collect_messages(now);
     }
 
-    /// Whether a hot-plug event has told the host's drivers that `function` is gone: a link on the
-    /// way is down, and its port has noticed.
+    /// Whether a hot-plug event has reported that `function` is gone: a link on the path is down,
+    /// and its port has latched that.
     pub fn is_disconnected(&self, function: Bdf) -> bool {
         let mut above = self.bus_owner(function.bus()).flatten();
         while let Some(node) = above.map(|port| &self.ports[port]) {
@@ -86,18 +86,18 @@ impl Hierarchy {
         false
     }
 
-    /// Whether the link below a port carries anything.
+    /// Whether the link below a port is up.
     pub fn is_link_up(&self, port: usize) -> bool {
         self.down(port).is_some_and(LinkDownReasons::is_up)
     }
 
-    /// Whether `function` answers a configuration read. For a virtual function, whose Vendor ID reads
-    /// all ones, that is a read of its physical function's.
+    /// Whether `function` answers a configuration read. For a virtual function, whose Vendor ID
+    /// reads all ones, that is a read of its physical function's.
     pub fn is_present(&mut self, function: Bdf, now: Instant) -> bool {
         self.route_config(function, Lost::ConfigRead, now).is_some()
     }
 
-    /// How many DMA requests have come up the link below a port.
+    /// DMA requests that have passed the link below a port.
     pub fn dma_count(&self, port: usize) -> u64 {
         let link = self.ports.get(port).and_then(|node| node.link.as_ref());
         link.map_or(0, Link::dma_count)
@@ -113,7 +113,7 @@ impl Hierarchy {
         link.limit_dma(cuts.map(|(count, _)| count).min().unwrap_or(u64::MAX));
     }
 
-    /// Software has written to the configuration space of a port: its link does what was asked.
+    /// Carries out what software has written to the configuration space of a port.
     pub(super) fn follow_requests(&mut self, port: usize, now: Instant) {
         let node = &mut self.ports[port];
         let in_reset = node.port.secondary_bus_reset();
@@ -131,12 +131,12 @@ impl Hierarchy {
         }
     }
 
-    /// When a link comes back by itself.
+    /// When the next link comes back by itself.
     pub(super) fn next_return(&self) -> Option<Instant> {
         self.returns.iter().map(|(due, ..)| *due).min()
     }
 
-    /// Brings links back whose time is over.
+    /// Brings back the links whose fault has ended by now.
     pub(super) fn bring_back(&mut self, now: Instant) {
         while let Some(at) = self.returns.iter().position(|(due, ..)| *due <= now) {
             let (_, port, effect) = self.returns.swap_remove(at);
@@ -154,7 +154,7 @@ impl Hierarchy {
         }
     }
 
-    /// Pulls the card below a port out, or puts it in.
+    /// Removes or inserts the card below a port.
     fn set_card(&mut self, port: usize, present: bool, now: Instant) {
         let Some(down) = self.down(port) else { return };
         if down.absent() == present {
@@ -165,7 +165,8 @@ impl Hierarchy {
         }
     }
 
-    /// The port has detected an error: it may contain it, or tell the root port.
+    /// The port has detected an error: it contains it, reports it to the root port, or only logs
+    /// it.
     fn detect(&mut self, port: usize, error: Uncorrectable, now: Instant) {
         match self.ports[port].port.detect(error) {
             ErrorOutcome::Logged => {}
@@ -207,7 +208,8 @@ impl Hierarchy {
         }
     }
 
-    /// Resets everything below a port. Links inside forget what software had asked of them.
+    /// Resets all ports and functions below a port, and what software had commanded the ports to
+    /// do.
     fn reset_below(&mut self, port: usize, reset: Reset, now: Instant) {
         self.index.forget_buses();
         for index in 0..self.ports.len() {
@@ -216,7 +218,7 @@ impl Hierarchy {
                 node.port.reset(reset);
                 (node.in_reset, node.is_awaited) = (false, false);
                 if let Some(link) = &mut node.link {
-                    // Whatever that means for what is below it, `reset` means as much.
+                    // The nodes below are reset by `reset` anyway.
                     let down = node.port.add_requests(link.down());
                     let _ = link.set_down(down, node.port.id(), now);
                     node.port.set_link_active(down.looks_up());
@@ -238,7 +240,7 @@ impl Hierarchy {
     }
 }
 
-/// Whether what hangs below `above` hangs below `port`, too.
+/// Whether the bus below `above` is also below `port`.
 fn is_below(ports: &[PortNode], mut above: Option<usize>, port: usize) -> bool {
     while let Some(index) = above {
         if index == port {
