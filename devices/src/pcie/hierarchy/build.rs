@@ -47,9 +47,9 @@ impl Hierarchy {
         let seed = self.ports.len() as u64;
         let link = has_link.then(|| Link::new(id, seed, self.tracer.clone()));
         let name = name.to_owned();
-        let (in_reset, is_awaited) = (false, false);
+        let (in_reset, is_removal_pending) = (false, false);
         self.index.add_port(above, self.ports.len());
-        self.ports.push(PortNode { name, port, devfn, above, link, in_reset, is_awaited });
+        self.ports.push(PortNode { name, port, devfn, above, link, in_reset, is_removal_pending });
         Ok(self.ports.len() - 1)
     }
 

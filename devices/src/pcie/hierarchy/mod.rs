@@ -79,7 +79,7 @@ struct PortNode {
     in_reset: bool,
     /// The attention button was pressed. The card is removed when software has powered the slot
     /// off.
-    is_awaited: bool,
+    is_removal_pending: bool,
 }
 
 /// A function in the tree.
@@ -132,7 +132,7 @@ impl Hierarchy {
             Some(Target::Port(index)) => {
                 self.ports[index].port.config_write(function, offset, data);
                 self.index.forget_buses();
-                self.follow_requests(index, now);
+                self.apply_commands(index, now);
                 self.collect_messages_around(index, now);
             }
             Some(Target::Function(index)) => {
@@ -214,7 +214,7 @@ impl Hierarchy {
     /// As [`Self::poll_timeout`], without the timers of functions.
     pub fn poll_link_timeout(&self) -> Option<Instant> {
         let delayed = self.delayed.first_key_value().map(|((due, _), _)| *due);
-        Instant::earliest([delayed, self.next_return()])
+        Instant::earliest([delayed, self.next_restore()])
     }
 
     /// Does what is due at `now`.
@@ -229,7 +229,7 @@ impl Hierarchy {
 
     /// As [`Self::handle_timeout`], without the timers of functions.
     pub fn handle_link_timeout(&mut self, now: Instant) {
-        self.bring_back(now);
+        self.restore_links(now);
         self.release_delayed(now);
     }
 

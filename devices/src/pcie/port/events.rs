@@ -41,9 +41,9 @@ pub enum ErrorOutcome {
 }
 
 impl Port {
-    /// Why the link below is down as far as software has asked for that, added to what else is so
-    /// in `down`.
-    pub fn add_requests(&self, down: LinkDownReasons) -> LinkDownReasons {
+    /// `down`, with the reasons for which software holds the link down: Link Disable, Secondary Bus Reset,
+    /// slot power, containment.
+    pub fn add_commanded_reasons(&self, down: LinkDownReasons) -> LinkDownReasons {
         down.with_disabled(self.express.link_disable(&self.core.config))
             .with_reset(self.secondary_bus_reset())
             .with_unpowered(self.express.is_powered_off(&self.core.config))
@@ -56,8 +56,8 @@ impl Port {
     }
 
     /// Whether software has powered the slot off, and the power indicator: the card may be removed.
-    pub fn may_be_pulled(&self) -> bool {
-        self.express.may_be_pulled(&self.core.config)
+    pub fn may_be_removed(&self) -> bool {
+        self.express.may_be_removed(&self.core.config)
     }
 
     /// Whether the slot has an attention button.

@@ -99,7 +99,7 @@ impl Express {
     }
 
     /// Whether software has powered the slot off, and the power indicator: the card may be removed.
-    pub fn may_be_pulled(self, config: &ConfigSpace) -> bool {
+    pub fn may_be_removed(self, config: &ConfigSpace) -> bool {
         let control = config.get::<SlotControl>(self.at + SLOT_CONTROL);
         control.power_off() && control.power_indicator() == INDICATOR_OFF
     }

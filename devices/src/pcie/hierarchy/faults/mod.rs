@@ -30,12 +30,12 @@ impl Hierarchy {
         match effect.port {
             Some(PortEffect::DisableLink) => {
                 self.ports[port].port.set_link_disable(true);
-                self.follow_requests(port, now);
+                self.apply_commands(port, now);
             }
             Some(PortEffect::PullCard) => self.set_card(port, false, now),
             Some(PortEffect::PressButton) => {
                 let node = &mut self.ports[port];
-                node.is_awaited = node.port.press_button();
+                node.is_removal_pending = node.port.press_button();
             }
             Some(PortEffect::Detect(error)) => self.detect(port, error, now),
             None => {}
@@ -59,10 +59,10 @@ impl Hierarchy {
         match effect.port {
             Some(PortEffect::DisableLink) => {
                 self.ports[port].port.set_link_disable(false);
-                self.follow_requests(port, now);
+                self.apply_commands(port, now);
             }
             Some(PortEffect::PullCard | PortEffect::PressButton) => {
-                self.ports[port].is_awaited = false;
+                self.ports[port].is_removal_pending = false;
                 self.set_card(port, true, now);
             }
             Some(PortEffect::Detect(_)) | None => {}
@@ -114,16 +114,16 @@ impl Hierarchy {
     }
 
     /// Carries out what software has written to the configuration space of a port.
-    pub(super) fn follow_requests(&mut self, port: usize, now: Instant) {
+    pub(super) fn apply_commands(&mut self, port: usize, now: Instant) {
         let node = &mut self.ports[port];
         let in_reset = node.port.secondary_bus_reset();
         let was_in_reset = std::mem::replace(&mut node.in_reset, in_reset);
-        if node.is_awaited && node.port.may_be_pulled() {
-            node.is_awaited = false;
+        if node.is_removal_pending && node.port.may_be_removed() {
+            node.is_removal_pending = false;
             self.set_card(port, false, now);
         }
         if let Some(down) = self.down(port) {
-            let down = self.ports[port].port.add_requests(down);
+            let down = self.ports[port].port.add_commanded_reasons(down);
             self.set_down(port, down, now);
         } else if was_in_reset && !in_reset {
             self.resets.push_back(self.ports[port].port.buses());
@@ -132,12 +132,12 @@ impl Hierarchy {
     }
 
     /// When the next link comes back by itself.
-    pub(super) fn next_return(&self) -> Option<Instant> {
+    pub(super) fn next_restore(&self) -> Option<Instant> {
         self.returns.iter().map(|(due, ..)| *due).min()
     }
 
     /// Brings back the links whose fault has ended by now.
-    pub(super) fn bring_back(&mut self, now: Instant) {
+    pub(super) fn restore_links(&mut self, now: Instant) {
         while let Some(at) = self.returns.iter().position(|(due, ..)| *due <= now) {
             let (_, port, effect) = self.returns.swap_remove(at);
             self.lift(port, effect, now);
@@ -170,7 +170,7 @@ impl Hierarchy {
     fn detect(&mut self, port: usize, error: Uncorrectable, now: Instant) {
         match self.ports[port].port.detect(error) {
             ErrorOutcome::Logged => {}
-            ErrorOutcome::Contained => self.follow_requests(port, now),
+            ErrorOutcome::Contained => self.apply_commands(port, now),
             ErrorOutcome::Reported { fatal } => {
                 let source = self.ports[port].port.id();
                 let mut root = port;
@@ -216,10 +216,10 @@ impl Hierarchy {
             if self.is_below(self.ports[index].above, port) {
                 let node = &mut self.ports[index];
                 node.port.reset(reset);
-                (node.in_reset, node.is_awaited) = (false, false);
+                (node.in_reset, node.is_removal_pending) = (false, false);
                 if let Some(link) = &mut node.link {
                     // The nodes below are reset by `reset` anyway.
-                    let down = node.port.add_requests(link.down());
+                    let down = node.port.add_commanded_reasons(link.down());
                     let _ = link.set_down(down, node.port.id(), now);
                     node.port.set_link_active(down.looks_up());
                     node.port.set_presence(!down.absent());
