@@ -1,5 +1,5 @@
-//! A function's requests for memory: cut at page boundaries, and translated by its ATC where it
-//! wants that.
+//! A function's requests for memory: split at page boundaries, and translated by its ATC if the
+//! function wants that.
 //!
 //! ```text
 //!                      untranslated (AT=00) -----------------------------> Upstream
@@ -22,46 +22,46 @@ use crate::pcie::spec::pasid::PasidControl;
 use crate::pcie::{Upstream, UpstreamMessage};
 use atc::{Atc, Geometry, Spaces};
 
-/// What the function is allowed to send now, as its configuration space says.
+/// What the function may send now, by its configuration space.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Rights {
-    /// The id that it has captured.
+    /// Its requester id.
     pub(crate) requester: Bdf,
-    /// Bus Master Enable, in D0.
+    /// Bus Master Enable is set, and the function is in D0.
     pub(crate) bus_master: bool,
     /// ATS is enabled.
     pub(crate) ats: bool,
-    /// What PASIDs may be used for.
+    /// PASID Control.
     pub(crate) pasid: PasidControl,
 }
 
-/// Why a function's request for memory failed.
+/// Why a request for memory failed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum DmaError {
-    /// The read did.
+    /// The read failed.
     Read(RequestError),
-    /// The Translation Request before it did.
+    /// The Translation Request failed.
     Translation(RequestError),
-    /// There is no translation, or it does not permit the access.
+    /// The page has no translation, or one that does not permit the access.
     NoTranslation,
-    /// ATS is not enabled, or the unit has refused a Translation Request since it was.
+    /// ATS is disabled, or a Translation Request got Unsupported Request since it was enabled.
     AtsOff,
-    /// Bus mastering is off.
+    /// Bus mastering is disabled.
     BusMasterOff,
-    /// PASIDs are not enabled.
+    /// PASIDs are disabled.
     PasidOff,
 }
 
-/// How an operation reaches memory.
+/// How a request reaches memory.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct DmaPath {
-    /// By translated requests, with a Translation Request on a miss.
+    /// Use the ATC: translated requests, with a Translation Request on a miss.
     pub(crate) use_atc: bool,
-    /// In which address space.
+    /// The address space, `None` for requests without PASID.
     pub(crate) pasid: Option<Pasid>,
 }
 
-/// The way out of the function during one call.
+/// The function's access to the root complex, during one call.
 pub(crate) struct Bus<'a> {
     pub(crate) rights: Rights,
     pub(crate) upstream: &'a mut dyn Upstream,
@@ -69,7 +69,7 @@ pub(crate) struct Bus<'a> {
     pub(crate) now: Instant,
 }
 
-/// The data of an operation, and which way it goes.
+/// The data of a request, and its direction.
 pub(crate) enum Transfer<'a> {
     /// From memory.
     Read(&'a mut [u8]),
@@ -93,24 +93,24 @@ impl Transfer<'_> {
     }
 }
 
-/// The requests that a function has made so far, and its ATC.
+/// The DMA of a function: its ATC, and counts of its requests.
 #[derive(Debug)]
 pub(crate) struct Dma {
     pub(crate) atc: Atc,
-    /// A Translation Request was answered with Unsupported Request: the unit does not let this
-    /// function use ATS, which the function then leaves alone until it is enabled anew
-    /// (`PCIe 10.2.3`).
+    /// A Translation Request got Unsupported Request: the unit does not let this function use ATS.
+    /// The function then sends no Translation Requests until ATS is enabled anew (`PCIe 10.2.3`).
     refused: bool,
-    /// Requests done. A posted write is done when it is sent: what becomes of it nobody tells.
+    /// Requests done, wraps. A posted write is done when it is sent: the function does not learn
+    /// more.
     pub(crate) done: u32,
-    /// Requests that failed.
+    /// Requests that failed, wraps.
     pub(crate) failed: u32,
-    /// Where the last translation that was used led.
+    /// The output address of the last translation that was used.
     pub(crate) translated: Gpa,
 }
 
 impl Dma {
-    /// Nothing yet.
+    /// An empty ATC, and no requests.
     pub(crate) fn new(geometry: Geometry) -> Self {
         let (atc, translated) = (Atc::new(geometry), Gpa(0));
         Self { atc, refused: false, done: 0, failed: 0, translated }
@@ -121,16 +121,18 @@ impl Dma {
         rights.ats && !self.refused
     }
 
-    /// ATS of `function` is off: drops what the ATC holds, and forgets that the unit has refused it.
+    /// ATS of `function` is disabled: clears the ATC, and allows Translation Requests again when
+    /// ATS is enabled.
     pub(crate) fn disable_ats(&mut self, function: Bdf, tracer: &Tracer, now: Instant) {
         self.refused = false;
         self.clear_atc(function, tracer, now);
     }
 
-    /// An Invalidate Request to the function: drops what it covers; returns the answer.
+    /// Drops the entries that an Invalidate Request covers. Returns the completion.
     ///
-    /// With ATS off the function answers too. The specification leaves that open, some devices stay
-    /// mute; answering is what keeps a driver that turned ATS off too early from waiting for ever.
+    /// The function also completes requests while ATS is disabled. The specification leaves that
+    /// open, and some devices do not. Without a completion, a driver that disabled ATS too early
+    /// would wait for ever.
     pub(crate) fn invalidate(
         &mut self,
         request: &InvalidateRequest,
@@ -147,10 +149,10 @@ impl Dma {
         })
     }
 
-    /// Moves `transfer` from or to `address`, page by page, until a piece fails.
+    /// Reads or writes memory at `address`, with a request for each page.
     ///
     /// # Errors
-    /// How that piece failed; those before it are done.
+    /// How the first request failed that did; those before it are done.
     pub(crate) fn run(
         &mut self,
         address: Iova,
@@ -176,10 +178,10 @@ impl Dma {
         Ok(())
     }
 
-    /// Makes sure that the ATC holds a translation of `address`, with whatever permissions it has.
+    /// Fills the ATC with a translation of `address`, if it has none. Permissions are not checked.
     ///
     /// # Errors
-    /// Why there is none.
+    /// Why there is no translation.
     pub(crate) fn translate(
         &mut self,
         address: Iova,
@@ -213,7 +215,7 @@ impl Dma {
             true => self.resolve(address, path.pasid, access, bus)?,
             false => (address, AddressType::Untranslated),
         };
-        // The address space is in the translation already; units refuse it beside AT=10.
+        // A translated request has no PASID: units block it.
         let pasid = path.pasid.filter(|_| address_type == AddressType::Untranslated);
         let requester = bus.rights.requester;
         let request =
@@ -227,7 +229,7 @@ impl Dma {
         Ok(())
     }
 
-    /// The address to put into a request for `address`, and how it is to be taken.
+    /// The address and the address type of a request for `address`.
     fn resolve(
         &mut self,
         address: Iova,
@@ -239,8 +241,8 @@ impl Dma {
             Access::Read => translation.read,
             Access::Write => translation.write,
         };
-        // Software may widen permissions without an invalidation, so that an entry which does not
-        // permit this access is asked for again before it fails it.
+        // Software may widen permissions without an invalidation. The function therefore asks again
+        // before an access fails by the permissions of a cached entry.
         let translation = match self.atc.lookup(pasid, address).filter(permits) {
             Some(hit) => hit,
             None => self.request_translation(address, pasid, access == Access::Read, bus)?,
@@ -255,7 +257,7 @@ impl Dma {
         Ok((Iova(output.0), AddressType::Translated))
     }
 
-    /// Asks the remapping unit for the page at `address` and caches what it says.
+    /// Sends a Translation Request for the page at `address`, and caches the translation.
     fn request_translation(
         &mut self,
         address: Iova,
@@ -307,7 +309,7 @@ impl Dma {
     }
 
     fn use_translation(&mut self, translation: Translation, address: Iova) -> Gpa {
-        // An output range that runs past 2^64 wraps, as an adder does.
+        // An output range past 2^64 wraps.
         let offset = address.0.wrapping_sub(translation.range.start().0);
         self.translated = Gpa(translation.output.0.wrapping_add(offset));
         self.translated

@@ -1,4 +1,4 @@
-//! What the endpoint does: commands, the write that repeats, and the traffic generators.
+//! The endpoint's commands, its repeating write, and the traffic generators.
 
 use std::time::Duration;
 
@@ -10,32 +10,32 @@ use super::traffic::{GENERATORS, Generator, Order, Running, STEP, Traffic};
 use crate::dma::atc::Geometry;
 use crate::dma::{Bus, Dma, DmaPath, Transfer};
 
-/// The engine: its DMA, the repeating write if one runs, and the traffic generators.
+/// The DMA of the endpoint, its repeating write, and its traffic generators.
 #[derive(Debug)]
 pub(super) struct Engine {
     pub(super) dma: Dma,
     repeating: Option<Running>,
     generators: [Generator; GENERATORS],
-    /// What the first generator sends after a reset.
-    described: Option<Traffic>,
+    /// The traffic of the first generator after a reset.
+    configured: Option<Traffic>,
 }
 
 impl Engine {
-    pub(super) fn new(geometry: Geometry, described: Option<Traffic>) -> Self {
+    pub(super) fn new(geometry: Geometry, configured: Option<Traffic>) -> Self {
         let mut generators: [Generator; GENERATORS] = Default::default();
-        if let Some(traffic) = described {
-            generators[0] = Generator::described(traffic);
+        if let Some(traffic) = configured {
+            generators[0] = Generator::running(traffic);
         }
-        Self { dma: Dma::new(geometry), repeating: None, generators, described }
+        Self { dma: Dma::new(geometry), repeating: None, generators, configured }
     }
 
-    /// Everything is as after power-on.
+    /// Restores the state after power-on.
     pub(super) fn reset(&mut self) {
-        *self = Self::new(self.dma.atc.geometry(), self.described);
+        *self = Self::new(self.dma.atc.geometry(), self.configured);
     }
 
-    /// Runs `command` and says how it ended. [`Opcode::Interrupt`] and the interrupt bit are left
-    /// to the caller, once this has returned [`Status::Ok`].
+    /// Runs `command`. The caller sends the interrupt of [`Opcode::Interrupt`] and of the interrupt
+    /// bit, and page requests.
     pub(super) fn run(
         &mut self,
         command: Command,
@@ -56,14 +56,14 @@ impl Engine {
         generators.chain(self.repeating.as_ref().map(Running::due)).min()
     }
 
-    /// Sends what is due.
+    /// Sends the requests that are due.
     pub(super) fn handle_timeout(&mut self, bus: &mut Bus<'_>) {
         let Self { dma, repeating, generators, .. } = self;
         repeating.iter_mut().for_each(|running| running.send_all(dma, bus));
         generators.iter_mut().for_each(|generator| generator.handle_timeout(dma, bus));
     }
 
-    /// Reads the generators' registers, of which the first is at `offset` 0.
+    /// Reads the generators' registers, which begin at offset 0.
     pub(super) fn read_generators(&self, offset: u64, data: &mut [u8]) {
         data.fill(0xff);
         if is_register(offset, data.len()) {
@@ -74,7 +74,7 @@ impl Engine {
         }
     }
 
-    /// Writes them.
+    /// Writes the generators' registers.
     pub(super) fn write_generators(
         &mut self,
         offset: u64,
@@ -148,8 +148,8 @@ impl Engine {
         Ok(())
     }
 
-    /// The first write is due at once. What it writes and where is fixed from now on, so that other
-    /// commands can be given meanwhile.
+    /// The first write is due at once. The repeating write keeps its address and pattern, so that
+    /// other commands can run meanwhile.
     fn start_repeating(&mut self, registers: &Registers, path: DmaPath, now: Instant) {
         let traffic = Traffic {
             access: Access::Write,

@@ -12,8 +12,8 @@
 //!   PRG Response ------->  page_requests --- Page Request ----> poll_message
 //! ```
 //!
-//! The function knows nothing of its link: it goes on living when the link is gone, its ATC holds
-//! what it held, and only requests that wait for an answer fail.
+//! The function does not know its link. While the link is down the ATC keeps its entries, and only
+//! requests with a completion fail.
 
 mod engine;
 mod page_requests;
@@ -56,30 +56,30 @@ pub const DEVICE_ID: u16 = 0x6c6b;
 /// Device ID of its virtual functions.
 pub const VF_DEVICE_ID: u16 = 0x6c6c;
 
-/// Class: none of the defined ones.
+/// The class code is that of devices that fit no defined class.
 const IDENTITY: Identity =
     Identity { vendor: VENDOR_ID, device: DEVICE_ID, class: 0xff_00_00, revision: 1 };
 
-/// What a function of an endpoint has.
+/// The features of a function.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct EndpointConfig {
-    /// An ATC, and the ATS capability.
+    /// It has an ATC, and the ATS capability.
     pub ats: bool,
-    /// Page requests.
+    /// It has the PRI capability.
     pub pri: bool,
-    /// PASIDs.
+    /// It has the PASID capability.
     pub pasid: bool,
-    /// How big its ATC is.
+    /// Size and associativity of its ATC.
     pub atc: Geometry,
-    /// What it sends as soon as it may, without being told to.
+    /// Traffic that it sends as soon as bus mastering is enabled.
     pub traffic: Option<Traffic>,
-    /// The device's serial number.
+    /// Device Serial Number.
     pub serial: u64,
     /// The device has other functions.
     pub is_multi_function: bool,
-    /// ARI: the device's next function, 0 in the last.
+    /// ARI Next Function Number, 0 in the last function; `None` without ARI.
     pub next_function: Option<u8>,
-    /// SR-IOV, which [`PhysicalFunction::new`] adds.
+    /// Its virtual functions, for [`PhysicalFunction::new`].
     pub virtual_functions: Option<VirtualFunctions>,
 }
 
@@ -100,12 +100,12 @@ impl Default for EndpointConfig {
     }
 }
 
-/// Where registers are, other than in BAR 0.
+/// The window of registers other than BAR 0.
 #[derive(Debug, Clone, Copy)]
 enum Window {
-    /// The data buffer once more, in BAR 2 of a physical function, prefetchable.
+    /// BAR 2 of a physical function, prefetchable: the data buffer once more.
     Data(Bar),
-    /// All registers of a virtual function, where its physical function says.
+    /// All registers of a virtual function. Its physical function sets the address.
     Assigned(Option<u64>),
 }
 
@@ -118,7 +118,7 @@ pub struct AtsEndpoint {
     ats: Option<Ats>,
     pri: Option<Pri>,
     pasid: Option<Pasid>,
-    /// What the PASID Control of the physical function of a virtual one says.
+    /// PASID Control of the physical function, which also applies to its virtual functions.
     physical_pasid: PasidControl,
     registers: Registers,
     engine: Engine,
@@ -136,7 +136,7 @@ impl AtsEndpoint {
         Self::new_physical(ConfigBuilder::new(IDENTITY, HeaderType::Endpoint), config, tracer)
     }
 
-    /// A physical function, of which `builder` may have more capabilities.
+    /// A physical function. `builder` may have further capabilities.
     fn new_physical(
         mut builder: ConfigBuilder,
         config: EndpointConfig,
@@ -147,8 +147,8 @@ impl AtsEndpoint {
         Self::with_capabilities(builder, Some(bar), Window::Data(data), config, tracer)
     }
 
-    /// A virtual function of one with this configuration. What belongs to the device, or to all of
-    /// them together, the physical one has: serial number, PASID and page requests.
+    /// A virtual function of a physical one with this configuration. Only the physical function has
+    /// the serial number, PASID and PRI capabilities.
     fn new_virtual(config: EndpointConfig, tracer: Tracer) -> Result<Self, Error> {
         let builder = ConfigBuilder::new_virtual(IDENTITY);
         let config = EndpointConfig { pri: false, pasid: false, traffic: None, ..config };
@@ -214,7 +214,7 @@ impl AtsEndpoint {
         }
     }
 
-    /// Where among the registers an access falls, if the function answers it.
+    /// The offset of an access in the registers, if the function claims it.
     fn claim(&self, address: u64, length: usize) -> Option<u64> {
         let in_bar_0 = self.core.claim(address, length);
         in_bar_0.or_else(|| match self.window {
@@ -254,7 +254,7 @@ impl AtsEndpoint {
     }
 }
 
-/// Behind the last traffic generator's registers.
+/// The end of the traffic generators' registers.
 const TRAFFIC_END: u64 = regs::TRAFFIC + traffic::GENERATORS as u64 * traffic::STEP;
 
 impl Function for AtsEndpoint {
@@ -333,7 +333,7 @@ impl Function for AtsEndpoint {
         }
     }
 
-    /// One without ATS does not know what it is asked.
+    /// A function without ATS ignores the request.
     fn invalidate_request(&mut self, request: InvalidateRequest, now: Instant) {
         if request.destination != self.core.id || self.ats.is_none() {
             return;

@@ -1,11 +1,11 @@
-//! The function's page requests: which groups are outstanding, and what the answers were
-//! (`PCIe 10.4`).
+//! The function's page requests: the groups that are outstanding, and their responses (`PCIe
+//! 10.4`).
 //!
 //! ```text
 //!   command 8: request, L clear   group open  --+
 //!   command 8: request, L set     group closed  +-- outstanding ---- PRG Response: group free
 //!                                                                    Response Failure: all free, off
-//!   command 9: Stop Marker        asks for nothing, is not outstanding
+//!   command 9: Stop Marker        is not outstanding: it has no response
 //! ```
 
 use std::collections::BTreeMap;
@@ -19,7 +19,7 @@ use crate::pcie::caps::pri::Pri;
 use crate::pcie::config::ConfigSpace;
 use crate::pcie::spec::pri::PriStatus;
 
-/// Requests with one PRG Index that have no answer yet.
+/// Requests with one PRG Index that have no response yet.
 #[derive(Debug, Clone, Copy)]
 struct Group {
     pasid: Option<Pasid>,
@@ -28,21 +28,21 @@ struct Group {
     closed: bool,
 }
 
-/// The page request interface of a function, beyond its registers.
+/// The Page Request Interface of a function, without its capability.
 #[derive(Debug, Default)]
 pub(super) struct PageRequester {
-    /// By PRG Index, [`PageRequest::GROUPS`] at most.
+    /// Outstanding groups by PRG Index, [`PageRequest::GROUPS`] at most.
     groups: BTreeMap<u16, Group>,
-    /// Enable, as it was after the last configuration write.
+    /// Page Request Control.Enable, after the last configuration write.
     enabled: bool,
     /// The last PRG Response.
     last: Option<PageGroupResponse>,
-    /// PRG Responses that answered a group, wraps.
+    /// Responses for outstanding groups, wraps.
     answered: u32,
 }
 
 impl PageRequester {
-    /// Requests without an answer.
+    /// Requests without a response.
     pub(super) fn outstanding(&self) -> u32 {
         self.groups.values().map(|group| group.requests).sum()
     }
@@ -52,17 +52,17 @@ impl PageRequester {
         self.answered
     }
 
-    /// The RESPONSE register.
+    /// The value of the RESPONSE register.
     pub(super) fn last_response(&self) -> u32 {
         self.last.map_or(0, |response| {
             1 << 31 | u32::from(response.group) << 4 | u32::from(response.code.into_bits())
         })
     }
 
-    /// The message that `command` asks for, and keeps track of it.
+    /// The message for `command`; a request is outstanding from now on.
     ///
     /// # Errors
-    /// Why the function may not send it now.
+    /// Why the function may not send the message now.
     pub(super) fn request(
         &mut self,
         command: Command,
@@ -100,17 +100,17 @@ impl PageRequester {
             last: command.last(),
             group,
         };
-        // Without permissions it would be a Stop Marker, or nothing that is defined.
+        // A request without permissions would be a Stop Marker, or undefined.
         if !request.read && !request.write {
             return Err(Status::BadCommand);
         }
         self.add(&request)?;
-        self.show(pri, config, |status| status);
+        self.update_status(pri, config, |status| status);
         Ok(request)
     }
 
-    /// A group takes requests of one PASID until the last one is made, and is not used again
-    /// before it has been answered.
+    /// A group has requests of one PASID, up to the last one. Its PRG Index is free again after the
+    /// response.
     fn add(&mut self, request: &PageRequest) -> Result<(), Status> {
         let fresh = Group { pasid: request.pasid, requests: 0, closed: false };
         let group = self.groups.entry(request.group).or_insert(fresh);
@@ -122,20 +122,21 @@ impl PageRequester {
         Ok(())
     }
 
-    /// A PRG Response has come (`PCIe 10.4.2`).
+    /// Receives a PRG Response (`PCIe 10.4.2`).
     pub(super) fn respond(
         &mut self,
         response: PageGroupResponse,
         pri: Pri,
         config: &mut ConfigSpace,
     ) {
-        // After a failure nothing is expected until software turns page requests on again.
+        // After a Response Failure the function ignores responses until software enables page
+        // requests again.
         if pri.status(config).response_failure() && !pri.is_enabled(config) {
             return;
         }
         self.last = Some(response);
         if self.groups.get(&response.group).is_none_or(|group| group.pasid != response.pasid) {
-            return self.show(pri, config, |status| status.with_unexpected_group(true));
+            return self.update_status(pri, config, |status| status.with_unexpected_group(true));
         }
         self.groups.remove(&response.group);
         self.answered = self.answered.wrapping_add(1);
@@ -143,28 +144,28 @@ impl PageRequester {
             self.groups.clear();
             self.enabled = false;
             pri.disable(config);
-            return self.show(pri, config, |status| status.with_response_failure(true));
+            return self.update_status(pri, config, |status| status.with_response_failure(true));
         }
-        self.show(pri, config, |status| status);
+        self.update_status(pri, config, |status| status);
     }
 
-    /// Software has written configuration space, perhaps the capability.
+    /// Carries out what software has written to configuration space.
     pub(super) fn config_written(&mut self, pri: Pri, config: &mut ConfigSpace) {
         if pri.take_reset(config) {
             self.groups.clear();
         }
         let enabled = pri.is_enabled(config);
-        let news = enabled && !self.enabled;
+        let newly_enabled = enabled && !self.enabled;
         self.enabled = enabled;
-        let kept = |status: PriStatus| match news {
+        let kept = |status: PriStatus| match newly_enabled {
             true => status.with_response_failure(false).with_unexpected_group(false),
             false => status,
         };
-        self.show(pri, config, kept);
+        self.update_status(pri, config, kept);
     }
 
-    /// Brings Page Request Status up to date.
-    fn show(
+    /// Updates Page Request Status.
+    fn update_status(
         &self,
         pri: Pri,
         config: &mut ConfigSpace,

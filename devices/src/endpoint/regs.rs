@@ -1,10 +1,10 @@
-//! BAR 0 of the ATS test endpoint: 4 KiB of registers. BAR 2, 64 bits and prefetchable, has the data
-//! buffer once more, from its beginning.
+//! BAR 0 of the ATS test endpoint: 4 KiB of registers. BAR 2, 64 bits and prefetchable, has the
+//! data buffer once more, from its beginning.
 //!
 //! | offset | register | |
 //! |---|---|---|
 //! | 0x00 | [`ID`] | RO |
-//! | 0x04 | [`STATUS`] | RO bit 0: a repeating write runs |
+//! | 0x04 | [`STATUS`] | RO bit 0: the repeating write runs |
 //! | 0x08 | [`COMMAND`] | WO, see [`Command`] |
 //! | 0x0c | [`RESULT`] | RO outcome of the last command, see [`Status`] |
 //! | 0x10 | [`IOVA`] | RW, 64 bits |
@@ -16,18 +16,18 @@
 //! | 0x2c | [`ATC_ENTRIES`] | RO |
 //! | 0x30 | [`INVALIDATIONS`] | RO Invalidate Requests received, wraps |
 //! | 0x34 | [`ATC_SIZE`] | RO ATC: 15:0 entries, 31:16 ways |
-//! | 0x38 | [`TRANSLATED`] | RO, 64 bits: where the last translation that was used led |
+//! | 0x38 | [`TRANSLATED`] | RO, 64 bits: output address of the last translation that was used |
 //! | 0x40 | [`PASID`] | RW 20 bits, for commands with [`Command::with_pasid`] |
 //! | 0x44 | [`GROUP`] | RW 9 bits: PRG Index of the next page request |
-//! | 0x48 | [`RESPONSE`] | RO the last PRG Response: 3:0 code, 12:4 PRG Index, 31 there was one |
-//! | 0x4c | [`RESPONSES`] | RO groups answered, wraps |
-//! | 0x50 | [`OUTSTANDING`] | RO page requests that have no answer yet |
+//! | 0x48 | [`RESPONSE`] | RO the last PRG Response: 3:0 code, 12:4 PRG Index, 31 valid |
+//! | 0x4c | [`RESPONSES`] | RO responses for outstanding groups, wraps |
+//! | 0x50 | [`OUTSTANDING`] | RO page requests without a response |
 //! | 0x100 to 0x1ff | [`TRAFFIC`] | four traffic generators, see [`traffic`](super::traffic) |
 //! | 0x800 | [`BUFFER`] | RW data, up to the end |
 //!
 //! Registers take aligned accesses of four bytes, those of 64 bits also of eight; the buffer takes
-//! aligned accesses of one to eight bytes. Whatever else is read gives all ones, whatever else is
-//! written is ignored. Offsets without a register read as zero.
+//! aligned accesses of one to eight bytes. Other reads give all ones, other writes are ignored.
+//! Offsets without a register read as zero.
 
 use bitfield_struct::bitfield;
 use iommu::ats::{PageRequest, RequestError};
@@ -39,7 +39,7 @@ use crate::dma::{DmaError, Rights};
 pub const SIZE: u32 = 4096;
 /// Bytes in the data buffer.
 pub const BUFFER_SIZE: usize = 2048;
-/// What [`ID`] reads: version 1, and the device id.
+/// The value of [`ID`]: version 1, and the device id.
 pub const ID_VALUE: u32 = 0x0001_6c6b;
 /// The shortest period of a repeating write, in microseconds.
 pub const MIN_PERIOD: u32 = 10;
@@ -47,17 +47,17 @@ const RESET_PERIOD: u32 = 1000;
 
 /// Identification.
 pub const ID: u64 = 0x00;
-/// Bit 0: a repeating write runs.
+/// Bit 0: the repeating write runs.
 pub const STATUS: u64 = 0x04;
 /// Starts a command.
 pub const COMMAND: u64 = 0x08;
 /// Outcome of the last command.
 pub const RESULT: u64 = 0x0c;
-/// Address for the next command.
+/// Address of the next command.
 pub const IOVA: u64 = 0x10;
-/// Bytes for the next command.
+/// Length of the next command, in bytes.
 pub const LENGTH: u64 = 0x18;
-/// What fills and repeating writes write.
+/// The data of fills and of the repeating write.
 pub const PATTERN: u64 = 0x1c;
 /// Microseconds between repeating writes.
 pub const PERIOD: u64 = 0x20;
@@ -71,27 +71,27 @@ pub const ATC_ENTRIES: u64 = 0x2c;
 pub const INVALIDATIONS: u64 = 0x30;
 /// Entries and ways of the ATC.
 pub const ATC_SIZE: u64 = 0x34;
-/// Where the last translation that was used led.
+/// Output address of the last translation that was used.
 pub const TRANSLATED: u64 = 0x38;
-/// PASID for the next command that uses one.
+/// PASID of commands with [`Command::pasid`].
 pub const PASID: u64 = 0x40;
-/// PRG Index for the next page request.
+/// PRG Index of the next page request.
 pub const GROUP: u64 = 0x44;
 /// The last PRG Response.
 pub const RESPONSE: u64 = 0x48;
-/// Groups answered.
+/// Responses for outstanding groups.
 pub const RESPONSES: u64 = 0x4c;
-/// Page requests without an answer.
+/// Page requests without a response.
 pub const OUTSTANDING: u64 = 0x50;
 /// The traffic generators.
 pub const TRAFFIC: u64 = 0x100;
 /// The data buffer.
 pub const BUFFER: u64 = 0x800;
 
-/// What a write to [`COMMAND`] asks for.
+/// The value that a write to [`COMMAND`] has.
 #[bitfield(u32)]
 pub struct Command {
-    /// What to do, see [`Opcode`].
+    /// See [`Opcode`].
     #[bits(4)]
     pub opcode: u8,
     /// Use the ATC: a Translation Request on a miss, then translated requests.
@@ -100,15 +100,15 @@ pub struct Command {
     pub interrupt: bool,
     /// Requests carry the PASID in [`PASID`]; translated ones never do.
     pub pasid: bool,
-    /// Page request: read permission is asked for.
+    /// Page request: asks for read permission.
     pub read: bool,
-    /// Page request: write permission is asked for.
+    /// Page request: asks for write permission.
     pub write: bool,
     /// Page request: the last one of its group.
     pub last: bool,
-    /// Page request: in privileged mode, if PASID Control lets the function say so.
+    /// Page request: in privileged mode, if PASID Control permits that.
     pub privileged: bool,
-    /// Page request: execute permission is asked for, if PASID Control lets the function do so.
+    /// Page request: asks for execute permission, if PASID Control permits that.
     pub execute: bool,
     #[bits(20)]
     __: u32,
@@ -123,11 +123,12 @@ pub enum Opcode {
     Write,
     /// Fill memory with the pattern.
     Fill,
-    /// Start to write eight bytes every period: the pattern, and above it a rising count.
+    /// Start the repeating write: eight bytes in each period, the pattern and above it a rising
+    /// count.
     StartRepeating,
-    /// Stop that.
+    /// Stop the repeating write.
     StopRepeating,
-    /// Translate the page at IOVA into the ATC, no more.
+    /// Fill the ATC with a translation of the page at IOVA.
     Translate,
     /// Send the MSI.
     Interrupt,
@@ -138,7 +139,7 @@ pub enum Opcode {
 }
 
 impl Opcode {
-    /// The opcode with the number `bits`, if there is one.
+    /// The opcode `bits`, if it exists.
     pub const fn decode(bits: u8) -> Option<Self> {
         match bits {
             1 => Some(Self::Read),
@@ -155,7 +156,7 @@ impl Opcode {
     }
 }
 
-/// What [`RESULT`] reads.
+/// The outcome of a command, in [`RESULT`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Status {
     /// Done.
@@ -167,20 +168,20 @@ pub enum Status {
     CompleterAbort = 2,
     /// Completion Timeout: the link is gone.
     CompletionTimeout = 3,
-    /// There is no translation, or it does not permit the access.
+    /// The page has no translation, or one that does not permit the access.
     NoTranslation = 4,
-    /// ATS is not enabled, or the unit has refused a Translation Request since it was.
+    /// ATS is disabled, or a Translation Request got Unsupported Request since it was enabled.
     AtsOff = 5,
     /// An unknown command, a length or address out of range, a page request without permissions or
     /// for a group that is not free.
     BadCommand = 6,
-    /// Bus mastering is off.
+    /// Bus mastering is disabled.
     BusMasterOff = 7,
-    /// Page requests are not enabled.
+    /// Page requests are disabled.
     PageRequestsOff = 8,
-    /// As many page requests are outstanding as are allowed.
+    /// As many page requests are outstanding as are allocated.
     NoAllocation = 9,
-    /// PASIDs are not enabled.
+    /// PASIDs are disabled.
     PasidOff = 10,
 }
 
@@ -206,7 +207,7 @@ impl From<DmaError> for Status {
     }
 }
 
-/// What read-only registers show that live elsewhere in the function.
+/// Values of read-only registers that other parts of the function have.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Counters {
     pub(super) busy: bool,
@@ -221,7 +222,7 @@ pub(super) struct Counters {
     pub(super) outstanding: u32,
 }
 
-/// The registers that hold what was written.
+/// The registers that software writes.
 #[derive(Debug)]
 pub(super) struct Registers {
     pub(super) result: Status,
@@ -271,7 +272,7 @@ impl Registers {
         }
     }
 
-    /// Writes `data` at `offset`; `Some` if that starts a command.
+    /// Writes `data` at `offset`. Returns the command that this starts.
     pub(super) fn write(&mut self, offset: u64, data: &[u8]) -> Option<Command> {
         if let Some(span) = buffer_span(offset, data.len()) {
             self.buffer[span].copy_from_slice(data);
@@ -295,14 +296,14 @@ impl Registers {
         None
     }
 
-    /// The length of the next command, if it is one that the buffer and the address can take.
+    /// The length of the next command, if it fits the buffer and the address space.
     pub(super) fn checked_length(&self) -> Option<usize> {
         let length = usize::try_from(self.length).ok()?;
         let fits = (1..=BUFFER_SIZE).contains(&length);
         (fits && self.iova.checked_add(u64::from(self.length) - 1).is_some()).then_some(length)
     }
 
-    /// The PASID that `command` wants in its requests.
+    /// The PASID of the requests of `command`.
     ///
     /// # Errors
     /// [`Status::PasidOff`] if the function may not send it.
@@ -347,7 +348,7 @@ impl Registers {
 const IOVA_HIGH: u64 = IOVA + 4;
 const TRANSLATED_HIGH: u64 = TRANSLATED + 4;
 
-/// The bytes of the buffer that an access means, if it is an access to the buffer.
+/// The bytes of the buffer, if an access is one to the buffer.
 fn buffer_span(offset: u64, length: usize) -> Option<std::ops::Range<usize>> {
     let start = usize::try_from(offset.checked_sub(BUFFER)?).ok()?;
     let aligned = matches!(length, 1 | 2 | 4 | 8) && start.is_multiple_of(length);

@@ -48,7 +48,7 @@ impl FunctionCore {
         Self { power: Some(power), ..self }
     }
 
-    /// Software can initiate a Function Level Reset, by a bit of `express`.
+    /// Software can initiate a Function Level Reset in `express`.
     #[must_use]
     pub fn with_flr(self, express: Express) -> Self {
         Self { flr: Some(express), ..self }
@@ -62,12 +62,12 @@ impl FunctionCore {
         self.flr.is_some_and(|express| express.take_reset(&mut self.config))
     }
 
-    /// Where in BAR 0 an access falls, if the function answers it.
+    /// The offset of an access in BAR 0, if the function claims it.
     pub fn claim(&self, address: u64, length: usize) -> Option<u64> {
         self.claim_in(self.bar?, address, length)
     }
 
-    /// Where in `bar` an access falls, if the function answers it.
+    /// The offset of an access in `bar`, if the function claims it.
     pub fn claim_in(&self, bar: Bar, address: u64, length: usize) -> Option<u64> {
         if !self.command().memory_space() {
             return None;
@@ -75,12 +75,12 @@ impl FunctionCore {
         bar.offset(&self.config, address, length).filter(|_| self.is_on())
     }
 
-    /// What software has written to the Command register.
+    /// The Command register.
     pub fn command(&self) -> Command {
         header::command(&self.config)
     }
 
-    /// Whether the function is in D0: one without power management always is.
+    /// Whether the function is in D0. Without power management it always is.
     pub fn is_on(&self) -> bool {
         self.power.is_none_or(|power| power.is_on(&self.config))
     }
@@ -90,12 +90,12 @@ impl FunctionCore {
         self.command().bus_master() && self.is_on()
     }
 
-    /// Leaves a message for [`Self::poll_message`].
+    /// Queues a message for [`Self::poll_message`].
     pub fn send(&mut self, message: UpstreamMessage) {
         self.messages.push_back(message);
     }
 
-    /// Sends an MSI, if a capability has one to send.
+    /// Queues an MSI, if there is one.
     pub fn send_msi(&mut self, msi: Option<Msi>) {
         let requester = self.id;
         self.messages.extend(msi.map(|msi| UpstreamMessage::Msi { requester, msi }));

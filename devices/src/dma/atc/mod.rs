@@ -1,17 +1,17 @@
-//! The address translation cache (ATC) of a function: what the specification of the remapping unit
-//! calls its Device-TLB (`PCIe 10.1`, `VT-d 4.1`).
+//! The address translation cache (ATC) of a function, which VT-d calls Device-TLB (`PCIe 10.1`,
+//! `VT-d 4.1`).
 //!
 //! ```text
 //!   address --(bits above the range's size)--> set: at most `ways` ranges, oldest first
 //! ```
 //!
-//! Entries with and without a PASID do not meet: each address space has its own. Within one no two
-//! entries overlap. Ranges have many sizes, so that a lookup looks into a set for each size that there is.
+//! Each address space, with a PASID or without, has entries of its own, which do not overlap. A
+//! lookup searches a set for each size of range that the ATC holds.
 
 use iommu::ats::{InvalidateRequest, PageRange, Translation};
 use iommu::ids::{Iova, Pasid};
 
-/// How many ranges an ATC holds, and in how many places each of them can be.
+/// The size and associativity of an ATC.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Geometry {
     entries: u16,
@@ -19,12 +19,12 @@ pub struct Geometry {
 }
 
 impl Geometry {
-    /// The largest ATC.
+    /// Entries in the largest ATC.
     pub const MAX_ENTRIES: u16 = 4096;
 
-    /// `entries` (1 to [`Self::MAX_ENTRIES`]) in sets of `ways`; with as many ways as entries it is
-    /// fully associative, with one way direct mapped. `None` if that makes no power of two of whole
-    /// sets.
+    /// `entries` (1 to [`Self::MAX_ENTRIES`]) in sets of `ways`. With as many ways as entries the
+    /// ATC is fully associative, with one way it is direct mapped. `None` if the number of sets is
+    /// not a power of two.
     pub const fn new(entries: u16, ways: u16) -> Option<Self> {
         if entries > Self::MAX_ENTRIES || ways == 0 || !entries.is_multiple_of(ways) {
             return None;
@@ -32,17 +32,17 @@ impl Geometry {
         if (entries / ways).is_power_of_two() { Some(Self { entries, ways }) } else { None }
     }
 
-    /// Ranges in all.
+    /// Entries in all.
     pub const fn entries(self) -> u16 {
         self.entries
     }
 
-    /// Ranges in a set.
+    /// Entries in a set.
     pub const fn ways(self) -> u16 {
         self.ways
     }
 
-    /// Sets, a power of two.
+    /// Number of sets, a power of two.
     const fn sets(self) -> usize {
         (self.entries / self.ways) as usize
     }
@@ -65,9 +65,9 @@ impl Default for Geometry {
 #[derive(Debug)]
 pub struct Atc {
     geometry: Geometry,
-    /// Each oldest first.
+    /// The entries of each set, oldest first.
     sets: Vec<Vec<Entry>>,
-    /// Entries of each size, by the log2 of that.
+    /// How many entries have each size, by its log2.
     orders: [u16; 65],
     len: u32,
 }
@@ -78,19 +78,19 @@ struct Entry {
     translation: Translation,
 }
 
-/// Which address spaces an invalidation is about.
+/// The address spaces that an invalidation covers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Spaces {
     /// All of them.
     All,
-    /// Those that have a PASID.
+    /// All with a PASID.
     EveryPasid,
-    /// The one with this PASID, or the one without.
+    /// The one with this PASID, or the one without PASID.
     One(Option<Pasid>),
 }
 
 impl Spaces {
-    /// Those that an Invalidate Request is about (`PCIe 10.3.8`).
+    /// The address spaces that an Invalidate Request covers (`PCIe 10.3.8`).
     pub const fn of(request: &InvalidateRequest) -> Self {
         if request.global { Self::EveryPasid } else { Self::One(request.pasid) }
     }
@@ -105,13 +105,13 @@ impl Spaces {
 }
 
 impl Atc {
-    /// An empty one.
+    /// An empty ATC.
     pub fn new(geometry: Geometry) -> Self {
         let sets = vec![Vec::new(); geometry.sets()];
         Self { geometry, sets, orders: [0; 65], len: 0 }
     }
 
-    /// How big it is.
+    /// Its size and associativity.
     pub fn geometry(&self) -> Geometry {
         self.geometry
     }
@@ -137,15 +137,15 @@ impl Atc {
         None
     }
 
-    /// Whether an entry of `spaces` has an address in common with `range`.
+    /// Whether an entry of `spaces` overlaps `range`.
     pub fn holds(&self, spaces: Spaces, range: PageRange) -> bool {
         let meant =
             |entry: &Entry| spaces.contain(entry.pasid) && entry.translation.range.overlaps(range);
         self.sets.iter().flatten().any(meant)
     }
 
-    /// Caches `translation` in place of all that it overlaps, and of the oldest one of its set if
-    /// there is no room left in it.
+    /// Caches `translation`. It replaces the entries that it overlaps, and the oldest entry of its
+    /// set if the set is full.
     pub fn insert(&mut self, pasid: Option<Pasid>, translation: Translation) {
         self.invalidate(Spaces::One(pasid), translation.range);
         let order = translation.range.order();
@@ -160,7 +160,7 @@ impl Atc {
         self.len += 1;
     }
 
-    /// Drops every entry of `spaces` that has an address in common with `range`; returns how many.
+    /// Drops each entry of `spaces` that overlaps `range`. Returns how many.
     pub fn invalidate(&mut self, spaces: Spaces, range: PageRange) -> u32 {
         let Self { sets, orders, len, .. } = self;
         let before = *len;
@@ -177,17 +177,17 @@ impl Atc {
         before - self.len
     }
 
-    /// Drops everything; returns how many entries that was.
+    /// Drops all entries. Returns how many.
     pub fn clear(&mut self) -> u32 {
         self.invalidate(Spaces::All, PageRange::ALL)
     }
 
-    /// Entries that it holds now.
+    /// Entries that the ATC holds now.
     pub fn len(&self) -> u32 {
         self.len
     }
 
-    /// Whether it holds nothing.
+    /// Whether the ATC holds no entry.
     pub fn is_empty(&self) -> bool {
         self.len == 0
     }

@@ -1,9 +1,9 @@
-//! Traffic generators: requests at a rate and in a pattern, until told to stop.
+//! Traffic generators: they send requests at a rate and in a pattern, until software stops them.
 //!
 //! ```text
-//!   CONTROL.run, or a description ---> Running: due --> a burst of requests --> due + period
-//!                                                          |
-//!                         address: fixed, one behind the other, or anywhere in the span
+//!   CONTROL.run, or EndpointConfig ---> Running: due --> a burst of requests --> due + period
+//!                                                           |
+//!                                    address: fixed, sequential, or random in the span
 //! ```
 //!
 //! | offset | register | |
@@ -18,9 +18,9 @@
 //! | 0x24 | DONE | RO requests done, wraps |
 //! | 0x28 | FAILED | RO requests failed, wraps |
 //!
-//! Values out of range are taken as the nearest that is allowed. What is written while it runs counts when
-//! it is started again. Accesses are as those to other registers of the endpoint. While bus mastering is
-//! off it pauses; what it has missed it does not make up for.
+//! A value out of range is replaced by the nearest one in range. A write while the generator runs
+//! has an effect when it is started again. While bus mastering is disabled the generator pauses,
+//! and does not send the bursts that it has missed later.
 
 mod text;
 
@@ -54,48 +54,48 @@ const LIMIT: u64 = 0x20;
 const DONE: u64 = 0x24;
 const FAILED: u64 = 0x28;
 
-/// Which address comes next.
+/// The order of the addresses.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Order {
     /// Always the first.
     Fixed,
-    /// One behind the other, from the first again at the span's end.
+    /// Ascending, and again from the first at the end of the span.
     Sequential,
-    /// Any in the span. The same in each run.
+    /// Random in the span. The sequence is the same in each run.
     Random,
 }
 
-/// What a generator sends.
+/// The traffic of a generator.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Traffic {
     /// Reads or writes.
     pub access: Access,
-    /// Which address comes next.
+    /// The order of the addresses.
     pub order: Order,
-    /// Through the ATC.
+    /// Use the ATC.
     pub use_atc: bool,
     /// The first address.
     pub address: Iova,
-    /// Bytes from there on that it touches.
+    /// Bytes from the first address on in which requests lie.
     pub span: u64,
     /// Bytes in a request, 1 to [`BUFFER_SIZE`].
     pub length: u32,
     /// Requests in a burst, 1 to [`MAX_BURST`].
     pub burst: u32,
-    /// From one burst to the next, 10 microseconds and up.
+    /// Time from one burst to the next, 10 microseconds and up.
     pub period: Duration,
 }
 
 /// CONTROL.
 #[bitfield(u32)]
 pub struct Control {
-    /// Start, anew if it runs; 0 stops it.
+    /// 1 starts the generator, anew if it runs; 0 stops it.
     pub run: bool,
-    /// Writes: words of eight bytes, PATTERN and above it a rising count. Else reads.
+    /// Writes, of words of eight bytes: PATTERN and above it a rising count. 0: reads.
     pub write: bool,
     /// Use the ATC.
     pub use_atc: bool,
-    /// Requests carry the PASID in the endpoint's PASID register.
+    /// Requests have the PASID in the endpoint's PASID register.
     pub pasid: bool,
     /// 0 fixed, 1 sequential, 2 random; 3 as 0.
     #[bits(2)]
@@ -116,9 +116,9 @@ pub(super) struct Running {
     random: fastrand::Rng,
 }
 
-/// What came of the requests of a burst.
+/// Counts of requests, by outcome.
 #[derive(Debug, Default, Clone, Copy)]
-struct Tally {
+struct Counts {
     done: u32,
     failed: u32,
 }
@@ -133,14 +133,14 @@ impl Running {
         self.due
     }
 
-    /// Sends a burst if it is due, `most` requests at most: once, however late the call is.
-    fn send(&mut self, most: u32, dma: &mut Dma, bus: &mut Bus<'_>) -> Tally {
-        let mut tally = Tally::default();
+    /// Sends one burst if it is due, `most` requests at most.
+    fn send(&mut self, most: u32, dma: &mut Dma, bus: &mut Bus<'_>) -> Counts {
+        let mut counts = Counts::default();
         if self.due > bus.now {
-            return tally;
+            return counts;
         }
         let Traffic { use_atc, burst, period, .. } = self.traffic;
-        // A caller that comes late does not find a heap of what it has missed.
+        // A late call does not send the bursts that it has missed.
         let next = self.due + period;
         self.due = if next > bus.now { next } else { bus.now + period };
         for _ in 0..burst.min(most) {
@@ -158,15 +158,15 @@ impl Running {
             };
             let path = DmaPath { use_atc, pasid: self.pasid };
             match dma.run(address, transfer, path, bus) {
-                Ok(()) => tally.done += 1,
-                Err(_) => tally.failed += 1,
+                Ok(()) => counts.done += 1,
+                Err(_) => counts.failed += 1,
             }
             self.count = self.count.wrapping_add(1);
         }
-        tally
+        counts
     }
 
-    /// As [`Self::send`], without a limit. The function counts what came of it.
+    /// As [`Self::send`], without a limit. `dma` counts the requests.
     pub(super) fn send_all(&mut self, dma: &mut Dma, bus: &mut Bus<'_>) {
         self.send(u32::MAX, dma, bus);
     }
@@ -183,7 +183,7 @@ impl Running {
     }
 }
 
-/// A generator: its registers, and whether it runs.
+/// A generator: its registers, and its state while it runs.
 #[derive(Debug)]
 pub(super) struct Generator {
     control: Control,
@@ -193,7 +193,7 @@ pub(super) struct Generator {
     length: u32,
     burst: u32,
     limit: u32,
-    sent: Tally,
+    sent: Counts,
     running: Option<Running>,
 }
 
@@ -207,15 +207,15 @@ impl Default for Generator {
             length: 8,
             burst: 1,
             limit: 0,
-            sent: Tally::default(),
+            sent: Counts::default(),
             running: None,
         }
     }
 }
 
 impl Generator {
-    /// One that sends `traffic` as soon as the function may.
-    pub(super) fn described(traffic: Traffic) -> Self {
+    /// A generator that sends `traffic` as soon as bus mastering is enabled.
+    pub(super) fn running(traffic: Traffic) -> Self {
         let Traffic { access, order, use_atc, address, span, length, burst, period } = traffic;
         let control = Control::new()
             .with_write(access == Access::Write)
@@ -268,7 +268,8 @@ impl Generator {
         }
     }
 
-    /// Writes the register of four bytes at `offset`. `pasid` and `pattern` are those of the endpoint.
+    /// Writes the register of four bytes at `offset`. `pasid` and `pattern` are those of the
+    /// endpoint.
     pub(super) fn write(
         &mut self,
         offset: u64,
@@ -283,7 +284,7 @@ impl Generator {
                 let start = || Running::new(self.traffic(), pasid, pattern, now);
                 self.running = self.control.run().then(start);
                 if self.control.run() {
-                    self.sent = Tally::default();
+                    self.sent = Counts::default();
                 }
             }
             PERIOD => self.period = value.max(MIN_PERIOD),
@@ -310,7 +311,7 @@ impl Generator {
             0 => u32::MAX,
             limit => limit.saturating_sub(running.count),
         };
-        let Tally { done, failed } = running.send(left, dma, bus);
+        let Counts { done, failed } = running.send(left, dma, bus);
         self.sent.done = self.sent.done.wrapping_add(done);
         self.sent.failed = self.sent.failed.wrapping_add(failed);
         if self.limit != 0 && running.count >= self.limit {

@@ -1,4 +1,4 @@
-//! How traffic is written: `write:64*4/100us@0x100000+0x10000:random:atc`.
+//! Traffic as text, such as `write:64*4/100us@0x100000+0x10000:random:atc`.
 
 use std::fmt;
 use std::str::FromStr;
@@ -11,7 +11,7 @@ use iommu::time::parse_duration;
 
 use super::{BUFFER_SIZE, MAX_BURST, MIN_PERIOD, Order, Traffic};
 
-/// What [`Traffic::from_str`] says of a text that describes none.
+/// Why a text describes no [`Traffic`].
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error(
     "traffic '{text}': {reason}; write read|write:LENGTH[*BURST]/PERIOD@ADDRESS[+SPAN]\
@@ -79,7 +79,7 @@ fn within(text: &str, most: u32) -> Result<u32, String> {
     value.ok_or_else(|| format!("'{text}' is not 1 to {most}"))
 }
 
-/// Whole microseconds, as the register has them.
+/// A period in whole microseconds, the unit of the register.
 fn parse_period(text: &str) -> Result<Duration, String> {
     let period = parse_duration(text).map_err(|error| error.to_string())?;
     let micros = u32::try_from(period.as_micros()).ok().filter(|micros| *micros >= MIN_PERIOD);

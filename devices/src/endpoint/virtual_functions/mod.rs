@@ -2,10 +2,10 @@
 //! a requester id of its own.
 //!
 //! ```text
-//!   SR-IOV Control: VF Enable, NumVFs ---> how many there are; none after any reset of the physical one
-//!   First VF Offset, VF Stride ----------> their ids, from the id of the physical one
-//!   VF BAR 0, VF MSE --------------------> where their registers are
-//!   PASID Control of the physical one ---> theirs too (`PCIe 9.3.7`)
+//!   VF Enable, NumVFs -------------------------> how many there are; none after a reset
+//!   First VF Offset, VF Stride ----------------> their ids, from the id of the physical function
+//!   VF BAR 0, VF MSE --------------------------> the addresses of their registers
+//!   PASID Control of the physical function ----> applies to them too (`PCIe 9.3.7`)
 //! ```
 //!
 //! Virtual functions make no page requests.
@@ -27,14 +27,14 @@ use crate::pcie::{Function, FunctionCore, Upstream, UpstreamMessage};
 pub struct PhysicalFunction {
     function: AtsEndpoint,
     sriov: Sriov,
-    /// All that there can be.
+    /// As many as can be enabled.
     virtual_functions: Vec<AtsEndpoint>,
-    /// How many of them there are now.
+    /// How many of them are enabled.
     enabled: usize,
 }
 
 impl PhysicalFunction {
-    /// A function with SR-IOV after reset. Its virtual functions are as it is itself.
+    /// A function with SR-IOV after reset. Its virtual functions have the same configuration.
     ///
     /// # Errors
     /// [`Error::CapabilitySpace`] if its capabilities do not fit.
@@ -51,12 +51,12 @@ impl PhysicalFunction {
         Ok(Self { function, sriov, virtual_functions, enabled: 0 })
     }
 
-    /// Those that there are now.
+    /// The virtual functions that are enabled.
     fn enabled(&self) -> &[AtsEndpoint] {
         &self.virtual_functions[..self.enabled]
     }
 
-    /// All functions that there are now.
+    /// The physical function, and the virtual functions that are enabled.
     fn functions(&self) -> impl Iterator<Item = &AtsEndpoint> {
         std::iter::once(&self.function).chain(self.enabled())
     }
@@ -66,13 +66,13 @@ impl PhysicalFunction {
         std::iter::once(function).chain(&mut virtual_functions[..*enabled])
     }
 
-    /// The physical function has been written to, or reset: the virtual ones follow.
+    /// Updates the virtual functions after a write to the physical one, or its reset.
     fn follow(&mut self, now: Instant) {
         let Self { function, sriov, virtual_functions, enabled } = self;
         let id = function.core.id;
         let count = sriov.written(&mut function.core.config, id.devfn(), *enabled as u16);
         let count = usize::from(count).min(virtual_functions.len());
-        // Those that come up are as after power-on; so are those that are gone.
+        // Functions that are enabled or disabled by this have the state after power-on.
         let changed = count.min(*enabled)..count.max(*enabled);
         virtual_functions[changed].iter_mut().for_each(|vf| vf.reset(Reset::Cold, now));
         let pasid = function.rights().pasid;
@@ -82,7 +82,7 @@ impl PhysicalFunction {
             vf.window = Window::Assigned(sriov.registers(&function.core.config, index));
             vf.physical_pasid = pasid;
         }
-        // An id past the last bus would be somebody else's.
+        // Ids past the last bus would wrap to those of other functions.
         let last = sriov.id_offset(&function.core.config, u16::try_from(count).unwrap_or(u16::MAX));
         *enabled = if id.into_bits().checked_add(last).is_some() { count } else { 0 };
     }

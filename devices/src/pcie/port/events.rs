@@ -41,8 +41,8 @@ pub enum ErrorOutcome {
 }
 
 impl Port {
-    /// `down`, with the reasons for which software holds the link down: Link Disable, Secondary Bus Reset,
-    /// slot power, containment.
+    /// `down`, with the reasons for which software holds the link down: Link Disable, Secondary Bus
+    /// Reset, slot power, containment.
     pub fn add_commanded_reasons(&self, down: LinkDownReasons) -> LinkDownReasons {
         down.with_disabled(self.express.link_disable(&self.core.config))
             .with_reset(self.secondary_bus_reset())
