@@ -1,4 +1,4 @@
-//! The DMA engine's transfers, cut at page boundaries as requests must be (`PCIe 2.2.7`).
+//! The DMA engine's transfers, split at page boundaries as requests must be (`PCIe 2.2.7`).
 
 use std::ops::Range;
 
@@ -12,16 +12,16 @@ use crate::pcie::Upstream;
 /// One transfer between memory and the buffer.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Transfer {
-    /// Where in memory.
+    /// The address in memory.
     pub(super) address: u64,
-    /// Where in the buffer; within it.
+    /// The bytes in the buffer.
     pub(super) buffer: Range<usize>,
-    /// Read: memory to buffer.
+    /// The direction; a read is from memory to the buffer.
     pub(super) access: Access,
 }
 
 impl Transfer {
-    /// Does it. A piece that fails does not keep the others from being tried.
+    /// Runs the transfer. A piece that fails does not stop the others.
     pub(super) fn run(
         self,
         requester: Bdf,

@@ -1,4 +1,4 @@
-//! QEMU's educational device, `edu`: what kvm-unit-tests and other people's tests do DMA with.
+//! QEMU's educational device, `edu`, which kvm-unit-tests and other test suites use for DMA.
 //!
 //! ```text
 //!   BAR 0 --> Registers ---> factorial --(a moment)--> result, interrupt
@@ -7,8 +7,8 @@
 //! ```
 //!
 //! A conventional function without ATS, on bus 0. Registers and behaviour are those of QEMU's
-//! (`docs/specs/edu.rst` there): also that a read of memory that fails leaves zeros in the buffer,
-//! and that the pieces behind it are read all the same.
+//! `docs/specs/edu.rst`. As in QEMU, a failed read of memory leaves zeros in the buffer, and the
+//! pieces after it are read anyway.
 
 mod dma;
 pub mod regs;
@@ -28,23 +28,23 @@ use regs::{Effect, Registers};
 pub const VENDOR_ID: u16 = 0x1234;
 /// Device ID.
 pub const DEVICE_ID: u16 = 0x11e8;
-/// From the command that starts a DMA until memory is accessed.
+/// Time from the command that starts a DMA to the access to memory.
 pub const DMA_DELAY: Duration = Duration::from_millis(100);
-/// From the write of a number until its factorial is there. QEMU computes in a thread and promises
-/// no time.
+/// Time from the write of a number to its factorial. QEMU computes in a thread, and specifies no
+/// time.
 pub const FACTORIAL_DELAY: Duration = Duration::from_micros(10);
 
 const IDENTITY: Identity =
     Identity { vendor: VENDOR_ID, device: DEVICE_ID, class: 0x00_ff_00, revision: 0x10 };
 
-/// The device.
+/// The `edu` device.
 #[derive(Debug)]
 pub struct Edu {
     core: FunctionCore,
     msi: Msi,
     registers: Registers,
     buffer: Box<[u8; regs::BUFFER_SIZE]>,
-    /// When the factorial is there, and when the DMA happens.
+    /// When the computation ends, and when the DMA runs.
     factorial_due: Option<Instant>,
     dma_due: Option<Instant>,
 }
@@ -69,7 +69,8 @@ impl Edu {
         })
     }
 
-    /// Adds to the interrupt status; every time that is an interrupt of its own.
+    /// Sets bits of the interrupt status. Each call sends an interrupt, also if the bits are set
+    /// already.
     fn raise(&mut self, bits: u32) {
         self.registers.interrupts |= bits;
         if self.registers.interrupts != 0 && self.core.is_bus_master() {

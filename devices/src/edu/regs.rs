@@ -1,22 +1,22 @@
-//! BAR 0 of `edu`: 1 MiB, of which these registers answer.
+//! BAR 0 of `edu`: 1 MiB with these registers.
 //!
 //! | offset | register | |
 //! |---|---|---|
 //! | 0x00 | [`ID`] | RO |
 //! | 0x04 | [`LIVENESS`] | reads the inverse of what was written |
-//! | 0x08 | [`FACTORIAL`] | a number; after a moment its factorial modulo 2^32 |
+//! | 0x08 | [`FACTORIAL`] | a number; after a delay its factorial modulo 2^32 |
 //! | 0x20 | [`STATUS`] | bit 0 RO: computing; bit 7: raise [`FACTORIAL_DONE`] after it |
 //! | 0x24 | [`INTERRUPTS`] | RO interrupt status |
 //! | 0x60 | [`RAISE`] | WO sets bits of the interrupt status |
-//! | 0x64 | [`ACKNOWLEDGE`] | WO clears them |
+//! | 0x64 | [`ACKNOWLEDGE`] | WO clears bits of the interrupt status |
 //! | 0x80 | [`DMA_SOURCE`] | address in memory, or from [`BUFFER`] up in the device |
-//! | 0x88 | [`DMA_DESTINATION`] | the same |
+//! | 0x88 | [`DMA_DESTINATION`] | as [`DMA_SOURCE`] |
 //! | 0x90 | [`DMA_COUNT`] | bytes |
 //! | 0x98 | [`DMA_COMMAND`] | bit 0 run, bit 1 to memory, bit 2 raise [`DMA_DONE`] after it |
 //!
-//! Below 0x80 accesses have four bytes, from there up four or eight; a write of four replaces all of
-//! a DMA register. Whatever else is read gives all ones, whatever else is written is ignored, and so
-//! are the DMA registers while a transfer runs.
+//! Below 0x80 accesses have four bytes, from there up four or eight; a write of four bytes replaces
+//! all of a DMA register. Other reads give all ones, other writes are ignored. Writes to the DMA
+//! registers are ignored while a transfer runs.
 
 use iommu::ats::Access;
 
@@ -26,7 +26,7 @@ use super::dma::Transfer;
 pub const SIZE: u32 = 1 << 20;
 /// Bytes in the buffer.
 pub const BUFFER_SIZE: usize = 4096;
-/// What [`ID`] reads: version 1.0, and the device's mark.
+/// The value of [`ID`]: version 1.0, and the magic number of `edu`.
 pub const ID_VALUE: u32 = 0x0100_00ed;
 
 /// Identification.
@@ -43,18 +43,18 @@ pub const INTERRUPTS: u64 = 0x24;
 pub const RAISE: u64 = 0x60;
 /// Acknowledges interrupts.
 pub const ACKNOWLEDGE: u64 = 0x64;
-/// Where a transfer begins.
+/// The source of a transfer.
 pub const DMA_SOURCE: u64 = 0x80;
-/// Where it goes.
+/// The destination of a transfer.
 pub const DMA_DESTINATION: u64 = 0x88;
-/// Its bytes.
+/// The length of a transfer, in bytes.
 pub const DMA_COUNT: u64 = 0x90;
-/// Starts it.
+/// Starts a transfer.
 pub const DMA_COMMAND: u64 = 0x98;
-/// Where the buffer is for [`DMA_SOURCE`] and [`DMA_DESTINATION`]; CPUs do not see it.
+/// The address of the buffer in [`DMA_SOURCE`] and [`DMA_DESTINATION`]. CPUs cannot access it.
 pub const BUFFER: u64 = 0x40000;
 
-/// Interrupt status: a factorial is there.
+/// Interrupt status: a computation is done.
 pub const FACTORIAL_DONE: u32 = 0x001;
 /// Interrupt status: a transfer is done.
 pub const DMA_DONE: u32 = 0x100;
@@ -68,10 +68,10 @@ pub const DMA_INTERRUPT: u64 = 4;
 
 const COMPUTING: u32 = 0x01;
 const INTERRUPT_AFTER_FACTORIAL: u32 = 0x80;
-/// Memory addresses have 28 bits (QEMU's property `dma_mask`, as it is by default).
+/// Memory addresses have 28 bits, the default of QEMU's property `dma_mask`.
 const DMA_MASK: u64 = (1 << 28) - 1;
 
-/// What a write sets in motion.
+/// The effect of a write to a register.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Effect {
     Compute,
@@ -95,7 +95,7 @@ pub(super) struct Registers {
 impl Registers {
     pub(super) fn read(&self, offset: u64, data: &mut [u8]) {
         let value = register_size(offset, data.len()).then(|| self.value(offset)).flatten();
-        // Cut to the access's size.
+        // An access of four bytes reads the lower half.
         let bytes = value.unwrap_or(u64::MAX).to_le_bytes();
         data.fill(0xff);
         for (to, from) in data.iter_mut().zip(bytes) {
@@ -123,7 +123,7 @@ impl Registers {
             return None;
         }
         let value = data.iter().rev().fold(0, |value, byte| value << 8 | u64::from(*byte));
-        // Registers below 0x80 have four bytes, and so have accesses to them.
+        // Accesses to registers below 0x80 have four bytes.
         let low = value as u32;
         let running = self.command & DMA_RUN != 0;
         match offset {
@@ -151,21 +151,21 @@ impl Registers {
         None
     }
 
-    /// Puts the result in the place of the number; whether an interrupt is asked for.
+    /// Replaces the number by its factorial. Returns whether an interrupt is enabled.
     pub(super) fn finish_factorial(&mut self) -> bool {
         self.factorial = factorial(self.factorial);
         self.status &= !COMPUTING;
         self.status & INTERRUPT_AFTER_FACTORIAL != 0
     }
 
-    /// Ends the transfer; whether an interrupt is asked for.
+    /// Ends the transfer. Returns whether an interrupt is enabled.
     pub(super) fn finish_dma(&mut self) -> bool {
         self.command &= !DMA_RUN;
         self.command & DMA_INTERRUPT != 0
     }
 
-    /// The transfer that is programmed; `None` if its device side is not within the buffer, where
-    /// QEMU gives up altogether.
+    /// The programmed transfer. `None` if its device side is not within the buffer: QEMU aborts
+    /// then.
     pub(super) fn transfer(&self) -> Option<Transfer> {
         let (access, memory, device) = match self.command & DMA_TO_MEMORY {
             0 => (Access::Read, self.source, self.destination),
@@ -185,7 +185,7 @@ fn register_size(offset: u64, length: usize) -> bool {
 
 /// `number`! modulo 2^32.
 fn factorial(number: u32) -> u32 {
-    // From 34 on it is a multiple of 2^32.
+    // From 34 on the factorial is a multiple of 2^32.
     match number {
         0..34 => (1..=number).fold(1, u32::wrapping_mul),
         _ => 0,

@@ -1,14 +1,14 @@
-//! QEMU's `iommu-testdev`: one DMA write through the remapping unit, looked at where it should have
-//! arrived.
+//! QEMU's `iommu-testdev`: writes by DMA through the remapping unit, then reads memory without it,
+//! and compares.
 //!
 //! ```text
 //!   DOORBELL arms --> a read of TRIGGER --> pattern, LENGTH bytes, to IOVA (DMA)
-//!                                       --> LENGTH bytes from GPA (past the unit) --> compare --> RESULT
+//!                                       --> LENGTH bytes from GPA, without the unit --> compare --> RESULT
 //! ```
 //!
-//! A conventional function without capabilities, on bus 0. Registers and results are those of QEMU's
-//! (`docs/specs/iommu-testdev.rst` there). It does what no hardware can: it learns what became of a
-//! posted write, and sees memory as the CPU does. Longer than [`MAX_LENGTH`] is a bad length here.
+//! A conventional function without capabilities, on bus 0. Registers and results are those of
+//! QEMU's `docs/specs/iommu-testdev.rst`, but for the limit [`MAX_LENGTH`]. No hardware can do what
+//! it does: it learns the outcome of a posted write, and reads memory as the CPU does.
 
 use iommu::ats::{Access, AddressType, DmaRequest};
 use iommu::ids::{Gpa, Iova, PAGE_SIZE};
@@ -24,26 +24,26 @@ pub const VENDOR_ID: u16 = 0x1b36;
 pub const DEVICE_ID: u16 = 0x0005;
 /// Bytes in BAR 0.
 pub const SIZE: u32 = 4096;
-/// The most that it moves at once; QEMU's has no limit.
+/// The longest transfer, in bytes; QEMU has no limit.
 pub const MAX_LENGTH: u32 = 1 << 20;
 
 /// Registers in BAR 0, each of 32 bits, in accesses of 32 bits.
 pub mod regs {
-    /// A read does the DMA, if it is armed. Reads 0.
+    /// A read runs the DMA, if it is armed. Reads 0.
     pub const TRIGGER: u64 = 0x00;
-    /// Lower half of the address that is written to.
+    /// Lower half of the address of the DMA.
     pub const IOVA_LOW: u64 = 0x04;
     /// Upper half.
     pub const IOVA_HIGH: u64 = 0x08;
-    /// Bytes.
+    /// Length in bytes.
     pub const LENGTH: u64 = 0x0c;
-    /// What came of it, see [`Outcome`](super::Outcome).
+    /// See [`Outcome`](super::Outcome).
     pub const RESULT: u64 = 0x10;
     /// Bit 0 arms, or disarms. Reads 0.
     pub const DOORBELL: u64 = 0x14;
-    /// Bit 0 secure, bits 2:1 address space, bit 3: those count. Of other architectures.
+    /// Bit 0 secure, bits 2:1 address space, bit 3 valid; for other architectures.
     pub const ATTRIBUTES: u64 = 0x18;
-    /// Lower half of the address in memory that is looked at.
+    /// Lower half of the address that is read without the unit.
     pub const GPA_LOW: u64 = 0x1c;
     /// Upper half.
     pub const GPA_HIGH: u64 = 0x20;
@@ -54,23 +54,23 @@ const IDENTITY: Identity =
 const PATTERN: [u8; 4] = 0x1234_5678_u32.to_le_bytes();
 const PAGE: usize = PAGE_SIZE as usize;
 
-/// What RESULT reads, unless software has written something else.
+/// The values of RESULT.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[repr(u32)]
 pub enum Outcome {
-    /// What was written is there.
+    /// Memory has the pattern.
     Ok = 0,
     /// Armed.
     Busy = 0xffff_fffe,
     /// Not armed.
     Idle = 0xffff_ffff,
-    /// Nothing, or too much, was to be written.
+    /// LENGTH is 0, or above [`MAX_LENGTH`].
     BadLength = 0xdead_0001,
-    /// The write did not get through.
+    /// The DMA write failed.
     WriteFailed = 0xdead_0002,
-    /// There is no memory to look at.
+    /// There is no memory at GPA.
     ReadFailed = 0xdead_0003,
-    /// Something else is there.
+    /// Memory has other data.
     Mismatch = 0xdead_0004,
     /// TRIGGER was read before it was armed.
     NotArmed = 0xdead_0005,
@@ -78,7 +78,7 @@ pub enum Outcome {
     BadAttributes = 0xdead_0006,
 }
 
-/// The device.
+/// The `iommu-testdev` device.
 #[derive(Debug)]
 pub struct IommuTestdev {
     core: FunctionCore,
@@ -152,7 +152,8 @@ impl IommuTestdev {
             if !upstream.peek(Gpa(address), &mut data) {
                 return Err(Outcome::ReadFailed);
             }
-            // Pages of the two do not begin at the same place: the pattern does.
+            // The pieces of both differ, since IOVA and GPA may have other offsets in their pages.
+            // The pattern begins anew at both.
             if data != piece {
                 return Err(Outcome::Mismatch);
             }
@@ -161,7 +162,7 @@ impl IommuTestdev {
     }
 }
 
-/// The pattern, `length` bytes of it from `address` on, cut at page boundaries.
+/// `length` bytes of the pattern from `address` on, split at page boundaries.
 fn pieces(address: u64, length: u32) -> impl Iterator<Item = (u64, Vec<u8>)> {
     let mut done = 0;
     std::iter::from_fn(move || {
@@ -176,7 +177,7 @@ fn pieces(address: u64, length: u32) -> impl Iterator<Item = (u64, Vec<u8>)> {
 }
 
 impl Registers {
-    /// Secure, and an address space that is not, or the other way round.
+    /// Whether the secure bit and the address space differ.
     fn attributes_contradict(&self) -> bool {
         let (secure, space) = (self.attributes & 1 != 0, self.attributes >> 1 & 3);
         let count = self.attributes & 8 != 0;
@@ -226,7 +227,7 @@ impl Function for IommuTestdev {
         &mut self.core
     }
 
-    /// Reads all ones unless it is an aligned double word.
+    /// An access that is not an aligned double word reads all ones.
     fn memory_read(
         &mut self,
         address: u64,

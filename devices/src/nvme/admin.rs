@@ -10,7 +10,7 @@ use super::spec::{
 };
 
 impl Controller {
-    /// Carries out an admin command; `Ok(None)` if it is held.
+    /// Executes an admin command. `Ok(None)` if it stays outstanding.
     pub(super) fn admin(
         &mut self,
         command: &Command,
@@ -93,7 +93,7 @@ impl Controller {
         Ok(0)
     }
 
-    /// What is in flight from the queue is gone with it, without a completion.
+    /// The commands in flight from the queue are dropped without a completion.
     fn delete_submission_queue(&mut self, command: &Command) -> Outcome {
         let identifier = command.dword::<10>() as u16;
         let queue = io_queue(identifier)?;
@@ -144,7 +144,7 @@ impl Controller {
         outcome
     }
 
-    /// Dword 0 says whether it was too late.
+    /// Dword 0 is 1 if the command was not aborted.
     fn abort_command(&mut self, command: &Command, memory: &mut Memory<'_>) -> Outcome {
         let dword10 = command.dword::<10>();
         let aborted = self.abort(dword10 as u16, (dword10 >> 16) as u16, memory);
@@ -152,7 +152,7 @@ impl Controller {
     }
 }
 
-/// The number and the size of the queue that `command` creates.
+/// The identifier and the size of the queue that `command` creates.
 fn new_queue(command: &Command) -> Result<(usize, u16), Status> {
     let dword10 = command.dword::<10>();
     let queue = io_queue(dword10 as u16)?;
@@ -168,7 +168,7 @@ fn io_queue(identifier: u16) -> Result<usize, Status> {
     (1..QUEUES).contains(&queue).then_some(queue).ok_or(Status::InvalidQueueId)
 }
 
-/// Command Dword 11, if the queue lies in one piece, at a page's beginning.
+/// Command Dword 11, if the queue is physically contiguous and page aligned.
 fn check_base(command: &Command) -> Result<u32, Status> {
     const CONTIGUOUS: u32 = 1;
     let attributes = command.dword::<11>();

@@ -1,8 +1,7 @@
-//! The controller behind the registers: fetches commands, lets them take their time, completes
-//! them.
+//! The controller: fetches commands, executes them after their latency, and completes them.
 //!
 //! ```text
-//!   doorbell --> fetch (round robin, room in the completion queue reserved) --> in flight
+//!   doorbell --> fetch (round robin, reserves a completion queue entry) ------> in flight
 //!                                                                                  | latency
 //!   interrupt <-- completion entry <-- admin, io: data, storage <------------------+
 //! ```
@@ -23,9 +22,9 @@ use super::regs::{Configuration, ControllerStatus, Doorbell, Effect, Registers};
 use super::spec::{COMMAND_SIZE, Command, Completion, NSID_ALL, Outcome, Status, StatusField};
 use super::storage::Storage;
 
-/// Commands that are in flight at most.
+/// Commands that can be in flight.
 const MAX_IN_FLIGHT: usize = 64;
-/// Commands that one call carries out at most.
+/// Commands that one call executes at most.
 const BATCH: usize = 32;
 
 /// A command between its fetch and its completion.
@@ -42,23 +41,23 @@ pub(super) struct Controller {
     pub(super) registers: Registers,
     pub(super) submission: [Option<SubmissionQueue>; QUEUES],
     pub(super) completion: [Option<CompletionQueue>; QUEUES],
-    /// In the order in which they are due.
+    /// Commands in flight, by the time at which they are due.
     in_flight: VecDeque<InFlight>,
-    /// The submission queue whose turn it is.
+    /// The submission queue that is fetched from next.
     turn: usize,
-    /// Fetching must be tried again.
+    /// When to fetch again, after bus mastering was enabled.
     resume_due: Option<Instant>,
     shutdown_due: Option<Instant>,
     pub(super) events: Events,
     pub(super) features: Features,
     pub(super) logs: Logs,
     pub(super) identity: Identity,
-    /// Namespaces 1 and up.
+    /// The namespaces, from id 1 up.
     pub(super) namespaces: Vec<Box<dyn Storage>>,
-    /// Where data is on its way, [`MAX_TRANSFER`] bytes.
+    /// The data of the command that executes, [`MAX_TRANSFER`] bytes.
     pub(super) buffer: Vec<u8>,
     latency: Duration,
-    /// Vectors that have something to announce, a bit for each.
+    /// Vectors with new completions, a bit for each.
     interrupts: u16,
 }
 
@@ -83,7 +82,7 @@ impl Controller {
         }
     }
 
-    /// The host has written a register.
+    /// Carries out a write to a register.
     pub(super) fn register_written(&mut self, effect: Effect, now: Instant) {
         match effect {
             Effect::Enable => self.enable(),
@@ -98,13 +97,13 @@ impl Controller {
         }
     }
 
-    /// Everything but the medium and what is known of it takes its reset value.
+    /// Resets everything but the namespaces and the logs.
     pub(super) fn reset(&mut self) {
         self.registers = Registers::default();
         self.clear();
     }
 
-    /// Power goes and comes back.
+    /// Counts a power cycle in the logs, and power-cycles the namespaces.
     pub(super) fn power_cycle(&mut self) {
         const COMPLETE: u8 = 2;
         let safe =
@@ -114,7 +113,7 @@ impl Controller {
         self.namespaces.iter_mut().for_each(|medium| medium.power_cycle());
     }
 
-    /// The host has written a doorbell.
+    /// Carries out a write to a doorbell.
     pub(super) fn write_doorbell(
         &mut self,
         doorbell: Doorbell,
@@ -140,7 +139,7 @@ impl Controller {
         self.advance(memory);
     }
 
-    /// A doorbell was written for a queue that there can never be.
+    /// Carries out a write to the doorbell of a queue that the controller does not have.
     pub(super) fn write_invalid_doorbell(&mut self, memory: &mut Memory<'_>) {
         if self.is_running() {
             self.events.raise(Event::InvalidDoorbell);
@@ -148,19 +147,20 @@ impl Controller {
         }
     }
 
-    /// The function may send requests again.
+    /// Bus mastering has been enabled.
     pub(super) fn resume(&mut self, now: Instant) {
         self.resume_due = self.is_running().then_some(now);
     }
 
-    /// When [`Self::handle_timeout`] must be called next, if the function is a bus master or not.
+    /// When [`Self::handle_timeout`] must be called next. Without bus mastering only a shutdown is
+    /// due.
     pub(super) fn poll_timeout(&self, bus_master: bool) -> Option<Instant> {
         let command = self.in_flight.front().map(|command| command.due);
         let of_master = Instant::earliest([command, self.resume_due]).filter(|_| bus_master);
         Instant::earliest([of_master, self.shutdown_due])
     }
 
-    /// Does what is due.
+    /// Executes the commands that are due, and completes a shutdown.
     pub(super) fn handle_timeout(&mut self, memory: &mut Memory<'_>) {
         let now = memory.bus.now;
         if memory.bus.rights.bus_master {
@@ -173,19 +173,19 @@ impl Controller {
             self.advance(memory);
         }
         if self.shutdown_due.take_if(|due| *due <= now).is_some() {
-            // The medium's failure is in the log; the shutdown completes all the same.
+            // A failure is in the log. The shutdown completes anyway.
             let _ = self.flush(NSID_ALL);
             self.registers.status.set_shutdown(2);
         }
     }
 
-    /// The vectors that have had something to announce since this was asked last, a bit for each.
+    /// The vectors with new completions since the last call, a bit for each.
     pub(super) fn take_interrupts(&mut self) -> u16 {
         std::mem::take(&mut self.interrupts)
     }
 
-    /// Takes the command `identifier` of `queue` back before it is carried out, if it is still
-    /// there.
+    /// Aborts the command `identifier` of `queue`, if it has not been executed. Returns whether it
+    /// was aborted.
     pub(super) fn abort(&mut self, queue: u16, identifier: u16, memory: &mut Memory<'_>) -> bool {
         let is_meant = |other: &InFlight| is_same(other, queue, identifier);
         if let Some(position) = self.in_flight.iter().position(is_meant)
@@ -204,7 +204,7 @@ impl Controller {
         room
     }
 
-    /// Forgets what is in flight from `queue`, which is deleted.
+    /// Drops the commands in flight from `queue`, which is deleted.
     pub(super) fn drop_commands(&mut self, queue: u16, completion_queue: u16) {
         let before = self.in_flight.len();
         self.in_flight.retain(|command| command.queue != queue);
@@ -242,13 +242,13 @@ impl Controller {
         self.interrupts = 0;
     }
 
-    /// Controller Fatal Status: nothing more happens until a reset.
+    /// Sets CSTS.CFS, and stops until a reset.
     fn fail(&mut self) {
         self.registers.status.set_fatal(true);
         self.in_flight.clear();
     }
 
-    /// Fetches what there is room for, and says what there is to say.
+    /// Fetches commands while there is room, and completes Asynchronous Event Requests.
     fn advance(&mut self, memory: &mut Memory<'_>) {
         let mut idle = 0;
         while memory.bus.rights.bus_master && self.is_running() {
@@ -270,8 +270,8 @@ impl Controller {
         }
     }
 
-    /// Fetches one command from queue `index`; `None` if there is none, or no room for what comes
-    /// of it.
+    /// Fetches one command from queue `index`. `None` if the queue has none, or if its completion
+    /// queue has no free entry.
     fn fetch(&mut self, index: usize, memory: &mut Memory<'_>) -> Option<()> {
         let queue = self.submission[index].as_mut()?;
         let address = queue.next()?;
@@ -285,7 +285,7 @@ impl Controller {
             return None;
         }
         queue.advance();
-        // Only I/O waits for the medium, so that an Abort can still overtake it.
+        // Only I/O commands have the latency of the medium, so that an Abort can overtake them.
         let due = memory.bus.now + if index == 0 { MIN_LATENCY } else { self.latency };
         let command = Command::decode(&bytes);
         let position = self.in_flight.partition_point(|other| other.due <= due);
@@ -308,7 +308,7 @@ impl Controller {
         };
         match outcome {
             Some(outcome) => self.complete(queue, &command, outcome, memory),
-            // It may be held for ever, and must not keep others from completing.
+            // The command may be outstanding for ever, and must not keep a completion queue entry.
             None => self.completion[0].iter_mut().for_each(CompletionQueue::release),
         }
     }
@@ -327,7 +327,7 @@ impl Controller {
         self.post(queue, command.identifier(), outcome.unwrap_or(0), status, memory);
     }
 
-    /// Writes a completion into the entry that is reserved for it.
+    /// Writes a completion to the entry that is reserved for it.
     fn post(
         &mut self,
         queue: u16,
@@ -358,7 +358,7 @@ fn is_same(command: &InFlight, queue: u16, identifier: u16) -> bool {
     command.queue == queue && command.command.identifier() == identifier
 }
 
-/// The NVM command set, pages of 4 KiB, round robin.
+/// Whether CC asks for the NVM command set, pages of 4 KiB, and round robin arbitration.
 fn is_supported(configuration: Configuration) -> bool {
     configuration.command_set() == 0
         && configuration.page_size() == 0

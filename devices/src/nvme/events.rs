@@ -1,10 +1,10 @@
-//! Asynchronous events (`NVMe 5.2`): requests that the controller holds until it has something to
-//! say.
+//! Asynchronous events (`NVMe 5.2`). An Asynchronous Event Request is outstanding until there is an
+//! event to report.
 //!
 //! ```text
-//!   something happens --> pending --+-- request held, type not masked --> completion, type masked
-//!                                   |                                              |
-//!   host reads the event's log page: type no longer masked <-----------------------+
+//!   event --> pending --> request outstanding, type not masked --> completion, type masked
+//!                                                                              |
+//!   the host reads the event's log page: type no longer masked <---------------+
 //! ```
 
 use std::collections::VecDeque;
@@ -12,12 +12,12 @@ use std::collections::VecDeque;
 use super::model::MAX_EVENT_REQUESTS;
 use super::spec::log;
 
-/// What can happen.
+/// An event.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Event {
     /// A doorbell of a queue that does not exist was written.
     InvalidDoorbell,
-    /// A doorbell was given a value that its queue cannot have.
+    /// A doorbell was written with a value that is out of range for its queue.
     InvalidDoorbellValue,
     /// The temperature is beyond a threshold.
     Temperature,
@@ -40,19 +40,19 @@ impl Event {
     }
 }
 
-/// Requests and events that wait for each other.
+/// Outstanding requests, and pending events.
 #[derive(Debug, Default)]
 pub(super) struct Events {
-    /// Identifiers of the requests.
+    /// The command identifiers of outstanding requests, oldest first.
     requests: VecDeque<u16>,
-    /// Each at most once.
+    /// Pending events, each at most once.
     pending: Vec<Event>,
-    /// A bit for each type.
+    /// The masked types, a bit for each.
     masked: u8,
 }
 
 impl Events {
-    /// A request has come; `false` if there are too many.
+    /// Adds a request. Returns `false` if as many as the limit are outstanding.
     pub(super) fn add_request(&mut self, identifier: u16) -> bool {
         let fits = self.requests.len() < MAX_EVENT_REQUESTS;
         if fits {
@@ -61,30 +61,30 @@ impl Events {
         fits
     }
 
-    /// Whether the request `identifier` is held.
+    /// Whether the request `identifier` is outstanding.
     pub(super) fn has_request(&self, identifier: u16) -> bool {
         self.requests.contains(&identifier)
     }
 
-    /// Takes back the request `identifier`; whether it was held.
+    /// Removes the request `identifier`. Returns whether it was outstanding.
     pub(super) fn abort(&mut self, identifier: u16) -> bool {
         let position = self.requests.iter().position(|request| *request == identifier);
         position.and_then(|position| self.requests.remove(position)).is_some()
     }
 
-    /// Something has happened.
+    /// Makes `event` pending.
     pub(super) fn raise(&mut self, event: Event) {
         if !self.pending.contains(&event) {
             self.pending.push(event);
         }
     }
 
-    /// Whether there is a request to complete now.
+    /// Whether a request can be completed now.
     pub(super) fn is_ready(&self) -> bool {
         !self.requests.is_empty() && self.next().is_some()
     }
 
-    /// The request to complete now, and with which event.
+    /// The request to complete now, and its event.
     pub(super) fn take(&mut self) -> Option<(u16, Event)> {
         let position = self.next()?;
         let identifier = self.requests.pop_front()?;

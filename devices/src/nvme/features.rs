@@ -1,5 +1,5 @@
-//! What Set Features sets and Get Features gets (`NVMe 5.21.1`). Nothing is saved: a reset brings
-//! everything back to its default.
+//! Set Features and Get Features (`NVMe 5.21.1`). Features are not saveable: a reset restores their
+//! defaults.
 
 use super::model::{QUEUES, TEMPERATURE, VECTORS, WARNING_TEMPERATURE};
 use super::spec::{NSID_ALL, Outcome, Status, TEMPERATURE_WARNING, feature, namespace_index};
@@ -17,9 +17,9 @@ pub(super) struct Features {
     error_recovery: u32,
     /// The volatile write cache is on.
     pub(super) write_cache: bool,
-    /// Only a recommendation: each completion is announced at once.
+    /// Interrupt Coalescing, which has no effect: the specification makes it a recommendation.
     coalescing: u32,
-    /// Vectors without coalescing.
+    /// Vectors with Coalescing Disable, a bit for each.
     uncoalesced: u16,
     write_atomicity: u32,
     events: u32,
@@ -70,7 +70,7 @@ impl Features {
         })
     }
 
-    /// Set Features. `namespaces`: how many there are; `has_queues`: there are I/O queues.
+    /// Set Features, with `namespaces` in all. `has_queues`: an I/O queue exists.
     pub(super) fn set(
         &mut self,
         dword10: u32,
@@ -113,13 +113,13 @@ impl Features {
         Ok(0)
     }
 
-    /// Bits of the critical warnings that hold now.
+    /// The Critical Warning field of the SMART log.
     pub(super) fn critical_warnings(&self) -> u8 {
         let out_of_range = TEMPERATURE >= self.over || TEMPERATURE <= self.under;
         if out_of_range { TEMPERATURE_WARNING } else { 0 }
     }
 
-    /// Whether one of them is to be announced by an event.
+    /// Whether a critical warning is to be reported by an event.
     pub(super) fn announces_warning(&self) -> bool {
         u32::from(self.critical_warnings()) & self.events != 0
     }
@@ -136,7 +136,7 @@ impl Features {
     }
 }
 
-/// All of them are allocated, however many the host asks for.
+/// The controller allocates all its queues, whatever number the host asks for.
 fn number_of_queues(dword11: u32, has_queues: bool) -> Outcome {
     if dword11 & 0xffff == 0xffff || dword11 >> 16 == 0xffff {
         return Err(Status::InvalidField);

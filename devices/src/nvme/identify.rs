@@ -1,4 +1,4 @@
-//! What Identify returns (`NVMe 5.15.2`): 4 KiB each.
+//! The data structures of Identify (`NVMe 5.15.2`), 4 KiB each.
 
 use super::model::{
     CRITICAL_TEMPERATURE, ERROR_LOG_ENTRIES, FIRMWARE, MAX_EVENT_REQUESTS, MAX_TRANSFER_ORDER,
@@ -15,20 +15,20 @@ const ABORT_LIMIT: u8 = 4;
 /// Maximum power, in 10 mW.
 const MAX_POWER: u16 = 500;
 
-/// What tells this controller from others.
+/// The identification of this controller.
 #[derive(Debug)]
 pub(super) struct Identity {
     serial: String,
 }
 
 impl Identity {
-    /// Only the first 20 printable ASCII characters of `serial` count.
+    /// The Serial Number is the first 20 printable ASCII characters of `serial`.
     pub(super) fn new(serial: &str) -> Self {
         let serial = serial.chars().filter(|char| matches!(char, ' '..='~'));
         Self { serial: serial.take(SN_LENGTH).collect() }
     }
 
-    /// The structure that `cns` asks for.
+    /// The structure `cns`.
     pub(super) fn structure(
         &self,
         cns: u8,
@@ -96,7 +96,7 @@ impl Identity {
         data
     }
 
-    /// Namespace Identification Descriptors: the EUI-64.
+    /// Namespace Identification Descriptors: one with the EUI-64.
     fn descriptors(&self, namespace: u32) -> Vec<u8> {
         let mut data = vec![0; SIZE];
         let identifier = self.eui64(namespace);
@@ -106,8 +106,8 @@ impl Identity {
         data
     }
 
-    /// Made of the serial number and the namespace's (by FNV-1a), with the bit set that says that nobody
-    /// has assigned it.
+    /// An FNV-1a hash of the serial number and the namespace id. The bit for locally administered
+    /// ids is set.
     fn eui64(&self, namespace: u32) -> [u8; 8] {
         const LOCAL: u8 = 2;
         let bytes = self.serial.bytes().chain(namespace.to_le_bytes());
@@ -120,7 +120,7 @@ impl Identity {
     }
 }
 
-/// The numbers above `namespace` of the namespaces that there are: 1 to `count`.
+/// The Active Namespace ID list: those of 1 to `count` that are above `namespace`.
 fn active_namespaces(namespace: u32, count: usize) -> Vec<u8> {
     let mut data = vec![0; SIZE];
     let above = (1..=count as u32).filter(|number| *number > namespace);

@@ -7,19 +7,19 @@ use super::spec::{Command, NSID_ALL, Outcome, Status, io, namespace_index};
 use super::storage::BLOCK_SIZE;
 use super::{prp, sgl};
 
-/// What a command means on a medium, in bytes.
+/// The blocks of a command, in bytes.
 #[derive(Debug, Clone, Copy)]
 struct Extent {
-    /// Which namespace, counted from 0.
+    /// The index of the namespace, from 0.
     medium: usize,
     start: u64,
     length: u64,
 }
 
 impl Controller {
-    /// Carries out an I/O command.
+    /// Executes an I/O command.
     pub(super) fn io(&mut self, command: &Command, memory: &mut Memory<'_>) -> Outcome {
-        // The buffer is not needed while it is away: no command carries out another.
+        // No command executes another, so nothing else needs the buffer meanwhile.
         let mut buffer = std::mem::take(&mut self.buffer);
         let outcome = self.io_with(command, &mut buffer, memory);
         self.buffer = buffer;
@@ -67,7 +67,7 @@ impl Controller {
         }
     }
 
-    /// Starting LBA and Number of Logical Blocks, if the namespace has those.
+    /// Starting LBA and Number of Logical Blocks, if the namespace has these blocks.
     fn extent(&self, command: &Command) -> Result<Extent, Status> {
         let medium = namespace_index(command.namespace(), self.namespaces.len())?;
         let blocks = u64::from(command.dword::<12>() & 0xffff) + 1;
@@ -106,7 +106,7 @@ impl Controller {
         Ok(())
     }
 
-    /// What was written is durable at once if the command says so, or without a write cache.
+    /// Flushes after a write with FUA, and after each write if the write cache is disabled.
     fn flush_if_needed(&mut self, command: &Command) -> Result<(), Status> {
         const FORCE_UNIT_ACCESS: u32 = 1 << 30;
         if command.dword::<12>() & FORCE_UNIT_ACCESS == 0 && self.features.write_cache {
@@ -127,7 +127,7 @@ impl Controller {
         outcome.map_err(|_| Status::WriteFault)
     }
 
-    /// Makes a namespace durable, or every one.
+    /// Flushes a namespace, or all namespaces.
     pub(super) fn flush(&mut self, namespace: u32) -> Result<(), Status> {
         let count = self.namespaces.len();
         let media = match namespace {

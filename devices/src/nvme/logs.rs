@@ -7,10 +7,10 @@ use super::spec::log::{self, error, firmware_slot, smart};
 use super::spec::{Command, StatusField, put};
 use super::storage::BLOCK_SIZE;
 
-/// What the controller remembers about itself; resets leave it alone.
+/// The data of the log pages. Resets keep it.
 #[derive(Debug, Default)]
 pub(super) struct Logs {
-    /// The newest first.
+    /// The error log, newest entry first.
     errors: VecDeque<[u8; error::SIZE]>,
     error_count: u64,
     pub(super) blocks_read: u64,
@@ -23,7 +23,7 @@ pub(super) struct Logs {
 }
 
 impl Logs {
-    /// `command` of `queue` has failed.
+    /// Adds an entry to the error log: `command` of `queue` has failed.
     pub(super) fn record(&mut self, queue: u16, command: &Command, status: StatusField) {
         self.error_count += 1;
         let mut entry = [0; error::SIZE];
@@ -40,7 +40,7 @@ impl Logs {
         self.errors.push_front(entry);
     }
 
-    /// The log page `identifier`, if there is one.
+    /// The log page `identifier`, if it is supported.
     pub(super) fn page(&self, identifier: u8, critical_warnings: u8) -> Option<Vec<u8>> {
         match identifier {
             log::ERROR => {
@@ -55,7 +55,7 @@ impl Logs {
                 put(&mut page, firmware_slot::REVISION_1, FIRMWARE);
                 Some(page)
             }
-            // The namespace never changes.
+            // Namespaces never change.
             log::CHANGED_NAMESPACES => Some(vec![0; log::NAMESPACE_LIST_SIZE]),
             _ => None,
         }
@@ -86,7 +86,7 @@ impl Logs {
     }
 }
 
-/// Thousands of 512 bytes, rounded up.
+/// Data units: thousands of 512 bytes, rounded up.
 fn data_units(blocks: u64) -> u64 {
     (blocks * (BLOCK_SIZE / 512)).div_ceil(1000)
 }

@@ -1,5 +1,5 @@
-//! How the controller reaches the guest's memory: by its ATC while software has ATS turned on, else
-//! untranslated.
+//! The controller's access to guest memory: by its ATC while ATS is enabled, else by untranslated
+//! requests.
 
 use iommu::ats::RequestError;
 use iommu::ids::Iova;
@@ -35,7 +35,7 @@ impl Memory<'_> {
         }
     }
 
-    /// Reads what `segments` hold, one after the other, until `data` is full.
+    /// Reads `segments`, one after the other, until `data` is full.
     ///
     /// # Errors
     /// [`Status::DataTransferError`].
@@ -71,5 +71,6 @@ impl Memory<'_> {
     }
 }
 
-/// From now on the function does without ATS, and so it says the same again, untranslated.
+/// The unit does not let the function use ATS. The function sends no Translation Requests after
+/// this error, so a second attempt is an untranslated request.
 const REFUSED: DmaError = DmaError::Translation(RequestError::UnsupportedRequest);

@@ -12,9 +12,9 @@
 //!                      completions: MSI-X -----------------------> poll_message
 //! ```
 //!
-//! Every access to guest memory goes by the function's own ATC while software has ATS turned on. The
-//! function knows nothing of its link: when that is gone, commands fail as their data does, and a
-//! queue that cannot be reached is fatal (CSTS.CFS).
+//! While ATS is enabled, each access to guest memory uses the function's own ATC. The function does
+//! not know its link. While the link is down, commands fail because their data cannot be reached,
+//! and a queue that cannot be reached is a fatal error (CSTS.CFS).
 
 mod admin;
 mod controller;
@@ -61,7 +61,7 @@ use storage::Storage;
 const IDENTITY: Identity =
     Identity { vendor: VENDOR_ID, device: DEVICE_ID, class: 0x01_08_02, revision: 1 };
 
-/// The controller, as a function.
+/// An NVMe controller as a function.
 #[derive(Debug)]
 pub struct Nvme {
     core: FunctionCore,
@@ -74,9 +74,9 @@ pub struct Nvme {
 }
 
 impl Nvme {
-    /// A controller after power-on, with these namespaces from 1 up, [`MAX_NAMESPACES`] at most. `serial`
-    /// (20 printable ASCII characters) tells it from others; each command takes `latency`,
-    /// [`MIN_LATENCY`] at least.
+    /// A controller after power-on. Its namespaces, [`MAX_NAMESPACES`] at most, have the ids from 1
+    /// up. `serial` is the Serial Number (20 printable ASCII characters). Each I/O command takes
+    /// `latency`, [`MIN_LATENCY`] at least.
     ///
     /// # Errors
     /// [`Error::CapabilitySpace`] if its capabilities do not fit.
@@ -103,7 +103,7 @@ impl Nvme {
         })
     }
 
-    /// Lets the controller do something that needs memory, and sends the interrupts of it.
+    /// Calls the controller with access to memory, and sends the interrupts that it raises.
     fn with_memory(
         &mut self,
         upstream: &mut dyn Upstream,
@@ -125,7 +125,7 @@ impl Nvme {
         }
     }
 
-    /// Sends the interrupts that were masked and no longer are.
+    /// Sends pending interrupts whose vectors are no longer masked.
     fn send_pending(&mut self) {
         while self.core.is_bus_master()
             && let Some(msi) = self.table.take_pending(self.msix, &self.core.config)
@@ -223,7 +223,7 @@ impl Function for Nvme {
         }
     }
 
-    /// Without power the medium loses what it has not made durable.
+    /// A cold reset also power-cycles the namespaces, which lose data that was not flushed.
     fn reset(&mut self, reset: Reset, now: Instant) {
         if reset == Reset::Cold {
             self.controller.power_cycle();

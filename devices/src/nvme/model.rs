@@ -1,4 +1,4 @@
-//! The model of this controller: what it is and how much it has of everything.
+//! The model of this controller: its identification, limits and properties.
 
 use std::time::Duration;
 
@@ -11,19 +11,19 @@ pub(super) const MODEL: &str = "ghostlink NVMe controller";
 /// Firmware Revision.
 pub(super) const FIRMWARE: &[u8; 8] = b"1.0     ";
 
-/// log2 of the pages that one command may move.
+/// MDTS: log2 of the pages that one command may transfer.
 pub(super) const MAX_TRANSFER_ORDER: u8 = 5;
-/// Bytes that one command may move.
+/// Bytes that one command may transfer.
 pub const MAX_TRANSFER: usize = 4096 << MAX_TRANSFER_ORDER;
 /// Namespaces that a controller can have.
 pub const MAX_NAMESPACES: usize = 16;
 /// Queue pairs: the admin queue's, and eight for I/O.
 pub(super) const QUEUES: usize = 9;
-/// Entries in a queue at most.
+/// Entries in the largest queue.
 pub(super) const MAX_ENTRIES: u16 = 1024;
 /// Interrupt vectors: one for each completion queue.
 pub const VECTORS: u16 = QUEUES as u16;
-/// Asynchronous Event Requests that the controller holds at most.
+/// Asynchronous Event Requests that can be outstanding.
 pub(super) const MAX_EVENT_REQUESTS: usize = 4;
 /// Entries in the error log.
 pub(super) const ERROR_LOG_ENTRIES: usize = 16;
@@ -32,11 +32,11 @@ pub(super) const ERROR_LOG_ENTRIES: usize = 16;
 pub(super) const TEMPERATURE: u16 = 310;
 /// The default over temperature threshold, in kelvin.
 pub(super) const WARNING_TEMPERATURE: u16 = 343;
-/// Above this temperature, in kelvin, a real controller would protect itself.
+/// CCTEMP, in kelvin.
 pub(super) const CRITICAL_TEMPERATURE: u16 = WARNING_TEMPERATURE + 10;
 
-/// From the fetch of a command until it is carried out, by default.
+/// Time from the fetch of an I/O command to its execution, by default.
 pub const DEFAULT_LATENCY: Duration = Duration::from_micros(10);
-/// The shortest latency. Without one, a guest that keeps a queue full would keep the VMM in one call
-/// for ever.
+/// The shortest latency. Without one, a guest that keeps a queue full would keep the VMM in one
+/// call for ever.
 pub const MIN_LATENCY: Duration = Duration::from_micros(1);

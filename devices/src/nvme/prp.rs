@@ -1,10 +1,10 @@
-//! Physical Region Pages: where a command's data is (`NVMe 4.3`).
+//! Physical Region Pages: the addresses of a command's data (`NVMe 4.3`).
 //!
 //! ```text
 //!   PRP1 ---> first piece, up to the end of its page
-//!   PRP2 ---> second page, if two are enough
-//!        ---> list: page, page, ..., page       up to the end of the page that it lies in
-//!                                     \--> next list, if more pages are to come
+//!   PRP2 ---> second page, if the data has two
+//!        ---> list: page, page, ..., page       up to the end of the list's page
+//!                                     \--> next list, if there are more pages
 //! ```
 
 use iommu::ids::PAGE_SIZE;
@@ -17,7 +17,7 @@ const ENTRY_SIZE: u64 = 8;
 /// Entries in a page.
 const ENTRIES: usize = (PAGE_SIZE / ENTRY_SIZE) as usize;
 
-/// The pieces of `length` bytes, which [`super::MAX_TRANSFER`] bounds.
+/// The pieces of `length` bytes, [`super::MAX_TRANSFER`] at most.
 ///
 /// # Errors
 /// [`Status::InvalidPrpOffset`], and [`Status::DataTransferError`] if a list cannot be read.
@@ -43,8 +43,8 @@ pub(super) fn walk(
     Ok(segments)
 }
 
-/// Takes what one list names; returns where the next one is. Only the first list may begin in the
-/// middle of a page, so that each of the others brings something.
+/// Adds the pages of one list. Returns the address of the next list. Only the first list may begin
+/// inside of a page, so each further list has entries, and the walk ends.
 fn walk_list(
     list: u64,
     segments: &mut Vec<Segment>,

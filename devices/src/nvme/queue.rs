@@ -1,13 +1,13 @@
 //! Submission and completion queues: rings in guest memory (`NVMe 4.1`).
 //!
 //! ```text
-//!   submission:  host moves the tail (doorbell), the controller the head (told in completions)
-//!   completion:  the controller moves the tail (told by phase tags), the host the head (doorbell)
+//!   submission:  the host moves the tail (doorbell), the controller the head (SQHD in completions)
+//!   completion:  the controller moves the tail (phase tags), the host the head (doorbell)
 //! ```
 
 use super::spec::{COMMAND_SIZE, COMPLETION_SIZE};
 
-/// A position that wraps: where the ring begins, how many entries it has, head and tail.
+/// A ring of `size` entries from `base` on.
 #[derive(Debug, Clone, Copy)]
 struct Ring {
     base: u64,
@@ -21,7 +21,7 @@ impl Ring {
         Self { base, size, head: 0, tail: 0 }
     }
 
-    /// How far it is from `from` to `to`.
+    /// Entries from `from` to `to`.
     fn distance(&self, from: u16, to: u16) -> u16 {
         if to >= from { to - from } else { self.size - from + to }
     }
@@ -35,7 +35,7 @@ impl Ring {
 #[derive(Debug)]
 pub(super) struct SubmissionQueue {
     ring: Ring,
-    /// The queue that its completions go to.
+    /// The queue of its completions.
     pub(super) completion_queue: u16,
 }
 
@@ -49,34 +49,34 @@ impl SubmissionQueue {
         self.ring.head
     }
 
-    /// The tail doorbell was written; `false` if the value is none that the queue can have.
+    /// Carries out a write to the tail doorbell. Returns `false` if the value is out of range.
     pub(super) fn set_tail(&mut self, value: u32) -> bool {
         let tail = u16::try_from(value).ok().filter(|tail| *tail < self.ring.size);
         self.ring.tail = tail.unwrap_or(self.ring.tail);
         tail.is_some()
     }
 
-    /// Where the next command is, if there is one.
+    /// The address of the next command, if there is one.
     pub(super) fn next(&self) -> Option<u64> {
         let Ring { base, head, tail, .. } = self.ring;
         (head != tail).then(|| base.wrapping_add(u64::from(head) * COMMAND_SIZE))
     }
 
-    /// That command has been fetched.
+    /// Moves the head past the command at [`Self::next`].
     pub(super) fn advance(&mut self) {
         self.ring.head = self.ring.next(self.ring.head);
     }
 }
 
-/// A completion queue. Room for a completion is reserved when its command is fetched: a queue that
-/// the host does not empty holds up no other.
+/// A completion queue. An entry is reserved when a command is fetched, so a completion queue that
+/// the host does not empty blocks its own commands only.
 #[derive(Debug)]
 pub(super) struct CompletionQueue {
     ring: Ring,
     phase: bool,
-    /// Commands that will still complete here.
+    /// Entries that are reserved for commands in flight.
     reserved: u16,
-    /// The interrupt that announces completions, if they are announced.
+    /// The interrupt vector, `None` if interrupts are disabled.
     pub(super) vector: Option<u16>,
 }
 
@@ -86,7 +86,7 @@ impl CompletionQueue {
         Self { ring: Ring::new(base, size), phase: true, reserved: 0, vector }
     }
 
-    /// The head doorbell was written; `false` if the host cannot have taken that much.
+    /// Carries out a write to the head doorbell. Returns `false` if the value is out of range.
     pub(super) fn set_head(&mut self, value: u32) -> bool {
         let ring = &mut self.ring;
         let head = u16::try_from(value)
@@ -97,7 +97,7 @@ impl CompletionQueue {
         head.is_some()
     }
 
-    /// Keeps an entry free for one more completion, if there is one left.
+    /// Reserves an entry. Returns `false` if none is free.
     pub(super) fn reserve(&mut self) -> bool {
         let used = self.ring.distance(self.ring.head, self.ring.tail) + self.reserved;
         let fits = used + 1 < self.ring.size;
@@ -110,7 +110,7 @@ impl CompletionQueue {
         self.reserved = self.reserved.saturating_sub(1);
     }
 
-    /// Uses a reserved entry: where it is, and its phase tag.
+    /// Takes a reserved entry. Returns its address and phase tag.
     pub(super) fn take_slot(&mut self) -> (u64, bool) {
         self.release();
         let Ring { base, tail, .. } = self.ring;

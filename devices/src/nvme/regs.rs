@@ -12,8 +12,9 @@
 //! | 0x2000 | MSI-X table | |
 //! | 0x3000 | MSI-X pending bits | |
 //!
-//! Registers take aligned accesses of four and eight bytes, doorbells of four; others read as all
-//! ones and write nothing. Everything else reads as zero (INTMS and INTMC too: there is no INTA).
+//! Registers take aligned accesses of four and eight bytes, doorbells of four. Other reads give all
+//! ones, other writes are ignored. Offsets without a register read as zero, and so do INTMS and
+//! INTMC, because the function has no INTA.
 
 use bitfield_struct::bitfield;
 
@@ -43,10 +44,11 @@ pub const ASQ: u64 = 0x28;
 /// Admin Completion Queue Base Address.
 pub const ACQ: u64 = 0x30;
 
-/// What [`VS`] reads.
+/// The value of [`VS`].
 pub const VERSION: u32 = 0x0001_0400;
 
-/// Controller Capabilities (`NVMe 3.1.1`). Pages of 4 KiB only, doorbells without a gap.
+/// Controller Capabilities (`NVMe 3.1.1`). The zeros stand for pages of 4 KiB and a doorbell stride
+/// of 0.
 #[bitfield(u64)]
 struct Capabilities {
     /// Entries in a queue, less one.
@@ -54,7 +56,7 @@ struct Capabilities {
     contiguous_queues_required: bool,
     #[bits(7)]
     __: u8,
-    /// How long RDY may take to follow EN, in half seconds.
+    /// The longest time from EN to RDY, in half seconds.
     timeout: u8,
     #[bits(5)]
     __: u8,
@@ -92,7 +94,7 @@ pub(super) struct Configuration {
 #[bitfield(u32)]
 pub(super) struct ControllerStatus {
     pub(super) ready: bool,
-    /// CFS: only a reset helps.
+    /// CFS: the controller has stopped until a reset.
     pub(super) fatal: bool,
     /// Shutdown Status: 1 under way, 2 complete.
     #[bits(2)]
@@ -117,14 +119,14 @@ pub(super) struct AdminQueueAttributes {
 /// A doorbell (`NVMe 3.1.24`, `3.1.25`).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Doorbell {
-    /// New commands in a submission queue.
+    /// Submission queue tail.
     Tail(u16),
-    /// Completions taken out of a completion queue.
+    /// Completion queue head.
     Head(u16),
 }
 
 impl Doorbell {
-    /// The doorbell at `offset` in BAR 0, if there can be a queue behind it.
+    /// The doorbell at `offset` in BAR 0, if the controller can have its queue.
     pub(super) fn at(offset: u64) -> Option<Self> {
         let index = offset.checked_sub(DOORBELLS)? / 4;
         let queue = u16::try_from(index / 2).ok().filter(|queue| usize::from(*queue) < QUEUES)?;
@@ -132,18 +134,18 @@ impl Doorbell {
     }
 }
 
-/// What a write to a register means for the controller.
+/// The effect of a write to a register on the controller.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Effect {
-    /// EN went from 0 to 1.
+    /// CC.EN was set.
     Enable,
-    /// EN went from 1 to 0: Controller Reset.
+    /// CC.EN was cleared: Controller Reset.
     Reset,
-    /// SHN went from 0 to something else.
+    /// CC.SHN was set.
     Shutdown,
 }
 
-/// The registers that hold something.
+/// The registers that have a state.
 #[derive(Debug, Default)]
 pub(super) struct Registers {
     pub(super) configuration: Configuration,
@@ -174,7 +176,7 @@ impl Registers {
         words.fold(None, |effect, (at, bytes)| self.set(at, u32::from_le_bytes(*bytes)).or(effect))
     }
 
-    /// Controller Reset: what describes the admin queues stays (`NVMe 7.3.2`).
+    /// Controller Reset, which keeps AQA, ASQ and ACQ (`NVMe 7.3.2`).
     pub(super) fn controller_reset(&mut self) {
         self.configuration = Configuration::new();
         self.status = ControllerStatus::new();

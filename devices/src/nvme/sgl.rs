@@ -1,5 +1,5 @@
-//! Scatter Gather Lists: where a command's data is, said in another way (`NVMe 4.4`). Data Block,
-//! Segment and Last Segment descriptors.
+//! Scatter Gather Lists: the addresses of a command's data (`NVMe 4.4`). Data Block, Segment and
+//! Last Segment descriptors are supported.
 //!
 //! ```text
 //!   command: Data Block                                     all of it
@@ -14,7 +14,7 @@ use super::spec::Status;
 
 /// Bytes in a descriptor.
 const DESCRIPTOR_SIZE: usize = 16;
-/// Descriptors that a command may have in all, those that lead to others included.
+/// Descriptors that a command may have in all segments.
 pub(super) const MAX_DESCRIPTORS: usize = 256;
 
 /// A descriptor, as a number of 128 bits.
@@ -53,7 +53,7 @@ impl Descriptor {
 /// The pieces of `length` bytes.
 ///
 /// # Errors
-/// What is wrong with the list, and [`Status::DataTransferError`] if it cannot be read.
+/// Why the list is invalid, and [`Status::DataTransferError`] if it cannot be read.
 pub(super) fn walk(
     first: Descriptor,
     length: usize,
@@ -78,13 +78,13 @@ pub(super) fn walk(
 
 struct List {
     segments: Vec<Segment>,
-    /// Bytes that nothing has named yet.
+    /// Bytes for which no Data Block was found yet.
     left: usize,
     descriptors: usize,
 }
 
 impl List {
-    /// Takes what one segment names; returns the pointer to the next one, if there is one.
+    /// Adds the Data Blocks of one segment. Returns the descriptor of the next segment.
     fn follow(
         &mut self,
         pointer: Descriptor,

@@ -1,4 +1,4 @@
-//! What a namespace keeps its blocks in, and one that lives in memory.
+//! The storage of a namespace: a trait, and an implementation in memory.
 
 use std::fmt;
 use std::ops::Range;
@@ -6,63 +6,63 @@ use std::ops::Range;
 /// Bytes in a logical block.
 pub const BLOCK_SIZE: u64 = 512;
 
-/// A medium with a volatile write cache in front of it: what was written is there at once, and
-/// survives the loss of power once it was flushed.
+/// A medium with a volatile write cache. Data that was written can be read at once, and survives a
+/// power cycle after a flush.
 pub trait Storage: fmt::Debug + Send {
-    /// Its size in blocks of [`BLOCK_SIZE`] bytes.
+    /// The size in blocks of [`BLOCK_SIZE`] bytes.
     fn blocks(&self) -> u64;
 
     /// Reads `data.len()` bytes at `offset`.
     ///
     /// # Errors
-    /// Why that was not possible; `data` then holds nothing of use.
+    /// Why the read failed; the contents of `data` are then undefined.
     fn read(&mut self, offset: u64, data: &mut [u8]) -> Result<(), StorageError>;
 
     /// Writes `data` at `offset`.
     ///
     /// # Errors
-    /// Why that was not possible; how much of it was written then is open.
+    /// Why the write failed; any part of `data` may have been written.
     fn write(&mut self, offset: u64, data: &[u8]) -> Result<(), StorageError>;
 
-    /// Makes everything durable that was written so far.
+    /// Makes all data durable that was written so far.
     ///
     /// # Errors
-    /// Why that was not possible.
+    /// Why the flush failed.
     fn flush(&mut self) -> Result<(), StorageError>;
 
-    /// Power goes and comes back: what was not flushed may be lost.
+    /// A power cycle: data that was not flushed may be lost.
     fn power_cycle(&mut self) {}
 }
 
-/// Why a medium could not do what it was asked to.
+/// Why an operation on a medium failed.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum StorageError {
-    /// The bytes are not there.
+    /// The medium does not have these bytes.
     #[error("{length} bytes at {offset:#x} do not lie within the medium's {size} bytes")]
     OutOfRange {
         /// The first byte.
         offset: u64,
-        /// How many.
+        /// Number of bytes.
         length: usize,
         /// The medium's size in bytes.
         size: u64,
     },
-    /// The medium itself has failed.
+    /// The medium has failed.
     #[error("the medium failed: {0}")]
     Medium(String),
 }
 
-/// Blocks in memory. A power cycle loses everything that was not flushed, always.
+/// Blocks in memory. A power cycle loses all data that was not flushed.
 pub struct MemoryStorage {
-    /// With the cache's contents in place.
+    /// The data including the write cache.
     current: Vec<u8>,
-    /// What a power cycle leaves. It differs from `current` within `dirty` only.
+    /// The data after a power cycle. It differs from `current` within `dirty` only.
     durable: Vec<u8>,
     dirty: Range<usize>,
 }
 
 impl MemoryStorage {
-    /// `blocks` blocks of zeros. All memory that it will ever use is reserved now.
+    /// `blocks` blocks of zeros. All memory is allocated now.
     pub fn new(blocks: u32) -> Self {
         let size = usize::try_from(u64::from(blocks) * BLOCK_SIZE).unwrap_or(usize::MAX);
         Self { current: vec![0; size], durable: vec![0; size], dirty: 0..0 }

@@ -154,9 +154,9 @@ pub(super) struct StatusField {
     /// Command Retry Delay.
     #[bits(2)]
     __: u8,
-    /// More: the error log says more.
+    /// More: the error log has an entry.
     pub(super) more: bool,
-    /// Do Not Retry: it would fail again.
+    /// Do Not Retry: a retry would fail.
     pub(super) do_not_retry: bool,
     __: bool,
 }
@@ -168,10 +168,10 @@ impl From<Status> for StatusField {
     }
 }
 
-/// How a command ended: Dword 0 of its completion, or what was wrong.
+/// The outcome of a command: Dword 0 of its completion, or its error status.
 pub(super) type Outcome = Result<u32, Status>;
 
-/// A completion queue entry, but for the phase tag (`NVMe 4.6`).
+/// A completion queue entry without the phase tag (`NVMe 4.6`).
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Completion {
     pub(super) result: u32,
