@@ -1,4 +1,4 @@
-//! A driver that finds and uses whatever there is below a host bridge.
+//! A driver that enumerates the functions below a host bridge, and uses them.
 
 use iommu::ats::{ITag, InvalidateCompletion, InvalidateRequest, PageRange};
 use iommu::ids::Bdf;
@@ -9,14 +9,14 @@ use crate::pcie::UpstreamMessage;
 use crate::pcie::spec::ats;
 use crate::pcie::spec::header::{self, Command};
 
-/// What a function reads as that is not there.
+/// The value of a configuration read that no function answers.
 pub(crate) const ABSENT: u32 = u32::MAX;
 /// Device and vendor id of the ATS test endpoint.
 pub(crate) const ENDPOINT: u32 = 0x6c6b_1234;
-/// Where BARs begin.
+/// The address of the first BAR.
 pub(crate) const BARS: u64 = 0xc000_0000;
 
-/// Numbers buses depth first and gives every bridge and BAR an address, as firmware does.
+/// Numbers buses depth first, and assigns addresses to bridges and BARs, as firmware does.
 pub(crate) struct Driver {
     pub(crate) machine: Machine,
     pub(crate) found: Vec<(Bdf, u32)>,
@@ -25,7 +25,7 @@ pub(crate) struct Driver {
 }
 
 impl Driver {
-    /// Takes a machine with these devices into use.
+    /// Enumerates a machine with these devices.
     pub(crate) fn new(texts: &[&str]) -> Self {
         let devices: Vec<_> = texts.iter().map(|text| text.parse().unwrap()).collect();
         let machine = Machine::described(&devices);
@@ -34,7 +34,7 @@ impl Driver {
         driver
     }
 
-    /// Takes what is on `bus` into use anew, as after a reset. It keeps its numbers.
+    /// Enumerates `bus` and the buses below it again, as after a reset. Bus numbers stay the same.
     pub(crate) fn visit_again(&mut self, bus: u8) {
         (self.next_bus, self.next_address) = (1, BARS);
         self.found.clear();
@@ -105,8 +105,8 @@ impl Driver {
         hierarchy.memory_write(address, data, upstream, *now);
     }
 
-    /// Eight bytes into memory at 0, by the function whose registers are at `bar`. Returns what
-    /// RESULT reads.
+    /// Lets the function with registers at `bar` write eight bytes at address 0. Returns its
+    /// RESULT.
     pub(crate) fn fill(&mut self, bar: u64, use_atc: bool) -> u32 {
         self.write(bar + regs::LENGTH, &8_u32.to_le_bytes());
         self.write(bar + regs::COMMAND, &(3 | u32::from(use_atc) << 4).to_le_bytes());
@@ -119,7 +119,7 @@ impl Driver {
         function.enable_ats(at);
     }
 
-    /// Who completes an Invalidate Request for `function`.
+    /// The requesters of the completions of an Invalidate Request for `function`.
     pub(crate) fn invalidate(&mut self, function: Bdf) -> Vec<Bdf> {
         let request = InvalidateRequest {
             destination: function,

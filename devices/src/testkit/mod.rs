@@ -1,5 +1,5 @@
-//! What tests need: a root complex with memory and page tables of its own, and a machine that is
-//! driven as a guest's driver would drive it.
+//! Helpers of tests: a root complex with memory and page tables, and a machine with the accesses of
+//! a guest's driver.
 
 pub(crate) mod driver;
 
@@ -24,14 +24,14 @@ use crate::pcie::spec::{ats, msi};
 use crate::pcie::{ConfigClient, Hierarchy, Upstream, UpstreamMessage};
 use crate::topology::{DeviceSpec, Media, Topology, simple_devices};
 
-/// Memory behind page tables. What is not mapped is refused.
+/// Memory with page tables. Requests to pages that are not mapped fail.
 #[derive(Default)]
 pub(crate) struct FakeUpstream {
     pub(crate) memory: HashMap<u64, u8>,
     pub(crate) mappings: Vec<Translation>,
     pub(crate) requests: Vec<(DmaRequest, usize)>,
     pub(crate) translations: Vec<TranslationRequest>,
-    /// How every Translation Request fails, if it does.
+    /// The error of all Translation Requests, if they fail.
     pub(crate) translation_error: Option<RequestError>,
 }
 
@@ -134,7 +134,7 @@ impl Upstream for FakeUpstream {
 pub(crate) const KEPT: FaultMode =
     FaultMode::Flap { down: Duration::from_secs(1 << 30), keep: true };
 
-/// A hierarchy, what is above it, and the events of both.
+/// A hierarchy, its root complex, and the events of both.
 pub(crate) struct Machine {
     pub(crate) hierarchy: Hierarchy,
     pub(crate) upstream: FakeUpstream,
@@ -143,12 +143,12 @@ pub(crate) struct Machine {
 }
 
 impl Machine {
-    /// Two ports, with nothing programmed.
+    /// Two ports with an endpoint each, after reset.
     pub(crate) fn bare() -> Self {
         Self::described(&simple_devices(2, 0))
     }
 
-    /// With these devices and nothing programmed.
+    /// A machine with these devices, after reset.
     pub(crate) fn described(devices: &[DeviceSpec]) -> Self {
         let recorder = Arc::new(Recorder::default());
         let topology = Topology::new(devices).unwrap();
@@ -173,12 +173,12 @@ impl Machine {
         Self { hierarchy, upstream: FakeUpstream::default(), now: Instant::START, recorder }
     }
 
-    /// Two ports; buses, windows and BARs programmed, memory and bus mastering on.
+    /// As [`Self::bare`], after [`Self::enumerate`].
     pub(crate) fn enumerated() -> Self {
         Self::bare().enumerate()
     }
 
-    /// Programs buses, windows and BARs, and turns memory and bus mastering on.
+    /// Programs buses, windows and BARs, and enables memory space and bus mastering.
     pub(crate) fn enumerate(self) -> Self {
         let mut machine = self;
         for port in 0..2 {
@@ -194,12 +194,12 @@ impl Machine {
         machine
     }
 
-    /// As [`Self::enumerated`], with ATS and MSI on.
+    /// As [`Self::enumerated`], with ATS and MSI enabled.
     pub(crate) fn ready() -> Self {
         Self::enumerated().enable()
     }
 
-    /// Turns ATS and MSI on.
+    /// Enables ATS and MSI.
     pub(crate) fn enable(self) -> Self {
         let mut machine = self;
         for port in 0..2 {
@@ -219,7 +219,7 @@ impl Machine {
         Bdf::new(port + 1, 0, 0)
     }
 
-    /// Where [`Self::enumerated`] puts the endpoint's BAR.
+    /// The address of the endpoint's BAR after [`Self::enumerate`].
     pub(crate) fn bar(port: u8) -> u64 {
         0xc000_0000 + u64::from(port) * 0x10_0000
     }
@@ -291,7 +291,7 @@ impl Machine {
         self.write(port, register, &value.to_le_bytes());
     }
 
-    /// Gives a command and reads its result.
+    /// Runs a command, and reads its result.
     pub(crate) fn command(&mut self, port: u8, command: u32, iova: u64, length: u32) -> u32 {
         self.write(port, regs::IOVA, &iova.to_le_bytes());
         self.write_register(port, regs::LENGTH, length);
@@ -299,7 +299,7 @@ impl Machine {
         self.register(port, regs::RESULT)
     }
 
-    /// Lets a function write through its ATC, even if no command reaches it any more.
+    /// Lets a function write by its ATC, also while its link is down.
     pub(crate) fn write_as_function(&mut self, port: usize) {
         self.hierarchy.command(port, 3 | 1 << 4, &mut self.upstream, self.now);
     }
@@ -343,7 +343,7 @@ impl Machine {
         std::iter::from_fn(|| self.hierarchy.poll_message()).collect()
     }
 
-    /// Lets time pass up to `until`, with every timer in its turn.
+    /// Advances time to `until`, and runs the timers that are due meanwhile.
     pub(crate) fn run_until(&mut self, until: Instant) {
         while let Some(due) = self.hierarchy.poll_timeout().filter(|due| *due <= until) {
             self.now = self.now.max(due);

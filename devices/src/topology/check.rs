@@ -1,5 +1,4 @@
-//! What can be error with entries before anything has a place: names, and keys that contradict each
-//! other.
+//! Checks of entries that need no addresses: names, ranges, and keys that exclude each other.
 
 use std::collections::HashMap;
 use std::path::Path;

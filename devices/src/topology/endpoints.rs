@@ -1,4 +1,4 @@
-//! What is at the ends of links: functions of endpoints, and disks with their namespaces.
+//! The functions below ports: ATS test endpoints, and NVMe controllers with their namespaces.
 
 use std::collections::BTreeMap;
 
@@ -55,7 +55,7 @@ impl<'a> Plan<'a> {
                 let reason = format!("vfs={} are more than the function numbers left", pf.vfs);
                 return Err(self.error(*index, reason));
             }
-            // Without ARI they are on a bus of their own, behind the device's.
+            // Without ARI they are on the next bus.
             *buses += usize::from(last_virtual > 7);
             if *buses > MAX_BUSES {
                 let reason = "there are no bus numbers left for its virtual functions".to_owned();
@@ -112,14 +112,14 @@ impl<'a> Plan<'a> {
         Ok(())
     }
 
-    /// Each belongs to a controller that has room for it.
+    /// Checks that each namespace has a controller, and that no controller has too many.
     fn check_namespaces(&self) -> Result<(), TopologyError> {
         for (index, device) in self.devices.iter().enumerate() {
             let DeviceSpec::NvmeNs(namespace) = device else { continue };
             let is_it = |device: &&DeviceSpec| device.id() == Some(&namespace.bus);
             let reason = match self.devices.iter().find(is_it) {
                 Some(DeviceSpec::Nvme(disk)) => {
-                    // The controller brings the first one.
+                    // The controller's own entry is namespace 1.
                     let before = namespaces_of(self.devices, disk).filter(|(at, _)| *at < index);
                     if before.count() + 1 < MAX_NAMESPACES {
                         continue;
@@ -151,7 +151,8 @@ fn namespaces_of<'a>(
     })
 }
 
-/// A serial number that is the same in every run: what the user says, or the name's FNV-1a hash.
+/// The serial number: that of the entry, or the FNV-1a hash of the name. It is the same in each
+/// run.
 fn serial(function_0: &Endpoint) -> u64 {
     let name = function_0.id.as_ref().unwrap_or(&function_0.bus);
     let hash = |hash: u64, byte| (hash ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3);

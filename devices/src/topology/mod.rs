@@ -1,4 +1,5 @@
-//! Which ports, switches and functions a machine has: described, checked as a whole, then built.
+//! The ports, switches and functions of a machine: they are described, checked as a whole, and
+//! built.
 //!
 //! ```text
 //!   --device root-port,id=rp0 ---+
@@ -7,8 +8,8 @@
 //!                                                        +--> TopologyError: which entry, and why
 //! ```
 //!
-//! Entries may stand in any order. What is not said gets a default: a root port the next free device
-//! number and slot, a device on bus 0 the next free device number from 0x10 up.
+//! Entries may have any order. A key that is left out has a default: a root port gets the next free
+//! device number and slot, a device on bus 0 the next free device number from 0x10 up.
 
 mod check;
 mod endpoints;
@@ -39,32 +40,32 @@ pub use text::{Address, ParseAddressError, ParseDeviceError};
 pub const MAX_ROOT_PORTS: usize = 8;
 /// Downstream ports that a switch can have: the device numbers of its own bus.
 pub const MAX_SWITCH_PORTS: u8 = 32;
-/// Switches that can be below one another.
+/// Switches on the path to a function.
 pub const MAX_DEPTH: usize = 4;
-/// Buses below bus 0: as many as bus numbers are left.
+/// Buses below bus 0.
 pub const MAX_BUSES: usize = 255;
-/// MiB that a namespace in memory can have.
+/// The size of the largest namespace in memory, in MiB.
 pub const MAX_MIB: u16 = 4096;
 /// Virtual functions that a function can have.
 pub const MAX_VFS: u16 = 64;
 
-/// The first device number of functions on bus 0 that are given none: where `edu` is in most tests.
+/// The first device number of functions on bus 0 without `addr=`. Most tests expect `edu` there.
 pub const FIRST_INTEGRATED: u8 = 0x10;
 
-/// What is wrong with a topology.
+/// Why a topology cannot be built.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("device {} ({device}): {reason}", index + 1)]
 pub struct TopologyError {
-    /// Which entry it is, counted from 0.
+    /// The index of the entry, from 0.
     pub index: usize,
-    /// What the entry describes.
+    /// The device that the entry describes.
     pub device: String,
-    /// What is wrong with it.
+    /// Why it cannot be built.
     pub reason: String,
 }
 
-/// `ports` root ports `rp0`, `rp1`.. with an ATS test endpoint `ep0`, `ep1`.. behind each, and `edus`
-/// devices `edu0`, `edu1`.. on bus 0.
+/// `ports` root ports `rp0`, `rp1`.. with an ATS test endpoint `ep0`, `ep1`.. behind each, and
+/// `edus` devices `edu0`, `edu1`.. on bus 0.
 pub fn simple_devices(ports: u8, edus: u8) -> Vec<DeviceSpec> {
     let root_ports = (0..ports).map(|n| DeviceSpec::RootPort(RootPort::new(format!("rp{n}"))));
     let endpoints = (0..ports).map(|n| {
@@ -76,22 +77,22 @@ pub fn simple_devices(ports: u8, edus: u8) -> Vec<DeviceSpec> {
     root_ports.chain(endpoints).chain(edus.map(DeviceSpec::Edu)).collect()
 }
 
-/// What firmware says of a root port.
+/// The properties of a root port in ACPI tables.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct RootPortInfo {
-    /// Where it is on bus 0.
+    /// The id of the root port.
     pub function: Bdf,
-    /// Functions below may use ATS.
+    /// Functions below it may use ATS.
     pub ats: bool,
 }
 
-/// The files that namespaces are in, opened by whoever may do that.
+/// The opened files of namespaces, by path.
 pub type Media = HashMap<PathBuf, Box<dyn Storage>>;
 
 /// A topology that can be built.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Topology {
-    /// Ports before what is below them.
+    /// Each port comes before the functions and ports below it.
     steps: Vec<Step>,
 }
 
@@ -99,13 +100,13 @@ impl Topology {
     /// Checks `devices` as a whole.
     ///
     /// # Errors
-    /// The first entry that cannot be, and why.
+    /// The first entry that cannot be built, and why.
     pub fn new(devices: &[DeviceSpec]) -> Result<Self, TopologyError> {
         check::check(devices)?;
         Ok(Self { steps: plan::plan(devices)? })
     }
 
-    /// That of [`simple_devices`].
+    /// The topology of [`simple_devices`].
     ///
     /// # Panics
     /// Above [`MAX_ROOT_PORTS`] ports, or more devices than bus 0 has numbers from 0x10 up.
@@ -113,7 +114,7 @@ impl Topology {
         Self::new(&simple_devices(ports, edus)).expect("there are as many places")
     }
 
-    /// The functions on bus 0 other than ports and host bridge.
+    /// The functions on bus 0, without ports and host bridge.
     pub fn integrated(&self) -> impl Iterator<Item = Bdf> {
         self.steps.iter().filter_map(|step| match step {
             Step::Function { above: None, devfn, .. } => Some(Bdf::from_bits((*devfn).into())),
@@ -121,7 +122,7 @@ impl Topology {
         })
     }
 
-    /// The functions on bus 0 of whose ATC firmware says so.
+    /// The functions on bus 0 with this entry in SATC structures.
     pub fn satc(&self, what: Satc) -> impl Iterator<Item = Bdf> {
         self.steps.iter().filter_map(move |step| match step {
             Step::Function { devfn, satc, .. } if *satc == what => {
@@ -141,7 +142,7 @@ impl Topology {
         })
     }
 
-    /// What a schedule of faults must know of the ports, in the order of their indices.
+    /// The properties of the ports that a schedule of faults needs, in the order of their indices.
     pub fn port_infos(&self) -> Vec<PortInfo> {
         let info = |step: &Step| match step {
             Step::Port { name, port_type, .. } => Some(PortInfo {
@@ -154,7 +155,7 @@ impl Topology {
         self.steps.iter().filter_map(info).collect()
     }
 
-    /// The files that [`Self::build`] wants opened.
+    /// The files that [`Self::build`] needs.
     pub fn files(&self) -> impl Iterator<Item = &Path> {
         let namespaces = self.steps.iter().flat_map(|step| match step {
             Step::Function { kind: FunctionKind::Nvme { namespaces, .. }, .. } => &namespaces[..],
@@ -166,11 +167,11 @@ impl Topology {
         })
     }
 
-    /// Builds it. Takes what it needs out of `media`.
+    /// Builds the hierarchy. Takes the files that it needs from `media`.
     ///
     /// # Errors
-    /// [`Error::CapabilitySpace`] if a function's capabilities do not fit, [`Error::NoMedium`] for a file
-    /// that is not in `media`.
+    /// [`Error::CapabilitySpace`] if a function's capabilities do not fit, [`Error::NoMedium`] for
+    /// a file that is not in `media`.
     pub fn build(&self, media: &mut Media, tracer: &Tracer) -> Result<Hierarchy, Error> {
         let mut hierarchy = Hierarchy::empty(tracer.clone());
         for step in &self.steps {

@@ -1,4 +1,5 @@
-//! Gives every port and function its place, in an order in which they can be built.
+//! Assigns addresses and slots, and puts ports and functions in an order in which they can be
+//! built.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
@@ -10,16 +11,16 @@ use super::{
 use crate::endpoint::EndpointConfig;
 use crate::pcie::caps::express::{PortType, Slot};
 
-/// One thing to build.
+/// A port or a function to build.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Step {
     /// A port, with the index of the port above it, and whether functions below may use ATS.
     Port { name: String, above: Option<usize>, devfn: u8, port_type: PortType, ats: bool },
-    /// A function, with the index of the port above it, and what firmware says of it.
+    /// A function, with the index of the port above it, and its entry in SATC structures.
     Function { above: Option<usize>, devfn: u8, kind: FunctionKind, satc: Satc },
 }
 
-/// Which function.
+/// The kind of a function.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum FunctionKind {
     AtsEndpoint(EndpointConfig),
@@ -28,24 +29,24 @@ pub(super) enum FunctionKind {
     IommuTestdev,
 }
 
-/// What a namespace is kept in.
+/// The storage of a namespace.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Medium {
     Memory { mib: u16 },
     File(PathBuf),
 }
 
-/// A port that has its place, at its index.
+/// A port that has its address.
 pub(super) struct Port {
     pub(super) name: String,
-    /// A function or a switch can be below it: it has a link.
+    /// It has a link: a function or a switch can be below it.
     is_bus: bool,
     pub(super) ats: bool,
-    /// Switches above it.
+    /// Switches on the path to it.
     depth: usize,
 }
 
-/// Which entry is where: below which port, on which device and function.
+/// The index of the entry at each address, by the port above and the device and function number.
 type Places = BTreeMap<(Option<usize>, Address), usize>;
 
 pub(super) struct Plan<'a> {
@@ -76,7 +77,8 @@ impl Plan<'_> {
         TopologyError { index, device: self.devices[index].to_string(), reason }
     }
 
-    /// Takes the addresses on bus 0 and the slots that entries ask for, before others get theirs.
+    /// Reserves the addresses on bus 0 and the slots that entries specify, before defaults are
+    /// assigned.
     fn reserve(&mut self) -> Result<(), TopologyError> {
         for (index, device) in self.devices.iter().enumerate() {
             let (addr, slot) = match device {
@@ -100,7 +102,7 @@ impl Plan<'_> {
         Ok(())
     }
 
-    /// Puts an entry where no other is.
+    /// Assigns an address to an entry. It must be free.
     pub(super) fn place(
         &mut self,
         index: usize,
@@ -119,7 +121,7 @@ impl Plan<'_> {
         }
     }
 
-    /// Puts an entry at `addr` on bus 0, which it has reserved, or on the next free device.
+    /// The address of an entry on bus 0: `addr`, which is reserved, or the next free device.
     fn place_on_bus_0(
         &mut self,
         index: usize,
@@ -178,7 +180,7 @@ impl Plan<'_> {
         addr: Address,
         port_type: PortType,
     ) -> Result<usize, TopologyError> {
-        // Every port leads to a bus of its own.
+        // Each port leads to a bus of its own.
         if self.ports.len() == MAX_BUSES {
             return Err(self.error(index, "there are no bus numbers left for it".to_owned()));
         }
@@ -188,7 +190,8 @@ impl Plan<'_> {
         Ok(self.ports.len() - 1)
     }
 
-    /// Adds switches whose port is there, until none is left, or the rest is not below any root port.
+    /// Adds switches whose port above exists, until none is left, or the rest is below no root
+    /// port.
     fn add_switches(&mut self) -> Result<(), TopologyError> {
         let switches = self.devices.iter().enumerate().filter_map(|(index, device)| match device {
             DeviceSpec::Switch(switch) => Some((index, switch)),
@@ -235,7 +238,7 @@ impl Plan<'_> {
         self.ports.iter().position(|port| port.name == name)
     }
 
-    /// The port `name`, below which something can be.
+    /// The port `name`, if it has a link.
     pub(super) fn bus(&self, index: usize, name: &str) -> Result<usize, TopologyError> {
         let port = self.find_port(name).ok_or_else(|| self.no_bus(index, name))?;
         if !self.ports[port].is_bus {
@@ -282,7 +285,8 @@ impl Plan<'_> {
         Ok(())
     }
 
-    /// Without function 0 nobody looks for the others. Below a link there is one device only.
+    /// Each device must have function 0: software looks for no other function without it. Below a
+    /// link there is one device only.
     fn check_functions_0(&self) -> Result<(), TopologyError> {
         for ((above, addr), index) in &self.places {
             let device = if above.is_none() { addr.devfn() >> 3 } else { 0 };

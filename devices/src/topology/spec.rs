@@ -1,5 +1,5 @@
-//! What can be described: an entry for each root port, switch and function, the same in a TOML file
-//! and on a command line.
+//! The entries of a description: one for each root port, switch and function. A TOML file and the
+//! command line have the same keys.
 
 use std::fmt;
 use std::path::{Path, PathBuf};
@@ -36,24 +36,24 @@ pub enum DeviceSpec {
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct RootPort {
-    /// Its name, by which others are put below it and faults happen to it.
+    /// Its name, for `bus=` of other entries and `port=` of faults.
     pub id: String,
-    /// Where it is on bus 0; on the next free device from 1 up if nothing is said.
+    /// Its address on bus 0. Default: the next free device from 1 up.
     #[serde(default)]
     pub addr: Option<Address>,
-    /// The number of its slot; the next free one from its device number up if nothing is said.
+    /// Physical Slot Number. Default: the next free one from its device number up.
     #[serde(default, deserialize_with = "some_number")]
     pub slot: Option<u8>,
-    /// How cards come and go.
+    /// The hot-plug features of its slot.
     #[serde(default)]
     pub hotplug: HotPlug,
-    /// Functions below may use ATS: an ATSR structure would name this port.
+    /// Functions below may use ATS: the port is in an ATSR structure.
     #[serde(default = "on", deserialize_with = "on_off")]
     pub ats: bool,
 }
 
 impl RootPort {
-    /// A port of that name, the rest as by default.
+    /// A port `id` with default properties.
     pub fn new(id: String) -> Self {
         Self { id, addr: None, slot: None, hotplug: HotPlug::default(), ats: true }
     }
@@ -65,12 +65,12 @@ impl RootPort {
 pub struct Switch {
     /// Its name; its downstream ports are `id.0`, `id.1` and so on.
     pub id: String,
-    /// The port below which it is.
+    /// The port above.
     pub bus: String,
-    /// How many downstream ports it has.
+    /// Number of downstream ports.
     #[serde(deserialize_with = "number")]
     pub ports: u8,
-    /// How cards come to the slots of those, and go.
+    /// The hot-plug features of their slots.
     #[serde(default)]
     pub hotplug: HotPlug,
 }
@@ -82,39 +82,39 @@ pub struct Endpoint {
     /// Its name.
     #[serde(default)]
     pub id: Option<String>,
-    /// The port below which it is.
+    /// The port above.
     pub bus: String,
-    /// Which function of the device there it is. From 1.0 up they need ARI.
+    /// Its device and function number. From 1.0 up it needs ARI.
     #[serde(default)]
     pub addr: Address,
     /// It has an ATC, and the ATS capability.
     #[serde(default = "on", deserialize_with = "on_off")]
     pub ats: bool,
-    /// It makes page requests; as `ats` if nothing is said.
+    /// It makes page requests. Default: as `ats`.
     #[serde(default, deserialize_with = "some_on_off")]
     pub pri: Option<bool>,
     /// It sends PASIDs.
     #[serde(default = "on", deserialize_with = "on_off")]
     pub pasid: bool,
-    /// How many translations its ATC holds; 64 if nothing is said.
+    /// Entries of its ATC. Default: 64.
     #[serde(default, deserialize_with = "some_number")]
     pub atc: Option<u16>,
-    /// In how many places each of them can be; in all, if nothing is said.
+    /// Ways of its ATC. Default: fully associative.
     #[serde(default, deserialize_with = "some_number")]
     pub ways: Option<u16>,
-    /// What it sends by itself.
+    /// The traffic of its first generator.
     #[serde(default, deserialize_with = "some_text")]
     pub traffic: Option<Traffic>,
-    /// How many virtual functions it has.
+    /// Number of virtual functions.
     #[serde(default, deserialize_with = "number")]
     pub vfs: u16,
-    /// The device's serial number; made of names if nothing is said.
+    /// Device Serial Number. Default: a hash of the name.
     #[serde(default, deserialize_with = "some_number")]
     pub serial: Option<u64>,
 }
 
 impl Endpoint {
-    /// Function 0 below the port `bus`, the rest as by default.
+    /// Function 0 below the port `bus`, with default properties.
     pub fn new(bus: String) -> Self {
         Self {
             id: None,
@@ -144,21 +144,21 @@ impl Endpoint {
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Disk {
-    /// Its name, which is also its serial number, and by which more namespaces are put into it.
+    /// Its name, for `bus=` of further namespaces. It is also the Serial Number.
     #[serde(default)]
     pub id: Option<String>,
-    /// The port below which it is.
+    /// The port above.
     pub bus: String,
-    /// How many MiB its namespace has, in memory; 64 if nothing is said. The host gives twice as much:
-    /// what was flushed is kept apart.
+    /// The size of its namespace in memory, in MiB. Default: 64. The host needs twice as much,
+    /// because flushed data is kept apart.
     #[serde(default, deserialize_with = "some_number")]
     pub mib: Option<u16>,
-    /// The file that its namespace is in, all of it.
+    /// The file of its namespace.
     #[serde(default)]
     pub file: Option<PathBuf>,
 }
 
-/// A namespace of an NVMe controller, with the next number.
+/// A further namespace of an NVMe controller, with the next namespace id.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Namespace {
@@ -176,7 +176,7 @@ pub struct Namespace {
 }
 
 impl Disk {
-    /// A disk below the port `bus`, the rest as by default.
+    /// A controller below the port `bus`, with default properties.
     pub fn new(bus: String) -> Self {
         Self { id: None, bus, mib: None, file: None }
     }
@@ -207,25 +207,25 @@ pub struct Integrated {
     /// Its name.
     #[serde(default)]
     pub id: Option<String>,
-    /// Where it is on bus 0; on the next free device from 0x10 up if nothing is said.
+    /// Its address on bus 0. Default: the next free device from 0x10 up.
     #[serde(default)]
     pub addr: Option<Address>,
-    /// What firmware says of its ATC.
+    /// Its entry in an SATC structure.
     #[serde(default)]
     pub satc: Satc,
 }
 
-/// Whether firmware names an integrated function in an SATC structure, as one of the platform's own that have an
-/// ATC and are trusted with it (`VT-d 8.8`). Behind root ports an ATSR structure says as much.
+/// Whether an SATC structure has an integrated function: a trusted device of the platform that has
+/// an ATC (`VT-d 8.8`). ATSR structures are for functions below root ports.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Satc {
-    /// It is not named.
+    /// No structure has it.
     #[default]
     Off,
-    /// It is.
+    /// A structure without `ATC_REQUIRED` has it.
     On,
-    /// It is, and needs its ATC to work (`ATC_REQUIRED`).
+    /// A structure with `ATC_REQUIRED` has it: it needs its ATC to work.
     Required,
 }
 
@@ -234,7 +234,7 @@ fn on() -> bool {
 }
 
 impl DeviceSpec {
-    /// What a namespace is kept in, as MiB in memory and as a file.
+    /// `mib` and `file` of a namespace.
     pub(super) fn media(&self) -> (Option<u16>, Option<&Path>) {
         match self {
             Self::Nvme(Disk { mib, file, .. }) | Self::NvmeNs(Namespace { mib, file, .. }) => {
@@ -244,7 +244,7 @@ impl DeviceSpec {
         }
     }
 
-    /// The name that the user has given it.
+    /// The name of the entry.
     pub fn id(&self) -> Option<&str> {
         match self {
             Self::RootPort(port) => Some(&port.id),
@@ -256,7 +256,7 @@ impl DeviceSpec {
         }
     }
 
-    /// The port below which it is, or the controller that it is in; on bus 0 there is none.
+    /// The port above, or the controller of a namespace; `None` on bus 0.
     pub fn bus(&self) -> Option<&str> {
         match self {
             Self::Switch(switch) => Some(&switch.bus),
@@ -280,7 +280,7 @@ impl DeviceSpec {
     }
 }
 
-/// Its type, and its name or where it is.
+/// The type, and the name or the bus.
 impl fmt::Display for DeviceSpec {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(self.type_name())?;
@@ -292,7 +292,7 @@ impl fmt::Display for DeviceSpec {
     }
 }
 
-/// All types, each with its keys, and what they mean.
+/// All types with their keys. Each key has an explanation, with its default in brackets.
 pub const TYPES: [(&str, &[(&str, &str)]); 7] = [
     (
         "root-port",

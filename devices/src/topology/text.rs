@@ -1,4 +1,4 @@
-//! The small words of a description: addresses, numbers, on and off, and the form of an option.
+//! The values in a description: addresses, numbers, on and off, and the syntax of an option.
 
 use std::fmt;
 use std::str::FromStr;
@@ -8,7 +8,7 @@ use serde::de::{Deserialize, Deserializer, Error, Unexpected, Visitor};
 
 use super::DeviceSpec;
 
-/// A device and function number, written as lspci does: `2`, `0.1` or `1f.7`, in hexadecimal.
+/// A device and function number in the notation of lspci: `2`, `0.1` or `1f.7`, in hexadecimal.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Address(pub(super) u8);
 
@@ -30,7 +30,7 @@ impl fmt::Display for Address {
     }
 }
 
-/// What [`Address::from_str`] says of a text that is none.
+/// Why a text is no [`Address`].
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("'{0}' is no address; write device.function in hexadecimal, as in 2, 0.1 or 1f.7")]
 pub struct ParseAddressError(String);
@@ -58,7 +58,7 @@ impl<'de> Deserialize<'de> for Address {
     }
 }
 
-/// A number that may also be written as a text, with `0x` in hexadecimal.
+/// A number, or a text with a number: decimal, or hexadecimal with `0x`.
 pub(super) fn number<'de, D, T>(deserializer: D) -> Result<T, D::Error>
 where
     D: Deserializer<'de>,
@@ -71,7 +71,7 @@ where
     })
 }
 
-/// As [`number`], for a key that may be left out.
+/// As [`number`], for an optional key.
 pub(super) fn some_number<'de, D, T>(deserializer: D) -> Result<Option<T>, D::Error>
 where
     D: Deserializer<'de>,
@@ -106,7 +106,7 @@ impl Visitor<'_> for Number {
     }
 }
 
-/// Something that is written as a text, for a key that may be left out.
+/// A value that is parsed from a text, for an optional key.
 pub(super) fn some_text<'de, D, T>(deserializer: D) -> Result<Option<T>, D::Error>
 where
     D: Deserializer<'de>,
@@ -115,12 +115,12 @@ where
     String::deserialize(deserializer)?.parse().map(Some).map_err(Error::custom)
 }
 
-/// `true` or `false` of TOML, `on` or `off` of an option.
+/// `true` or `false` in TOML, `on` or `off` in an option.
 pub(super) fn on_off<'de, D: Deserializer<'de>>(deserializer: D) -> Result<bool, D::Error> {
     deserializer.deserialize_any(OnOff)
 }
 
-/// As [`on_off`], for a key whose default depends on others.
+/// As [`on_off`], for an optional key.
 pub(super) fn some_on_off<'de, D: Deserializer<'de>>(
     deserializer: D,
 ) -> Result<Option<bool>, D::Error> {
@@ -149,14 +149,14 @@ impl Visitor<'_> for OnOff {
     }
 }
 
-/// What [`DeviceSpec::from_str`] says of a text that describes no device.
+/// Why a text describes no [`DeviceSpec`].
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{reason}; see 'ghostlink devices'")]
 pub struct ParseDeviceError {
     reason: String,
 }
 
-/// `TYPE,KEY=VALUE,..`: the same keys as in a file, by the same code.
+/// `TYPE,KEY=VALUE,..`, with the keys of a TOML file.
 impl FromStr for DeviceSpec {
     type Err = ParseDeviceError;
 
