@@ -10,7 +10,7 @@ use comfy_table::presets::ASCII_MARKDOWN;
 use iommu::submit::{PRESETS, Policy, Preset};
 use iommu::time::Timeout;
 use iommu::unit::Ordering;
-use lab::explore::{ExploreConfig, Invariant, Mishap, Report, explore};
+use lab::explore::{ExploreConfig, ExploredFault, Invariant, Report, explore};
 use serde::Serialize;
 
 use super::policies::PoliciesArgs;
@@ -32,7 +32,7 @@ pub(super) struct ExploreArgs {
     /// Only this fault: none, hang, deaf, late, too-late, lossy, duplicate, silent or flap; may be given
     /// several times [default: all]
     #[arg(long, value_name = "FAULT")]
-    fault: Vec<Mishap>,
+    fault: Vec<ExploredFault>,
 
     /// Events in a row that are tried in every order, 1 to 12
     #[arg(long, value_name = "N", default_value_t = 6,
@@ -78,7 +78,7 @@ enum Format {
 #[derive(Debug, Serialize)]
 struct Row {
     policy: String,
-    fault: Mishap,
+    fault: ExploredFault,
     /// Different states that were reached.
     states: usize,
     /// The policy keeps what it promises, as far as was looked.
@@ -94,7 +94,8 @@ pub(super) fn run(args: &ExploreArgs) -> Result<u8, CliError> {
         [] => PRESETS.iter().map(Preset::policy).collect(),
         chosen => args.policies.choose(chosen)?,
     };
-    let faults = if args.fault.is_empty() { Mishap::ALL.to_vec() } else { args.fault.clone() };
+    let faults =
+        if args.fault.is_empty() { ExploredFault::all().collect() } else { args.fault.clone() };
     let mut rows = Vec::new();
     for policy in &policies {
         for fault in &faults {
@@ -112,10 +113,10 @@ pub(super) fn run(args: &ExploreArgs) -> Result<u8, CliError> {
     Ok(if rows.iter().all(|row| row.keeps_claims) { 0 } else { BROKEN })
 }
 
-fn row(policy: &Policy, fault: Mishap, args: &ExploreArgs) -> Result<Row, CliError> {
+fn row(policy: &Policy, fault: ExploredFault, args: &ExploreArgs) -> Result<Row, CliError> {
     let config = ExploreConfig {
         policy: policy.clone(),
-        mishap: fault,
+        fault,
         ict: args.ict,
         ordering: args.ordering,
         depth: args.depth.into(),

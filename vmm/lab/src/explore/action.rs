@@ -1,7 +1,6 @@
-//! What can happen next, and what goes wrong.
+//! What can happen next.
 
 use std::fmt;
-use std::str::FromStr;
 
 use serde::Serialize;
 
@@ -73,81 +72,4 @@ pub enum Action {
     LinkUp,
     /// The victim is reset by FLR, and the host knows. After that it answers again.
     Reset,
-}
-
-/// What goes wrong with the victim. Between two actions no time passes; who answers late lets time pass
-/// first.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum Mishap {
-    /// Nothing.
-    None,
-    /// It drops what it is told to, whenever it gets to that, and never says so; DMA goes on.
-    Hang,
-    /// It takes no Invalidate Requests, and says nothing; DMA goes on.
-    Deaf,
-    /// Its answers may come late, but before the unit gives up on them.
-    Late,
-    /// They may come after that, too.
-    TooLate,
-    /// One of its answers may be lost.
-    Lossy,
-    /// One of its answers may come twice.
-    Duplicate,
-    /// Its link may go down.
-    Silent,
-    /// Its link may go down, and come up again.
-    Flap,
-}
-
-impl Mishap {
-    /// All of them.
-    pub const ALL: [Self; 9] = [
-        Self::None,
-        Self::Hang,
-        Self::Deaf,
-        Self::Late,
-        Self::TooLate,
-        Self::Lossy,
-        Self::Duplicate,
-        Self::Silent,
-        Self::Flap,
-    ];
-
-    /// How it is written.
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::None => "none",
-            Self::Hang => "hang",
-            Self::Deaf => "deaf",
-            Self::Late => "late",
-            Self::TooLate => "too-late",
-            Self::Lossy => "lossy",
-            Self::Duplicate => "duplicate",
-            Self::Silent => "silent",
-            Self::Flap => "flap",
-        }
-    }
-}
-
-impl fmt::Display for Mishap {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.name())
-    }
-}
-
-/// There is no such mishap.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error(
-    "unknown fault '{0}'; there are none, hang, deaf, late, too-late, lossy, duplicate, silent, flap"
-)]
-pub struct ParseMishapError(String);
-
-impl FromStr for Mishap {
-    type Err = ParseMishapError;
-
-    fn from_str(text: &str) -> Result<Self, Self::Err> {
-        let named = Self::ALL.into_iter().find(|mishap| mishap.name() == text);
-        named.ok_or_else(|| ParseMishapError(text.to_owned()))
-    }
 }

@@ -8,13 +8,21 @@
 //!     +-- HostSide (driver and unit), two functions with ATCs, the messages between them
 //! ```
 //!
-//! What acts are the very state machines that run under KVM. A state cannot be copied; it is reached by
-//! doing its actions again, which takes microseconds, as nothing in it waits.
+//! [`HostSide`](iommu::submit::HostSide) with its policies and its unit, [`Link`](devices::link::Link) and
+//! [`Atc`](devices::dma::atc::Atc) are those that run under KVM. A state cannot be copied: it is
+//! reached by doing its actions again, which takes microseconds, since nothing in it waits.
 //!
-//! - [`action`]: what can happen next. `world`: what there is, and what happens then.
+//! `Downstream`, which the root complex and the simulation share, does not fit here: its hierarchy
+//! delivers a message to a function and takes the answer in one step, and functions need to be
+//! configured first. Here each message waits until the search delivers it, and a world is built
+//! for each trace.
+//!
+//! - [`action`]: what can happen next. `fault`: what goes wrong. `world`: what there is, and what
+//!   happens then.
 //! - `search`: which orders are tried. `story`: a trace as a person reads it.
 
 pub mod action;
+mod fault;
 mod search;
 mod story;
 mod tables;
@@ -27,7 +35,8 @@ use iommu::time::Timeout;
 use iommu::unit::Ordering;
 use serde::Serialize;
 
-pub use action::{Action, Mishap};
+pub use action::Action;
+pub use fault::{ExploredFault, UnexploredFault};
 
 /// What must not happen.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
@@ -77,8 +86,8 @@ impl Invariant {
 pub struct ExploreConfig {
     /// What the host does when an invalidation takes too long.
     pub policy: Policy,
-    /// What goes wrong.
-    pub mishap: Mishap,
+    /// What goes wrong with the victim.
+    pub fault: ExploredFault,
     /// When the unit raises ITE.
     pub ict: Timeout,
     /// The order in which the unit completes waits.
@@ -116,7 +125,7 @@ impl Report {
     }
 }
 
-/// Explores one policy under one mishap.
+/// Explores one policy under one fault.
 ///
 /// # Errors
 /// There is no memory for the host's few pages.

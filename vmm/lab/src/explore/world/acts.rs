@@ -1,7 +1,7 @@
 //! What comes of each action.
 
 use devices::dma::atc::Spaces;
-use devices::link::LinkDownReasons;
+use devices::link::{InvalidateBehavior, LinkDownReasons};
 use iommu::ats::{
     Access, AddressType, DmaRequest, ITag, InvalidateCompletion, InvalidateRequest, PageRange,
     TranslationRequest,
@@ -11,9 +11,7 @@ use iommu::ids::{Bdf, DomainId, Iova};
 use iommu::spec::descriptor::IotlbScope;
 use iommu::submit::{Flush, Ticket};
 
-use super::{
-    Functions, Manner, PATIENCE, RING, Standing, State, UNMAP, World, frame_of, iova, tables,
-};
+use super::{FrameOwner, Functions, PATIENCE, RING, State, UNMAP, World, frame_of, iova, tables};
 use crate::explore::Invariant;
 use crate::explore::action::{Page, Who};
 
@@ -45,7 +43,7 @@ impl World {
             return;
         }
         device.atc.invalidate(Spaces::of(&request), request.range);
-        let answers = device.manner == Manner::Answers;
+        let answers = device.behavior == InvalidateBehavior::Complete;
         if answers && device.link.carries(Lost::InvalidateCompletion, self.now) {
             device.completions.push_back(InvalidateCompletion {
                 requester: device.id,
@@ -100,7 +98,7 @@ impl World {
             access: Access::Write,
         };
         if let Ok(reached) = unit.dma(&request, memory, self.now)
-            && let Standing::Taken(success) = self.standing_to(frame_of(reached))
+            && let FrameOwner::Other(success) = self.owner_of(frame_of(reached))
         {
             self.broken = Some(match success {
                 true => Invariant::StaleAfterSuccess,
@@ -118,9 +116,9 @@ impl World {
             self.now = due;
             let mut functions = Functions { devices: &mut self.devices, now: self.now };
             self.host.handle_timeout(&mut functions, self.now);
-            let told = self.collect();
+            let reported = self.collect();
             let is_news =
-                told || self.registers() != before || self.host.isolated().count() != held;
+                reported || self.registers() != before || self.host.isolated().count() != held;
             if is_news || !self.may_wait() {
                 return;
             }
@@ -168,7 +166,7 @@ impl World {
                     self.answer(Who::Neighbor, answer);
                 }
             }
-            if self.told == Some(ticket) {
+            if self.reported == Some(ticket) {
                 return true;
             }
             if self.broken.is_some() || self.host.poll_timeout().is_none() {
@@ -191,7 +189,7 @@ impl World {
         device.atc.clear();
         device.requests.clear();
         device.completions.clear();
-        device.manner = Manner::Answers;
+        device.behavior = InvalidateBehavior::Complete;
         let id = device.id;
         let mut functions = Functions { devices: &mut self.devices, now: self.now };
         self.host.handle_reset(id, &mut functions, self.now);

@@ -1,38 +1,14 @@
-//! A function, its manners, and its way to the unit.
+//! A function, what it does with Invalidate Requests, and its link to the unit.
 
 use std::collections::VecDeque;
 
 use devices::dma::atc::Atc;
-use devices::link::Link;
+use devices::link::{InvalidateBehavior, Link};
 use iommu::ats::{InvalidateCompletion, InvalidateRequest};
 use iommu::event::{Lost, Tracer};
 use iommu::ids::Bdf;
 use iommu::submit::FunctionAccess;
 use iommu::time::Instant;
-
-use crate::explore::Mishap;
-
-/// What a function does with Invalidate Requests. The words are those of [`devices::fault::FaultMode`].
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub(super) enum Manner {
-    /// It drops what it is told to, and says so.
-    Answers,
-    /// It drops what it is told to when it gets to that, and never says so.
-    Hangs,
-    /// It takes none, and says nothing.
-    Deaf,
-}
-
-impl Manner {
-    /// The victim's.
-    pub(super) const fn of(mishap: Mishap) -> Self {
-        match mishap {
-            Mishap::Hang => Self::Hangs,
-            Mishap::Deaf => Self::Deaf,
-            _ => Self::Answers,
-        }
-    }
-}
 
 /// One function, and its way to the unit.
 #[derive(Debug)]
@@ -40,7 +16,7 @@ pub(super) struct Device {
     pub(super) id: Bdf,
     pub(super) atc: Atc,
     pub(super) link: Link,
-    pub(super) manner: Manner,
+    pub(super) behavior: InvalidateBehavior,
     /// Under way to it, and from it. Each way keeps its order (`PCIe 2.4.1`).
     pub(super) requests: VecDeque<InvalidateRequest>,
     pub(super) completions: VecDeque<InvalidateCompletion>,
@@ -53,7 +29,7 @@ impl Device {
             id,
             atc: Atc::new(Default::default()),
             link: Link::new(Bdf::new(0, id.bus(), 0), 0, tracer),
-            manner: Manner::Answers,
+            behavior: InvalidateBehavior::Complete,
             requests: VecDeque::new(),
             completions: VecDeque::new(),
         }

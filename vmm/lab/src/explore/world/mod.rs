@@ -7,7 +7,8 @@ mod device;
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::Arc;
 
-use devices::link::LinkDownReasons;
+use devices::fault::FaultMode;
+use devices::link::{InvalidateBehavior, LinkDownReasons};
 use iommu::Memory;
 use iommu::event::{Recorder, TimedEvent, Tracer, UnitRole};
 use iommu::ids::{Bdf, Gpa, Iova, PAGE_SIZE};
@@ -16,9 +17,10 @@ use iommu::submit::{HostError, HostSide, Ticket, Verdict};
 use iommu::time::Instant;
 use iommu::unit::UnitConfig;
 
-use super::action::{Action, Mishap, Page, Who};
+use super::ExploredFault;
+use super::action::{Action, Page, Who};
 use super::{ExploreConfig, Invariant, tables};
-use device::{Device, Functions, Manner};
+use device::{Device, Functions};
 
 /// Where frames begin: above all memory, so that an address says which frame it is.
 const FRAMES: u64 = 1 << 32;
@@ -44,14 +46,15 @@ struct Mapping {
     state: State,
 }
 
-/// How a function that uses a frame stands to it.
+/// The owner of a frame, as seen by a function whose ATC holds it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-enum Standing {
-    Owner,
-    /// The call that took it away has not returned.
-    Waited,
-    /// It belongs to somebody else; the caller was told of success, or of failure.
-    Taken(bool),
+enum FrameOwner {
+    /// The function.
+    Function,
+    /// The call that takes it away has not returned.
+    Pending,
+    /// Another user. The caller was told of success, or of failure.
+    Other(bool),
 }
 
 /// Everything.
@@ -65,14 +68,16 @@ pub(super) struct World {
     /// Whether the caller was told of success, for each frame that was given away.
     taken: Vec<(u64, bool)>,
     next_frame: u64,
-    mishap: Mishap,
+    fault: ExploredFault,
+    /// Completions may come after the unit has given up on their requests.
+    may_be_too_late: bool,
     /// What may be lost or doubled has been.
     has_happened: bool,
     /// The slot of the wait that was abandoned last.
     abandoned: Option<u32>,
     false_completions: u64,
-    /// Who was told something last.
-    told: Option<Ticket>,
+    /// The caller that was told a verdict last.
+    reported: Option<Ticket>,
     /// What must not happen, and has.
     pub(super) broken: Option<Invariant>,
 }
@@ -100,14 +105,15 @@ impl World {
             mappings: Vec::new(),
             taken: Vec::new(),
             next_frame: 0,
-            mishap: config.mishap,
+            fault: config.fault,
+            may_be_too_late: config.fault.exceeds(config.ict),
             has_happened: false,
             abandoned: None,
             false_completions: 0,
-            told: None,
+            reported: None,
             broken: None,
         };
-        world.devices[Who::Victim as usize].manner = Manner::of(config.mishap);
+        world.devices[Who::Victim as usize].behavior = config.fault.effect().invalidate;
         for page in Page::ALL {
             let frame = world.map(page);
             world.mappings.push(Mapping { page, frame, state: State::Mapped });
@@ -134,7 +140,7 @@ impl World {
         }
         for who in Who::ALL {
             let device = &self.devices[who as usize];
-            if !device.requests.is_empty() && device.manner != Manner::Deaf {
+            if !device.requests.is_empty() && device.behavior != InvalidateBehavior::Ignore {
                 actions.push(Action::Deliver(who));
             }
             if !device.completions.is_empty() {
@@ -143,15 +149,15 @@ impl World {
         }
         for page in Page::ALL {
             // Whatever else it uses changes nothing.
-            let matters = match self.standing(page) {
-                Some(standing) => matches!(standing, Standing::Taken(_)),
+            let matters = match self.owner(page) {
+                Some(owner) => matches!(owner, FrameOwner::Other(_)),
                 None => self.is_mapped(page),
             };
             if matters && self.is_up(page.0) {
                 actions.push(Action::Use(page));
             }
         }
-        self.enable_mishaps(&mut actions);
+        self.enable_fault(&mut actions);
         if self.host.poll_timeout().is_some() && self.may_wait() {
             actions.push(Action::Wait);
         }
@@ -164,14 +170,18 @@ impl World {
         actions
     }
 
-    fn enable_mishaps(&self, actions: &mut Vec<Action>) {
+    fn enable_fault(&self, actions: &mut Vec<Action>) {
         let victim = &self.devices[Who::Victim as usize];
         let answers = !victim.completions.is_empty() && !self.has_happened;
-        match self.mishap {
-            Mishap::Lossy if answers => actions.push(Action::Lose(Who::Victim)),
-            Mishap::Duplicate if answers => actions.push(Action::Twice(Who::Victim)),
-            Mishap::Silent | Mishap::Flap if !self.has_happened => actions.push(Action::LinkDown),
-            Mishap::Flap if !self.is_up(Who::Victim) => actions.push(Action::LinkUp),
+        match self.fault.mode() {
+            Some(FaultMode::Lossy(_)) if answers => actions.push(Action::Lose(Who::Victim)),
+            Some(FaultMode::Duplicate) if answers => actions.push(Action::Twice(Who::Victim)),
+            Some(FaultMode::Silent | FaultMode::Flap { .. }) if !self.has_happened => {
+                actions.push(Action::LinkDown);
+            }
+            Some(FaultMode::Flap { .. }) if !self.is_up(Who::Victim) => {
+                actions.push(Action::LinkUp);
+            }
             _ => {}
         }
     }
@@ -180,16 +190,14 @@ impl World {
     fn may_wait(&self) -> bool {
         let is_idle = |who: Who| {
             let device = &self.devices[who as usize];
-            let waits = device.manner != Manner::Answers || device.requests.is_empty();
+            let waits =
+                device.behavior != InvalidateBehavior::Complete || device.requests.is_empty();
             waits && device.completions.is_empty()
         };
         // The next thing is that the unit gives up.
         let gives_up = self.host.unit().poll_timeout() == self.host.poll_timeout();
-        let may_be_late = match self.mishap {
-            Mishap::Late => !gives_up,
-            Mishap::TooLate => true,
-            _ => false,
-        };
+        let is_late = matches!(self.fault.mode(), Some(FaultMode::Late(_)));
+        let may_be_late = is_late && (self.may_be_too_late || !gives_up);
         is_idle(Who::Neighbor) && (may_be_late || is_idle(Who::Victim))
     }
 
@@ -231,7 +239,7 @@ impl World {
             Action::GoRound => self.go_round(),
             Action::LinkDown => {
                 self.has_happened = true;
-                self.set_link(LinkDownReasons::new().with_glitch(true));
+                self.set_link(self.fault.effect().link);
             }
             Action::LinkUp => self.set_link(LinkDownReasons::new()),
             Action::Reset => self.reset(),
@@ -278,11 +286,11 @@ impl World {
                 State::Mapped => None,
                 State::Flushing(_, since, _) => Some(self.now - since),
             };
-            (since, self.standing(mapping.page)).hash(&mut hasher);
+            (since, self.owner(mapping.page)).hash(&mut hasher);
         }
         for device in &self.devices {
             let is_held = self.host.is_isolated(device.id);
-            (device.manner, device.link.down().into_bits(), is_held).hash(&mut hasher);
+            (device.behavior, device.link.down().into_bits(), is_held).hash(&mut hasher);
             self.host.is_blocked(device.id).hash(&mut hasher);
             for request in &device.requests {
                 (request.itag, request.range.start()).hash(&mut hasher);
@@ -296,19 +304,19 @@ impl World {
     }
 
     /// How a function stands to the frame that its ATC holds for a page, if it holds one.
-    fn standing(&self, page: Page) -> Option<Standing> {
+    fn owner(&self, page: Page) -> Option<FrameOwner> {
         let hit = self.devices[page.0 as usize].atc.lookup(None, iova(page))?;
-        Some(self.standing_to(frame_of(hit.output)))
+        Some(self.owner_of(frame_of(hit.output)))
     }
 
-    fn standing_to(&self, frame: u64) -> Standing {
+    fn owner_of(&self, frame: u64) -> FrameOwner {
         if let Some((_, success)) = self.taken.iter().find(|(taken, _)| *taken == frame) {
-            return Standing::Taken(*success);
+            return FrameOwner::Other(*success);
         }
         let owned = self.mappings.iter().find(|mapping| mapping.frame == frame);
         match owned.map(|mapping| mapping.state) {
-            Some(State::Flushing(..)) => Standing::Waited,
-            _ => Standing::Owner,
+            Some(State::Flushing(..)) => FrameOwner::Pending,
+            _ => FrameOwner::Function,
         }
     }
 
@@ -329,17 +337,17 @@ impl World {
                 device.requests.push_back(request);
             }
         }
-        let mut told = false;
+        let mut reported = false;
         while let Some(ended) = self.host.poll_verdict() {
-            told = true;
-            self.told = Some(ended.ticket);
+            reported = true;
+            self.reported = Some(ended.ticket);
             self.returned(ended.ticket, ended.verdict);
         }
         if self.host.counters().false_completions > self.false_completions {
             self.false_completions = self.host.counters().false_completions;
             self.broken = Some(Invariant::FalseCompletion);
         }
-        told
+        reported
     }
 
     /// A call returns: its frame is given away, and another takes its place.
