@@ -6,12 +6,12 @@ use iommu::ids::Bdf;
 use iommu::time::Instant;
 
 use super::firmware::{Driver, Layout};
-use super::places::Places;
+use super::slot_map::SlotMap;
 
 /// The drivers of all devices.
 #[derive(Debug)]
 pub(super) struct Drivers {
-    places: Places,
+    slots: SlotMap,
     pub(super) layout: Layout,
     /// Whether the hot-plug driver has marked each device as disconnected.
     pub(super) disconnected: Vec<bool>,
@@ -20,9 +20,9 @@ pub(super) struct Drivers {
 }
 
 impl Drivers {
-    pub(super) fn new(places: Places, layout: Layout) -> Self {
-        let disconnected = vec![false; usize::from(places.devices())];
-        Self { places, layout, disconnected, sample: None }
+    pub(super) fn new(slots: SlotMap, layout: Layout) -> Self {
+        let disconnected = vec![false; usize::from(slots.devices())];
+        Self { slots, layout, disconnected, sample: None }
     }
 }
 
@@ -32,13 +32,13 @@ impl downstream::Drivers for Drivers {
     }
 
     fn is_disconnected(&self, _: &Hierarchy, function: Bdf) -> bool {
-        let device = self.places.device(function);
+        let device = self.slots.device(function);
         device.is_some_and(|device| self.disconnected[usize::from(device)])
     }
 
     fn set_up(&mut self, hierarchy: &mut Hierarchy, function: Bdf, now: Instant) {
-        if let Some(device) = self.places.device(function) {
-            let mut driver = Driver { hierarchy, places: self.places, now };
+        if let Some(device) = self.slots.device(function) {
+            let mut driver = Driver { hierarchy, slots: self.slots, now };
             driver.enable_device(device, &self.layout);
         }
     }

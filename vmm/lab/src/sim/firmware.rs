@@ -12,39 +12,34 @@ use iommu::event::Tracer;
 use iommu::ids::Bdf;
 use iommu::time::Instant;
 
-use super::places::Places;
+use super::slot_map::SlotMap;
 
 /// Where ports send their MSIs.
 const PORT_MSI: Msi = Msi { address: 0xfee0_0000, data: 0 };
 
-/// Root ports with a card behind each, whose functions are in the order of the devices.
+/// Root ports with a slot below each, whose functions are in the order of the devices.
 pub(super) fn hierarchy(
-    places: Places,
+    slots: SlotMap,
     hot_plug: HotPlug,
     tracer: &Tracer,
 ) -> Result<Hierarchy, Error> {
     let mut hierarchy = Hierarchy::empty(tracer.clone());
-    for card in 0..places.cards() {
-        let slot = Slot { number: card as u8 + 1, hot_plug };
-        let place = Places::port(card).devfn();
-        let above =
-            hierarchy.add_port(&format!("rp{card}"), None, place, PortType::RootPort(slot))?;
-        let devices = places.devices_on(card);
+    for slot in 0..slots.count() {
+        let port_type = PortType::RootPort(Slot { number: slot as u8 + 1, hot_plug });
+        let devfn = SlotMap::port(slot).devfn();
+        let above = hierarchy.add_port(&format!("rp{slot}"), None, devfn, port_type)?;
+        let devices = slots.devices_in(slot);
         for device in devices.clone() {
             let next =
-                if device + 1 < devices.end { places.function(device + 1).devfn() } else { 0 };
+                if device + 1 < devices.end { slots.function(device + 1).devfn() } else { 0 };
             let config = EndpointConfig {
                 pri: false,
-                is_multi_function: places.has_ari(),
-                next_function: places.has_ari().then_some(next),
+                is_multi_function: slots.has_ari(),
+                next_function: slots.has_ari().then_some(next),
                 ..EndpointConfig::default()
             };
             let function = AtsEndpoint::new(config, tracer.clone())?;
-            hierarchy.add_function(
-                Some(above),
-                places.function(device).devfn(),
-                Box::new(function),
-            );
+            hierarchy.add_function(Some(above), slots.function(device).devfn(), Box::new(function));
         }
     }
     Ok(hierarchy)
@@ -68,7 +63,7 @@ pub(super) struct PortState {
     pub(super) contained: bool,
     /// The attention button was pressed.
     pub(super) button: bool,
-    /// There is a card.
+    /// There is a card in the slot.
     pub(super) present: bool,
     /// The data link layer is active.
     pub(super) link_active: bool,
@@ -77,7 +72,7 @@ pub(super) struct PortState {
 /// The driver of ports and functions: all of it goes through configuration space.
 pub(super) struct Driver<'a> {
     pub(super) hierarchy: &'a mut Hierarchy,
-    pub(super) places: Places,
+    pub(super) slots: SlotMap,
     pub(super) now: Instant,
 }
 
@@ -85,16 +80,16 @@ impl Driver<'_> {
     /// Programs everything, and says where things are. Ports contain errors if `contains` says so;
     /// what they contain they do not report by AER too.
     pub(super) fn bring_up(&mut self, contains: bool) -> Layout {
-        for card in 0..self.places.cards() {
-            let bus = card as u8 + 1;
-            let mut port = self.port(card);
+        for slot in 0..self.slots.count() {
+            let bus = slot as u8 + 1;
+            let mut port = self.port(slot);
             port.set_buses(bus, bus);
             port.set_command(Command::MEMORY_AND_MASTER);
         }
         let layout = self.find();
-        for card in 0..self.places.cards() {
-            self.enable_reports(card, contains, &layout);
-            for device in self.places.devices_on(card) {
+        for slot in 0..self.slots.count() {
+            self.enable_reports(slot, contains, &layout);
+            for device in self.slots.devices_in(slot) {
                 self.enable_device(device, &layout);
             }
         }
@@ -103,8 +98,8 @@ impl Driver<'_> {
 
     /// A device after reset: its BAR, memory, bus mastering, PASIDs, ATS.
     pub(super) fn enable_device(&mut self, device: u16, layout: &Layout) {
-        let mut function = self.client(self.places.function(device));
-        function.set_bar0(Places::bar(device) as u32);
+        let mut function = self.client(self.slots.function(device));
+        function.set_bar0(SlotMap::bar(device) as u32);
         function.set_command(Command::MEMORY_AND_MASTER);
         // PASIDs before ATS: with ATS on that is undefined (PCIe 7.8.9.3).
         let pasids = pasid::PasidControl::new().with_enable(true);
@@ -113,9 +108,9 @@ impl Driver<'_> {
     }
 
     /// Hot-plug events, containment and errors interrupt, and all functions can be reached.
-    fn enable_reports(&mut self, card: u16, contains: bool, layout: &Layout) {
-        let has_ari = self.places.has_ari();
-        let mut port = self.port(card);
+    fn enable_reports(&mut self, slot: u16, contains: bool, layout: &Layout) {
+        let has_ari = self.slots.has_ari();
+        let mut port = self.port(slot);
         if has_ari {
             let forwarding = express::DeviceControl2::new().with_ari_forwarding(true);
             port.write(layout.port_express + express::DEVICE_CONTROL_2, forwarding);
@@ -133,9 +128,9 @@ impl Driver<'_> {
         }
     }
 
-    /// What the port above a card says, which is cleared, so that it interrupts again.
-    pub(super) fn take_events(&mut self, card: u16, layout: &Layout) -> PortState {
-        let mut port = self.port(card);
+    /// What the port above a slot says, which is cleared, so that it interrupts again.
+    pub(super) fn take_events(&mut self, slot: u16, layout: &Layout) -> PortState {
+        let mut port = self.port(slot);
         let slot: express::SlotStatus = port.read(layout.port_express + express::SLOT_STATUS);
         let link: express::LinkStatus = port.read(layout.port_express + express::LINK_STATUS);
         let containment: dpc::Status = port.read(layout.port_dpc + dpc::STATUS);
@@ -151,16 +146,16 @@ impl Driver<'_> {
     }
 
     /// Lets a link train again that DPC has taken down.
-    pub(super) fn end_containment(&mut self, card: u16, layout: &Layout) {
+    pub(super) fn end_containment(&mut self, slot: u16, layout: &Layout) {
         let events = dpc::Status::new().with_triggered(true).with_interrupt(true);
-        self.port(card).write(layout.port_dpc + dpc::STATUS, events);
+        self.port(slot).write(layout.port_dpc + dpc::STATUS, events);
     }
 
-    /// Powers the slot down, so that the card can be pulled out.
-    pub(super) fn power_down(&mut self, card: u16, layout: &Layout) {
+    /// Powers the slot down, so that its card can be pulled out.
+    pub(super) fn power_down(&mut self, slot: u16, layout: &Layout) {
         let control = slot_control().with_power_indicator(express::INDICATOR_OFF);
         let control = control.with_power_off(true);
-        self.port(card).write(layout.port_express + express::SLOT_CONTROL, control);
+        self.port(slot).write(layout.port_express + express::SLOT_CONTROL, control);
     }
 
     /// Ports and endpoints have the capabilities that are looked for.
@@ -170,14 +165,14 @@ impl Driver<'_> {
         let port_msi = port.capability(msi::ID).unwrap_or_default();
         let port_aer = port.extended_capability(aer::ID).unwrap_or_default();
         let port_dpc = port.extended_capability(dpc::ID).unwrap_or_default();
-        let mut endpoint = self.client(self.places.function(0));
+        let mut endpoint = self.client(self.slots.function(0));
         let endpoint_ats = endpoint.extended_capability(ats::ID).unwrap_or_default();
         let endpoint_pasid = endpoint.extended_capability(pasid::ID).unwrap_or_default();
         Layout { port_express, port_msi, port_aer, port_dpc, endpoint_ats, endpoint_pasid }
     }
 
-    fn port(&mut self, card: u16) -> ConfigClient<'_, Hierarchy> {
-        self.client(Places::port(card))
+    fn port(&mut self, slot: u16) -> ConfigClient<'_, Hierarchy> {
+        self.client(SlotMap::port(slot))
     }
 
     fn client(&mut self, function: Bdf) -> ConfigClient<'_, Hierarchy> {

@@ -19,8 +19,8 @@ use super::drivers::Drivers;
 use super::firmware::{self, Driver};
 use super::memory::{Stage, Tables};
 use super::oracle::{MappingId, Oracle};
-use super::places::Places;
 use super::scheduler::Scheduler;
+use super::slot_map::SlotMap;
 use super::{Kind, RunResult, RunSpec, SimulationError, Workload};
 
 /// Something that is to happen.
@@ -34,7 +34,7 @@ pub(super) enum Task {
     Request,
     /// The oldest Invalidate Completion that is on its way arrives at the unit.
     Completion,
-    /// The handler of the interrupt of the port above a card runs.
+    /// The handler of the interrupt of the port above a slot runs.
     Interrupt(u16),
     /// The flush timer of a device's domain goes off.
     Flush(u16),
@@ -70,7 +70,7 @@ pub(super) struct Machine<'a> {
     completions: VecDeque<InvalidateCompletion>,
     pub(super) random: fastrand::Rng,
     pub(super) downstream: Downstream<Drivers>,
-    pub(super) places: Places,
+    pub(super) slots: SlotMap,
     pub(super) tables: Tables,
     pub(super) oracle: Oracle,
     pub(super) cpus: Vec<Cpu>,
@@ -98,20 +98,20 @@ impl<'a> Machine<'a> {
         });
         let is_safe = fault.as_ref().is_some_and(|fault| fault.mode == FaultMode::Safe);
         let hot_plug = if is_safe { HotPlug::Button } else { HotPlug::Surprise };
-        let places = Places::new(workload);
-        let mut hierarchy = firmware::hierarchy(places, hot_plug, tracer)?;
+        let slots = SlotMap::new(workload);
+        let mut hierarchy = firmware::hierarchy(slots, hot_plug, tracer)?;
         hierarchy.seed(random.u64(..));
         let now = Instant::START;
         let contains = fault.as_ref().is_none_or(|fault| fault.mode != FaultMode::Aer);
-        let layout = Driver { hierarchy: &mut hierarchy, places, now }.bring_up(contains);
+        let layout = Driver { hierarchy: &mut hierarchy, slots, now }.bring_up(contains);
         let (memory, mut tables) = tables(workload)?;
         for device in 0..workload.devices {
-            tables.attach(places.function(device), spec.unit.scalable_mode, &memory);
+            tables.attach(slots.function(device), spec.unit.scalable_mode, &memory);
         }
         let unit = UnitConfig { role: UnitRole::Host, ..spec.unit };
         let mut host = HostSide::with_memory(unit, spec.policy.clone(), memory, tracer.clone());
         host.set_fenced_waits(workload.fence);
-        let drivers = Drivers::new(places, layout);
+        let drivers = Drivers::new(slots, layout);
         let (driven, sink) = (UnitRole::Host, tracer.clone());
         let downstream = Downstream::new(host, hierarchy, drivers, fault.as_slice(), driven, sink)?;
         let workers = (0..workload.cpus).map(|cpu| Cpu::new(cpu % workload.devices, false));
@@ -125,7 +125,7 @@ impl<'a> Machine<'a> {
             completions: VecDeque::new(),
             random,
             downstream,
-            places,
+            slots,
             tables,
             oracle: Oracle::new(),
             cpus: workers.chain(helpers).collect(),
@@ -185,7 +185,7 @@ impl<'a> Machine<'a> {
             Task::Request => {
                 let Some(request) = self.requests.pop_front() else { return false };
                 self.downstream.deliver_request(request, self.now);
-                if let Some(device) = self.places.device(request.destination) {
+                if let Some(device) = self.slots.device(request.destination) {
                     let hierarchy = &mut self.downstream.hierarchy;
                     hierarchy.collect_messages_of(usize::from(device), self.now);
                 }
@@ -194,7 +194,7 @@ impl<'a> Machine<'a> {
                 let Some(completion) = self.completions.pop_front() else { return false };
                 self.downstream.deliver_completion(completion, self.now);
             }
-            Task::Interrupt(card) => self.interrupt(card),
+            Task::Interrupt(slot) => self.interrupt(slot),
             Task::Flush(device) => self.flush(device),
         }
         true
@@ -216,8 +216,8 @@ impl<'a> Machine<'a> {
                     self.scheduler.after(delay, self.now, Task::Completion);
                 }
                 UpstreamMessage::Msi { requester, .. } => {
-                    let card = Places::card_below(requester);
-                    self.scheduler.after(costs.hot_plug, self.now, Task::Interrupt(card));
+                    let slot = SlotMap::slot_below(requester);
+                    self.scheduler.after(costs.hot_plug, self.now, Task::Interrupt(slot));
                 }
                 UpstreamMessage::PageRequest(_) => {}
             }
@@ -256,7 +256,7 @@ impl<'a> Machine<'a> {
         Duration::from_nanos(nanos / 2 + self.random.u64(0..=nanos))
     }
 
-    /// To which card the fault has happened: ports and cards are in the same order.
+    /// To which slot the fault has happened: ports and slots are in the same order.
     pub(super) fn victim(&self) -> Option<u16> {
         let mut happened = self.downstream.happened();
         let port = happened.find(|(_, mode)| *mode != FaultMode::AllOnesUnit);
@@ -264,7 +264,7 @@ impl<'a> Machine<'a> {
     }
 
     pub(super) fn is_victim(&self, device: u16) -> bool {
-        self.victim() == Some(self.places.card(device))
+        self.victim() == Some(self.slots.slot(device))
     }
 
     /// Whether a presence check comes before an invalidation.

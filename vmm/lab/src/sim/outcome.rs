@@ -13,7 +13,7 @@ impl Machine<'_> {
         let Conclusion { ticket, flush, verdict, .. } = conclusion;
         let Some(cpu) = self.tickets.take(*ticket) else { return };
         let held = flush.device_tlbs().iter().any(|request| {
-            let device = self.places.device(request.destination);
+            let device = self.slots.device(request.destination);
             device.is_some_and(|device| {
                 self.downstream.hierarchy.caches(usize::from(device), request)
             })
@@ -23,23 +23,23 @@ impl Machine<'_> {
         self.wake(cpu, self.spec.costs.poll);
     }
 
-    /// Looks at the card to which the fault has happened, if something has changed.
+    /// Looks at the slot to which the fault has happened, if something has changed.
     pub(super) fn watch_victim(&mut self) {
-        let Some(card) = self.victim() else { return };
+        let Some(slot) = self.victim() else { return };
         let seen = (
-            self.downstream.hierarchy.is_link_up(usize::from(card)),
+            self.downstream.hierarchy.is_link_up(usize::from(slot)),
             self.downstream.host.block_changes(),
         );
         if std::mem::replace(&mut self.watched, seen) == seen {
             return;
         }
-        for device in self.places.devices_on(card) {
+        for device in self.slots.devices_in(slot) {
             self.watch_device(device, seen.0);
         }
     }
 
     fn watch_device(&mut self, device: u16, is_up: bool) {
-        let (now, function) = (self.now, self.places.function(device));
+        let (now, function) = (self.now, self.slots.function(device));
         let state = &mut self.devices[usize::from(device)];
         if !is_up && !state.unbound {
             state.gone.get_or_insert(now);
@@ -77,7 +77,7 @@ impl Machine<'_> {
         let has_faulted = self.downstream.happened().next().is_some();
         self.result.faulted = u64::from(has_faulted);
         let all = || has_faulted.then_some(0..self.spec.workload.devices);
-        let victims = self.victim().map(|card| self.places.devices_on(card)).or_else(all);
+        let victims = self.victim().map(|slot| self.slots.devices_in(slot)).or_else(all);
         let have_ended_well = victims.is_some_and(|mut devices| {
             devices.all(|device| ended_well(&self.devices[usize::from(device)]))
         });

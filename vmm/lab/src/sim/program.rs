@@ -66,7 +66,7 @@ impl Machine<'_> {
         if !is_done && !is_aborted {
             self.devices[usize::from(device)].works = false;
             self.cpu(cpu).timed_out = true;
-            let function = self.places.function(device);
+            let function = self.slots.function(device);
             self.tracer.emit(self.now, || Event::IoTimedOut { cpu, function });
         }
         self.cpu(cpu).held.push(mapping);
@@ -152,7 +152,7 @@ impl Machine<'_> {
         state.state = State::Locking;
         state.generation = state.generation.wrapping_add(1);
         let device = state.device;
-        let function = self.places.function(device);
+        let function = self.slots.function(device);
         self.tracer.emit(now, || Event::CpuBlocked { cpu, function });
         if self.devices[usize::from(device)].lock.acquire(cpu) {
             self.look(cpu);
@@ -163,7 +163,7 @@ impl Machine<'_> {
     fn look(&mut self, cpu: u16) {
         let (costs, now) = (self.spec.costs, self.now);
         self.cpu(cpu).job.locked = Some(now);
-        let function = self.places.function(self.cpu(cpu).device);
+        let function = self.slots.function(self.cpu(cpu).device);
         let mut time = costs.descriptor * 3 + costs.doorbell;
         let present = self.looks_first().then(|| {
             time += costs.presence_check;
@@ -179,7 +179,7 @@ impl Machine<'_> {
         let pasid = self.space(cpu);
         let state = &self.cpus[usize::from(cpu)];
         let request = InvalidateRequest {
-            destination: self.places.function(state.device),
+            destination: self.slots.function(state.device),
             itag: ITag::new(0),
             pasid,
             // A helper flushes for all address spaces of the device.
@@ -222,7 +222,7 @@ impl Machine<'_> {
         };
         latencies.record(waited);
         self.note_interrupts_off(cpu);
-        let function = self.places.function(device);
+        let function = self.slots.function(device);
         self.tracer.emit(now, || Event::CpuReleased { cpu, function, waited });
         match purpose {
             Purpose::Reuse => self.recover_or_rest(cpu),
@@ -252,7 +252,7 @@ impl Machine<'_> {
 
     /// Function Level Reset, if the device is there, and everything is set up again.
     fn reset_device(&mut self, device: u16) {
-        let (function, now) = (self.places.function(device), self.now);
+        let (function, now) = (self.slots.function(device), self.now);
         if !self.downstream.hierarchy.is_present(function, now) {
             return;
         }

@@ -18,14 +18,14 @@ use super::firmware::{Driver, Layout, PortState};
 use super::machine::Machine;
 
 impl Machine<'_> {
-    /// The handler of the interrupt of the port above `card` runs.
-    pub(super) fn interrupt(&mut self, card: u16) {
+    /// The handler of the interrupt of the port above `slot` runs.
+    pub(super) fn interrupt(&mut self, slot: u16) {
         let (mut driver, layout) = self.driver();
-        let port = driver.take_events(card, layout);
+        let port = driver.take_events(slot, layout);
         if port.contained {
-            driver.end_containment(card, layout);
+            driver.end_containment(slot, layout);
         }
-        for device in self.places.devices_on(card) {
+        for device in self.slots.devices_in(slot) {
             match port.contained {
                 true => self.set_up(device),
                 false => self.react(device, port),
@@ -49,13 +49,13 @@ impl Machine<'_> {
 
     /// A device is back, and its driver takes it.
     fn take_again(&mut self, device: u16) {
-        let (now, card) = (self.now, usize::from(self.places.card(device)));
-        let is_gone = self.is_victim(device) && !self.downstream.hierarchy.is_link_up(card);
+        let (now, slot) = (self.now, usize::from(self.slots.slot(device)));
+        let is_gone = self.is_victim(device) && !self.downstream.hierarchy.is_link_up(slot);
         let state = &mut self.devices[usize::from(device)];
         (state.unbinding, state.unbound) = (false, false);
         state.gone = is_gone.then_some(now);
         self.set_up(device);
-        let function = self.places.function(device);
+        let function = self.slots.function(device);
         self.tracer.emit(now, || Event::DriverBound { function });
         for cpu in self.workers(device) {
             self.cpu(cpu).state = State::Idle;
@@ -105,20 +105,20 @@ impl Machine<'_> {
         if let Some(gone) = state.gone.take() {
             self.result.zombie.record(now - gone);
         }
-        let function = self.places.function(device);
+        let function = self.slots.function(device);
         self.tracer.emit(now, || Event::DriverUnbound { function });
-        let card = self.places.card(device);
-        let mut others = self.places.devices_on(card);
+        let slot = self.slots.slot(device);
+        let mut others = self.slots.devices_in(slot);
         if powers_down && others.all(|device| self.devices[usize::from(device)].unbound) {
             let (mut driver, layout) = self.driver();
-            driver.power_down(card, layout);
+            driver.power_down(slot, layout);
         }
     }
 
     /// A driver's access to configuration space, and where the capabilities are.
     pub(super) fn driver(&mut self) -> (Driver<'_>, &Layout) {
         let Downstream { hierarchy, drivers, .. } = &mut self.downstream;
-        (Driver { hierarchy, places: self.places, now: self.now }, &drivers.layout)
+        (Driver { hierarchy, slots: self.slots, now: self.now }, &drivers.layout)
     }
 
     /// The CPUs that work with a device.

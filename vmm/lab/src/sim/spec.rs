@@ -10,7 +10,7 @@ use iommu::unit::UnitConfig;
 use serde::{Deserialize, Serialize};
 
 use super::memory::PASIDS;
-use super::{RunId, SimulationError, places, text};
+use super::{RunId, SimulationError, slot_map, text};
 
 /// What the drivers of the machine do with mappings. It decides when pages are used again, and who
 /// waits for what.
@@ -275,10 +275,10 @@ impl RunSpec {
         let per_device = u64::from(workload.cpus.div_ceil(workload.devices.max(1)));
         let needs_pasids = workload.kind == Kind::Sva;
         let rules = [
-            ((1..=places::MAX_DEVICES).contains(&workload.devices), "it has 1 to 4096 devices"),
-            ((1..=places::MAX_FUNCTIONS).contains(&workload.functions), "functions is 1 to 256"),
+            ((1..=slot_map::MAX_DEVICES).contains(&workload.devices), "it has 1 to 4096 devices"),
+            ((1..=slot_map::MAX_FUNCTIONS).contains(&workload.functions), "functions is 1 to 256"),
             (
-                workload.devices.div_ceil(workload.functions.max(1)) <= places::MAX_CARDS,
+                workload.devices.div_ceil(workload.functions.max(1)) <= slot_map::MAX_SLOTS,
                 "it has at most 240 cards; let more of its devices be functions of one, as in functions = 32",
             ),
             (

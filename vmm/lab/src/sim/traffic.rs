@@ -12,8 +12,8 @@ use super::Kind;
 use super::cpu::State;
 use super::machine::{Machine, Task};
 use super::oracle::MappingId;
-use super::places::Places;
 use super::road::Road;
+use super::slot_map::SlotMap;
 
 /// How many of its last pages a device touches again.
 const RECENT: usize = 16;
@@ -50,7 +50,7 @@ impl Machine<'_> {
         let (unit, memory) = host.dma_path();
         let mut road = Road { unit, memory, oracle, tracer, arrived: None };
         hierarchy.drive(usize::from(target.device), &mut road, |function, upstream| {
-            let bar = Places::bar(target.device);
+            let bar = SlotMap::bar(target.device);
             let mut write = |register: u64, data: &[u8]| {
                 function.memory_write(bar + register, data, upstream, *now);
             };
@@ -77,7 +77,7 @@ impl Machine<'_> {
             self.result.stale_age = self.result.stale_age.max(stale.age);
             self.result.stale_foreign += u64::from(stale.foreign);
             let (function, address) =
-                (self.places.function(target.device), self.oracle.get(by).iova);
+                (self.slots.function(target.device), self.oracle.get(by).iova);
             let (age, foreign) = (stale.age, stale.foreign);
             self.tracer.emit(self.now, || Event::StaleAccess { function, address, age, foreign });
         }
