@@ -22,6 +22,7 @@
 
 mod catalog;
 mod cpu;
+mod dma_path;
 mod drivers;
 mod error;
 mod firmware;
@@ -33,7 +34,6 @@ mod outcome;
 mod program;
 mod removal;
 mod result;
-mod road;
 mod scheduler;
 mod slot_map;
 mod spec;

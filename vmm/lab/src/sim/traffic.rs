@@ -10,9 +10,9 @@ use iommu::event::Event;
 
 use super::Kind;
 use super::cpu::State;
+use super::dma_path::DmaPath;
 use super::machine::{Machine, Task};
 use super::oracle::MappingId;
-use super::road::Road;
 use super::slot_map::SlotMap;
 
 /// How many of its last pages a device touches again.
@@ -48,8 +48,8 @@ impl Machine<'_> {
         let Self { downstream, oracle, tracer, now, .. } = self;
         let Downstream { host, hierarchy, .. } = downstream;
         let (unit, memory) = host.dma_path();
-        let mut road = Road { unit, memory, oracle, tracer, arrived: None };
-        hierarchy.drive(usize::from(target.device), &mut road, |function, upstream| {
+        let mut path = DmaPath { unit, memory, oracle, tracer, arrived: None };
+        hierarchy.drive(usize::from(target.device), &mut path, |function, upstream| {
             let bar = SlotMap::bar(target.device);
             let mut write = |register: u64, data: &[u8]| {
                 function.memory_write(bar + register, data, upstream, *now);
@@ -63,7 +63,7 @@ impl Machine<'_> {
             }
             write(regs::COMMAND, &command.into_bits().to_le_bytes());
         });
-        let arrived = road.arrived;
+        let arrived = path.arrived;
         self.downstream.check_dma(self.now);
         let Some((by, stale)) = arrived else { return };
         let deferred = self.oracle.get(by).deferred.filter(|_| stale.is_none());

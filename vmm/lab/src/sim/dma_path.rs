@@ -13,7 +13,7 @@ use super::memory::DATA;
 use super::oracle::{MappingId, Oracle, Stale};
 
 /// The way of one request.
-pub(super) struct Road<'a> {
+pub(super) struct DmaPath<'a> {
     pub(super) unit: &'a mut Unit,
     pub(super) memory: &'a Memory,
     pub(super) oracle: &'a Oracle,
@@ -22,7 +22,7 @@ pub(super) struct Road<'a> {
     pub(super) arrived: Option<(MappingId, Option<Stale>)>,
 }
 
-impl Road<'_> {
+impl DmaPath<'_> {
     /// Where in memory the request goes.
     fn resolve(
         &mut self,
@@ -46,7 +46,7 @@ impl Road<'_> {
     }
 }
 
-impl Upstream for Road<'_> {
+impl Upstream for DmaPath<'_> {
     fn read(
         &mut self,
         request: DmaRequest,
