@@ -1,9 +1,9 @@
-# Two ways in, one state out: long mode, own page tables, own GDT, own stack, interrupts off.
+# Two entries, which lead to one state: long mode, our page tables, GDT and stack, interrupts off.
 #
 #   _start       long mode, RSI = boot_params           (Linux's 64-bit boot protocol)
 #   pvh_entry    32-bit protected mode without paging, EBX = hvm_start_info (PVH, as QEMU does it)
 #
-# Both end in kmain(protocol, info), protocol 0 = boot_params, 1 = hvm_start_info.
+# Both call kmain(protocol, info), with protocol 0 = boot_params, 1 = hvm_start_info.
 
     .set CODE64, 0x08
     .set DATA,   0x10
@@ -15,7 +15,7 @@
     .asciz "Xen"
     .quad pvh_entry
 
-# Paging on, from 32-bit protected mode with a flat GDT. Clobbers EAX, ECX, EDX.
+# Turns paging on, in 32-bit protected mode with a flat GDT. Clobbers EAX, ECX, EDX.
     .macro enter_long_mode
     movl $page_map, %eax
     movl %eax, %cr3
@@ -72,7 +72,7 @@ pvh_entry:
     ud2
 
 # ---- application processors -------------------------------------------------------------------
-# A start-up IPI starts them in real mode at the page that the trampoline has been copied to.
+# A start-up IPI starts them in real mode at the page with the copy of the trampoline.
 
     .section .rodata.trampoline, "a"
     .code16
@@ -101,7 +101,7 @@ ap_protected:
     movl $1, %edi
     lock xaddl %edi, AP_COUNT   # this processor's index among them: 0, 1, ...
     cmpl $7, %edi
-    jae  2f                     # no stack for so many
+    jae  2f                     # this processor has no stack
     movl %edi, %eax
     incl %eax
     shll $14, %eax              # 16 KiB each
@@ -125,7 +125,7 @@ gdt_pointer:
     .word gdt_end - gdt - 1
     .quad gdt
 
-# The first 4 GiB mapped to themselves by 2-MiB pages; from 0xb0000000 up (ECAM, BARs, APICs) uncached.
+# Maps the first 4 GiB one to one by 2-MiB pages, uncached from 0xb0000000 up (ECAM, BARs, APICs).
     .section .data.paging, "aw"
     .balign 4096
 page_map:
