@@ -124,17 +124,27 @@ impl Sandbox {
         fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).expect("it is ours");
     }
 
-    /// Runs `script` with this `PATH`, and gives the lines that it has written to standard error,
-    /// but for those that say what it does.
-    #[track_caller]
-    fn fails_with(&self, path: &str, script: &[&str]) -> Vec<String> {
-        let Output { status, stdout, stderr } = Command::new(root().join(script[0]))
+    /// Runs `script` with this `PATH`.
+    fn run(&self, path: &str, script: &[&str]) -> Output {
+        Command::new(root().join(script[0]))
             .args(&script[1..])
             .env_remove("GHOSTLINK_QEMU")
             .env("XDG_CACHE_HOME", self.path("cache"))
             .env("PATH", path)
             .output()
-            .expect("the script can be started");
+            .expect("the script can be started")
+    }
+
+    /// The `PATH` of this machine, after the programs of the sandbox.
+    fn search_path(&self) -> String {
+        format!("{}:{}", self.path("bin"), std::env::var("PATH").expect("it is set"))
+    }
+
+    /// Runs `script`, which fails; returns its lines on standard error without those about its
+    /// progress.
+    #[track_caller]
+    fn fails_with(&self, path: &str, script: &[&str]) -> Vec<String> {
+        let Output { status, stdout, stderr } = self.run(path, script);
         let stderr = String::from_utf8_lossy(&stderr);
         assert!(!status.success(), "{script:?} has not failed: {stderr}");
         assert!(stdout.is_empty(), "{script:?} has printed {}", String::from_utf8_lossy(&stdout));
@@ -148,8 +158,7 @@ impl Sandbox {
     /// Checks that `script` fails with one line, and that this line contains `message`.
     #[track_caller]
     fn one_message(&self, script: &[&str], message: &str) {
-        let path = format!("{}:{}", self.path("bin"), std::env::var("PATH").expect("it is set"));
-        let lines = self.fails_with(&path, script);
+        let lines = self.fails_with(&self.search_path(), script);
         assert!(lines.len() == 1 && lines[0].contains(message), "{script:?}: {lines:#?}");
     }
 }
@@ -210,6 +219,18 @@ fn without_apt_scripts_name_what_they_need() {
         let lines = sandbox.fails_with(&path, script);
         assert!(lines.len() == 1 && lines[0].contains(wanted), "{script:?}: {lines:#?}");
     }
+}
+
+#[test]
+fn an_installed_qemu_is_used_without_apt() {
+    let sandbox = Sandbox::new("installed", KNOWS, "");
+    sandbox.program("qemu-system-x86_64", "echo QEMU emulator version 11.1.3");
+    let script = ["resources/packages", "qemu", "10"];
+    let Output { status, stdout, .. } = sandbox.run(&sandbox.search_path(), &script);
+    assert!(status.success());
+    let printed = String::from_utf8_lossy(&stdout);
+    assert_eq!(printed.trim_end(), sandbox.path("bin/qemu-system-x86_64"));
+    assert!(!Path::new(&sandbox.path("calls")).exists(), "apt-get was called");
 }
 
 #[test]
