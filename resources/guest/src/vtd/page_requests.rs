@@ -57,19 +57,19 @@ impl PageRequests {
             return Ok(None);
         }
         let word = |index: usize| self.ring.read(head as usize / 8 + index);
-        let (who, what) = (word(0), word(1));
-        if who & 0xff != TYPE || word(2) != 0 || word(3) != 0 {
-            return Err("what lies in the page request queue is no page request");
+        let (low, high) = (word(0), word(1));
+        if low & 0xff != TYPE || word(2) != 0 || word(3) != 0 {
+            return Err("the page request queue holds another descriptor");
         }
         registers.write64(reg::PQH, u64::from((head + DESCRIPTOR_BYTES) % RING_BYTES));
         Ok(Some(PageRequest {
-            source: (who >> 16) as u16,
-            pasid: (who >> 8 & 1 != 0).then_some((who >> 32) as u32 & 0xf_ffff),
-            read: what & 1 != 0,
-            write: what >> 1 & 1 != 0,
-            last: what >> 2 & 1 != 0,
-            group: (what >> 3 & 0x1ff) as u16,
-            address: what & !0xfff,
+            source: (low >> 16) as u16,
+            pasid: (low >> 8 & 1 != 0).then_some((low >> 32) as u32 & 0xf_ffff),
+            read: high & 1 != 0,
+            write: high >> 1 & 1 != 0,
+            last: high >> 2 & 1 != 0,
+            group: (high >> 3 & 0x1ff) as u16,
+            address: high & !0xfff,
         }))
     }
 
