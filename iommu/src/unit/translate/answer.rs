@@ -5,7 +5,7 @@ use super::failure::{Answer, CA, Failure, Fault, S0, UR};
 use super::first_stage::{FirstStageWalk, NOTHING, Request};
 use super::iotlb::Age;
 use super::pasid::{self, FirstStage, Stage};
-use super::second_stage::{Walk, WalkError};
+use super::second_stage::Walk;
 use super::shard::{Caches, Context, LastHit};
 use super::{Lookup, Mapping, in_interrupt_range};
 use crate::ats::{
@@ -377,46 +377,4 @@ impl Lookup<'_> {
 /// Whether a part of a page of 1 MiB or more lies in the interrupt range.
 const fn reaches_interrupt_range(mapping: &Mapping) -> bool {
     mapping.output.0 >> mapping.order == 0xfee0_0000 >> mapping.order
-}
-
-impl Context {
-    /// Legacy and scalable mode have different codes for the same fault.
-    const fn pick(&self, legacy: R, scalable: R) -> R {
-        if self.scalable { scalable } else { legacy }
-    }
-
-    /// Whether the walk is privileged (`VT-d 3.6.1`). A request may ask for it only with SRE set.
-    fn privilege(&self, asked: bool) -> Result<bool, Failure> {
-        if asked && !self.supervisor {
-            return Err(Failure::qualified(R::SM_PRIVILEGE_DENIED, S0, self.fault_disable));
-        }
-        Ok(asked)
-    }
-
-    /// The fault for a mapping without the permission.
-    fn denied(&self, access: Access, mapping: &Mapping) -> Failure {
-        let denied = match access {
-            Access::Read => self.pick(R::READ_DENIED, R::SM_READ_DENIED),
-            Access::Write => self.pick(R::WRITE_DENIED, R::SM_WRITE_DENIED),
-        };
-        // Legacy mode reports a missing permission also for an absent entry.
-        let absent = self.scalable && !mapping.read && !mapping.write;
-        let reason = if absent { R::SM_PAGE_NOT_PRESENT } else { denied };
-        Failure::qualified(reason, S0, self.fault_disable)
-    }
-
-    fn walk_failure(&self, error: WalkError) -> Failure {
-        let (legacy, scalable, answer) = match error {
-            WalkError::BeyondWidth => (R::ADDRESS_BEYOND_WIDTH, R::SM_ADDRESS_BEYOND_WIDTH, S0),
-            WalkError::RootInaccessible => (R::CONTEXT_INVALID, R::SM_PAGE_ROOT_INACCESSIBLE, CA),
-            WalkError::TableInaccessible => {
-                (R::PAGE_TABLE_INACCESSIBLE, R::SM_PAGE_TABLE_INACCESSIBLE, CA)
-            }
-            WalkError::Reserved => (R::PAGE_TABLE_RESERVED, R::SM_PAGE_TABLE_RESERVED, CA),
-            WalkError::UpdateFailed => {
-                (R::PAGE_TABLE_INACCESSIBLE, R::SM_SECOND_STAGE_UPDATE_FAILED, CA)
-            }
-        };
-        Failure::qualified(self.pick(legacy, scalable), answer, self.fault_disable)
-    }
 }

@@ -1,8 +1,11 @@
-//! Blocked requests, before and after their requester is known.
+//! Blocked requests, before and after their requester is known, and the faults of a context.
 
+use super::Mapping;
+use super::second_stage::WalkError;
+use super::shard::Context;
 use crate::ats::{Access, RequestError};
 use crate::ids::{Bdf, Iova, Pasid};
-use crate::spec::fault::FaultReason;
+use crate::spec::fault::FaultReason as R;
 
 /// A blocked request, with the fields of its fault record.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -16,7 +19,7 @@ pub(crate) struct Fault {
     /// The AT field: 0 untranslated, 1 translation request, 2 translated.
     pub(crate) address_type: u8,
     pub(crate) access: Access,
-    pub(crate) reason: FaultReason,
+    pub(crate) reason: R,
     /// FPD is set, and the reason is a qualified fault: there is no record.
     pub(crate) silenced: bool,
     pub(crate) answer: RequestError,
@@ -38,7 +41,7 @@ pub(super) const S0: Answer = Answer::NoTranslation;
 /// A failure in the tables, before the requester is known.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Failure {
-    pub(super) reason: FaultReason,
+    pub(super) reason: R,
     /// The answer to a Translation Request. Every other request gets Unsupported Request.
     pub(super) answer: Answer,
     /// FPD is set, and the reason is a qualified fault.
@@ -47,12 +50,54 @@ pub(super) struct Failure {
 
 impl Failure {
     /// A failure that is always recorded.
-    pub(super) const fn new(reason: FaultReason, answer: Answer) -> Self {
+    pub(super) const fn new(reason: R, answer: Answer) -> Self {
         Self { reason, answer, silenced: false }
     }
 
     /// A qualified fault, which is recorded unless `fpd` is set (`VT-d 7.1.3`).
-    pub(super) const fn qualified(reason: FaultReason, answer: Answer, fpd: bool) -> Self {
+    pub(super) const fn qualified(reason: R, answer: Answer, fpd: bool) -> Self {
         Self { reason, answer, silenced: fpd }
+    }
+}
+
+impl Context {
+    /// Legacy and scalable mode have different codes for the same fault.
+    pub(super) const fn pick(&self, legacy: R, scalable: R) -> R {
+        if self.scalable { scalable } else { legacy }
+    }
+
+    /// Whether the walk is privileged (`VT-d 3.6.1`). A request may ask for it only with SRE set.
+    pub(super) fn privilege(&self, asked: bool) -> Result<bool, Failure> {
+        if asked && !self.supervisor {
+            return Err(Failure::qualified(R::SM_PRIVILEGE_DENIED, S0, self.fault_disable));
+        }
+        Ok(asked)
+    }
+
+    /// The fault for a mapping without the permission.
+    pub(super) fn denied(&self, access: Access, mapping: &Mapping) -> Failure {
+        let denied = match access {
+            Access::Read => self.pick(R::READ_DENIED, R::SM_READ_DENIED),
+            Access::Write => self.pick(R::WRITE_DENIED, R::SM_WRITE_DENIED),
+        };
+        // Legacy mode reports a missing permission also for an absent entry.
+        let absent = self.scalable && !mapping.read && !mapping.write;
+        let reason = if absent { R::SM_PAGE_NOT_PRESENT } else { denied };
+        Failure::qualified(reason, S0, self.fault_disable)
+    }
+
+    pub(super) fn walk_failure(&self, error: WalkError) -> Failure {
+        let (legacy, scalable, answer) = match error {
+            WalkError::BeyondWidth => (R::ADDRESS_BEYOND_WIDTH, R::SM_ADDRESS_BEYOND_WIDTH, S0),
+            WalkError::RootInaccessible => (R::CONTEXT_INVALID, R::SM_PAGE_ROOT_INACCESSIBLE, CA),
+            WalkError::TableInaccessible => {
+                (R::PAGE_TABLE_INACCESSIBLE, R::SM_PAGE_TABLE_INACCESSIBLE, CA)
+            }
+            WalkError::Reserved => (R::PAGE_TABLE_RESERVED, R::SM_PAGE_TABLE_RESERVED, CA),
+            WalkError::UpdateFailed => {
+                (R::PAGE_TABLE_INACCESSIBLE, R::SM_SECOND_STAGE_UPDATE_FAILED, CA)
+            }
+        };
+        Failure::qualified(self.pick(legacy, scalable), answer, self.fault_disable)
     }
 }
