@@ -144,7 +144,7 @@ pub struct InvalidateCompletion {
     pub completion_count: u8,
 }
 
-/// The AT field of a TLP, which says how to read its address (`PCIe 2.2.4.1`).
+/// The AT field of a TLP, which selects the kind of its address (`PCIe 2.2.4.1`).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum AddressType {

@@ -63,7 +63,7 @@ impl PageRequest {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum ResponseCode {
-    /// 0: the function may ask for translations again. Software has made present what it could.
+    /// 0: the function may ask for translations again. Software has handled the group.
     Success,
     /// 1: a page does not exist, or does not grant the permission.
     InvalidRequest,

@@ -63,7 +63,7 @@ pub const PRESETS: &[Preset] = &[
     LINUX,
     Preset {
         name: "linux-6.8",
-        reproduces: "Linux 5.8 to 6.8, before 4fc82cd907ac and 80a9b50c0b9e: an ITE is answered by submitting again, and waits in even slots are forgotten",
+        reproduces: "Linux 5.8 to 6.8, before 4fc82cd907ac and 80a9b50c0b9e: after ITE everything is submitted again, and aborted waits in even slots are not found",
         source: "drivers/iommu/intel/dmar.c as of 8a1d82462540",
         on_ite: OnIte::Resubmit,
         ite_marks: IteMarks::Odd,
@@ -71,7 +71,7 @@ pub const PRESETS: &[Preset] = &[
     },
     Preset {
         name: "linux-6.9",
-        reproduces: "Linux 6.9 to 6.19 on the teardown path: a device that hot-plug calls disconnected is skipped (4fc82cd907ac), ITE of one that is gone ends the wait (80a9b50c0b9e)",
+        reproduces: "Linux 6.9 to 6.19 on the teardown path: a device that hot-plug has marked as disconnected is skipped (4fc82cd907ac), ITE for a device that is gone ends the wait (80a9b50c0b9e)",
         source: "drivers/iommu/intel/pasid.c, devtlb_invalidation_with_pasid; dmar.c, qi_check_fault",
         precheck: Precheck::Disconnected,
         ite_marks: IteMarks::Odd,
@@ -79,7 +79,7 @@ pub const PRESETS: &[Preset] = &[
     },
     Preset {
         name: "linux-7.0-rc1",
-        reproduces: "Linux with 10e60d878139 and 42662d19839f, before fe89277c9ceb, on the teardown path: a device that does not answer a read is skipped, waits in even slots are forgotten",
+        reproduces: "Linux with 10e60d878139 and 42662d19839f, before fe89277c9ceb, on the teardown path: a device that does not answer a read is skipped, aborted waits in even slots are not found",
         source: "drivers/iommu/intel/pasid.c, pci_device_is_present",
         precheck: Precheck::Present,
         ite_marks: IteMarks::Odd,
@@ -87,7 +87,7 @@ pub const PRESETS: &[Preset] = &[
     },
     Preset {
         name: "linux-7.0",
-        reproduces: "Linux 7.0 and 6.12.117 on the teardown path: with the presence check, and every wait that ITE has aborted is found (fe89277c9ceb)",
+        reproduces: "Linux 7.0 and 6.12.117 on the teardown path: with the presence check, and all aborted waits are found (fe89277c9ceb)",
         source: "drivers/iommu/intel/pasid.c, drivers/iommu/intel/dmar.c",
         precheck: Precheck::Present,
         ..LINUX
@@ -95,7 +95,7 @@ pub const PRESETS: &[Preset] = &[
     BOUNDED,
     Preset {
         name: "bounded+watchdog",
-        reproduces: "a time-out as long as PCIe's, and a loop that pets the watchdog meanwhile",
+        reproduces: "a time-out as long as PCIe's, and a loop that resets the watchdog meanwhile",
         source: "linux-pci, 2026-02-10: time-out plus watchdog_hardlockup_touch_cpu in qi_submit_sync",
         deadline: seconds(90),
         watchdog: true,
@@ -119,8 +119,8 @@ pub const PRESETS: &[Preset] = &[
     },
     Preset {
         name: "quarantine-posted",
-        reproduces: "the same fence, by somebody who does not wait for the unit's word",
-        source: "none: what 'quarantine' would be without its own wait",
+        reproduces: "the same fence, but callers go on before the unit has executed it",
+        source: "none: 'quarantine' without the wait for the fence",
         on_timeout: OnTimeout::QuarantinePosted,
         on_ite: OnIte::Quarantine,
         completion: Completion::Leak,
@@ -128,7 +128,7 @@ pub const PRESETS: &[Preset] = &[
     },
     Preset {
         name: "late-removal",
-        reproduces: "simulated removal: after the time-out the device is treated as if hot-plug had lost it",
+        reproduces: "simulated removal: after the time-out the device is treated as removed",
         source: "linux-pci, 2026-02-10: late simulated removal as a 90 % solution",
         precheck: Precheck::Disconnected,
         on_timeout: OnTimeout::Remove,
@@ -136,7 +136,7 @@ pub const PRESETS: &[Preset] = &[
     },
     Preset {
         name: "flr",
-        reproduces: "a Function Level Reset before giving up, as it empties the ATC",
+        reproduces: "a Function Level Reset, which empties the ATC, before the wait fails",
         source: "PCIe 6.6.2; linux-pci, 2026-02-10: reduce time-outs by coordinating them with FLR",
         on_timeout: OnTimeout::Reset,
         completion: Completion::Leak,
@@ -212,7 +212,7 @@ pub const PRESETS: &[Preset] = &[
     },
     Preset {
         name: "xen",
-        reproduces: "Xen since XSA-373: for ever, with warnings in the log; nobody looks for ITE",
+        reproduces: "Xen since XSA-373: for ever, with warnings in the log; ITE is ignored",
         source: "xen/drivers/passthrough/vtd/qinval.c since 7c893abc4e",
         on_ite: OnIte::Ignore,
         completion: Completion::Cpu,

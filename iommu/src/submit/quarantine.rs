@@ -1,5 +1,5 @@
 //! Functions that the host isolates until they are reset: those in quarantine, which the unit blocks,
-//! and those taken for removed, which nothing blocks.
+//! and those treated as removed, which the unit does not block.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -123,7 +123,7 @@ impl Quarantine {
         true
     }
 
-    /// Takes `function` for removed. Returns whether that is new.
+    /// Treats `function` as removed. Returns whether that is new.
     pub(super) fn remove(&mut self, function: Bdf) -> bool {
         self.removed.insert(function)
     }

@@ -311,7 +311,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn a_write_changes_only_what_it_may(offset in 0_u16..0x1000, value: u32, scalable: bool) {
+        fn a_write_changes_only_writable_bits(offset in 0_u16..0x1000, value: u32, scalable: bool) {
             let offset = offset & !3;
             let mut file = Registers::new(&config(scalable));
             let index = usize::from(offset / 4);

@@ -73,7 +73,7 @@ impl Submitter {
         self.enqueue_backlog(hw, now);
     }
 
-    /// Takes `function` for removed.
+    /// Treats `function` as removed.
     pub(super) fn remove(&mut self, function: Bdf, now: Instant) {
         if self.quarantine.remove(function) {
             self.tracer.emit(now, || Event::RemovalSimulated { function });

@@ -1,4 +1,4 @@
-//! The loop itself: submit, poll, and take what comes. It follows Linux's `qi_submit_sync` and
+//! The submit-and-wait loop: submit, poll, and handle the result. It follows Linux's `qi_submit_sync` and
 //! `qi_check_fault`, with the policy where Linux has none.
 //!
 //! ```text
@@ -146,7 +146,7 @@ impl Submitter {
         present
     }
 
-    /// Every waiter looks once at what it polls, and acts on it.
+    /// Every waiter polls once: status words, FSTS, its timers.
     pub(super) fn poll(&mut self, hw: &mut Hardware<'_>, now: Instant) {
         self.collect_completed(hw, now);
         if FaultStatus::from_bits(hw.read(offset::FSTS)).timeout_error() {

@@ -15,8 +15,8 @@ use crate::submit::{Ticket, Verdict};
 use crate::time::Instant;
 
 impl Submitter {
-    /// ITE, as Linux takes it: marks what the unit has fetched as aborted, clears ITE, does what the
-    /// policy says, and submits again what was aborted.
+    /// Handles ITE in the order of Linux: marks fetched waits as aborted, clears ITE, applies the
+    /// policy, and submits the aborted jobs again.
     pub(super) fn handle_timeout_error(&mut self, hw: &mut Hardware<'_>, now: Instant) {
         if self.waiters.is_empty() || self.policy.on_ite == OnIte::Ignore {
             // ITE stays set until the next waiter polls: only a polling waiter reads FSTS.
@@ -55,7 +55,7 @@ impl Submitter {
         }
     }
 
-    /// ITE names `function`, which goes into quarantine.
+    /// The unit has set ITE with `function` as ITESID: puts the function in quarantine.
     fn quarantine_on_ite(&mut self, function: Bdf, hw: &mut Hardware<'_>, now: Instant) {
         if self.quarantine.is_new_ite(function) {
             self.begin_quarantine(function, hw, now);
@@ -78,7 +78,7 @@ impl Submitter {
     }
 
     /// Handles deadlines that have passed, oldest first. Deadlines do not count while callers wait for
-    /// a fence: the queue may stand still, through no fault of the functions behind it.
+    /// a fence: the queue may have stopped, through no fault of the functions behind it.
     pub(super) fn handle_deadlines(&mut self, hw: &mut Hardware<'_>, now: Instant) {
         while !self.quarantine.is_any_fencing()
             && let Some(ticket) = self.take_due(Timer::Deadline, now)
@@ -110,7 +110,7 @@ impl Submitter {
         }
     }
 
-    /// Isolates all functions of a submission: nothing tells which of them does not answer.
+    /// Isolates all functions of a submission: the driver cannot know which of them does not answer.
     fn isolate_functions(&mut self, ticket: Ticket, hw: &mut Hardware<'_>, now: Instant) {
         let Some(waiter) = self.waiters.get(ticket) else { return };
         // The waiter may end meanwhile.
@@ -128,7 +128,7 @@ impl Submitter {
         let head = hw.read(offset::IQH);
         let Some(mut waiter) = self.waiters.entry(ticket) else { return };
         if !self.queue.is_fetched(&waiter, head) {
-            // The ring is full, or the unit stands still in front of it. A reset of the function would
+            // The ring is full, or the unit has stopped in front of it. A reset of the function would
             // not drop the unit's own translations.
             waiter.start(Timer::Deadline, &mut self.timers, now);
             return;

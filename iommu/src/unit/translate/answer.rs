@@ -348,7 +348,7 @@ impl Lookup<'_> {
         }
     }
 
-    /// Checks a translated request, whose address the unit uses as it is (`VT-d 4.2.5`).
+    /// Checks a translated request, whose address the unit does not translate (`VT-d 4.2.5`).
     fn check_translated(&self, entry: &ContextEntry, address: Iova) -> Result<Gpa, Failure> {
         entry.check_ats()?;
         let (reason, answer) = if self.is_beyond_host(address) {

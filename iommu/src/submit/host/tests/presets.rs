@@ -31,30 +31,30 @@ fn outcome(mut rig: Rig) -> Option<(Verdict, Duration)> {
 #[test]
 fn each_preset_waits_for_a_mute_function_as_documented() {
     use Verdict::*;
-    let told = |verdict, millis| Some((verdict, Duration::from_millis(millis)));
+    let after = |verdict, millis| Some((verdict, Duration::from_millis(millis)));
     for (policy, expected) in [
         ("linux", None),
         ("linux-6.8", None),
         ("linux-6.9", None),
         ("linux-7.0-rc1", None),
         ("linux-7.0", None),
-        ("bounded", told(DeadlinePassed, 100)),
-        ("bounded:5s", told(DeadlinePassed, 5_000)),
-        ("bounded+watchdog", told(DeadlinePassed, 90_000)),
-        ("present+bounded", told(DeadlinePassed, 100)),
+        ("bounded", after(DeadlinePassed, 100)),
+        ("bounded:5s", after(DeadlinePassed, 5_000)),
+        ("bounded+watchdog", after(DeadlinePassed, 90_000)),
+        ("present+bounded", after(DeadlinePassed, 100)),
         // The unit completes waits in order, and the fence stands behind the stuck invalidation.
-        ("quarantine", told(Quarantined, 60_000)),
-        ("quarantine-posted", told(Quarantined, 100)),
-        ("late-removal", told(Removed, 100)),
-        ("flr", told(Reset, 200)),
-        ("pcie-60s", told(DeadlinePassed, 60_000)),
-        ("pcie-90s", told(DeadlinePassed, 90_000)),
-        ("pcie-120s", told(DeadlinePassed, 120_000)),
-        ("amd", told(DeadlinePassed, 100)),
-        ("smmuv3", told(DeadlinePassed, 1_000)),
-        ("smmuv3-quarantine", told(Quarantined, 60_000)),
-        ("riscv", told(DeadlinePassed, 90_000)),
-        ("xen-4.15", told(DeadlinePassed, 1_000)),
+        ("quarantine", after(Quarantined, 60_000)),
+        ("quarantine-posted", after(Quarantined, 100)),
+        ("late-removal", after(Removed, 100)),
+        ("flr", after(Reset, 200)),
+        ("pcie-60s", after(DeadlinePassed, 60_000)),
+        ("pcie-90s", after(DeadlinePassed, 90_000)),
+        ("pcie-120s", after(DeadlinePassed, 120_000)),
+        ("amd", after(DeadlinePassed, 100)),
+        ("smmuv3", after(DeadlinePassed, 1_000)),
+        ("smmuv3-quarantine", after(Quarantined, 60_000)),
+        ("riscv", after(DeadlinePassed, 90_000)),
+        ("xen-4.15", after(DeadlinePassed, 1_000)),
         ("xen", None),
     ] {
         assert_eq!(outcome(mute(policy, Ordering::Serial)), expected, "{policy}");
@@ -145,7 +145,7 @@ fn xen_4_15_takes_a_late_completion_for_the_next_one() {
     rig.flush(VICTIM);
     let late = rig.unanswered[0];
     rig.answer(late);
-    assert_eq!(rig.verdicts(), [(VICTIM, Verdict::Completed)], "as XSA-373 says");
+    assert_eq!(rig.verdicts(), [(VICTIM, Verdict::Completed)], "as in XSA-373");
     assert_eq!(rig.host.counters().false_completions, 1);
 }
 

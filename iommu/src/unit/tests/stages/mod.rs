@@ -245,7 +245,7 @@ fn privileged_requests_need_sre() {
         rig.submit(&[pasid_cache.into_bits(), iotlb_global()]);
         assert!(ask(&mut rig, true, Access::Read));
         assert_eq!(ask(&mut rig, true, Access::Write), writes, "WPE {write_protect}");
-        assert!(!ask(&mut rig, false, Access::Read), "what a privileged request has cached");
+        assert!(!ask(&mut rig, false, Access::Read), "cached by a privileged request");
     }
 }
 

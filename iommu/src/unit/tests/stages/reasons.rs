@@ -82,7 +82,7 @@ impl Rig {
             Ok(Translation { read: false, write: false, .. }) => (Nothing, false),
             Ok(Translation { read, write, .. }) => (Answer::Some { read, write }, false),
         };
-        assert_eq!(recorded, is_error, "errors are recorded, what can be recovered from is not");
+        assert_eq!(recorded, is_error, "only errors are recorded");
         shown
     }
 }
