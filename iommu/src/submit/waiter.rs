@@ -83,14 +83,17 @@ impl Waiter {
         self.due[timer] = timers.start(timer, self.ticket, from);
     }
 
-    /// A new attempt begins at `now`: the lock-up detectors start again.
-    pub(super) fn restart_lockups(&mut self, timers: &mut Timers, now: Instant) {
-        self.attempted = now;
-        self.due[Timer::SoftLockup] = None;
-        self.start(Timer::HardLockup, timers, now);
+    /// An attempt begins at `now`: the lock-up detectors start again, unless the waiter has come just
+    /// now and they have not reported it. No CPU spins for a fence.
+    pub(super) fn begin_attempt(&mut self, timers: &mut Timers, now: Instant) {
+        if self.is_caller() && (self.attempted != now || self.due[Timer::HardLockup].is_none()) {
+            self.attempted = now;
+            self.due[Timer::SoftLockup] = None;
+            self.start(Timer::HardLockup, timers, now);
+        }
     }
 
-    /// Whether a caller waits. No CPU waits for a fence.
+    /// Whether a caller waits.
     pub(super) fn is_caller(&self) -> bool {
         matches!(self.job, Job::Flush(_))
     }

@@ -223,11 +223,7 @@ impl Submitter {
                 break;
             }
             has_pushed = true;
-            if waiter.is_caller()
-                && (waiter.attempted != now || waiter.due[Timer::HardLockup].is_none())
-            {
-                waiter.restart_lockups(&mut self.timers, now);
-            }
+            waiter.begin_attempt(&mut self.timers, now);
             self.counters.submitted += 1;
             self.counters.resubmitted += u64::from(waiter.attempt > 1);
             trace_submission(&self.tracer, waiter, now);
