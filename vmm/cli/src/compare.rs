@@ -35,7 +35,7 @@ pub(super) struct CompareArgs {
     #[arg(long, value_name = "NAME,..", value_delimiter = ',')]
     workloads: Vec<String>,
 
-    /// Runs of each policy, fault and workload, which differ in what is random [default: 20]
+    /// Runs of each policy, fault and workload, each with its own random seed [default: 20]
     #[arg(long, value_name = "N")]
     seeds: Option<u64>,
 
@@ -50,11 +50,11 @@ pub(super) struct CompareArgs {
     #[arg(long, value_name = "i/n", default_value_t = Shard::WHOLE, requires = "out")]
     shard: Shard,
 
-    /// Keep the runs in this directory, with a table for spreadsheets and a report to read
+    /// Write all runs, a table for spreadsheets and a report to this directory
     #[arg(long, value_name = "DIR")]
     out: Option<PathBuf>,
 
-    /// Go on with what is in the directory
+    /// Continue an interrupted comparison in the directory of --out
     #[arg(long, requires = "out")]
     resume: bool,
 
@@ -66,7 +66,7 @@ pub(super) struct CompareArgs {
 /// Options that say what machine it is, for a comparison and for one run.
 #[derive(Debug, Default, Args)]
 pub(super) struct MachineArgs {
-    /// TOML file with policies, faults and workloads of your own, and what is compared: see
+    /// TOML file with your own policies, faults and workloads, and a selection of them: see
     /// docs/scaling.md
     #[arg(long, value_name = "FILE")]
     matrix: Option<PathBuf>,
@@ -74,13 +74,12 @@ pub(super) struct MachineArgs {
     #[command(flatten)]
     policies: PoliciesArgs,
 
-    /// How long the physical unit waits before it raises ITE, or never [default: 1m 30s, which PCIe
-    /// recommends]
+    /// Time after which the physical unit raises ITE, or never [default: 1m 30s, as PCIe recommends]
     #[arg(long, value_name = "TIME")]
     ict: Option<Timeout>,
 
-    /// Whether a wait in the unit's queue is bound to everything in front of it (serial), or only to
-    /// what it has to wait for (parallel) [default: serial]
+    /// Whether a wait in the unit's queue completes after everything in front of it (serial), or only
+    /// after what stands between it and the previous wait (parallel) [default: serial]
     #[arg(long, value_name = "ORDER")]
     ordering: Option<Ordering>,
 }
@@ -144,7 +143,7 @@ pub(super) fn run(args: &CompareArgs) -> Result<u8, CliError> {
         }
         Outcome::Interrupted { signal, done } => {
             let kept = match &args.out {
-                Some(out) => format!("they are in '{}', and --resume goes on", out.display()),
+                Some(out) => format!("they are in '{}', and --resume continues", out.display()),
                 None => "they are lost: --out DIR keeps them".to_owned(),
             };
             eprintln!("ghostlink: interrupted after {done} of {} runs; {kept}", plan.len());

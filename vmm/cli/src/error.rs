@@ -70,7 +70,7 @@ pub(crate) enum CliError {
     Output(std::io::Error),
     /// The built-in guest did not get through.
     #[error(
-        "the guest ended with {exit:?} under '{policy}', {scenario}; its last words:\n{console}"
+        "the guest ended with {exit:?} under '{policy}', {scenario}; the end of its console:\n{console}"
     )]
     Guest {
         /// The policy.

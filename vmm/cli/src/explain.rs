@@ -18,17 +18,17 @@ use crate::CliError;
 /// Options of `ghostlink explain`.
 #[derive(Debug, Args)]
 pub(super) struct ExplainArgs {
-    /// policy/fault/workload/seed, as results.jsonl and the report name it
+    /// Run to replay: policy/fault/workload/seed, as in results.jsonl and in the report
     run: RunId,
 
-    /// Directory of results whose rows the names are of
+    /// Take policy, fault and workload from the comparison in this directory
     #[arg(long, value_name = "DIR", conflicts_with_all = ["matrix", "policies_file", "ict", "ordering"])]
     from: Option<PathBuf>,
 
     #[command(flatten)]
     machine: MachineArgs,
 
-    /// Write a trace that ui.perfetto.dev opens
+    /// Write a trace for ui.perfetto.dev
     #[arg(long, value_name = "FILE")]
     trace: Option<PathBuf>,
 

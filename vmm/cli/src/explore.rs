@@ -34,29 +34,29 @@ pub(super) struct ExploreArgs {
     #[arg(long, value_name = "FAULT")]
     fault: Vec<ExploredFault>,
 
-    /// Events in a row that are tried in every order, 1 to 12
+    /// Length of the sequences of events that are tried in every order, 1 to 12
     #[arg(long, value_name = "N", default_value_t = 6,
           value_parser = clap::value_parser!(u8).range(1..=12))]
     depth: u8,
 
-    /// Random traces beyond that, three times as long, for each policy and fault
+    /// Random sequences in addition, three times as long, for each policy and fault
     #[arg(long, value_name = "N", default_value_t = 0)]
     random: u64,
 
-    /// What is random about them
+    /// Seed of the random sequences
     #[arg(long, value_name = "S", default_value_t = 1)]
     seed: u64,
 
-    /// How long the unit waits before it raises ITE, or never
+    /// Time after which the unit raises ITE, or never
     #[arg(long, value_name = "TIME", default_value = "60s")]
     ict: Timeout,
 
-    /// Whether a wait in the unit's queue is bound to everything in front of it (serial), or only to
-    /// what it has to wait for (parallel)
+    /// Whether a wait in the unit's queue completes after everything in front of it (serial), or only
+    /// after what stands between it and the previous wait (parallel)
     #[arg(long, value_name = "ORDER", default_value_t)]
     ordering: Ordering,
 
-    /// Tell the story of everything that was found, not only of one policy
+    /// Explain every violation that was found, also with several policies
     #[arg(long)]
     stories: bool,
 
@@ -150,10 +150,11 @@ fn write_table(args: &ExploreArgs, rows: &[Row], stories: bool) -> io::Result<()
     writeln!(out, "{table}")?;
     writeln!(
         out,
-        "'-' not found in any order of up to {} events{}; 'n events' the shortest way to it; '(n)' the \
-         policy does not promise otherwise. ICT {}, ordering {}",
+        "'-': not found in any sequence of up to {} events{}. 'n events': the shortest sequence that \
+         breaks the invariant. '(n)': the same, and the policy does not claim the invariant. \
+         ICT {}, ordering {}",
         args.depth,
-        if args.random > 0 { format!(" and {} random ones", args.random) } else { String::new() },
+        if args.random > 0 { format!(" or in {} random ones", args.random) } else { String::new() },
         args.ict,
         args.ordering,
     )?;

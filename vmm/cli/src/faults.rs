@@ -13,7 +13,7 @@ use toml::Spanned;
 /// Options for faults.
 #[derive(Debug, Default, Args)]
 pub(super) struct FaultArgs {
-    /// Let something go wrong, such as at=3s,port=rp0,mode=surprise,for=500ms; may be repeated, see
+    /// Inject a fault, such as at=3s,port=rp0,mode=surprise,for=500ms; may be repeated, see
     /// 'ghostlink faults'
     #[arg(long, value_name = "FAULT")]
     fault: Vec<Fault>,
@@ -90,11 +90,11 @@ fn parse_drop_link(text: &str) -> Result<Fault, ParseFaultError> {
 /// Lists modes and triggers.
 pub(super) fn list() -> io::Result<()> {
     let mut out = io::stdout().lock();
-    writeln!(out, "mode=MODE says what happens:")?;
+    writeln!(out, "Modes, mode=MODE:")?;
     for (mode, text) in MODES {
         writeln!(out, "  {mode:14} {text}")?;
     }
-    writeln!(out, "\nOne of these says when:")?;
+    writeln!(out, "\nTriggers, one for each fault:")?;
     let triggers = [
         ("at=TIME", "this long after the start"),
         ("on=doorbell", "when the guest rings the bench's doorbell"),
@@ -108,7 +108,10 @@ pub(super) fn list() -> io::Result<()> {
         let trigger = format!("{key}={name}:N");
         writeln!(out, "  {trigger:22} {}", point.description())?;
     }
-    writeln!(out, "\nport=NAME says where (the first port if it is missing), for=TIME how long.")
+    writeln!(
+        out,
+        "\nport=NAME is the port [default: the first], for=TIME the duration [default: without end]."
+    )
 }
 
 #[cfg(test)]

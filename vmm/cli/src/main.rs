@@ -53,23 +53,23 @@ struct Cli {
 enum Command {
     /// Boot one guest, and end with its exit status
     Run(run::RunArgs),
-    /// List the policies, with what each reproduces
+    /// List the policies, and the system that each reproduces
     Policies(policies::ListArgs),
-    /// Try every order of events, and look for what must not happen in any
+    /// Try every order of events, and report orders that break an invariant
     Explore(explore::ExploreArgs),
-    /// List what can go wrong, and when
+    /// List fault modes, and the moments at which they can start
     Faults,
-    /// List the ports and functions that there can be
+    /// List device types and their options
     Devices,
-    /// Run the built-in guest once with each policy, and compare what it suffers
+    /// Run the built-in guest once with each policy, and compare its waiting times
     Demo(demo::DemoArgs),
-    /// Find out what this host's KVM can do, and which guests can run here
+    /// Test what this host's KVM supports, and which guests can run here
     Doctor(doctor::DoctorArgs),
-    /// Simulate every policy against every fault, and compare what they are worth
+    /// Simulate every policy with every fault, and compare the results
     Compare(compare::CompareArgs),
-    /// Join what several machines have compared
+    /// Join the parts of a comparison that several machines have run
     Merge(merge::MergeArgs),
-    /// Replay one simulated run, and tell its story
+    /// Replay one simulated run, and explain its events in order
     Explain(explain::ExplainArgs),
     /// Run the built-in guest and the simulation with the same policies and faults, and compare them
     Validate(validate::command::ValidateArgs),

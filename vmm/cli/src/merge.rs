@@ -10,11 +10,11 @@ use crate::CliError;
 /// Options of `ghostlink merge`.
 #[derive(Debug, Args)]
 pub(super) struct MergeArgs {
-    /// The directories that 'compare --shard i/n --out DIR' has written, in any order
+    /// Directories that 'compare --shard i/n --out DIR' has written, in any order
     #[arg(required = true, value_name = "DIR")]
     parts: Vec<PathBuf>,
 
-    /// The directory for the whole
+    /// Directory for the joined comparison
     #[arg(long, value_name = "DIR")]
     out: PathBuf,
 

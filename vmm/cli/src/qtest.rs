@@ -21,14 +21,14 @@ pub(super) struct QtestArgs {
     #[arg(long, value_name = "PATH")]
     socket: Option<PathBuf>,
 
-    /// Memory
+    /// Guest memory
     #[arg(long, value_name = "SIZE", default_value_t)]
     memory: MemorySize,
 
     #[command(flatten)]
     topology: TopologyArgs,
 
-    /// 'edu' devices, from 00:10.0 up, 0 to 8 [default: 1, or none if devices are described]
+    /// 'edu' devices, from 00:10.0 up, 0 to 8 [default: 1, or 0 with --device or --topology]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u8).range(0..=8))]
     edus: Option<u8>,
 

@@ -25,7 +25,8 @@ pub(super) struct RunArgs {
     #[arg(long, value_name = "FILE")]
     kernel: Option<PathBuf>,
 
-    /// Run this scenario, a TOML file, with --kernel, --initrd and --cmdline, and judge it; prints KTAP
+    /// Run this scenario (a TOML file) with --kernel, --initrd and --cmdline, check what it expects, and
+    /// print KTAP
     #[arg(long, value_name = "FILE", conflicts_with_all = [
         "memory", "cpus", "policy", "policies_file", "ict", "ordering", "unit", "unit_config", "io_apic_id", "ports",
         "device", "topology", "edu", "fault", "faults", "drop_link", "time_limit",
@@ -36,8 +37,7 @@ pub(super) struct RunArgs {
     #[arg(long, value_name = "TEXT", default_value = "")]
     cmdline: String,
 
-    /// Initramfs; or modules for a multiboot image, as QEMU takes them: FILE ARGUMENTS, and more after
-    /// commas
+    /// Initramfs; or the modules of a multiboot image, in QEMU's form: 'FILE ARGUMENTS,FILE ARGUMENTS,..'
     #[arg(long, value_name = "FILE")]
     initrd: Option<Modules>,
 
@@ -59,7 +59,7 @@ pub(super) struct RunArgs {
     #[command(flatten)]
     topology: TopologyArgs,
 
-    /// Put an 'edu' device at 00:10.0, as QEMU has it; its INTA leads to pin 20 of the I/O APIC
+    /// Add QEMU's 'edu' device at 00:10.0; its INTA is wired to pin 20 of the I/O APIC
     #[arg(long)]
     edu: bool,
 
@@ -74,11 +74,11 @@ pub(super) struct RunArgs {
     #[arg(long, value_name = "TIME", value_parser = parse_duration)]
     time_limit: Option<Duration>,
 
-    /// Tell what the CPUs do if nothing has come to the console in this time, or never
+    /// Report the state of the CPUs if the console stays silent for this time, or never
     #[arg(long, value_name = "TIME", default_value = "30s")]
     silence: Timeout,
 
-    /// End the run, with status 0, when the guest resets itself, instead of starting it anew
+    /// End the run with status 0 when the guest resets itself, instead of restarting the guest
     #[arg(long)]
     no_reboot: bool,
 }
@@ -122,12 +122,12 @@ pub(super) fn run(args: RunArgs) -> Result<u8, CliError> {
         if exit != Exit::Reset || no_reboot {
             return Ok(exit.status());
         }
-        eprintln!("ghostlink: the guest has reset itself, and starts anew");
+        eprintln!("ghostlink: the guest has reset itself; restarting it");
         config.time_limit = end.map(|end| end.saturating_duration_since(Instant::now()));
     }
 }
 
-/// Says what the kernel lacks, where its configuration can be found.
+/// Warns about options that the kernel lacks, if its configuration can be found.
 pub(super) fn warn_missing_options(config: &VmConfig) {
     if let Kernel::File(path) = &config.kernel
         && let Some(missing) =
@@ -137,18 +137,17 @@ pub(super) fn warn_missing_options(config: &VmConfig) {
     }
 }
 
-/// Has `vm` say what its CPUs do if its console is silent for so long.
+/// Makes `vm` report the state of its CPUs if its console stays silent for `silence`.
 pub(super) fn watch_silence(vm: &mut Vm, silence: Timeout) {
     if let Timeout::After(after) = silence {
         vm.on_silence(after, move |cpus| report_silent_guest(after, cpus));
     }
 }
 
-/// Says what there is to say of a guest that says nothing itself.
 fn report_silent_guest(after: Duration, cpus: &[VcpuSnapshot]) {
     eprintln!(
-        "ghostlink: nothing has come to the console in {}; Linux needs console=ttyS0 on its command \
-         line, and speaks sooner with earlyprintk=serial,ttyS0",
+        "ghostlink: the console has been silent for {}; Linux needs console=ttyS0 on its command line, \
+         and prints earlier with earlyprintk=serial,ttyS0",
         Timeout::After(after)
     );
     for cpu in cpus {

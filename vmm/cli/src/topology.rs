@@ -13,8 +13,8 @@ use toml::Spanned;
 /// Options for the PCIe hierarchy.
 #[derive(Debug, Args)]
 pub(super) struct TopologyArgs {
-    /// Root ports rp0, rp1.., each with an endpoint behind it, 1 to 8 [default: 2, or none if devices
-    /// are described]
+    /// Root ports rp0, rp1.., each with an endpoint behind it, 1 to 8 [default: 2, or 0 with --device or
+    /// --topology]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u8).range(1..=8))]
     ports: Option<u8>,
 

@@ -17,12 +17,12 @@ use toml::{Table, Value};
 /// Options for both units: the one that the guest sees, and the physical one below it.
 #[derive(Debug, Args)]
 pub(super) struct UnitArgs {
-    /// How long the physical unit waits for a function's answer before it raises ITE, or never
+    /// Time that a function has for its answer before the physical unit raises ITE, or never
     #[arg(long, value_name = "TIME", default_value = "60s")]
     ict: Timeout,
 
-    /// Whether the units' queues wait for everything in front (serial), or only for what has to be
-    /// waited for (parallel)
+    /// Whether a wait in the units' queues completes after everything in front of it (serial), or
+    /// only after what stands between it and the previous wait (parallel)
     #[arg(long, value_name = "ORDER", default_value_t)]
     ordering: Ordering,
 
@@ -39,7 +39,7 @@ pub(super) struct UnitArgs {
     #[arg(long, value_name = "FILE")]
     unit_config: Option<PathBuf>,
 
-    /// Requester id of the I/O APIC for interrupt remapping, or none, which validates nothing
+    /// Requester id of the I/O APIC for interrupt remapping, or none for no source validation
     #[arg(long, value_name = "BUS:DEVICE.FUNCTION", default_value_t = RequesterId(Some(IO_APIC_ID)))]
     io_apic_id: RequesterId,
 }

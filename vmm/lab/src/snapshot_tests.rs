@@ -1,6 +1,6 @@
 //! What people and spreadsheets read, byte for byte, and what the documentation quotes. What is measured follows from the seeds alone, so that a
 //! change here is a change of the simulation or of the format: look at it, and if it is meant, let
-//! `GHOSTLINK_BLESS=1 cargo test -p vmm --lib snapshot` write it down.
+//! `GHOSTLINK_BLESS=1 cargo test -p lab snapshot` write it down.
 
 use std::path::Path;
 

@@ -38,7 +38,7 @@ pub enum StoreError {
     },
     /// A file cannot be written.
     #[error(
-        "cannot write '{}': {source}; what was finished is kept, and --resume goes on from there",
+        "cannot write '{}': {source}; finished runs are kept, and --resume continues there",
         path.display()
     )]
     Write {
@@ -60,7 +60,7 @@ pub enum StoreError {
     },
     /// There is something already.
     #[error(
-        "'{}' has results already; --resume goes on with them, or name another directory",
+        "'{}' has results already; continue with --resume, or name another directory",
         .0.display()
     )]
     Occupied(PathBuf),

@@ -26,11 +26,12 @@ const HEADER: [&str; 14] = [
     "zombie",
 ];
 
-/// What one has to know to read it.
-pub const LEGEND: &str = "live, safe: ranks, 1 is best. Waits: the longest that ended, of callers whose own device has the fault, and \
-of the others.\nhard, soft, lost, unsafe: shares of runs in which a lock-up detector spoke, a caller never came \
-back,\nDMA went through a translation that should have been gone, or a waiter took another's completion \
-for its own.\nlazy DMA: between an unmapping and the flush that was put off; lazy mode allows it.";
+/// Explains the columns; for below the table.
+pub const LEGEND: &str = "live, safe: ranks, 1 is best.\n\
+own wait, neighbor's: the longest wait that ended, of callers whose own device has the fault, and of the others.\n\
+hard, soft: runs that trigger a lock-up detector. lost: runs in which a caller never returns.\n\
+unsafe: runs with stale DMA (by a translation that was to be invalidated) or a false done (a waiter takes\n\
+another's completion for its own). lazy DMA: between an unmapping and its deferred flush; lazy mode allows it.";
 
 /// The table. `coloured` is for terminals.
 pub fn text(summary: &Summary, coloured: bool) -> String {

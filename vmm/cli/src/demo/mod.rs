@@ -47,13 +47,12 @@ pub(super) struct DemoArgs {
     #[command(flatten)]
     policies: PoliciesArgs,
 
-    /// How long the physical unit waits before it raises ITE, or never. Scaled: PCIe recommends one
-    /// minute, plus half of it
+    /// Time after which the physical unit raises ITE, or never. PCIe recommends 1m 30s
     #[arg(long, value_name = "TIME", default_value = "2s")]
     ict: Timeout,
 
-    /// Whether a wait in the units' queues is bound to everything in front of it (serial), or only
-    /// to what it has to wait for (parallel)
+    /// Whether a wait in the units' queues completes after everything in front of it (serial), or
+    /// only after what stands between it and the previous wait (parallel)
     #[arg(long, value_name = "ORDER", default_value_t)]
     ordering: Ordering,
 }

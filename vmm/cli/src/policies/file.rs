@@ -13,7 +13,7 @@ use lab::toml_file::FileError;
 /// Where policies come from.
 #[derive(Debug, Clone, Default, Args)]
 pub(crate) struct PoliciesArgs {
-    /// TOML file with policies of your own, each a table `[[policy]]`: see docs/policies.md
+    /// TOML file with your own policies, each a table `[[policy]]`: see docs/policies.md
     #[arg(long, value_name = "FILE")]
     policies_file: Option<PathBuf>,
 }

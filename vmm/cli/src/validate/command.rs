@@ -24,24 +24,24 @@ const DISAGREES: u8 = 1;
 /// Options of `ghostlink validate`.
 #[derive(Debug, Args)]
 pub(crate) struct ValidateArgs {
-    /// Only these policies, see 'ghostlink policies' [default: all but those that wait as long as PCIe
-    /// allows]
+    /// Only these policies, see 'ghostlink policies' [default: all whose bound is below
+    /// 10 s]
     #[arg(long, value_name = "NAME,..", value_delimiter = ',')]
     policies: Vec<String>,
 
     #[command(flatten)]
     own: PoliciesArgs,
 
-    /// Only these faults, as in silent or silent/sent [default: all that both can have]
+    /// Only these faults, as in silent or silent/sent [default: all that KVM and the simulation share]
     #[arg(long, value_name = "NAME,..", value_delimiter = ',')]
     faults: Vec<String>,
 
-    /// Also the policies that wait for a minute and more, in real time
+    /// Also run the policies whose bound is 10 s or more; they wait in real time
     #[arg(long)]
     long: bool,
 
-    /// Whether a wait in the units' queues is bound to everything in front of it (serial), or only
-    /// to what it has to wait for (parallel)
+    /// Whether a wait in the units' queues completes after everything in front of it (serial), or
+    /// only after what stands between it and the previous wait (parallel)
     #[arg(long, value_name = "ORDER", default_value_t)]
     ordering: Ordering,
 
@@ -49,7 +49,7 @@ pub(crate) struct ValidateArgs {
     #[arg(long, value_enum, default_value_t = Format::Table)]
     format: Format,
 
-    /// Also write what was measured and each pair to this file, as lines of JSON
+    /// Also write the measurements and a row for each pair to this file, as JSON lines
     #[arg(long, value_name = "FILE")]
     out: Option<PathBuf>,
 }
@@ -157,7 +157,7 @@ fn write_table(measured: &Measured, rows: &[(Pair, Agreement)]) -> Result<(), io
     table.set_header([
         "fault",
         "policy",
-        "told",
+        "verdict",
         "submitted",
         "ATC",
         "KVM",
@@ -228,7 +228,7 @@ const fn verdict(verdict: Option<Verdict>) -> &'static str {
         Some(Verdict::Quarantined) => "quarantined",
         Some(Verdict::Removed) => "removed",
         Some(Verdict::Reset) => "reset",
-        None => "nothing",
+        None => "none",
     }
 }
 

@@ -43,7 +43,7 @@ pub(crate) enum ValidateError {
     #[error(transparent)]
     Simulation(#[from] lab::sim::SimulationError),
     /// The guest did not get through.
-    #[error("the guest ended with {exit:?} under '{pair}'; its last words:\n{console}")]
+    #[error("the guest ended with {exit:?} under '{pair}'; the end of its console:\n{console}")]
     Guest {
         /// Policy and fault.
         pair: String,
@@ -53,7 +53,7 @@ pub(crate) enum ValidateError {
         console: String,
     },
     /// The guest did not report everything that it is to measure.
-    #[error("the guest has not measured '{0}'; this program's guest is another's")]
+    #[error("the guest has not reported {0}; it is not the guest of this program")]
     Unmeasured(&'static str),
     /// A signal, with its exit status.
     #[error("interrupted")]

@@ -48,7 +48,7 @@ pub(crate) const FAULTS: &[(&str, When)] = &[
 
 /// No fault of [`FAULTS`] has this name.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("there is no fault '{name}' that both can have; there are {known}")]
+#[error("KVM and the simulation do not share a fault '{name}'; they share {known}")]
 pub(crate) struct UnknownFault {
     name: String,
     known: String,

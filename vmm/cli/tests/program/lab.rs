@@ -181,7 +181,7 @@ fn an_interrupted_comparison_goes_on_and_nothing_shows_of_it() {
     let mut said = String::new();
     BufReader::new(child.stderr.take().unwrap()).read_line(&mut said).unwrap();
     assert_eq!(child.wait().unwrap().code(), Some(130), "{said}");
-    assert!(said.contains("--resume goes on"), "{said}");
+    assert!(said.contains("--resume continues"), "{said}");
     let text = fs::read_to_string(&part).unwrap();
     assert!(text.ends_with('\n'));
     assert!(text.lines().all(|line| serde_json::from_str::<Value>(line).is_ok()));

@@ -1,4 +1,4 @@
-//! How long who waits: a row for each policy, the distributions of the stuck and of the innocent.
+//! Waiting times: a row for each policy, with the distributions of the stuck and of the innocent callers.
 //!
 //! ```text
 //!   policy   |-----[====|=======]---------o     thin: all waits; thick: the middle half;

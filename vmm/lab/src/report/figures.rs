@@ -37,7 +37,7 @@ impl Report<'_> {
 
     pub(super) fn stalls(&self, page: &mut String) -> std::fmt::Result {
         let summary = self.summary;
-        page.push_str("<h2>How long who waits</h2>\n");
+        page.push_str("<h2>Waiting times</h2>\n");
         let rows = |of: &dyn Fn(usize) -> Totals| -> Vec<Row> {
             let row = |(policy, name): (usize, &String)| {
                 let totals = of(policy);

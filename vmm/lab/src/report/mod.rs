@@ -52,7 +52,7 @@ impl Report<'_> {
             page,
             "<!DOCTYPE html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\">\n\
              <meta name=\"viewport\" content=\"width=device-width,initial-scale=1\">\n\
-             <title>ghostlink: if the device stops answering, how long does who wait, and is it \
+             <title>ghostlink: when a device stops answering, who waits, for how long, and is it \
              safe?</title>\n<style>\n{}{STYLE}</style>\n</head>\n<body>\n<main>\n",
             plot::theme_css()
         )?;
@@ -74,10 +74,10 @@ impl Report<'_> {
             (0..summary.policies.len()).map(|policy| summary.policy(policy).runs()).sum();
         write!(
             page,
-            "<h1>If the device stops answering, how long does who wait, and is it safe?</h1>\n\
+            "<h1>When a device stops answering, who waits, for how long, and is it safe?</h1>\n\
              <p>{} policies that wait for a Device-TLB invalidation, {} faults, {} workloads, {} \
              seeds: {runs} runs in virtual time, of the code that also drives machines under \
-             KVM. ghostlink {}; the same command makes the same bytes.</p>\n",
+             KVM. ghostlink {}; the same command writes the same bytes.</p>\n",
             summary.policies.len(),
             summary.faults.len(),
             summary.workloads.len(),
@@ -105,9 +105,9 @@ impl Report<'_> {
              <dt class=\"unsafe\">Live, but not safe</dt><dd>{}</dd>\n\
              <dt class=\"stuck\">Safe, but not live</dt><dd>{}</dd>\n\
              <dt>Neither</dt><dd>{}</dd>\n</dl>\n\
-             <p class=\"muted\">Live: no lock-up detector has spoken in any run, and every caller has come back. Safe: no DMA by a \
+             <p class=\"muted\">Live: no run triggers a lock-up detector, and every caller returns. Safe: no DMA uses a \
              translation whose invalidation had been reported complete or given up, and no \
-             waiter woken by another's completion.</p>\n",
+             completion of another request wakes a waiter.</p>\n",
             names(&|live, safe| live && safe),
             names(&|live, safe| live && !safe),
             names(&|live, safe| !live && safe),

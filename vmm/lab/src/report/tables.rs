@@ -13,7 +13,7 @@ use crate::text::{bytes, count, time};
 impl Report<'_> {
     pub(super) fn policy_table(&self, page: &mut String) -> std::fmt::Result {
         let summary = self.summary;
-        page.push_str("<h2>The policies in numbers</h2>\n<div class=\"wide\"><table>\n<thead><tr>");
+        page.push_str("<h2>Policies in numbers</h2>\n<div class=\"wide\"><table>\n<thead><tr>");
         for title in [
             "policy",
             "rank: live",
@@ -48,9 +48,9 @@ impl Report<'_> {
         }
         page.push_str("</tbody>\n</table></div>\n");
         page.push_str(
-            "<p class=\"muted\">Lock-ups, unsafe and recovered are shares of runs; the rest are the longest \
-             or the sum. Waits are those of callers whose own device has the fault, and of the \
-             others.</p>\n",
+            "<p class=\"muted\">Lock-ups, never returned, unsafe and recovered are shares of runs. Times are the longest, \
+             counts are sums. \"longest wait\" is of callers whose own device has the fault, \
+             \"neighbor's\" of all others.</p>\n",
         );
         command(page, &self.plan.command())
     }
@@ -60,10 +60,10 @@ impl Report<'_> {
         let summary = self.summary;
         page.push_str(
             "<h2>Every policy against every fault</h2>\n\
-             <p class=\"key heat\">The longest wait of anybody: \
+             <p class=\"key heat\">The longest wait of any caller: \
              <span class=\"w0\">below 1 s</span><span class=\"w1\">below 10 s</span>\
              <span class=\"w2\">below 20 s</span><span class=\"w3\">longer</span> \
-             <span class=\"u\"><b>!</b> unsafe in some run</span> never: somebody was still waiting at the \
+             <span class=\"u\"><b>!</b> unsafe in some run</span> never: a caller was still waiting at the \
              end of a run</p>\n\
              <div class=\"wide\"><table class=\"heat\">\n<thead><tr><th></th>",
         );
