@@ -1,4 +1,4 @@
-//! `ghostlink compare`: every policy against every fault, in virtual time.
+//! `ghostlink compare`: runs every policy with every fault, in virtual time.
 
 use std::io::{self, IsTerminal, Write};
 use std::num::NonZeroUsize;
@@ -63,7 +63,7 @@ pub(super) struct CompareArgs {
     format: Format,
 }
 
-/// Options that say what machine it is, for a comparison and for one run.
+/// Options of the simulated machine, for a comparison and for one run.
 #[derive(Debug, Default, Args)]
 pub(super) struct MachineArgs {
     /// TOML file with your own policies, faults and workloads, and a selection of them: see
@@ -85,7 +85,7 @@ pub(super) struct MachineArgs {
 }
 
 impl MachineArgs {
-    /// All rows, and what is said beside them.
+    /// The catalog with the rows of the user, and the selection of the file.
     pub(super) fn read(&self) -> Result<(Catalog, Selection), CliError> {
         let mut catalog = Catalog::default();
         catalog.policies.extend(self.policies.own()?);
@@ -97,7 +97,7 @@ impl MachineArgs {
         Ok((catalog, Selection { ict, ordering, ..of_file }))
     }
 
-    /// As they are written.
+    /// The options as written on a command line.
     fn text(&self) -> String {
         let path = self.matrix.as_ref().map(|path| path.display().to_string());
         [
@@ -110,7 +110,7 @@ impl MachineArgs {
     }
 }
 
-/// An option as it is written, if it is given.
+/// An option as written on a command line, if there is a value.
 fn option(name: &str, value: Option<String>) -> String {
     value.map_or(String::new(), |value| format!(" --{name} {value}"))
 }
@@ -162,7 +162,7 @@ fn progress(runs: usize) -> ProgressBar {
     bar
 }
 
-/// Prints what all runs come to.
+/// Prints the results of all runs, and the places of the files.
 pub(super) fn show(
     format: Format,
     plan: &Plan,
@@ -214,7 +214,7 @@ impl CompareArgs {
         Ok(Matrix::new(&catalog, &selection)?)
     }
 
-    /// What is compared, as it is written: what decides, and nothing else.
+    /// The options that select the runs, as written on a command line.
     fn selection(&self) -> String {
         let names = |names: &[String]| (!names.is_empty()).then(|| names.join(","));
         [

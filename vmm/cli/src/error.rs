@@ -1,9 +1,9 @@
-//! Why a command fails, on one line, and with which exit status.
+//! Errors of all commands, each a message on one line and an exit status.
 
 use crate::validate::{UnknownFault, ValidateError};
 use crate::{FAILURE, USAGE};
 
-/// Why a command failed.
+/// An error of a command.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum CliError {
     /// The machine could not be built, or could not go on.
@@ -17,7 +17,7 @@ pub(crate) enum CliError {
     Events {
         /// The file.
         path: std::path::PathBuf,
-        /// Why not.
+        /// The error of the operating system.
         source: std::io::Error,
     },
     /// The socket cannot be made, or the traffic on it has failed.
@@ -29,7 +29,7 @@ pub(crate) enum CliError {
     Socket {
         /// The socket.
         path: std::path::PathBuf,
-        /// Why not.
+        /// The error of the operating system.
         source: std::io::Error,
     },
     /// The remapping units cannot be built as asked for.
@@ -38,16 +38,16 @@ pub(crate) enum CliError {
     /// The faults cannot be used.
     #[error(transparent)]
     Faults(#[from] crate::faults::FaultsError),
-    /// There is no such policy.
+    /// Unknown policy.
     #[error(transparent)]
     Policies(#[from] crate::policies::PoliciesError),
-    /// There is no such hierarchy.
+    /// Invalid hierarchy.
     #[error(transparent)]
     Topology(#[from] crate::topology::TopologyArgsError),
-    /// There is no such comparison.
+    /// Invalid comparison.
     #[error(transparent)]
     Matrix(#[from] lab::matrix::MatrixError),
-    /// A user's own rows are of no use.
+    /// A file with the user's own rows is invalid.
     #[error(transparent)]
     File(#[from] lab::toml_file::FileError),
     /// Signals cannot be taken.
@@ -56,19 +56,19 @@ pub(crate) enum CliError {
     /// The comparison has failed.
     #[error(transparent)]
     Lab(#[from] lab::LabError),
-    /// KVM or the simulation cannot run.
+    /// KVM or the simulation failed.
     #[error(transparent)]
     Validate(#[from] ValidateError),
-    /// There is no such fault to compare.
+    /// Unknown fault to compare.
     #[error("--faults: {0}")]
     UnknownFault(#[from] UnknownFault),
-    /// There is no such scenario.
+    /// Unusable scenario.
     #[error(transparent)]
     Scenario(#[from] crate::scenario::ScenarioError),
     /// Standard output is closed or full.
     #[error("cannot write to standard output: {0}")]
     Output(std::io::Error),
-    /// The built-in guest did not get through.
+    /// The built-in guest did not finish.
     #[error(
         "the guest ended with {exit:?} under '{policy}', {scenario}; the end of its console:\n{console}"
     )]

@@ -1,4 +1,4 @@
-//! `ghostlink explain`: one run again, and its story.
+//! `ghostlink explain`: replays one run, and explains its events.
 
 use std::fs::File;
 use std::io::{self, BufWriter, Write};
@@ -88,7 +88,7 @@ fn write(
 }
 
 impl ExplainArgs {
-    /// The run that is meant.
+    /// The run that the options name.
     fn spec(&self) -> Result<RunSpec, CliError> {
         let unknown = |error| MatrixError::Name(matrix::explain(&error));
         if let Some(directory) = &self.from {

@@ -1,5 +1,5 @@
-//! `ghostlink explore`: every order of events up to a bound, for each policy and fault, and what must
-//! not happen in any of them.
+//! `ghostlink explore`: tries every order of events up to a bound, for each policy and fault, and checks
+//! invariants in all of them.
 
 use std::collections::BTreeMap;
 use std::io::{self, Write};
@@ -16,7 +16,7 @@ use serde::Serialize;
 use super::policies::PoliciesArgs;
 use crate::CliError;
 
-/// A policy does not keep what it promises.
+/// Exit status if a policy breaks an invariant that it claims.
 const BROKEN: u8 = 3;
 
 /// Options of `ghostlink explore`.
@@ -81,7 +81,7 @@ struct Row {
     fault: ExploredFault,
     /// Different states that were reached.
     states: usize,
-    /// The policy keeps what it promises, as far as was looked.
+    /// No sequence breaks an invariant that the policy claims.
     keeps_claims: bool,
     violations: BTreeMap<Invariant, lab::explore::Violation>,
     #[serde(skip)]

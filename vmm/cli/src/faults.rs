@@ -1,4 +1,4 @@
-//! Options that say what goes wrong, and `ghostlink faults`, which lists what can.
+//! Options for faults, and `ghostlink faults`, which lists modes and triggers.
 
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
@@ -27,18 +27,18 @@ pub(super) struct FaultArgs {
     drop_link: Vec<Fault>,
 }
 
-/// Why a file of faults cannot be used.
+/// Unusable faults.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum FaultsError {
-    /// The file is of no use.
+    /// The file cannot be read, or is invalid.
     #[error(transparent)]
     File(#[from] FileError),
-    /// A fault cannot be, next to the others and to the ports that there are.
+    /// A fault contradicts another one, or names an unknown port.
     #[error("{origin}: {error}")]
     Schedule {
-        /// Where it is written.
+        /// The option or the place in a file that has it.
         origin: String,
-        /// What is wrong with it.
+        /// The reason.
         error: ScheduleError,
     },
 }
@@ -50,7 +50,7 @@ struct File {
     fault: Vec<Spanned<Fault>>,
 }
 
-/// A fault, and where it is written.
+/// A fault, with the option or the place in a file that has it.
 type Written = (Fault, String);
 
 impl FaultArgs {

@@ -1,5 +1,5 @@
-//! How a kernel is configured, where that can be found out: built into it (`CONFIG_IKCONFIG`, of an
-//! uncompressed image), or in a file beside it, as distributions install it.
+//! The configuration of a kernel, from one of two places: built into an uncompressed image
+//! (`CONFIG_IKCONFIG`), or in a file beside the kernel, as distributions install it.
 
 use std::fs;
 use std::io::Read;
@@ -10,13 +10,13 @@ use memchr::memmem;
 
 use vmm::VmConfig;
 
-/// What stands around a configuration that is built in.
+/// The markers before and after a built-in configuration.
 const BEGIN: &[u8] = b"IKCFG_ST";
 const END: &[u8] = b"IKCFG_ED";
 /// The most that is read of a configuration. Debian's have a quarter of a MiB.
 const LONGEST: u64 = 16 << 20;
 
-/// Options that a guest needs here, and what is missing without them.
+/// Options that a guest needs here, and the consequence of each missing one.
 const OPTIONS: [(&str, &str); 8] = [
     ("64BIT", "it does not run on this machine"),
     ("PCI", "it finds no devices"),
@@ -51,9 +51,9 @@ impl KernelConfig {
     }
 
     fn built_in(kernel: &Path) -> Option<Self> {
-        // What is no file may have no end.
+        // A pipe or a device may have no end.
         let image = fs::metadata(kernel).ok()?.is_file().then(|| fs::read(kernel).ok())??;
-        // Only here it is not compressed once more.
+        // In a bzImage the configuration is compressed a second time.
         if !image.starts_with(b"\x7fELF") {
             return None;
         }
@@ -71,7 +71,7 @@ impl KernelConfig {
         self.text.lines().any(|line| line == wanted)
     }
 
-    /// What the kernel lacks for what it is to do in such a machine, on one line.
+    /// The options that the kernel lacks for this machine, on one line.
     pub(crate) fn missing_options(&self, config: &VmConfig) -> Option<String> {
         let missing = self.missing(config.cpus > 1, !config.modules.is_empty());
         let (kernel, origin) = (&config.kernel, &self.origin);

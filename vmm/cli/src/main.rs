@@ -1,7 +1,7 @@
 //! `ghostlink`: boots guests in front of PCIe links that vanish, and compares policies for them. See
 //! `ghostlink --help`.
 //!
-//! Options are typed by the crates that own them; each mistake is reported on one line.
+//! Each crate parses its own option values; each mistake is reported on one line.
 #![forbid(unsafe_code)]
 
 mod compare;
@@ -36,7 +36,7 @@ use json_lines::JsonLines;
 
 /// Exit status for mistakes on the command line.
 const USAGE: u8 = vmm::Error::USER;
-/// Exit status for what went wrong on the way.
+/// Exit status for failures after the command line was accepted.
 const FAILURE: u8 = 1;
 
 /// What happens to a machine when a PCIe device stops answering invalidations?
@@ -81,7 +81,7 @@ fn main() -> ExitCode {
     ExitCode::from(run())
 }
 
-/// Does what the command line says; returns the exit status.
+/// Runs the command; returns the exit status.
 fn run() -> u8 {
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
@@ -103,7 +103,7 @@ fn run() -> u8 {
     }
 }
 
-/// Where events go: into `path` as JSON lines, or nowhere.
+/// A tracer that writes JSON lines to `path`; without a path it drops events.
 fn tracer(path: Option<&Path>) -> Result<Tracer, CliError> {
     let Some(path) = path else { return Ok(Tracer::none()) };
     match JsonLines::create(path) {
@@ -112,7 +112,7 @@ fn tracer(path: Option<&Path>) -> Result<Tracer, CliError> {
     }
 }
 
-/// Says what went wrong, if anything did; returns the exit status.
+/// Prints an error, if there is one; returns the exit status.
 fn report(result: Result<u8, CliError>) -> u8 {
     result.unwrap_or_else(|error| {
         eprintln!("ghostlink: {error}");
@@ -120,11 +120,10 @@ fn report(result: Result<u8, CliError>) -> u8 {
     })
 }
 
-/// clap explains mistakes in several paragraphs; the first one, on one line, and where to find the
-/// rest, is enough.
+/// Prints the first paragraph of clap's message on one line, with a reference to `--help`.
 fn report_usage(error: &clap::Error) -> u8 {
     if matches!(error.kind(), ErrorKind::DisplayHelp | ErrorKind::DisplayVersion) {
-        // Fails only if nobody reads it.
+        // Fails only if standard output is closed.
         let _ = error.print();
         return 0;
     }
@@ -148,7 +147,7 @@ mod tests {
         Cli::command().debug_assert();
     }
 
-    /// What is said of a command line that is wrong.
+    /// The message for a wrong command line.
     fn complaint(arguments: &str) -> String {
         let arguments = ["ghostlink"].into_iter().chain(arguments.split_whitespace());
         first_paragraph(&Cli::try_parse_from(arguments).unwrap_err().to_string())

@@ -1,4 +1,4 @@
-//! `ghostlink merge`: the parts of a comparison become one.
+//! `ghostlink merge`: joins the parts of a comparison.
 
 use std::path::PathBuf;
 

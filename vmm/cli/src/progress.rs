@@ -1,4 +1,4 @@
-//! What commands that boot many guests show on standard error: a bar on a terminal, else a line a run.
+//! Progress of commands that boot many guests, on standard error: a bar on a terminal, else a line for each run.
 
 use std::time::Duration;
 

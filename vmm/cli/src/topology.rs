@@ -1,5 +1,4 @@
-//! Options that say which ports and functions there are, and `ghostlink devices`, which lists what
-//! there can be.
+//! Options for the ports and functions of the machine, and `ghostlink devices`, which lists their types.
 
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
@@ -28,20 +27,20 @@ pub(super) struct TopologyArgs {
     topology: Option<PathBuf>,
 }
 
-/// Why there is no such hierarchy.
+/// An invalid hierarchy.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum TopologyArgsError {
     /// The file is of no use.
     #[error(transparent)]
     File(#[from] FileError),
-    /// A device cannot be, next to the others.
+    /// A device contradicts the others.
     #[error("{origin}: {device}: {reason}")]
     Device {
-        /// Where it is described.
+        /// The option or the place in a file that describes it.
         origin: String,
-        /// What it is.
+        /// The device, as written.
         device: String,
-        /// Why it cannot be.
+        /// The reason.
         reason: String,
     },
 }
@@ -53,7 +52,7 @@ struct File {
     device: Vec<Spanned<DeviceSpec>>,
 }
 
-/// Devices, and where each is described.
+/// Devices, each with the place that describes it.
 #[derive(Debug, Default)]
 struct Described {
     devices: Vec<DeviceSpec>,

@@ -14,7 +14,7 @@ use iommu::unit::{Ordering, ParseUnitPresetError, UnitConfig, UnitConfigError, U
 use lab::toml_file::{FileError, TomlFile};
 use toml::{Table, Value};
 
-/// Options for both units: the one that the guest sees, and the physical one below it.
+/// Options for both units: the guest-visible one, and the physical one below it.
 #[derive(Debug, Args)]
 pub(super) struct UnitArgs {
     /// Time that a function has for its answer before the physical unit raises ITE, or never
@@ -74,13 +74,13 @@ impl fmt::Display for RequesterId {
 /// One setting, as a line of TOML says it. A text may be without quotation marks.
 #[derive(Debug, Clone, PartialEq)]
 struct Setting {
-    /// As it was written.
+    /// The argument of `--unit`, for messages.
     text: String,
     key: String,
     value: Value,
 }
 
-/// What is wrong with a setting that is none.
+/// The argument is not `KEY=VALUE`.
 #[derive(Debug, thiserror::Error)]
 #[error("a setting is KEY=VALUE, such as interrupt_remapping=true or fault_records=1")]
 struct NotASetting;
@@ -119,7 +119,7 @@ pub(super) enum UnitError {
     /// A setting does not exist, or not with that value.
     #[error("{origin} is not a setting of the unit: {reason}")]
     Setting {
-        /// Where it stands.
+        /// The option or the file that has it.
         origin: String,
         /// Why not.
         reason: String,

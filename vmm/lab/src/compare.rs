@@ -1,4 +1,4 @@
-//! `ghostlink compare`: runs a plan, keeps what is finished, and sums it up.
+//! Runs a plan, keeps the finished runs, and sums them up.
 
 use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
@@ -14,14 +14,14 @@ use super::summary::Summary;
 use super::views;
 use super::work::{WorkEnd, in_order};
 
-/// How to go about it.
+/// Options of a comparison.
 #[derive(Debug)]
 pub struct Options<'a> {
     /// Threads.
     pub jobs: NonZeroUsize,
-    /// Where results are kept, if anywhere.
+    /// Directory for the results, if they are kept.
     pub out: Option<&'a Path>,
-    /// Whether to go on with what is there.
+    /// Whether to continue with the runs in `out`.
     pub resume: bool,
 }
 
@@ -91,7 +91,7 @@ fn run(plan: &Plan, nth: usize) -> Result<(Record, String), LabError> {
     Ok((record, line))
 }
 
-/// What is finished.
+/// Finished runs: their lines, if there is a directory, and their totals.
 struct RunLog {
     directory: Option<(Store, PathBuf)>,
     summary: Summary,

@@ -12,7 +12,7 @@ use super::summary::{Summary, Totals};
 ///
 /// # Errors
 ///
-/// What `out` says.
+/// `out` cannot be written.
 pub fn write(summary: &Summary, out: &mut dyn Write) -> io::Result<()> {
     let names: Vec<&str> = columns(&Totals::default()).into_iter().map(|(name, _)| name).collect();
     writeln!(out, "policy,fault,workload,{}", names.join(","))?;
@@ -39,7 +39,7 @@ fn quoted(name: &str) -> String {
     }
 }
 
-/// What a cell says, by name.
+/// The values of a cell, with the names of their columns.
 fn columns(totals: &Totals) -> Vec<(&'static str, u128)> {
     let sum = &totals.sum;
     let told = &sum.told;

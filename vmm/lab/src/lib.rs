@@ -1,4 +1,4 @@
-//! The policy laboratory: many simulated runs, and what they say.
+//! The policy laboratory: many simulated runs, and their comparison.
 //!
 //! ```text
 //!   Catalog, Selection --> Matrix --> Plan (matrix, shard, command)

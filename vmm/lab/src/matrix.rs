@@ -1,4 +1,4 @@
-//! What is compared: every policy against every fault with every workload, each with some seeds.
+//! The runs of a comparison: every policy with every fault, workload and seed.
 
 use crate::sim::{Catalog, CatalogError, FaultRow, RunId, RunSpec, Workload};
 use iommu::submit::Policy;
@@ -26,11 +26,11 @@ pub struct Matrix {
     pub policies: Vec<Policy>,
     /// Its columns.
     pub faults: Vec<FaultRow>,
-    /// What is done meanwhile.
+    /// The workloads.
     pub workloads: Vec<Workload>,
 }
 
-/// What is wanted of the tables: names, or nothing for what is usual.
+/// Names that a user selects from the tables; an empty list selects the usual rows.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Selection {
     /// All, if it is empty.
@@ -50,7 +50,7 @@ pub struct Selection {
 /// Why there is no such matrix.
 #[derive(Debug, thiserror::Error)]
 pub enum MatrixError {
-    /// A name that is in no table, or twice.
+    /// An unknown name, or a name that is given twice.
     #[error("{0}")]
     Name(String),
     /// No seeds, no runs.
@@ -59,7 +59,7 @@ pub enum MatrixError {
 }
 
 impl Matrix {
-    /// What `selection` says, of the rows of `catalog`.
+    /// The runs that `selection` names, with the rows of `catalog`.
     ///
     /// # Errors
     ///
@@ -121,7 +121,7 @@ impl Matrix {
         spec.unit.ordering = self.ordering;
     }
 
-    /// What the run at `place` is called.
+    /// The identifier of the run at `place`.
     pub fn id(&self, place: usize) -> Option<RunId> {
         self.spec(place).map(|spec| spec.id())
     }
@@ -158,7 +158,7 @@ fn named<T>(
     rows.collect()
 }
 
-/// What is wrong with a name, and what may have been meant.
+/// The error for a name, with a suggestion.
 pub fn explain(error: &CatalogError) -> String {
     let meant = match error {
         CatalogError::Unknown { name, known, .. } => suggestion(name, known.split(", ")),

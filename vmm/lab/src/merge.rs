@@ -1,5 +1,4 @@
-//! `ghostlink merge`: the parts that several machines have run become what one would have made, byte
-//! for byte.
+//! Joins the parts that several machines have run. The result has the same bytes as a run on one machine.
 
 use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
@@ -13,7 +12,7 @@ use super::store::{self, RESULTS, Store, StoreError};
 use super::summary::Summary;
 use super::views;
 
-/// Why parts are no whole.
+/// Parts that cannot be joined.
 #[derive(Debug, thiserror::Error)]
 pub enum MergeError {
     /// Nothing to merge.
@@ -37,7 +36,7 @@ pub enum MergeError {
     /// A part is there twice.
     #[error("'{}' and '{}' are both the part {shard}; name one of them", first.display(), second.display())]
     Twice {
-        /// Which part.
+        /// The part.
         shard: Shard,
         /// A directory with it.
         first: PathBuf,

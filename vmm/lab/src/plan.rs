@@ -1,4 +1,4 @@
-//! What a directory of results is about: `plan.json`.
+//! The plan of a comparison, in the file `plan.json`.
 
 use std::path::Path;
 
@@ -13,15 +13,15 @@ use super::store::{self, StoreError};
 /// same where the user's file is not.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Plan {
-    /// Of the program: another one may measure differently.
+    /// Version of the program: another one may measure differently.
     pub version: String,
-    /// The options that say what machine it is: those that 'compare' and 'explain' share.
+    /// The options for the machine, which 'compare' and 'explain' share.
     pub machine: String,
-    /// The options that say what is compared.
+    /// The options that select the runs.
     pub selection: String,
-    /// Which part of it this is.
+    /// The part of the comparison.
     pub shard: Shard,
-    /// What is run.
+    /// The runs.
     #[serde(flatten)]
     pub matrix: Matrix,
 }
@@ -64,7 +64,7 @@ impl Plan {
         self.len() == 0
     }
 
-    /// As it is in the file.
+    /// The content of the file.
     pub fn json(&self) -> String {
         // Text and numbers into memory: that does not fail.
         serde_json::to_string_pretty(self).unwrap_or_default() + "\n"

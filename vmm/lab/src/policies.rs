@@ -1,4 +1,4 @@
-//! Policies of a user's own: a row says what differs from its base.
+//! The user's own policies: a row lists the differences from its base.
 
 use iommu::submit::{
     Completion, IteMarks, OnIte, OnTimeout, PRESETS, ParsePolicyError, Policy, Precheck,
@@ -7,7 +7,7 @@ use iommu::time::Timeout;
 use serde::Deserialize;
 use toml::Spanned;
 
-/// A row of the file: what is not there is as in the base.
+/// A row of the file. A missing value is as in the base.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Row {
@@ -26,7 +26,7 @@ pub(super) struct Row {
 ///
 /// # Errors
 ///
-/// There is none, and what may have been meant.
+/// The name is unknown; the message has the most similar name.
 pub fn find(name: &str, own: &[Policy]) -> Result<Policy, String> {
     if let Some(policy) = own.iter().find(|policy| policy.name == name) {
         return Ok(policy.clone());
@@ -34,7 +34,7 @@ pub fn find(name: &str, own: &[Policy]) -> Result<Policy, String> {
     name.parse().map_err(|error| with_hint(&error, own))
 }
 
-/// What is wrong, and which policy may have been meant.
+/// The error, with the most similar name.
 fn with_hint(error: &ParsePolicyError, own: &[Policy]) -> String {
     let ParsePolicyError::Unknown { text, .. } = error else { return error.to_string() };
     let (name, rest) = text.split_once(':').unwrap_or((text, ""));
@@ -53,7 +53,7 @@ fn with_hint(error: &ParsePolicyError, own: &[Policy]) -> String {
     }
 }
 
-/// The word that is most like `wanted`, if one is.
+/// The word that is most similar to `wanted`, if one is similar enough.
 fn similar<'a>(wanted: &str, words: impl Iterator<Item = &'a str>) -> Option<&'a str> {
     let rated = words.map(|word| (strsim::jaro_winkler(wanted, word), word));
     let best = rated.max_by(|(one, _), (other, _)| one.total_cmp(other))?;

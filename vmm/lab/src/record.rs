@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Record {
-    /// What `ghostlink explain` takes.
+    /// The run, as `ghostlink explain` takes it.
     pub run: RunId,
     /// Its policy.
     pub policy: String,
@@ -16,7 +16,7 @@ pub struct Record {
     pub fault: String,
     /// Its workload.
     pub workload: String,
-    /// Of all that is random.
+    /// Seed of the random numbers.
     pub seed: u64,
     /// Times are nanoseconds of virtual time.
     pub result: RunResult,

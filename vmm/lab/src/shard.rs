@@ -1,4 +1,4 @@
-//! Which part of the work is ours, when several machines share it.
+//! The part of a comparison for one of several machines.
 
 use std::fmt;
 use std::num::NonZeroUsize;
@@ -25,7 +25,7 @@ impl Shard {
         if index < count.get() { Some(Self { index, count }) } else { None }
     }
 
-    /// Which part, from 0.
+    /// The number of the part, from 0.
     pub const fn index(self) -> usize {
         self.index
     }

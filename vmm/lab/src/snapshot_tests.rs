@@ -1,5 +1,5 @@
-//! What people and spreadsheets read, byte for byte, and what the documentation quotes. What is measured follows from the seeds alone, so that a
-//! change here is a change of the simulation or of the format: look at it, and if it is meant, let
+//! Snapshots of the table and of the CSV file, and the rows that the documentation quotes. Results depend
+//! on the seeds alone, so that a difference is a change of the simulation or of the format. If it is meant, let
 //! `GHOSTLINK_BLESS=1 cargo test -p lab snapshot` write it down.
 
 use std::path::Path;
@@ -52,7 +52,7 @@ fn snapshot_of_the_table_and_of_the_cells() {
     compare("cells.csv", &String::from_utf8(cells).unwrap());
 }
 
-/// What README.md and `docs/policies.md` say that they have run.
+/// The comparison that README.md and `docs/policies.md` quote.
 fn documented(ordering: Ordering) -> Summary {
     summary(&Selection {
         faults: names("none silent surprise deaf slow:50ms late flap:keep"),
@@ -88,7 +88,7 @@ fn policies_md_has_the_longest_waits() {
     }
 }
 
-/// A policy's row there: the longest wait of anybody under each fault.
+/// A policy's row there: the longest wait of any caller under each fault.
 fn waits(summary: &Summary, policy: usize) -> String {
     let mut row = format!("| `{}` |", summary.policies[policy]);
     for fault in 0..summary.faults.len() {

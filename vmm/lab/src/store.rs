@@ -16,7 +16,7 @@ use std::path::{Path, PathBuf};
 
 use super::record::Record;
 
-/// What is compared, and which part of it.
+/// Name of the file with the plan.
 pub(super) const PLAN: &str = "plan.json";
 /// The runs, one a line.
 pub(super) const RESULTS: &str = "results.jsonl";
@@ -64,10 +64,10 @@ pub enum StoreError {
         .0.display()
     )]
     Occupied(PathBuf),
-    /// Somebody else writes into it.
+    /// Another process writes into the directory.
     #[error("'{}' is being written by another ghostlink; wait for it, or name another directory", .0.display())]
     InUse(PathBuf),
-    /// What is there is of another plan.
+    /// The directory belongs to another plan.
     #[error("'{}' has the results of another comparison: {what}; give the same options, or name another directory", path.display())]
     OtherPlan {
         /// The directory.
@@ -82,7 +82,7 @@ pub enum StoreError {
         path: PathBuf,
         /// From 1.
         line: usize,
-        /// What is wrong with it.
+        /// The mistake.
         what: String,
     },
 }
@@ -224,7 +224,7 @@ pub(super) fn read_results(
     Ok(BufReader::new(file).lines().map(move |line| line.map_err(read(&path))))
 }
 
-/// What `directory` is about, as JSON.
+/// The plan of `directory`, as JSON.
 ///
 /// # Errors
 ///

@@ -1,4 +1,4 @@
-//! What many runs come to: sums for each policy, for each policy and fault, for each cell.
+//! Results of many runs: sums for each policy, for each policy and fault, and for each cell.
 //!
 //! It is what it is in whatever order runs are added, and as large as the matrix, not as the number of
 //! runs.
@@ -9,18 +9,18 @@ use crate::sim::{RunId, RunResult};
 
 use super::record::Record;
 
-/// What some runs come to.
+/// Totals of some runs.
 #[derive(Debug, Clone, Default)]
 pub struct Totals {
     /// Sums, maxima and distributions of all that was measured.
     pub sum: RunResult,
-    /// Runs in which a lock-up detector spoke or a caller never came back.
+    /// Runs that triggered a lock-up detector, or in which a caller never returned.
     pub stuck_runs: u64,
-    /// Runs in which the hard detector spoke.
+    /// Runs that triggered the hard detector.
     pub hard_runs: u64,
     /// Runs in which the soft one did.
     pub soft_runs: u64,
-    /// Runs with a caller that never came back.
+    /// Runs with a caller that never returned.
     pub lost_runs: u64,
     /// Runs with a stale access or a false completion.
     pub unsafe_runs: u64,
@@ -63,7 +63,7 @@ impl Totals {
         self.sum.runs
     }
 
-    /// Whether nobody was stuck in any run.
+    /// Whether no run triggered a lock-up detector, and every caller returned.
     pub const fn is_live(&self) -> bool {
         self.stuck_runs == 0
     }
@@ -73,7 +73,7 @@ impl Totals {
         self.unsafe_runs == 0
     }
 
-    /// The longest that anybody has waited, up to the horizon of the runs.
+    /// The longest wait of any caller, up to the horizon of the runs.
     pub fn longest(&self) -> Duration {
         longest(&self.sum)
     }
@@ -83,7 +83,7 @@ impl Totals {
         share(self.unsafe_runs, self.runs())
     }
 
-    /// Callers that were told that all is well when it was not.
+    /// Callers with a verdict of success although the ATC still held the page.
     pub const fn told_wrong(&self) -> u64 {
         self.sum.told.completed.held + self.sum.told.skipped.held
     }
@@ -110,7 +110,7 @@ pub(super) fn share(part: u64, whole: u64) -> f64 {
     if whole == 0 { 0.0 } else { part as f64 / whole as f64 }
 }
 
-/// What all runs of a comparison come to.
+/// The totals of a comparison.
 #[derive(Debug, Clone)]
 pub struct Summary {
     /// Names, in the order of the plan.
@@ -157,17 +157,17 @@ impl Summary {
         true
     }
 
-    /// What one policy comes to, over everything.
+    /// Totals of one policy.
     pub fn policy(&self, policy: usize) -> &Totals {
         &self.by_policy[policy]
     }
 
-    /// What one policy comes to under one fault.
+    /// Totals of one policy under one fault.
     pub fn fault(&self, policy: usize, fault: usize) -> &Totals {
         &self.by_fault[policy * self.faults.len() + fault]
     }
 
-    /// What one policy comes to under one fault with one workload.
+    /// Totals of one policy under one fault with one workload.
     pub fn cell(&self, policy: usize, fault: usize, workload: usize) -> &Totals {
         let pair = policy * self.faults.len() + fault;
         &self.cells[pair * self.workloads.len() + workload]

@@ -1,8 +1,8 @@
-//! Quantities as people read them.
+//! Quantities, positions and suggestions for messages and tables.
 
 use std::time::Duration;
 
-/// A time with three digits or so: nobody reads more, and the clocks are no better.
+/// A time with about three digits, in the unit that fits.
 pub fn time(time: Duration) -> String {
     let seconds = time.as_secs_f64();
     match time.as_nanos() {
@@ -41,7 +41,7 @@ pub fn position(text: &str, at: usize) -> String {
     format!("line {line}, column {column}")
 }
 
-/// The one of `known` that somebody may have meant by `word`, if there is one that is near.
+/// The word of `known` that is nearest to `word`, if one is near.
 pub fn suggestion<'a>(word: &str, known: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
     const NEAR: usize = 2;
     let distance = |other: &&str| strsim::damerau_levenshtein(word, other);

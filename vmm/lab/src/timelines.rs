@@ -1,4 +1,4 @@
-//! The single runs that the report shows: each policy where it did worst.
+//! The single runs in the report: the worst run of each policy.
 
 use std::sync::Arc;
 
@@ -15,7 +15,7 @@ use super::summary::{Summary, Worst};
 use super::text::time;
 use super::tracks::{State, Subject, Track, Tracks};
 
-/// Runs `spec` again, and returns all that happened.
+/// Runs `spec` again, and returns its events.
 ///
 /// # Errors
 ///
@@ -50,7 +50,7 @@ pub(super) fn choose(plan: &Plan, summary: &Summary) -> Result<Vec<Timeline>, La
     worst.map(timeline).filter_map(Result::transpose).collect()
 }
 
-/// What is drawn of a run.
+/// The lanes of a run.
 fn lanes(spec: &RunSpec, events: &[TimedEvent]) -> Vec<Lane> {
     let tracks = Tracks::new(events, Instant::START + spec.horizon);
     let zero = tracks.fault.unwrap_or(Instant::START);
@@ -59,7 +59,7 @@ fn lanes(spec: &RunSpec, events: &[TimedEvent]) -> Vec<Lane> {
 }
 
 /// Of many devices the first two stand for all, the one with the fault and an innocent one; of many
-/// CPUs the first four. What their callers wait for is to be seen by the CPUs.
+/// CPUs the first four. The lanes of the CPUs show what their callers wait for.
 fn is_shown(subject: Subject) -> bool {
     match subject {
         Subject::Cpu(cpu) => cpu < 4,
@@ -78,7 +78,7 @@ fn lane(subject: Subject, track: &Track, zero: Instant) -> Lane {
         State::Blocked => Ink::Device,
         State::False => Ink::Unsafe,
     };
-    // What was over before the fault is not of interest.
+    // Spans that end before the fault are left out.
     let spans = track.spans.iter().filter(|span| span.to > zero).map(|span| Span {
         from: span.from - zero,
         to: span.to - zero,

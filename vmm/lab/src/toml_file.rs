@@ -1,5 +1,4 @@
-//! Files of TOML that people write, and what can be wrong with one: told with its place, and with what may have
-//! been meant.
+//! The user's TOML files. Errors have the position in the file, and a suggestion for an unknown word.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -8,27 +7,27 @@ use serde::de::DeserializeOwned;
 
 use crate::text::{position, suggestion};
 
-/// Why a file is of no use.
+/// An unusable file.
 #[derive(Debug, thiserror::Error)]
 pub enum FileError {
-    /// It cannot be read.
+    /// The file cannot be read.
     #[error("cannot read '{}': {source}; give a TOML file with {what}", path.display())]
     Read {
-        /// What should be in it.
+        /// The expected content, for the message.
         what: &'static str,
         /// The file.
         path: PathBuf,
-        /// Why not.
+        /// The error of the operating system.
         source: io::Error,
     },
-    /// It does not say what it should.
+    /// The content is invalid.
     #[error("'{}', {position}: {reason}", path.display())]
     Content {
         /// The file.
         path: PathBuf,
         /// Line and column.
         position: String,
-        /// What is wrong, and what would be right.
+        /// The mistake, and the remedy.
         reason: String,
     },
 }
@@ -41,7 +40,7 @@ pub struct TomlFile<'a> {
 }
 
 impl<'a> TomlFile<'a> {
-    /// Reads `path`, which should hold `what`.
+    /// Reads `path`; messages call the expected content `what`.
     ///
     /// # Errors
     ///
@@ -53,12 +52,12 @@ impl<'a> TomlFile<'a> {
         }
     }
 
-    /// What it says.
+    /// The text of the file.
     pub fn text(&self) -> &str {
         &self.text
     }
 
-    /// What it says, as a value.
+    /// Parses the file as a value.
     ///
     /// # Errors
     ///
@@ -67,22 +66,22 @@ impl<'a> TomlFile<'a> {
         parse(&self.text).map_err(|mistake| self.wrong(mistake))
     }
 
-    /// A mistake in it.
+    /// The error for a mistake in this file.
     pub fn wrong(&self, (at, reason): Mistake) -> FileError {
         let position = position(&self.text, at);
         FileError::Content { path: self.path.to_owned(), position, reason }
     }
 
-    /// Where this byte stands, for people.
+    /// File, line and column of the byte `at`, for messages.
     pub fn origin(&self, at: usize) -> String {
         format!("'{}', {}", self.path.display(), position(&self.text, at))
     }
 }
 
-/// A byte of a text, and what is wrong there.
+/// The offset of a byte in a text, and the mistake there.
 pub type Mistake = (usize, String);
 
-/// A text as a value.
+/// Parses a text as a value.
 ///
 /// # Errors
 ///
@@ -93,7 +92,7 @@ pub fn parse<T: DeserializeOwned>(text: &str) -> Result<T, Mistake> {
     })
 }
 
-/// What TOML says of a mistake, on one line, and what may have been meant by an unknown word.
+/// The parser's message on one line, with a suggestion for an unknown word.
 fn with_suggestion(message: &str) -> String {
     let line = message.trim().replace('\n', " ");
     let quoted: Vec<&str> = line.split('`').skip(1).step_by(2).collect();

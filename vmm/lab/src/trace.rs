@@ -13,7 +13,7 @@ use super::tracks::{State, Subject, Tracks};
 ///
 /// # Errors
 ///
-/// What `out` says.
+/// `out` cannot be written.
 pub fn write(events: &[TimedEvent], end: Instant, out: &mut dyn Write) -> io::Result<()> {
     let tracks = Tracks::new(events, end);
     let micros = |at: Instant| at.as_nanos() as f64 / 1e3;
@@ -46,7 +46,7 @@ pub fn write(events: &[TimedEvent], end: Instant, out: &mut dyn Write) -> io::Re
 }
 
 impl Subject {
-    /// As people read it.
+    /// The name of the track.
     pub(super) fn name(self) -> String {
         match self {
             Self::Link(port) => format!("link below {port}"),

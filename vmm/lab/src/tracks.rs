@@ -13,7 +13,7 @@ use super::story;
 /// The type field of an Invalidation Wait Descriptor (`VT-d 6.5.2.8`).
 const WAIT: u8 = 0x5;
 
-/// What a track is about.
+/// The subject of a track.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Subject {
     /// The link below a port.
@@ -43,7 +43,7 @@ pub(super) enum State {
     Down,
     /// A function that the unit blocks.
     Blocked,
-    /// Somebody was wrong about it.
+    /// A caller or the unit has a wrong belief about it.
     False,
 }
 
@@ -182,7 +182,7 @@ impl Tracks {
         }
     }
 
-    /// What CPUs and drivers do; `false` if it is something else.
+    /// Handles events of CPUs and drivers; `false` for other events.
     fn take_of_software(&mut self, event: &TimedEvent) -> bool {
         let at = event.at;
         match &event.event {
@@ -246,7 +246,7 @@ impl Tracks {
     }
 
     fn verdict(&mut self, ticket: Ticket, function: Bdf, verdict: Verdict, at: Instant) {
-        // What was skipped was never submitted.
+        // A skipped invalidation was never submitted.
         let (from, _) = self.callers.remove(&ticket.0).unwrap_or((at, function));
         let state = match verdict {
             _ if at - from >= LockupDetector::Hard.threshold() => State::Stuck,
@@ -286,7 +286,7 @@ impl Tracks {
         }
     }
 
-    /// What has not ended lasts to the end.
+    /// Open spans last to the end of the run.
     fn finish(&mut self, end: Instant) {
         for (cpu, (from, function)) in std::mem::take(&mut self.cpus) {
             let text = format!("IRQs off for {function}, to the end");

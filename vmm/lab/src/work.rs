@@ -19,27 +19,26 @@ use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::Duration;
 
-/// How far the threads run ahead of the oldest result that is missing: bounds what is kept.
+/// Distance by which the threads may run ahead of the oldest missing result: bounds the memory.
 const WINDOW: usize = 256;
-/// How often somebody asks whether to stop, at least.
+/// Longest time between two calls of `stop`.
 const TICK: Duration = Duration::from_millis(50);
 
-/// How the work has ended.
+/// The end of the work.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum WorkEnd {
     /// All is done.
     Complete,
-    /// Somebody wanted it to stop.
+    /// `stop` returned true.
     Stopped,
 }
 
 /// Calls `work` on each of `range` on `jobs` threads, and `take` with each result in order, on this
-/// thread. `stop` is asked all the time whether to stop; what has begun by then is still finished and
-/// taken.
+/// thread. `stop` is called at least every [`TICK`]; work that has begun is still finished and taken.
 ///
 /// # Errors
 ///
-/// What `take` says; nothing is taken after that.
+/// The first error of `take`; no result is taken after it.
 pub(super) fn in_order<T: Send, E>(
     range: Range<usize>,
     jobs: NonZeroUsize,
@@ -83,14 +82,14 @@ pub(super) fn in_order<T: Send, E>(
     })
 }
 
-/// What is to be done next.
+/// Hands out indices in order.
 struct Queue {
     state: Mutex<State>,
     changed: Condvar,
 }
 
 struct State {
-    /// Nobody has begun with these.
+    /// Indices that no thread has begun with.
     left: Range<usize>,
     /// The first index whose result has not been taken.
     wanted: usize,
@@ -123,7 +122,7 @@ impl Queue {
     fn taken(&self, wanted: usize) {
         let mut state = self.lock();
         state.wanted = wanted;
-        // To wake nobody is a system call, too.
+        // A wake-up is a system call, even without a waiting thread.
         if state.waiting > 0 {
             self.changed.notify_all();
         }

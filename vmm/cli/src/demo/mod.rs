@@ -1,4 +1,4 @@
-//! `ghostlink demo`: the built-in guest once with each policy, and what it suffers.
+//! `ghostlink demo`: runs the built-in guest once with each policy, and compares its waiting times.
 //!
 //! Times are scaled so that all of it takes half a minute: the physical unit gives up after two
 //! seconds, where PCIe allows a function one to two minutes to answer, and the guest after three,
@@ -25,9 +25,9 @@ use crate::CliError;
 
 /// The function behind the first port, as the built-in guest numbers buses.
 const VICTIM: Bdf = Bdf::new(1, 0, 0);
-/// When the guest gives up on a flush. A real one would not.
+/// Time after which the guest gives up on a flush. A real guest would not.
 const GIVE_UP: Duration = Duration::from_secs(3);
-/// When a run has gone wrong.
+/// A longer run counts as failed.
 const TIME_LIMIT: Duration = Duration::from_secs(20);
 
 /// The policies that are run unless others are asked for.
@@ -80,7 +80,7 @@ enum Format {
     Json,
 }
 
-/// What happens to the victim's link.
+/// The fault of the victim's link.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Scenario {
     /// Nothing.
@@ -106,7 +106,7 @@ impl Scenario {
 struct Run {
     policy: Policy,
     scenario: Scenario,
-    /// Of the physical unit.
+    /// Time-out of the physical unit.
     ict: Timeout,
     ordering: Ordering,
 }
@@ -134,7 +134,7 @@ pub(super) fn run(args: &DemoArgs) -> Result<u8, CliError> {
     Ok(0)
 }
 
-/// All runs: healthy ones first, so that what follows has something to be compared with.
+/// All runs. The healthy ones come first, as the reference for the others.
 fn plan(args: &DemoArgs) -> Result<Vec<Run>, CliError> {
     let policies = match args.policy.as_slice() {
         [] => PRESETS.iter().filter(|p| SHOWN.contains(&p.name)).map(Preset::policy).collect(),
@@ -174,7 +174,7 @@ fn boot(run: &Run) -> Result<RunEnd, CliError> {
     }
 }
 
-/// The end of what the guest has printed.
+/// The last lines of the console.
 fn last_lines(console: &Mutex<Vec<u8>>) -> String {
     const LINES: usize = 8;
     let console = console.lock().unwrap_or_else(std::sync::PoisonError::into_inner);

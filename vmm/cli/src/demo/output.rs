@@ -1,4 +1,4 @@
-//! What the demo prints: one table, or a JSON object for each run.
+//! Output of the demo: one table, or a JSON object for each run.
 
 use std::io::{self, Write};
 use std::time::Duration;
@@ -11,7 +11,7 @@ use vmm::{Outcome, Summary};
 
 use super::{DemoArgs, GIVE_UP, Run, VICTIM};
 
-/// One run as JSON. Times are nanoseconds; what the guest did not get to is null.
+/// One run as JSON. Times are nanoseconds; null stands for phases that the guest did not reach.
 #[derive(Debug, Serialize)]
 struct Row<'a> {
     policy: &'a str,
@@ -22,7 +22,7 @@ struct Row<'a> {
     waits_aborted: u32,
     /// Whether the guest-visible unit has raised ITE.
     ite: bool,
-    /// Whom it has blamed first.
+    /// The first ITESID.
     ite_sid: Option<Bdf>,
     neighbor_stall_ns: Option<u128>,
     neighbor_outcome: Option<Outcome>,
@@ -51,7 +51,7 @@ pub(super) fn write_json(run: &Run, summary: &Summary) -> io::Result<()> {
     writeln!(out)
 }
 
-/// Prints all runs as one table, with what one has to know to read it.
+/// Prints all runs as one table, with the settings below it.
 pub(super) fn write_table(args: &DemoArgs, rows: &[(Run, Summary)]) -> io::Result<()> {
     let mut table = Table::new();
     table.load_style(ASCII_MARKDOWN);
@@ -100,7 +100,7 @@ fn outcome(outcome: Option<Outcome>) -> String {
     outcome.map_or("-", Outcome::name).to_owned()
 }
 
-/// A time with three digits or so: nobody reads more, and the clocks are no better.
+/// A time with about three digits.
 fn time(time: Option<Duration>) -> String {
     let Some(time) = time else { return "-".to_owned() };
     let seconds = time.as_secs_f64();

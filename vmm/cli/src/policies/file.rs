@@ -1,5 +1,4 @@
-//! Options that say which policy: a preset, or a row of the user's own in a file of TOML
-//! ([`lab::file`]).
+//! Options that choose a policy: a preset, or a row of the user's TOML file ([`lab::file`]).
 
 use std::path::{Path, PathBuf};
 
@@ -10,7 +9,7 @@ use lab::policies::find;
 use lab::sim::Catalog;
 use lab::toml_file::FileError;
 
-/// Where policies come from.
+/// The user's own policies.
 #[derive(Debug, Clone, Default, Args)]
 pub(crate) struct PoliciesArgs {
     /// TOML file with your own policies, each a table `[[policy]]`: see docs/policies.md
@@ -18,7 +17,7 @@ pub(crate) struct PoliciesArgs {
     policies_file: Option<PathBuf>,
 }
 
-/// One policy, and where it comes from.
+/// One policy: a preset, or one of the user's own.
 #[derive(Debug, Clone, Args)]
 pub(crate) struct PolicyArgs {
     /// What the host does when an invalidation takes too long; see 'ghostlink policies'
@@ -29,13 +28,13 @@ pub(crate) struct PolicyArgs {
     policies: PoliciesArgs,
 }
 
-/// Why there is no such policy.
+/// Unusable policies.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum PoliciesError {
-    /// The file is of no use.
+    /// The file cannot be read, or is invalid.
     #[error(transparent)]
     File(#[from] FileError),
-    /// The command line asks for one that there is not.
+    /// The command line names an unknown policy.
     #[error("--policy: {0}")]
     Unknown(String),
 }
@@ -53,7 +52,7 @@ impl PoliciesArgs {
         self.policies_file.as_deref()
     }
 
-    /// The policies of the file. What else is in it has to be right, too, and is for other commands.
+    /// The policies of the file. Its other tables are for other commands, but have to be valid too.
     pub(crate) fn own(&self) -> Result<Vec<Policy>, PoliciesError> {
         let Some(path) = &self.policies_file else { return Ok(Vec::new()) };
         let mut catalog = Catalog::default();

@@ -1,5 +1,5 @@
-//! `ghostlink policies`: what there is, and what each stands for. Also the options by which other
-//! commands choose one.
+//! `ghostlink policies` lists all policies. The options by which other commands choose one are in
+//! `file`.
 
 mod file;
 
@@ -32,7 +32,7 @@ enum Format {
     Json,
 }
 
-/// A policy with what is known of it.
+/// A row of the list.
 #[derive(Debug, Serialize)]
 struct Entry {
     /// How it is written on the command line.

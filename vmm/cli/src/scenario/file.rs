@@ -1,4 +1,4 @@
-//! What a scenario's file says, and everything that can be wrong with it.
+//! The file of a scenario, with all checks that need no machine.
 
 use std::fmt;
 use std::path::Path;
@@ -18,15 +18,15 @@ use vmm::MemorySize;
 
 use super::fix::Fix;
 
-/// What a scenario is: a machine, what the guest does, what goes wrong, what is to be seen then.
+/// A scenario: a machine, the steps of the guest, faults, and expectations.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Scenario {
     /// One line.
     pub(super) title: String,
-    /// What it shows, and why that matters.
+    /// The purpose of the scenario, in some lines.
     pub(super) about: String,
-    /// What the guest's runner does, in this order.
+    /// Steps of the guest's runner, in this order.
     pub(super) steps: Vec<Step>,
     /// For the kernel's command line, besides what all scenarios have.
     #[serde(default)]
@@ -37,10 +37,10 @@ pub(super) struct Scenario {
     /// RAM.
     #[serde(default = "half_a_gigabyte", deserialize_with = "text")]
     pub(super) memory: MemorySize,
-    /// What the host does when an invalidation takes too long.
+    /// The host's policy for invalidations that take too long.
     #[serde(deserialize_with = "text")]
     pub(super) policy: Policy,
-    /// When the run has gone wrong.
+    /// A longer run counts as failed.
     #[serde(default = "five_minutes", deserialize_with = "duration")]
     pub(super) time_limit: Duration,
     /// Whether the guest lives to the end of its steps.
@@ -49,14 +49,14 @@ pub(super) struct Scenario {
     /// Settings of the remapping units, as a file for `--unit-config` has them.
     #[serde(default)]
     pub(super) unit: Table,
-    /// A change of the kernel that decides what is to be seen.
+    /// A change of the kernel on which expectations depend.
     pub(super) fix: Option<Fix>,
     /// Ports and functions, as a file for `--topology` has them.
     device: Vec<Spanned<DeviceSpec>>,
-    /// What goes wrong, as a file for `--faults` has it.
+    /// Faults, as a file for `--faults` has them.
     #[serde(default)]
     pub(super) fault: Vec<Fault>,
-    /// What is to be seen, besides the results of the steps.
+    /// Expectations besides the results of the steps.
     #[serde(default)]
     pub(super) expect: Vec<Expectation>,
     /// The hierarchy that `device` describes.
@@ -89,14 +89,14 @@ fn duration<'de, D: Deserializer<'de>>(from: D) -> Result<Duration, D::Error> {
     parse_duration(&String::deserialize(from)?).map_err(D::Error::custom)
 }
 
-/// One thing that the guest does: `disk`, `wait:3`.
+/// One step of the guest: `disk`, `wait:3`.
 ///
-/// `!remove` is expected to fail; what becomes of `?remove` says an expectation, or nobody.
+/// `!remove` must fail; `?remove` may succeed or fail.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Step {
-    /// As the guest knows it.
+    /// The word for the runner, without `!` and `?`.
     pub(super) words: String,
-    /// What becomes of it; `None` if either will do.
+    /// The expected result; `None` for `?`.
     pub(super) succeeds: Option<bool>,
 }
 
@@ -130,21 +130,21 @@ impl<'de> Deserialize<'de> for Pattern {
     }
 }
 
-/// Something that is to be seen, or not.
+/// An expectation of the scenario.
 #[derive(Debug, Deserialize)]
 #[serde(try_from = "RawExpectation")]
 pub(super) struct Expectation {
-    /// What that means, in words.
+    /// The meaning of the expectation, for the KTAP line.
     pub(super) that: String,
     /// The kernels for which it holds, by how their release begins; all, if there is none.
     pub(super) kernels: Vec<String>,
-    /// Whether it holds for kernels with the scenario's fix, or for those without; both, if it does not say.
+    /// Restricts it to kernels with the scenario's fix (`true`) or without it (`false`).
     pub(super) fixed: Option<bool>,
-    /// What is looked at.
+    /// The check.
     pub(super) look: Look,
 }
 
-/// What an expectation looks at.
+/// The check of an expectation.
 #[derive(Debug)]
 pub(super) enum Look {
     /// A line of the console matches.
@@ -180,7 +180,7 @@ impl fmt::Display for Bounds {
     }
 }
 
-/// An expectation as it is written.
+/// An expectation as the file has it.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct RawExpectation {
@@ -226,13 +226,13 @@ impl TryFrom<RawExpectation> for Expectation {
     }
 }
 
-/// Why there is no such scenario.
+/// An unusable scenario.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum ScenarioError {
-    /// The file is of no use.
+    /// The file cannot be read, or is invalid.
     #[error(transparent)]
     File(#[from] FileError),
-    /// There is nothing to boot.
+    /// `--kernel` is missing.
     #[error(
         "a scenario boots Linux: add --kernel and --initrd; 'resources/linux/get 6.12' prints a \
          directory with vmlinuz and initramfs"

@@ -1,4 +1,4 @@
-//! Which kernels have a fix.
+//! Decides whether a kernel has a fix.
 //!
 //! A fix lands in the mainline once, and then in stable series one by one. So a list of the first releases
 //! that have it answers for every kernel: `["6.1.167", "6.12.78", "7.0"]` is in 6.12.117, not in 6.12.74, not
@@ -53,7 +53,7 @@ impl fmt::Display for Release {
     }
 }
 
-/// A change of the kernel that a scenario tells the presence of.
+/// A change of the kernel whose presence a scenario detects.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Fix {
@@ -61,7 +61,8 @@ pub(super) struct Fix {
     pub(super) commit: String,
     /// Its subject.
     pub(super) subject: String,
-    /// The first release with it of each series; the mainline's has two numbers. None if nobody has it yet.
+    /// The first release with it of each series; the mainline's has two numbers. Empty if no release
+    /// has it yet.
     pub(super) releases: Vec<Release>,
 }
 

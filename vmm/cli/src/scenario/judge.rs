@@ -1,4 +1,4 @@
-//! Holds what a run has shown against what its scenario expects.
+//! Compares console and events of a run with the expectations of its scenario.
 
 use std::collections::HashMap;
 
@@ -9,7 +9,7 @@ use toml::Table;
 use super::file::{Bounds, Expectation, Look, Scenario};
 use super::fix::Release;
 
-/// The runner's words begin with this, behind the kernel's time stamp.
+/// Prefix of the runner's messages, behind the kernel's time stamp.
 const RUNNER: &str = "ghostlink: ";
 
 /// The result of one expectation: a line of KTAP.
@@ -17,13 +17,13 @@ const RUNNER: &str = "ghostlink: ";
 pub(super) struct Verdict {
     /// Whether it was met.
     pub(super) ok: bool,
-    /// What was expected.
+    /// The expectation.
     pub(super) that: String,
-    /// What there was to see.
+    /// The lines or events that decided it.
     pub(super) evidence: Vec<String>,
 }
 
-/// What a run has shown.
+/// Console and events of a run.
 pub(super) struct Observed<'a> {
     /// Its console, by lines.
     lines: Vec<&'a str>,
@@ -51,7 +51,8 @@ impl<'a> Observed<'a> {
         runner.or(banner.map(|(_, rest)| rest))
     }
 
-    /// The kernel's place among all kernels. Debian has it in the version, and for 6.1 only there.
+    /// The release that decides whether the kernel has the fix. Debian prints it in the version, and
+    /// for 6.1 only there.
     fn place(&self) -> Option<Release> {
         let debian = self.introduction()?.split_once(" Debian ").map(|(_, version)| version);
         debian.or(self.kernel())?.parse().ok()
@@ -108,7 +109,7 @@ impl<'a> Observed<'a> {
         Verdict { ok, that: expectation.that.clone(), evidence: vec![evidence] }
     }
 
-    /// The first line of the kernel that matches; what the runner says is no evidence.
+    /// The first matching line of the kernel. The runner's own lines do not count.
     fn find(&self, pattern: &regex_lite::Regex) -> Option<&'a str> {
         let kernel = |line: &&str| runner_says(line).is_none();
         self.lines.iter().copied().filter(kernel).find(|line| pattern.is_match(line))
@@ -132,7 +133,7 @@ impl<'a> Observed<'a> {
         let Some(text) = self.values.get(name) else {
             return (false, format!("the guest has not said what {name} is"));
         };
-        // What has had no end is above every bound that there is.
+        // A pause without end is above every bound.
         let value = if *text == "never" { Some(u64::MAX) } else { text.parse().ok() };
         (
             value.is_some_and(|value| bounds.contain(value)),
@@ -141,7 +142,7 @@ impl<'a> Observed<'a> {
     }
 }
 
-/// What the runner says on a line of the console.
+/// The runner's message on a line of the console.
 fn runner_says(line: &str) -> Option<&str> {
     let (stamp, said) = line.split_once(RUNNER)?;
     (stamp.is_empty() || stamp.trim_end().ends_with(']')).then_some(said)

@@ -1,5 +1,5 @@
-//! `ghostlink run --scenario FILE`: Linux loses its device, and what it makes of that is held against what
-//! the file expects.
+//! `ghostlink run --scenario FILE`: boots Linux, injects faults, and compares the result with the
+//! expectations of the file.
 //!
 //! ```text
 //!   FILE --> Scenario --> VmConfig --> Vm::run --+--> console, line by line --> stdout, as comments
@@ -34,7 +34,7 @@ use file::Scenario;
 pub(super) use file::ScenarioError;
 use judge::{Observed, Verdict};
 
-/// For every scenario. Quiet until the runner begins: each letter is an exit of the virtual machine.
+/// Kernel options of every scenario. `quiet`, because each byte on the console is an exit.
 const CMDLINE: &str = "console=ttyS0 quiet panic=-1 random.trust_cpu=on mitigations=off";
 
 /// Options of `ghostlink run` that go with a scenario.
@@ -43,7 +43,7 @@ pub(super) struct ScenarioArgs {
     pub(super) initrd: Vec<Module>,
     pub(super) cmdline: String,
     pub(super) events: Option<PathBuf>,
-    /// After how long without a word from the kernel its CPUs are looked at.
+    /// Silence of the console after which the CPUs are reported.
     pub(super) silence: Timeout,
 }
 
@@ -108,7 +108,7 @@ fn root_complex(scenario: &Scenario, path: &Path) -> Result<RootComplexConfig, C
     })
 }
 
-/// Events go to two places.
+/// Sends events to a recorder and to a file.
 struct Tee(Arc<Recorder>, JsonLines<std::fs::File>);
 
 impl EventSink for Tee {
@@ -146,7 +146,7 @@ fn print(text: &str) -> Result<(), CliError> {
     out.write_all(text.as_bytes()).and_then(|()| out.flush()).map_err(CliError::Output)
 }
 
-/// The runner ends the run by the debug-exit port, with 0.
+/// The runner writes 0 to the debug-exit port at its end.
 fn reached_the_end(exit: Exit, survives: bool) -> Verdict {
     let that = if survives { "the runner gets to its end" } else { "the guest dies before" };
     let evidence = vec![format!("the run ended with {exit:?}")];

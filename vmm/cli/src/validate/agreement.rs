@@ -1,4 +1,4 @@
-//! Whether what KVM and the simulation say of a pair is the same.
+//! Compares the observations of KVM and of the simulation.
 
 use std::cmp::Reverse;
 use std::time::Duration;
@@ -8,17 +8,17 @@ use serde::Serialize;
 
 use super::observe::{Affected, Observation, nanos};
 
-/// How far two times may be apart.
+/// Tolerance for the comparison of times.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Limits {
-    /// In any case.
+    /// Difference that is always tolerated.
     slack: Duration,
 }
 
 impl Limits {
-    /// From where on stalls are compared: below, a host with other things to do decides.
+    /// Shortest stall that is compared: shorter ones depend on the load of the host.
     const FROM: Duration = Duration::from_millis(100);
-    /// Exits that make no difference.
+    /// Tolerated difference, in exits.
     const EXITS: u32 = 5;
 
     /// Five exits, or a fifth of what the simulation says if that is more.
@@ -33,21 +33,21 @@ impl Limits {
     }
 }
 
-/// What both say of a pair, and whether that is the same.
+/// Both observations of a pair, and whether they agree.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub(crate) struct Agreement {
-    /// What was run.
+    /// The observation under KVM.
     pub(crate) kvm: Observation,
-    /// What was computed.
+    /// The observation in the simulation.
     pub(crate) simulated: Observation,
-    /// Verdict, submissions, what the ATC had dropped, whose status write it was, and what the neighbour
-    /// was told at its longest wait.
+    /// Verdict, submissions, state of the ATC, owner of the status write, and the verdict of the
+    /// neighbour's longest wait are equal.
     pub(crate) outcome_agrees: bool,
-    /// How long the CPU was stuck; nothing if that is below 100 ms in both, or if both wait to the end.
+    /// The CPU's stalls agree; `None` below 100 ms in both, or if both wait to the end.
     pub(crate) stall_agrees: Option<bool>,
-    /// The same of the neighbour's longest wait.
+    /// The neighbour's longest waits agree; `None` as for `stall_agrees`.
     pub(crate) neighbor_agrees: Option<bool>,
-    /// What other tries under KVM have shown.
+    /// Observations of other tries under KVM.
     pub(crate) discarded: Vec<Observation>,
     /// The distance that would still agree in any case.
     #[serde(rename = "slack_ns", serialize_with = "nanos")]
@@ -94,7 +94,7 @@ impl Agreement {
     }
 }
 
-/// What has to be equal.
+/// The part of an observation that has to be equal.
 type Outcome = (Option<Verdict>, u32, bool, bool, Option<Option<Verdict>>);
 
 fn outcome(side: &Observation) -> Outcome {

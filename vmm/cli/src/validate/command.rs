@@ -1,4 +1,4 @@
-//! `ghostlink validate`: the simulation set beside KVM.
+//! `ghostlink validate`: options, JSON lines and table.
 
 use std::fs::File;
 use std::io::{self, Write};
@@ -63,7 +63,7 @@ enum Format {
     Json,
 }
 
-/// A pair and what came of it, as JSON.
+/// A pair and its result, as JSON.
 #[derive(Debug, Serialize)]
 struct Row<'a> {
     #[serde(flatten)]
@@ -120,7 +120,7 @@ impl ValidateArgs {
     }
 }
 
-/// Where lines of JSON go.
+/// Destinations of JSON lines: standard output, a file, or both.
 struct Lines {
     stdout: bool,
     file: Option<(PathBuf, File)>,
@@ -176,7 +176,7 @@ fn write_table(measured: &Measured, rows: &[(Pair, Agreement)]) -> Result<(), io
         table.add_row([
             format!("{}/{}", pair.fault, pair.when.name()),
             pair.policy.name.clone(),
-            both(told),
+            both(verdict_text),
             both(|it| it.submissions.to_string()),
             both(|it| if it.dropped { "dropped" } else { "holds" }.to_owned()),
             stall(kvm),
@@ -214,7 +214,7 @@ fn write_table(measured: &Measured, rows: &[(Pair, Agreement)]) -> Result<(), io
     )
 }
 
-fn told(side: &Observation) -> String {
+fn verdict_text(side: &Observation) -> String {
     let own = verdict(side.verdict);
     if side.false_completion { format!("{own} (another's)") } else { own.to_owned() }
 }

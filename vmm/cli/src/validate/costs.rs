@@ -1,4 +1,4 @@
-//! What things cost under this host's KVM, measured by the guest, and as what the simulation takes it.
+//! Costs under this host's KVM, as the guest measures them, and their translation for the simulation.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -15,7 +15,7 @@ use super::observe::nanos;
 use super::pair::Pair;
 use super::{ValidateError, kvm};
 
-/// Medians of what the guest has measured on healthy links.
+/// Medians of the guest's measurements on healthy links.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 pub(crate) struct Measured {
     /// An access to a port: an exit to the VMM and back.
@@ -34,10 +34,10 @@ pub(crate) struct Measured {
     /// A write of the queue's tail that brings nothing new.
     #[serde(rename = "doorbell_ns", serialize_with = "nanos")]
     pub(crate) doorbell: Duration,
-    /// By how much longer it takes with a flush in it, which both units, link and ATC handle meanwhile.
+    /// Additional time of a doorbell with a flush, which both units, link and ATC handle meanwhile.
     #[serde(rename = "answer_ns", serialize_with = "nanos")]
     pub(crate) answer: Duration,
-    /// By how much longer that takes under a policy that looks first whether the function is there.
+    /// Additional time of such a doorbell under a policy with a presence check.
     #[serde(rename = "presence_check_ns", serialize_with = "nanos")]
     pub(crate) presence_check: Duration,
     /// A whole flush.
@@ -45,13 +45,13 @@ pub(crate) struct Measured {
     pub(crate) flush: Duration,
 }
 
-/// How long a CPU of the simulation rests between two things: the guest's neighbour does not.
+/// Pause of a CPU of the simulation between two operations. The guest's neighbour makes none.
 pub(super) const PACE: Duration = Duration::from_micros(20);
-/// When its driver gives an I/O up: the guest does none on a link that is gone.
+/// Time-out of the simulated driver for an I/O. The guest makes no I/O on a link that is gone.
 pub(super) const IO_TIMEOUT: Duration = Duration::from_micros(200);
 
 impl Measured {
-    /// As the simulation takes them. All that happens between the doorbell and the completion happens
+    /// The costs for the simulation. All that happens between the doorbell and the completion happens
     /// in one exit; that the host's hot-plug driver needs no time is how the VMM is built.
     pub(crate) fn costs(&self) -> Costs {
         Costs {
@@ -70,8 +70,8 @@ impl Measured {
     }
 }
 
-/// Runs the guest twice on healthy links: under a policy that asks for nothing, and under one that looks
-/// first whether the function is there.
+/// Runs the guest twice on healthy links: under a policy without a precheck, and under one with a
+/// presence check.
 pub(super) fn calibrate() -> Result<Measured, ValidateError> {
     let plain = measure(&Pair::healthy())?;
     let looks = |policy: &iommu::submit::Policy| policy.precheck == Precheck::Present;
@@ -99,7 +99,7 @@ fn measure(pair: &Pair) -> Result<Arc<Reports>, ValidateError> {
     Ok(reports)
 }
 
-/// What the guest has reported.
+/// The guest's reports, by metric.
 #[derive(Debug, Default)]
 struct Reports(Mutex<HashMap<u32, u64>>);
 

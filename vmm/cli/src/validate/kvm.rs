@@ -16,7 +16,7 @@ use vmm::{Console, Exit, Kernel, MemorySize, Vm, VmConfig};
 
 /// Healthy flushes before the one that is observed.
 const FLUSHES: u64 = 8;
-/// What a run may take beyond its waits, on a host with other things to do.
+/// Time that a run may take beyond its waits, on a loaded host.
 const SLACK: Duration = Duration::from_secs(60);
 
 /// Runs the pair once.
@@ -26,7 +26,7 @@ pub(super) fn run(pair: &Pair, ordering: Ordering) -> Result<Observation, Valida
     observer.result().ok_or(ValidateError::Unmeasured("a flush"))
 }
 
-/// Boots the guest, and sees it to its end. `words` are for its command line.
+/// Runs the guest to its end, with `words` added to its command line.
 pub(super) fn boot(
     pair: &Pair,
     ordering: Ordering,
@@ -66,7 +66,7 @@ pub(super) fn boot(
     }
 }
 
-/// The fault, at its moment: the guest rings the doorbell right before the flush that counts.
+/// The fault with its trigger. The guest rings the bench's doorbell right before the observed flush.
 fn fault(pair: &Pair) -> Option<Fault> {
     let trigger = match pair.when {
         When::Before => Trigger::Doorbell,
@@ -75,7 +75,7 @@ fn fault(pair: &Pair) -> Option<Fault> {
     Some(Fault { trigger, port: None, mode: pair.mode()?, lasts: None })
 }
 
-/// The end of what the guest has printed.
+/// The last lines of the console.
 fn last_lines(text: &str) -> String {
     const LINES: usize = 8;
     let lines: Vec<&str> = text.lines().collect();

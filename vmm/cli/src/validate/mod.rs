@@ -1,7 +1,7 @@
-//! The simulation set beside KVM: the same policy and the same fault by both, and whether they agree.
+//! Runs the same policy and fault under KVM and in the simulation, and compares the results.
 //!
 //! ```text
-//!   calibrate: the guest measures what an exit, a doorbell, a look cost --> Measured --> sim::Costs
+//!   calibrate: the guest measures what an exit, a doorbell, a check cost --> Measured --> sim::Costs
 //!
 //!   Pair (policy, fault, when) --+--> kvm: the built-in guest flushes ------> events --> Observer --+
 //!                                |                                                                  +--> Agreement
@@ -29,11 +29,11 @@ pub(crate) use costs::Measured;
 pub(crate) use observe::Observation;
 pub(crate) use pair::{FAULTS, Pair, UnknownFault, faults, usual_policies};
 
-/// How often a pair is run under KVM, at most. A host with other things to do lengthens stalls, and
-/// where it stands still for longer than a bound it changes outcomes.
+/// Most runs of a pair under KVM. A loaded host lengthens stalls, and a pause that exceeds a bound
+/// changes the outcome.
 const TRIES: usize = 5;
 
-/// Why nothing can be compared.
+/// A comparison that cannot be made.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum ValidateError {
     /// The machine could not be built, or could not go on.
@@ -42,7 +42,7 @@ pub(crate) enum ValidateError {
     /// The simulation could not be built.
     #[error(transparent)]
     Simulation(#[from] lab::sim::SimulationError),
-    /// The guest did not get through.
+    /// The guest did not finish.
     #[error("the guest ended with {exit:?} under '{pair}'; the end of its console:\n{console}")]
     Guest {
         /// Policy and fault.
@@ -60,7 +60,7 @@ pub(crate) enum ValidateError {
     Interrupted(u8),
 }
 
-/// Measures what things cost on this host.
+/// Measures the costs of operations on this host.
 ///
 /// # Errors
 /// If the guest cannot run.
@@ -68,8 +68,8 @@ pub(crate) fn calibrate() -> Result<Measured, ValidateError> {
     costs::calibrate()
 }
 
-/// Runs one pair both ways. Under KVM it is run up to five times until both agree; what the other tries
-/// have shown is kept beside the one that counts.
+/// Runs one pair under KVM and in the simulation. Under KVM it runs up to five times until both agree;
+/// the result keeps the observations of the other tries.
 ///
 /// # Errors
 /// If either cannot be run.

@@ -1,5 +1,4 @@
-//! What became of one flush, read off the events as they come: the same for both roads, in little
-//! memory however long they run.
+//! Observes one flush by its events: the same code for KVM and the simulation, in bounded memory.
 
 use std::collections::HashMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -16,10 +15,10 @@ use serde::{Serialize, Serializer};
 pub(super) const VICTIM: Bdf = Bdf::new(1, 0, 0);
 const NEIGHBOR: Bdf = Bdf::new(2, 0, 0);
 
-/// From when on a wait of the neighbour shows that it is affected.
+/// Shortest wait of the neighbour that counts as an effect of the fault.
 const AFFECTED: Duration = Duration::from_millis(10);
 
-/// Which flush is observed.
+/// Selects the flush that is observed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Start {
     /// The first one after the guest has rung the bench's doorbell.
@@ -33,17 +32,17 @@ pub(super) enum Start {
 /// The neighbour's longest wait.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 pub(crate) struct Affected {
-    /// What its caller was told; nothing if it waited to the end.
+    /// The verdict; `None` if there was none to the end.
     pub(crate) verdict: Option<Verdict>,
     /// How long it waited.
     #[serde(rename = "wait_ns", serialize_with = "nanos")]
     pub(crate) wait: Duration,
 }
 
-/// What became of a flush for the victim.
+/// The result of a flush for the victim.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub(crate) struct Observation {
-    /// What its caller was told; nothing if it still waited at the end.
+    /// The verdict; `None` if the caller still waited at the end.
     pub(crate) verdict: Option<Verdict>,
     /// How often it was put on the physical unit's queue by then.
     pub(crate) submissions: u32,
@@ -96,7 +95,7 @@ impl Observer {
         Self { start, patience, state: Mutex::default() }
     }
 
-    /// What was seen; nothing if there was no such flush.
+    /// The observation; `None` if there was no such flush.
     pub(super) fn result(&self) -> Option<Observation> {
         let state = self.state();
         let until = state.since? + self.patience;
@@ -203,7 +202,7 @@ impl EventSink for Observer {
             state.since.get_or_insert(at);
         }
         let Some(since) = state.since else { return };
-        // What the guest reports comes after everything.
+        // The guest's report is the last event.
         if let Event::GuestReport { metric, value } = event
             && metric == Metric::FirstAttempt as u32
         {

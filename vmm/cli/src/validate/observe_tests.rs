@@ -1,4 +1,4 @@
-//! Which events belong to the flush that is observed.
+//! Tests which events count for the observed flush.
 
 use super::*;
 

@@ -1,4 +1,4 @@
-//! What is run both ways: a policy, a fault, and when it happens.
+//! The unit of comparison: a policy, a fault, and the moment of the fault.
 
 use std::fmt;
 use std::time::Duration;
@@ -8,19 +8,19 @@ use iommu::submit::{PRESETS, Policy, Preset};
 use iommu::time::Timeout;
 use serde::{Serialize, Serializer};
 
-/// When a fault happens, as seen from the flush that is observed.
+/// The moment of a fault, relative to the observed flush.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub(crate) enum When {
-    /// Before it begins; the ATC holds what it is about. A neighbour uses the same queue.
+    /// Before it begins; the ATC holds the page. A neighbour uses the same queue.
     Before,
-    /// When its Invalidate Request has been sent and has not arrived. Nobody else is there: requests
-    /// are counted over all functions.
+    /// After its Invalidate Request was sent, and before it arrives. There is no neighbour, since the
+    /// trigger counts the requests of all functions.
     Sent,
 }
 
 impl When {
-    /// As it is written.
+    /// The word for options and tables.
     pub(crate) const fn name(self) -> &'static str {
         match self {
             Self::Before => "before",
@@ -29,7 +29,7 @@ impl When {
     }
 }
 
-/// Faults that both can have, and when. What is missing is in `docs/validation.md`.
+/// Faults that KVM and the simulation share, with their moments. `docs/validation.md` lists the others.
 pub(crate) const FAULTS: &[(&str, When)] = &[
     ("none", When::Before),
     ("silent", When::Before),
@@ -74,8 +74,8 @@ pub(crate) fn faults(name: &str) -> Result<Vec<(&'static str, When)>, UnknownFau
 /// The longest bound of a policy that is run unless others are asked for.
 const LONG: Duration = Duration::from_secs(10);
 
-/// The presets, without those that wait as long as PCIe allows unless `long` says so. Of those which take
-/// a duration one of 100 ms is there in any case.
+/// The presets whose bound is below 10 s, and with `long` the others. A preset that takes a duration
+/// also runs with 100 ms.
 pub(crate) fn usual_policies(long: bool) -> Vec<Policy> {
     let is_long = |policy: &Policy| matches!(policy.deadline, Timeout::After(t) if t >= LONG);
     let short = PRESETS.iter().filter_map(|preset| {
@@ -92,11 +92,11 @@ pub(crate) fn usual_policies(long: bool) -> Vec<Policy> {
 /// A policy and a fault.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Pair {
-    /// What the host does when an invalidation takes too long.
+    /// The host's policy for invalidations that take too long.
     pub(crate) policy: Policy,
-    /// What happens, `none` for nothing.
+    /// The fault mode, or `none`.
     pub(crate) fault: &'static str,
-    /// When.
+    /// The moment of the fault.
     pub(crate) when: When,
 }
 
@@ -123,8 +123,8 @@ impl Pair {
         }
     }
 
-    /// The unit's own time-out: scaled, where the policy is not, and longer than the policy's bound so
-    /// that both are seen.
+    /// The unit's own time-out. It is shorter than on hardware, and longer than the policy's bound, so
+    /// that both occur.
     pub(crate) fn ict(&self) -> Duration {
         let bound = match self.policy.deadline {
             Timeout::After(bound) => bound,
@@ -133,8 +133,8 @@ impl Pair {
         bound + AFTER_BOUND
     }
 
-    /// How long a flush is watched: who waits then is taken to wait for ever. Two of the unit's time-outs
-    /// lie before it, and no third.
+    /// The time for which a flush is watched: a caller that still waits then counts as waiting without
+    /// end. Two of the unit's time-outs fit in, and no third.
     pub(crate) fn patience(&self) -> Duration {
         self.ict() * 5 / 2
     }

@@ -1,5 +1,5 @@
-//! The same by the simulation: a victim and a neighbour below a guest, of which the Device-TLB part of
-//! each flush is seen.
+//! The pair in the simulation: a victim and a neighbour below a guest. Only the Device-TLB part of each
+//! flush reaches the host side.
 //!
 //! ```text
 //!   victim's CPU   flush | I/O  .  I/O, flush | I/O  .  I/O, flush            two I/Os for a flush

@@ -1,4 +1,4 @@
-//! `ghostlink validate`: KVM and the simulation come to the same, and what a program can rely on.
+//! `ghostlink validate`: KVM and the simulation agree, and the JSON lines have their keys.
 
 use serde_json::Value;
 use tests::{Need, wanted};

@@ -59,7 +59,7 @@ pub fn read(path: &Path, catalog: &mut Catalog) -> Result<Selection, FileError> 
     parse(file.text(), catalog).map_err(|mistake| file.wrong(mistake))
 }
 
-/// The same of a text; a mistake is told with its byte.
+/// As [`read`], from a text; an error has the offset of its byte.
 fn parse(text: &str, catalog: &mut Catalog) -> Result<Selection, Mistake> {
     let file: File = toml_file::parse(text)?;
     for row in file.policy {

@@ -1,4 +1,4 @@
-//! What a file can say, and what is said of one that says something else.
+//! Valid files, and the errors for invalid ones.
 
 use iommu::submit::{Completion, IteMarks, OnIte, OnTimeout, Policy, Precheck};
 use proptest::prelude::*;

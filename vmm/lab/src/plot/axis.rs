@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use super::canvas::{Anchor, Canvas, Drawn, Ink};
 
-/// Where a time lies on the page.
+/// The time axis: maps times to pixels.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct TimeAxis {
     /// Of the page, in pixels.

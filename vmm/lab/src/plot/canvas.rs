@@ -1,4 +1,4 @@
-//! What plots are drawn on: an SVG whose colours the page around it can exchange.
+//! The drawing area of a plot: an SVG whose colours the surrounding page can exchange.
 //!
 //! An SVG says `fill="#0072b2"`, and is right alone, on white paper. In the report a style sheet maps each
 //! of the few colours to a variable (`[fill="#0072B2"] { fill: var(--link) }`), and these follow
@@ -11,10 +11,10 @@ use plotters::element::{Circle, PathElement, Polygon, Rectangle, Text};
 use plotters::style::text_anchor::{HPos, Pos, VPos};
 use plotters::style::{Color, IntoFont, IntoTextStyle, RGBColor, ShapeStyle};
 
-/// What drawing returns. Into memory it does not fail.
+/// Result of drawing. Drawing into memory does not fail.
 pub(super) type Drawn = Result<(), DrawingAreaErrorKind<std::io::Error>>;
 
-/// What a colour stands for. No two are told apart by hue alone: the palette is Okabe and Ito's,
+/// The meaning of a colour. No two differ by hue alone: the palette is Okabe and Ito's,
 /// which people with any colour vision can read, in shades of different lightness.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(crate) enum Ink {
@@ -24,15 +24,15 @@ pub(crate) enum Ink {
     Muted,
     /// Lines of the grid.
     Grid,
-    /// What lies under everything.
+    /// The background.
     Paper,
     /// As it should be.
     Good,
-    /// Somebody waits.
+    /// A caller waits.
     Wait,
-    /// Somebody waits with interrupts off for longer than a lock-up detector allows.
+    /// A caller waits with interrupts off for longer than a lock-up detector allows.
     Stuck,
-    /// A translation is used that should be gone, or somebody believes what is not so.
+    /// A stale translation is used, or a caller has a wrong verdict.
     Unsafe,
     /// Devices and links.
     Device,
@@ -96,7 +96,7 @@ pub(crate) fn theme_css() -> String {
     )
 }
 
-/// Where a text stands relative to its point.
+/// Position of a text relative to its point.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Anchor {
     Left,
@@ -132,7 +132,7 @@ impl Canvas<'_> {
     /// A rectangle that what lies under it shines through.
     pub(super) fn shade(&self, from: (i32, i32), to: (i32, i32), ink: Ink, opacity: f64) -> Drawn {
         let style = ink.rgb().mix(opacity).filled();
-        // What is too short to be seen is one pixel wide.
+        // The shortest spans are one pixel wide, to be visible.
         let to = (to.0.max(from.0 + 1), to.1.max(from.1 + 1));
         self.area.draw(&Rectangle::new([from, to], style))
     }
@@ -160,7 +160,7 @@ impl Canvas<'_> {
         self.area.draw(&Circle::new(at, radius, stroke(ink, 2)))
     }
 
-    /// A diamond: told from a dot without its colour.
+    /// A diamond: differs from a dot without its colour.
     pub(super) fn diamond(&self, (x, y): (i32, i32), radius: i32, ink: Ink) -> Drawn {
         let corners = vec![(x, y - radius), (x + radius, y), (x, y + radius), (x - radius, y)];
         self.area.draw(&Polygon::new(corners, ink.rgb().filled()))

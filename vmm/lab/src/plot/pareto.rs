@@ -1,4 +1,4 @@
-//! Safety against liveness: a mark for each policy, and the front of those that nobody beats in both.
+//! Safety against liveness: a mark for each policy, and the Pareto front.
 
 use std::time::Duration;
 
@@ -15,7 +15,7 @@ const LINE: i32 = 14;
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct Point {
     pub(crate) name: String,
-    /// The longest that anybody has waited.
+    /// The longest wait of any caller.
     pub(crate) longest: Duration,
     /// The share of runs that were unsafe, from 0 to 1.
     pub(crate) unsafe_share: f64,
@@ -29,7 +29,7 @@ impl Point {
     }
 }
 
-/// Which of `points` no other beats.
+/// The points that no other point beats in both.
 pub(crate) fn front(points: &[Point]) -> Vec<bool> {
     points.iter().map(|point| !points.iter().any(|other| other.beats(point))).collect()
 }

@@ -15,7 +15,7 @@ const LEFT: i32 = 190;
 const TOP: i32 = 34;
 const ROW: i32 = 30;
 
-/// What is shown of a distribution.
+/// The quantiles of a distribution that are drawn.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Quantiles {
     pub(crate) least: Duration,
@@ -29,9 +29,9 @@ pub(crate) struct Quantiles {
 #[derive(Debug, Clone)]
 pub(crate) struct Row {
     pub(crate) name: String,
-    /// Of those whose own device does not answer.
+    /// Waits of callers whose own device has the fault.
     pub(crate) stuck: Option<Quantiles>,
-    /// Of those whose device is well.
+    /// Waits of all other callers.
     pub(crate) innocent: Option<Quantiles>,
 }
 

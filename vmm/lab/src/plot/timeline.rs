@@ -11,10 +11,10 @@ use super::canvas::{Anchor, Canvas, Drawn, Ink, draw};
 const WIDTH: i32 = 920;
 const LEFT: i32 = 150;
 const TOP: i32 = 8;
-/// Of a lane with one row.
+/// Height of a lane with one row.
 const LANE: i32 = 20;
 const GAP: i32 = 8;
-/// Of a lane with many rows.
+/// Height of a row in a lane with many.
 const TALL: i32 = 72;
 
 /// A horizontal strip.

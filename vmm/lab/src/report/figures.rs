@@ -1,4 +1,4 @@
-//! The report's figures, each with what is to be seen and the command that repeats it.
+//! The report's figures, each with a caption and the command that repeats it.
 
 use std::fmt::Write as _;
 
@@ -111,7 +111,7 @@ fn quantiles(waits: &Latencies) -> Option<Quantiles> {
     })
 }
 
-/// `label` is for those who do not see it, `caption` is HTML.
+/// `label` is for screen readers, `caption` is HTML.
 fn figure(page: &mut String, svg: &str, label: &str, caption: &str) -> std::fmt::Result {
     writeln!(
         page,

@@ -1,5 +1,4 @@
-//! `report.html`: one file that says everything, to whoever it is sent to. No network, no script, light
-//! and dark.
+//! `report.html`: one file without scripts and references to the network, in light and dark colours.
 
 mod figures;
 mod tables;
@@ -14,12 +13,12 @@ use super::plot::{self, timeline::Lane};
 use super::summary::Summary;
 use super::text;
 
-/// What a report is made of.
+/// The input of a report.
 #[derive(Debug)]
 pub(super) struct Report<'a> {
-    /// What was run.
+    /// The plan of the comparison.
     pub(super) plan: &'a Plan,
-    /// What it came to.
+    /// Its results.
     pub(super) summary: &'a Summary,
     /// Single runs.
     pub(super) timelines: &'a [Timeline],
@@ -28,9 +27,9 @@ pub(super) struct Report<'a> {
 /// A single run.
 #[derive(Debug)]
 pub(super) struct Timeline {
-    /// Which.
+    /// Identifies the run.
     pub(super) run: RunId,
-    /// What is to be seen, in a sentence.
+    /// A sentence about the run, as text.
     pub(super) caption: String,
     /// The plot.
     pub(super) lanes: Vec<Lane>,
@@ -42,7 +41,7 @@ impl Report<'_> {
     /// The page.
     pub(super) fn html(&self) -> String {
         let mut page = String::new();
-        // Writing to memory does not fail.
+        // Writing into memory does not fail.
         let _ = self.write(&mut page);
         page
     }
@@ -87,7 +86,7 @@ impl Report<'_> {
         command(page, &self.plan.command())
     }
 
-    /// Who is live, who is safe, and who is both.
+    /// Lists the policies that are live, safe, both or neither.
     fn verdict(&self, page: &mut String) -> std::fmt::Result {
         let summary = self.summary;
         let names = |wanted: &dyn Fn(bool, bool) -> bool| {
@@ -115,7 +114,7 @@ impl Report<'_> {
         )
     }
 
-    /// What the names stand for, and what all runs have in common.
+    /// Definitions of the rows, and the parameters of all runs.
     fn rows(&self, page: &mut String) -> std::fmt::Result {
         let matrix = &self.plan.matrix;
         page.push_str("<h2>What was run</h2>\n");
@@ -131,7 +130,7 @@ impl Report<'_> {
         list(page, "Parameters of the model", self.parameters().into_iter())
     }
 
-    /// What all runs have in common.
+    /// The parameters of all runs.
     fn parameters(&self) -> Vec<(String, String)> {
         let Some(RunSpec { unit, costs, horizon, .. }) = self.plan.matrix.spec(0) else {
             return Vec::new();
@@ -150,7 +149,7 @@ impl Report<'_> {
     }
 }
 
-/// What a policy stands for, if it is a preset, and its values.
+/// The system that a preset reproduces, and the values of the policy.
 fn policy_text(policy: &Policy) -> String {
     let is_preset = |preset: &&Preset| preset.policy().name == policy.name;
     let about = PRESETS
@@ -163,7 +162,7 @@ fn policy_text(policy: &Policy) -> String {
     format!("{about}{}", values.join(", ").replace('"', ""))
 }
 
-/// Names and texts that are there if one wants to see them.
+/// A folded list of names and texts.
 fn list(
     page: &mut String,
     title: &str,
