@@ -17,7 +17,7 @@ struct Rig {
 }
 
 impl Rig {
-    /// BAR programmed, memory and bus mastering on.
+    /// A device with BAR, memory space and bus mastering.
     fn new() -> Self {
         let mut edu = Edu::new().unwrap();
         edu.config_write(ID, 0x10, &(BAR as u32).to_le_bytes(), Instant::START);
@@ -36,7 +36,7 @@ impl Rig {
         edu.memory_write(BAR + register, &value.to_le_bytes(), upstream, *now);
     }
 
-    /// Lets `time` pass.
+    /// Advances time by `time`.
     fn wait(&mut self, time: Duration) {
         self.now = self.now + time;
         if self.edu.poll_timeout().is_some_and(|due| due <= self.now) {
@@ -119,7 +119,7 @@ fn requests_do_not_cross_pages_and_a_failed_read_leaves_zeros() {
     rig.upstream.map(0x7000, 12, 0x20_0000, true, true);
     rig.upstream.store(0x10_0000, &[0x11; 4096]);
     rig.dma(0x5000, regs::BUFFER, 4096, 0);
-    // The second page is not mapped, the device goes on behind the hole.
+    // The second page is not mapped. The device continues with the third.
     rig.dma(0x5ff8, regs::BUFFER, 16, 0);
     rig.dma(regs::BUFFER, 0x7ff0, 16, regs::DMA_TO_MEMORY);
     assert_eq!(rig.upstream.load(0x20_0ff0, 16), [[0x11; 8], [0; 8]].concat());

@@ -80,7 +80,7 @@ impl Machine {
     }
 }
 
-/// Endpoint 0 with ATS, and with page requests on and `allocation` of them allowed.
+/// Endpoint 0 with ATS and page requests enabled, and an allocation of `allocation`.
 fn machine(allocation: u32) -> Machine {
     let mut machine = Machine::ready();
     machine.upstream.map(PAGE, 12, OUTPUT, true, true);

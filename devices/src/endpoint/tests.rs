@@ -24,7 +24,7 @@ const OK: u32 = Status::Ok as u32;
 const IOVA_PAGE: u64 = 0x10_0000;
 const OUTPUT: u64 = 0x8_0000;
 
-/// Endpoint 0 with two pages mapped, apart from each other in memory.
+/// Endpoint 0 with two pages mapped, which are not adjacent in memory.
 fn machine() -> Machine {
     let mut machine = Machine::ready();
     machine.upstream.map(IOVA_PAGE, 12, OUTPUT, true, true);

@@ -34,7 +34,7 @@ impl Rig {
         u32::from_le_bytes(data)
     }
 
-    /// What RESULT reads after a run, armed or not.
+    /// RESULT after a read of TRIGGER, with or without arming the device before.
     fn run(&mut self, iova: u64, gpa: u64, length: u32) -> u32 {
         self.write(regs::IOVA_LOW, iova as u32);
         self.write(regs::IOVA_HIGH, (iova >> 32) as u32);

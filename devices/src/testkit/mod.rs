@@ -130,7 +130,7 @@ impl Upstream for FakeUpstream {
     }
 }
 
-/// A link that is down until this is lifted, and what is below notices nothing.
+/// A link that is down until this fault is lifted; it resets nothing below.
 pub(crate) const KEPT: FaultMode =
     FaultMode::Flap { down: Duration::from_secs(1 << 30), keep: true };
 

@@ -1,4 +1,4 @@
-//! What can be described, what cannot, and what is built of it.
+//! Descriptions that are valid, descriptions that are not, and the hierarchies that are built.
 
 use super::*;
 use crate::pcie::caps::express::HotPlug;
@@ -12,7 +12,7 @@ fn names(texts: &[&str]) -> Vec<String> {
     topology.port_infos().into_iter().map(|port| port.name).collect()
 }
 
-/// Index, device and reason of what is wrong.
+/// Index, device and reason of the error.
 fn refusal(texts: &[&str]) -> (usize, String) {
     let error = Topology::new(&specs(texts)).unwrap_err();
     assert!(!error.to_string().contains('\n'), "{error}");

@@ -1,4 +1,4 @@
-//! The cache against a list, and what its geometry means.
+//! The cache compared with a list, and its associativity.
 
 use super::*;
 use iommu::ids::Gpa;
@@ -20,7 +20,8 @@ fn spaces() -> impl Strategy<Value = Spaces> {
     prop_oneof![1 => Just(Spaces::EveryPasid), 4 => pasid().prop_map(Spaces::One)]
 }
 
-/// Ranges in 1 MiB, so that steps meet, and mostly single pages, so that they fill the cache.
+/// Steps in 1 MiB, so that ranges overlap. Most ranges are single pages, so that they fill the
+/// cache.
 fn step() -> impl Strategy<Value = Step> {
     let range = (0_u64..1 << 20, prop_oneof![9 => Just(12_u8), 1 => 13_u8..16])
         .prop_map(|(address, order)| PageRange::containing(Iova(address), order));
@@ -50,14 +51,14 @@ fn geometry() -> impl Strategy<Value = Geometry> {
         .prop_map(|(entries, ways)| Geometry::new(entries, ways).unwrap())
 }
 
-/// A list; every translation also knows when it came.
+/// The model: a list of translations, each with the step at which it was inserted.
 struct Naive {
     geometry: Geometry,
     entries: Vec<(usize, Option<Pasid>, Translation)>,
 }
 
 impl Naive {
-    /// Which of the sets a range is in: they are dealt out in turn.
+    /// The set of a range. Consecutive ranges are in consecutive sets.
     fn set(&self, range: PageRange) -> u64 {
         let sets = u64::from(self.geometry.entries() / self.geometry.ways());
         range.start().0 / (1 << range.order()) % sets

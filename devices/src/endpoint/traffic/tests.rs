@@ -1,4 +1,4 @@
-//! Traffic as a driver programs it, and as it is described.
+//! Traffic that a driver programs, and traffic of a description.
 
 use iommu::ats::AddressType;
 use proptest::prelude::*;
@@ -14,7 +14,7 @@ use crate::topology::DeviceSpec;
 const IOVA: u64 = 0x10_0000;
 const OUTPUT: u64 = 0x8_0000;
 
-/// An endpoint that may write 64 KiB.
+/// An endpoint with 64 KiB mapped.
 fn machine() -> Machine {
     let mut machine = Machine::ready();
     machine.upstream.map(IOVA, 16, OUTPUT, true, true);
@@ -221,7 +221,7 @@ fn the_atc_is_as_big_as_described() {
         driver.write(bar + regs::IOVA, &(page << 12).to_le_bytes());
         assert_eq!(driver.fill(bar, true), 0);
     };
-    // Four sets: multiples of four have one of them to themselves, and no more.
+    // With four sets, all multiples of four pages are in the same set.
     (0..5).for_each(|number| fill(&mut driver, number * 4));
     assert_eq!(driver.register(bar, regs::ATC_ENTRIES), 2);
     (0..64).for_each(|number| fill(&mut driver, number));

@@ -1,4 +1,4 @@
-//! Virtual functions as a driver turns them on and uses them.
+//! Virtual functions, as a driver enables and uses them.
 
 use super::*;
 use crate::fault::FaultMode;
@@ -6,7 +6,7 @@ use crate::pcie::spec::{ats, express, header, pasid, sriov};
 use crate::testkit::Machine;
 use crate::testkit::driver::{ABSENT, BARS, Driver, ENDPOINT};
 
-/// A function with virtual functions behind a port.
+/// A function with virtual functions below a port.
 struct Virtual {
     driver: Driver,
     sriov: u16,
@@ -42,7 +42,7 @@ impl Virtual {
         self.write(sriov::CONTROL, &control.to_le_bytes());
     }
 
-    /// All functions of the device and on the bus behind it that answer.
+    /// All functions that answer on the device's bus and the next two.
     fn present(&mut self) -> Vec<Bdf> {
         let all = (0x100..0x400).map(Bdf::from_bits);
         let answers = |id: &Bdf| self.driver.machine.config_u32(*id, 8) != ABSENT;

@@ -17,7 +17,7 @@ fn pattern(seed: u8, length: usize) -> Vec<u8> {
     (0..length).map(|at| (at / 3) as u8 ^ seed).collect()
 }
 
-/// A PRP list for `pages` in chunks of what fits: at `at`, then at the pages of `next`.
+/// PRP lists for `pages`: the first at `at`, the others at the pages of `next`.
 fn put_list(driver: &mut Driver, mut at: u64, pages: &[u64], next: &[u64]) {
     let (mut pages, mut next) = (pages.iter(), next.iter());
     while let Some(page) = pages.next() {
@@ -172,7 +172,7 @@ fn bad_sgls_are_refused() {
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(48))]
 
-    /// Pages anywhere, the first with an offset, the list anywhere in its page.
+    /// Random pages, the first with an offset, and a list with an offset in its page.
     #[test]
     fn any_prps_move_the_same_bytes(
         blocks in 1_u32..=64, offset in 0_u64..1024, list_at in 1_u64..=512, seed: u8,
@@ -180,7 +180,7 @@ proptest! {
         let mut driver = Driver::ready();
         let (length, offset) = (blocks as usize * 512, offset * 4);
         let count = (offset as usize + length).div_ceil(4096);
-        // Every second page, backwards.
+        // Every second page, descending.
         let pages: Vec<u64> = (0..count as u64).map(|at| DATA + (40 - at) * 0x2000).collect();
         let list = LISTS + 4096 - list_at * 8;
         put_list(&mut driver, list, &pages[1..], &[LISTS + 0x2000]);
@@ -208,7 +208,7 @@ proptest! {
         }
     }
 
-    /// Pieces of any length, in segments of any length.
+    /// Data Blocks of random length, in segments of random length.
     #[test]
     fn any_sgl_moves_the_same_bytes(
         cuts in prop::collection::vec(1_usize..4096, 0..12), per_segment in 1_usize..5, seed: u8,

@@ -1,4 +1,4 @@
-//! A driver: rings in the fake's memory, one command at a time or several.
+//! A driver with its rings in the memory of the fake, for one command at a time or several.
 
 use std::time::Duration;
 
@@ -18,12 +18,12 @@ pub(super) const BLOCKS: u32 = 2048;
 pub(super) const LATENCY: Duration = Duration::from_micros(10);
 /// Entries in each queue.
 pub(super) const SIZE: u16 = 8;
-/// Where data goes; 256 KiB from here on.
+/// The address of data: 256 KiB from here on.
 pub(super) const DATA: u64 = 0x80_0000;
-/// Where lists go.
+/// The address of PRP lists and SGL segments.
 pub(super) const LISTS: u64 = 0x90_0000;
 
-/// Where the rings of queue `queue` are: submission, completion.
+/// The addresses of the rings of `queue`: submission, completion.
 pub(super) fn rings(queue: u16) -> (u64, u64) {
     (0x10_0000 + u64::from(queue) * 0x4000, 0x10_2000 + u64::from(queue) * 0x4000)
 }
@@ -44,7 +44,7 @@ pub(super) struct Seen {
 struct Pair {
     tail: u16,
     head: u16,
-    /// The phase tag that an entry which is not new has.
+    /// The phase tag of entries that are not new.
     old_phase: bool,
 }
 
@@ -83,7 +83,7 @@ impl Sqe {
             .dword(9, (second >> 32) as u32)
     }
 
-    /// A read, write or the like of `blocks` blocks from `first` on.
+    /// An I/O command for `blocks` blocks from `first` on.
     pub(super) fn blocks(opcode: u8, first: u64, blocks: u32) -> Self {
         Self::new(opcode)
             .namespace(1)
@@ -104,7 +104,8 @@ impl ConfigAccess for Nvme {
 }
 
 impl Driver {
-    /// BAR programmed, memory and bus mastering on, all memory mapped one to one.
+    /// A controller with BAR, memory space and bus mastering, and an identity mapping of all
+    /// memory.
     pub(super) fn bare() -> Self {
         Self::with(vec![Box::new(MemoryStorage::new(BLOCKS))])
     }
@@ -124,7 +125,7 @@ impl Driver {
         driver
     }
 
-    /// What a reset takes away from configuration space.
+    /// Programs what a reset clears in configuration space and the MSI-X table.
     pub(super) fn program(&mut self) {
         let msix = self.msix();
         let mut function = self.function();
@@ -227,7 +228,7 @@ impl Driver {
         self.write(offset, &value.to_le_bytes());
     }
 
-    /// Puts a command into the ring, without the doorbell; returns its identifier.
+    /// Adds a command to the ring, without the doorbell. Returns its identifier.
     pub(super) fn place(&mut self, queue: u16, mut sqe: Sqe) -> u16 {
         if sqe.0[0] >> 16 == 0 {
             self.next_identifier += 1;
@@ -241,7 +242,7 @@ impl Driver {
         (sqe.0[0] >> 16) as u16
     }
 
-    /// Puts a command into the ring, and rings.
+    /// Adds a command to the ring, and writes the doorbell.
     pub(super) fn submit(&mut self, queue: u16, sqe: Sqe) -> u16 {
         let identifier = self.place(queue, sqe);
         self.ring(queue, false, self.pairs[usize::from(queue)].tail.into());
@@ -269,14 +270,14 @@ impl Driver {
         })
     }
 
-    /// Takes the next completion out of the queue.
+    /// Takes the next completion, and writes the doorbell.
     pub(super) fn take(&mut self, queue: u16) -> Option<Seen> {
         let seen = self.peek(queue)?;
         self.ring(queue, true, self.pairs[usize::from(queue)].head.into());
         Some(seen)
     }
 
-    /// Lets time pass until nothing is due.
+    /// Advances time until no timer is due.
     pub(super) fn settle(&mut self) {
         while let Some(due) = self.nvme.poll_timeout() {
             self.now = self.now.max(due);
@@ -284,7 +285,7 @@ impl Driver {
         }
     }
 
-    /// One command from its submission to its completion.
+    /// Runs one command from its submission to its completion.
     pub(super) fn run(&mut self, queue: u16, sqe: Sqe) -> Seen {
         let identifier = self.submit(queue, sqe);
         self.settle();
@@ -297,7 +298,7 @@ impl Driver {
         self.run(0, sqe)
     }
 
-    /// An admin command that returns data.
+    /// Runs an admin command that returns data.
     pub(super) fn admin_data(&mut self, sqe: Sqe, length: usize) -> Vec<u8> {
         assert_eq!(self.admin(sqe).code, 0);
         self.upstream.load(DATA, length)

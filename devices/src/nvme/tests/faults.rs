@@ -160,7 +160,7 @@ fn resets_bring_back_the_state_of_power_on_and_keep_the_data() {
     }
 }
 
-/// A medium on which nothing succeeds.
+/// A medium that fails all operations.
 #[derive(Debug)]
 struct Broken(MemoryStorage);
 

@@ -1,4 +1,4 @@
-//! Guests that write whatever comes to their mind.
+//! Guests that write random data.
 
 use proptest::prelude::*;
 
@@ -12,7 +12,7 @@ enum Step {
     Read(u64, usize),
     Config(u16, Vec<u8>),
     Command(u16, [u32; 16]),
-    /// Garbage in the ring, or wherever else.
+    /// Random data in the ring, or elsewhere in memory.
     Memory(u64, u64),
     Unmap,
     Time,
@@ -75,9 +75,9 @@ proptest! {
             }
             while driver.nvme.poll_message().is_some() {}
         }
-        // Time does not stand still however much is due.
+        // `settle` ends, however many commands are due.
         driver.settle();
-        // And after a reset it is as good as new.
+        // After a reset the controller works.
         driver.upstream.map(0, 32, 0, true, true);
         driver.nvme.reset(Reset::Hot, driver.now);
         driver.program();

@@ -1,4 +1,4 @@
-//! What a request costs, in questions to functions, does not depend on how many there are.
+//! The cost of a request, as calls to functions, does not depend on the number of functions.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -10,7 +10,7 @@ use crate::pcie::FunctionCore;
 use crate::pcie::caps::express::{HotPlug, PortType, Slot};
 use crate::pcie::reset::Reset;
 
-/// A function that counts how often it is asked for anything.
+/// A function that counts the calls of its methods.
 #[derive(Debug, Clone, Default)]
 struct Counting(Arc<AtomicUsize>);
 
@@ -73,8 +73,8 @@ impl Function for Counting {
     }
 }
 
-/// How often functions are asked while one of them is configured and told to invalidate, in a tree
-/// of so many cards with so many functions each.
+/// Calls to functions while one of them is configured and gets an Invalidate Request, in a tree of
+/// `cards` devices with `functions` functions each.
 fn questions(cards: u8, functions: u8) -> usize {
     let asked = Counting::default();
     let now = Instant::START;

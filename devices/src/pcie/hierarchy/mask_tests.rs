@@ -1,11 +1,10 @@
-//! Which bits software can change, register by register, as the specification has them and not as
-//! the declarations say. Everything that is not in these tables is read-only.
+//! The bits that software can change in each register. The tables have numbers of the specification
+//! instead of the names in `pcie::spec`, which they check. All other bits are read-only.
 
 use super::*;
 use crate::testkit::Machine;
 
-/// Offset and the bits that a write decides about; what follows from it in the same double word
-/// too.
+/// Offset of a double word, and its bits that a write changes, directly or as a consequence.
 type Masks = &'static [(u16, u32)];
 
 const PORT_HEADER: Masks = &[
@@ -49,7 +48,7 @@ const AER: Masks =
 const ACS: Masks = &[(0x04, 0x001f_0000)];
 const DPC: Masks = &[(0x04, 0x001f_0000)];
 const ATS: Masks = &[(0x04, 0x801f_0000)];
-/// With Enable, Stopped is not.
+/// A write to Enable also changes Stopped.
 const PRI: Masks = &[(0x04, 0x0100_0001), (0x0c, 0xffff_ffff)];
 const PASID: Masks = &[(0x04, 0x0007_0000)];
 

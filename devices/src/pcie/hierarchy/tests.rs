@@ -1,4 +1,4 @@
-//! Enumeration, routing, and what a guest that programs nonsense gets.
+//! Enumeration, routing, and guests that program contradictory bus numbers and windows.
 
 use iommu::ats::{Msi, PageRange};
 use proptest::prelude::*;
@@ -212,7 +212,7 @@ fn with_overlapping_buses_the_first_port_wins() {
     assert_eq!(machine.register(1, regs::INVALIDATIONS), 0);
 }
 
-/// A guest's access to anything, in places where something is more often than elsewhere.
+/// An access of a guest, mostly at addresses that a function has.
 #[derive(Debug, Clone)]
 enum Step {
     ConfigRead(u16, u16, usize),

@@ -1,4 +1,4 @@
-//! Switches and devices with several functions, as a driver finds and uses them.
+//! Switches and multi-function devices, as a driver enumerates and uses them.
 
 use proptest::prelude::*;
 
@@ -8,7 +8,7 @@ use crate::fault::FaultMode;
 use crate::pcie::spec::{acs, ari, ats, dsn, express, header, pasid, pri};
 use crate::testkit::driver::{ABSENT, BARS, Driver, ENDPOINT};
 
-/// Below rp0 a switch with three ports, on the second of which there is another switch.
+/// Below rp0 a switch with three ports, with another switch below the second.
 fn switches() -> Driver {
     Driver::new(&[
         "root-port,id=rp0",
@@ -202,7 +202,7 @@ fn functions_from_8_up_need_ari() {
     assert_eq!(driver.machine.config_u16(last, ari + ari::CAPABILITY), 0, "the last one");
 }
 
-/// What a guest can do to a hierarchy by configuration writes: to bridges above all.
+/// Configuration writes of a guest, most of them to bridges.
 fn hostile_write() -> impl Strategy<Value = (u16, u16, Vec<u8>)> {
     let function = prop_oneof![0x8_u16..0x18, 0x100_u16..0x110, 0x200_u16..0x220, any::<u16>()];
     let place = prop_oneof![Just(0x04_u16), 0x18_u16..0x1c, 0x20_u16..0x30, 0x3e_u16..0x200];

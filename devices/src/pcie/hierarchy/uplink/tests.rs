@@ -1,5 +1,5 @@
-//! What a function sends when its link is gone. A guest cannot ask for most of it any more, so that
-//! these tests reach past the link.
+//! Requests and messages of a function while its link is down. A guest cannot start most of them
+//! then, so these tests access the function directly.
 
 use iommu::ats::{Access, ITag, InvalidateRequest, PageRange};
 use iommu::event::Event;
@@ -27,7 +27,7 @@ fn lost(machine: &Machine) -> Vec<Lost> {
     machine.events().into_iter().filter_map(lost).collect()
 }
 
-/// Writes the function's configuration space as nobody can through the link.
+/// Writes the function's configuration space, without its link.
 fn config_write(machine: &mut Machine, offset: u16, data: &[u8]) {
     machine.hierarchy.functions[0].function.config_write(ENDPOINT, offset, data, machine.now);
 }

@@ -1,4 +1,4 @@
-//! The table of `docs/failure-modes.md`, cell by cell, and the ways back.
+//! The table of `docs/failure-modes.md`, cell by cell, and recovery.
 
 use std::time::Duration;
 
@@ -19,13 +19,13 @@ const TRANSLATE: u32 = 6;
 const USE_ATC: u32 = 1 << 4;
 const SECOND: Duration = Duration::from_secs(1);
 
-/// What software on the CPU's side can see of a port and of what is below it.
+/// The state of a port and the function below it, as software sees it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Seen {
-    /// Configuration and memory reads of the function give what they should, not all ones.
+    /// Configuration and memory reads of the function give its values, not all ones.
     config: bool,
     memory: bool,
-    /// Link Status says active, with a speed and a width.
+    /// Link Status: active, with a speed and a width.
     active: bool,
     /// Slot Status: presence, and the events ABP, PDC, DLLSC.
     present: bool,
@@ -36,7 +36,7 @@ struct Seen {
     dma: bool,
     /// Invalidate Completions within a second.
     completions: usize,
-    /// A hot-plug driver of the host has marked the function.
+    /// The host's hot-plug driver has marked the function as disconnected.
     disconnected: bool,
 }
 
@@ -52,14 +52,14 @@ const HEALTHY: Seen = Seen {
     disconnected: false,
 };
 
-/// Nothing passes, and the port has not noticed.
+/// The link is down, and the port has latched nothing.
 const GONE: Seen = Seen { config: false, memory: false, dma: false, completions: 0, ..HEALTHY };
 
-/// Nothing passes, the port has noticed, and says so.
+/// The link is down, and the port has latched and reported that.
 const REPORTED: Seen =
     Seen { active: false, events: [false, false, true], interrupts: 1, disconnected: true, ..GONE };
 
-/// A port with all interrupts on, above a function that has a page in its ATC.
+/// A port with all interrupts enabled, above a function with a page in its ATC.
 struct Rig {
     machine: Machine,
     express: u16,
@@ -88,7 +88,7 @@ impl Rig {
         Self { machine, express, dpc, aer }
     }
 
-    /// As [`Self::new`], with containment of fatal errors and its interrupt on.
+    /// As [`Self::new`], with containment of fatal errors and its interrupt enabled.
     fn containing() -> Self {
         let mut rig = Self::new();
         rig.machine.config_write(Machine::port(0), rig.dpc + dpc::CONTROL, &[0b1001]);
@@ -116,7 +116,7 @@ impl Rig {
         self.write_port(self.express + express::LINK_CONTROL, value);
     }
 
-    /// Injects, then looks.
+    /// Injects a fault. Returns what software sees then.
     fn inject(&mut self, mode: FaultMode) -> Seen {
         self.machine.inject(0, mode);
         self.look()
@@ -171,7 +171,7 @@ impl Rig {
         self.machine.config_u16(Machine::endpoint(0), control) & 0x8000 != 0
     }
 
-    /// The function is as after power-on, and works when it has been set up again.
+    /// Expects that the function has the state after power-on, and works after it is set up again.
     fn expect_reset(&mut self) {
         let command = self.machine.config_u16(Machine::endpoint(0), header::COMMAND);
         assert_eq!(command, 0, "memory and bus mastering are off");

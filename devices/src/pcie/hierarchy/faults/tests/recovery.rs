@@ -1,4 +1,4 @@
-//! The ways back: what is reset by which, and what survives.
+//! Recovery: the reset that each way to recover implies, and the state that survives it.
 
 use std::sync::{Arc, Mutex};
 
@@ -113,7 +113,7 @@ fn sticky_bits_of_a_port_below_survive_a_hot_reset_and_not_the_power() {
     assert_eq!(errors(&mut driver), 0);
 }
 
-/// A function that remembers how it was reset.
+/// A function that records its resets.
 #[derive(Debug)]
 struct Probe {
     core: FunctionCore,
@@ -146,7 +146,7 @@ impl Function for Probe {
     }
 }
 
-/// Writes to the root port, or lets something happen to it.
+/// A write to the root port, or a fault.
 enum Step {
     Write(u16, u16),
     Inject(FaultMode),
@@ -157,7 +157,7 @@ enum Step {
 fn each_way_back_resets_as_deep_as_it_must() {
     use Step::{Inject, Lift, Write};
     let flap = |keep| FaultMode::Flap { down: SECOND, keep };
-    // Where the port has its Express capability, and what its Slot Control is while it has power.
+    // The offset of the port's PCI Express capability, and Slot Control while the slot has power.
     const EXPRESS: u16 = 0x60;
     const POWERED: u16 = 0x01c0;
     let cases: Vec<(&str, Vec<Step>, &[Reset])> = vec![
