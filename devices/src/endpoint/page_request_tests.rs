@@ -8,7 +8,7 @@ use proptest::prelude::*;
 use super::regs::*;
 use crate::pcie::UpstreamMessage;
 use crate::pcie::spec::{express, pasid, pri};
-use crate::testkit::{KEPT, Machine};
+use crate::testkit::{FLAP_KEEP, Machine};
 
 const WRITE: u32 = 2;
 const START: u32 = 4;
@@ -298,11 +298,11 @@ fn a_function_level_reset_forgets_page_requests() {
 fn a_link_that_is_down_loses_the_answer() {
     let mut machine = machine(8);
     machine.request_page(REQUEST, 0);
-    machine.inject(0, KEPT);
+    machine.inject(0, FLAP_KEEP);
     machine.respond(0, ResponseCode::Success);
     let lost = |event: &Event| matches!(event, Event::Lost { what: Lost::PageGroupResponse, .. });
     assert!(machine.events().iter().any(lost));
-    machine.lift(0, KEPT);
+    machine.lift(0, FLAP_KEEP);
     assert_eq!(machine.register(0, OUTSTANDING), 1);
 }
 

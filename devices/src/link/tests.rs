@@ -8,7 +8,7 @@ use super::*;
 use crate::endpoint::regs;
 use crate::fault::FaultMode;
 use crate::pcie::spec::{express, header, msi};
-use crate::testkit::{KEPT, Machine};
+use crate::testkit::{FLAP_KEEP, Machine};
 
 const FILL: u32 = 3;
 const START: u32 = 4;
@@ -34,7 +34,7 @@ fn dropped() -> Machine {
     let mut machine = Machine::ready();
     machine.upstream.map(0, 12, 0x8000, true, true);
     assert_eq!(machine.command(0, TRANSLATE, 0, 0), 0);
-    machine.inject(0, KEPT);
+    machine.inject(0, FLAP_KEEP);
     machine
 }
 
@@ -95,11 +95,11 @@ fn a_repeating_write_that_needs_a_translation_does_not_get_one() {
     let mut machine = Machine::ready();
     machine.upstream.map(0, 12, 0x8000, true, true);
     machine.command(0, START | USE_ATC, 0, 8);
-    machine.inject(0, KEPT);
+    machine.inject(0, FLAP_KEEP);
     machine.run_for(1000);
     assert!(machine.upstream.translations.is_empty());
     assert_eq!(lost(&machine), [Lost::TranslationRequest; 2]);
-    machine.lift(0, KEPT);
+    machine.lift(0, FLAP_KEEP);
     assert_eq!(machine.register(0, regs::ERRORS), 2);
 }
 
@@ -123,7 +123,7 @@ fn a_link_that_comes_back_finds_the_atc_as_it_was() {
     let mut machine = dropped();
     machine.invalidate(0, 0, PageRange::page(Iova(0)));
     machine.upstream.mappings.clear();
-    machine.lift(0, KEPT);
+    machine.lift(0, FLAP_KEEP);
     assert_eq!(machine.register(0, regs::ATC_ENTRIES), 1);
     assert_eq!(machine.register(0, regs::INVALIDATIONS), 0);
     assert_eq!(machine.command(0, FILL | USE_ATC, 0, 8), 0, "a stale write succeeds");

@@ -131,7 +131,7 @@ impl Upstream for FakeUpstream {
 }
 
 /// A link that is down until this fault is lifted; it resets nothing below.
-pub(crate) const KEPT: FaultMode =
+pub(crate) const FLAP_KEEP: FaultMode =
     FaultMode::Flap { down: Duration::from_secs(1 << 30), keep: true };
 
 /// A hierarchy, its root complex, and the events of both.

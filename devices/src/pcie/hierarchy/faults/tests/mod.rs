@@ -21,7 +21,7 @@ const SECOND: Duration = Duration::from_secs(1);
 
 /// The state of a port and the function below it, as software sees it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-struct Seen {
+struct Observed {
     /// Configuration and memory reads of the function give its values, not all ones.
     config: bool,
     memory: bool,
@@ -40,7 +40,7 @@ struct Seen {
     disconnected: bool,
 }
 
-const HEALTHY: Seen = Seen {
+const HEALTHY: Observed = Observed {
     config: true,
     memory: true,
     active: true,
@@ -53,11 +53,17 @@ const HEALTHY: Seen = Seen {
 };
 
 /// The link is down, and the port has latched nothing.
-const GONE: Seen = Seen { config: false, memory: false, dma: false, completions: 0, ..HEALTHY };
+const GONE: Observed =
+    Observed { config: false, memory: false, dma: false, completions: 0, ..HEALTHY };
 
 /// The link is down, and the port has latched and reported that.
-const REPORTED: Seen =
-    Seen { active: false, events: [false, false, true], interrupts: 1, disconnected: true, ..GONE };
+const REPORTED: Observed = Observed {
+    active: false,
+    events: [false, false, true],
+    interrupts: 1,
+    disconnected: true,
+    ..GONE
+};
 
 /// A port with all interrupts enabled, above a function with a page in its ATC.
 struct Rig {
@@ -117,12 +123,12 @@ impl Rig {
     }
 
     /// Injects a fault. Returns what software sees then.
-    fn inject(&mut self, mode: FaultMode) -> Seen {
+    fn inject(&mut self, mode: FaultMode) -> Observed {
         self.machine.inject(0, mode);
-        self.look()
+        self.observe()
     }
 
-    fn look(&mut self) -> Seen {
+    fn observe(&mut self) -> Observed {
         let interrupts = self.port_interrupts();
         let machine = &mut self.machine;
         let config = machine.config_u32(Machine::endpoint(0), 0) == 0x6c6b_1234;
@@ -139,7 +145,7 @@ impl Rig {
         let link = self.port_u16(self.express + express::LINK_STATUS);
         let slot = self.port_u16(self.express + express::SLOT_STATUS);
         assert_eq!(link & 0x3ff != 0, link & 1 << 13 != 0, "a dead link has no speed, no width");
-        Seen {
+        Observed {
             config,
             memory,
             active: link & 1 << 13 != 0,
@@ -184,13 +190,13 @@ impl Rig {
 
 #[test]
 fn a_healthy_link() {
-    assert_eq!(Rig::new().look(), HEALTHY);
+    assert_eq!(Rig::new().observe(), HEALTHY);
 }
 
 #[test]
 fn silent() {
     let mut rig = Rig::new();
-    assert_eq!(rig.inject(FaultMode::Silent), Seen { active: false, ..GONE });
+    assert_eq!(rig.inject(FaultMode::Silent), Observed { active: false, ..GONE });
     rig.machine.lift(0, FaultMode::Silent);
     assert_eq!(rig.port_interrupts(), 0);
     rig.expect_reset();
@@ -214,7 +220,7 @@ fn disable_by_somebody_and_by_the_guest() {
     rig.expect_reset();
     rig.write_port(rig.express + express::SLOT_STATUS, 0x0100);
     rig.set_link_control(0x10);
-    assert_eq!(rig.look(), REPORTED);
+    assert_eq!(rig.observe(), REPORTED);
     rig.machine.lift(0, FaultMode::Disable);
     assert_eq!(rig.link_control() & 0x10, 0);
     rig.expect_reset();
@@ -223,7 +229,7 @@ fn disable_by_somebody_and_by_the_guest() {
 #[test]
 fn surprise() {
     let mut rig = Rig::new();
-    let gone = Seen { present: false, events: [false, true, true], ..REPORTED };
+    let gone = Observed { present: false, events: [false, true, true], ..REPORTED };
     assert_eq!(rig.inject(FaultMode::Surprise), gone);
     rig.write_port(rig.express + express::SLOT_STATUS, 0x0108);
     rig.machine.lift(0, FaultMode::Surprise);
@@ -246,16 +252,16 @@ fn the_hot_plug_interrupt_is_as_enabled() {
 #[test]
 fn safe_waits_for_the_driver() {
     let mut rig = Rig::on(Machine::with_buttons().enumerate().enable());
-    let pressed = Seen { events: [true, false, false], interrupts: 1, ..HEALTHY };
+    let pressed = Observed { events: [true, false, false], interrupts: 1, ..HEALTHY };
     assert_eq!(rig.inject(FaultMode::Safe), pressed);
     rig.write_port(rig.express + express::SLOT_STATUS, 0x0001);
     let power_off_and_indicator_off = 0x0400 | 0x0300 | 0x102b;
     rig.write_port(rig.express + express::SLOT_CONTROL, power_off_and_indicator_off);
-    let gone = Seen { present: false, events: [false, true, true], ..REPORTED };
-    assert_eq!(rig.look(), gone);
+    let gone = Observed { present: false, events: [false, true, true], ..REPORTED };
+    assert_eq!(rig.observe(), gone);
     rig.write_port(rig.express + express::SLOT_STATUS, 0x0108);
     rig.machine.lift(0, FaultMode::Safe);
-    assert_eq!(rig.look(), Seen { events: [false, true, false], ..REPORTED });
+    assert_eq!(rig.observe(), Observed { events: [false, true, false], ..REPORTED });
     rig.write_port(rig.express + express::SLOT_CONTROL, 0x102b);
     rig.expect_reset();
 }
@@ -263,7 +269,7 @@ fn safe_waits_for_the_driver() {
 #[test]
 fn dpc() {
     let mut rig = Rig::containing();
-    let contained = Seen { interrupts: 2, ..REPORTED };
+    let contained = Observed { interrupts: 2, ..REPORTED };
     assert_eq!(rig.inject(FaultMode::Dpc), contained, "containment, and the link's change");
     assert_eq!(rig.port_u16(rig.dpc + dpc::STATUS) & 0xf, 0b1001, "triggered, reason 0, interrupt");
     assert_eq!(rig.port_u16(rig.dpc + dpc::SOURCE), Machine::port(0).into_bits());
@@ -275,7 +281,7 @@ fn dpc() {
 #[test]
 fn dpc_without_software_is_an_error_report() {
     let mut rig = Rig::new();
-    assert_eq!(rig.inject(FaultMode::Dpc), Seen { interrupts: 1, ..HEALTHY });
+    assert_eq!(rig.inject(FaultMode::Dpc), Observed { interrupts: 1, ..HEALTHY });
     let root_status = rig.machine.config_u32(Machine::port(0), rig.aer + aer::ROOT_STATUS);
     assert_eq!(root_status, 0b101_0100, "uncorrectable, the first of them fatal, fatal");
     let source = rig.machine.config_u32(Machine::port(0), rig.aer + aer::SOURCE);
@@ -288,29 +294,29 @@ fn software_pulls_the_trigger() {
     rig.write_port(rig.dpc + dpc::CONTROL, 0b100_1001);
     assert_eq!(rig.port_u16(rig.dpc + dpc::STATUS) & 0x6f, 0b10_1111, "reason 3, extension 1");
     assert_eq!(rig.port_u16(rig.dpc + dpc::CONTROL), 0b1001, "the trigger reads 0");
-    assert!(!rig.look().config);
+    assert!(!rig.observe().config);
 }
 
 #[test]
 fn aer() {
     let mut rig = Rig::new();
-    assert_eq!(rig.inject(FaultMode::Aer), Seen { active: false, interrupts: 1, ..GONE });
+    assert_eq!(rig.inject(FaultMode::Aer), Observed { active: false, interrupts: 1, ..GONE });
     assert_eq!(rig.errors(), 1 << 5, "Surprise Down");
     let mut rig = Rig::new();
     let mask = rig.aer + aer::UNCORRECTABLE_MASK;
     rig.machine.function(Machine::port(0)).write(mask, 1_u32 << 5);
-    assert_eq!(rig.inject(FaultMode::Aer), Seen { active: false, ..GONE }, "masked");
+    assert_eq!(rig.inject(FaultMode::Aer), Observed { active: false, ..GONE }, "masked");
 }
 
 #[test]
 fn a_device_that_does_not_answer() {
-    let mute = Seen { completions: 0, ..HEALTHY };
+    let mute = Observed { completions: 0, ..HEALTHY };
     for (mode, expected) in [
         (FaultMode::Hang, mute),
         (FaultMode::Deaf, mute),
         (FaultMode::Lossy(1_000_000), mute),
         (FaultMode::Lossy(0), HEALTHY),
-        (FaultMode::Duplicate, Seen { completions: 2, ..HEALTHY }),
+        (FaultMode::Duplicate, Observed { completions: 2, ..HEALTHY }),
         (FaultMode::Late(2 * SECOND), mute),
         (FaultMode::Slow(AnswerDelay::Fixed(SECOND / 2)), HEALTHY),
         (FaultMode::Slow(AnswerDelay::Uniform(SECOND / 4, SECOND / 2)), HEALTHY),
@@ -321,7 +327,7 @@ fn a_device_that_does_not_answer() {
         rig.machine.lift(0, mode);
         rig.machine.run_until(rig.machine.now + 5 * SECOND);
         rig.machine.messages();
-        assert_eq!(rig.look(), HEALTHY, "after {mode:?}");
+        assert_eq!(rig.observe(), HEALTHY, "after {mode:?}");
     }
 }
 
@@ -351,11 +357,11 @@ fn flap_with_and_without_the_atc() {
     for keep in [true, false] {
         let mut rig = Rig::new();
         let flap = FaultMode::Flap { down: 2 * SECOND, keep };
-        assert_eq!(rig.inject(flap), Seen { active: false, ..GONE });
+        assert_eq!(rig.inject(flap), Observed { active: false, ..GONE });
         rig.machine.run_until(rig.machine.now + 2 * SECOND);
         assert_eq!(rig.port_interrupts(), 0);
         if keep {
-            assert_eq!(rig.look(), HEALTHY);
+            assert_eq!(rig.observe(), HEALTHY);
             assert!(rig.ats_is_on());
             assert_eq!(rig.atc_entries(), 1, "stale by now, maybe");
         } else {
@@ -382,7 +388,7 @@ fn there_is_nothing_to_happen_to_a_port_that_does_not_exist() {
     rig.machine.inject(7, FaultMode::Surprise);
     rig.machine.lift(usize::MAX, FaultMode::Dpc);
     assert!(!rig.machine.events().iter().any(|event| matches!(event, Event::Link { .. })));
-    assert_eq!(rig.look(), HEALTHY);
+    assert_eq!(rig.observe(), HEALTHY);
 }
 
 mod recovery;

@@ -15,7 +15,7 @@ use crate::testkit::driver::Driver;
 fn secondary_bus_reset() {
     let mut rig = Rig::new();
     rig.write_port(header::BRIDGE_CONTROL, 1 << 6);
-    assert_eq!(rig.look(), REPORTED);
+    assert_eq!(rig.observe(), REPORTED);
     rig.write_port(header::BRIDGE_CONTROL, 0);
     rig.expect_reset();
 }
@@ -34,7 +34,7 @@ fn retraining_a_live_link_resets_nothing() {
     rig.set_link_control(0x20);
     assert_eq!(rig.link_control() & 0x20, 0, "reads 0");
     assert_eq!(rig.port_u16(rig.express + express::LINK_STATUS) & 1 << 14, 1 << 14, "LBMS");
-    assert_eq!(rig.look(), HEALTHY);
+    assert_eq!(rig.observe(), HEALTHY);
     assert_eq!(rig.atc_entries(), 1);
 }
 
@@ -44,7 +44,7 @@ fn several_reasons_must_all_end() {
     rig.machine.inject(0, FaultMode::Silent);
     rig.set_link_control(0x10);
     rig.machine.lift(0, FaultMode::Silent);
-    assert!(!rig.look().config, "still disabled");
+    assert!(!rig.observe().config, "still disabled");
     rig.set_link_control(0);
     rig.expect_reset();
 }
