@@ -221,9 +221,8 @@ impl AtsEndpoint {
             Window::Data(bar) => {
                 self.core.claim_in(bar, address, length).map(|at| regs::BUFFER + at)
             }
-            Window::Assigned(base) => {
-                header::offset(base?, regs::SIZE, address, length).filter(|_| self.core.is_on())
-            }
+            Window::Assigned(base) => header::offset(base?, regs::SIZE.into(), address, length)
+                .filter(|_| self.core.is_on()),
         })
     }
 

@@ -177,16 +177,16 @@ impl Bar {
         let upper = if self.is_64_bit { config.get::<u32>(self.at + 4) } else { 0 };
         let lower = config.get::<u32>(self.at) & self.size.wrapping_neg();
         let base = u64::from(upper) << 32 | u64::from(lower);
-        offset(base, self.size, address, length)
+        offset(base, self.size.into(), address, length)
     }
 }
 
 /// The offset in `size` bytes at `base` of an access of `length` bytes at `address`, if all of it
 /// lies inside.
-pub fn offset(base: u64, size: u32, address: u64, length: usize) -> Option<u64> {
+pub fn offset(base: u64, size: u64, address: u64, length: usize) -> Option<u64> {
     let offset = address.checked_sub(base)?;
     let end = offset.checked_add(u64::try_from(length).ok()?)?;
-    (end <= u64::from(size)).then_some(offset)
+    (end <= size).then_some(offset)
 }
 
 /// Sets the Multi-Function Device bit in data that was read at `offset`.

@@ -3,7 +3,7 @@
 use bitfield_struct::bitfield;
 
 use super::config::{ConfigSpace, Register};
-use super::header::{ConfigBuilder, HeaderType, Identity};
+use super::header::{self, ConfigBuilder, HeaderType, Identity};
 
 /// The ids of the q35, which firmware and drivers know.
 const IDENTITY: Identity =
@@ -41,9 +41,7 @@ pub struct EcamWindow {
 impl EcamWindow {
     /// The offset in the window of `length` bytes at `address`, if all of them lie inside.
     pub fn offset(self, address: u64, length: usize) -> Option<u64> {
-        let offset = address.checked_sub(self.base)?;
-        let end = offset.checked_add(u64::try_from(length).ok()?)?;
-        (end <= self.size).then_some(offset)
+        header::offset(self.base, self.size, address, length)
     }
 }
 
