@@ -6,17 +6,17 @@
 //! Nothing here knows KVM, reads a clock or blocks. Calls take the time as an argument. Outputs
 //! wait in queues that the caller drains.
 //!
-//! - [`pcie`]: configuration space, ports, and [`pcie::Hierarchy`], which routes.
-//! - [`link`]: the one seam that everything between a port and a function passes.
+//! - [`pcie`]: configuration space, ports, links, and [`pcie::Hierarchy`], which routes.
 //! - [`endpoint`]: the ATS test endpoint: registers, DMA engine, ATC.
-//! - [`dma`]: how functions reach memory, with an address translation cache or without.
-//! - [`nvme`]: an NVMe controller whose every access to memory can go by its ATC.
-//! - [`edu`], [`iommu_testdev`]: devices of QEMU's, which other people's tests know.
-//! - [`topology`]: which ports and functions there are.
-//! - [`root_complex`]: units, host side and hierarchy joined.
-//! - [`chipset`]: every port and address of the guest that is not RAM, around the root complex.
+//! - [`dma`]: requests of functions for memory, with an ATC or without.
+//! - [`nvme`]: an NVMe controller that can use an ATC for each access to memory.
+//! - [`edu`], [`iommu_testdev`]: QEMU's test devices, which other test suites use.
+//! - [`topology`]: the description of ports and functions.
+//! - [`root_complex`]: units, host side and hierarchy, connected.
+//! - [`chipset`]: the ports and addresses of the guest other than RAM, around the root complex.
 //! - [`config_ports`]: ports 0xcf8 and 0xcfc. [`io_apic`]: the I/O APIC. [`mod@bench`]: the ports
-//!   by which a guest talks to the bench.
+//!   of the bench, for the guest.
+//! - [`fault`]: faults of links and functions, and their schedule.
 #![forbid(unsafe_code)]
 
 pub mod bench;
@@ -29,7 +29,6 @@ pub mod error;
 pub mod fault;
 pub mod io_apic;
 pub mod iommu_testdev;
-pub mod link;
 pub mod nvme;
 pub mod pcie;
 pub mod root_complex;

@@ -7,7 +7,7 @@
 use std::time::Duration;
 
 use super::FaultMode;
-use crate::link::{AnswerDelay, CompletionFault, InvalidateBehavior, LinkDownReasons};
+use crate::pcie::link::{AnswerDelay, CompletionFault, InvalidateBehavior, LinkDownReasons};
 use crate::pcie::spec::aer::Uncorrectable;
 
 /// The error that a port contains if software has enabled DPC: [`FaultMode::Dpc`].

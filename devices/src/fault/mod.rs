@@ -19,7 +19,7 @@ mod mode_text;
 pub mod schedule;
 pub mod spec;
 
-pub use crate::link::AnswerDelay;
+pub use crate::pcie::link::AnswerDelay;
 pub use effect::{Effect, PortEffect};
 pub use mode::FaultMode;
 pub use mode_text::{MODES, ParseModeError};

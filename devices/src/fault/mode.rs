@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::link::AnswerDelay;
+use crate::pcie::link::AnswerDelay;
 
 /// A fault. Each is told apart from the others by what software can observe, see
 /// `docs/failure-modes.md`.

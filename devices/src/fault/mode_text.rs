@@ -8,7 +8,7 @@ use humantime::format_duration;
 use iommu::time::parse_duration;
 
 use super::mode::FaultMode;
-use crate::link::AnswerDelay;
+use crate::pcie::link::AnswerDelay;
 
 /// What every mode is called, with its parameter, and what it does in a line.
 pub const MODES: [(&str, &str); 15] = [

@@ -11,7 +11,8 @@
 //! - [`spec`]: layouts of configuration space. [`config`], [`header`], [`caps`]: their behaviour.
 //! - [`client`], [`reset`]: what firmware and drivers do in configuration space.
 //! - [`hierarchy`]: routes requests by what the guest has programmed.
-//! - [`host_bridge`]: 00:00.0. [`port`]: root ports and the ports of switches.
+//! - [`host_bridge`]: 00:00.0. [`port`]: root ports and the ports of switches. [`link`]: the link
+//!   below a port.
 //! - [`function`]: all other functions. [`function_core`]: what functions have in common.
 
 pub mod caps;
@@ -22,6 +23,7 @@ pub mod function_core;
 pub mod header;
 pub mod hierarchy;
 pub mod host_bridge;
+pub mod link;
 pub mod port;
 pub mod reset;
 pub mod spec;

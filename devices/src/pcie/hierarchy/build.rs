@@ -6,10 +6,10 @@ use iommu::ids::Bdf;
 use super::{FunctionNode, Hierarchy, PortNode};
 use crate::Error;
 use crate::fault::PortInfo;
-use crate::link::Link;
 use crate::pcie::Function;
 use crate::pcie::caps::express::PortType;
 use crate::pcie::host_bridge::HostBridge;
+use crate::pcie::link::Link;
 use crate::pcie::port::Port;
 
 impl Hierarchy {

@@ -4,8 +4,8 @@ use iommu::ats::InvalidateCompletion;
 use iommu::time::Instant;
 
 use super::{Hierarchy, PortNode, uplink};
-use crate::link::CompletionOutcome;
 use crate::pcie::UpstreamMessage;
+use crate::pcie::link::CompletionOutcome;
 
 /// Invalidate Completions that can be delayed at once. If there are more, the one that is due first
 /// is lost. A unit has 32 ITags for each function, and uses an ITag again after its time-out.

@@ -37,7 +37,7 @@ use super::host_bridge::{EcamWindow, HostBridge};
 use super::port::Port;
 use super::{ConfigAccess, Function, Upstream, UpstreamMessage};
 use crate::fault::Effect;
-use crate::link::Link;
+use crate::pcie::link::Link;
 use index::Index;
 use messages::Delayed;
 use route::Target;

@@ -12,9 +12,9 @@
 use iommu::ids::Bdf;
 
 use super::Port;
-use crate::link::LinkDownReasons;
 use crate::pcie::UpstreamMessage;
 use crate::pcie::caps::express::SlotEvent;
+use crate::pcie::link::LinkDownReasons;
 use crate::pcie::spec::aer::Uncorrectable;
 use crate::pcie::spec::header::{BRIDGE_CONTROL, BridgeControl};
 

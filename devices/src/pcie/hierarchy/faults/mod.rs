@@ -10,8 +10,8 @@ use iommu::time::Instant;
 
 use super::{Hierarchy, PortNode};
 use crate::fault::{Effect, PortEffect};
-use crate::link::{Link, LinkDownReasons};
 use crate::pcie::caps::express::SlotEvent;
+use crate::pcie::link::{Link, LinkDownReasons};
 use crate::pcie::port::ErrorOutcome;
 use crate::pcie::reset::Reset;
 use crate::pcie::spec::aer::Uncorrectable;

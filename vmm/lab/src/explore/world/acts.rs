@@ -1,7 +1,7 @@
 //! What comes of each action.
 
 use devices::dma::atc::Spaces;
-use devices::link::{InvalidateBehavior, LinkDownReasons};
+use devices::pcie::link::{InvalidateBehavior, LinkDownReasons};
 use iommu::ats::{
     Access, AddressType, DmaRequest, ITag, InvalidateCompletion, InvalidateRequest, PageRange,
     TranslationRequest,

@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 
 use devices::dma::atc::Atc;
-use devices::link::{InvalidateBehavior, Link};
+use devices::pcie::link::{InvalidateBehavior, Link};
 use iommu::ats::{InvalidateCompletion, InvalidateRequest};
 use iommu::event::{Lost, Tracer};
 use iommu::ids::Bdf;

@@ -8,7 +8,7 @@ use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::Arc;
 
 use devices::fault::FaultMode;
-use devices::link::{InvalidateBehavior, LinkDownReasons};
+use devices::pcie::link::{InvalidateBehavior, LinkDownReasons};
 use iommu::Memory;
 use iommu::event::{Recorder, TimedEvent, Tracer, UnitRole};
 use iommu::ids::{Bdf, Gpa, Iova, PAGE_SIZE};
