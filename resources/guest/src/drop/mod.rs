@@ -49,7 +49,7 @@ fn run_steps(
     cpus: usize,
     ktap: &mut Ktap,
 ) -> Result<(), (&'static str, &'static str)> {
-    let rig = Rig::new(settings.blame).map_err(|reason| ("unit", reason))?;
+    let rig = Rig::new(settings.timeout_policy).map_err(|reason| ("unit", reason))?;
     ktap.result("unit", Verdict::Pass);
 
     rig.prove_dma().map_err(|reason| ("dma", reason))?;

@@ -9,7 +9,7 @@ use crate::machine::time::Ticks;
 use crate::pci::Bdf;
 use crate::pci::enumerate::Functions;
 use crate::vtd::tables::{PageSize, READ, SecondStage, WRITE};
-use crate::vtd::{Blame, Descriptor, Flush, Queue, Unit, bring_up};
+use crate::vtd::{Descriptor, Flush, Queue, TimeoutPolicy, Unit, bring_up};
 
 /// The I/O virtual address of every target's page.
 const IOVA: u64 = 0x10_0000;
@@ -43,7 +43,7 @@ enum Engine {
 
 impl Rig {
     /// Finds the devices, and enables the unit.
-    pub fn new(blame: Blame) -> Result<Self, &'static str> {
+    pub fn new(timeout_policy: TimeoutPolicy) -> Result<Self, &'static str> {
         let unit = Unit::find().ok_or("no remapping unit with a queue at 0xfed90000")?;
         if !unit.extended_capability().has_device_tlb() {
             return Err("the unit knows no device-TLB");
@@ -60,7 +60,7 @@ impl Rig {
         let both = [Some(&victim), neighbor.as_ref().or(Some(&victim))];
         let attachments = both.map(|it| it.unwrap_or(&victim).attachment());
         let mut queue = bring_up::legacy(unit, &attachments)?;
-        queue.blame = blame;
+        queue.timeout_policy = timeout_policy;
         Ok(Self { queue, victim, neighbor })
     }
 

@@ -4,7 +4,7 @@ use core::fmt;
 
 use crate::cmdline::Cmdline;
 use crate::machine::time::Ticks;
-use crate::vtd::Blame;
+use crate::vtd::TimeoutPolicy;
 
 /// The most healthy flushes that are measured.
 pub const MAX_FLUSHES: usize = 512;
@@ -35,7 +35,7 @@ pub struct Settings {
     /// `drop=doorbell` (default) or `wait`.
     pub drop: Drop,
     /// `blame=finder` (default) or `owner`.
-    pub blame: Blame,
+    pub timeout_policy: TimeoutPolicy,
     /// `flushes=N`: healthy flushes to measure, 1 to [`MAX_FLUSHES`], 64 by default.
     pub flushes: usize,
     /// `costs=on`: also measure the parts of a flush.
@@ -59,9 +59,9 @@ impl Settings {
             "wait" => Drop::Wait,
             _ => return Err("drop= takes doorbell or wait"),
         };
-        let blame = match cmdline.get("blame").unwrap_or("finder") {
-            "finder" => Blame::Finder,
-            "owner" => Blame::Owner,
+        let timeout_policy = match cmdline.get("blame").unwrap_or("finder") {
+            "finder" => TimeoutPolicy::Finder,
+            "owner" => TimeoutPolicy::Owner,
             _ => return Err("blame= takes finder or owner"),
         };
         let costs = match cmdline.get("costs").unwrap_or("off") {
@@ -75,7 +75,7 @@ impl Settings {
         }
         let give_up = Ticks::from_ms(number(cmdline, "giveup_ms", 5_000)?);
         let wait = Ticks::from_ms(number(cmdline, "wait_ms", 60_000)?);
-        Ok(Self { scenario, drop, blame, flushes, costs, give_up, wait })
+        Ok(Self { scenario, drop, timeout_policy, flushes, costs, give_up, wait })
     }
 }
 

@@ -23,7 +23,7 @@ use crate::pci::config::{self, register as header};
 use crate::pci::enumerate::Functions;
 use crate::println;
 use crate::vtd::tables::{PageSize, READ, SecondStage, WRITE};
-use crate::vtd::{Blame, Descriptor, Outcome, Queue, Unit, bring_up};
+use crate::vtd::{Descriptor, Outcome, Queue, TimeoutPolicy, Unit, bring_up};
 use mode::{End, Row};
 use port::Port;
 
@@ -99,7 +99,7 @@ impl Rig {
         let domain = SecondStage::new(unit.table_levels());
         domain.map(IOVA, page.address(), PageSize::Small, READ | WRITE);
         let mut queue = bring_up::legacy(unit, &[(endpoint.bdf(), &domain, DOMAIN)])?;
-        queue.blame = Blame::Owner;
+        queue.timeout_policy = TimeoutPolicy::Owner;
         let bar = config::read32(endpoint.bdf(), header::BAR0);
         let before = interrupts::count(interrupts::PORT);
         Ok(Self { row, endpoint, bar, port, queue, page, give_up, before })

@@ -17,5 +17,5 @@ pub mod unit;
 pub use descriptor::Descriptor;
 pub use page_requests::{PageRequest, PageRequests};
 pub use queue::{Queue, Width};
-pub use submit::{Blame, Flush, Outcome};
+pub use submit::{Flush, Outcome, TimeoutPolicy};
 pub use unit::Unit;

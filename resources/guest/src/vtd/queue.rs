@@ -10,7 +10,7 @@ use crate::machine::memory::Pages;
 use crate::machine::sync::SpinLock;
 use crate::vtd::descriptor::Descriptor;
 use crate::vtd::registers as reg;
-use crate::vtd::submit::Blame;
+use crate::vtd::submit::TimeoutPolicy;
 use crate::vtd::unit::Unit;
 
 /// Slots in the ring, in either width.
@@ -47,7 +47,7 @@ impl Width {
 /// An invalidation queue.
 pub struct Queue {
     /// The flush that ends as timed out at an ITE.
-    pub blame: Blame,
+    pub timeout_policy: TimeoutPolicy,
     pub(super) unit: Unit,
     pub(super) slots: SpinLock<Slots>,
     ring: Pages,
@@ -78,7 +78,7 @@ impl Queue {
     pub fn new(unit: Unit, width: Width) -> Self {
         let pages = if width == Width::Wide { 2 } else { 1 };
         Self {
-            blame: Blame::Finder,
+            timeout_policy: TimeoutPolicy::Finder,
             unit,
             slots: SpinLock::new(Slots { next: 0, oldest: 0, free: SLOTS }),
             ring: Pages::new(pages),

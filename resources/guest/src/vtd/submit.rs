@@ -94,7 +94,7 @@ impl Flush {
 
 /// The flush that ends as timed out when ITE names a device that is gone.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Blame {
+pub enum TimeoutPolicy {
     /// The first flush that reads ITE, whatever its device, as in Linux. If the flush for the dead
     /// device is another one, it submits again, and waits for the time-out once more.
     Finder,
@@ -209,21 +209,22 @@ impl Queue {
         flush.last_source = source;
         flush.waits_aborted += self.abort_fetched(head, tail);
         // A unit that does not report the source has 0.
-        if source != 0 && self.is_blamed(own, source) && !config::is_present(Bdf(source)) {
+        if source != 0 && self.ends_as_timed_out(own, source) && !config::is_present(Bdf(source)) {
             return Some(End::Done(Outcome::TimedOut));
         }
         (self.state(own.wait) == ABORT).then_some(End::Aborted)
     }
 
-    fn is_blamed(&self, own: Batch<'_>, source: u16) -> bool {
+    fn ends_as_timed_out(&self, own: Batch<'_>, source: u16) -> bool {
         let mut devices = own.descriptors.iter().filter_map(Descriptor::device);
-        self.blame == Blame::Finder || devices.any(|device| device.0 == source)
+        self.timeout_policy == TimeoutPolicy::Finder || devices.any(|device| device.0 == source)
     }
 
     /// Whether another submission would time out as well, after another flush has handled the ITE.
     fn is_owner_of_dead(&self, descriptors: &[Descriptor]) -> bool {
         let mut devices = descriptors.iter().filter_map(Descriptor::device);
-        self.blame == Blame::Owner && devices.any(|device| !config::is_present(device))
+        self.timeout_policy == TimeoutPolicy::Owner
+            && devices.any(|device| !config::is_present(device))
     }
 
     /// Marks the slots in use before the head, back to the tail, and counts the waits among them.
