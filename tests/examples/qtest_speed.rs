@@ -1,11 +1,11 @@
-//! How many descriptors a second QEMU's unit and ours get through, both driven by qtest:
+//! Measures the descriptors that QEMU's unit and ours process in a second, both driven by qtest:
 //!
 //! ```text
 //! cargo build --release && cargo run --release -p tests --example qtest_speed
 //! ```
 //!
-//! One round is a full ring: 32,766 IOTLB invalidations of a domain and a wait, by one write of the
-//! tail. Both programs take turns; the round trip of a register read is subtracted from each round.
+//! A round is a full ring: 32,766 IOTLB invalidations of a domain and a wait, by one write of the tail.
+//! Both programs take turns. The time of a register read is subtracted from each round.
 
 use std::error::Error;
 use std::io::{BufRead, BufReader, Write};

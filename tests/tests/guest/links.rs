@@ -76,9 +76,9 @@ fn ite_never_names_a_device_whose_link_is_up() {
     let victim_down = Event::Link { port: VICTIM_PORT, state: LinkState::Down };
     let before = run.events.split(|timed| timed.event == victim_down).next().unwrap_or_default();
     assert_eq!(count(before, |event| matches!(event, Event::Lost { port: VICTIM_PORT, .. })), 0);
-    let blamed =
+    let names_the_victim =
         |event: &Event| matches!(event, Event::InvalidationTimeout { function: VICTIM, .. });
-    assert_eq!(count(before, blamed), 0);
+    assert_eq!(count(before, names_the_victim), 0);
     assert_eq!(run.summary().neighbor_outcome, Some(Outcome::TimedOut));
 }
 
