@@ -61,8 +61,8 @@ impl FaultMode {
                 port: Some(PortEffect::Detect(Uncorrectable::SurpriseDown)),
                 ..none
             },
-            Self::Hang => Effect { invalidate: InvalidateBehavior::NoCompletion, ..none },
-            Self::Deaf => Effect { invalidate: InvalidateBehavior::Ignore, ..none },
+            Self::NoCompletion => Effect { invalidate: InvalidateBehavior::NoCompletion, ..none },
+            Self::IgnoreInvalidate => Effect { invalidate: InvalidateBehavior::Ignore, ..none },
             Self::Slow(delay) => answers(CompletionFault::Late(delay)),
             Self::Lossy(ppm) => answers(CompletionFault::Lossy(ppm)),
             Self::Duplicate => answers(CompletionFault::Duplicate),
@@ -138,7 +138,7 @@ mod tests {
             (FaultMode::Safe, false, false),
             (FaultMode::Dpc, false, true),
             (FaultMode::Aer, true, true),
-            (FaultMode::Hang, false, false),
+            (FaultMode::NoCompletion, false, false),
             (FaultMode::AllOnesUnit, false, false),
         ] {
             let effect = mode.effect();

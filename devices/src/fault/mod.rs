@@ -22,6 +22,6 @@ pub mod spec;
 pub use crate::pcie::link::AnswerDelay;
 pub use effect::{Effect, PortEffect};
 pub use mode::FaultMode;
-pub use mode_text::{MODES, ParseModeError};
+pub use mode_text::{MODES, ParseModeError, current_name};
 pub use schedule::{PortInfo, Schedule, ScheduleError};
 pub use spec::{Fault, ParseFaultError, Point, Trigger};

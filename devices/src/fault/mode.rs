@@ -26,11 +26,12 @@ pub enum FaultMode {
     Dpc,
     /// The link is gone, and nothing but a Surprise Down error in AER says so (`PCIe 6.2`).
     Aer,
-    /// Configuration space answers and DMA goes on, but no Invalidate Request is answered. The ATC
-    /// drops what it is told to.
-    Hang,
-    /// As [`Self::Hang`], and the ATC goes on using what it was told to drop.
-    Deaf,
+    /// Configuration space answers and DMA goes on. The ATC drops the range of an Invalidate Request,
+    /// and no completion comes.
+    NoCompletion,
+    /// Configuration space answers and DMA goes on. The ATC keeps its entries, and no completion
+    /// comes.
+    IgnoreInvalidate,
     /// Invalidate Requests are answered late.
     Slow(AnswerDelay),
     /// This share of the Invalidate Completions is lost, in parts per million.

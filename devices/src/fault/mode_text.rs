@@ -1,5 +1,6 @@
 //! How modes are written: `silent`, `slow:1ms..90s`, `flap:200ms:keep`.
 
+use std::borrow::Cow;
 use std::fmt;
 use std::str::FromStr;
 use std::time::Duration;
@@ -19,15 +20,28 @@ pub const MODES: [(&str, &str); 15] = [
     ("safe", "the attention button is pressed; the card goes when the slot is powered down"),
     ("dpc", "an uncorrectable error, contained if software has enabled DPC"),
     ("aer", "the link is gone, and AER alone reports it"),
-    ("hang", "everything works, but Invalidate Requests are never answered"),
-    ("deaf", "the same, and the ATC goes on using what it was told to drop"),
-    ("slow:T", "they are answered after T: 200ms, 1ms..90s (uniform), exp:50ms (mean)"),
-    ("lossy:P", "this share of the answers is lost: 0.1"),
-    ("dup", "every answer comes twice"),
-    ("late:T", "answers come after T, when nobody waits any more"),
+    ("no-completion", "ATCs drop what they are told to, and send no Invalidate Completion"),
+    ("ignore-invalidate", "ATCs keep what they are told to drop, and send no completion"),
+    ("slow:T", "completions come after T: 200ms, 1ms..90s (uniform), exp:50ms (mean)"),
+    ("lossy:P", "this share of the completions is lost: 0.1"),
+    ("dup", "each completion comes twice"),
+    ("late:T", "completions come after T, when no caller waits any more"),
     ("flap:T", "the link is gone for T; what is below is reset then, or not: flap:T:keep"),
     ("all-ones-unit", "the guest's remapping unit reads as all ones; takes no port"),
 ];
+
+/// Earlier names of modes, which are still read, each with its name of today.
+const ALIASES: [(&str, &str); 2] = [("hang", "no-completion"), ("deaf", "ignore-invalidate")];
+
+/// `text` with the name of today if it begins with an earlier name of a mode: `deaf:30s` is
+/// `ignore-invalidate:30s`. The name ends at a colon, at a slash, or with the text.
+pub fn current_name(text: &str) -> Cow<'_, str> {
+    let end = text.find([':', '/']).unwrap_or(text.len());
+    match ALIASES.iter().find(|(alias, _)| *alias == &text[..end]) {
+        Some((_, name)) => Cow::Owned(format!("{name}{}", &text[end..])),
+        None => Cow::Borrowed(text),
+    }
+}
 
 /// The longest time in a mode; far beyond what anybody waits for.
 const LONGEST: Duration = Duration::from_secs(24 * 60 * 60);
@@ -41,6 +55,7 @@ impl FromStr for FaultMode {
     type Err = ParseModeError;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let text = &*current_name(text);
         let (name, parameter) = match text.split_once(':') {
             Some((name, parameter)) => (name, Some(parameter)),
             None => (text, None),
@@ -53,8 +68,8 @@ impl FromStr for FaultMode {
             ("safe", None) => Self::Safe,
             ("dpc", None) => Self::Dpc,
             ("aer", None) => Self::Aer,
-            ("hang", None) => Self::Hang,
-            ("deaf", None) => Self::Deaf,
+            ("no-completion", None) => Self::NoCompletion,
+            ("ignore-invalidate", None) => Self::IgnoreInvalidate,
             ("dup", None) => Self::Duplicate,
             ("all-ones-unit", None) => Self::AllOnesUnit,
             ("slow", Some(delay)) => Self::Slow(parse_delay(delay)?),
@@ -129,8 +144,8 @@ impl fmt::Display for FaultMode {
             Self::Safe => f.write_str("safe"),
             Self::Dpc => f.write_str("dpc"),
             Self::Aer => f.write_str("aer"),
-            Self::Hang => f.write_str("hang"),
-            Self::Deaf => f.write_str("deaf"),
+            Self::NoCompletion => f.write_str("no-completion"),
+            Self::IgnoreInvalidate => f.write_str("ignore-invalidate"),
             Self::Duplicate => f.write_str("dup"),
             Self::AllOnesUnit => f.write_str("all-ones-unit"),
             Self::Slow(AnswerDelay::Fixed(time)) => write!(f, "slow:{}", format_duration(time)),

@@ -31,7 +31,7 @@ fn stale(policy: &str, ict: Timeout, ordering: Ordering) -> Rig {
 /// The same, and it answers no Invalidate Requests after that.
 fn mute(policy: &str, ict: Timeout, ordering: Ordering) -> Rig {
     let mut rig = stale(policy, ict, ordering);
-    rig.complex.inject(0, FaultMode::Hang, rig.now);
+    rig.complex.inject(0, FaultMode::NoCompletion, rig.now);
     rig
 }
 

@@ -55,7 +55,7 @@ const MODES: [&str; 12] = [
     "safe",
     "dpc",
     "aer",
-    "hang",
+    "no-completion",
     "slow:1ms..9ms",
     "lossy:0.5",
     "dup",

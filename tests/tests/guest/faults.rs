@@ -83,8 +83,8 @@ fn error_report() {
 }
 
 #[test]
-fn hang() {
-    fault("hang,for=700ms", "hang");
+fn no_completion() {
+    fault("no-completion,for=700ms", "no-completion");
 }
 
 #[test]

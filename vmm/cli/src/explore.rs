@@ -29,7 +29,7 @@ pub(super) struct ExploreArgs {
     #[command(flatten)]
     policies: PoliciesArgs,
 
-    /// Only this fault: none, hang, deaf, late, too-late, lossy, duplicate, silent or flap; may be given
+    /// Only this fault: none, no-completion, ignore-invalidate, late, too-late, lossy, duplicate, silent or flap; may be given
     /// several times [default: all]
     #[arg(long, value_name = "FAULT")]
     fault: Vec<ExploredFault>,

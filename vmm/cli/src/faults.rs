@@ -152,12 +152,13 @@ mod tests {
         assert!(read(&directory.as_path().join("missing")).is_err());
         std::fs::write(
             &path,
-            format!("{good}\n[[fault]]\nat = \"1s\"\nport = \"rp9\"\nmode = \"hang\"\n"),
+            format!("{good}\n[[fault]]\nat = \"1s\"\nport = \"rp9\"\nmode = \"no-completion\"\n"),
         )
         .unwrap();
         let args = FaultArgs { faults: Some(path), ..FaultArgs::default() };
         let error = args.into_faults(&Topology::simple(2, 0)).unwrap_err().to_string();
-        let expected = "line 6, column 1: fault 2 ('at=1s,port=rp9,mode=hang'): there is no port";
+        let expected =
+            "line 6, column 1: fault 2 ('at=1s,port=rp9,mode=no-completion'): there is no port";
         assert!(error.contains(expected), "{error}");
     }
 }

@@ -41,7 +41,7 @@ fn compare(name: &str, found: &str) {
 fn snapshot_of_the_table_and_of_the_cells() {
     let summary = summary(&Selection {
         policies: names("linux-7.0 bounded:100ms xen-4.15 quarantine:100ms"),
-        faults: names("none silent deaf late"),
+        faults: names("none silent ignore-invalidate late"),
         workloads: names("lazy victim"),
         seeds: Some(2),
         ..Selection::default()
@@ -55,7 +55,7 @@ fn snapshot_of_the_table_and_of_the_cells() {
 /// The comparison that README.md and `docs/policies.md` quote.
 fn documented(ordering: Ordering) -> Summary {
     summary(&Selection {
-        faults: names("none silent surprise deaf slow:50ms late flap:keep"),
+        faults: names("none silent surprise ignore-invalidate slow:50ms late flap:keep"),
         workloads: names("strict teardown"),
         seeds: Some(1),
         ordering: Some(ordering),

@@ -350,7 +350,7 @@ fn all_ways_into_the_machine_can_be_used_at_once() {
             run.machine.with(|chipset, now| chipset.console_input(&bytes[..count], now));
         },
         |run, random| {
-            let modes = ["silent", "surprise", "disable", "hang"];
+            let modes = ["silent", "surprise", "disable", "no-completion"];
             let mode: FaultMode = modes[random.next(4) as usize].parse().unwrap();
             let port = random.next(4) as usize;
             run.machine.with(|chipset, now| match random.next(2) {

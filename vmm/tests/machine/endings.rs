@@ -194,11 +194,13 @@ fn a_machine_that_cannot_be_is_refused_before_it_runs() {
     assert!(refused(|guest| guest.config.cpus = 0).contains("1 to 8"));
     assert!(refused(|guest| guest.config.cpus = 9).starts_with("9 CPUs"));
     let nowhere = refused(|guest| {
-        guest.config.root_complex.faults = vec!["at=1s,mode=hang,port=rp2".parse().unwrap()];
+        guest.config.root_complex.faults =
+            vec!["at=1s,mode=no-completion,port=rp2".parse().unwrap()];
     });
     assert!(nowhere.ends_with("there is no port 'rp2'; there are rp0, rp1"), "{nowhere}");
     let expression = refused(|guest| {
-        guest.config.root_complex.faults = vec!["on=serial:/a(/,mode=hang".parse().unwrap()];
+        guest.config.root_complex.faults =
+            vec!["on=serial:/a(/,mode=no-completion".parse().unwrap()];
     });
     assert!(expression.starts_with("'a(' is not a regular expression: found open"), "{expression}");
 }

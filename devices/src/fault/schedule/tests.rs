@@ -36,9 +36,12 @@ fn a_fault_begins_once_and_ends_once() {
 
 #[test]
 fn several_are_due_in_the_order_of_their_times() {
-    let mut schedule =
-        schedule(&["at=3s,mode=hang", "at=1s,mode=silent,for=1s", "at=2s,port=rp1,mode=ghost"])
-            .unwrap();
+    let mut schedule = schedule(&[
+        "at=3s,mode=no-completion",
+        "at=1s,mode=silent,for=1s",
+        "at=2s,port=rp1,mode=ghost",
+    ])
+    .unwrap();
     let mut order = Vec::new();
     while let Some(action) = schedule.handle_timeout(at(5000)) {
         order.push((action.fault, action.ends));
@@ -50,9 +53,11 @@ fn several_are_due_in_the_order_of_their_times() {
 
 #[test]
 fn points_are_counted_each_for_itself() {
-    let mut schedule =
-        schedule(&["after=requests:2,mode=silent", "before=completion:1,port=rp1,mode=hang"])
-            .unwrap();
+    let mut schedule = schedule(&[
+        "after=requests:2,mode=silent",
+        "before=completion:1,port=rp1,mode=no-completion",
+    ])
+    .unwrap();
     assert_eq!(schedule.next_count(Point::Request), Some(2));
     assert_eq!(schedule.next_count(Point::Status), None);
     schedule.count(Point::Request);
@@ -69,9 +74,9 @@ fn points_are_counted_each_for_itself() {
 #[test]
 fn dma_is_counted_below_a_port() {
     let mut schedule =
-        schedule(&["after=dma:10,mode=hang", "after=dma:5,port=rp1,mode=silent"]).unwrap();
+        schedule(&["after=dma:10,mode=no-completion", "after=dma:5,port=rp1,mode=silent"]).unwrap();
     let waiting = |schedule: &Schedule, port| schedule.waiting_for_dma(port).collect::<Vec<_>>();
-    assert_eq!(waiting(&schedule, 0), [(10, FaultMode::Hang.effect())]);
+    assert_eq!(waiting(&schedule, 0), [(10, FaultMode::NoCompletion.effect())]);
     assert_eq!(waiting(&schedule, 1), [(5, FaultMode::Silent.effect())]);
     assert_eq!(schedule.dma(0, 9, at(0)), None);
     assert_eq!(schedule.dma(1, 5, at(0)).map(|action| action.fault), Some(1));
@@ -89,7 +94,8 @@ fn the_doorbell_rings_for_all_who_wait_for_it_and_once() {
 
 #[test]
 fn the_console_is_for_those_who_wait_for_it() {
-    let mut schedule = schedule(&["on=doorbell,mode=silent", "on=serial:/up/,mode=hang"]).unwrap();
+    let mut schedule =
+        schedule(&["on=doorbell,mode=silent", "on=serial:/up/,mode=no-completion"]).unwrap();
     assert_eq!(schedule.expressions().collect::<Vec<_>>(), [(1, "up")]);
     assert_eq!(schedule.matched(0, at(0)), None);
     assert_eq!(schedule.matched(7, at(0)), None);
@@ -101,13 +107,13 @@ fn the_console_is_for_those_who_wait_for_it() {
 fn schedules_that_cannot_be_are_refused() {
     for (texts, number, expected) in [
         (vec!["at=1s,mode=silent,port=rp2"], 1, "no port 'rp2'; there are rp0, rp1"),
-        (vec!["at=1s,mode=hang", "at=2s,mode=safe"], 2, "'rp0' has no attention button"),
+        (vec!["at=1s,mode=no-completion", "at=2s,mode=safe"], 2, "'rp0' has no attention button"),
         (vec!["at=1s,mode=silent", "at=1s,mode=ghost"], 2, "contradicts 'at=1s,mode=silent'"),
     ] {
         let error = schedule(&texts).unwrap_err();
         assert_eq!(error.number, number);
         assert!(error.to_string().contains(expected), "{error}");
     }
-    assert!(schedule(&["at=1s,mode=silent", "at=1s,mode=hang"]).is_ok());
+    assert!(schedule(&["at=1s,mode=silent", "at=1s,mode=no-completion"]).is_ok());
     assert!(schedule(&["at=1s,mode=safe,port=rp1"]).is_ok());
 }

@@ -6,7 +6,7 @@
 //!   [[fault]]                                       in a TOML file
 //!   after = "invalidations:12"
 //!   port = "rp0"
-//!   mode = "hang"
+//!   mode = "no-completion"
 //! ```
 
 use std::fmt;

@@ -21,7 +21,15 @@ fn mode() -> impl Strategy<Value = FaultMode> {
     use FaultMode::*;
     prop_oneof![
         prop::sample::select(vec![
-            Silent, Ghost, Disable, Surprise, Safe, Aer, Hang, Deaf, Duplicate
+            Silent,
+            Ghost,
+            Disable,
+            Surprise,
+            Safe,
+            Aer,
+            NoCompletion,
+            IgnoreInvalidate,
+            Duplicate
         ]),
         delay().prop_map(Slow),
         (0_u32..=1_000_000).prop_map(Lossy),
@@ -67,7 +75,7 @@ fn keys_come_in_any_order() {
         parse("at=3s,port=rp1,mode=surprise,for=500ms")
     );
     assert_eq!(parse("at=1s,mode=flap:1s:lost"), parse("at=1s,mode=flap:1s"));
-    let serial = parse("on=serial:/mounted, really/,mode=hang");
+    let serial = parse("on=serial:/mounted, really/,mode=no-completion");
     assert_eq!(serial.trigger, Trigger::Serial("mounted, really".to_owned()));
 }
 
@@ -100,4 +108,20 @@ fn nonsense_is_refused_with_what_is_wrong() {
         let error = text.parse::<Fault>().unwrap_err().to_string();
         assert!(error.contains(expected), "'{text}': {error}");
     }
+}
+
+#[test]
+fn earlier_names_of_modes_are_read_and_the_names_of_today_are_written() {
+    for (earlier, mode, name) in [
+        ("hang", FaultMode::NoCompletion, "no-completion"),
+        ("deaf", FaultMode::IgnoreInvalidate, "ignore-invalidate"),
+    ] {
+        assert_eq!(earlier.parse(), Ok(mode));
+        assert_eq!(name.parse(), Ok(mode));
+        assert_eq!(mode.to_string(), name);
+        let error = format!("{earlier}:1s").parse::<FaultMode>().unwrap_err().to_string();
+        assert!(error.contains("takes no parameter"), "{error}");
+    }
+    let fault: Fault = "at=1s,mode=hang".parse().unwrap();
+    assert_eq!(fault.to_string(), "at=1s,mode=no-completion");
 }

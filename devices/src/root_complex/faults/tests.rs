@@ -98,7 +98,7 @@ fn before_the_status_write_the_wait_completes_all_the_same() {
 #[test]
 fn after_a_descriptor_the_next_is_not_fetched_yet() {
     for number in 1..=4_usize {
-        let fault = format!("after=descriptors:{number},mode=hang");
+        let fault = format!("after=descriptors:{number},mode=no-completion");
         let mut rig = rig(&[&fault]);
         rig.two_flushes_in_one_ring();
         let events = rig.events();
@@ -140,7 +140,7 @@ fn crossing_a_page(contains: bool, faults: &[&str]) -> (usize, usize) {
 #[test]
 fn not_one_more_even_if_the_same_command_sends_it() {
     assert_eq!(crossing_a_page(false, &["after=dma:1,mode=silent"]), (1, 1));
-    let both = ["after=dma:1,mode=hang", "after=dma:1,mode=silent"];
+    let both = ["after=dma:1,mode=no-completion", "after=dma:1,mode=silent"];
     assert_eq!(crossing_a_page(false, &both), (2, 1), "the first loses nothing");
     let containment = ["after=dma:1,mode=dpc"];
     assert_eq!(crossing_a_page(false, &containment), (1, 0), "nobody contains it");

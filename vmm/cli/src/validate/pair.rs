@@ -3,7 +3,7 @@
 use std::fmt;
 use std::time::Duration;
 
-use devices::fault::FaultMode;
+use devices::fault::{FaultMode, current_name};
 use iommu::submit::{PRESETS, Policy, Preset};
 use iommu::time::Timeout;
 use serde::{Serialize, Serializer};
@@ -37,8 +37,8 @@ pub(crate) const FAULTS: &[(&str, When)] = &[
     ("surprise", When::Before),
     ("surprise", When::Sent),
     ("disable", When::Before),
-    ("hang", When::Before),
-    ("deaf", When::Before),
+    ("no-completion", When::Before),
+    ("ignore-invalidate", When::Before),
     ("late:200ms", When::Before),
     ("slow:20ms", When::Before),
     ("dup", When::Before),
@@ -54,11 +54,13 @@ pub(crate) struct UnknownFault {
     known: String,
 }
 
-/// The rows of [`FAULTS`] with that name: `silent` for all of them, `silent/sent` for one.
+/// The rows of [`FAULTS`] with that name: `silent` for all of them, `silent/sent` for one. Earlier
+/// names of modes are read too.
 ///
 /// # Errors
 /// A name that none has.
 pub(crate) fn faults(name: &str) -> Result<Vec<(&'static str, When)>, UnknownFault> {
+    let name = &*current_name(name);
     let is_meant = |&&(mode, when): &&(&str, When)| {
         name == mode || name.strip_prefix(mode) == Some(&format!("/{}", when.name()))
     };

@@ -16,7 +16,7 @@ const SMALL: &[&str] = &[
     "--policies",
     "linux-7.0,xen-4.15,quarantine:100ms",
     "--faults",
-    "none,silent,hang",
+    "none,silent,no-completion",
     "--workloads",
     "victim",
     "--format",
@@ -278,7 +278,7 @@ fn well_formed(page: &str) {
 fn a_run_is_told_step_by_step_and_drawn() {
     let place = Place::new();
     let (trace, events) = (place.text("trace.json"), place.text("events.jsonl"));
-    let run = "linux-7.0/hang/victim/0";
+    let run = "linux-7.0/no-completion/victim/0";
     let output = output(&["explain", run, "--trace", &trace, "--events", &events]);
     assert_eq!(output.status.code(), Some(0), "{}", String::from_utf8_lossy(&output.stderr));
     let story = String::from_utf8(output.stdout).unwrap();
@@ -294,7 +294,7 @@ fn a_run_is_told_step_by_step_and_drawn() {
     let events = fs::read_to_string(&events).unwrap();
     assert!(events.lines().all(|line| serde_json::from_str::<Value>(line).is_ok()));
 
-    let error = complaint(&["explain", "linus/hang/victim/0"]);
+    let error = complaint(&["explain", "linus/no-completion/victim/0"]);
     assert!(error.contains("did you mean 'linux'?"), "{error}");
     let error = complaint(&["explain", "linux"]);
     assert!(error.contains("policy/fault/workload/seed"), "{error}");

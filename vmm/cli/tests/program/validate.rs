@@ -24,7 +24,8 @@ fn policies_come_to_the_same_under_kvm_and_in_the_simulation() {
         return;
     }
     let policies = "linux-7.0,bounded:100ms";
-    let (measured, rows) = validate(&["--policies", policies, "--faults", "silent,hang/before"]);
+    let (measured, rows) =
+        validate(&["--policies", policies, "--faults", "silent,no-completion/before"]);
     for cost in ["exit_ns", "register_read_ns", "descriptor_ns", "doorbell_ns", "flush_ns"] {
         assert!(measured[cost].as_u64() > Some(0), "{cost}: {measured}");
     }
@@ -40,8 +41,8 @@ fn policies_come_to_the_same_under_kvm_and_in_the_simulation() {
     // A look helps against what is gone before, not against what goes afterwards or is mute.
     assert_eq!(verdict("linux-7.0", "silent", "before"), "skipped");
     assert_eq!(verdict("linux-7.0", "silent", "sent"), "unit_timed_out");
-    assert_eq!(verdict("linux-7.0", "hang", "before"), Value::Null);
-    assert_eq!(verdict("bounded:100ms", "hang", "before"), "deadline_passed");
+    assert_eq!(verdict("linux-7.0", "no-completion", "before"), Value::Null);
+    assert_eq!(verdict("bounded:100ms", "no-completion", "before"), "deadline_passed");
 }
 
 #[test]

@@ -19,8 +19,8 @@ pub struct ExploredFault(Option<FaultMode>);
 /// What is explored unless it is chosen, and the words for it.
 const NAMED: [(&str, ExploredFault); 9] = [
     ("none", ExploredFault(None)),
-    ("hang", ExploredFault(Some(FaultMode::Hang))),
-    ("deaf", ExploredFault(Some(FaultMode::Deaf))),
+    ("no-completion", ExploredFault(Some(FaultMode::NoCompletion))),
+    ("ignore-invalidate", ExploredFault(Some(FaultMode::IgnoreInvalidate))),
     ("late", ExploredFault(Some(FaultMode::Late(Duration::ZERO)))),
     ("too-late", ExploredFault(Some(FaultMode::Late(Duration::MAX)))),
     ("lossy", ExploredFault(Some(FaultMode::Lossy(1)))),
@@ -70,8 +70,8 @@ impl TryFrom<FaultMode> for ExploredFault {
 
     fn try_from(mode: FaultMode) -> Result<Self, UnexploredFault> {
         match mode {
-            FaultMode::Hang
-            | FaultMode::Deaf
+            FaultMode::NoCompletion
+            | FaultMode::IgnoreInvalidate
             | FaultMode::Late(_)
             | FaultMode::Lossy(_)
             | FaultMode::Duplicate
@@ -120,6 +120,7 @@ mod tests {
             assert_eq!(fault.to_string().parse(), Ok(fault));
         }
         assert_eq!("dup".parse(), "duplicate".parse::<ExploredFault>());
+        assert_eq!("hang".parse::<ExploredFault>().unwrap().to_string(), "no-completion");
         assert_eq!("late:2s".parse::<ExploredFault>().unwrap().to_string(), "late:2s");
     }
 

@@ -57,13 +57,13 @@ fn no_number_helps_against_an_answer_that_comes_after_the_unit_has_given_up() {
 
 #[test]
 fn where_waits_complete_out_of_order_a_sequence_number_wakes_the_wrong_waiter() {
-    let parallel = ExploreConfig { ordering: Ordering::Parallel, ..config("amd", "hang") };
+    let parallel = ExploreConfig { ordering: Ordering::Parallel, ..config("amd", "no-completion") };
     assert!(found(&parallel).contains(&Invariant::FalseCompletion));
 }
 
 #[test]
 fn a_bound_without_a_fence_is_unsafe_and_with_one_it_is_safe() {
-    for fault in ["hang", "deaf"] {
+    for fault in ["no-completion", "ignore-invalidate"] {
         assert!(finds("bounded", fault).contains(&Invariant::StaleAfterFailure), "{fault}");
         assert!(finds("late-removal", fault).contains(&Invariant::StaleAfterSuccess), "{fault}");
         for ordering in [Ordering::Serial, Ordering::Parallel] {
@@ -78,7 +78,7 @@ fn a_bound_without_a_fence_is_unsafe_and_with_one_it_is_safe() {
 #[test]
 fn who_hangs_drops_what_it_is_told_to_and_never_says_so_and_who_is_deaf_does_not_even_drop_it() {
     use action::{Page, Who};
-    for (fault, drops) in [("hang", true), ("deaf", false)] {
+    for (fault, drops) in [("no-completion", true), ("ignore-invalidate", false)] {
         let mut world = world::World::new(&config("bounded", fault), false).unwrap();
         let page = Page(Who::Victim, 0);
         assert!(world.act(Action::Unmap(page)));

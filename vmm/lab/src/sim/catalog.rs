@@ -1,6 +1,7 @@
 //! The tables in which the names of a run stand: policies, faults, workloads. Rows of one's own are
 //! added by [`Catalog::add`].
 
+use devices::fault::current_name;
 use iommu::submit::{PRESETS, Policy, Preset};
 use serde::{Deserialize, Serialize};
 
@@ -28,13 +29,21 @@ const FAULTS: &[(&str, &str, &str)] = &[
     ),
     ("dpc", "an uncorrectable error that the port contains", "after=requests:20,mode=dpc"),
     ("aer", "the link is gone, and AER alone reports it", "after=requests:20,mode=aer"),
-    ("hang", "ATCs drop what they are told to, and never say so", "before=completion:20,mode=hang"),
     (
-        "deaf",
-        "ATCs do not drop what they are told to, and say nothing",
-        "after=requests:20,mode=deaf",
+        "no-completion",
+        "ATCs drop what they are told to, and never say so",
+        "before=completion:20,mode=no-completion",
     ),
-    ("deaf:30s", "the same, for 30 s", "after=requests:20,mode=deaf,for=30s"),
+    (
+        "ignore-invalidate",
+        "ATCs do not drop what they are told to, and say nothing",
+        "after=requests:20,mode=ignore-invalidate",
+    ),
+    (
+        "ignore-invalidate:30s",
+        "the same, for 30 s",
+        "after=requests:20,mode=ignore-invalidate,for=30s",
+    ),
     ("slow", "answers take 1 ms to 90 s", "before=completion:20,mode=slow:1ms..90s"),
     ("slow:50ms", "answers take 50 ms in the mean", "before=completion:20,mode=slow:exp:50ms"),
     ("lossy", "one in a hundred answers is lost", "before=completion:20,mode=lossy:0.01"),
@@ -210,12 +219,16 @@ impl Catalog {
         }
     }
 
-    /// The fault with that name.
+    /// The fault with that name, or with the name of today for an earlier one.
     ///
     /// # Errors
     /// [`CatalogError::Unknown`].
     pub fn fault(&self, name: &str) -> Result<&FaultRow, CatalogError> {
-        find("fault", &self.faults, name, |row| &row.name)
+        let row = find("fault", &self.faults, name, |row| &row.name);
+        row.or_else(|error| {
+            let current = current_name(name);
+            self.faults.iter().find(|row| row.name == current).ok_or(error)
+        })
     }
 
     /// The workload with that name.

@@ -5,7 +5,7 @@ use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
-/// A run's name: `policy/fault/workload/seed`, as in `bounded:100ms/hang/strict/17`. With the tables
+/// A run's name: `policy/fault/workload/seed`, as in `bounded:100ms/no-completion/strict/17`. With the tables
 /// that the names stand in, it says everything about the run.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct RunId {
@@ -21,7 +21,9 @@ pub struct RunId {
 
 /// What [`RunId::from_str`] says of a text that is none.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("'{0}' is not a run; write policy/fault/workload/seed, as in bounded:100ms/hang/strict/17")]
+#[error(
+    "'{0}' is not a run; write policy/fault/workload/seed, as in bounded:100ms/no-completion/strict/17"
+)]
 pub struct ParseRunIdError(String);
 
 impl FromStr for RunId {

@@ -124,7 +124,7 @@ pub struct FaultRow {
     pub name: String,
     /// What it stands for, in a line.
     pub about: String,
-    /// What happens and when, as in `before=completion:20,mode=hang`; nothing, if it is missing. It
+    /// What happens and when, as in `before=completion:20,mode=no-completion`; nothing, if it is missing. It
     /// happens to the first port unless it names another: `rp0`, `rp1` and so on.
     #[serde(default, with = "text::option", skip_serializing_if = "Option::is_none")]
     pub fault: Option<Fault>,

@@ -55,7 +55,7 @@ fn address_spaces_are_invalidated_by_their_pasids() {
 
 #[test]
 fn a_reset_of_the_function_is_not_taken_for_what_the_unit_has_not_begun() {
-    let mut spec = spec("flr:100ms/hang/victim/1040513295917609597");
+    let mut spec = spec("flr:100ms/no-completion/victim/1040513295917609597");
     // Once its ITags are used up the unit fetches no more: not the IOTLB part either.
     spec.unit.ict = Timeout::Never;
     let result = run(&spec, &Tracer::none()).unwrap();
@@ -91,20 +91,20 @@ fn what_a_guest_forwards_has_no_wait_in_an_even_slot() {
 
 #[test]
 fn a_mute_device_makes_linux_wait_for_ever_although_the_unit_gives_up() {
-    let result = simulate("linux/hang/victim/1");
+    let result = simulate("linux/no-completion/victim/1");
     assert!(result.never_returned >= 1 && result.host.resubmitted >= 2);
 }
 
 #[test]
 fn a_bound_without_a_fence_leaves_stale_translations_in_use() {
-    let result = simulate("bounded:100ms/deaf/strict/1");
+    let result = simulate("bounded:100ms/ignore-invalidate/strict/1");
     assert!(result.stale_accesses > 0 && result.told.deadline_passed.held > 0);
     assert_eq!((result.never_returned, result.hard_lockups), (0, 0));
 }
 
 #[test]
 fn a_quarantine_keeps_stale_translations_from_being_used() {
-    let result = simulate("quarantine:100ms/deaf:30s/strict/1");
+    let result = simulate("quarantine:100ms/ignore-invalidate:30s/strict/1");
     assert_eq!(result.stale_accesses, 0);
     assert!(result.told.quarantined.held > 0, "the ATC still holds them");
     assert_eq!((result.recovered, result.never_returned), (1, 0), "after a reset it works");
@@ -113,7 +113,7 @@ fn a_quarantine_keeps_stale_translations_from_being_used() {
 #[test]
 fn on_a_serial_unit_the_fence_stands_behind_what_it_is_to_fence() {
     let quarantine = |ordering| {
-        let mut spec = spec("quarantine:100ms/deaf:30s/strict/1");
+        let mut spec = spec("quarantine:100ms/ignore-invalidate:30s/strict/1");
         spec.unit.ordering = ordering;
         run(&spec, &Tracer::none()).unwrap().time_to_quarantine.max()
     };
@@ -162,18 +162,18 @@ fn a_safe_removal_harms_nobody() {
 
 #[test]
 fn a_reset_before_detaching_empties_the_atc_until_the_device_fills_it_again() {
-    let reset = simulate("bounded:100ms/deaf/detach/1").told.deadline_passed;
+    let reset = simulate("bounded:100ms/ignore-invalidate/detach/1").told.deadline_passed;
     assert!(
         reset.dropped > 0 && reset.held > 0,
         "a device that is attached may use its ATC: {reset:?}"
     );
-    let unreset = simulate("bounded:100ms/deaf/teardown/1").told.deadline_passed;
+    let unreset = simulate("bounded:100ms/ignore-invalidate/teardown/1").told.deadline_passed;
     assert!(unreset.held > unreset.dropped, "{unreset:?}");
 }
 
 #[test]
 fn contained_and_flapping_devices_work_again() {
-    for fault in ["dpc", "flap", "deaf:30s"] {
+    for fault in ["dpc", "flap", "ignore-invalidate:30s"] {
         let result = simulate(&format!("bounded:100ms/{fault}/strict/1"));
         assert_eq!(result.recovered, 1, "{fault}");
     }
@@ -181,19 +181,22 @@ fn contained_and_flapping_devices_work_again() {
 
 #[test]
 fn a_watchdog_that_is_petted_sees_the_submitter_not_but_whoever_spins_on_its_lock() {
-    let mut alone = spec("bounded+watchdog:1m30s/hang/victim/1");
+    let mut alone = spec("bounded+watchdog:1m30s/no-completion/victim/1");
     alone.unit.ict = Timeout::Never;
     let mut alone_result = run(&alone, &Tracer::none()).unwrap();
     assert_eq!(alone_result.hard_lockups, 0);
     assert!(alone_result.interrupts_off.max() >= Duration::from_secs(90));
-    alone_result = simulate("bounded+watchdog:1m30s/hang/strict/1");
+    alone_result = simulate("bounded+watchdog:1m30s/no-completion/strict/1");
     assert!(alone_result.hard_lockups > 0, "two CPUs, one lock");
 }
 
 #[test]
 fn the_same_spec_gives_the_same_events_and_the_same_result() {
-    for id in ["linux/hang/strict/7", "bounded:100ms/slow/victim/7", "quarantine:100ms/lossy/sva/7"]
-    {
+    for id in [
+        "linux/no-completion/strict/7",
+        "bounded:100ms/slow/victim/7",
+        "quarantine:100ms/lossy/sva/7",
+    ] {
         let (first, second) = (record(&spec(id)), record(&spec(id)));
         assert!(first.0.len() > 100 && first == second, "{id}");
         assert_eq!(first.1, simulate(id), "with and without a sink: {id}");
@@ -217,6 +220,18 @@ fn merging_knows_no_order_and_survives_being_written_and_read() {
     let read: RunResult = serde_json::from_str(&text).unwrap();
     assert_eq!(serde_json::to_string(&read).unwrap(), text);
     assert_eq!((read.runs, read.stuck.count()), (total.runs, total.stuck.count()));
+}
+
+#[test]
+fn earlier_names_of_faults_stand_for_the_rows_of_today() {
+    for (earlier, name) in [
+        ("hang", "no-completion"),
+        ("deaf", "ignore-invalidate"),
+        ("deaf:30s", "ignore-invalidate:30s"),
+    ] {
+        let run = spec(&format!("linux/{earlier}/strict/1"));
+        assert_eq!(run.id().to_string(), format!("linux/{name}/strict/1"));
+    }
 }
 
 #[test]

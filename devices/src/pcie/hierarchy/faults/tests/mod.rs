@@ -312,8 +312,8 @@ fn aer() {
 fn a_device_that_does_not_answer() {
     let mute = Observed { completions: 0, ..HEALTHY };
     for (mode, expected) in [
-        (FaultMode::Hang, mute),
-        (FaultMode::Deaf, mute),
+        (FaultMode::NoCompletion, mute),
+        (FaultMode::IgnoreInvalidate, mute),
         (FaultMode::Lossy(1_000_000), mute),
         (FaultMode::Lossy(0), HEALTHY),
         (FaultMode::Duplicate, Observed { completions: 2, ..HEALTHY }),
@@ -372,7 +372,7 @@ fn flap_with_and_without_the_atc() {
 
 #[test]
 fn the_neighbour_notices_nothing() {
-    for mode in [FaultMode::Silent, FaultMode::Surprise, FaultMode::Hang, FaultMode::Aer] {
+    for mode in [FaultMode::Silent, FaultMode::Surprise, FaultMode::NoCompletion, FaultMode::Aer] {
         let mut rig = Rig::new();
         rig.machine.inject(0, mode);
         rig.machine.messages();

@@ -165,7 +165,11 @@ fn each_way_back_resets_as_deep_as_it_must() {
         ("ghost", vec![Inject(FaultMode::Ghost), Lift(FaultMode::Ghost)], &[Reset::Hot]),
         ("flap", vec![Inject(flap(false)), Lift(flap(false))], &[Reset::Hot]),
         ("glitch", vec![Inject(flap(true)), Lift(flap(true))], &[]),
-        ("hang", vec![Inject(FaultMode::Hang), Lift(FaultMode::Hang)], &[]),
+        (
+            "no-completion",
+            vec![Inject(FaultMode::NoCompletion), Lift(FaultMode::NoCompletion)],
+            &[],
+        ),
         (
             "Link Disable",
             vec![
