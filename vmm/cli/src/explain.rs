@@ -10,7 +10,7 @@ use iommu::time::Instant;
 use lab::matrix::{self, Matrix, MatrixError, Selection};
 use lab::plan::Plan;
 use lab::sim::{RunId, RunSpec};
-use lab::{replay, tell, write_trace};
+use lab::{narrate, replay, write_trace};
 
 use super::compare::MachineArgs;
 use crate::CliError;
@@ -50,7 +50,7 @@ pub(super) fn run(args: &ExplainArgs) -> Result<u8, CliError> {
     }
     let mut out = BufWriter::new(io::stdout().lock());
     header(&spec, &mut out)
-        .and_then(|()| tell(&events, &mut out))
+        .and_then(|()| narrate(&events, &mut out))
         .and_then(|()| out.flush())
         .map_err(CliError::Output)?;
     Ok(0)

@@ -162,7 +162,7 @@ fn write_table(args: &ExploreArgs, rows: &[Row], stories: bool) -> io::Result<()
         for row in rows {
             for (invariant, violation) in &row.violations {
                 writeln!(out, "\n{} under '{}': {}", row.policy, row.fault, invariant.name())?;
-                for line in &violation.story {
+                for line in &violation.narration {
                     writeln!(out, "  {line}")?;
                 }
             }

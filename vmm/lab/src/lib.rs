@@ -9,7 +9,7 @@
 //!                                       |                                    |
 //!                              merge: shards --> one                table, CSV, report with plots
 //!
-//!   explain: RunId --> RunSpec --> events --> story, trace
+//!   explain: RunId --> RunSpec --> events --> narration, trace
 //! ```
 //!
 //! Everything is a function of the plan: neither the number of threads nor of machines, nor an
@@ -23,6 +23,7 @@ pub mod explore;
 pub mod file;
 pub mod matrix;
 mod merge;
+mod narrate;
 pub mod plan;
 mod plot;
 pub mod policies;
@@ -33,7 +34,6 @@ pub mod sim;
 #[cfg(test)]
 mod snapshot_tests;
 mod store;
-mod story;
 mod summary;
 pub mod table;
 pub mod text;
@@ -47,9 +47,9 @@ mod work;
 pub use compare::{Options, Outcome, compare};
 pub use error::LabError;
 pub use merge::{MergeError, merge};
+pub use narrate::narrate;
 pub use record::Record;
 pub use store::StoreError;
-pub use story::tell;
 pub use summary::{Summary, Totals, Worst};
 pub use timelines::replay;
 pub use trace::write as write_trace;

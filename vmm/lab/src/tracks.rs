@@ -8,7 +8,7 @@ use iommu::ids::Bdf;
 use iommu::submit::{Ticket, Verdict};
 use iommu::time::Instant;
 
-use super::story;
+use super::narrate;
 
 /// The type field of an Invalidation Wait Descriptor (`VT-d 6.5.2.8`).
 const WAIT: u8 = 0x5;
@@ -144,7 +144,7 @@ impl Tracks {
     }
 
     fn moment(&mut self, subject: Subject, event: &TimedEvent, state: State) {
-        let text = story::sentence(&event.event).unwrap_or_default();
+        let text = narrate::sentence(&event.event).unwrap_or_default();
         self.track(subject).moments.push(Moment { at: event.at, state, text });
     }
 
@@ -253,7 +253,7 @@ impl Tracks {
             Verdict::Completed | Verdict::Skipped => State::Well,
             _ => State::GivenUp,
         };
-        let text = story::verdict(verdict).to_owned();
+        let text = narrate::verdict(verdict).to_owned();
         self.track(Subject::Callers(function)).add(from, at, state, text);
     }
 

@@ -19,12 +19,12 @@
 //!
 //! - [`action`]: what can happen next. `fault`: what goes wrong. `world`: what there is, and what
 //!   happens then.
-//! - `search`: which orders are tried. `story`: a trace as a person reads it.
+//! - `search`: which orders are tried. `narrate`: a trace in plain words.
 
 pub mod action;
 mod fault;
+mod narrate;
 mod search;
-mod story;
 mod tables;
 mod world;
 
@@ -105,8 +105,9 @@ pub struct ExploreConfig {
 pub struct Violation {
     /// The shortest trace that was found.
     pub trace: Vec<Action>,
-    /// The same, as a numbered story.
-    pub story: Vec<String>,
+    /// The trace in plain words, numbered.
+    #[serde(rename = "story")]
+    pub narration: Vec<String>,
 }
 
 /// What was found.

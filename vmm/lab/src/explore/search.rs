@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, HashSet, VecDeque};
 use iommu::submit::HostError;
 
 use super::world::World;
-use super::{Action, ExploreConfig, Invariant, Report, Violation, story};
+use super::{Action, ExploreConfig, Invariant, Report, Violation, narrate};
 
 /// States that are looked at, at most: a bound on memory and time, whatever the depth.
 const MAX_STATES: usize = 50_000;
@@ -111,12 +111,12 @@ impl<'a> Search<'a> {
         Ok((world.broken == Some(invariant)).then_some(taken))
     }
 
-    /// What was found, each with its story.
+    /// What was found, each narrated.
     pub(super) fn report(self) -> Result<Report, HostError> {
         let mut violations = BTreeMap::new();
         for (invariant, trace) in self.found {
-            let story = story::tell(self.config, &trace, invariant)?;
-            violations.insert(invariant, Violation { trace, story });
+            let narration = narrate::narrate(self.config, &trace, invariant)?;
+            violations.insert(invariant, Violation { trace, narration });
         }
         Ok(Report { states: self.states.len(), violations })
     }

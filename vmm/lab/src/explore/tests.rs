@@ -104,11 +104,15 @@ fn waits_in_even_slots_are_lost_before_fe89277c9ceb() {
 }
 
 #[test]
-fn a_story_is_numbered_and_ends_in_what_must_not_happen() {
+fn a_narration_is_numbered_and_ends_in_what_must_not_happen() {
     let report = explore(&config("xen-4.15", "late")).unwrap();
     let violation = &report.violations[&Invariant::FalseCompletion];
-    assert!(violation.story[0].starts_with("1. A CPU unmaps page"), "{:?}", violation.story);
-    assert!(violation.story.last().unwrap().starts_with("=> "));
+    assert!(
+        violation.narration[0].starts_with("1. A CPU unmaps page"),
+        "{:?}",
+        violation.narration
+    );
+    assert!(violation.narration.last().unwrap().starts_with("=> "));
     assert!(!report.keeps_claims(&"xen-4.15".parse().unwrap()));
 }
 

@@ -1,115 +1,20 @@
-//! A run, told step by step: numbered, with times from the fault, and what repeats told once.
+//! Events in plain words: each as a sentence ([`sentence`]), and a run of them (`run`). The explorer
+//! narrates its traces by the same sentences.
 
-use std::io::{self, Write};
+mod run;
+
 use std::time::Duration;
 
-use iommu::event::{Event, LinkState, LockupDetector, Lost, TimedEvent, UnitRole};
+use iommu::event::{Event, LinkState, LockupDetector, Lost, UnitRole};
 use iommu::submit::Verdict;
-use iommu::time::Instant;
 
 use super::text::time;
+pub use run::narrate;
 
-/// How many steps a sequence that repeats may have.
-const PERIOD: usize = 12;
 /// Shorter waits of a CPU are told by what its caller sees.
 const NOTABLE: Duration = Duration::from_millis(1);
 
-/// Tells what happened. Times are relative to the first fault; what came before it is told in short.
-///
-/// # Errors
-///
-/// What `out` says.
-pub fn tell(events: &[TimedEvent], out: &mut dyn Write) -> io::Result<()> {
-    let is_fault = |event: &TimedEvent| matches!(event.event, Event::FaultInjected { .. });
-    let fault = events.iter().position(is_fault).unwrap_or(0);
-    let zero = events.get(fault).filter(|event| is_fault(event));
-    let zero = zero.map_or(Instant::START, |event| event.at);
-    before(&events[..fault], out)?;
-    let steps: Vec<Step> =
-        events[fault..].iter().filter_map(|event| Step::new(event, zero)).collect();
-    let mut number = 1;
-    let mut at = 0;
-    while at < steps.len() {
-        let (period, times) = repetition(&steps[at..]);
-        for step in &steps[at..at + period] {
-            writeln!(out, "{number:5}  {:>12}  {}", step.when, step.text)?;
-            number += 1;
-        }
-        at += period * times;
-        if times > 1 {
-            let what = if period == 1 { "this".to_owned() } else { format!("these {period},") };
-            let again = if times == 2 { "once".to_owned() } else { format!("{} times", times - 1) };
-            let last = &steps[at - 1].when;
-            writeln!(out, "{:19}  ... {what} {again} more, up to {last}", "")?;
-            number += period * (times - 1);
-        }
-    }
-    Ok(())
-}
-
-/// Sums up what was before the fault.
-fn before(events: &[TimedEvent], out: &mut dyn Write) -> io::Result<()> {
-    let verdicts = events.iter().filter_map(|event| match event.event {
-        Event::Verdict { waited, .. } => Some(waited),
-        _ => None,
-    });
-    let (count, longest) =
-        verdicts.fold((0_u64, Duration::ZERO), |(n, longest), t| (n + 1, longest.max(t)));
-    if count > 0 {
-        let longest = time(longest);
-        writeln!(out, "       before: {count} invalidations complete, each within {longest}")?;
-    }
-    Ok(())
-}
-
-/// One line of the story.
-#[derive(Debug, Clone, PartialEq, Eq)]
-struct Step {
-    when: String,
-    text: String,
-    /// The text without what differs from one time to the next.
-    shape: String,
-}
-
-impl Step {
-    fn new(event: &TimedEvent, zero: Instant) -> Option<Self> {
-        let text = sentence(&event.event)?;
-        let when = format!("+{}", time(event.at - zero));
-        let shape = shape(&text);
-        Some(Self { when, text, shape })
-    }
-}
-
-/// `text` with a `#` for each number that is no address of a function.
-fn shape(text: &str) -> String {
-    let word = |word: &str| {
-        if word.contains(':') || !word.chars().any(|c| c.is_ascii_digit()) {
-            word.to_owned()
-        } else {
-            "#".to_owned()
-        }
-    };
-    text.split(' ').map(word).collect::<Vec<_>>().join(" ")
-}
-
-/// How many of the first steps form a sequence that comes again at once, and how often it comes: the
-/// period that covers most, the shortest of those.
-fn repetition(steps: &[Step]) -> (usize, usize) {
-    let mut best = (1, 1);
-    for period in 1..=PERIOD.min(steps.len() / 2) {
-        let first = &steps[..period];
-        let same = |chunk: &&[Step]| {
-            chunk.len() == period && chunk.iter().zip(first).all(|(a, b)| a.shape == b.shape)
-        };
-        let times = steps.chunks(period).take_while(same).count();
-        if times > 1 && period * times > best.0 * best.1 {
-            best = (period, times);
-        }
-    }
-    best
-}
-
-/// What the host side says at the end of a wait.
+/// What the host side tells a caller at the end of its wait.
 pub(super) const fn verdict(verdict: Verdict) -> &'static str {
     match verdict {
         Verdict::Completed => "completed",
@@ -187,7 +92,9 @@ fn host_side(event: &Event) -> Option<String> {
         Event::Quarantined { function, waited } => {
             format!("{function} is in quarantine after {}", time(*waited))
         }
-        Event::QuarantineEnded { function } => format!("{function} was reset and is let be again"),
+        Event::QuarantineEnded { function } => {
+            format!("{function} was reset, and leaves quarantine")
+        }
         Event::RemovalSimulated { function } => format!("{function} is taken for removed"),
         Event::FunctionResetByHost { function } => format!("Function Level Reset of {function}"),
         Event::HostWaitsAborted { count } => format!("software finds {count} waits aborted"),
@@ -218,7 +125,7 @@ fn unit(event: &Event) -> Option<String> {
             format!("the unit gives up on {function}: FSTS.ITE, {waits_aborted} waits aborted")
         }
         Event::UnexpectedCompletion { unit: UnitRole::Host, function, .. } => {
-            format!("an Invalidate Completion of {function} that nobody waits for: FSTS.ICE")
+            format!("an Invalidate Completion of {function} that no request waits for: FSTS.ICE")
         }
         Event::QueueError { unit: UnitRole::Host, slot, .. } => {
             format!("the unit stops at slot {slot}: FSTS.IQE")
@@ -251,7 +158,10 @@ fn link(event: &Event) -> Option<String> {
                 Lost::PageRequest => "a Page Request",
                 Lost::PageGroupResponse => "a PRG Response",
             };
-            format!("the link below {port} swallows {what}")
+            format!("the link below {port} loses {what}")
+        }
+        Event::AtcFilled { function, .. } => {
+            format!("the ATC of {function} has a new translation")
         }
         Event::AtcInvalidated { function, dropped } => {
             format!("the ATC of {function} drops {dropped} translations")

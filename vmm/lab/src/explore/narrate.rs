@@ -1,15 +1,16 @@
-//! A trace as a person reads it: what is done, and what comes of it.
+//! A trace in plain words: each action, and what comes of it.
 
 use iommu::event::{Event, TimedEvent};
 use iommu::submit::HostError;
-use iommu::time::Timeout;
+use iommu::time::{Instant, Timeout};
 
 use super::action::Action;
 use super::world::World;
 use super::{ExploreConfig, Invariant};
+use crate::narrate::sentence;
 
 /// The lines of a trace, numbered, with what it ends in.
-pub(super) fn tell(
+pub(super) fn narrate(
     config: &ExploreConfig,
     trace: &[Action],
     invariant: Invariant,
@@ -64,7 +65,7 @@ fn describe(action: Action) -> String {
             "The neighbor's invalidations go round the ring to where the abandoned wait was."
                 .to_owned()
         }
-        Action::LinkDown => "The victim's link goes down, and nobody is told.".to_owned(),
+        Action::LinkDown => "The victim's link goes down, and no driver is told.".to_owned(),
         Action::LinkUp => "The link comes up again; the victim has noticed nothing.".to_owned(),
         Action::Reset => "The victim is reset by FLR, and the host knows.".to_owned(),
     }
@@ -75,47 +76,46 @@ fn ending(invariant: Invariant) -> &'static str {
         Invariant::FalseCompletion => {
             "a caller believes that its invalidation is done, and it is not"
         }
-        Invariant::LostWait => "somebody waits, and nothing is left that could end it",
+        Invariant::LostWait => "a caller waits, and nothing is left that could end its wait",
         Invariant::StaleAfterSuccess => {
-            "the device has reached a page of somebody else; the caller was told of success"
+            "the device has reached a page of another user; the caller was told of success"
         }
         Invariant::StaleAfterFailure => {
-            "the device has reached a page of somebody else; the caller was told of a failure"
+            "the device has reached a page of another user; the caller was told of a failure"
         }
     }
 }
 
-/// What is worth telling of an event.
+/// What an event means, for events that a trace is narrated with.
 fn note(timed: &TimedEvent) -> Option<String> {
-    let at = Timeout::After(timed.at - iommu::time::Instant::START);
+    let sentence = sentence(&timed.event).filter(|_| is_noted(&timed.event))?;
     let text = match &timed.event {
-        Event::Verdict { ticket, verdict, .. } => {
-            let told = if verdict.is_success() { "success" } else { "a failure" };
-            let verdict = format!("{verdict:?}");
-            format!(
-                "call {} returns {told} ({verdict}); its page is given to somebody else",
-                ticket.0
-            )
+        Event::Verdict { verdict, .. } => {
+            let reported = if verdict.is_success() { "success" } else { "failure" };
+            format!("{sentence} (reported as {reported}); its page goes to another user")
         }
-        Event::InvalidationTimeout { function, waits_aborted, .. } => {
-            format!("the unit gives up on {function}: ITE, {waits_aborted} waits aborted")
-        }
-        Event::HostWaitsAborted { count } => format!("the driver takes {count} waits for aborted"),
-        Event::FalseCompletion { ticket } => {
-            format!("the status word of call {} is written, for another", ticket.0)
-        }
-        Event::QuarantineBegan { function } => format!("the driver begins to fence {function}"),
-        Event::Quarantined { function, .. } => format!("the unit says that it blocks {function}"),
-        Event::QuarantineEnded { function } => format!("the quarantine of {function} ends"),
-        Event::RemovalSimulated { function } => format!("{function} is taken for removed"),
-        Event::FunctionResetByHost { function } => format!("the host initiates FLR of {function}"),
-        Event::Lost { what, .. } => format!("lost on the link: {what:?}"),
-        Event::AtcFilled { function, .. } => format!("the ATC of {function} has a new translation"),
-        Event::DmaFault { function, .. } => format!("the unit blocks the request of {function}"),
-        Event::UnexpectedCompletion { function, .. } => {
-            format!("nobody waits for that answer of {function}: ICE")
-        }
-        _ => return None,
+        _ => sentence,
     };
-    Some(if timed.at == iommu::time::Instant::START { text } else { format!("{at}: {text}") })
+    let at = Timeout::After(timed.at - Instant::START);
+    Some(if timed.at == Instant::START { text } else { format!("{at}: {text}") })
+}
+
+/// What the actions of a trace do not say themselves.
+fn is_noted(event: &Event) -> bool {
+    matches!(
+        event,
+        Event::Verdict { .. }
+            | Event::InvalidationTimeout { .. }
+            | Event::HostWaitsAborted { .. }
+            | Event::FalseCompletion { .. }
+            | Event::QuarantineBegan { .. }
+            | Event::Quarantined { .. }
+            | Event::QuarantineEnded { .. }
+            | Event::RemovalSimulated { .. }
+            | Event::FunctionResetByHost { .. }
+            | Event::Lost { .. }
+            | Event::AtcFilled { .. }
+            | Event::DmaFault { .. }
+            | Event::UnexpectedCompletion { .. }
+    )
 }
