@@ -5,13 +5,11 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use iommu::event::{Event, LinkState, LockupDetector, TimedEvent, UnitRole};
 use iommu::ids::Bdf;
+use iommu::spec::descriptor;
 use iommu::submit::{Ticket, Verdict};
 use iommu::time::Instant;
 
 use super::narrate;
-
-/// The type field of an Invalidation Wait Descriptor (`VT-d 6.5.2.8`).
-const WAIT: u8 = 0x5;
 
 /// The subject of a track.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -262,7 +260,7 @@ impl Tracks {
     fn free_slots(&mut self, at: Instant) {
         while let Some((slot, kind, from)) = self.slots.pop_front() {
             self.slot(slot, from, at, State::Well);
-            if kind & 0xf == WAIT {
+            if kind == descriptor::kind::WAIT {
                 break;
             }
         }

@@ -1,8 +1,8 @@
-//! Who owns which page: the judge of every access to memory.
+//! The owner of each page, by which each access to memory is found stale or not.
 //!
-//! A mapping is stamped: its output address is unlike that of any other mapping of the run, above
-//! all memory, and only here it becomes the page that it really is. So each access says by which
-//! mapping it was translated, however long ago, and the page's owner of today is no alibi.
+//! A mapping is stamped: its output address, above all memory, differs from that of each other
+//! mapping of the run, and only here becomes the address of a page. An address therefore names the
+//! mapping that translated it, also if the page has a new owner since.
 
 use std::time::Duration;
 
@@ -46,7 +46,7 @@ pub(super) struct Oracle {
     mappings: Vec<Mapping>,
     /// Which device each page is mapped for.
     owners: Vec<Option<u16>>,
-    /// Pages that nobody owns. The one given back last is given out first, as allocators do.
+    /// Pages without an owner. The one given back last is given out first, as allocators do.
     free: Vec<u32>,
 }
 
