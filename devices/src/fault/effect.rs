@@ -1,5 +1,5 @@
-//! What each fault does, in terms of what the rest of the machine knows: reasons for which a link is
-//! down, events of a port, the answers of the functions below.
+//! What each fault does, in terms of what the rest of the machine knows: reasons for which a link
+//! is down, events of a port, the answers of the functions below.
 //!
 //! Here alone a [`FaultMode`] is translated. Ports, links, functions and the explorer know the
 //! fields of an [`Effect`].

@@ -8,26 +8,26 @@ use crate::pcie::link::AnswerDelay;
 /// `docs/failure-modes.md`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum FaultMode {
-    /// The link is gone; Link Status says so to whoever reads it, but no event is latched and no
+    /// The link is gone; Link Status shows it, but no event is latched and no
     /// interrupt raised.
     Silent,
     /// The link is gone, and the port still reports an active one.
     Ghost,
-    /// Somebody sets Link Disable (`PCIe 7.5.3.7`).
+    /// Link Disable is set (`PCIe 7.5.3.7`).
     Disable,
     /// The card is pulled out: presence and data link layer state change, with the hot-plug
     /// interrupt (`PCIe 6.7.3`).
     Surprise,
-    /// Somebody presses the attention button, and pulls the card out when the guest's driver has
+    /// The attention button is pressed, and the card is pulled out when the guest's driver has
     /// powered the slot down (`PCIe 6.7.2.5`).
     Safe,
-    /// The port detects an uncorrectable error, and Downstream Port Containment takes the link down,
-    /// with its interrupt (`PCIe 6.2.11`). Has no effect where software has not enabled it.
+    /// The port detects an uncorrectable error, and Downstream Port Containment takes the link
+    /// down, with its interrupt (`PCIe 6.2.11`). Has no effect where software has not enabled it.
     Dpc,
     /// The link is gone, and nothing but a Surprise Down error in AER says so (`PCIe 6.2`).
     Aer,
-    /// Configuration space answers and DMA goes on. The ATC drops the range of an Invalidate Request,
-    /// and no completion comes.
+    /// Configuration space answers and DMA goes on. The ATC drops the range of an Invalidate
+    /// Request, and no completion comes.
     NoCompletion,
     /// Configuration space answers and DMA goes on. The ATC keeps its entries, and no completion
     /// comes.
@@ -38,8 +38,7 @@ pub enum FaultMode {
     Lossy(u32),
     /// Every Invalidate Completion comes twice.
     Duplicate,
-    /// Invalidate Requests are answered, after this time, which is meant to be longer than anybody
-    /// waits.
+    /// Invalidate Requests are answered after this time, which is meant to be longer than any wait.
     Late(Duration),
     /// The link goes down silently, and comes up again after `down`.
     Flap {

@@ -13,9 +13,9 @@ use crate::pcie::link::AnswerDelay;
 
 /// What every mode is called, with its parameter, and what it does in a line.
 pub const MODES: [(&str, &str); 15] = [
-    ("silent", "the link is gone; only Link Status says so, to whoever reads it"),
+    ("silent", "the link is gone; only Link Status shows it"),
     ("ghost", "the link is gone, and the port still reports an active one"),
-    ("disable", "somebody sets Link Disable"),
+    ("disable", "Link Disable is set"),
     ("surprise", "the card is pulled out, with the hot-plug events"),
     ("safe", "the attention button is pressed; the card goes when the slot is powered down"),
     ("dpc", "an uncorrectable error, contained if software has enabled DPC"),
@@ -43,7 +43,7 @@ pub fn current_name(text: &str) -> Cow<'_, str> {
     }
 }
 
-/// The longest time in a mode; far beyond what anybody waits for.
+/// The longest time in a mode; far beyond any wait.
 const LONGEST: Duration = Duration::from_secs(24 * 60 * 60);
 
 /// What [`FaultMode::from_str`] says of a text that is no mode.

@@ -31,7 +31,8 @@ struct Rig {
 }
 
 impl Rig {
-    /// One port with its bus and its endpoint's BAR; interrupt remapping with a table of 16 entries.
+    /// One port with its bus and its endpoint's BAR; interrupt remapping with a table of 16
+    /// entries.
     fn new(io_apic: Option<Bdf>) -> Self {
         let memory = Memory::from_ranges(&[(GuestAddress(0), 2 << 20)]).unwrap();
         let unit = UnitConfig { interrupt_remapping: true, ..UnitConfig::new(UnitRole::Host) };

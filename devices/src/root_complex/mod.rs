@@ -43,8 +43,8 @@ use crate::topology::{Media, Topology};
 use downstream::{Downstream, NoDrivers};
 use upstream::ToMemory;
 
-/// The requester id that the I/O APIC has unless it is built otherwise, and in events always: no PCI
-/// function has it.
+/// The requester id that the I/O APIC has unless it is built otherwise, and in events always: no
+/// PCI function has it.
 pub const IO_APIC_ID: Bdf = Bdf::new(0xff, 0, 0);
 
 /// A change of one of the wires from INTA to the I/O APIC.
@@ -84,8 +84,9 @@ pub struct RootComplexConfig {
 }
 
 impl RootComplexConfig {
-    /// Two root ports, each with an ATS test endpoint behind it, and units in legacy mode of which only the physical one may time out, as `host`
-    /// says: for the guest's unit the host's verdict takes the place of a time-out.
+    /// Two root ports, each with an ATS test endpoint behind it, and units in legacy mode. Only the
+    /// physical one may time out, as `host` says: for the guest's unit the host's verdict takes the
+    /// place of a time-out.
     pub fn new(policy: Policy, host: UnitConfig) -> Self {
         let guest_unit = UnitConfig { role: UnitRole::Guest, ict: Default::default(), ..host };
         let host_unit = UnitConfig { role: UnitRole::Host, ..host };
@@ -203,8 +204,8 @@ impl RootComplex {
         self.settle(now);
     }
 
-    /// What a message of the I/O APIC would reach the local APICs as, `None` if it would be blocked.
-    /// Has no effect. Who relays ends of interrupt needs the vector in advance.
+    /// What a message of the I/O APIC would reach the local APICs as, `None` if it would be
+    /// blocked. Has no effect. A relay of ends of interrupt needs the vector in advance.
     pub fn io_apic_route(&self, msi: Msi) -> Option<Msi> {
         self.unit.preview_interrupt(self.io_apic, msi, &self.memory)
     }
@@ -269,7 +270,7 @@ impl RootComplex {
         (hierarchy, ToMemory { unit, host, memory, tracer, interrupts })
     }
 
-    /// Carries messages between the parts until nobody has one left. Each stems from a descriptor
+    /// Carries messages between the parts until none is left. Each stems from a descriptor
     /// or from a deadline, and the rings do not grow meanwhile: this ends.
     fn settle(&mut self, now: Instant) {
         while self.forward_unit_outputs(now)
@@ -331,7 +332,7 @@ impl RootComplex {
                 UpstreamMessage::InvalidateCompletion(completion) => {
                     self.downstream.deliver_completion(completion, now);
                 }
-                // As with DMA, the guest's unit is the only one in this road.
+                // As with DMA, the guest's unit is the only one on this path.
                 UpstreamMessage::PageRequest(request) => {
                     let (_, to_memory) = self.split();
                     if to_memory.admit(request.requester, request.address, now).is_err() {

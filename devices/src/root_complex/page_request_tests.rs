@@ -1,4 +1,4 @@
-//! Page requests over the whole road: endpoint, link, the guest's unit, memory, and back.
+//! Page requests over the whole path: endpoint, link, the guest's unit, memory, and back.
 
 use std::sync::Arc;
 

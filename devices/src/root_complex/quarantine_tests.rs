@@ -73,7 +73,7 @@ fn a_quarantined_function_reaches_nothing_and_its_flushes_succeed_at_once() {
     rig.flush(0, 1);
     assert!(rig.done(1));
     let asked = |event: &Event| matches!(event, Event::InvalidateRequested { unit, .. } if *unit == UnitRole::Host);
-    assert!(!rig.events()[before..].iter().any(asked), "nobody asks it any more");
+    assert!(!rig.events()[before..].iter().any(asked), "no more requests are sent to it");
     assert_eq!(verdicts(&rig), [Verdict::Quarantined; 2]);
 }
 

@@ -1,4 +1,4 @@
-//! The whole road without CPUs: a driver programs unit and endpoint, the link goes down.
+//! The whole path without CPUs: a driver programs unit and endpoint, the link goes down.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -326,7 +326,7 @@ fn the_unit_goes_on_when_the_guest_clears_ite() {
     rig.pass(Duration::from_secs(2));
     assert_eq!(rig.ite(), Some(function(0)));
     rig.unit(offset::FSTS, FaultStatus::new().with_timeout_error(true).into_bits());
-    // The first host waiter who polls finds the physical unit's ITE, and is blamed as in Linux.
+    // The first host waiter that polls sees the physical unit's ITE, and gives up as in Linux.
     rig.flush(1, 1);
     assert_eq!(rig.ite(), Some(function(1)));
     rig.unit(offset::FSTS, FaultStatus::new().with_timeout_error(true).into_bits());

@@ -1,9 +1,9 @@
 //! What functions send up: DMA through the unit's tables into memory, interrupts through its
 //! interrupt remapping to the CPUs. The address decides which it is.
 //!
-//! The physical unit comes first. It lets everything through as it is, but for functions that the host
-//! has put into quarantine: their context entries there are not present, and neither are the entries
-//! for their interrupts.
+//! The physical unit comes first. It lets everything through as it is, but for functions that the
+//! host has put into quarantine: their context entries there are not present, and neither are the
+//! entries for their interrupts.
 
 use std::collections::VecDeque;
 

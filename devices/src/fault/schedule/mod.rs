@@ -1,4 +1,5 @@
-//! Which faults of a schedule are due: told what happens, it says what to do. Each fault happens once.
+//! Which faults of a schedule are due: told what happens, it says what to do. Each fault happens
+//! once.
 
 use iommu::time::Instant;
 

@@ -7,8 +7,8 @@
 //!
 //! A link carries a TLP or loses it. It may be down for several reasons at once, and is up when the
 //! last of them is gone. Ports and functions ask [`Link::carries`], and know nothing of faults. The
-//! sender of a posted TLP never learns that it was lost. A requester that waits for a completion gets
-//! what a Completion Timeout gives.
+//! sender of a posted TLP never learns that it was lost. A requester that waits for a completion
+//! gets what a Completion Timeout gives.
 //!
 //! Functions that answer Invalidate Requests late or never are modelled here too:
 //! [`InvalidateBehavior`], [`CompletionFault`].
@@ -174,8 +174,9 @@ impl Link {
         self.down
     }
 
-    /// Says why it is down from now on. Emits [`Event::Link`] if it goes down or comes up, and returns
-    /// how what is below is reset by that. `port` is the address that the port above has now.
+    /// Says why it is down from now on. Emits [`Event::Link`] if it goes down or comes up, and
+    /// returns how what is below is reset by that. `port` is the address that the port above has
+    /// now.
     pub fn set_down(&mut self, down: LinkDownReasons, port: Bdf, now: Instant) -> Option<Reset> {
         self.port = port;
         let changed = down.is_up() != self.down.is_up();

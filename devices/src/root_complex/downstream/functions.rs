@@ -1,5 +1,5 @@
-//! What the host side does to functions and sees of them, past the guest: it reads their vendor IDs,
-//! resets them, and notices when they are reset, which ends a quarantine.
+//! What the host side does to functions and sees of them, past the guest: it reads their vendor
+//! IDs, resets them, and notices when they are reset, which ends a quarantine.
 //!
 //! ```text
 //!   configuration write: Initiate FLR                           -\

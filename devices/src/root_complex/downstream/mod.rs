@@ -1,5 +1,5 @@
-//! Everything below the unit that software drives: the host side, the hierarchy, and the schedule of
-//! faults that act on them.
+//! Everything below the unit that software drives: the host side, the hierarchy, and the schedule
+//! of faults that act on them.
 //!
 //! ```text
 //!              submit                                   verdict: Status
@@ -10,9 +10,9 @@
 //!   Hierarchy: deliver_request: Completion ----------> poll_message
 //! ```
 //!
-//! The words behind the colons are the [`Point`]s of the protocol that each step reaches; a fault of
-//! the schedule acts there. The root complex does all steps at one moment; the simulation lets time
-//! pass between them. Both therefore see the same faults at the same points.
+//! The words behind the colons are the [`Point`]s of the protocol that each step reaches; a fault
+//! of the schedule acts there. The root complex does all steps at one moment; the simulation lets
+//! time pass between them. Both therefore see the same faults at the same points.
 //!
 //! - `functions`: the answers of functions to the host's drivers, and resets.
 //! - `faults`: points, pauses, DMA counts, and what a fault does.

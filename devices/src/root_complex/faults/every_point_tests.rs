@@ -1,5 +1,5 @@
-//! Every fault at every point of the protocol: whatever happens to one device, a driver that does what
-//! drivers do gets it back, and the other one is never lost.
+//! Every fault at every point of the protocol: whatever happens to one device, a driver that does
+//! what drivers do gets it back, and the other one is never lost.
 
 use std::time::Duration;
 

@@ -1,5 +1,5 @@
-//! Faults of a machine with a guest: injected from outside, rung for, waited for on the console, and
-//! those that count what the guest's unit does.
+//! Faults of a machine with a guest: injected from outside, rung for, waited for on the console,
+//! and those that count what the guest's unit does.
 
 use iommu::spec::offset;
 use iommu::time::Instant;

@@ -143,7 +143,7 @@ fn not_one_more_even_if_the_same_command_sends_it() {
     let both = ["after=dma:1,mode=no-completion", "after=dma:1,mode=silent"];
     assert_eq!(crossing_a_page(false, &both), (2, 1), "the first loses nothing");
     let containment = ["after=dma:1,mode=dpc"];
-    assert_eq!(crossing_a_page(false, &containment), (1, 0), "nobody contains it");
+    assert_eq!(crossing_a_page(false, &containment), (1, 0), "no port contains it");
     assert_eq!(crossing_a_page(true, &containment), (1, 1));
 }
 

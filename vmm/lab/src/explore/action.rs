@@ -49,7 +49,7 @@ impl fmt::Display for Page {
 #[serde(rename_all = "snake_case")]
 pub enum Action {
     /// A CPU unmaps a page, and waits for its invalidation: IOTLB, Device-TLB, wait. When the call
-    /// returns the page is given to somebody else, and another takes its place.
+    /// returns the page goes to another user, and another takes its place.
     Unmap(Page),
     /// The oldest Invalidate Request that is under way to a function reaches it.
     Deliver(Who),
@@ -63,10 +63,10 @@ pub enum Action {
     Use(Page),
     /// Time passes, until something is due.
     Wait,
-    /// The neighbor's invalidations go round the ring, until the next descriptors lie where those of
-    /// an abandoned wait were.
+    /// The neighbor's invalidations go round the ring, until the next descriptors lie where those
+    /// of an abandoned wait were.
     GoRound,
-    /// The victim's link goes down, and nobody is told.
+    /// The victim's link goes down, and no driver is told.
     LinkDown,
     /// It comes up again; the victim has noticed nothing.
     LinkUp,

@@ -12,7 +12,8 @@ use serde::{Serialize, Serializer};
 ///
 /// Between two actions no time passes, and every order is tried: times and shares of a mode do not
 /// matter. One exception: completions that are later than ICT may also come after the unit has
-/// given up on their requests. Modes of a link are explored only where the function keeps its state.
+/// given up on their requests. Modes of a link are explored only where the function keeps its
+/// state.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ExploredFault(Option<FaultMode>);
 

@@ -1,5 +1,5 @@
-//! The explorer: every order in which device, unit, software and a fault can act, up to a bound, and
-//! random ones beyond it; what must never happen is looked for in each.
+//! The explorer: every order in which device, unit, software and a fault can act, up to a bound,
+//! and random ones beyond it; what must never happen is looked for in each.
 //!
 //! ```text
 //!   state --- which actions are possible? --+--> action --> state ...    breadth first: what is found
@@ -8,9 +8,10 @@
 //!     +-- HostSide (driver and unit), two functions with ATCs, the messages between them
 //! ```
 //!
-//! [`HostSide`](iommu::submit::HostSide) with its policies and its unit, [`Link`](devices::link::Link) and
-//! [`Atc`](devices::dma::atc::Atc) are those that run under KVM. A state cannot be copied: it is
-//! reached by doing its actions again, which takes microseconds, since nothing in it waits.
+//! [`HostSide`](iommu::submit::HostSide) with its policies and its unit,
+//! [`Link`](devices::link::Link) and [`Atc`](devices::dma::atc::Atc) are those that run under KVM.
+//! A state cannot be copied: it is reached by doing its actions again, which takes microseconds,
+//! since nothing in it waits.
 //!
 //! `Downstream`, which the root complex and the simulation share, does not fit here: its hierarchy
 //! delivers a message to a function and takes the answer in one step, and functions need to be
@@ -68,8 +69,9 @@ impl Invariant {
         }
     }
 
-    /// Whether `policy` promises that it holds. Who is told of a failure has been warned; and who skips
-    /// what looks gone, or calls it removed, says success without a word of the hardware.
+    /// Whether `policy` promises that it holds. A caller that is told of a failure has been warned.
+    /// A policy that skips what looks gone, or calls it removed, reports success without an answer
+    /// of the hardware.
     pub fn is_claimed_by(self, policy: &Policy) -> bool {
         match self {
             Self::FalseCompletion | Self::LostWait => true,

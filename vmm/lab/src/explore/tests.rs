@@ -84,7 +84,7 @@ fn who_hangs_drops_what_it_is_told_to_and_never_says_so_and_who_is_deaf_does_not
         assert!(world.act(Action::Unmap(page)));
         assert_eq!(world.act(Action::Deliver(Who::Victim)), drops, "{fault}");
         assert!(!world.enabled().contains(&Action::Answer(Who::Victim)), "{fault}");
-        assert!(world.act(Action::Wait), "the deadline passes, and the page is somebody else's");
+        assert!(world.act(Action::Wait), "the deadline passes, and the page has another user");
         assert_eq!(world.act(Action::Use(page)) && world.broken.is_some(), !drops, "{fault}");
     }
 }

@@ -1,5 +1,5 @@
-//! Events in plain words: each as a sentence ([`sentence`]), and a run of them (`run`). The explorer
-//! narrates its traces by the same sentences.
+//! Events in plain words: each as a sentence ([`sentence`]), and a run of them (`run`). The
+//! explorer narrates its traces by the same sentences.
 
 mod run;
 

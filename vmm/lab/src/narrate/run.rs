@@ -95,8 +95,8 @@ fn shape(text: &str) -> String {
     text.split(' ').map(word).collect::<Vec<_>>().join(" ")
 }
 
-/// How many of the first steps form a sequence that comes again at once, and how often it comes: the
-/// period that covers most, the shortest of those.
+/// How many of the first steps form a sequence that comes again at once, and how often it comes:
+/// the period that covers most, the shortest of those.
 fn repetition(steps: &[Step]) -> (usize, usize) {
     let mut best = (1, 1);
     for period in 1..=PERIOD.min(steps.len() / 2) {

@@ -16,7 +16,7 @@ const FAULTS: &[(&str, &str, &str)] = &[
         "after=requests:20,mode=silent",
     ),
     ("ghost", "the same, and the port reports an active link", "after=requests:20,mode=ghost"),
-    ("disable", "somebody sets Link Disable", "after=requests:20,mode=disable"),
+    ("disable", "Link Disable is set", "after=requests:20,mode=disable"),
     (
         "surprise",
         "the card is pulled out, with the hot-plug events",
@@ -31,12 +31,12 @@ const FAULTS: &[(&str, &str, &str)] = &[
     ("aer", "the link is gone, and AER alone reports it", "after=requests:20,mode=aer"),
     (
         "no-completion",
-        "ATCs drop what they are told to, and never say so",
+        "ATCs drop what they are told to, and send no completion",
         "before=completion:20,mode=no-completion",
     ),
     (
         "ignore-invalidate",
-        "ATCs do not drop what they are told to, and say nothing",
+        "ATCs keep what they are told to drop, and send no completion",
         "after=requests:20,mode=ignore-invalidate",
     ),
     (

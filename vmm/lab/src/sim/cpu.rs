@@ -29,7 +29,7 @@ pub(super) enum State {
     Waiting,
     /// It has seen how its wait ended.
     Returning,
-    /// It has nothing to do: its device has no driver, or it is a helper that nobody needs.
+    /// It has nothing to do: its device has no driver, or it is a helper without work.
     Retired,
 }
 
@@ -127,7 +127,7 @@ impl Tickets {
         self.0[index] = Some(cpu);
     }
 
-    /// Nobody waits under it any more.
+    /// No CPU waits under it any more.
     pub(super) fn take(&mut self, ticket: Ticket) -> Option<u16> {
         self.0.get_mut(ticket.0 as usize)?.take()
     }
@@ -152,7 +152,7 @@ impl Lock {
         false
     }
 
-    /// Lets go, and says who has it now.
+    /// Lets go. Returns the CPU that has it now.
     pub(super) fn release(&mut self) -> Option<u16> {
         self.holder = self.queue.pop_front();
         self.holder

@@ -5,8 +5,8 @@ use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
-/// A run's name: `policy/fault/workload/seed`, as in `bounded:100ms/no-completion/strict/17`. With the tables
-/// that the names stand in, it says everything about the run.
+/// A run's name: `policy/fault/workload/seed`, as in `bounded:100ms/no-completion/strict/17`. With
+/// the tables that the names stand in, it says everything about the run.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct RunId {
     /// The policy's name.

@@ -1,4 +1,4 @@
-//! The machine: what its parts tell each other, and when.
+//! The machine: messages between its parts, and when each arrives.
 
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -77,10 +77,10 @@ pub(super) struct Machine<'a> {
     pub(super) devices: Vec<Device>,
     /// Which CPU waits under which ticket.
     pub(super) tickets: Tickets,
-    /// Whether the victim's link was up, and how often quarantines had changed, when that was looked
-    /// at last.
+    /// Whether the victim's link was up, and how often quarantines had changed, when that was
+    /// looked at last.
     pub(super) watched: (bool, u64),
-    /// When no more I/O begins: whoever waits at the horizon has waited for long.
+    /// When no more I/O begins: a CPU that waits at the horizon has waited for long.
     pub(super) quiet: Instant,
     pub(super) result: RunResult,
 }

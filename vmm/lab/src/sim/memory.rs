@@ -35,19 +35,19 @@ const SECOND_STAGE: u8 = 2;
 /// PASIDs that each device has; 0 is that of requests without one.
 pub(super) const PASIDS: u64 = 64;
 
-/// Where data goes: what a page holds is of no interest, only who writes to it.
+/// Where data goes: the content of a page does not matter, only its writers do.
 pub(super) const DATA: GuestAddress = GuestAddress(HostSide::MEMORY);
 
 /// Memory beyond which a run's is not worth clearing for the next one, in bytes.
 const KEPT: u64 = 1 << 20;
 
 thread_local! {
-    /// The memory of the run that this thread has done last, and its size: all zero. To map and unmap it costs
-    /// a tenth of a short run.
+    /// The memory of the run that this thread has done last, and its size: all zero. To map and
+    /// unmap it costs a tenth of a short run.
     static SPARE: Cell<Option<(u64, Memory)>> = const { Cell::new(None) };
 }
 
-/// IOVAs that one user of a device has for itself, and who uses which.
+/// IOVAs that one user of a device has for itself, and their users.
 #[derive(Debug)]
 struct Space {
     /// The table above the leaves.
@@ -84,15 +84,16 @@ pub(super) struct Tables {
 }
 
 impl Tables {
-    /// Memory for that many devices, and its tables: none yet. Each device has `users`, 1 or, with tables of
-    /// the first stage, up to [`PASIDS`] - 1, which have up to `pages` pages each.
+    /// Memory for that many devices, and its tables: none yet. Each device has `users`, 1 or, with
+    /// tables of the first stage, up to [`PASIDS`] - 1, which have up to `pages` pages each.
     pub(super) fn new(
         devices: u16,
         stage: Stage,
         users: u64,
         pages: u64,
     ) -> Result<(Memory, Self), HostError> {
-        // A context table, if no other function of the card has it; PASID directory and PASID table.
+        // A context table, if no other function of the card has it; PASID directory and PASID
+        // table.
         const OF_DEVICE: u64 = 3;
         let leaves = pages.div_ceil(ENTRIES);
         let of_devices = u64::from(devices) * (OF_DEVICE + users * (stage.upper() + leaves));
@@ -157,8 +158,8 @@ impl Tables {
         (root, Space { directory, leaves: Vec::new(), free: Vec::new(), given: 0 })
     }
 
-    /// The context table that has the entry of `function`: that of its bus, or of half of it in scalable
-    /// mode.
+    /// The context table that has the entry of `function`: that of its bus, or of half of it in
+    /// scalable mode.
     fn context_table(&mut self, function: Bdf, scalable: bool, memory: &Memory) -> u64 {
         let half = if scalable { u64::from(function.devfn()) >> 7 } else { 0 };
         let at = u64::from(function.bus()) * 16 + half * 8;
@@ -173,8 +174,8 @@ impl Tables {
         table
     }
 
-    /// A PASID directory whose PASIDs, from 1 on, lead to the address spaces with these roots; or, with
-    /// tables of the second stage, one for requests without PASID.
+    /// A PASID directory whose PASIDs, from 1 on, lead to the address spaces with these roots; or,
+    /// with tables of the second stage, one for requests without PASID.
     fn pasids(
         &mut self,
         roots: impl Iterator<Item = u64>,
@@ -203,7 +204,8 @@ impl Tables {
         directory
     }
 
-    /// An IOVA for a user of the device, whom `pasid` names; `None` while it uses all that it can have.
+    /// An IOVA for a user of the device, whom `pasid` names; `None` while it uses all that it can
+    /// have.
     pub(super) fn allocate(
         &mut self,
         device: u16,
@@ -229,7 +231,7 @@ impl Tables {
         Some(Iova(FIRST_IOVA + (leaf * ENTRIES + index) * PAGE_SIZE))
     }
 
-    /// Nobody uses `iova` any more.
+    /// `iova` has no user any more.
     pub(super) fn free(&mut self, device: u16, pasid: Option<Pasid>, iova: Iova) {
         self.space_of(device, pasid).free.push(iova);
     }

@@ -1,6 +1,6 @@
 //! A machine in virtual time: CPUs that submit invalidations and wait, devices that reach memory by
-//! their ATCs, links that fail. A time-out of two minutes costs microseconds, and a run replays from
-//! its seed, event by event.
+//! their ATCs, links that fail. A time-out of two minutes costs microseconds, and a run replays
+//! from its seed, event by event.
 //!
 //! ```text
 //!   RunSpec --run--> heap of (time, number, task) --> RunResult, events
@@ -16,8 +16,8 @@
 //! ```
 //!
 //! Host side, unit, hierarchy, links, endpoints and faults are those that run under KVM
-//! ([`iommu::submit::HostSide`], [`devices::pcie::Hierarchy`], [`devices::fault`]). What is here is the time
-//! between them, and the software around them. What is modelled and what is not is in
+//! ([`iommu::submit::HostSide`], [`devices::pcie::Hierarchy`], [`devices::fault`]). What is here is
+//! the time between them, and the software around them. What is modelled and what is not is in
 //! `docs/simulation.md`.
 
 mod catalog;
@@ -53,8 +53,8 @@ use iommu::event::Tracer;
 ///
 /// # Errors
 /// [`SimulationError::Refused`] for a workload that contradicts unit or fault,
-/// [`SimulationError::Devices`] for a fault that is not possible in this machine, and if there is no
-/// memory for it.
+/// [`SimulationError::Devices`] for a fault that is not possible in this machine, and if there is
+/// no memory for it.
 pub fn run(spec: &RunSpec, tracer: &Tracer) -> Result<RunResult, SimulationError> {
     Ok(machine::Machine::new(spec, tracer)?.run())
 }

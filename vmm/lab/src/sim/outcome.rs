@@ -57,7 +57,7 @@ impl Machine<'_> {
         }
     }
 
-    /// The horizon: who still waits, and how the victim fares.
+    /// The horizon: CPUs that still wait, and the state of the victim.
     pub(super) fn finish(mut self) -> RunResult {
         let end = self.now;
         for cpu in 0..self.cpus.len() as u16 {

@@ -137,7 +137,8 @@ impl Machine<'_> {
         }
     }
 
-    /// A CPU wants a range invalidated, or all of its device's domain: interrupts are off from now on.
+    /// A CPU wants a range invalidated, or all of its device's domain: interrupts are off from now
+    /// on.
     pub(super) fn want(
         &mut self,
         cpu: u16,
@@ -260,7 +261,7 @@ impl Machine<'_> {
         self.tracer.emit(now, || Event::DriverReset { function });
     }
 
-    /// After a reset by somebody else: everything is set up again.
+    /// Sets everything up again, after a reset that the driver has not asked for.
     pub(super) fn set_up(&mut self, device: u16) {
         let (mut driver, layout) = self.driver();
         driver.enable_device(device, layout);
@@ -270,7 +271,7 @@ impl Machine<'_> {
     pub(super) fn note_interrupts_off(&mut self, cpu: u16) {
         let (now, job) = (self.now, &self.cpus[usize::from(cpu)].job);
         let whole = now - job.since;
-        // Only who polls in the submit-and-wait loop can pet the watchdog, not who spins on a lock.
+        // The submit-and-wait loop pets the watchdog; a CPU that spins on a lock does not.
         let unpetted = match job.locked.filter(|_| self.spec.policy.watchdog) {
             Some(locked) => locked - job.since,
             None => whole,

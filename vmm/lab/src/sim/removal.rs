@@ -78,7 +78,7 @@ impl Machine<'_> {
         self.unbind_if_quiet(device);
     }
 
-    /// Once nobody uses the device any more, a helper invalidates all of its domain.
+    /// Once no CPU uses the device any more, a helper invalidates all of its domain.
     pub(super) fn unbind_if_quiet(&mut self, device: u16) {
         let helper = self.helper(device);
         let is_quiet = self.workers(device).all(|cpu| !self.cpus[usize::from(cpu)].is_active())

@@ -11,7 +11,8 @@ use super::text;
 
 /// Durations, to two significant digits, with exact count, sum and maximum.
 ///
-/// In JSON `{"max":ns,"sum":ns,"counts":[[ns,count],..]}`, the lower end of each bucket that is used.
+/// In JSON `{"max":ns,"sum":ns,"counts":[[ns,count],..]}`, the lower end of each bucket that is
+/// used.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 #[serde(into = "Sparse", from = "Sparse")]
 pub struct Latencies {
@@ -116,7 +117,8 @@ impl From<Sparse> for Latencies {
     }
 }
 
-/// What one kind of verdict was worth: whether the device's ATC had really forgotten what it was to.
+/// What one kind of verdict was worth: whether the device's ATC had really forgotten what it was
+/// to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Answers {
@@ -218,8 +220,8 @@ pub struct RunResult {
     pub stale_age: Duration,
     /// Stale accesses to pages that belonged to another device by then.
     pub stale_foreign: u64,
-    /// DMA that reached memory by a translation of a page that was unmapped, and whose invalidation had been
-    /// put off and was not over: lazy mode allows it.
+    /// DMA that reached memory by a translation of a page that was unmapped, and whose invalidation
+    /// had been put off and was not over: lazy mode allows it.
     #[serde(default)]
     pub deferred_accesses: u64,
     /// The longest time between the unmapping and such an access.
@@ -231,8 +233,8 @@ pub struct RunResult {
     pub time_to_quarantine: Latencies,
     /// How long a device was gone while its driver was bound.
     pub zombie: Latencies,
-    /// Runs that ended well after a fault: no caller was waiting, and the device works, or its driver
-    /// has let it go.
+    /// Runs that ended well after a fault: no caller was waiting, and the device works, or its
+    /// driver has let it go.
     pub recovered: u64,
     /// Virtual time.
     #[serde(with = "text::nanos")]

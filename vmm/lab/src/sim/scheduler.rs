@@ -78,8 +78,8 @@ impl<T> Scheduler<T> {
         self.note(key, Place::Heap);
     }
 
-    /// The same `delay` after `now`, which never goes back. There are few delays, and each of them comes
-    /// often.
+    /// The same `delay` after `now`, which never goes back. There are few delays, and each of them
+    /// comes often.
     pub(super) fn after(&mut self, delay: Duration, now: Instant, task: T) {
         let key = self.key(now + delay);
         let lane = match self.lanes.iter().position(|lane| lane.delay == delay) {

@@ -46,8 +46,8 @@ pub struct Workload {
     pub kind: Kind,
     /// Devices: functions with ATS, up to 4096.
     pub devices: u16,
-    /// How many of them are functions of one card, 1 to 256: they share its root port and its link. There are
-    /// at most 240 cards, and the fault happens to the first.
+    /// How many of them are functions of one card, 1 to 256: they share its root port and its link.
+    /// There are at most 240 cards, and the fault happens to the first.
     #[serde(default = "one_function")]
     pub functions: u16,
     /// CPUs. CPU n does I/O to device n modulo their number.
@@ -65,7 +65,8 @@ pub struct Workload {
     /// I/Os of a CPU whose pages are given back together.
     #[serde(default = "one")]
     pub batch: u32,
-    /// The driver's wait descriptors have FN set: the unit executes nothing behind one before it is done.
+    /// The driver's wait descriptors have FN set: the unit executes nothing behind one before it is
+    /// done.
     #[serde(default)]
     pub fence: bool,
     /// [`Kind::Lazy`]: how long after an unmapping the flush timer goes off.
@@ -124,8 +125,8 @@ pub struct FaultRow {
     pub name: String,
     /// What it stands for, in a line.
     pub about: String,
-    /// What happens and when, as in `before=completion:20,mode=no-completion`; nothing, if it is missing. It
-    /// happens to the first port unless it names another: `rp0`, `rp1` and so on.
+    /// What happens and when, as in `before=completion:20,mode=no-completion`; nothing, if it is
+    /// missing. It happens to the first port unless it names another: `rp0`, `rp1` and so on.
     #[serde(default, with = "text::option", skip_serializing_if = "Option::is_none")]
     pub fault: Option<Fault>,
     /// A fault that is counted happens up to this much later, as the seed decides.

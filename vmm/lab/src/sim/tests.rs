@@ -317,7 +317,7 @@ fn all_functions_of_a_card_go_with_its_link_and_no_others() {
         "16 drivers let go"
     );
     let bound = simulate("bounded:100ms/silent/ari/1");
-    assert_eq!(bound.zombie.count(), 16, "nobody tells them");
+    assert_eq!(bound.zombie.count(), 16, "no driver is told");
     assert!(bound.stuck.max() >= Duration::from_millis(100));
 }
 

@@ -1,4 +1,5 @@
-//! Values that are written as text in TOML and JSON: `70us`, `before=completion:20,mode=no-completion`.
+//! Values that are written as text in TOML and JSON: `70us`,
+//! `before=completion:20,mode=no-completion`.
 
 use std::fmt::Display;
 use std::str::FromStr;

@@ -1,5 +1,5 @@
-//! What devices do with the pages that they are given: one I/O with each, and later touches of their
-//! last ones, which nobody has asked for. Those are what makes a translation that should be gone
+//! What devices do with the pages that they are given: one I/O with each, and later touches of
+//! their last ones, that no driver has asked for. Those make a translation that should be gone
 //! dangerous: prefetched, retried, or of a device that has lost its senses.
 
 use std::time::Duration;

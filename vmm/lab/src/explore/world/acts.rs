@@ -125,8 +125,8 @@ impl World {
         }
     }
 
-    /// The neighbor flushes, and is answered at once or gives up, until the next unmap has its wait where
-    /// the abandoned one is.
+    /// The neighbor flushes, and is answered at once or gives up, until the next unmap has its wait
+    /// where the abandoned one is.
     pub(super) fn go_round(&mut self) {
         let Some(slot) = self.abandoned.take() else { return };
         let start = (slot + RING + 1 - UNMAP) % RING;
@@ -156,7 +156,8 @@ impl World {
         }
     }
 
-    /// Lets the neighbor answer, and time pass until the call has returned; `false` if nothing helps.
+    /// Lets the neighbor answer, and time pass until the call has returned; `false` if nothing
+    /// helps.
     pub(super) fn run_neighbor(&mut self, ticket: Ticket) -> bool {
         let neighbor = Who::Neighbor as usize;
         for _ in 0..PATIENCE {

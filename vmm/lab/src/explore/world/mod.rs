@@ -1,5 +1,5 @@
 //! What there is: the host with its unit, two functions with their ATCs and links, the messages
-//! between them, and who owns which page.
+//! between them, and the owners of pages.
 
 mod acts;
 mod device;
@@ -27,14 +27,14 @@ const FRAMES: u64 = 1 << 32;
 /// Ring slots, and those of one unmap: IOTLB, Device-TLB, wait.
 const RING: u32 = 256;
 const UNMAP: u32 = 3;
-/// Steps after which whoever still waits will wait for ever: as many time-outs as can matter.
+/// Steps after which a waiter that still waits will wait for ever: as many time-outs as can matter.
 const PATIENCE: usize = 6;
 
 /// What a page's driver does with it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum State {
     Mapped,
-    /// Unmapped; somebody waits since then. The slot of the wait, if it was on the ring at once.
+    /// Unmapped; a caller waits since then. The slot of the wait, if it was on the ring at once.
     Flushing(Ticket, Instant, Option<u32>),
 }
 
@@ -131,7 +131,7 @@ impl World {
     pub(super) fn enabled(&self) -> Vec<Action> {
         let mut actions = Vec::new();
         for mapping in &self.mappings {
-            // The victim's pages are alike: the second is for while somebody waits for the first.
+            // The victim's pages are alike: the second is for while a caller waits for the first.
             let has_turn =
                 mapping.page != Page(Who::Victim, 1) || !self.is_mapped(Page(Who::Victim, 0));
             if mapping.state == State::Mapped && has_turn {
@@ -247,8 +247,8 @@ impl World {
         true
     }
 
-    /// Nothing more goes wrong, and all that can still come comes. Whoever waits then waits for ever,
-    /// unless a time-out goes on and on.
+    /// Nothing more goes wrong, and all that can still come comes. A caller that waits then waits
+    /// for ever, unless a time-out goes on and on.
     pub(super) fn settle(&mut self) {
         for _ in 0..PATIENCE {
             while let Some(action) = self.oldest_message() {
@@ -266,7 +266,8 @@ impl World {
         }
     }
 
-    /// The message that arrives next, if nothing goes wrong: answers were on their way before requests.
+    /// The message that arrives next, if nothing goes wrong: answers were on their way before
+    /// requests.
     fn oldest_message(&self) -> Option<Action> {
         let actions = self.enabled();
         let answer = actions.iter().find(|action| matches!(action, Action::Answer(_)));
@@ -329,7 +330,7 @@ impl World {
         frame
     }
 
-    /// Takes what the host has sent, and whom it has told. Returns whether it has told anybody.
+    /// Takes requests and verdicts from the host. Returns whether a caller was told a verdict.
     fn collect(&mut self) -> bool {
         while let Some(request) = self.host.poll_request() {
             let mut devices = self.devices.iter_mut();
