@@ -10,3 +10,4 @@ mod guest;
 mod interrupts;
 mod linux;
 mod multiboot;
+mod same_machine;
