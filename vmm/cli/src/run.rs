@@ -9,7 +9,7 @@ use crate::kernel_config::KernelConfig;
 use clap::Args;
 use devices::root_complex::RootComplexConfig;
 use iommu::time::{Timeout, parse_duration};
-use vmm::{Console, Exit, Kernel, MemorySize, Module, VcpuSnapshot, Vm, VmConfig};
+use vmm::{Console, Exit, FailureKind, Kernel, MemorySize, Module, VcpuSnapshot, Vm, VmConfig};
 
 use super::faults::FaultArgs;
 use super::policies::PolicyArgs;
@@ -78,7 +78,8 @@ pub(super) struct RunArgs {
     #[arg(long, value_name = "TIME", default_value = "30s")]
     silence: Timeout,
 
-    /// End the run with status 0 when the guest resets itself, instead of restarting the guest
+    /// End the run when the guest resets itself, instead of restarting the guest: with status 0, or
+    /// 4 after a triple fault
     #[arg(long)]
     no_reboot: bool,
 }
@@ -118,7 +119,16 @@ pub(super) fn run(args: RunArgs) -> Result<u8, CliError> {
     loop {
         let mut vm = Vm::new(config.clone())?;
         watch_silence(&mut vm, silence);
-        let exit = vm.run()?;
+        let exit = match vm.run() {
+            // As on a PC: the chipset resets a processor that has shut down.
+            Err(vmm::Error::Guest(failure))
+                if failure.kind == FailureKind::TripleFault && !no_reboot =>
+            {
+                eprintln!("ghostlink: {failure}");
+                Exit::Reset
+            }
+            outcome => outcome?,
+        };
         if exit != Exit::Reset || no_reboot {
             return Ok(exit.status());
         }

@@ -46,6 +46,8 @@ pub(super) struct Scenario {
     /// Whether the guest lives to the end of its steps.
     #[serde(default = "yes")]
     pub(super) survives: bool,
+    /// What the guest ends the run by before the runner gets to its end.
+    pub(super) ends: Option<End>,
     /// Settings of the remapping units, as a file for `--unit-config` has them.
     #[serde(default)]
     pub(super) unit: Table,
@@ -62,6 +64,16 @@ pub(super) struct Scenario {
     /// The hierarchy that `device` describes.
     #[serde(skip)]
     pub(super) topology: Option<Topology>,
+}
+
+/// What a guest ends its run by.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub(super) enum End {
+    /// It resets the machine.
+    Reset,
+    /// It switches the machine off.
+    PowerOff,
 }
 
 fn two() -> u8 {

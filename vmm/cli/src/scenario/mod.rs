@@ -30,8 +30,8 @@ use super::run::{warn_missing_options, watch_silence};
 use super::unit;
 use crate::CliError;
 use crate::json_lines::JsonLines;
-use file::Scenario;
 pub(super) use file::ScenarioError;
+use file::{End, Scenario};
 use judge::{Observed, Verdict};
 
 /// Kernel options of every scenario. `quiet`, because each byte on the console is an exit.
@@ -78,7 +78,7 @@ pub(super) fn run(path: &Path, args: ScenarioArgs) -> Result<u8, CliError> {
     }
     let events = recorder.events();
     let observed = Observed::new(&console, &events);
-    let mut verdicts = vec![reached_the_end(exit, scenario.survives)];
+    let mut verdicts = vec![reached_the_end(exit, &scenario)];
     verdicts.extend(observed.judge(&scenario));
     if let (Some(fix), Some(has)) = (&scenario.fix, observed.has_fix(&scenario)) {
         print(&format!("# {name}: this kernel {} {fix}\n", if has { "has" } else { "lacks" }))?;
@@ -147,10 +147,15 @@ fn print(text: &str) -> Result<(), CliError> {
 }
 
 /// The runner writes 0 to the debug-exit port at its end.
-fn reached_the_end(exit: Exit, survives: bool) -> Verdict {
-    let that = if survives { "the runner gets to its end" } else { "the guest dies before" };
-    let evidence = vec![format!("the run ended with {exit:?}")];
-    Verdict { ok: (exit == Exit::DebugExit(0)) == survives, that: that.into(), evidence }
+fn reached_the_end(exit: Exit, scenario: &Scenario) -> Verdict {
+    let at_end = exit == Exit::DebugExit(0);
+    let (that, ok) = match (scenario.ends, scenario.survives) {
+        (Some(End::Reset), _) => ("the guest resets the machine", exit == Exit::Reset),
+        (Some(End::PowerOff), _) => ("the guest switches the machine off", exit == Exit::PowerOff),
+        (None, true) => ("the runner gets to its end", at_end),
+        (None, false) => ("the guest dies before", !at_end),
+    };
+    Verdict { ok, that: that.into(), evidence: vec![format!("the run ended by {exit}")] }
 }
 
 fn report(name: &str, kernel: Option<&str>, verdicts: &[Verdict]) -> Result<u8, CliError> {
