@@ -1,17 +1,19 @@
-//! What a guest can do to the PCIe hierarchy: configuration space of everything, numbers and windows
+//! Accesses of a guest to the PCIe hierarchy: configuration space of everything, numbers and windows
 //! that contradict each other, registers of functions wherever their BARs have gone, flushes, and
-//! links that vanish meanwhile.
+//! links that vanish meanwhile; and to the rest of the chipset.
 //!
 //! Nothing may panic or run on for ever, and what is on bus 0 must stay what it is.
 
 use std::time::Duration;
 
+use devices::chipset::{Chipset, ChipsetConfig, map};
 use devices::fault::FaultMode;
+use devices::io_apic::IOWIN;
 use devices::pcie::spec::header::{
     BAR0, COMMAND, HEADER_TYPE, MEMORY_BASE, PRIMARY_BUS, SUBORDINATE_BUS, TYPE_1,
 };
-use devices::root_complex::{RootComplex, RootComplexConfig};
-use devices::topology::{DeviceSpec, Topology};
+use devices::root_complex::RootComplexConfig;
+use devices::topology::{DeviceSpec, Media, Topology};
 use iommu::Memory;
 use iommu::event::{Tracer, UnitRole};
 use iommu::ids::Bdf;
@@ -66,7 +68,7 @@ const MODES: [&str; 12] = [
 const DEVFNS: [u8; 8] = [0, 1, 3, 0x08, 0x10, 0x11, 0x80, 0x88];
 
 struct Machine {
-    complex: RootComplex,
+    chipset: Chipset,
     memory: Memory,
     now: Instant,
     tail: u32,
@@ -85,13 +87,17 @@ pub(super) fn run(input: &mut Input<'_>) {
     };
     let mut config = RootComplexConfig::new(policy, host);
     config.topology = Topology::new(&devices).expect("they fit together");
-    let complex = RootComplex::new(config, memory.clone(), Tracer::none()).expect("it is built");
+    let topology = config.topology.clone();
+    let config = ChipsetConfig { root_complex: config, memory: MEMORY as u64, cpus: 1, tsc_khz: 0 };
+    let mut chipset = Chipset::new(config, &mut Media::new(), memory.clone(), Tracer::none())
+        .expect("it is built");
+    chipset.set_up(&topology);
     let now = Instant::START;
-    let mut machine = Machine { complex, memory, now, tail: 0, next_bus: 1, next_bar: BARS };
+    let mut machine = Machine { chipset, memory, now, tail: 0, next_bus: 1, next_bar: BARS };
     let identity = machine.bus_0();
-    machine.complex.unit_write(offset::IQA.into(), &RING.to_le_bytes(), now);
+    machine.unit_write(offset::IQA, &RING.to_le_bytes());
     let on = GlobalBits::new().with_queued_invalidation(true).into_bits();
-    machine.complex.unit_write(offset::GCMD.into(), &on.to_le_bytes(), now);
+    machine.unit_write(offset::GCMD, &on.to_le_bytes());
     if input.byte() & 3 != 0 {
         machine.enumerate(0);
     }
@@ -104,7 +110,7 @@ pub(super) fn run(input: &mut Input<'_>) {
 impl Machine {
     fn read(&mut self, function: Bdf, at: u16) -> u32 {
         let mut data = [0; 4];
-        self.complex.config_read(function, at, &mut data, self.now);
+        self.config_read(function, at, &mut data);
         u32::from_le_bytes(data)
     }
 
@@ -113,13 +119,38 @@ impl Machine {
     }
 
     fn write(&mut self, function: Bdf, at: u16, data: &[u8]) {
-        self.complex.config_write(function, at, data, self.now);
+        match self.latch(function, at, data.len()) {
+            Some(port) => self.chipset.port_write(port, data, self.now),
+            None => self.chipset.memory_write(ecam(function, at), data, self.now),
+        }
         self.drain();
     }
 
+    fn config_read(&mut self, function: Bdf, at: u16, data: &mut [u8]) {
+        match self.latch(function, at, data.len()) {
+            Some(port) => self.chipset.port_read(port, data, self.now),
+            None => self.chipset.memory_read(ecam(function, at), data, self.now),
+        }
+    }
+
+    /// The data port for so many bytes at `at`, with the latch set. There is none for what is beyond
+    /// the first 256 bytes or crosses a double word: that is behind ECAM, unless software has moved it.
+    fn latch(&mut self, function: Bdf, at: u16, length: usize) -> Option<u16> {
+        let lane = at % 4;
+        if at >= 0x100 || usize::from(lane) + length > 4 {
+            return None;
+        }
+        let latch = 1 << 31 | u32::from(function.into_bits()) << 8 | u32::from(at - lane);
+        self.chipset.port_write(map::port::PCI, &latch.to_le_bytes(), self.now);
+        Some(map::port::PCI + 4 + lane)
+    }
+
+    fn unit_write(&mut self, register: u16, data: &[u8]) {
+        self.chipset.memory_write(map::UNIT.start + u64::from(register), data, self.now);
+    }
+
     fn drain(&mut self) {
-        while self.complex.poll_interrupt().is_some() {}
-        while self.complex.poll_line().is_some() {}
+        while self.chipset.poll_output().is_some() {}
     }
 
     /// Ids, class and header type of everything on bus 0.
@@ -158,7 +189,16 @@ impl Machine {
     }
 
     fn step(&mut self, input: &mut Input<'_>) {
-        match input.byte() % 12 {
+        match input.byte() {
+            kind @ 0xf0.. => self.other(kind, input),
+            kind => self.step_of(kind % 12, input),
+        }
+        self.drain();
+    }
+
+    /// A step of the hierarchy. Its numbers stay, so that the corpora keep their meaning.
+    fn step_of(&mut self, kind: u8, input: &mut Input<'_>) {
+        match kind {
             0..4 => {
                 let (function, at) = (function(input), place(input));
                 let data = input.word().to_le_bytes();
@@ -166,7 +206,7 @@ impl Machine {
             }
             4 => {
                 let mut data = vec![0; usize::from(input.byte() % 9)];
-                self.complex.config_read(function(input), place(input), &mut data, self.now);
+                self.config_read(function(input), place(input), &mut data);
             }
             5..8 => self.access(input),
             8 => self.flush(input),
@@ -174,8 +214,8 @@ impl Machine {
                 let (port, mode) = (input.byte() % 10, usize::from(input.byte()) % MODES.len());
                 let mode: FaultMode = MODES[mode].parse().expect("it is a mode");
                 match input.byte() & 1 {
-                    0 => self.complex.inject(port.into(), mode, self.now),
-                    _ => self.complex.lift(port.into(), mode, self.now),
+                    0 => self.chipset.inject(port.into(), mode, self.now),
+                    _ => self.chipset.lift(port.into(), mode, self.now),
                 }
             }
             10 => {
@@ -184,7 +224,22 @@ impl Machine {
             }
             _ => self.pass(Duration::from_micros(u64::from(input.byte()) * 50)),
         }
-        self.drain();
+    }
+
+    /// Ports, the I/O APIC, and ends of interrupt.
+    fn other(&mut self, kind: u8, input: &mut Input<'_>) {
+        let (port, mut data) = (u16::from_le_bytes(input.take()), input.word().to_le_bytes());
+        let length = [1, 2, 4, 4][usize::from(kind & 3)];
+        match kind >> 2 & 3 {
+            0 => self.chipset.port_write(port, &data[..length], self.now),
+            1 => self.chipset.port_read(port, &mut data[..length], self.now),
+            2 => {
+                let select = [port as u8, 0, 0, 0];
+                self.chipset.memory_write(map::IO_APIC.start, &select, self.now);
+                self.chipset.memory_write(map::IO_APIC.start + IOWIN, &data, self.now);
+            }
+            _ => self.chipset.end_of_interrupt(port as u8, self.now),
+        }
     }
 
     /// An access to memory: where a function's BAR 0 is now, or anywhere.
@@ -197,8 +252,8 @@ impl Machine {
         let length = [4, 4, 8, 1][usize::from(input.byte() & 3)];
         let mut data = input.take::<8>();
         match input.byte() & 1 {
-            0 => self.complex.memory_read(address, &mut data[..length], self.now),
-            _ => self.complex.memory_write(address, &data[..length], self.now),
+            0 => self.chipset.memory_read(address, &mut data[..length], self.now),
+            _ => self.chipset.memory_write(address, &data[..length], self.now),
         }
     }
 
@@ -210,18 +265,18 @@ impl Machine {
         let at = GuestAddress(RING + u64::from(self.tail));
         let _ = self.memory.write_obj(descriptor.into_bits(), at);
         self.tail = (self.tail + 16) % 4096;
-        self.complex.unit_write(offset::IQT.into(), &self.tail.to_le_bytes(), self.now);
+        self.unit_write(offset::IQT, &self.tail.to_le_bytes());
         // Whatever has come of it, the next one is fetched.
-        self.complex.unit_write(offset::FSTS.into(), &[0x70, 0, 0, 0], self.now);
+        self.unit_write(offset::FSTS, &[0x70, 0, 0, 0]);
     }
 
     fn pass(&mut self, time: Duration) {
         let end = self.now + time;
         for _ in 0..TIMERS {
-            match self.complex.poll_timeout().filter(|due| *due <= end) {
+            match self.chipset.poll_timeout().filter(|due| *due <= end) {
                 Some(due) => {
                     self.now = self.now.max(due);
-                    self.complex.handle_timeout(self.now);
+                    self.chipset.handle_timeout(self.now);
                     self.drain();
                 }
                 None => break,
@@ -229,6 +284,11 @@ impl Machine {
         }
         self.now = self.now.max(end);
     }
+}
+
+/// Where a register of a function is in memory, as firmware has placed ECAM.
+fn ecam(function: Bdf, at: u16) -> u64 {
+    map::ECAM.start + (u64::from(function.into_bits()) << 12) + u64::from(at)
 }
 
 /// A function: most often where one may be.
