@@ -17,7 +17,7 @@ const CPUS_METRIC: u16 = 0x08;
 const VALUE_LOW: u16 = 0x0c;
 const VALUE_HIGH: u16 = 0x10;
 
-/// What the built-in guest reports, by the number that it writes. Guests may report others.
+/// The reports of the built-in guest, with their numbers. Guests may report others.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[repr(u32)]
 pub enum Metric {
@@ -61,7 +61,7 @@ pub enum Metric {
     AnsweredDoorbell = 19,
 }
 
-/// What a guest asks of the bench.
+/// A complete request of a guest.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Request {
     /// It has rung the doorbell.
@@ -71,9 +71,9 @@ pub enum Request {
     },
     /// It has measured something.
     Report {
-        /// What it has measured.
+        /// The number of the measurement, see [`Metric`].
         metric: u32,
-        /// What came out.
+        /// Its result.
         value: u64,
     },
 }

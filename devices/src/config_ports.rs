@@ -11,7 +11,7 @@ pub const ADDRESS_PORT: u16 = 0xcf8;
 /// The first data port; one for each byte of a double word.
 pub const DATA_PORT: u16 = 0xcfc;
 
-/// What the latch holds.
+/// The layout of the latch.
 #[bitfield(u32)]
 struct Address {
     /// Byte in the first 256 of the function's configuration space. The two low bits should be
@@ -26,9 +26,9 @@ struct Address {
 /// Where in configuration space a data access goes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ConfigTarget {
-    /// Which function.
+    /// The function.
     pub function: Bdf,
-    /// Where in its configuration space.
+    /// The offset in its configuration space.
     pub offset: u16,
 }
 

@@ -1,5 +1,5 @@
-//! What is where on the guest's two buses: the chipset decodes, and `vm-device` brings it what is its
-//! own. An access that meets nothing reads as all ones, and is lost as a write.
+//! The guest's two buses, by `vm-device`: they bring accesses to the chipset, which decodes them. A read
+//! that nothing answers gives all ones, and such a write is lost.
 
 use std::sync::Arc;
 

@@ -46,7 +46,7 @@ impl Output {
         }
     }
 
-    /// Writes `bytes`, or as many as there is somebody to read. The guest never hears of it.
+    /// Writes `bytes`, or as many as the reader takes. The guest does not learn how many.
     pub(crate) fn write(&self, bytes: &[u8]) {
         match self {
             Self::Capture(buffer) => {
@@ -66,7 +66,7 @@ impl Output {
     }
 }
 
-/// What a key does.
+/// The effect of a key.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Key {
     /// It goes to the guest.

@@ -1,4 +1,4 @@
-//! What can go wrong outside of the guest, and the guest failures that no machine survives.
+//! Errors outside of the guest, and the guest failures that no machine survives.
 
 use std::io;
 use std::path::PathBuf;
@@ -106,7 +106,7 @@ pub enum Error {
     /// The host does not give that much memory.
     #[error("the host has no {size} of address space for the guest's memory; ask for less")]
     NoMemory {
-        /// What was asked for.
+        /// The size that was asked for.
         size: MemorySize,
     },
     /// The command line is too long.
@@ -126,10 +126,10 @@ pub enum Error {
         /// How many were asked for.
         cpus: u8,
     },
-    /// A fault waits for something that is no regular expression.
+    /// A fault has a text that is no regular expression.
     #[error("'{text}' is not a regular expression: {source}")]
     Expression {
-        /// What it waits for.
+        /// The text that is no expression.
         text: String,
         /// What is wrong with it.
         source: regex_lite::Error,

@@ -83,7 +83,7 @@ impl RunEnd {
     pub(crate) fn end(&self, outcome: Result<Exit, Error>) {
         self.outcome.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(outcome);
         self.over.store(true, Ordering::SeqCst);
-        // Fails only if the counter is full, and then it wakes everybody already.
+        // Fails only if the counter is full, and then all waiters wake up already.
         let _ = self.wake.write(1);
     }
 
@@ -92,7 +92,7 @@ impl RunEnd {
         self.over.load(Ordering::SeqCst)
     }
 
-    /// Readable from the moment that the run is over; nobody reads it.
+    /// Readable from the moment that the run is over. It is never read, so that it stays so.
     pub(crate) fn wake(&self) -> &EventFd {
         &self.wake
     }

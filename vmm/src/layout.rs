@@ -1,5 +1,5 @@
-//! Where RAM is in the guest's physical address space, and what is in it at first. The rest is the
-//! chipset's, see [`devices::chipset::map`].
+//! Where RAM is in the guest's physical address space, and the boot data in it. The rest belongs
+//! to the chipset, see [`devices::chipset::map`].
 //!
 //! ```text
 //!  0 ............. RAM: boot data below 1 MiB, the kernel from there up
@@ -28,9 +28,9 @@ pub const CMDLINE_MAX: usize = 2047;
 pub const LOW_RAM_END: u64 = 0x9_fc00;
 /// Where firmware's tables are: the RSDP first, at a place that is searched for it (`ACPI 5.2.5.1`).
 pub const ACPI: Range = Range { start: 0xe_0000, size: 0x1_0000 };
-/// What else firmware has below 1 MiB.
+/// The rest of firmware below 1 MiB.
 pub const FIRMWARE: Range = Range { start: 0xf_0000, size: 0x1_0000 };
-/// Where processors begin after a reset, and where software jumps that wants a BIOS to reset.
+/// Where processors begin after a reset, and where software jumps to have a BIOS reset.
 pub const RESET_VECTOR: u64 = 0xf_fff0;
 /// Where kernels may be loaded.
 pub const HIGH_RAM: u64 = 0x10_0000;

@@ -4,8 +4,8 @@
 //!   read, write --> pread, pwrite: the host's page cache    flush --> fdatasync: the host's disk
 //! ```
 //!
-//! What was flushed survives whatever happens to the machine, its monitor or the host. What was not
-//! survives unless the host itself goes down. The file is locked while it is open, so that no two
+//! Data that was flushed survives a crash of the machine, its monitor or the host. Other data survives
+//! unless the host itself goes down. The file is locked while it is open, so that no two
 //! machines write to it.
 
 use std::collections::HashMap;
@@ -46,10 +46,10 @@ pub enum FileStorageError {
     /// It is a directory, a device or the like.
     #[error("'{}' is not a regular file; a namespace needs one", path.display())]
     NotAFile {
-        /// What it is called.
+        /// Its path.
         path: PathBuf,
     },
-    /// Somebody else has it.
+    /// Another process holds its lock.
     #[error(
         "namespace file '{}' is locked: another machine uses it; end that one, or give each a \
          file of its own",
@@ -161,12 +161,12 @@ impl Storage for FileStorage {
 /// Opens every file that namespaces of `topology` are in.
 ///
 /// # Errors
-/// What is wrong with the first that cannot be used.
+/// The error of the first file that cannot be used.
 pub fn open_all(topology: &Topology) -> Result<HashMap<PathBuf, FileStorage>, FileStorageError> {
     topology.files().map(|path| Ok((path.to_owned(), FileStorage::open(path)?))).collect()
 }
 
-/// What a hierarchy is built with: each file once more, under the same lock.
+/// The media of a hierarchy: each file once more, under the same lock.
 pub fn media(files: &HashMap<PathBuf, FileStorage>) -> Media {
     let boxed = |storage: &FileStorage| Box::new(storage.clone()) as Box<dyn Storage>;
     files.iter().map(|(path, storage)| (path.clone(), boxed(storage))).collect()

@@ -1,4 +1,4 @@
-//! What one run of the built-in guest has shown, read off its events.
+//! The results of one run of the built-in guest, from its events.
 
 use std::collections::HashMap;
 use std::time::Duration;
@@ -43,7 +43,7 @@ impl Outcome {
     }
 }
 
-/// What one run has shown. `None` is what the guest did not get to.
+/// The results of one run. `None` stands for a result that the guest did not get to.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Summary {
     /// How the measured flush ended.

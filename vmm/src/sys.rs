@@ -1,4 +1,4 @@
-//! What the standard library has no safe call for: terminal modes, signals as a file descriptor,
+//! Calls that the standard library does not have: terminal modes, signals as a file descriptor,
 //! and waiting for one of two descriptors.
 #![allow(unsafe_code)]
 
@@ -73,7 +73,7 @@ impl SignalFd {
         let fd =
             unsafe { libc::signalfd(-1, &raw const set, libc::SFD_NONBLOCK | libc::SFD_CLOEXEC) };
         check(fd)?;
-        // SAFETY: the call has just made this descriptor, and nobody else has it.
+        // SAFETY: the call has just made this descriptor, which has no other owner.
         let file = unsafe { File::from_raw_fd(fd) };
         let mut this = Self { file, blocked: Vec::new() };
         for signal in signals.iter().filter(|signal| !before.contains(signal)) {

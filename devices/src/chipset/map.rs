@@ -76,7 +76,7 @@ pub mod port {
     pub const RESET: u16 = 0xcf9;
 }
 
-/// What answers at a port.
+/// The device at a port.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum PortOwner {
     Keyboard,
@@ -105,7 +105,7 @@ pub fn ports() -> impl Iterator<Item = (u16, u16)> {
     PORT_OWNERS.iter().map(|(first, count, _)| (*first, *count))
 }
 
-/// What answers an access of `length` bytes at `port`, and the offset of the access there. `None`
+/// The device that answers an access of `length` bytes at `port`, and the offset in it. `None`
 /// unless all bytes are in one range of ports.
 pub(super) fn port_owner(port: u16, length: usize) -> Option<(PortOwner, u16)> {
     PORT_OWNERS.iter().find_map(|(first, count, owner)| {

@@ -15,7 +15,7 @@
 //! - [`map`]: where everything is.
 //! - [`RootComplex`]: the remapping units, ports, links and functions.
 //!
-//! After each call everything that can happen at that moment has happened. The caller then drains
+//! After each call all effects of the call have happened or wait as outputs. The caller then drains
 //! [`Chipset::poll_output`]. An address or port at which nothing answers reads as all ones, and
 //! writes to it are lost. So are accesses that are only partly in a range.
 
@@ -62,7 +62,7 @@ pub struct ChipsetConfig {
     pub tsc_khz: u32,
 }
 
-/// What the chipset tells the world around it.
+/// An effect outside of the chipset.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Output {
     /// A message has got through to the local APICs.
@@ -91,7 +91,7 @@ pub enum Output {
 pub struct Chipset {
     root_complex: RootComplex,
     io_apic: IoApic,
-    /// What level-triggered interrupts of each pin arrive as: that of the last one that was sent.
+    /// The remapped message of each pin's last interrupt, if it was level-triggered.
     routes: [Option<Msi>; io_apic::PINS as usize],
     config_ports: ConfigPorts,
     reset_control: ResetControl,
@@ -103,7 +103,7 @@ pub struct Chipset {
     outputs: VecDeque<Output>,
 }
 
-/// What answers at an address.
+/// A device, and an address in it.
 enum Target {
     Config(Bdf, u16),
     Window,
@@ -374,8 +374,8 @@ impl Chipset {
         self.outputs.push_back(Output::Line(line));
     }
 
-    /// Notes what `message` of `pin` is about to arrive as. A local APIC ends the vector that it
-    /// was given, which is not the one in the redirection entry if the unit remaps. Software changes
+    /// Notes the remapped form of `message`, which `pin` is about to send. A local APIC ends the vector
+    /// that it was given, which is not the one in the redirection entry if the unit remaps. Software changes
     /// the unit's table without telling the I/O APIC, so each message looks its route up; only an
     /// interrupt that has been sent can be ended.
     fn update_route(&mut self, pin: u8, message: Msi) {

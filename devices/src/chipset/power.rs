@@ -22,7 +22,7 @@ pub enum GuestExit {
     Reset,
 }
 
-/// What a write to the debug-exit port means.
+/// The value of a write to the debug-exit port.
 pub(super) fn debug_exit(data: &[u8]) -> u32 {
     data.iter().rev().fold(0, |value, byte| value << 8 | u32::from(*byte))
 }

@@ -55,7 +55,7 @@ struct Entry {
     destination: u16,
 }
 
-/// What software may write. The destination's 16 bits all, so that both formats survive.
+/// The bits that software can write: all 16 of the destination, so that both formats survive.
 const ENTRY_WRITABLE: Entry = Entry::new()
     .with_vector(0xff)
     .with_delivery_mode(7)

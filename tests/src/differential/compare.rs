@@ -10,13 +10,13 @@ use super::script::{Observed, Script, Step};
 pub struct Difference {
     /// The group that it is in.
     pub group: usize,
-    /// What that group does.
+    /// The action of that group.
     pub label: String,
     /// The step.
     pub step: Step,
-    /// What our machine has shown.
+    /// The observation on our machine.
     pub ours: Observed,
-    /// What QEMU has shown.
+    /// The observation on QEMU.
     pub qemu: Observed,
 }
 
@@ -55,7 +55,7 @@ fn agree(ours: &Observed, qemu: &Observed) -> bool {
 }
 
 impl Difference {
-    /// What must stay the same when a script is made smaller: what differs, and in which bits.
+    /// The signature that must stay while a script is made smaller: the difference, and its bits.
     pub fn kind(&self) -> (Step, u64) {
         let bits = match (&self.ours, &self.qemu) {
             (Observed::Value(ours), Observed::Value(qemu)) => ours ^ qemu,

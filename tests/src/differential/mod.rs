@@ -29,12 +29,12 @@ pub use random::Random;
 pub use script::{Group, Script, Step};
 pub use shrink::shrink;
 
-/// Which of QEMU's units a script is for.
+/// The unit of QEMU's that a script is for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Mode {
     /// Legacy tables, 128-bit descriptors.
     Legacy,
-    /// The same, with interrupt remapping.
+    /// Legacy mode with interrupt remapping.
     Remapping,
     /// Scalable-mode tables with a second stage, 256-bit descriptors.
     Scalable,

@@ -27,7 +27,7 @@ pub const STATUS: u64 = ARENA + 0x2_0000;
 pub const INTERRUPTS: u64 = ARENA + 0x3_0000;
 /// Pages for second-stage tables.
 pub const TABLES: u64 = ARENA + 0x8_0000;
-/// What the edus' buffers hold at first.
+/// The first content of the edus' buffers.
 pub const PATTERN: u64 = ARENA + 0x10_0000;
 /// Where the edus' buffers are dumped for comparison, a page each.
 pub const DUMP: u64 = ARENA + 0x11_0000;
@@ -47,7 +47,7 @@ pub const fn edu_id(index: u8) -> u16 {
     ((EDU_DEVICE + index) as u16) << 3
 }
 
-/// What is at `address`, for people.
+/// The name of `address` in reports.
 pub fn name(address: u64) -> String {
     let near = |base: u64| address.wrapping_sub(base);
     match address {

@@ -61,7 +61,7 @@ impl Qemu {
     /// Starts one; its files go into `directory`, which is made.
     ///
     /// # Errors
-    /// What could not be done.
+    /// The action that failed.
     pub fn start(mode: Mode, directory: &Path) -> Result<Self, QemuError> {
         fs::create_dir_all(directory)?;
         let (bios, socket, trace) =

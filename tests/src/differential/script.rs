@@ -1,4 +1,4 @@
-//! What is run on both machines, and what they observe.
+//! Scripts for both machines, and their observations.
 
 use std::fmt;
 
@@ -38,7 +38,7 @@ pub enum Step {
     /// An `edu` is told to transfer. Of several that run at once, those with lower numbers must
     /// have been told first.
     Dma {
-        /// Which one.
+        /// Its number.
         edu: u8,
         /// DMA source register.
         source: u64,
@@ -126,7 +126,7 @@ impl fmt::Display for Step {
 /// Steps that belong together: shrinking keeps or drops them together.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Group {
-    /// What it does.
+    /// Its action, in words.
     pub label: String,
     /// How.
     pub steps: Vec<Step>,
@@ -197,7 +197,7 @@ impl fmt::Display for Script {
     }
 }
 
-/// What a step has shown.
+/// The observation of a step.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Observed {
     /// Nothing to see.
@@ -213,7 +213,7 @@ pub enum Observed {
 }
 
 impl Observed {
-    /// What a fault record's double words show.
+    /// The observation of a fault record's double words.
     pub fn record(words: [u32; 4]) -> Self {
         let [low, high, source, status] = words;
         let fault = [low, high, source & 0x7fff_ffff, status & 0xf000_00ff];

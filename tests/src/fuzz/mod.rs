@@ -1,4 +1,4 @@
-//! What a guest can do to a remapping unit, and to the PCIe hierarchy (`config`), read off arbitrary
+//! Accesses of a guest to a remapping unit, and to the chipset (`config`), from arbitrary
 //! bytes: the body of the fuzz targets in `tests/fuzz`, and of the test that replays their corpora under
 //! the stable toolchain.
 //!

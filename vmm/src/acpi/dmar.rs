@@ -14,7 +14,7 @@ use crate::layout::UNIT;
 const INTR_REMAP: u8 = 1;
 /// Table flag: software is asked to leave x2APIC alone.
 const X2APIC_OPT_OUT: u8 = 1 << 1;
-/// DRHD flag: the unit is responsible for everything that no other is.
+/// DRHD flag: the unit is responsible for all functions that no other unit names.
 const INCLUDE_PCI_ALL: u8 = 1;
 /// ATSR flag: functions below all root ports may use ATS.
 const ALL_PORTS: u8 = 1;

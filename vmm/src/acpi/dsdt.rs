@@ -13,7 +13,7 @@ use devices::root_complex::inta_pin;
 use super::{OEM, OEM_REVISION, OEM_TABLE, bytes};
 use crate::layout::{COM1_PIN, ECAM, IO_APIC, PCI_MEMORY, Range, SLEEP_TYPE_OFF, UNIT, port};
 
-/// What `_OSC` of a PCIe host bridge is asked by (`PCI Firmware 4.5`).
+/// The UUID in calls of a PCIe host bridge's `_OSC` (`PCI Firmware 4.5`).
 const OSC_UUID: &str = "33DB4D5B-1FF7-401C-9657-7441C03DD766";
 /// Control that the operating system gets if it asks: native hot-plug, PME, AER, the PCIe capability,
 /// LTR, DPC. Not: hot-plug of SHPC, which is not there.
@@ -124,7 +124,7 @@ fn control() -> Encoded {
     ))
 }
 
-/// What is in memory and belongs to no bus: it keeps the operating system from giving it away.
+/// Memory that belongs to no bus, which the operating system must not assign.
 fn motherboard() -> Encoded {
     let fixed = |range: Range| Memory32Fixed::new(true, range.start as u32, range.size as u32);
     let (ecam, unit, io_apic) = (fixed(ECAM), fixed(UNIT), fixed(IO_APIC));

@@ -1,4 +1,4 @@
-//! What firmware tells by ACPI: which CPUs and interrupt controllers there are, where configuration
+//! The ACPI tables of firmware: which CPUs and interrupt controllers there are, where configuration
 //! space and remapping unit are, what the host bridge decodes, and how to switch off.
 //!
 //! ```text

@@ -10,7 +10,7 @@ use acpi_tables::mcfg::MCFG;
 use super::{OEM, OEM_REVISION, OEM_TABLE};
 use crate::layout::{ECAM, IO_APIC, LOCAL_APIC, port};
 
-/// What written to [`port::RESET`] resets the machine.
+/// A write of this to [`port::RESET`] resets the machine.
 const RESET_VALUE: u8 = 6;
 /// The number of the I/O APIC, in its own register, in MADT and in DMAR.
 pub(super) const IO_APIC_NUMBER: u8 = 0;

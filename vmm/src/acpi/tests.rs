@@ -148,7 +148,7 @@ fn config_without_ats() -> RootComplexConfig {
 }
 
 /// A look at the AML as a whole is a disassembler's business; these are the things that a change
-/// could lose without anybody noticing.
+/// could lose without a test that fails.
 #[test]
 fn dsdt_has_what_an_operating_system_looks_for() {
     let tables = build(1, &simple());

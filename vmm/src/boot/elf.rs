@@ -41,7 +41,7 @@ pub(super) fn load<F: Read + ReadVolatile + Seek>(
     Ok(Loaded { entry, end, initrd_limit: RAM_GAP, header: None })
 }
 
-/// What a segment asks for.
+/// A segment to load.
 #[derive(Debug)]
 struct Segment {
     start: u64,

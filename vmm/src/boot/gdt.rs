@@ -45,7 +45,7 @@ pub(super) fn task() -> kvm_segment {
     segment(TASK)
 }
 
-/// What a processor makes of the table's entry when `selector` is loaded. The base is 0 in all.
+/// The hidden part of a segment register after `selector` is loaded. The base is 0 in all.
 fn segment(selector: u16) -> kvm_segment {
     let entry = TABLE[usize::from(selector / 8)];
     let bit = |position: u32| (entry >> position & 1) as u8;

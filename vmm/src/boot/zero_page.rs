@@ -26,7 +26,7 @@ const LOADED_HIGH: u8 = 1;
 /// Where conventional memory ends, with the part that is firmware's.
 const EBDA_END: u64 = 0xa_0000;
 
-/// What a range of the memory map is.
+/// The type of a range of the memory map.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[repr(u32)]
 pub(super) enum RangeType {
@@ -75,7 +75,7 @@ fn build(size: MemorySize, cmdline_length: usize, header: Option<setup_header>) 
     params
 }
 
-/// The memory map, in ascending order. What is in no range belongs to nobody.
+/// The memory map, in ascending order. Addresses in no range are unused.
 pub(super) fn memory_map(size: MemorySize) -> Vec<(Range, RangeType)> {
     let mut map = vec![
         (Range { start: 0, size: LOW_RAM_END }, RangeType::Ram),

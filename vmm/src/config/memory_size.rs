@@ -50,7 +50,7 @@ impl Default for MemorySize {
     }
 }
 
-/// What [`MemorySize::from_str`] says of a text that is not an amount of RAM.
+/// A text that is not an amount of RAM.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("'{0}' is not a memory size; write 2M to 1024G, as in 256M or 1G")]
 pub struct ParseMemorySizeError(String);
@@ -67,7 +67,7 @@ impl FromStr for MemorySize {
                 _ => return None,
             };
             let digits = &text[..text.len() - 1];
-            // `u64::from_str` also takes a plus sign, which nobody writes before a size.
+            // `u64::from_str` also takes a plus sign, which is no part of a size.
             let digits = digits.bytes().all(|byte| byte.is_ascii_digit()).then_some(digits)?;
             Self::from_bytes(digits.parse::<u64>().ok()?.checked_mul(unit)?)
         };

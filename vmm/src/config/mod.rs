@@ -1,4 +1,4 @@
-//! What a virtual machine is to be made of.
+//! The configuration of a virtual machine.
 
 mod memory_size;
 
@@ -25,7 +25,7 @@ pub enum Kernel {
     File(PathBuf),
     /// An image in memory.
     Image {
-        /// What errors call it.
+        /// Its name in errors.
         name: &'static str,
         /// The ELF file's bytes.
         bytes: &'static [u8],
@@ -59,19 +59,19 @@ pub enum Console {
     Stdio,
     /// To this buffer, which the embedder reads; no input.
     Capture(Arc<Mutex<Vec<u8>>>),
-    /// Piece by piece to whoever receives from this channel, which closes when the machine is gone; no
+    /// Piece by piece to this channel, which closes when the machine is gone; no
     /// input.
     Channel(Sender<Vec<u8>>),
 }
 
-/// What a virtual machine is made of.
+/// The configuration of a virtual machine.
 #[derive(Debug, Clone)]
 pub struct VmConfig {
-    /// What it boots.
+    /// The image that it boots.
     pub kernel: Kernel,
     /// The kernel's command line, up to 2047 bytes.
     pub cmdline: String,
-    /// What the kernel is given beside itself: a multiboot image takes several, others one initramfs.
+    /// Files for the kernel: a multiboot image takes several, others one initramfs.
     pub modules: Vec<Module>,
     /// Its RAM.
     pub memory: MemorySize,

@@ -88,7 +88,7 @@ impl Assembler {
         self.raw(&[0xf4, 0xeb, 0xfd]);
     }
 
-    /// The same, filled up to `size` bytes.
+    /// The code, filled up to `size` bytes.
     pub(super) fn exit_padded(&mut self, value: u32, size: u32) {
         let end = self.0.len() + size as usize;
         self.exit(value);

@@ -1,4 +1,4 @@
-//! What this host's KVM can do, found out by asking it and by running a few bytes of guest code, and
+//! The abilities of this host's KVM, as it tells them and as a few bytes of guest code show them, and
 //! which guests follow from that.
 //!
 //! A KVM without hardware support runs the guest's kernel in an emulator with gaps, or delivers system
@@ -33,13 +33,13 @@ const SHORTEST: Duration = Duration::from_millis(1);
 /// Below so many instructions a second an emulator is at work, and not a processor.
 const EMULATED: u64 = 20_000_000;
 
-/// What has come of something that was tried.
+/// The result of one probe.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(tag = "outcome", content = "reason", rename_all = "snake_case")]
 pub enum Outcome {
     /// It works as on a processor.
     Works,
-    /// The processor says that it has no such instruction: nobody will use it.
+    /// The processor says that it has no such instruction: software will not use it.
     Absent,
     /// It does not work.
     Fails(String),
@@ -58,14 +58,14 @@ impl fmt::Display for Outcome {
 /// Something that was tried.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Finding {
-    /// What.
+    /// The name of the probe.
     pub name: &'static str,
-    /// What has come of it.
+    /// Its result.
     #[serde(flatten)]
     pub outcome: Outcome,
 }
 
-/// Which guests a host may be asked to run.
+/// The kinds of guests that a host may be asked to run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Requirement {
@@ -75,7 +75,7 @@ pub enum Requirement {
     Linux,
 }
 
-/// What a host's KVM can do.
+/// The abilities of a host's KVM.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Report {
     /// Why KVM cannot be used at all; everything below is then empty.
@@ -89,7 +89,7 @@ pub struct Report {
     /// Instructions of guest kernel code a second, in a small loop. Rough; at 200 million and above it can
     /// be any number.
     pub kernel_instructions_per_second: Option<u64>,
-    /// What was tried, in the order of trial.
+    /// The probes and their results, in the order of trial.
     pub findings: Vec<Finding>,
 }
 
@@ -147,7 +147,7 @@ impl Report {
     /// Whether this host can run such guests; if not, why.
     ///
     /// # Errors
-    /// What is missing, for people.
+    /// The failed probes, as text.
     pub fn check(&self, requirement: Requirement) -> Result<(), String> {
         if let Some(reason) = &self.unusable {
             return Err(reason.clone());
@@ -169,14 +169,14 @@ impl Report {
     }
 }
 
-/// What the processor has for virtual machines, as the host's kernel lists it.
+/// The processor's support for virtual machines, as the host's kernel lists it.
 fn hardware() -> Option<&'static str> {
     let text = std::fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
     let flags = text.lines().find(|line| line.starts_with("flags")).unwrap_or_default();
     ["vmx", "svm"].into_iter().find(|flag| flags.split_whitespace().any(|word| word == *flag))
 }
 
-/// What is tried, with the guest that does it. Linux does all of it.
+/// The probes, each with its guest. Linux does all of them.
 static PROBES: LazyLock<Vec<(&'static str, Vec<u8>)>> = LazyLock::new(|| {
     let instruction = |needs, code| Trial::Instruction { needs, code };
     let (basic, extended) = (Leaf(1), Leaf(7));

@@ -19,7 +19,7 @@ const GDTR: u32 = TABLES + 0x100;
 const IDTR: u32 = TABLES + 0x110;
 const IDT: u32 = BASE + 0x2000;
 const PAGE_TABLES: u32 = BASE + 0x3000;
-/// What instructions with a memory operand work on.
+/// The memory operand of instructions that have one.
 const OPERAND: u32 = BASE + 0x6000;
 /// Stacks grow down from these.
 const STACK: u32 = BASE + 0x8000;
@@ -34,9 +34,9 @@ const GATE: usize = 0x80;
 /// Bytes of each handler.
 const HANDLER: u32 = 16;
 
-/// What a probe writes when it works.
+/// A probe that works writes this.
 pub(super) const WORKS: u32 = 0x1000;
-/// What it writes when the processor says that it lacks the instruction.
+/// A probe writes this if the processor says that it lacks the instruction.
 pub(super) const ABSENT: u32 = 0x1001;
 
 /// Something to try.

@@ -1,4 +1,4 @@
-//! What CPUID tells each virtual CPU: what KVM supports, plus the CPU's own APIC id and a
+//! The CPUID leaves of each virtual CPU: those that KVM supports, plus the CPU's own APIC id and a
 //! topology of one package with one thread per core.
 
 use kvm_bindings::{CpuId, kvm_cpuid_entry2};

@@ -1,4 +1,4 @@
-//! What a virtual CPU looked like when it could not go on, for the person who has to find out why.
+//! The state of a virtual CPU that could not go on, for its report.
 
 use std::fmt;
 
@@ -27,12 +27,12 @@ pub enum FailureKind {
     },
     /// KVM's own error, `KVM_INTERNAL_ERROR_*`.
     Internal {
-        /// Which.
+        /// The number after `KVM_INTERNAL_ERROR_`.
         suberror: u32,
     },
     /// An exit that this monitor knows nothing of.
     UnknownExit {
-        /// What KVM called it.
+        /// The exit, as `kvm-ioctls` prints it.
         exit: String,
     },
 }
@@ -85,7 +85,7 @@ impl fmt::Display for CpuState {
 /// A virtual CPU that cannot go on.
 #[derive(Debug, Clone, PartialEq)]
 pub struct GuestFailure {
-    /// Which CPU.
+    /// The number of the CPU.
     pub cpu: u8,
     /// Why.
     pub kind: FailureKind,

@@ -27,8 +27,8 @@ pub(crate) trait InterruptSink: Send + Sync {
     fn set_routes(&self, routes: &Routes) -> Result<(), Error>;
 }
 
-/// What each pin of the I/O APIC sends, in KVM's form. A pin that sends nothing whose end matters has
-/// an edge-triggered message, which KVM passes over.
+/// The message of each pin of the I/O APIC, in KVM's form. A pin whose ends of interrupt do not matter
+/// has an edge-triggered message, which KVM ignores.
 pub(crate) struct Routes(KvmIrqRouting);
 
 impl Routes {

@@ -1,4 +1,4 @@
-//! Everything that speaks to KVM.
+//! The use of KVM.
 //!
 //! ```text
 //!   vm           /dev/kvm, memory slots, split interrupt controller
@@ -6,8 +6,8 @@
 //!   cpuid        what CPUID tells each of them
 //!   interrupts   messages in, end-of-interrupt routes
 //!   kick         getting a thread out of the guest
-//!   failure      what a CPU looked like when it could not go on
-//!   probe        what CPUs are doing
+//!   failure      the state of a CPU that could not go on
+//!   probe        snapshots of running CPUs
 //!   raw          the unsafe part of all that
 //! ```
 

@@ -1,4 +1,4 @@
-//! What CPUs are doing, for whoever looks at a machine from outside.
+//! Snapshots of running CPUs: a thread asks for one, and the CPU's own thread takes it.
 
 use std::fmt;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -8,7 +8,7 @@ use std::time::Duration;
 use kvm_bindings::{KVM_MP_STATE_HALTED, KVM_MP_STATE_RUNNABLE};
 use kvm_ioctls::VcpuFd;
 
-/// What a CPU has last left the guest for.
+/// The access for which a CPU has last left the guest.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum LastExit {
     /// A read of this port.
@@ -58,7 +58,7 @@ impl LastExit {
     }
 }
 
-/// What a CPU does.
+/// The state of a CPU.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Activity {
     /// It runs.
@@ -69,16 +69,16 @@ pub enum Activity {
     AwaitsStart,
 }
 
-/// A look at one CPU.
+/// A CPU at one moment.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct VcpuSnapshot {
-    /// Which.
+    /// The number of the CPU.
     pub cpu: u8,
-    /// What it does.
+    /// Its state.
     pub activity: Activity,
     /// Its instruction pointer.
     pub instruction_pointer: u64,
-    /// What it has last left the guest for, if it has.
+    /// Its last exit, if it has left the guest.
     pub last_exit: Option<LastExit>,
 }
 
@@ -97,7 +97,7 @@ impl fmt::Display for VcpuSnapshot {
     }
 }
 
-/// Where a CPU is looked at.
+/// The place at which the two threads meet.
 #[derive(Debug, Default)]
 pub(crate) struct VcpuProbe {
     last_exit: AtomicU64,
@@ -113,12 +113,12 @@ impl VcpuProbe {
         self.last_exit.store(exit.into_bits(), Ordering::Relaxed);
     }
 
-    /// What the CPU has last left the guest for, if it has.
+    /// The last exit of the CPU, if it has left the guest.
     pub(crate) fn last_exit(&self) -> Option<LastExit> {
         LastExit::from_bits(self.last_exit.load(Ordering::Relaxed))
     }
 
-    /// Shows the CPU, if somebody wants to see it.
+    /// Takes a snapshot of the CPU, if a thread waits for one.
     pub(super) fn show_if_wanted(&self, cpu: u8, vcpu: &VcpuFd) {
         if !self.wanted.load(Ordering::Relaxed) || !self.wanted.swap(false, Ordering::Relaxed) {
             return;
@@ -126,7 +126,7 @@ impl VcpuProbe {
         let activity = match vcpu.get_mp_state().map(|state| state.mp_state) {
             Ok(KVM_MP_STATE_RUNNABLE) => Activity::Runs,
             Ok(KVM_MP_STATE_HALTED) => Activity::Halted,
-            // What cannot be told does no harm either: this is for people.
+            // The state is for reports: an unknown one does no harm.
             _ => Activity::AwaitsStart,
         };
         let instruction_pointer = vcpu.get_regs().map(|regs| regs.rip).unwrap_or_default();
@@ -136,13 +136,13 @@ impl VcpuProbe {
         self.seen.notify_all();
     }
 
-    /// Asks to see the CPU; it has to be kicked then.
+    /// Asks for a snapshot. The caller then kicks the CPU.
     pub(crate) fn want(&self) {
         self.snapshot.lock().unwrap_or_else(PoisonError::into_inner).take();
         self.wanted.store(true, Ordering::Relaxed);
     }
 
-    /// Waits until the CPU shows itself, no longer than `patience`.
+    /// Waits for the snapshot, no longer than `patience`.
     pub(crate) fn wait(&self, patience: Duration) -> Option<VcpuSnapshot> {
         let snapshot = self.snapshot.lock().unwrap_or_else(PoisonError::into_inner);
         let waited =

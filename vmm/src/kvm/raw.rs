@@ -37,8 +37,8 @@ impl VmWithMemory {
                 memory_size: region.len(),
                 userspace_addr: region.as_ptr() as u64,
             };
-            // SAFETY: the region describes memory that `this.memory` has mapped, for anybody's
-            // use by volatile accesses only, and that stays mapped for as long as `this.vm` lives.
+            // SAFETY: the region describes memory that `this.memory` has mapped, for
+            // volatile accesses only, and that stays mapped for as long as `this.vm` lives.
             unsafe { this.vm.set_user_memory_region(region)? };
         }
         Ok(this)
@@ -71,7 +71,7 @@ pub(super) struct PortAccess<'a> {
 pub(super) fn port_access(vcpu: &mut VcpuFd) -> Option<PortAccess<'_>> {
     let run = ptr::from_mut(vcpu.get_kvm_run());
     // SAFETY: `run` points to the page that `vcpu` has mapped and that outlives this function's
-    // result, which borrows `vcpu`. While the CPU is not running nobody else writes there, and
+    // result, which borrows `vcpu`. While the CPU is not running no other code writes there, and
     // the CPU cannot run while it is borrowed.
     let (reason, io) = unsafe { ((*run).exit_reason, (*run).__bindgen_anon_1.io) };
     if reason != KVM_EXIT_IO {
@@ -86,10 +86,10 @@ pub(super) fn port_access(vcpu: &mut VcpuFd) -> Option<PortAccess<'_>> {
     Some(PortAccess { port: io.port, read: u32::from(io.direction) == KVM_EXIT_IO_IN, size, data })
 }
 
-/// What KVM says of an error of its own.
+/// An internal error of KVM.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct InternalError {
-    /// Which kind, `KVM_INTERNAL_ERROR_*`.
+    /// Its kind, `KVM_INTERNAL_ERROR_*`.
     pub suberror: u32,
     /// The bytes of the instruction that it could not emulate, if it has them.
     pub instruction: Vec<u8>,

@@ -16,7 +16,7 @@ const MISC_ENABLE: (u32, u64) = (0x1a0, 1);
 /// `IA32_MTRR_DEF_TYPE`: MTRRs on, and all memory write-back, as firmware leaves it.
 const MTRR_DEF_TYPE: (u32, u64) = (0x2ff, 1 << 11 | 6);
 
-/// What a CPU's exits reach.
+/// The devices that answer a CPU's exits.
 pub(crate) trait Exits {
     /// The guest reads a port; `data.len()` is the access size.
     fn port_read(&self, port: u16, data: &mut [u8]);
@@ -133,7 +133,7 @@ fn enter(
         }
         Ok(VcpuExit::Intr | VcpuExit::IrqWindowOpen) => return Ok(()),
         Err(error) if error.errno() == libc::EINTR => {
-            // Whoever kicks says first what for, and that is looked at after this.
+            // The reason for a kick is set before the kick, and is looked at after this.
             fd.set_kvm_immediate_exit(0);
             return Ok(());
         }

@@ -59,7 +59,7 @@ impl KvmVm {
         self.fd().create_vcpu(id.into()).map_err(Error::kvm("make a virtual CPU"))
     }
 
-    /// What CPUID may tell a guest at most.
+    /// The CPUID leaves that KVM supports.
     pub(super) fn supported_cpuid(&self) -> Result<CpuId, Error> {
         self.kvm
             .get_supported_cpuid(KVM_MAX_CPUID_ENTRIES)

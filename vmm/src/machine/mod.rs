@@ -80,7 +80,7 @@ impl SharedMachine {
 
     /// Calls the chipset, and then does what it asks for.
     ///
-    /// What is due happens before the call, even if the event loop has not been given a CPU yet. A
+    /// Timers that are due fire before the call, even if the event loop has not been given a CPU yet. A
     /// guest that polls thus sees a time-out when it comes, and not when the host's scheduler runs
     /// the event loop.
     pub(crate) fn with<R>(&self, call: impl FnOnce(&mut Chipset, Instant) -> R) -> R {
@@ -104,7 +104,7 @@ impl SharedMachine {
         self.timer
     }
 
-    /// The timer has fired: what is due happens in [`Self::with`].
+    /// The timer has fired: [`Self::with`] does the work.
     pub(crate) fn handle_timer(&self) {
         self.lock().disarm();
         self.with(|_, _| {});
@@ -170,7 +170,7 @@ impl SharedMachine {
 }
 
 impl State {
-    /// The guest has sent `byte`. What it makes match happens at once.
+    /// The guest has sent `byte`. Faults that wait for it happen at once.
     fn note_sent(&mut self, byte: u8, now: Instant) {
         self.has_spoken = true;
         for fault in self.watch.sent(&[byte]) {
@@ -202,7 +202,7 @@ impl State {
     }
 }
 
-/// What is to be done after the lock is released. It lives on the stack: an access allocates nothing.
+/// Work for after the lock is released. It lives on the stack: an access allocates nothing.
 struct Batch {
     interrupts: [Msi; Self::SIZE],
     interrupt_count: usize,

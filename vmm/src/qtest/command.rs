@@ -103,7 +103,7 @@ pub enum ParseCommandError {
     /// The bytes are not written as they must be.
     #[error("invalid data; write {expected}")]
     Data {
-        /// What would be right.
+        /// The right form.
         expected: &'static str,
     },
 }

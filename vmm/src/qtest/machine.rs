@@ -22,7 +22,7 @@ const MAX_TIMERS: u32 = 1_000_000;
 /// Outputs that are kept until they are taken; then the oldest is lost.
 const MAX_OUTPUTS: usize = 4096;
 
-/// What a machine is made of.
+/// The configuration of a machine.
 #[derive(Debug, Clone)]
 pub struct MachineConfig {
     /// Its RAM.

@@ -14,7 +14,7 @@ pub const MAX_LINE: u64 = 2 * MAX_TRANSFER + 256;
 /// Answers the lines of `input` until it ends.
 ///
 /// # Errors
-/// What reading or writing has failed with.
+/// The error of reading or writing.
 pub fn serve(session: &mut Session, input: impl BufRead, output: impl Write) -> io::Result<()> {
     let (mut input, mut output) = (input, BufWriter::new(output));
     let mut line = Vec::new();
@@ -37,13 +37,13 @@ pub fn serve(session: &mut Session, input: impl BufRead, output: impl Write) -> 
 /// The socket is removed again.
 ///
 /// # Errors
-/// What making the socket, or the traffic on it, has failed with.
+/// The error of making the socket, or of the traffic on it.
 pub fn serve_socket(session: &mut Session, path: &Path) -> io::Result<()> {
     let listener = UnixListener::bind(path)?;
     let outcome = listener
         .accept()
         .and_then(|(stream, _)| serve(session, BufReader::new(stream.try_clone()?), stream));
-    // It has served; that somebody else has removed it does not matter.
+    // The socket has served: it does not matter if it is gone.
     let _ = fs::remove_file(path);
     outcome
 }

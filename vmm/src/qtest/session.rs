@@ -1,4 +1,4 @@
-//! What commands do to a machine, and the answers.
+//! Commands are executed on a machine, and answered.
 
 use std::fmt::Write;
 use std::time::Duration;
@@ -184,7 +184,7 @@ impl Session {
         }
     }
 
-    /// What has happened since the last answer, as far as the driver wants to know.
+    /// Lines for outputs since the last answer that the driver has asked for.
     fn intercepted(&mut self) -> String {
         let mut text = String::new();
         while let Some(output) = self.machine.poll_output() {

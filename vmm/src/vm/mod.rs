@@ -52,10 +52,10 @@ pub struct Vm {
     silence: Option<Silence>,
 }
 
-/// Tells somebody what the CPUs of a silent guest do.
+/// Reports the state of the CPUs of a silent guest.
 type TellOfSilence = Box<dyn FnMut(&[VcpuSnapshot]) + Send>;
 
-/// What to do when the guest says nothing, and after how long.
+/// The report of a guest that prints nothing, and the time after which it is made.
 struct Silence {
     after: Duration,
     tell: TellOfSilence,
@@ -80,7 +80,7 @@ impl VmHandle {
         self.machine.with(|chipset, now| chipset.inject(port, mode, now));
     }
 
-    /// Looks at the CPUs: what each of them does at this moment. Disturbs them for some microseconds.
+    /// The state of each CPU at this moment. Disturbs the CPUs for some microseconds.
     pub fn snapshot(&self) -> Vec<VcpuSnapshot> {
         self.vcpu_threads.snapshot()
     }
@@ -96,7 +96,7 @@ impl Vm {
     ///
     /// # Errors
     ///
-    /// Everything that the user can mend is found here: see [`Error`].
+    /// All errors that the user can mend are found here: see [`Error`].
     pub fn new(config: VmConfig) -> Result<Self, Error> {
         config.check()?;
         let memory = memory::allocate(config.memory)?;
@@ -232,7 +232,7 @@ fn build_chipset(config: &VmConfig, memory: Memory, boot_cpu: &Vcpu) -> Result<C
     Ok(Chipset::new(chipset, &mut media, memory, config.tracer.clone())?)
 }
 
-/// What the CPUs' exits reach.
+/// The devices that answer the CPUs' exits.
 struct VcpuExits {
     bus: Bus,
     machine: Arc<SharedMachine>,

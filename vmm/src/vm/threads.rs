@@ -40,9 +40,9 @@ impl fmt::Display for MachineThread {
 /// A thread that has not come back after the end of the run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct StuckThread {
-    /// Which.
+    /// Its work.
     pub thread: MachineThread,
-    /// What the CPU has last left the guest for, if the thread is a CPU's and it has.
+    /// The last exit of the CPU, if the thread is a CPU's and has left the guest.
     pub last_exit: Option<LastExit>,
 }
 
@@ -68,7 +68,7 @@ impl VcpuThreads {
         Self { handles: Mutex::default(), probes: vcpus.iter().map(Vcpu::probe).collect() }
     }
 
-    /// What each CPU does; none of those that do not run.
+    /// A snapshot of each CPU that runs.
     pub(super) fn snapshot(&self) -> Vec<VcpuSnapshot> {
         self.probes.iter().for_each(|probe| probe.want());
         let handles = self.handles();

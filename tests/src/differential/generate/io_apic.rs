@@ -59,7 +59,7 @@ pub(super) fn wire(scene: &mut Scene) {
     }
     group.step(Step::WriteLong(bar + 0x64, u32::MAX));
     if random.one_in(3) {
-        // Of another vector: nothing is ended.
+        // The end of another vector, which ends nothing.
         group.step(Step::WriteLong(EOI, low & 0xff ^ 1)).step(Step::Settle);
         look(&mut group, pin);
     }
@@ -101,7 +101,7 @@ fn pull(group: &mut Group, bar: u64) {
     group.step(Step::WriteLong(bar + 0x60, 1));
 }
 
-/// What the entry shows: remote IRR above all.
+/// A read of the entry, for remote IRR above all.
 fn look(group: &mut Group, pin: u8) {
     for register in [0x10, 0x11].map(|half| half + 2 * u32::from(pin)) {
         group.step(Step::WriteLong(SELECT, register)).step(Step::ReadLong(WINDOW, u32::MAX));

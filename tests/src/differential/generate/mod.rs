@@ -38,12 +38,12 @@ pub mod bits {
     pub const IQE: u32 = 1 << 4;
 }
 
-/// What a script has put into the unit so far, so that the next scene goes on from there.
+/// The state of the unit as the script has set it so far; the next scene goes on from there.
 #[derive(Debug)]
 pub struct Scene {
     /// Where choices come from.
     pub random: Random,
-    /// What the unit is.
+    /// The mode of the unit.
     pub mode: Mode,
     /// The persistent bits of GCMD.
     pub command: u32,
@@ -119,7 +119,7 @@ pub fn prologue() -> Group {
     group
 }
 
-/// What the unit, the devices' buffers and memory hold.
+/// Reads of the unit, the devices' buffers and memory.
 fn epilogue(scene: &mut Scene) -> Vec<Group> {
     let mut state = Group::new("the unit's state at the end");
     for (offset, mask) in registers::STATE {

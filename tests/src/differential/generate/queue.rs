@@ -33,7 +33,7 @@ impl Queue {
         RING + self.slot_bytes() * slot
     }
 
-    /// What IQT takes for a slot. A ring has 512 KiB at the most.
+    /// The value of IQT for a slot. A ring has 512 KiB at the most.
     fn offset(self, slot: u64) -> u32 {
         (self.slot_bytes() * slot) as u32
     }
@@ -96,7 +96,7 @@ pub(super) fn submit(scene: &mut Scene, label: &str, descriptors: &[(u64, u64)])
     scene.groups.push(group);
 }
 
-/// Drops everything that the unit may have cached.
+/// Drops all that the unit may have cached.
 pub(super) fn flush(scene: &mut Scene) {
     let all: &[_] = match scene.mode {
         Mode::Scalable => &[CONTEXT_GLOBAL, PASIDS_GLOBAL, IOTLB_GLOBAL],
@@ -207,7 +207,7 @@ fn wrong_descriptor(random: &mut Random) -> (u64, u64) {
         }
     };
     match random.below(7) {
-        // No type at all, and types that nobody has.
+        // Type 0, and types that do not exist.
         0 => (random.pick(&[0_u64, 0x0a, 0x0b, 0x0c, 0x0d, 0x0e, 0x0f]), random.bits()),
         1 => (random.pick(&[0x01_u64, 0x02]) | random.below(1 << 16) << 16, 0),
         // Above MAMV.

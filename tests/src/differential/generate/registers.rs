@@ -49,7 +49,7 @@ const PLAIN: [Register; 19] = [
     register(0x22c, u32::MAX, 1 << 31),
 ];
 
-/// What is looked at when a script ends.
+/// The registers that are read when a script ends.
 pub(super) const STATE: [(u16, u32); 12] = [
     (0x1c, u32::MAX),
     (0x34, u32::MAX),

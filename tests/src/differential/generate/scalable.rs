@@ -1,4 +1,4 @@
-//! What scalable mode has above the second stage: root halves, contexts, PASID directory and table.
+//! The tables of scalable mode above the second stage: root halves, contexts, PASID directory and table.
 
 use super::tables::{Allocator, BEYOND_HOST, Context, NOWHERE, Tree, passed_through};
 use super::{Scene, bits};

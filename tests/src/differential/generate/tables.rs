@@ -14,7 +14,7 @@ const WRITE: u64 = 2;
 const LARGE: u64 = 1 << 7;
 /// Bits of a second-stage entry that mean nothing to a unit without memory types.
 const IGNORED: u64 = 1 << 2 | 0b111 << 3 | 1 << 10 | 0x1ff << 52;
-/// An address beyond memory where nobody answers.
+/// An address beyond memory, which nothing answers.
 pub(super) const NOWHERE: u64 = 0x4000_0000;
 /// Bits above the host address width of 48.
 pub(super) const BEYOND_HOST: u64 = 0b1111 << 48;
@@ -27,7 +27,7 @@ const MAPPINGS: u64 = 4;
 pub(super) struct Mapping {
     /// Where the device sees it.
     pub(super) iova: u64,
-    /// What can be changed about it, if nothing is wrong with it.
+    /// A change of an entry that is right so far.
     pub(super) leaf: Option<Leaf>,
 }
 
@@ -162,7 +162,7 @@ impl Tree {
     }
 }
 
-/// What a device sees whose addresses pass: nothing of it can be changed.
+/// The view of a device whose addresses pass through, of which nothing can be changed.
 pub(super) fn passed_through(random: &mut Random) -> Vec<Mapping> {
     (0..4).map(|_| Mapping { iova: data_page(random), leaf: None }).collect()
 }

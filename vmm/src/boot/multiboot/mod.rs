@@ -18,7 +18,7 @@ use crate::config::{MemorySize, Module};
 use crate::layout::{BOOT_PARAMS, CMDLINE, HIGH_RAM, LOW_RAM_END};
 
 const MAGIC: u32 = 0x1bad_b002;
-/// What a multiboot loader leaves in EAX.
+/// A multiboot loader leaves this in EAX.
 pub(super) const LOADER_MAGIC: u64 = 0x2bad_b002;
 /// The header lies in the first 8 KiB, at a multiple of four.
 pub(super) const SEARCHED: usize = 8192;
@@ -163,7 +163,7 @@ pub(super) fn load(
     check(name, size, image)?;
     for segment in &image.segments {
         let data = &bytes[segment.offset..segment.offset + segment.in_file];
-        // What is behind it in memory is zero, as all memory is at first.
+        // The memory behind it is zero, as all memory is at first.
         memory
             .write_slice(data, GuestAddress(segment.address))
             .map_err(|error| foreign(error.to_string()))?;
