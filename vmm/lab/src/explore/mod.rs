@@ -9,7 +9,7 @@
 //! ```
 //!
 //! [`HostSide`](iommu::submit::HostSide) with its policies and its unit,
-//! [`Link`](devices::link::Link) and [`Atc`](devices::dma::atc::Atc) are those that run under KVM.
+//! [`Link`](devices::pcie::link::Link) and [`Atc`](devices::dma::atc::Atc) are those that run under KVM.
 //! A state cannot be copied: it is reached by doing its actions again, which takes microseconds,
 //! since nothing in it waits.
 //!
