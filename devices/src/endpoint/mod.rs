@@ -100,11 +100,11 @@ impl Default for EndpointConfig {
     }
 }
 
-/// The window of registers other than BAR 0.
+/// The addresses of the registers.
 #[derive(Debug, Clone, Copy)]
 enum Window {
-    /// BAR 2 of a physical function, prefetchable: the data buffer once more.
-    Data(Bar),
+    /// BAR 0 of a physical function, and BAR 2, prefetchable, with the data buffer once more.
+    Bars(Bar, Bar),
     /// All registers of a virtual function. Its physical function sets the address.
     Assigned(Option<u64>),
 }
@@ -144,7 +144,7 @@ impl AtsEndpoint {
     ) -> Result<Self, Error> {
         let data = builder.memory_bar_64(2, regs::SIZE, true);
         let bar = builder.memory_bar(0, regs::SIZE);
-        Self::with_capabilities(builder, Some(bar), Window::Data(data), config, tracer)
+        Self::with_capabilities(builder, Window::Bars(bar, data), config, tracer)
     }
 
     /// A virtual function of a physical one with this configuration. Only the physical function has
@@ -152,17 +152,16 @@ impl AtsEndpoint {
     fn new_virtual(config: EndpointConfig, tracer: Tracer) -> Result<Self, Error> {
         let builder = ConfigBuilder::new_virtual(IDENTITY);
         let config = EndpointConfig { pri: false, pasid: false, traffic: None, ..config };
-        Self::with_capabilities(builder, None, Window::Assigned(None), config, tracer)
+        Self::with_capabilities(builder, Window::Assigned(None), config, tracer)
     }
 
     fn with_capabilities(
         mut builder: ConfigBuilder,
-        bar: Option<Bar>,
         window: Window,
         config: EndpointConfig,
         tracer: Tracer,
     ) -> Result<Self, Error> {
-        let is_virtual = bar.is_none();
+        let is_virtual = matches!(window, Window::Assigned(_));
         let power = PowerManagement::add(&mut builder)?;
         let msi = Msi::add(&mut builder)?;
         let express = Express::add(&mut builder, PortType::Endpoint)?;
@@ -179,7 +178,7 @@ impl AtsEndpoint {
             ari::add(&mut builder, if is_virtual { 0 } else { next })?;
         }
         Ok(Self {
-            core: FunctionCore::new(builder, bar).with_power(power).with_flr(express),
+            core: FunctionCore::new(builder, None).with_power(power).with_flr(express),
             window,
             msi,
             ats,
@@ -216,14 +215,17 @@ impl AtsEndpoint {
 
     /// The offset of an access in the registers, if the function claims it.
     fn claim(&self, address: u64, length: usize) -> Option<u64> {
-        let in_bar_0 = self.core.claim(address, length);
-        in_bar_0.or_else(|| match self.window {
-            Window::Data(bar) => {
-                self.core.claim_in(bar, address, length).map(|at| regs::BUFFER + at)
+        match self.window {
+            Window::Bars(bar, data) => self.core.claim_by(|config| {
+                let in_data = || data.offset(config, address, length);
+                let offset = bar.offset(config, address, length);
+                offset.or_else(|| in_data().map(|at| regs::BUFFER + at))
+            }),
+            Window::Assigned(base) => {
+                let offset = header::offset(base?, regs::SIZE.into(), address, length);
+                offset.filter(|_| self.core.is_on())
             }
-            Window::Assigned(base) => header::offset(base?, regs::SIZE.into(), address, length)
-                .filter(|_| self.core.is_on()),
-        })
+        }
     }
 
     fn rights(&self) -> Rights {

@@ -1,5 +1,5 @@
-//! What functions and ports have in common: an id, configuration space, BAR 0, and messages that
-//! wait to be collected. A port and a virtual function have no BAR.
+//! What functions and ports have in common: an id, configuration space, BAR 0 if it is the only
+//! BAR, and messages that wait to be collected.
 
 use std::collections::VecDeque;
 
@@ -29,7 +29,7 @@ pub struct FunctionCore {
 }
 
 impl FunctionCore {
-    /// A conventional function, whose registers are in `bar`.
+    /// A conventional function. `bar` is its BAR 0, if it has no other.
     pub fn new(builder: ConfigBuilder, bar: Option<Bar>) -> Self {
         Self {
             id: Bdf::default(),
@@ -63,16 +63,18 @@ impl FunctionCore {
     }
 
     /// The offset of an access in BAR 0, if the function claims it.
+    #[inline]
     pub fn claim(&self, address: u64, length: usize) -> Option<u64> {
-        self.claim_in(self.bar?, address, length)
+        self.claim_by(|config| self.bar?.offset(config, address, length))
     }
 
-    /// The offset of an access in `bar`, if the function claims it.
-    pub fn claim_in(&self, bar: Bar, address: u64, length: usize) -> Option<u64> {
+    /// The offset that `decode` finds in a BAR, if the function decodes memory now.
+    #[inline]
+    pub fn claim_by(&self, decode: impl FnOnce(&ConfigSpace) -> Option<u64>) -> Option<u64> {
         if !self.command().memory_space() {
             return None;
         }
-        bar.offset(&self.config, address, length).filter(|_| self.is_on())
+        decode(&self.config).filter(|_| self.is_on())
     }
 
     /// The Command register.
