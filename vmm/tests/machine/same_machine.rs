@@ -151,7 +151,7 @@ fn busy_cpus() -> Vec<u8> {
     code.extend(store(IO_APIC, 0x38));
     let start = code.len();
     for turn in 0..16 {
-        code.extend(store(IO_APIC + 0x10, 0x30 + turn | (turn & 1) << 15));
+        code.extend(store(IO_APIC + 0x10, 0x30 | turn | (turn & 1) << 15));
         code.extend(store(EDU + 0x08, 5));
         code.extend(store(0xfed9_0034, 0x7f));
         code.extend(store(EDU + 0x64, 1));
