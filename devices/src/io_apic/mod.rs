@@ -129,11 +129,13 @@ pub struct IoApic {
     select: u8,
     id: u32,
     pins: [Pin; PINS as usize],
+    /// Whether a pin may have a message: most accesses to the machine poll without one.
+    may_send: bool,
 }
 
 impl Default for IoApic {
     fn default() -> Self {
-        Self { select: 0, id: 0, pins: [Pin::RESET; PINS as usize] }
+        Self { select: 0, id: 0, pins: [Pin::RESET; PINS as usize], may_send: false }
     }
 }
 
@@ -177,6 +179,7 @@ impl IoApic {
     pub fn set_level(&mut self, pin: u8, level: bool) {
         if let Some(pin) = self.pins.get_mut(usize::from(pin)) {
             pin.set_line(level);
+            self.may_send = true;
         }
     }
 
@@ -186,6 +189,7 @@ impl IoApic {
         for pin in &mut self.pins {
             if pin.entry.remote_irr() && pin.entry.vector() == vector {
                 pin.finish();
+                self.may_send = true;
             }
         }
     }
@@ -193,7 +197,13 @@ impl IoApic {
     /// The next interrupt to send, with its pin; `None` when there are no more. Drain after every
     /// other call. Data bit 15 tells the level-triggered ones, which need [`Self::eoi`].
     pub fn poll_message(&mut self) -> Option<(u8, Msi)> {
-        let (number, pin) = (0..PINS).zip(&mut self.pins).find(|(_, pin)| pin.pending)?;
+        if !self.may_send {
+            return None;
+        }
+        let Some((number, pin)) = (0..PINS).zip(&mut self.pins).find(|(_, pin)| pin.pending) else {
+            self.may_send = false;
+            return None;
+        };
         pin.pending = false;
         Some((number, pin.entry.message()))
     }
@@ -216,6 +226,7 @@ impl IoApic {
             select => {
                 if let Some((pin, shift)) = split(select) {
                     self.pins[pin].write(u64::from(value) << shift, 0xffff_ffff << shift);
+                    self.may_send = true;
                 }
             }
         }
