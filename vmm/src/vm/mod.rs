@@ -189,10 +189,11 @@ impl Vm {
         let exits =
             Arc::new(VcpuExits { bus: Bus::new(&machine)?, machine, run_end: run_end.clone() });
         let mut threads = Threads::new(vcpu_threads, run_end.clone())?;
-        threads.start_devices(devices)?;
         for vcpu in vcpus {
             threads.start_vcpu(vcpu, exits.clone())?;
         }
+        // After the CPUs, all of which a report of a silent guest names.
+        threads.start_devices(devices)?;
         supervisor.run();
         let stuck = threads.stop();
         let outcome = run_end.take().unwrap_or(Ok(Exit::Stopped));
