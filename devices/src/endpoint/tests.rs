@@ -244,7 +244,7 @@ fn turning_ats_off_empties_the_atc() {
     machine.config_write(Machine::endpoint(0), control, &[0, 0]);
     machine.enable_ats(0);
     assert_eq!(machine.register(0, ATC_ENTRIES), 0);
-    assert!(machine.messages().is_empty(), "nobody asked for a completion");
+    assert!(machine.messages().is_empty(), "no completion was requested");
 }
 
 #[test]

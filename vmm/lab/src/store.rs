@@ -7,8 +7,8 @@
 //!   results.csv, cells.csv, report.html   views of it
 //! ```
 //!
-//! A file has its name only when it is whole. The runs so far are a prefix of all runs, whoever was
-//! first; so what an interrupted comparison goes on with is how many there are.
+//! A file has its name only when it is whole. The runs in it are a prefix of all runs, whichever thread
+//! was first: their number says where an interrupted comparison goes on.
 
 use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io::{self, BufRead, BufReader, BufWriter, Seek, Write};

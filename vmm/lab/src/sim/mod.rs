@@ -49,7 +49,7 @@ pub use spec::{Costs, FaultRow, Kind, RunSpec, Workload};
 use iommu::event::Tracer;
 
 /// Runs `spec` from its start to its horizon. Events go to `tracer`; the result does not depend on
-/// whether anybody listens.
+/// whether a sink listens.
 ///
 /// # Errors
 /// [`SimulationError::Refused`] for a workload that contradicts unit or fault,
