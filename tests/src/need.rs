@@ -1,5 +1,6 @@
-//! What a test needs of the machine that it runs on. A test fails, with one line that says so, if the
-//! machine lacks it. The environment can ask to skip such tests; `tests/run` counts skipped tests.
+//! The requirements of a test on the machine that it runs on. A test fails, with one line that says
+//! so, if the machine lacks it. The environment can ask to skip such tests; `tests/run` counts
+//! skipped tests.
 
 use std::env;
 use std::ffi::OsString;

@@ -33,8 +33,8 @@ fn sources() -> Vec<(String, String)> {
     sources
 }
 
-/// What each package of the workspace may depend on: packages of the workspace to build it, and to
-/// test it; and packages that it must not reach, not even through others.
+/// The dependencies that a package of the workspace may have: packages of the workspace to build
+/// it, and to test it. `never` lists packages that it must not reach, not even through others.
 struct Place {
     name: &'static str,
     builds_on: &'static [&'static str],

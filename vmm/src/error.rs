@@ -35,7 +35,7 @@ pub enum Error {
     KernelFile {
         /// The file.
         path: PathBuf,
-        /// Why not.
+        /// The I/O error.
         source: io::Error,
     },
     /// The kernel file is no kernel that can be booted here.
@@ -46,7 +46,7 @@ pub enum Error {
     NotAKernel {
         /// The file.
         name: String,
-        /// What is wrong with it.
+        /// The error in it.
         reason: String,
     },
     /// The kernel does not fit.
@@ -67,15 +67,15 @@ pub enum Error {
     ModuleFile {
         /// The file.
         path: PathBuf,
-        /// Why not.
+        /// The I/O error.
         source: io::Error,
     },
     /// Too many modules.
     #[error("{modules} modules are too many; at most {max} fit into the list")]
     TooManyModules {
-        /// How many were given.
+        /// The number of modules that were given.
         modules: usize,
-        /// How many there can be.
+        /// The highest number of modules.
         max: usize,
     },
     /// Several modules for a kernel that is no multiboot image.
@@ -131,7 +131,7 @@ pub enum Error {
     Expression {
         /// The text that is no expression.
         text: String,
-        /// What is wrong with it.
+        /// The error in it.
         source: regex_lite::Error,
     },
     /// The PCIe hierarchy cannot be built as configured.
@@ -143,17 +143,17 @@ pub enum Error {
     /// KVM has refused something.
     #[error("KVM cannot {action}: {source}")]
     Kvm {
-        /// What it was to do.
+        /// The action that failed, as a verb with its object.
         action: &'static str,
-        /// What it said.
+        /// The error that the operating system returned.
         source: io::Error,
     },
     /// The host's operating system has refused something.
     #[error("cannot {action}: {source}")]
     Host {
-        /// What it was to do.
+        /// The action that failed, as a verb with its object.
         action: &'static str,
-        /// What it said.
+        /// The error that the operating system returned.
         source: io::Error,
     },
     /// A virtual CPU cannot go on.
@@ -162,7 +162,7 @@ pub enum Error {
     /// A thread of the monitor has panicked.
     #[error("the thread of {thread} panicked; this is a bug in ghostlink, please report it")]
     Panicked {
-        /// Which.
+        /// The thread.
         thread: MachineThread,
     },
     /// The run is over, but threads of the monitor have not come back. They are left behind.
@@ -230,7 +230,7 @@ fn mib(bytes: u64) -> String {
 }
 
 fn suggest_initrd(memory: MemorySize, length: u64, room: u64) -> String {
-    // As much again is needed for what is in it.
+    // The kernel needs as much memory again for the contents of the archive.
     let wanted = memory.bytes() - room + length.saturating_mul(2);
     match MemorySize::covering(wanted) {
         Some(size) if wanted <= RAM_GAP => format!("; try --memory {size} or more"),

@@ -40,7 +40,7 @@ pub enum FileStorageError {
     Open {
         /// The file.
         path: PathBuf,
-        /// Why not.
+        /// The I/O error.
         source: io::Error,
     },
     /// It is a directory, a device or the like.

@@ -33,7 +33,7 @@ impl Outcome {
         }
     }
 
-    /// As JSON and people write it.
+    /// The word for it in JSON and in messages.
     pub const fn name(self) -> &'static str {
         match self {
             Self::Completed => "completed",

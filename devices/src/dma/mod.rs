@@ -22,7 +22,7 @@ use crate::pcie::spec::pasid::PasidControl;
 use crate::pcie::{Upstream, UpstreamMessage};
 use atc::{Atc, Geometry, Spaces};
 
-/// What the function may send now, by its configuration space.
+/// The requests that the function may send now, by its configuration space.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Rights {
     /// Its requester id.

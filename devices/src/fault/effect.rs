@@ -1,4 +1,4 @@
-//! What each fault does, in terms of what the rest of the machine knows: reasons for which a link
+//! The effect of each fault, in terms that the rest of the machine knows: reasons for which a link
 //! is down, events of a port, the answers of the functions below.
 //!
 //! Here alone a [`FaultMode`] is translated. Ports, links, functions and the explorer know the
@@ -13,24 +13,24 @@ use crate::pcie::spec::aer::Uncorrectable;
 /// The error that a port contains if software has enabled DPC: [`FaultMode::Dpc`].
 const DPC_ERROR: Uncorrectable = Uncorrectable::DataLinkProtocol;
 
-/// What a fault does to a port, to its link, and to the functions below.
+/// The effect of a fault on a port, on its link, and on the functions below.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Effect {
     /// Why the link is down. Reasons that software can ask for come from `port` instead.
     pub link: LinkDownReasons,
     /// After which time the fault ends by itself.
     pub lasts: Option<Duration>,
-    /// What happens at the port, after the link has gone down.
+    /// The event at the port, after the link has gone down.
     pub port: Option<PortEffect>,
-    /// What the functions below do with Invalidate Requests.
+    /// The behavior of the functions below on Invalidate Requests.
     pub invalidate: InvalidateBehavior,
-    /// What becomes of the Invalidate Completions that they send.
+    /// The fault of the Invalidate Completions that those functions send.
     pub completion: Option<CompletionFault>,
     /// The registers of the remapping unit that software drives are gone.
     pub unit_is_gone: bool,
 }
 
-/// What happens at a port.
+/// An event at a port.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum PortEffect {
     /// Link Disable is set (`PCIe 7.5.3.7`).
@@ -45,7 +45,7 @@ pub enum PortEffect {
 }
 
 impl FaultMode {
-    /// What it does.
+    /// The effect of the mode.
     pub fn effect(self) -> Effect {
         let none = Effect::default();
         let up = LinkDownReasons::new();
@@ -83,13 +83,13 @@ fn answers(fault: CompletionFault) -> Effect {
 }
 
 impl Effect {
-    /// Whether it is about the link, or announces that it will be. Otherwise it is about how
-    /// functions answer, or about the unit.
+    /// Whether the effect is about the link, now or soon. Otherwise it is about the answers of
+    /// functions, or about the unit.
     pub fn is_about_link(self) -> bool {
         !self.link.is_up() || self.port.is_some()
     }
 
-    /// Whether it is about how functions answer Invalidate Requests.
+    /// Whether the effect is about the answers of functions to Invalidate Requests.
     pub fn is_about_answers(self) -> bool {
         self.invalidate != InvalidateBehavior::Complete || self.completion.is_some()
     }

@@ -44,8 +44,8 @@ pub enum FaultMode {
     Flap {
         /// How long it is down.
         down: Duration,
-        /// What is below has noticed nothing, and its ATC holds what it held. Otherwise the link
-        /// has trained anew, which resets what is below.
+        /// Whether the functions below notice nothing, and their ATCs keep their entries. Otherwise
+        /// the link trains anew, which resets the functions.
         keep: bool,
     },
     /// The guest's remapping unit reads as all ones, and takes no writes. Concerns no port.

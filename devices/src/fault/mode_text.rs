@@ -11,7 +11,7 @@ use iommu::time::parse_duration;
 use super::mode::FaultMode;
 use crate::pcie::link::AnswerDelay;
 
-/// What every mode is called, with its parameter, and what it does in a line.
+/// The text of every mode with its parameter, and its effect in a line.
 pub const MODES: [(&str, &str); 15] = [
     ("silent", "the link is gone; only Link Status shows it"),
     ("ghost", "the link is gone, and the port still reports an active one"),
@@ -46,7 +46,7 @@ pub fn current_name(text: &str) -> Cow<'_, str> {
 /// The longest time in a mode; far beyond any wait.
 const LONGEST: Duration = Duration::from_secs(24 * 60 * 60);
 
-/// What [`FaultMode::from_str`] says of a text that is no mode.
+/// The error of [`FaultMode::from_str`].
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{0}")]
 pub struct ParseModeError(String);

@@ -72,14 +72,14 @@ pub struct RootComplexConfig {
     pub guest_unit: UnitConfig,
     /// The physical one below it.
     pub host_unit: UnitConfig,
-    /// What the host does when an invalidation takes too long.
+    /// The host's policy for invalidations that take too long.
     pub policy: Policy,
     /// Which ports and functions there are.
     pub topology: Topology,
     /// The requester id of the I/O APIC's interrupts, which remapping validates; without one there
     /// is nothing to validate, as in QEMU.
     pub io_apic: Option<Bdf>,
-    /// What goes wrong, and when.
+    /// The faults, each with its trigger.
     pub faults: Vec<Fault>,
 }
 
@@ -204,8 +204,8 @@ impl RootComplex {
         self.settle(now);
     }
 
-    /// What a message of the I/O APIC would reach the local APICs as, `None` if it would be
-    /// blocked. Has no effect. A relay of ends of interrupt needs the vector in advance.
+    /// The message that reaches the local APICs for `msi` of the I/O APIC, `None` if remapping
+    /// blocks it. Has no side effect. A relay of ends of interrupt needs the vector in advance.
     pub fn io_apic_route(&self, msi: Msi) -> Option<Msi> {
         self.unit.preview_interrupt(self.io_apic, msi, &self.memory)
     }

@@ -24,7 +24,7 @@ pub enum LinkState {
     Down,
 }
 
-/// What a link that is down has dropped.
+/// A TLP that a link has dropped because it is down.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Lost {

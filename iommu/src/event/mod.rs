@@ -112,7 +112,7 @@ pub enum Event {
         address: Iova,
         /// The PRG Index.
         group: u16,
-        /// What the unit has done with it.
+        /// The unit's handling of the request.
         outcome: PageRequestOutcome,
     },
     /// The unit has sent a PRG Response.

@@ -96,7 +96,8 @@ words! {
 }
 
 words! {
-    /// What a waiter does that reads FSTS.ITE as set. While ITE is set, the unit does not fetch.
+    /// The action of a waiter that reads FSTS.ITE as set. While ITE is set, the unit does not
+    /// fetch.
     OnIte = "on_ite" {
         /// Leave ITE set.
         Ignore = "ignore",
@@ -142,7 +143,7 @@ words! {
     }
 }
 
-/// What the submitter does when the deadline passes.
+/// The submitter's action when the deadline passes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
 pub enum OnTimeout {
     /// End the wait with a failure.

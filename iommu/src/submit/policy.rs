@@ -19,9 +19,9 @@ pub struct Policy {
     pub precheck: Precheck,
     /// How long a waiter waits. The unit has a time-out of its own, ICT.
     pub deadline: Timeout,
-    /// What the submitter does when the deadline passes.
+    /// The submitter's action when the deadline passes.
     pub on_timeout: OnTimeout,
-    /// What a waiter does when the unit has set ITE.
+    /// The action of a waiter when the unit has set ITE.
     pub on_ite: OnIte,
     /// The slots that software marks as aborted after ITE.
     pub ite_marks: IteMarks,

@@ -1,4 +1,4 @@
-//! Where the two machines have seen different things.
+//! The comparison of two runs, one on each machine.
 
 use std::fmt;
 

@@ -1,4 +1,4 @@
-//! Where everything is that scripts touch.
+//! The addresses of everything that scripts touch.
 
 /// The remapping unit's registers.
 pub const UNIT: u64 = 0xfed9_0000;
@@ -6,7 +6,7 @@ pub const UNIT: u64 = 0xfed9_0000;
 pub const IO_APIC: u64 = 0xfec0_0000;
 /// The BAR of the first `edu`; those of the others follow.
 pub const EDU_BARS: u64 = 0xe000_0000;
-/// How many `edu`s scripts use.
+/// The number of `edu`s that scripts use.
 pub const EDUS: u8 = 4;
 /// The device number of the first `edu` on bus 0.
 pub const EDU_DEVICE: u8 = 0x10;
@@ -21,7 +21,7 @@ pub const ROOT: u64 = ARENA;
 pub const CONTEXTS: u64 = ARENA + 0x1000;
 /// The invalidation queue, up to eight pages.
 pub const RING: u64 = ARENA + 0x1_0000;
-/// Where waits write their status.
+/// The page to which waits write their status.
 pub const STATUS: u64 = ARENA + 0x2_0000;
 /// Interrupt remapping table.
 pub const INTERRUPTS: u64 = ARENA + 0x3_0000;
@@ -29,12 +29,12 @@ pub const INTERRUPTS: u64 = ARENA + 0x3_0000;
 pub const TABLES: u64 = ARENA + 0x8_0000;
 /// The first content of the edus' buffers.
 pub const PATTERN: u64 = ARENA + 0x10_0000;
-/// Where the edus' buffers are dumped for comparison, a page each.
+/// The pages to which the edus' buffers are dumped for comparison, one for each edu.
 pub const DUMP: u64 = ARENA + 0x11_0000;
 /// Pages that DMA reads and writes. They begin a large page that holds nothing else: devices must not
 /// write into tables and rings, where each unit might make something else of it.
 pub const DATA: u64 = ARENA + 0x20_0000;
-/// How many of those there are.
+/// The number of those pages.
 pub const DATA_PAGES: u64 = 16;
 
 /// The BAR of an `edu`.

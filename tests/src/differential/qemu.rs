@@ -1,4 +1,4 @@
-//! QEMU as the judge: a child process that is driven by its qtest protocol.
+//! QEMU as the reference: a child process that is driven by its qtest protocol.
 //!
 //! Its CPU halts at once. With `-icount sleep=off` its clock jumps to the next timer instead of
 //! waiting for it, so that a DMA of `edu` takes a millisecond instead of a hundred. Between scripts

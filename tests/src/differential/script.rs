@@ -128,7 +128,7 @@ impl fmt::Display for Step {
 pub struct Group {
     /// Its action, in words.
     pub label: String,
-    /// How.
+    /// The steps of the action.
     pub steps: Vec<Step>,
 }
 

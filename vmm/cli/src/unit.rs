@@ -110,7 +110,7 @@ impl Setting {
     }
 }
 
-/// Why there is no such unit.
+/// Invalid settings of the unit.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum UnitError {
     /// The file is of no use.
@@ -121,7 +121,7 @@ pub(super) enum UnitError {
     Setting {
         /// The option or the file that has it.
         origin: String,
-        /// Why not.
+        /// The rule that the setting breaks.
         reason: String,
     },
     /// The settings contradict each other.

@@ -1,5 +1,5 @@
-//! What simulations cost in processor time: the matrix of all policies and faults for each
-//! workload, and machines of 1 to 4096 devices.
+//! The processor time of simulations: the matrix of all policies and faults for each workload, and
+//! machines of 1 to 4096 devices.
 //!
 //! `cargo run --release -p lab --example simulation_speed [-- WORKLOAD.. | devices | NUMBER..]`:
 //! only these workloads, only the machines, or only machines of so many devices.

@@ -25,7 +25,7 @@ pub struct Options<'a> {
     pub resume: bool,
 }
 
-/// How a comparison has ended.
+/// The end of a comparison.
 #[derive(Debug)]
 pub enum Outcome {
     /// All runs of the plan are done.
@@ -141,7 +141,7 @@ impl RunLog {
     }
 }
 
-/// How the line of the run at `place` begins.
+/// The beginning of the line of the run at `place`.
 pub(super) fn line_begins(plan: &Plan, place: usize) -> Option<String> {
     plan.matrix.id(place).map(|id| Record::line_begins(&id))
 }

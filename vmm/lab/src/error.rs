@@ -1,11 +1,11 @@
-//! Why the laboratory has no result.
+//! The errors of the laboratory.
 
 use crate::sim::RunId;
 
 use super::merge::MergeError;
 use super::store::StoreError;
 
-/// Why there is no result.
+/// An error of the laboratory.
 #[derive(Debug, thiserror::Error)]
 pub enum LabError {
     /// The results cannot be kept, or not be read.

@@ -20,7 +20,7 @@ pub struct Matrix {
     pub seeds: u64,
     /// The unit's own time-out.
     pub ict: Timeout,
-    /// How far the unit runs ahead of what is not answered.
+    /// The invalidations for which a wait descriptor waits.
     pub ordering: Ordering,
     /// Its rows.
     pub policies: Vec<Policy>,
@@ -47,7 +47,7 @@ pub struct Selection {
     pub ordering: Option<Ordering>,
 }
 
-/// Why there is no such matrix.
+/// A matrix that cannot be made.
 #[derive(Debug, thiserror::Error)]
 pub enum MatrixError {
     /// An unknown name, or a name that is given twice.
@@ -86,7 +86,7 @@ impl Matrix {
         Ok(Self { seeds, ict, ordering, policies, faults, workloads })
     }
 
-    /// How many runs there are.
+    /// The number of runs.
     pub fn len(&self) -> usize {
         let cells = self.policies.len() * self.faults.len() * self.workloads.len();
         cells.saturating_mul(usize::try_from(self.seeds).unwrap_or(usize::MAX))

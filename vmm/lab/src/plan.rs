@@ -54,7 +54,7 @@ impl Plan {
         Ok(spec)
     }
 
-    /// How many runs there are in this part.
+    /// The number of runs in this part.
     pub fn len(&self) -> usize {
         self.shard.len(self.matrix.len())
     }

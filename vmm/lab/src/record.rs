@@ -3,7 +3,7 @@
 use crate::sim::{RunId, RunResult, RunSpec};
 use serde::{Deserialize, Serialize};
 
-/// What was measured in one run. The keys and their order are a promise: they are added to, not
+/// The measurements of one run. The keys and their order are a promise: they are added to, not
 /// renamed.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -29,7 +29,7 @@ impl Record {
         Self { run: spec.id(), policy, fault, workload, seed, result }
     }
 
-    /// How a run's line begins, up to what depends on the measurement.
+    /// The beginning of a run's line, which does not depend on the measurement.
     pub fn line_begins(run: &RunId) -> String {
         // Serializing a text into memory does not fail.
         let run = serde_json::to_string(run).unwrap_or_default();

@@ -30,12 +30,12 @@ impl Shard {
         self.index
     }
 
-    /// How many parts there are.
+    /// The number of parts.
     pub const fn count(self) -> usize {
         self.count.get()
     }
 
-    /// How many of `total` runs are in this part.
+    /// The number of runs in this part, if there are `total` in all parts.
     pub const fn len(self, total: usize) -> usize {
         total.saturating_sub(self.index).div_ceil(self.count.get())
     }

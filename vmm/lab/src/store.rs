@@ -22,7 +22,7 @@ pub(super) const PLAN: &str = "plan.json";
 pub(super) const RESULTS: &str = "results.jsonl";
 const PART: &str = "results.jsonl.part";
 
-/// Why the results cannot be kept, or not be read.
+/// Results that cannot be written or read.
 #[derive(Debug, thiserror::Error)]
 pub enum StoreError {
     /// The directory cannot be made.
@@ -33,7 +33,7 @@ pub enum StoreError {
     Directory {
         /// The directory.
         path: PathBuf,
-        /// Why not.
+        /// The I/O error.
         source: io::Error,
     },
     /// A file cannot be written.
@@ -44,7 +44,7 @@ pub enum StoreError {
     Write {
         /// The file.
         path: PathBuf,
-        /// Why not.
+        /// The I/O error.
         source: io::Error,
     },
     /// A file cannot be read.
@@ -55,7 +55,7 @@ pub enum StoreError {
     Read {
         /// The file.
         path: PathBuf,
-        /// Why not.
+        /// The I/O error.
         source: io::Error,
     },
     /// There is something already.
@@ -244,7 +244,7 @@ fn read(path: &Path) -> impl Fn(io::Error) -> StoreError + use<> {
     move |source| StoreError::Read { path: path.clone(), source }
 }
 
-/// Whether what is in `directory` was made by `plan`.
+/// Fails unless `plan` made the results in `directory`.
 fn same_plan(directory: &Path, plan: &str) -> Result<(), StoreError> {
     let there = read_plan(directory)?;
     match difference(&there, plan) {

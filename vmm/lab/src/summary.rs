@@ -31,11 +31,11 @@ pub struct Totals {
 /// A run that did worse than others: an unsafe one, and of those the one with the longest wait.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Worst {
-    /// Which.
+    /// The id of the run.
     pub run: RunId,
-    /// Whether it was unsafe.
+    /// Whether the run had a stale access or a false completion.
     pub is_unsafe: bool,
-    /// The longest wait in it.
+    /// The longest wait in the run.
     pub longest: Duration,
 }
 
@@ -58,7 +58,7 @@ impl Totals {
         self.sum.merge(result);
     }
 
-    /// How many there are.
+    /// The number of runs.
     pub const fn runs(&self) -> u64 {
         self.sum.runs
     }
@@ -68,7 +68,7 @@ impl Totals {
         self.stuck_runs == 0
     }
 
-    /// Whether nothing was stale or false in any run.
+    /// Whether no run had a stale access or a false completion.
     pub const fn is_safe(&self) -> bool {
         self.unsafe_runs == 0
     }

@@ -58,8 +58,8 @@ fn lanes(spec: &RunSpec, events: &[TimedEvent]) -> Vec<Lane> {
     shown.map(|(subject, track)| lane(*subject, track, zero)).collect()
 }
 
-/// Of many devices the first two stand for all, the one with the fault and an innocent one; of many
-/// CPUs the first four. The lanes of the CPUs show what their callers wait for.
+/// Of many devices, only the one with the fault and the first without it are shown. Of many CPUs,
+/// only the first four are. The lanes of the CPUs show what their callers wait for.
 fn is_shown(subject: Subject) -> bool {
     match subject {
         Subject::Cpu(cpu) => cpu < 4,

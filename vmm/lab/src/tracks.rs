@@ -28,10 +28,10 @@ pub(super) enum Subject {
     Function(Bdf),
 }
 
-/// How something was while it lasted.
+/// The state of a span or a moment.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum State {
-    /// As it should be.
+    /// As in a run without faults.
     Well,
     /// Ended by the software's or the unit's patience, not by an answer.
     GivenUp,
@@ -50,7 +50,7 @@ pub(super) enum State {
 pub(super) struct Span {
     pub(super) from: Instant,
     pub(super) to: Instant,
-    /// Where several last at once.
+    /// The row in the track: spans that overlap have different rows.
     pub(super) row: u32,
     pub(super) state: State,
     pub(super) text: String,
@@ -72,7 +72,7 @@ pub(super) struct Track {
 }
 
 impl Track {
-    /// How many rows it needs, at least one.
+    /// The number of rows that the track needs, at least one.
     pub(super) fn rows(&self) -> u32 {
         self.spans.iter().map(|span| span.row + 1).max().unwrap_or(1)
     }

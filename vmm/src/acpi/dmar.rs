@@ -30,8 +30,8 @@ const ENDPOINT: u8 = 1;
 const BRIDGE: u8 = 2;
 const IO_APIC: u8 = 3;
 
-/// What follows from how the root complex is built. `DMA_CTRL_PLATFORM_OPT_IN` stays clear: all ports
-/// are internal.
+/// The DMAR of a root complex with this configuration. `DMA_CTRL_PLATFORM_OPT_IN` stays clear: all
+/// ports are internal.
 pub(super) fn build(config: &RootComplexConfig) -> Vec<u8> {
     let unit = &config.guest_unit;
     let mut table = Sdt::new(*b"DMAR", 48, 1, OEM, OEM_TABLE, OEM_REVISION);

@@ -25,9 +25,9 @@ use vm_memory::{Bytes, GuestAddress};
 use crate::Error;
 use crate::layout::ACPI;
 
-/// Whose tables these are.
+/// The OEM ID of the tables.
 const OEM: [u8; 6] = *b"GHOSTL";
-/// Which of theirs.
+/// The OEM Table ID.
 const OEM_TABLE: [u8; 8] = *b"GHOSTLNK";
 const OEM_REVISION: u32 = 1;
 

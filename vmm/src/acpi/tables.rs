@@ -24,7 +24,8 @@ fn port_register(port: u16) -> GAS {
     GAS::new(AddressSpace::SystemIo, 8, 0, AccessSize::ByteAccess, port.into())
 }
 
-/// How to reset and to sleep; everything else of it is about hardware that is not there.
+/// The FADT: the registers for reset and sleep. Its other fields are about hardware that does not
+/// exist here.
 pub(super) fn fadt(dsdt: u64) -> FADT {
     let mut table = FADTBuilder::new(OEM, OEM_TABLE, OEM_REVISION)
         .preferred_pm_profile(PmProfile::EnterpriseServer)

@@ -23,7 +23,7 @@ const HEADER_MAGIC: u32 = 0x5372_6448;
 const OLDEST: u16 = 0x020c;
 /// `XLF_KERNEL_64`: there is a 64-bit entry.
 const KERNEL_64: u16 = 1;
-/// Where that is behind the beginning of the kernel.
+/// The offset of the 64-bit entry from the beginning of the kernel, in bytes.
 const ENTRY_64: u64 = 0x200;
 
 /// The setup header, if this is a bzImage.

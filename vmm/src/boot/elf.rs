@@ -1,5 +1,5 @@
-//! Loading the kernel. `linux-loader` does the work; before it does, the headers are checked for
-//! what it takes for granted, so that a file of another kind gets an answer that helps.
+//! Loading the kernel. `linux-loader` does the work, and takes properties of the headers for
+//! granted. They are checked first, so that a file of another kind gets an error that helps.
 
 use std::io::{self, Read, Seek, SeekFrom};
 
@@ -111,8 +111,8 @@ impl Headers {
         Ok(low_end)
     }
 
-    /// Where it is entered. Linux gives the physical address of its 64-bit entry; other kernels give a
-    /// virtual one, and have a PVH note.
+    /// The kernel's entry. Linux gives the physical address of its 64-bit entry; other kernels give
+    /// a virtual one, and have a PVH note.
     fn entry(&self, pvh: Option<u64>) -> Result<Entry, String> {
         let is_inside = |entry: u64| {
             entry < RAM_ABOVE_GAP && self.segments.iter().any(|segment| segment.contains(entry))

@@ -87,7 +87,7 @@ impl fmt::Display for CpuState {
 pub struct GuestFailure {
     /// The number of the CPU.
     pub cpu: u8,
-    /// Why.
+    /// The reason.
     pub kind: FailureKind,
     /// The bytes at its instruction pointer, as far as they could be read.
     pub instruction: Vec<u8>,

@@ -118,7 +118,7 @@ impl Pair {
         self.port_write(0xcfc, &value.to_le_bytes());
     }
 
-    /// What firmware and a driver do: ECAM, buses, windows, BARs.
+    /// Does the setup of firmware and a driver: ECAM, buses, windows, BARs.
     fn set_up(&mut self) {
         self.configure(0x00, 0x60, ECAM_ON);
         for (port, buses, window) in

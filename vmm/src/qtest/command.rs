@@ -86,7 +86,7 @@ pub enum ParseCommandError {
     /// It has too few or too many arguments.
     #[error("wrong number of arguments; write {usage}")]
     Arguments {
-        /// How it is written.
+        /// The command and its arguments, as it must be written.
         usage: &'static str,
     },
     /// An argument is not a number, or too large.
@@ -95,9 +95,9 @@ pub enum ParseCommandError {
     /// More bytes than a command moves.
     #[error("{size} bytes are too many for one command; at most {max} are possible")]
     Size {
-        /// How many were asked for.
+        /// The number of bytes that the command asks for.
         size: u64,
-        /// How many are possible.
+        /// The highest number of bytes.
         max: u64,
     },
     /// The bytes are not written as they must be.
@@ -108,7 +108,7 @@ pub enum ParseCommandError {
     },
 }
 
-/// As much of a hostile word as an answer repeats.
+/// The first 40 characters of a word: an answer repeats no more, since the word may be long.
 fn shorten(word: &str) -> &str {
     word.char_indices().nth(40).map_or(word, |(end, _)| &word[..end])
 }
@@ -117,7 +117,7 @@ impl Command {
     /// Reads one line.
     ///
     /// # Errors
-    /// What is wrong with it.
+    /// [`ParseCommandError`] for an unknown command or invalid arguments.
     pub fn parse(line: &str) -> Result<Self, ParseCommandError> {
         let mut words = line.split_ascii_whitespace();
         let name = words.next().unwrap_or_default();

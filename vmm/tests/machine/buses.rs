@@ -1,4 +1,4 @@
-//! What a guest finds in memory and at its ports.
+//! Memory accesses and port accesses of a guest.
 
 use std::time::Duration;
 

@@ -1,4 +1,4 @@
-//! What the doctor finds is this host's; what follows from it is the same everywhere.
+//! The doctor. Its findings differ between hosts; the conclusions from them do not.
 
 use vmm::doctor::{Outcome, Requirement, examine};
 

@@ -69,7 +69,7 @@ impl Guest {
         end.recv_timeout(limit).expect("the run does not end")
     }
 
-    /// What it has printed.
+    /// The guest's output on COM1 so far.
     pub(crate) fn printed(&self) -> String {
         String::from_utf8_lossy(&self.console.lock().unwrap()).into_owned()
     }

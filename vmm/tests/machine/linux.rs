@@ -1,4 +1,4 @@
-//! What a kernel finds when it is entered, by each way in which it can be.
+//! The state in which a kernel is entered, for each boot protocol.
 
 use std::sync::mpsc;
 use std::time::Duration;

@@ -1,5 +1,5 @@
-//! What a guest under KVM reads is what `ghostlink qtest` reads, and all of a machine's threads may be
-//! busy at once.
+//! A guest under KVM reads the same values as `ghostlink qtest`, and all threads of a machine may
+//! be busy at once.
 
 use std::sync::mpsc;
 use std::time::Duration;
@@ -108,7 +108,7 @@ fn a_guest_reads_what_qtest_reads() {
         tracer: Tracer::none(),
     })
     .unwrap();
-    // What the monitor does in place of firmware: ECAM, and the pin of edu.
+    // The monitor's setup in place of firmware: ECAM, and the pin of edu.
     let firmware = [[(0xcf8, 0x8000_0060), (0xcfc, 0xb000_0001)], configure(0x3c, 20)].concat();
     for (port, value) in firmware.into_iter().chain(set_up) {
         machine.port_write(port, &value.to_le_bytes()).unwrap();

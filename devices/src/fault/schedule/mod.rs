@@ -1,5 +1,5 @@
-//! Which faults of a schedule are due: told what happens, it says what to do. Each fault happens
-//! once.
+//! The schedule of faults. The caller reports time and events, and the schedule answers with the
+//! faults that are due. Each fault happens once.
 
 use iommu::time::Instant;
 
@@ -18,28 +18,28 @@ pub struct PortInfo {
     pub has_button: bool,
 }
 
-/// What is wrong with a schedule.
+/// The error of an invalid schedule.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("fault {number} ('{fault}'): {reason}")]
 pub struct ScheduleError {
-    /// Which fault, counted from 1.
+    /// The fault's number, from 1.
     pub number: usize,
     /// The fault.
     pub fault: String,
-    /// What is wrong with it.
+    /// The rule that the fault breaks.
     pub reason: String,
 }
 
 /// Something that is due.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Action {
-    /// Which fault, counted from 0.
+    /// The fault's number, from 0.
     pub fault: usize,
-    /// To which port it happens.
+    /// The index of the port to which the fault happens.
     pub port: usize,
-    /// What happens.
+    /// The fault's mode.
     pub mode: FaultMode,
-    /// It ends, else it begins.
+    /// Whether the fault ends. Otherwise it begins.
     pub ends: bool,
 }
 
@@ -107,12 +107,12 @@ impl Schedule {
         })
     }
 
-    /// When something is due next because of the time.
+    /// When [`Self::handle_timeout`] must be called next.
     pub fn poll_timeout(&self) -> Option<Instant> {
         self.entries.iter().filter_map(Entry::due).min()
     }
 
-    /// What is due at `now` because of the time, one after the other.
+    /// The next action that is due by time at `now`. Call this until it returns `None`.
     pub fn handle_timeout(&mut self, now: Instant) -> Option<Action> {
         let due = |entry: &Entry| entry.due().filter(|due| *due <= now);
         let (_, index) = (0..self.entries.len())
@@ -125,7 +125,7 @@ impl Schedule {
         Some(self.happen(index, now))
     }
 
-    /// The bench's doorbell rings: what happens now, one after the other.
+    /// The bench's doorbell rings. Returns the next action. Call this until it returns `None`.
     pub fn doorbell(&mut self, now: Instant) -> Option<Action> {
         let waits = |entry: &Entry| entry.fault.trigger == Trigger::Doorbell;
         self.next(waits, now)
@@ -138,12 +138,12 @@ impl Schedule {
         waits.then(|| self.happen(fault, now))
     }
 
-    /// A point is reached once more. Then ask [`Self::reached`] what happens.
+    /// A point is reached once more. Then call [`Self::reached`] for the actions.
     pub fn count(&mut self, point: Point) {
         self.counts[point as usize] += 1;
     }
 
-    /// What happens because a point has been reached so often, one after the other.
+    /// The next action that is due by the count of `point`. Call this until it returns `None`.
     pub fn reached(&mut self, point: Point, now: Instant) -> Option<Action> {
         let count = self.counts[point as usize];
         let waits = move |entry: &Entry| {
@@ -153,7 +153,7 @@ impl Schedule {
         self.next(waits, now)
     }
 
-    /// What happens because `count` DMA requests have passed the link of a port.
+    /// The next action that is due because `count` DMA requests have passed the link of a port.
     pub fn dma(&mut self, port: usize, count: u64, now: Instant) -> Option<Action> {
         let waits = move |entry: &Entry| {
             entry.port == port

@@ -46,7 +46,7 @@ fn several_are_due_in_the_order_of_their_times() {
     while let Some(action) = schedule.handle_timeout(at(5000)) {
         order.push((action.fault, action.ends));
     }
-    // What ends is counted from when it began, which was late.
+    // The end of a fault is counted from its begin, which was late.
     assert_eq!(order, [(1, false), (2, false), (0, false)]);
     assert_eq!(schedule.handle_timeout(at(6000)).map(|action| action.ends), Some(true));
 }

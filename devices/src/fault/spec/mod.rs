@@ -98,13 +98,13 @@ pub struct Fault {
     pub trigger: Trigger,
     /// The name of the port to which it happens; the first one if there is none.
     pub port: Option<String>,
-    /// What happens.
+    /// The fault's mode.
     pub mode: FaultMode,
     /// When it ends; never, if there is nothing.
     pub lasts: Option<Duration>,
 }
 
-/// What [`Fault::from_str`] says of a text that is no fault.
+/// The error of [`Fault::from_str`].
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{reason}")]
 pub struct ParseFaultError {

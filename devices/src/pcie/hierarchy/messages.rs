@@ -109,7 +109,7 @@ impl Hierarchy {
     }
 }
 
-/// What becomes of an Invalidate Completion: the lowest link that does anything to it decides.
+/// The outcome of an Invalidate Completion. The lowest link with another outcome than arrival decides.
 fn completion_outcome(
     ports: &mut [PortNode],
     above: Option<usize>,

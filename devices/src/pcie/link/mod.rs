@@ -62,18 +62,18 @@ impl LinkDownReasons {
         Self::from_bits(self.into_bits() & !others.into_bits())
     }
 
-    /// What the port takes the link to be.
+    /// Whether the port takes the link to be up.
     pub fn looks_up(self) -> bool {
         self.with_ghost(false).is_up()
     }
 
-    /// What the port knows of: reasons that it reports, which those of silent faults are not.
+    /// The reasons that the port reports. It does not know those of silent faults.
     #[must_use]
     pub fn noticed(self) -> Self {
         self.with_ghost(false).with_fault(false).with_glitch(false)
     }
 
-    /// How what is below a link is reset when it comes up, having been down for these reasons.
+    /// The reset of the functions below a link that comes up, after it was down for these reasons.
     pub fn resets(self) -> Option<Reset> {
         if self.absent() || self.unpowered() {
             return Some(Reset::Cold);
@@ -82,7 +82,7 @@ impl LinkDownReasons {
     }
 }
 
-/// What the functions below a link do with Invalidate Requests.
+/// The behavior of the functions below a link on Invalidate Requests.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
 pub enum InvalidateBehavior {
     /// Their ATCs drop the range, and they send a completion.
@@ -94,7 +94,7 @@ pub enum InvalidateBehavior {
     Ignore,
 }
 
-/// What is wrong with the Invalidate Completions that come up a link.
+/// A fault of the Invalidate Completions that come up a link.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum CompletionFault {
     /// This share of them is lost, in parts per million.
@@ -147,7 +147,7 @@ pub struct Link {
 }
 
 impl Link {
-    /// A link below `port` that is up. What is random about it comes from `seed`.
+    /// A link below `port` that is up. Its random choices follow `seed`.
     pub fn new(port: Bdf, seed: u64, tracer: Tracer) -> Self {
         let random = fastrand::Rng::with_seed(seed);
         let (down, reasons) = (LinkDownReasons::new(), LinkDownReasons::new());
@@ -164,7 +164,7 @@ impl Link {
         }
     }
 
-    /// What is random about it comes from `seed` from now on.
+    /// Restarts the random choices of the link from `seed`.
     pub fn seed(&mut self, seed: u64) {
         self.random = fastrand::Rng::with_seed(seed);
     }

@@ -1,5 +1,5 @@
-//! What the host side does to functions and sees of them, past the guest: it reads their vendor
-//! IDs, resets them, and notices when they are reset, which ends a quarantine.
+//! The host side's access to functions, past the guest: it reads their vendor IDs, resets them, and
+//! notices when they are reset, which ends a quarantine.
 //!
 //! ```text
 //!   configuration write: Initiate FLR                           -\
@@ -14,8 +14,8 @@ use iommu::time::Instant;
 use super::Downstream;
 use crate::pcie::{ConfigClient, Hierarchy};
 
-/// What the host's drivers know of functions beyond what the hierarchy answers, and what they do
-/// after a reset.
+/// The host's drivers: their knowledge of functions beyond the hierarchy's answers, and their setup
+/// of a function after a reset.
 pub trait Drivers {
     /// The answer to a read of the vendor ID of `function`.
     fn is_present(&mut self, hierarchy: &mut Hierarchy, function: Bdf, now: Instant) -> bool {

@@ -1,5 +1,5 @@
-//! What the submitter does when no completion comes: the unit's ITE, the policy's deadline, and the
-//! lock-up detectors.
+//! The submitter without a completion: the unit's ITE, the policy's deadline, and the lock-up
+//! detectors.
 
 use super::Submitter;
 use crate::event::{Event, LockupDetector};

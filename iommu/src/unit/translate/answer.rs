@@ -63,7 +63,8 @@ impl Lookup<'_> {
                 false => Ok(Gpa(request.address.0)),
             };
         }
-        // What the caches and tables return from here on is at least as recent.
+        // Caches and tables are read after this, so that their contents are at least as recent as
+        // `age`.
         let age = self.translator.invalidations.now();
         if translated {
             let entry = self.context_entry(caches, request.requester, request.pasid)?;

@@ -59,7 +59,7 @@ fn round(scene: &mut Scene, mappings: &[Vec<Mapping>]) {
             continue;
         }
         let mapping = scene.random.pick(mappings);
-        // Where nothing is mapped, now and then.
+        // One address in ten is random, and most likely not mapped.
         let astray = scene.random.one_in(10);
         let page = if astray { scene.random.below(1 << 16) << 12 } else { mapping.iova };
         let works = !astray && mapping.leaf.is_some() && page < 0x0fff_f000;
@@ -94,7 +94,7 @@ fn stale(scene: &mut Scene, edu: u8, mappings: &[Mapping]) {
     group.step(transfer(iova, BUFFER, 0)).step(Step::Settle);
     group.poke(leaf.slot, tables::data_page(random) | 3);
     let domain = if random.one_in(3) { 1 + random.below(5) } else { leaf.domain };
-    // So that pages around it, and those that are not, are named too.
+    // The invalidation may also name pages around it, or only other pages.
     let mask = random.below(12);
     // QEMU 7.2 looks at eight bits of the page number, and so drops more pages than these.
     let any_bit = 1 << random.below(8);

@@ -6,7 +6,7 @@ use crate::differential::script::{Group, Step};
 
 /// A register: offset, the bits that may be written, those that are compared.
 ///
-/// What is left out of the comparison is in `docs/differences.md`.
+/// `docs/differences.md` lists the parts that are not compared.
 struct Register {
     offset: u16,
     writable: u32,

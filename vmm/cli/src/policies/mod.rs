@@ -35,7 +35,7 @@ enum Format {
 /// A row of the list.
 #[derive(Debug, Serialize)]
 struct Entry {
-    /// How it is written on the command line.
+    /// The policy as a user writes it on the command line.
     usage: String,
     #[serde(flatten)]
     policy: Policy,

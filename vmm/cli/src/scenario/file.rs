@@ -46,7 +46,7 @@ pub(super) struct Scenario {
     /// Whether the guest lives to the end of its steps.
     #[serde(default = "yes")]
     pub(super) survives: bool,
-    /// What the guest ends the run by before the runner gets to its end.
+    /// The way in which the guest ends the run before the runner has done all steps.
     pub(super) ends: Option<End>,
     /// Settings of the remapping units, as a file for `--unit-config` has them.
     #[serde(default)]
@@ -66,13 +66,13 @@ pub(super) struct Scenario {
     pub(super) topology: Option<Topology>,
 }
 
-/// What a guest ends its run by.
+/// A way in which a guest ends its run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub(super) enum End {
-    /// It resets the machine.
+    /// The guest resets the machine.
     Reset,
-    /// It switches the machine off.
+    /// The guest switches the machine off.
     PowerOff,
 }
 

@@ -171,7 +171,7 @@ fn signals_end_the_guest_in_order() {
     for (signal, status) in [("INT", 130), ("TERM", 143), ("HUP", 129)] {
         let mut command = ghostlink(&["run", "--cmdline", "test=idle", "--time-limit", "60s"]);
         let mut child = command.stdout(Stdio::piped()).spawn().unwrap();
-        // What the guest says first: it is under way.
+        // The first line of the guest shows that it is running.
         BufReader::new(child.stdout.take().unwrap()).read_line(&mut String::new()).unwrap();
         let kill = format!("kill -{signal} {}", child.id());
         assert!(Command::new("sh").args(["-c", &kill]).status().unwrap().success());

@@ -39,7 +39,7 @@ fn compare(options: &[&str]) {
     assert_eq!(output.status.code(), Some(0), "{}", String::from_utf8_lossy(&output.stderr));
 }
 
-/// What a command that must fail says, on one line.
+/// The message of a command that must fail, on one line.
 fn complaint(arguments: &[&str]) -> String {
     let output = output(arguments);
     assert_ne!(output.status.code(), Some(0), "{arguments:?}");
@@ -88,7 +88,7 @@ fn assert_same(one: &Path, other: &Path) {
     }
 }
 
-/// What one undisturbed process makes.
+/// Makes the results of one process without interruption, and returns their directory.
 fn reference(place: &Place) -> PathBuf {
     compare(&["--jobs", "1", "--out", &place.text("reference")]);
     place.path("reference")

@@ -38,7 +38,8 @@ fn policies_come_to_the_same_under_kvm_and_in_the_simulation() {
             |row: &&Value| row["policy"] == policy && row["fault"] == fault && row["when"] == when;
         rows.iter().find(is_meant).unwrap()["kvm"]["verdict"].clone()
     };
-    // A look helps against what is gone before, not against what goes afterwards or is mute.
+    // A presence check helps if the device is gone before the submission. It does not help if the
+    // device goes afterwards, or sends no completion.
     assert_eq!(verdict("linux-7.0", "silent", "before"), "skipped");
     assert_eq!(verdict("linux-7.0", "silent", "sent"), "unit_timed_out");
     assert_eq!(verdict("linux-7.0", "no-completion", "before"), Value::Null);

@@ -1,4 +1,4 @@
-//! What can happen next.
+//! A step that can happen next.
 
 use std::fmt;
 
@@ -44,7 +44,7 @@ impl fmt::Display for Page {
     }
 }
 
-/// What can happen next.
+/// A step that can happen next.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Action {
@@ -55,9 +55,9 @@ pub enum Action {
     Deliver(Who),
     /// The oldest Invalidate Completion of a function reaches the unit.
     Answer(Who),
-    /// It is lost.
+    /// The oldest Invalidate Completion of a function is lost.
     Lose(Who),
-    /// It comes twice.
+    /// The oldest Invalidate Completion of a function reaches the unit twice.
     Twice(Who),
     /// A function uses a page: by its ATC, or it asks for a translation first.
     Use(Page),
@@ -68,7 +68,7 @@ pub enum Action {
     GoRound,
     /// The victim's link goes down, and no driver is told.
     LinkDown,
-    /// It comes up again; the victim has noticed nothing.
+    /// The victim's link comes up again. The victim has noticed nothing.
     LinkUp,
     /// The victim is reset by FLR, and the host knows. After that it answers again.
     Reset,

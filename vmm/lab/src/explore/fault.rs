@@ -1,4 +1,4 @@
-//! What goes wrong with the victim: the fault modes that can be explored.
+//! The faults of the victim: the fault modes that can be explored.
 
 use std::fmt;
 use std::str::FromStr;
@@ -17,7 +17,7 @@ use serde::{Serialize, Serializer};
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ExploredFault(Option<FaultMode>);
 
-/// What is explored unless it is chosen, and the words for it.
+/// The faults that are explored unless the user chooses others, and the words for them.
 const NAMED: [(&str, ExploredFault); 9] = [
     ("none", ExploredFault(None)),
     ("no-completion", ExploredFault(Some(FaultMode::NoCompletion))),
@@ -44,7 +44,7 @@ impl ExploredFault {
         self.0
     }
 
-    /// What the mode does to the victim and to its link.
+    /// The mode's effect on the victim and its link.
     pub(super) fn effect(self) -> Effect {
         self.0.map(FaultMode::effect).unwrap_or_default()
     }

@@ -1,5 +1,5 @@
-//! The explorer: every order in which device, unit, software and a fault can act, up to a bound,
-//! and random ones beyond it; what must never happen is looked for in each.
+//! The explorer: it tries every order in which device, unit, software and a fault can act, up to a
+//! bound, and random orders beyond it. It checks each for broken invariants.
 //!
 //! ```text
 //!   state --- which actions are possible? --+--> action --> state ...    breadth first: what is found
@@ -18,9 +18,9 @@
 //! configured first. Here each message waits until the search delivers it, and a world is built
 //! for each trace.
 //!
-//! - [`action`]: what can happen next. `fault`: what goes wrong. `world`: what there is, and what
-//!   happens then.
-//! - `search`: which orders are tried. `narrate`: a trace in plain words.
+//! - [`action`]: the actions. `fault`: the faults of the victim. `world`: the state, and the
+//!   effects of actions on it.
+//! - `search`: the orders that are tried. `narrate`: a trace in plain words.
 
 pub mod action;
 mod fault;
@@ -39,7 +39,7 @@ use serde::Serialize;
 pub use action::Action;
 pub use fault::{ExploredFault, UnexploredFault};
 
-/// What must not happen.
+/// An invariant, by the name of its violation.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Invariant {
@@ -59,7 +59,7 @@ impl Invariant {
     pub const ALL: [Self; 4] =
         [Self::FalseCompletion, Self::LostWait, Self::StaleAfterSuccess, Self::StaleAfterFailure];
 
-    /// What a column with it is called.
+    /// The name in tables and messages.
     pub const fn name(self) -> &'static str {
         match self {
             Self::FalseCompletion => "false completion",
@@ -83,12 +83,12 @@ impl Invariant {
     }
 }
 
-/// What is explored.
+/// The input of an exploration.
 #[derive(Debug, Clone)]
 pub struct ExploreConfig {
-    /// What the host does when an invalidation takes too long.
+    /// The host's policy for invalidations that take too long.
     pub policy: Policy,
-    /// What goes wrong with the victim.
+    /// The fault of the victim.
     pub fault: ExploredFault,
     /// When the unit raises ITE.
     pub ict: Timeout,
@@ -96,13 +96,13 @@ pub struct ExploreConfig {
     pub ordering: Ordering,
     /// Actions in a row that are tried in every order.
     pub depth: usize,
-    /// Random traces beyond that, three times as long.
+    /// The number of random traces, which are three times as long as `depth`.
     pub random: u64,
-    /// What is random about them.
+    /// The seed of the random traces.
     pub seed: u64,
 }
 
-/// A trace that ends in what must not happen.
+/// A trace that ends in a broken invariant.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Violation {
     /// The shortest trace that was found.
@@ -112,12 +112,12 @@ pub struct Violation {
     pub narration: Vec<String>,
 }
 
-/// What was found.
+/// The result of an exploration.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Report {
     /// Different states that were reached by trying every order.
     pub states: usize,
-    /// What happened that must not.
+    /// The broken invariants, with a trace for each.
     pub violations: BTreeMap<Invariant, Violation>,
 }
 

@@ -35,7 +35,7 @@ pub(super) fn narrate(
     Ok(lines)
 }
 
-/// What comes of one action; the middle is left out where there is much.
+/// Adds the notes on one action, without the middle ones if there are many.
 fn add_notes(events: &[TimedEvent], lines: &mut Vec<String>) {
     const MOST: usize = 8;
     let notes: Vec<String> = events.iter().filter_map(note).collect();
@@ -86,7 +86,7 @@ fn ending(invariant: Invariant) -> &'static str {
     }
 }
 
-/// What an event means, for events that a trace is narrated with.
+/// The note on an event, `None` for events that a trace's narration leaves out.
 fn note(timed: &TimedEvent) -> Option<String> {
     let sentence = sentence(&timed.event).filter(|_| is_noted(&timed.event))?;
     let text = match &timed.event {
@@ -100,7 +100,7 @@ fn note(timed: &TimedEvent) -> Option<String> {
     Some(if timed.at == Instant::START { text } else { format!("{at}: {text}") })
 }
 
-/// What the actions of a trace do not say themselves.
+/// Whether an event tells something that the actions of a trace do not.
 fn is_noted(event: &Event) -> bool {
     matches!(
         event,

@@ -1,4 +1,4 @@
-//! Which orders are tried.
+//! The search: the orders of actions that are tried.
 
 use std::collections::{BTreeMap, HashSet, VecDeque};
 
@@ -9,10 +9,10 @@ use super::{Action, ExploreConfig, Invariant, Report, Violation, narrate};
 
 /// States that are looked at, at most: a bound on memory and time, whatever the depth.
 const MAX_STATES: usize = 50_000;
-/// How much longer random traces are than those that are tried in every order.
+/// The length of random traces, as a multiple of the depth.
 const LONGER: usize = 3;
 
-/// What has been tried and found.
+/// The states that were reached, and the violations that were found.
 pub(super) struct Search<'a> {
     config: &'a ExploreConfig,
     states: HashSet<u64>,
@@ -24,7 +24,8 @@ impl<'a> Search<'a> {
         Self { config, states: HashSet::new(), found: BTreeMap::new() }
     }
 
-    /// Every order up to the depth, shortest first: what is found first is shortest.
+    /// Tries every order up to the depth. Shorter traces come first, so that the first violation
+    /// found is a shortest one.
     pub(super) fn all_orders(&mut self) -> Result<(), HostError> {
         let mut queue = VecDeque::from([Vec::new()]);
         while let Some(trace) = queue.pop_front() {
@@ -54,7 +55,7 @@ impl<'a> Search<'a> {
         Ok(())
     }
 
-    /// Longer ones, chosen at random, and made as short as they can be.
+    /// Tries longer orders at random, and shortens those that break an invariant.
     pub(super) fn random_orders(&mut self) -> Result<(), HostError> {
         let mut random = fastrand::Rng::with_seed(self.config.seed);
         for _ in 0..self.config.random {
@@ -76,7 +77,7 @@ impl<'a> Search<'a> {
         Ok(())
     }
 
-    /// Leaves out actions as long as the same thing happens.
+    /// Leaves out actions as long as the trace breaks the same invariant.
     fn shrink(
         &self,
         mut trace: Vec<Action>,
@@ -94,7 +95,7 @@ impl<'a> Search<'a> {
         Ok(trace)
     }
 
-    /// The actions of `trace` that are possible, if they lead to what must not happen.
+    /// The actions of `trace` that are possible, if they break `invariant`.
     fn taken(
         &self,
         trace: &[Action],
@@ -111,7 +112,7 @@ impl<'a> Search<'a> {
         Ok((world.broken == Some(invariant)).then_some(taken))
     }
 
-    /// What was found, each narrated.
+    /// The result, with a narration of each violation.
     pub(super) fn report(self) -> Result<Report, HostError> {
         let mut violations = BTreeMap::new();
         for (invariant, trace) in self.found {

@@ -1,4 +1,4 @@
-//! What the explorer must find, and must not.
+//! Violations that the explorer must find, and others that it must not find.
 
 use std::time::Duration;
 

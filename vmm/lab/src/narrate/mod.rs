@@ -14,7 +14,7 @@ pub use run::narrate;
 /// Shorter waits of a CPU are told by what its caller sees.
 const NOTABLE: Duration = Duration::from_millis(1);
 
-/// What the host side tells a caller at the end of its wait.
+/// The words for the verdict that a caller gets at the end of its wait.
 pub(super) const fn verdict(verdict: Verdict) -> &'static str {
     match verdict {
         Verdict::Completed => "completed",
@@ -27,12 +27,12 @@ pub(super) const fn verdict(verdict: Verdict) -> &'static str {
     }
 }
 
-/// What happened, as a sentence; `None` for what does not matter to a wait.
+/// The event as a sentence, `None` if it does not matter to a wait.
 pub(super) fn sentence(event: &Event) -> Option<String> {
     host_side(event).or_else(|| unit(event)).or_else(|| link(event)).or_else(|| drivers(event))
 }
 
-/// What drivers notice and do, and what the oracle says.
+/// Sentences for events of drivers and of the oracle.
 fn drivers(event: &Event) -> Option<String> {
     Some(match event {
         Event::CpuReleased { cpu, function, waited } if *waited >= NOTABLE => {
@@ -58,7 +58,7 @@ fn drivers(event: &Event) -> Option<String> {
     })
 }
 
-/// What the host's software does.
+/// Sentences for events of the host's software.
 fn host_side(event: &Event) -> Option<String> {
     Some(match event {
         Event::Submitted { ticket, function, attempt: 1 } => {
@@ -110,7 +110,7 @@ fn host_side(event: &Event) -> Option<String> {
     })
 }
 
-/// What the physical unit does.
+/// Sentences for events of the physical unit.
 fn unit(event: &Event) -> Option<String> {
     Some(match event {
         Event::InvalidateRequested { unit: UnitRole::Host, function, itag } => {
@@ -137,7 +137,7 @@ fn unit(event: &Event) -> Option<String> {
     })
 }
 
-/// What devices and links do.
+/// Sentences for events of devices and links.
 fn link(event: &Event) -> Option<String> {
     Some(match event {
         Event::FaultInjected { fault } => format!("THE FAULT: {fault}"),

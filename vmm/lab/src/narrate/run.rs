@@ -9,7 +9,7 @@ use iommu::time::Instant;
 use super::sentence;
 use crate::text::time;
 
-/// How many steps a sequence that repeats may have.
+/// The highest number of steps in a sequence that repeats.
 const PERIOD: usize = 12;
 
 /// Narrates what happened. Times are relative to the first fault; what came before it is summed up.
@@ -95,8 +95,8 @@ fn shape(text: &str) -> String {
     text.split(' ').map(word).collect::<Vec<_>>().join(" ")
 }
 
-/// How many of the first steps form a sequence that comes again at once, and how often it comes:
-/// the period that covers most, the shortest of those.
+/// The first steps as a sequence that repeats: its number of steps, and how often it comes. Of
+/// several such sequences this is the one that covers most steps, and the shortest of those.
 fn repetition(steps: &[Step]) -> (usize, usize) {
     let mut best = (1, 1);
     for period in 1..=PERIOD.min(steps.len() / 2) {

@@ -1,4 +1,5 @@
-//! Waiting times: a row for each policy, with the distributions of the stuck and of the innocent callers.
+//! Waiting times: a row for each policy, with the distributions for the faulty port's devices
+//! (stuck) and for all others (innocent).
 //!
 //! ```text
 //!   policy   |-----[====|=======]---------o     thin: all waits; thick: the middle half;

@@ -21,7 +21,7 @@ const TALL: i32 = 72;
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Lane {
     pub(crate) name: String,
-    /// How many rows it has, at least one.
+    /// The number of rows, at least one.
     pub(crate) rows: u32,
     pub(crate) spans: Vec<Span>,
     pub(crate) marks: Vec<Mark>,

@@ -61,7 +61,7 @@ const FAULTS: &[(&str, &str, &str)] = &[
     ),
 ];
 
-/// How much later than the tables say a fault of the tables may happen.
+/// The default of [`FaultRow::spread`] for the built-in faults.
 const SPREAD: u32 = 16;
 
 fn workloads() -> Vec<Workload> {
@@ -134,24 +134,24 @@ fn workloads() -> Vec<Workload> {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Catalog {
-    /// What software can do.
+    /// The policies.
     #[serde(default, rename = "policy")]
     pub policies: Vec<Policy>,
-    /// What can go wrong.
+    /// The faults.
     #[serde(default, rename = "fault")]
     pub faults: Vec<FaultRow>,
-    /// What the machine can do.
+    /// The workloads.
     #[serde(default, rename = "workload")]
     pub workloads: Vec<Workload>,
 }
 
-/// What is wrong with rows, or with a name.
+/// An invalid row of a table, or an unknown name.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum CatalogError {
     /// A name stands twice in a table.
     #[error("there is already a {table} '{name}'; give it another name")]
     Duplicate {
-        /// Which table.
+        /// The table.
         table: &'static str,
         /// The name.
         name: String,
@@ -159,7 +159,7 @@ pub enum CatalogError {
     /// A name that is none, because it stands in a [`RunId`].
     #[error("'{name}' cannot name a {table}: it is empty, or has a space or a slash")]
     Name {
-        /// Which table.
+        /// The table.
         table: &'static str,
         /// The name.
         name: String,
@@ -167,11 +167,11 @@ pub enum CatalogError {
     /// A name that stands in no table.
     #[error("there is no {table} '{name}'; there are {known}")]
     Unknown {
-        /// Which table.
+        /// The table.
         table: &'static str,
         /// The name.
         name: String,
-        /// What there is.
+        /// The names in the table.
         known: String,
     },
 }

@@ -1,4 +1,4 @@
-//! CPUs: what each is about, and the lock that those of one device share.
+//! CPUs: the state of each, and the lock that those of one device share.
 
 use std::collections::VecDeque;
 
@@ -8,7 +8,7 @@ use iommu::time::Instant;
 
 use super::oracle::MappingId;
 
-/// What a CPU is about. It goes on when its task comes.
+/// The state of a CPU, which lasts until the CPU's task comes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum State {
     /// It begins an I/O next.
@@ -19,10 +19,9 @@ pub(super) enum State {
     Resetting,
     /// It spins on the domain's lock, or has just got it.
     Locking,
-    /// It holds the lock, has looked whether the device is there if the policy says so, and writes
-    /// descriptors.
+    /// It holds the lock, has made the policy's presence check, and writes descriptors.
     Submitting {
-        /// What the look has said.
+        /// The result of the presence check, `None` if the policy makes none.
         present: Option<bool>,
     },
     /// It polls.
@@ -33,7 +32,7 @@ pub(super) enum State {
     Retired,
 }
 
-/// What an invalidation is wanted for.
+/// The purpose of an invalidation.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Purpose {
     /// Pages are given back, and work goes on.
@@ -64,7 +63,7 @@ pub(super) struct Cpu {
     pub(super) device: u16,
     pub(super) state: State,
     pub(super) is_helper: bool,
-    /// Which of the tasks for it counts; older ones are void.
+    /// The generation of its current task. Tasks of older generations have no effect.
     pub(super) generation: u32,
     /// I/Os that it has begun.
     pub(super) begun: u32,
@@ -114,7 +113,7 @@ impl Cpu {
     }
 }
 
-/// Which CPU waits under which ticket. Tickets are numbers that rise by one.
+/// The CPU that waits for each ticket. Tickets are numbers that rise by one.
 #[derive(Debug, Default)]
 pub(super) struct Tickets(Vec<Option<u16>>);
 
@@ -127,7 +126,7 @@ impl Tickets {
         self.0[index] = Some(cpu);
     }
 
-    /// No CPU waits under it any more.
+    /// Ends the wait for a ticket, and returns the CPU that waited.
     pub(super) fn take(&mut self, ticket: Ticket) -> Option<u16> {
         self.0.get_mut(ticket.0 as usize)?.take()
     }

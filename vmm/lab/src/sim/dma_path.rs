@@ -1,4 +1,4 @@
-//! What devices send up: through the physical unit's tables, past the oracle, into memory.
+//! The path of DMA: through the physical unit's tables, past the oracle, into memory.
 
 use devices::pcie::Upstream;
 use iommu::Memory;
@@ -12,18 +12,18 @@ use vm_memory::{Bytes, GuestAddress};
 use super::memory::DATA;
 use super::oracle::{MappingId, Oracle, Stale};
 
-/// The way of one request.
+/// The path of one request.
 pub(super) struct DmaPath<'a> {
     pub(super) unit: &'a mut Unit,
     pub(super) memory: &'a Memory,
     pub(super) oracle: &'a Oracle,
     pub(super) tracer: &'a Tracer,
-    /// By which mapping it has reached memory, if it has.
+    /// The mapping by which the request has reached memory, if it has.
     pub(super) arrived: Option<(MappingId, Option<Stale>)>,
 }
 
 impl DmaPath<'_> {
-    /// Where in memory the request goes.
+    /// The address in memory to which the request goes.
     fn resolve(
         &mut self,
         request: &DmaRequest,

@@ -1,4 +1,5 @@
-//! What drivers know of their devices: which are marked as disconnected, and how each is set up.
+//! The drivers' knowledge of their devices: which are marked as disconnected, and how each is set
+//! up.
 
 use devices::pcie::Hierarchy;
 use devices::root_complex::downstream;

@@ -1,9 +1,9 @@
-//! Why a run cannot be simulated.
+//! The errors of the simulation.
 
 use devices::fault::ScheduleError;
 use iommu::submit::HostError;
 
-/// Why there is no simulated machine.
+/// A run that cannot be simulated.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum SimulationError {

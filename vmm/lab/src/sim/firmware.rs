@@ -1,5 +1,5 @@
-//! What firmware and drivers do before the first I/O: numbers buses, gives BARs their addresses,
-//! turns on bus mastering, ATS, and what reports that a link is gone.
+//! The setup by firmware and drivers before the first I/O: it numbers buses, gives BARs their
+//! addresses, and turns on bus mastering, ATS, and the ports' reports of a lost link.
 
 use devices::Error;
 use devices::endpoint::{AtsEndpoint, EndpointConfig};
@@ -14,7 +14,7 @@ use iommu::time::Instant;
 
 use super::slot_map::SlotMap;
 
-/// Where ports send their MSIs.
+/// The MSI of all ports.
 const PORT_MSI: Msi = Msi { address: 0xfee0_0000, data: 0 };
 
 /// Root ports with a slot below each, whose functions are in the order of the devices.
@@ -45,7 +45,7 @@ pub(super) fn hierarchy(
     Ok(hierarchy)
 }
 
-/// Where the capabilities of ports and endpoints are: all ports are alike, and all endpoints.
+/// The offsets of the capabilities of ports and endpoints. All ports are alike, and all endpoints.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Layout {
     port_express: u16,
@@ -56,7 +56,7 @@ pub(super) struct Layout {
     endpoint_pasid: u16,
 }
 
-/// What a port says of its slot and link.
+/// The state of a port's slot and link, as its registers show it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct PortState {
     /// DPC has been triggered.
@@ -77,8 +77,8 @@ pub(super) struct Driver<'a> {
 }
 
 impl Driver<'_> {
-    /// Programs everything, and says where things are. Ports contain errors if `contains` says so;
-    /// what they contain they do not report by AER too.
+    /// Programs all ports and endpoints, and returns where their capabilities are. Ports contain
+    /// errors if `contains` is set. Errors that a port contains are not reported by AER too.
     pub(super) fn bring_up(&mut self, contains: bool) -> Layout {
         for slot in 0..self.slots.count() {
             let bus = slot as u8 + 1;
@@ -128,7 +128,8 @@ impl Driver<'_> {
         }
     }
 
-    /// What the port above a slot says, which is cleared, so that it interrupts again.
+    /// Reads the state of the port above a slot, and clears its events, so that it interrupts
+    /// again.
     pub(super) fn take_events(&mut self, slot: u16, layout: &Layout) -> PortState {
         let mut port = self.port(slot);
         let slot: express::SlotStatus = port.read(layout.port_express + express::SLOT_STATUS);

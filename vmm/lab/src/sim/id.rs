@@ -1,4 +1,4 @@
-//! What a run is called.
+//! The name of a run.
 
 use std::fmt;
 use std::str::FromStr;
@@ -15,11 +15,11 @@ pub struct RunId {
     pub fault: String,
     /// The workload's name.
     pub workload: String,
-    /// Where the randomness comes from.
+    /// The seed of all random choices.
     pub seed: u64,
 }
 
-/// What [`RunId::from_str`] says of a text that is none.
+/// The error of [`RunId::from_str`].
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error(
     "'{0}' is not a run; write policy/fault/workload/seed, as in bounded:100ms/no-completion/strict/17"

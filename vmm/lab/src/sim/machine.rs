@@ -75,7 +75,7 @@ pub(super) struct Machine<'a> {
     pub(super) oracle: Oracle,
     pub(super) cpus: Vec<Cpu>,
     pub(super) devices: Vec<Device>,
-    /// Which CPU waits under which ticket.
+    /// The CPU that waits for each ticket.
     pub(super) tickets: Tickets,
     /// Whether the victim's link was up, and how often quarantines had changed, when that was
     /// looked at last.
@@ -238,7 +238,7 @@ impl<'a> Machine<'a> {
         self.scheduler.after(delay, self.now, task);
     }
 
-    /// The same after a pause that is like no other.
+    /// As [`Self::wake`], after a pause that is not one of the costs.
     pub(super) fn pause(&mut self, cpu: u16, pause: Duration) {
         let task = self.next_task(cpu);
         self.scheduler.at(self.now + pause, task);

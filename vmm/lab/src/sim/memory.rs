@@ -22,20 +22,20 @@ use vm_memory::{Bytes, GuestAddress};
 
 /// Pages that one table of the lowest level maps.
 const ENTRIES: u64 = 512;
-/// Where IOVAs begin.
+/// The first IOVA.
 const FIRST_IOVA: u64 = 0x1000_0000;
 /// Width of second-stage tables as context entries say it: 39 bits, three levels.
 const THREE_LEVELS: u8 = 1;
 /// Context entry: untranslated requests, translation requests and translated ones.
 const WITH_DEVICE_TLB: u8 = 1;
 
-/// PASID table entry: which tables.
+/// PASID table entry: translation by first-stage or by second-stage tables.
 const FIRST_STAGE: u8 = 1;
 const SECOND_STAGE: u8 = 2;
 /// PASIDs that each device has; 0 is that of requests without one.
 pub(super) const PASIDS: u64 = 64;
 
-/// Where data goes: the content of a page does not matter, only its writers do.
+/// The address to which all data goes. The content of a page does not matter, only its writers do.
 pub(super) const DATA: GuestAddress = GuestAddress(HostSide::MEMORY);
 
 /// Memory beyond which a run's is not worth clearing for the next one, in bytes.
@@ -56,7 +56,7 @@ struct Space {
     leaves: Vec<u64>,
     /// The one given back last is given out first, as allocators do.
     free: Vec<Iova>,
-    /// How many were ever given out.
+    /// The number of IOVAs that were ever given out.
     given: u64,
 }
 

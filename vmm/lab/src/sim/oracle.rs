@@ -9,7 +9,7 @@ use std::time::Duration;
 use iommu::ids::{Gpa, Iova, PAGE_SIZE, Pasid};
 use iommu::time::Instant;
 
-/// Where stamped addresses begin: above all memory.
+/// The first stamped address: above all memory.
 const STAMPS: u64 = 1 << 32;
 
 /// A mapping, by its number in the run.
@@ -20,7 +20,7 @@ pub(super) struct MappingId(u32);
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Mapping {
     pub(super) device: u16,
-    /// In which address space.
+    /// The address space.
     pub(super) space: Option<Pasid>,
     pub(super) iova: Iova,
     /// The page's number.
@@ -34,7 +34,7 @@ pub(super) struct Mapping {
 /// An access by a translation that should be gone.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Stale {
-    /// How long it should have been gone.
+    /// The time since the translation should have been gone.
     pub(super) age: Duration,
     /// The page belongs to another device by now.
     pub(super) foreign: bool,
@@ -44,7 +44,7 @@ pub(super) struct Stale {
 #[derive(Debug)]
 pub(super) struct Oracle {
     mappings: Vec<Mapping>,
-    /// Which device each page is mapped for.
+    /// The device for which each page is mapped.
     owners: Vec<Option<u16>>,
     /// Pages without an owner. The one given back last is given out first, as allocators do.
     free: Vec<u32>,

@@ -1,4 +1,4 @@
-//! What is noted of a run: devices that are gone, quarantines, and how it all ends.
+//! Notes on a run: devices that are gone, quarantines, and the end of the run.
 
 use iommu::submit::Conclusion;
 use iommu::time::Instant;

@@ -1,4 +1,4 @@
-//! What CPUs do: I/O, and giving pages back.
+//! The program of the CPUs: I/O, and giving pages back.
 //!
 //! ```text
 //!   Idle --map--> Io --done, or given up--> unmap --enough held--> lock, look, submit, wait
@@ -271,7 +271,7 @@ impl Machine<'_> {
     pub(super) fn note_interrupts_off(&mut self, cpu: u16) {
         let (now, job) = (self.now, &self.cpus[usize::from(cpu)].job);
         let whole = now - job.since;
-        // The submit-and-wait loop pets the watchdog; a CPU that spins on a lock does not.
+        // The submit-and-wait loop resets the watchdog; a CPU that spins on a lock does not.
         let unpetted = match job.locked.filter(|_| self.spec.policy.watchdog) {
             Some(locked) => locked - job.since,
             None => whole,
@@ -288,7 +288,7 @@ impl Machine<'_> {
         if is_burst { workload.period } else { workload.trickle }
     }
 
-    /// How long a CPU rests before its next I/O.
+    /// The time for which a CPU rests before its next I/O.
     fn rest(&mut self, cpu: u16) -> Duration {
         let pace = self.pace(cpu);
         self.jitter(pace)

@@ -1,5 +1,5 @@
-//! What a run has measured, and how results of many runs become one: sums, maxima and histograms of
-//! whole numbers, so that neither the order nor the grouping of merges shows in the result.
+//! The measurements of a run, and how results of many runs become one: sums, maxima and histograms
+//! of whole numbers, so that neither the order nor the grouping of merges shows in the result.
 
 use std::time::Duration;
 
@@ -60,7 +60,7 @@ impl Latencies {
         }
     }
 
-    /// How many there are.
+    /// The number of latencies.
     pub fn count(&self) -> u64 {
         self.histogram.as_ref().map_or(0, Histogram::len)
     }
@@ -81,7 +81,8 @@ impl Latencies {
         Duration::from_nanos(u64::try_from(mean).unwrap_or(u64::MAX))
     }
 
-    /// What the share `quantile` of them, 0 to 1, does not exceed; zero if there is none.
+    /// The latency that the share `quantile` of them, 0 to 1, does not exceed; zero if there is
+    /// none.
     pub fn quantile(&self, quantile: f64) -> Duration {
         let value = |histogram: &Histogram<u64>| histogram.value_at_quantile(quantile);
         Duration::from_nanos(self.histogram.as_ref().map_or(0, value).min(self.max))
@@ -117,18 +118,18 @@ impl From<Sparse> for Latencies {
     }
 }
 
-/// What one kind of verdict was worth: whether the device's ATC had really forgotten what it was
-/// to.
+/// Verdicts of one kind, by whether the device's ATC had really dropped the range.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Answers {
-    /// It had.
+    /// The ATC had dropped it.
     pub dropped: u64,
-    /// It still held a translation of the range, and could use it if its requests got through.
+    /// The ATC still held a translation of the range. The device can use it if its requests get
+    /// through.
     pub held: u64,
 }
 
-/// What callers were told, against what was true.
+/// The verdicts that callers got, against the state of the ATCs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Told {
@@ -177,27 +178,26 @@ impl Told {
     }
 }
 
-/// What one run has measured, or many together.
+/// The measurements of one run, or of many together.
 ///
-/// *Stuck* is what concerns the devices behind the port to which the fault happens, *innocent* what
-/// concerns all others.
+/// *Stuck* concerns the devices behind the port to which the fault happens, *innocent* all others.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct RunResult {
-    /// How many runs.
+    /// The number of runs.
     pub runs: u64,
-    /// In how many of them the fault happened.
+    /// The number of runs in which the fault happened.
     pub faulted: u64,
     /// Input and output operations whose data arrived.
     pub completed_io: u64,
     /// From the moment when a caller wants an invalidation to the moment when it goes on: lock,
     /// presence check, full queue, and wait. Of those that went on.
     pub stuck: Latencies,
-    /// The same of invalidations for other devices.
+    /// As `stuck`, for invalidations of the devices behind other ports.
     pub innocent: Latencies,
     /// Callers that had not gone on at the horizon.
     pub never_returned: u64,
-    /// How long they had been waiting by then.
+    /// The time for which callers that never returned had been waiting at the horizon.
     pub waiting: Latencies,
     /// Stretches of time with interrupts off on one CPU, those that last to the horizon included.
     pub interrupts_off: Latencies,
@@ -205,7 +205,7 @@ pub struct RunResult {
     pub hard_lockups: u64,
     /// Times that the soft lock-up detector spoke: no other task for 20 s.
     pub soft_lockups: u64,
-    /// What the submit-and-wait loop has counted.
+    /// The counters of the submit-and-wait loop.
     pub host: Counters,
     /// Time spent on presence checks.
     #[serde(with = "text::nanos")]
@@ -227,11 +227,11 @@ pub struct RunResult {
     /// The longest time between the unmapping and such an access.
     #[serde(default, with = "text::nanos")]
     pub deferred_age: Duration,
-    /// What callers were told, against what was true.
+    /// The verdicts that callers got, against the state of the ATCs.
     pub told: Told,
     /// From the first sign of trouble to the quarantine.
     pub time_to_quarantine: Latencies,
-    /// How long a device was gone while its driver was bound.
+    /// The time for which a device was gone while its driver was bound.
     pub zombie: Latencies,
     /// Runs that ended well after a fault: no caller was waiting, and the device works, or its
     /// driver has let it go.

@@ -1,4 +1,5 @@
-//! What happens next, in the order of times, and of scheduling where those are the same.
+//! The tasks to come, in the order of their times. Tasks of the same time keep the order in which
+//! they were scheduled.
 //!
 //! ```text
 //!   heap    tasks of any time
@@ -12,7 +13,7 @@ use std::time::Duration;
 
 use iommu::time::Instant;
 
-/// When something happens: its time, and its number over all that was scheduled.
+/// The order of a task: its time, and its number among all tasks that were scheduled.
 type Key = (Instant, u64);
 
 /// A task and its time. Compared by the latter only.
@@ -59,7 +60,7 @@ pub(super) struct Scheduler<T> {
     number: u64,
 }
 
-/// Where a task is.
+/// The place of a task.
 #[derive(Debug, Clone, Copy)]
 enum Place {
     Heap,
@@ -78,8 +79,8 @@ impl<T> Scheduler<T> {
         self.note(key, Place::Heap);
     }
 
-    /// The same `delay` after `now`, which never goes back. There are few delays, and each of them
-    /// comes often.
+    /// As [`Self::at`], `delay` after `now`, which never goes back. There are few different delays,
+    /// and each of them comes often.
     pub(super) fn after(&mut self, delay: Duration, now: Instant, task: T) {
         let key = self.key(now + delay);
         let lane = match self.lanes.iter().position(|lane| lane.delay == delay) {
@@ -105,7 +106,7 @@ impl<T> Scheduler<T> {
         }
     }
 
-    /// When the next task happens.
+    /// The time of the next task.
     pub(super) fn next_time(&self) -> Option<Instant> {
         self.first.map(|((at, _), _)| at)
     }

@@ -61,7 +61,7 @@ impl SlotMap {
         Bdf::from_bits(((self.slot(device) + 1) << 8) | (device % self.functions))
     }
 
-    /// Which device is at this place, if there is one.
+    /// The number of the device whose id is `function`, if there is one.
     pub(super) fn device(self, function: Bdf) -> Option<u16> {
         let slot = u16::from(function.bus()).checked_sub(1)?;
         let device = slot.checked_mul(self.functions)? + u16::from(function.devfn());
@@ -74,12 +74,12 @@ impl SlotMap {
         Bdf::from_bits(8 + slot)
     }
 
-    /// Which slot is below the root port at `id`.
+    /// The slot below the root port at `id`.
     pub(super) fn slot_below(id: Bdf) -> u16 {
         id.into_bits() - 8
     }
 
-    /// Where the registers of a device are.
+    /// The address of a device's registers.
     pub(super) fn bar(device: u16) -> u64 {
         0xc000_0000 + u64::from(device) * u64::from(regs::SIZE)
     }

@@ -1,4 +1,4 @@
-//! What a run is made of: policy, fault, workload, seed, unit and costs. All of it is data.
+//! The description of a run: policy, fault, workload, seed, unit and costs. All of it is data.
 
 use std::time::Duration;
 
@@ -12,8 +12,8 @@ use serde::{Deserialize, Serialize};
 use super::memory::PASIDS;
 use super::{RunId, SimulationError, slot_map, text};
 
-/// What the drivers of the machine do with mappings. It decides when pages are used again, and who
-/// waits for what.
+/// The drivers' use of mappings. It decides when pages are used again, and which CPU waits for
+/// which invalidation.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Kind {
@@ -34,15 +34,15 @@ pub enum Kind {
     Forwarded,
 }
 
-/// What the machine does all day.
+/// The work of the machine's drivers and devices.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Workload {
     /// Its name in a [`RunId`].
     pub name: String,
-    /// What it stands for, in a line.
+    /// Its description, in a line.
     pub about: String,
-    /// What the drivers do.
+    /// The drivers' use of mappings.
     pub kind: Kind,
     /// Devices: functions with ATS, up to 4096.
     pub devices: u16,
@@ -60,7 +60,7 @@ pub struct Workload {
     /// The mean time between two I/Os of a CPU after the burst, up to the horizon.
     #[serde(with = "text::duration")]
     pub trickle: Duration,
-    /// How often a device touches a page again that it was once given, per I/O.
+    /// Further accesses of a device to pages that it was once given, per I/O.
     pub touches: u32,
     /// I/Os of a CPU whose pages are given back together.
     #[serde(default = "one")]
@@ -123,10 +123,10 @@ impl Workload {
 pub struct FaultRow {
     /// Its name in a [`RunId`].
     pub name: String,
-    /// What it stands for, in a line.
+    /// Its description, in a line.
     pub about: String,
-    /// What happens and when, as in `before=completion:20,mode=no-completion`; nothing, if it is
-    /// missing. It happens to the first port unless it names another: `rp0`, `rp1` and so on.
+    /// The fault and its trigger, as in `before=completion:20,mode=no-completion`; nothing, if it
+    /// is missing. It happens to the first port unless it names another: `rp0`, `rp1` and so on.
     #[serde(default, with = "text::option", skip_serializing_if = "Option::is_none")]
     pub fault: Option<Fault>,
     /// A fault that is counted happens up to this much later, as the seed decides.
@@ -134,8 +134,8 @@ pub struct FaultRow {
     pub spread: u32,
 }
 
-/// What things cost, in time. The defaults are those of [`Costs::default`], whose sources are in
-/// `docs/simulation.md`.
+/// The costs of operations, in time. The defaults are those of [`Costs::default`], whose sources
+/// are in `docs/simulation.md`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Costs {
@@ -206,17 +206,17 @@ impl Default for Costs {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct RunSpec {
-    /// What software does when an invalidation takes too long.
+    /// The host's policy for invalidations that take too long.
     pub policy: Policy,
-    /// What goes wrong.
+    /// The fault.
     pub fault: FaultRow,
-    /// What the machine does.
+    /// The workload.
     pub workload: Workload,
-    /// Where the randomness comes from.
+    /// The seed of all random choices.
     pub seed: u64,
-    /// How the remapping unit is built.
+    /// The configuration of the remapping unit.
     pub unit: UnitConfig,
-    /// What things cost.
+    /// The costs of operations, in time.
     pub costs: Costs,
     /// When the run ends. In its last tenth no I/O begins.
     #[serde(with = "text::duration")]
@@ -254,13 +254,13 @@ impl RunSpec {
         }
     }
 
-    /// As few bits as domain ids must have for a domain for each device; 0 is none.
+    /// The smallest width of domain ids, in bits, with an id for each device. Id 0 is not used.
     fn domain_bits(devices: u16) -> u8 {
         let mut widths = (8..16).step_by(2);
         widths.find(|bits| devices < 1 << bits).unwrap_or(16)
     }
 
-    /// What the run is called. Unit, costs and horizon are no part of it.
+    /// The name of the run. Unit, costs and horizon are no part of it.
     pub fn id(&self) -> RunId {
         RunId {
             policy: self.policy.name.clone(),

@@ -15,7 +15,7 @@ where
     String::deserialize(deserializer)?.parse().map_err(serde::de::Error::custom)
 }
 
-/// The same for what may be missing.
+/// Reads and writes a value that may be missing.
 pub(super) mod option {
     use super::*;
 

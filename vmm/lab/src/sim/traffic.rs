@@ -1,6 +1,6 @@
-//! What devices do with the pages that they are given: one I/O with each, and later touches of
-//! their last ones, that no driver has asked for. Those make a translation that should be gone
-//! dangerous: prefetched, retried, or of a device that has lost its senses.
+//! The DMA of devices: one I/O with each page that a device is given, and later touches of its last
+//! pages, which no driver has asked for. Such touches stand for prefetches, retries and
+//! malfunctions. They make a translation that should be gone dangerous.
 
 use std::time::Duration;
 
@@ -15,7 +15,7 @@ use super::machine::{Machine, Task};
 use super::oracle::MappingId;
 use super::slot_map::SlotMap;
 
-/// How many of its last pages a device touches again.
+/// The number of its last pages that a device touches again.
 const RECENT: usize = 16;
 /// Bytes of one access.
 const ACCESS: u32 = 256;

@@ -21,7 +21,7 @@ const NEIGHBOR: Bdf = Bdf::new(2, 0, 0);
 const BOUND: Duration = Duration::from_millis(100);
 const ICT: Duration = Duration::from_secs(60);
 
-/// Functions, of which some are gone or mute.
+/// Functions. Those in `gone` are not present, and those in `mute` send no completion.
 #[derive(Default)]
 struct Functions {
     gone: BTreeSet<Bdf>,
@@ -51,7 +51,7 @@ struct Rig {
     functions: Functions,
     recorder: Arc<Recorder>,
     now: Instant,
-    /// Requests to mute functions.
+    /// Requests to functions that send no completion.
     unanswered: Vec<InvalidateRequest>,
 }
 

@@ -1,4 +1,4 @@
-//! What comes of each action.
+//! The effects of the actions.
 
 use devices::dma::atc::Spaces;
 use devices::pcie::link::{InvalidateBehavior, LinkDownReasons};

@@ -1,5 +1,5 @@
-//! What there is: the host with its unit, two functions with their ATCs and links, the messages
-//! between them, and the owners of pages.
+//! The state of an exploration: the host with its unit, two functions with their ATCs and links,
+//! the messages between them, and the owners of pages.
 
 mod acts;
 mod device;
@@ -22,7 +22,8 @@ use super::action::{Action, Page, Who};
 use super::{ExploreConfig, Invariant, tables};
 use device::{Device, Functions};
 
-/// Where frames begin: above all memory, so that an address says which frame it is.
+/// The address of the first frame. Frames lie above all memory, so that an address identifies its
+/// frame.
 const FRAMES: u64 = 1 << 32;
 /// Ring slots, and those of one unmap: IOTLB, Device-TLB, wait.
 const RING: u32 = 256;
@@ -30,7 +31,7 @@ const UNMAP: u32 = 3;
 /// Steps after which a waiter that still waits will wait for ever: as many time-outs as can matter.
 const PATIENCE: usize = 6;
 
-/// What a page's driver does with it.
+/// The state of a page.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum State {
     Mapped,
@@ -57,7 +58,7 @@ enum FrameOwner {
     Other(bool),
 }
 
-/// Everything.
+/// The state of an exploration after some actions.
 pub(super) struct World {
     host: HostSide,
     memory: Memory,
@@ -71,19 +72,19 @@ pub(super) struct World {
     fault: ExploredFault,
     /// Completions may come after the unit has given up on their requests.
     may_be_too_late: bool,
-    /// What may be lost or doubled has been.
+    /// The loss, the duplicate or the link-down of the fault has happened: each happens once.
     has_happened: bool,
     /// The slot of the wait that was abandoned last.
     abandoned: Option<u32>,
     false_completions: u64,
     /// The caller that was told a verdict last.
     reported: Option<Ticket>,
-    /// What must not happen, and has.
+    /// The invariant that was broken.
     pub(super) broken: Option<Invariant>,
 }
 
 impl World {
-    /// Everything as it begins: each function has its pages mapped, and its ATC holds them.
+    /// The initial state: each function has its pages mapped, and its ATC holds them.
     pub(super) fn new(config: &ExploreConfig, listen: bool) -> Result<Self, HostError> {
         let ids = [Bdf::new(1, 0, 0), Bdf::new(2, 0, 0)];
         let recorder = Arc::new(Recorder::default());
@@ -122,12 +123,12 @@ impl World {
         Ok(world)
     }
 
-    /// What has happened since the last call.
+    /// All events so far, if the world was made to `listen`.
     pub(super) fn events(&self) -> Vec<TimedEvent> {
         self.recorder.events()
     }
 
-    /// What can happen now.
+    /// The actions that are possible now.
     pub(super) fn enabled(&self) -> Vec<Action> {
         let mut actions = Vec::new();
         for mapping in &self.mappings {
@@ -304,7 +305,7 @@ impl World {
         hasher.finish()
     }
 
-    /// How a function stands to the frame that its ATC holds for a page, if it holds one.
+    /// The owner of the frame that a function's ATC holds for a page, if the ATC holds one.
     fn owner(&self, page: Page) -> Option<FrameOwner> {
         let hit = self.devices[page.0 as usize].atc.lookup(None, iova(page))?;
         Some(self.owner_of(frame_of(hit.output)))
@@ -375,7 +376,7 @@ impl World {
         self.register(offset::IQT) / 16
     }
 
-    /// What software can see of the unit's queue.
+    /// The registers of the queue that software can read.
     fn registers(&self) -> [u32; 5] {
         let error = offset::IQERCD;
         [offset::FSTS, offset::IQH, offset::IQT, error, error + 4].map(|at| self.register(at))
