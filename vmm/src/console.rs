@@ -23,7 +23,7 @@ const CAPTURE_MAX: usize = 16 << 20;
 /// The most that is read at once; what COM1 can hold.
 const READ_MAX: usize = 64;
 
-/// Where COM1's output goes.
+/// The sink of COM1's output.
 #[derive(Debug)]
 pub(crate) enum Output {
     /// To standard output.

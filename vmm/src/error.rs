@@ -24,7 +24,7 @@ pub enum Error {
     /// `/dev/kvm` must not be opened by this user.
     #[error("no permission to open /dev/kvm: join its group (often 'kvm') and log in again")]
     KvmPermission,
-    /// This host's KVM has not what is needed.
+    /// This host's KVM lacks a capability that is needed.
     #[error("this host's KVM lacks {0}; use a Linux kernel of version 5.4 or later")]
     KvmLacks(&'static str),
     /// The kernel file cannot be read.
@@ -123,7 +123,7 @@ pub enum Error {
     /// Too many CPUs, or none.
     #[error("{cpus} CPUs are not possible; give 1 to {MAX_CPUS}")]
     Cpus {
-        /// How many were asked for.
+        /// The number of CPUs that the configuration asks for.
         cpus: u8,
     },
     /// A fault has a text that is no regular expression.
@@ -172,7 +172,7 @@ pub enum Error {
         how_it_ended(outcome), GRACE.as_secs(), list(threads)
     )]
     Stuck {
-        /// How the run has ended otherwise.
+        /// The end of the run apart from these threads.
         outcome: Box<Result<Exit, Error>>,
         /// The threads, at least one.
         threads: Vec<StuckThread>,

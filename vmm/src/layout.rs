@@ -12,31 +12,31 @@
 
 pub use devices::chipset::map::*;
 
-/// Where the global descriptor table is.
+/// The global descriptor table.
 pub const GDT: u64 = 0x500;
-/// Where the boot parameters ("zero page") are.
+/// The boot parameters ("zero page").
 pub const BOOT_PARAMS: u64 = 0x7000;
 /// The stack pointer at entry; kernels set their own.
 pub const BOOT_STACK: u64 = 0x8ff0;
 /// The root of the page tables; the five tables below it follow page by page.
 pub const PAGE_TABLES: u64 = 0x9000;
-/// Where the command line is.
+/// The command line.
 pub const CMDLINE: u64 = 0x2_0000;
 /// Longest command line in bytes, without its final zero.
 pub const CMDLINE_MAX: usize = 2047;
 /// End of conventional memory that a guest may use.
 pub const LOW_RAM_END: u64 = 0x9_fc00;
-/// Where firmware's tables are: the RSDP first, at a place that is searched for it (`ACPI 5.2.5.1`).
+/// Firmware's tables. The RSDP is first, in a range that kernels search for it (`ACPI 5.2.5.1`).
 pub const ACPI: Range = Range { start: 0xe_0000, size: 0x1_0000 };
 /// The rest of firmware below 1 MiB.
 pub const FIRMWARE: Range = Range { start: 0xf_0000, size: 0x1_0000 };
-/// Where processors begin after a reset, and where software jumps to have a BIOS reset.
+/// The entry of processors after a reset. Software also jumps here to make a BIOS reset.
 pub const RESET_VECTOR: u64 = 0xf_fff0;
-/// Where kernels may be loaded.
+/// The lowest address at which kernels may be loaded.
 pub const HIGH_RAM: u64 = 0x10_0000;
-/// Where RAM below 4 GiB ends at the latest.
+/// The highest end of RAM below 4 GiB.
 pub const RAM_GAP: u64 = 0xb000_0000;
-/// Where RAM goes on above the gap.
+/// The address at which RAM continues above the gap.
 pub const RAM_ABOVE_GAP: u64 = 1 << 32;
 
 /// The local APICs' page.

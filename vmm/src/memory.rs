@@ -8,7 +8,7 @@ use crate::Error;
 use crate::config::MemorySize;
 use crate::layout::{RAM_ABOVE_GAP, RAM_GAP, Range};
 
-/// Where `size` of RAM lies.
+/// The ranges of RAM if its size is `size`.
 pub(crate) fn ranges(size: MemorySize) -> Vec<Range> {
     let low = size.bytes().min(RAM_GAP);
     let mut ranges = vec![Range { start: 0, size: low }];

@@ -96,7 +96,7 @@ impl FileStorage {
     /// Opens `path` and locks it. Its size is that of the namespace.
     ///
     /// # Errors
-    /// [`FileStorageError`], which says what is wrong with the file.
+    /// [`FileStorageError`], if the file cannot hold a namespace.
     pub fn open(path: &Path) -> Result<Self, FileStorageError> {
         let path = path.to_owned();
         // A named pipe or a device is not opened even for a look: that can block, or do something.

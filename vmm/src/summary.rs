@@ -10,7 +10,7 @@ use iommu::submit::Ticket;
 use iommu::time::Instant;
 use serde::Serialize;
 
-/// How a flush has ended, as the guest's driver sees it.
+/// The end of a flush, as the guest's driver sees it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Outcome {
@@ -46,20 +46,20 @@ impl Outcome {
 /// The results of one run. `None` stands for a result that the guest did not get to.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Summary {
-    /// How the measured flush ended.
+    /// The end of the measured flush.
     pub outcome: Option<Outcome>,
-    /// How long the guest's CPU was stuck in it.
+    /// The time for which the guest's CPU was stuck in it.
     pub guest_stall: Option<Duration>,
     /// The longest that the host waited for an invalidation of the victim. A wait that had no end
     /// counts up to the end of the run.
     pub host_stall: Duration,
     /// Waits that the guest-visible unit has aborted.
     pub waits_aborted: u32,
-    /// The functions that the guest-visible unit has blamed in ITE, in order.
+    /// The functions that the guest-visible unit has named in ITESID, in order.
     pub timeouts: Vec<Bdf>,
-    /// How the healthy neighbour's worst flush ended.
+    /// The end of the healthy neighbour's worst flush.
     pub neighbor_outcome: Option<Outcome>,
-    /// How long its longest flush took.
+    /// The duration of the neighbour's longest flush.
     pub neighbor_stall: Option<Duration>,
     /// Median and longest of the flushes before anything happened.
     pub healthy: Option<(Duration, Duration)>,

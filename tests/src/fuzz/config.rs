@@ -2,7 +2,7 @@
 //! that contradict each other, registers of functions wherever their BARs have gone, flushes, and
 //! links that vanish meanwhile; and to the rest of the chipset.
 //!
-//! Nothing may panic or run on for ever, and what is on bus 0 must stay what it is.
+//! Nothing may panic or run for ever, and the functions on bus 0 must keep their identities.
 
 use std::time::Duration;
 
@@ -133,8 +133,9 @@ impl Machine {
         }
     }
 
-    /// The data port for so many bytes at `at`, with the latch set. There is none for what is beyond
-    /// the first 256 bytes or crosses a double word: that is behind ECAM, unless software has moved it.
+    /// The data port for so many bytes at `at`, with the latch set. No port reaches bytes beyond
+    /// the first 256, or across a double word: such accesses need ECAM,
+    /// which software may have moved.
     fn latch(&mut self, function: Bdf, at: u16, length: usize) -> Option<u16> {
         let lane = at % 4;
         if at >= 0x100 || usize::from(lane) + length > 4 {
@@ -303,7 +304,7 @@ fn function(input: &mut Input<'_>) -> Bdf {
     }
 }
 
-/// Where in configuration space: the header, capabilities, extended ones, or anywhere.
+/// An offset in configuration space: in the header, in capabilities, in extended ones, or anywhere.
 fn place(input: &mut Input<'_>) -> u16 {
     let (kind, at) = (input.byte(), u16::from(input.byte()));
     match kind & 3 {

@@ -6,7 +6,7 @@
 //! bytes --> where the unit begins --> steps: registers, memory, requests, completions, time
 //! ```
 //!
-//! Nothing may panic or run on for ever, and what identifies the unit must stay what it is.
+//! Nothing may panic or run for ever, and the registers that identify the unit must not change.
 
 mod config;
 mod shapes;
@@ -25,7 +25,7 @@ use iommu::time::{Instant, Timeout};
 use iommu::unit::{Ordering, Unit, UnitConfig};
 use vm_memory::{Bytes, GuestAddress};
 
-/// Where the fuzzer begins, and what it does most.
+/// The state from which the fuzzer begins, and its most frequent steps.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Target {
     /// A unit after power-on, and its registers.

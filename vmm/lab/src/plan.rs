@@ -9,8 +9,8 @@ use super::matrix::Matrix;
 use super::shard::Shard;
 use super::store::{self, StoreError};
 
-/// Everything that decides what is in `results.jsonl`. Rows are there in full, so that it means the
-/// same where the user's file is not.
+/// Everything that decides the contents of `results.jsonl`. Rows are stored in full, so that the
+/// plan has the same meaning without the user's file.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Plan {
     /// Version of the program: another one may measure differently.

@@ -1,4 +1,5 @@
-//! The directory with the results: kept whatever happens, and gone on with.
+//! The directory with the results. Finished runs stay in it if a comparison is interrupted, and a
+//! later comparison continues there.
 //!
 //! ```text
 //!   plan.json            what is compared, and which part of it
@@ -7,8 +8,8 @@
 //!   results.csv, cells.csv, report.html   views of it
 //! ```
 //!
-//! A file has its name only when it is whole. The runs in it are a prefix of all runs, whichever thread
-//! was first: their number says where an interrupted comparison goes on.
+//! A file has its name only when it is whole. The runs in it are a prefix of all runs, whichever
+//! thread finished first: their number tells where an interrupted comparison continues.
 
 use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io::{self, BufRead, BufReader, BufWriter, Seek, Write};
@@ -75,7 +76,7 @@ pub enum StoreError {
         /// The first difference.
         what: String,
     },
-    /// A line is not what it should be.
+    /// An invalid line.
     #[error("'{}', line {line}: {what}; remove the file, and run this part again", path.display())]
     Line {
         /// The file.
@@ -95,12 +96,13 @@ pub(super) struct Store {
 }
 
 impl Store {
-    /// Opens `directory`, makes it if it is not there, and returns how many runs it has already.
-    /// `plan` is what it is about, as JSON; `begins` says how the line of a run begins.
+    /// Opens `directory`, makes it if it does not exist, and returns the number of runs in it.
+    /// `plan` is the plan as JSON; `begins` returns the beginning of the line of a run.
     ///
     /// # Errors
     ///
-    /// It cannot be written to, has results and `resume` is not given, or has those of another plan.
+    /// The directory cannot be written to, has results while `resume` is not set, or has results of
+    /// another plan.
     pub(super) fn open(
         directory: &Path,
         plan: &str,

@@ -1,7 +1,7 @@
 //! Results of many runs: sums for each policy, for each policy and fault, and for each cell.
 //!
-//! It is what it is in whatever order runs are added, and as large as the matrix, not as the number of
-//! runs.
+//! The sums do not depend on the order in which runs are added. Their size grows with the matrix,
+//! not with the number of runs.
 
 use std::time::Duration;
 

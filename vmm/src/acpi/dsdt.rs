@@ -1,5 +1,5 @@
-//! The DSDT: the host bridge with what it decodes and what the operating system may control, COM1,
-//! and the power states.
+//! The DSDT: the host bridge with the ranges that it decodes and the features that the operating
+//! system may control, COM1, and the power states.
 
 use acpi_tables::aml::{
     AddressSpace, AddressSpaceCacheable, And, Arg, CreateDWordField, Device, EISAName, Else, Equal,
@@ -94,7 +94,7 @@ fn routing() -> Encoded {
     encoded(&Name::new("_PRT".into(), &entries))
 }
 
-/// `_OSC`: what is asked for, less what is not granted.
+/// `_OSC`: returns the requested features without those that are not granted.
 fn control() -> Encoded {
     let (uuid, revision, buffer) = (Arg(0), Arg(1), Arg(3));
     let [status, asked] = ["STAT", "CTRL"].map(Path::new);

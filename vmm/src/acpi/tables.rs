@@ -55,7 +55,7 @@ pub(super) fn madt(cpus: u8) -> MADT {
     table
 }
 
-/// Where configuration space is in memory.
+/// The MCFG: the address of ECAM.
 pub(super) fn mcfg() -> MCFG {
     let mut table = MCFG::new(OEM, OEM_TABLE, OEM_REVISION);
     let last_bus = (ECAM.size >> 20) - 1;

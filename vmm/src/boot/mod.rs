@@ -43,7 +43,7 @@ use crate::layout::{CMDLINE, CMDLINE_MAX, RAM_GAP};
 
 pub(crate) use registers::{configure_fpu, configure_registers, configure_sregs};
 
-/// How the first CPU starts.
+/// The state in which the first CPU starts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Start {
     /// In long mode.
@@ -55,15 +55,15 @@ pub(crate) enum Start {
     Flat {
         /// EIP.
         entry: u64,
-        /// EBX: what the loader says.
+        /// EBX: the address of the loader's information.
         info: u64,
-        /// EAX: which loader it is.
+        /// EAX: the magic number of the loader.
         magic: u64,
     },
 }
 
 impl Start {
-    /// Whether the image takes for done what firmware does on a PC.
+    /// Whether the image relies on setup that firmware does on a PC.
     pub(crate) fn is_multiboot(self) -> bool {
         matches!(self, Self::Flat { magic: multiboot::LOADER_MAGIC, .. })
     }
@@ -81,7 +81,7 @@ struct Loaded {
     header: Option<setup_header>,
 }
 
-/// Where a kernel is entered.
+/// The entry of a kernel.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Entry {
     /// In long mode, by Linux's 64-bit boot protocol.

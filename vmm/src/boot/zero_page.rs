@@ -23,7 +23,7 @@ const LOADER_UNDEFINED: u8 = 0xff;
 /// `LOADED_HIGH`: the kernel is at 1 MiB or above.
 const LOADED_HIGH: u8 = 1;
 
-/// Where conventional memory ends, with the part that is firmware's.
+/// The end of conventional memory, with firmware's part of it.
 const EBDA_END: u64 = 0xa_0000;
 
 /// The type of a range of the memory map.

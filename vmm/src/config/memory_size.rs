@@ -1,4 +1,4 @@
-//! How much RAM a guest has.
+//! The size of a guest's RAM.
 
 use std::fmt;
 use std::str::FromStr;

@@ -50,7 +50,7 @@ pub struct Module {
     pub string: String,
 }
 
-/// Where COM1 leads.
+/// The other end of COM1.
 #[derive(Debug, Clone, Default)]
 pub enum Console {
     /// To standard output and from standard input; a terminal is in raw mode while the machine
@@ -77,13 +77,13 @@ pub struct VmConfig {
     pub memory: MemorySize,
     /// Its virtual CPUs, 1 to [`MAX_CPUS`].
     pub cpus: u8,
-    /// Its PCIe hierarchy, both remapping units, the host's policy, and what goes wrong.
+    /// Its PCIe hierarchy, both remapping units, the host's policy, and the faults.
     pub root_complex: RootComplexConfig,
-    /// Where COM1 leads.
+    /// The other end of COM1.
     pub console: Console,
-    /// Where events go.
+    /// The sink of events.
     pub tracer: Tracer,
-    /// When the run ends at the latest, counted from its start.
+    /// The longest duration of the run.
     pub time_limit: Option<Duration>,
 }
 

@@ -4,7 +4,7 @@
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Leaf(pub(super) u32);
 
-/// Where CPUID leaves what is asked for.
+/// A register in which CPUID returns a value.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Register {
     /// EBX.

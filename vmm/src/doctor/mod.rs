@@ -78,13 +78,13 @@ pub enum Requirement {
 /// The abilities of a host's KVM.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Report {
-    /// Why KVM cannot be used at all; everything below is then empty.
+    /// The reason for which KVM cannot be used at all. All other fields are then empty.
     pub unusable: Option<String>,
-    /// The version of its interface, 12 on every kernel since 2.6.22.
+    /// The version of KVM's interface, 12 on every kernel since 2.6.22.
     pub api_version: Option<i32>,
     /// `vmx`, `svm`, or nothing: there is no hardware support.
     pub hardware: Option<&'static str>,
-    /// How many virtual CPUs it recommends for one machine at the most.
+    /// The highest number of virtual CPUs that KVM recommends for one machine.
     pub recommended_cpus: Option<usize>,
     /// Instructions of guest kernel code a second, in a small loop. Rough; at 200 million and above it can
     /// be any number.

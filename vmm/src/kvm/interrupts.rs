@@ -15,7 +15,7 @@ use crate::Error;
 
 const SET_ROUTES: &str = "set the interrupt routes";
 
-/// Where interrupts go. Called by several threads at a time, but for the routes.
+/// The sink of interrupts. Several threads call it at a time, except for the routes.
 pub(crate) trait InterruptSink: Send + Sync {
     /// Delivers `msi` to the CPUs that it is for.
     fn inject(&self, msi: Msi);

@@ -64,7 +64,7 @@ impl Vcpu {
         self.id
     }
 
-    /// Where it can be looked at while it runs.
+    /// The probe, by which other threads read the CPU's state while it runs.
     pub(crate) fn probe(&self) -> Arc<VcpuProbe> {
         self.probe.clone()
     }

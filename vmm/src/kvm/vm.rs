@@ -75,7 +75,7 @@ impl KvmVm {
 /// The version of KVM's interface, and how many virtual CPUs it recommends at the most.
 ///
 /// # Errors
-/// Those of [`KvmVm::new`]: it is not there, or lacks what is needed.
+/// Those of [`KvmVm::new`]: KVM does not exist, or lacks a capability that is needed.
 pub(crate) fn limits() -> Result<(i32, usize), Error> {
     let kvm = open()?;
     Ok((kvm.get_api_version(), kvm.get_nr_vcpus()))

@@ -50,7 +50,7 @@ struct State {
     has_spoken: bool,
 }
 
-/// Where the chipset's outputs go.
+/// The sinks of the chipset's outputs.
 pub(crate) struct Outside {
     /// To the local APICs.
     pub(crate) interrupts: Box<dyn InterruptSink>,

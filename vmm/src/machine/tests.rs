@@ -36,7 +36,7 @@ const DEVICES: [&str; 9] = [
 const ECAM_ON: u32 = map::ECAM.start as u32 | 1;
 const EDU: u64 = map::FIRMWARE_BARS as u64;
 
-/// Interrupts as they leave, and routes as KVM is told of them.
+/// The interrupts that leave the machine, and the routes that KVM gets.
 #[derive(Default)]
 struct Recorded {
     interrupts: Mutex<Vec<Msi>>,

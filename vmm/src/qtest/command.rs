@@ -23,7 +23,7 @@ pub(super) const MAX_TRANSFER: u64 = 16 << 20;
 /// The most bytes that one `memset` fills.
 pub(super) const MAX_FILL: u64 = 1 << 30;
 
-/// How many bytes an access has.
+/// The number of bytes of an access.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Width {
     /// One, suffix `b`.
@@ -36,7 +36,7 @@ pub enum Width {
     Quad = 8,
 }
 
-/// How bytes are written in a line.
+/// The encoding of bytes in a line.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Encoding {
     /// `0x` and two digits for each byte.

@@ -29,7 +29,7 @@ pub struct MachineConfig {
     pub memory: MemorySize,
     /// Its PCIe hierarchy, both remapping units and the host's policy.
     pub root_complex: RootComplexConfig,
-    /// Where events go.
+    /// The sink of events.
     pub tracer: Tracer,
 }
 
@@ -40,7 +40,7 @@ pub struct MachineConfig {
     reached.as_nanos()
 )]
 pub struct TooManyTimers {
-    /// Where the clock stands now.
+    /// The time at which the clock has stopped.
     pub reached: Instant,
 }
 

@@ -170,8 +170,8 @@ impl Session {
         Ok(String::new())
     }
 
-    /// How much of `length` bytes at `address` is one access: RAM as much as there is, registers an
-    /// aligned double word or what is left of it.
+    /// The number of bytes, of `length` at `address`, that form one access. In RAM these are all
+    /// bytes, in registers 1, 2 or 4 that are naturally aligned.
     fn piece(&self, address: u64, length: usize) -> usize {
         if self.machine.is_memory(address, length) {
             return length;

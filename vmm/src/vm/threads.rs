@@ -13,10 +13,10 @@ use crate::event_loop::EventLoop;
 use crate::exit::{Exit, RunEnd};
 use crate::kvm::{Exits, LastExit, Vcpu, VcpuProbe, VcpuSnapshot, kick, prepare_kicks};
 
-/// How long a CPU may take to show what it does. It takes microseconds.
+/// The time within which a CPU must show its state. It takes microseconds.
 const PATIENCE: Duration = Duration::from_secs(1);
-/// How long threads may take to come back when the run is over. A flush of a slow disk is the longest
-/// that a healthy one needs.
+/// The time within which threads must come back when the run is over. The longest wait of a healthy
+/// thread is a flush of a slow disk.
 pub(crate) const GRACE: Duration = Duration::from_secs(5);
 
 /// A thread of the monitor.

@@ -80,8 +80,8 @@ fn round(scene: &mut Scene, mappings: &[Vec<Mapping>]) {
     clear_faults(scene);
 }
 
-/// Moves a page while its translation is cached, invalidates something, and writes to it: to the old
-/// place if that was not what is cached, to the new one if it was.
+/// Moves a page while its translation is cached, invalidates something, and writes to the page. The
+/// write goes to the new place if the invalidation covered the page, to the old one if not.
 fn stale(scene: &mut Scene, edu: u8, mappings: &[Mapping]) {
     if mappings.is_empty() || scene.random.one_in(2) {
         return;
@@ -133,7 +133,7 @@ fn invalidate(scene: &mut Scene, (low, high): (u64, u64)) {
     scene.groups.push(group);
 }
 
-/// Looks at what has been recorded.
+/// Compares the fault record and the fault status.
 fn faults(group: &mut Group) {
     group.check(0x34, u32::MAX).check(0x38, u32::MAX).step(Step::Record);
 }

@@ -68,7 +68,7 @@ fn entry(random: &mut Random) -> (u64, u64) {
 fn messages(scene: &mut Scene) {
     let random = &mut scene.random;
     let mut group = Group::new("messages");
-    // Interrupt faults QEMU 7.2 does not record: no event of theirs is let out, and they are cleared.
+    // QEMU 7.2 does not record interrupt faults: their events stay masked, and they are cleared.
     group.set(0x38, 1 << 31);
     let edu = u8::try_from(random.below(u64::from(EDUS))).unwrap_or(0);
     let index = if random.one_in(10) { random.below(1 << 16) } else { random.below(ENTRIES) };

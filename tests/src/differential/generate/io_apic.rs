@@ -34,7 +34,7 @@ pub(super) fn wire(scene: &mut Scene) {
     };
     let bar = edu_bar(edu);
     let mut group = Group::new("an interrupt by wire");
-    // Interrupt faults QEMU 7.2 does not record: no event of theirs is let out, and they are cleared.
+    // QEMU 7.2 does not record interrupt faults: their events stay masked, and they are cleared.
     group.set(0x38, 1 << 31);
     // INTA instead of a message.
     group.step(Step::Config(EDU_DEVICE + edu, 0x40, 0x0080_0005));

@@ -1,8 +1,7 @@
-//! Makes scripts from seeds: most of what is in them is as a driver would have it, some of it is
-//! wrong.
+//! Makes scripts from seeds. Most steps are those of a correct driver, some are wrong.
 //!
 //! A script begins with [`prologue`], which puts both machines into the same state, and ends with
-//! `epilogue`, which shows what is left of it. In between are a few scenes of one kind each.
+//! `epilogue`, which compares their final states. In between are a few scenes of one kind each.
 
 mod dma;
 mod events;

@@ -69,9 +69,9 @@ impl Invariant {
         }
     }
 
-    /// Whether `policy` promises that it holds. A caller that is told of a failure has been warned.
-    /// A policy that skips what looks gone, or calls it removed, reports success without an answer
-    /// of the hardware.
+    /// Whether `policy` promises that the invariant holds. It promises nothing after a reported
+    /// failure. A policy that skips functions that look gone, or treats them as removed, reports
+    /// success without an answer of the hardware.
     pub fn is_claimed_by(self, policy: &Policy) -> bool {
         match self {
             Self::FalseCompletion | Self::LostWait => true,
@@ -122,7 +122,7 @@ pub struct Report {
 }
 
 impl Report {
-    /// Whether the policy keeps what it promises, as far as was looked.
+    /// Whether the policy keeps its promises in all explored orders.
     pub fn keeps_claims(&self, policy: &Policy) -> bool {
         !self.violations.keys().any(|invariant| invariant.is_claimed_by(policy))
     }

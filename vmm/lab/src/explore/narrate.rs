@@ -9,7 +9,7 @@ use super::world::World;
 use super::{ExploreConfig, Invariant};
 use crate::narrate::sentence;
 
-/// The lines of a trace, numbered, with what it ends in.
+/// The lines of a trace, numbered, and the violation in which it ends.
 pub(super) fn narrate(
     config: &ExploreConfig,
     trace: &[Action],

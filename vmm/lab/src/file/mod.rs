@@ -1,5 +1,5 @@
-//! The file in which users write policies, faults and workloads of their own, and what is compared: all of it in
-//! one, and every command that takes one of them takes all.
+//! The file in which users write policies, faults and workloads of their own, and select those that
+//! are compared. Every command that takes one of these tables takes the whole file.
 //!
 //! ```toml
 //! policies = ["linux", "patient"]     # what is compared; all, if it is missing
@@ -28,7 +28,7 @@ use super::matrix::Selection;
 use super::policies::Row;
 use crate::toml_file::{self, FileError, Mistake, TomlFile};
 
-/// A file with rows, and with what is wanted.
+/// A file with rows, and with a selection of rows.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct File {
@@ -49,11 +49,11 @@ struct File {
     workload: Vec<Spanned<Workload>>,
 }
 
-/// Reads rows of a user's own into `catalog`, and returns what else the file says.
+/// Reads a user's rows into `catalog`, and returns the selection in the file.
 ///
 /// # Errors
 ///
-/// It cannot be read, or does not say what it should.
+/// The file cannot be read, or its contents are invalid.
 pub fn read(path: &Path, catalog: &mut Catalog) -> Result<Selection, FileError> {
     let file = TomlFile::read(path, "policies, faults or workloads")?;
     parse(file.text(), catalog).map_err(|mistake| file.wrong(mistake))

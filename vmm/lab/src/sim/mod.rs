@@ -16,9 +16,9 @@
 //! ```
 //!
 //! Host side, unit, hierarchy, links, endpoints and faults are those that run under KVM
-//! ([`iommu::submit::HostSide`], [`devices::pcie::Hierarchy`], [`devices::fault`]). What is here is
-//! the time between them, and the software around them. What is modelled and what is not is in
-//! `docs/simulation.md`.
+//! ([`iommu::submit::HostSide`], [`devices::pcie::Hierarchy`], [`devices::fault`]). This module
+//! adds the time between them, and the software around them. `docs/simulation.md` tells which parts
+//! of a machine are modelled.
 
 mod catalog;
 mod cpu;

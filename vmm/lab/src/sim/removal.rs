@@ -1,4 +1,4 @@
-//! The hot-plug driver: what it does when a port interrupts.
+//! The hot-plug driver, which handles interrupts of ports.
 //!
 //! ```text
 //!   MSI --hot_plug--> contained?       DPC Status is cleared, the link trains anew, the device is set up

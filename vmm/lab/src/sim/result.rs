@@ -201,9 +201,9 @@ pub struct RunResult {
     pub waiting: Latencies,
     /// Stretches of time with interrupts off on one CPU, those that last to the horizon included.
     pub interrupts_off: Latencies,
-    /// Times that the hard lock-up detector spoke: interrupts off for 10 s.
+    /// The number of reports of the hard lock-up detector: interrupts off for 10 s.
     pub hard_lockups: u64,
-    /// Times that the soft lock-up detector spoke: no other task for 20 s.
+    /// The number of reports of the soft lock-up detector: no other task for 20 s.
     pub soft_lockups: u64,
     /// The counters of the submit-and-wait loop.
     pub host: Counters,

@@ -145,7 +145,7 @@ pub struct Costs {
     /// A CPU writes IQT.
     #[serde(with = "text::duration")]
     pub doorbell: Duration,
-    /// A CPU looks once at its status word: what is written is seen this much later.
+    /// A CPU reads its status word once. It sees a write this much later.
     #[serde(with = "text::duration")]
     pub poll: Duration,
     /// A CPU gets a lock that another has let go.

@@ -22,9 +22,9 @@ const MAGIC: u32 = 0x1bad_b002;
 pub(super) const LOADER_MAGIC: u64 = 0x2bad_b002;
 /// The header lies in the first 8 KiB, at a multiple of four.
 pub(super) const SEARCHED: usize = 8192;
-/// Header flag: it says itself where the image goes.
+/// Header flag: the header has the addresses of the image.
 const HAS_ADDRESSES: u32 = 1 << 16;
-/// Header flags that this loader heeds, or that ask for what is so anyway: modules at pages, memory
+/// Header flags that this loader obeys, or that it meets in any case: modules at pages, memory
 /// information.
 const KNOWN_FLAGS: u32 = HAS_ADDRESSES | 0b11;
 /// Flags of the information: memory, command line, modules, memory map.
@@ -64,7 +64,8 @@ pub(super) fn has_header(bytes: &[u8]) -> bool {
     find_header(bytes).is_some()
 }
 
-/// Whether these are the first bytes of a multiboot image; `Err` says what is wrong with one.
+/// The image whose first bytes these are, `None` if they are no multiboot image. `Err` names the
+/// error of an invalid one.
 pub(super) fn parse(bytes: &[u8]) -> Option<Result<Image, String>> {
     let at = find_header(bytes)?;
     Some(parse_image(bytes, at))
@@ -150,7 +151,7 @@ fn parse_elf(bytes: &[u8]) -> Result<Image, String> {
     Ok(Image { entry: entry.into(), segments })
 }
 
-/// Puts an image, its modules and what it is told into memory.
+/// Puts an image, its modules and the multiboot information into memory.
 pub(super) fn load(
     memory: &Memory,
     size: MemorySize,

@@ -1,4 +1,4 @@
-//! A function, what it does with Invalidate Requests, and its link to the unit.
+//! A function, its behavior on Invalidate Requests, and its link to the unit.
 
 use std::collections::VecDeque;
 
