@@ -62,7 +62,7 @@ pub mod port {
     pub const FW_CFG: u16 = 0x510;
     /// The first of the ports of the bench.
     pub const BENCH: u16 = 0x5e0;
-    /// How many ports the bench has.
+    /// The number of I/O ports of the bench.
     pub const BENCH_SIZE: u16 = 0x14;
     /// Sleep control of hardware-reduced ACPI, one byte.
     pub const SLEEP_CONTROL: u16 = 0x600;

@@ -49,7 +49,7 @@ use map::{COM1_PIN, PortOwner, port};
 pub use power::GuestExit;
 use power::ResetControl;
 
-/// How a chipset is built.
+/// The configuration of a chipset.
 #[derive(Debug, Clone)]
 pub struct ChipsetConfig {
     /// The PCIe hierarchy, both remapping units and the host's policy.

@@ -52,7 +52,7 @@ pub(crate) enum DmaError {
     PasidOff,
 }
 
-/// How a request reaches memory.
+/// The path of a request to memory.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct DmaPath {
     /// Use the ATC: translated requests, with a Translation Request on a miss.
@@ -181,7 +181,7 @@ impl Dma {
     /// Fills the ATC with a translation of `address`, if it has none. Permissions are not checked.
     ///
     /// # Errors
-    /// Why there is no translation.
+    /// [`DmaError`], if there is no translation.
     pub(crate) fn translate(
         &mut self,
         address: Iova,

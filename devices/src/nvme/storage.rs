@@ -15,19 +15,19 @@ pub trait Storage: fmt::Debug + Send {
     /// Reads `data.len()` bytes at `offset`.
     ///
     /// # Errors
-    /// Why the read failed; the contents of `data` are then undefined.
+    /// [`StorageError`], if the read failed. The contents of `data` are then undefined.
     fn read(&mut self, offset: u64, data: &mut [u8]) -> Result<(), StorageError>;
 
     /// Writes `data` at `offset`.
     ///
     /// # Errors
-    /// Why the write failed; any part of `data` may have been written.
+    /// [`StorageError`], if the write failed. Any part of `data` may have been written.
     fn write(&mut self, offset: u64, data: &[u8]) -> Result<(), StorageError>;
 
     /// Makes all data durable that was written so far.
     ///
     /// # Errors
-    /// Why the flush failed.
+    /// [`StorageError`], if the flush failed.
     fn flush(&mut self) -> Result<(), StorageError>;
 
     /// A power cycle: data that was not flushed may be lost.

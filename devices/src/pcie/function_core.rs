@@ -1,4 +1,4 @@
-//! What functions and ports have in common: an id, configuration space, BAR 0 if it is the only
+//! The common parts of functions and ports: an id, configuration space, BAR 0 if it is the only
 //! BAR, and messages that wait to be collected.
 
 use std::collections::VecDeque;

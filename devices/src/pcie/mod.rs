@@ -71,7 +71,7 @@ pub trait Upstream {
     /// A memory write that reports its outcome, for a test device that hardware could not be.
     ///
     /// # Errors
-    /// How the write failed.
+    /// [`RequestError`], if the write failed.
     fn write_observed(
         &mut self,
         request: DmaRequest,

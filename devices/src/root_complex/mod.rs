@@ -65,7 +65,7 @@ pub const fn inta_pin(device: u8) -> u8 {
     20 + device % 4
 }
 
-/// How a root complex is built.
+/// The configuration of a root complex.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RootComplexConfig {
     /// The unit that the guest sees.
@@ -74,7 +74,7 @@ pub struct RootComplexConfig {
     pub host_unit: UnitConfig,
     /// The host's policy for invalidations that take too long.
     pub policy: Policy,
-    /// Which ports and functions there are.
+    /// The ports and functions.
     pub topology: Topology,
     /// The requester id of the I/O APIC's interrupts, which remapping validates; without one there
     /// is nothing to validate, as in QEMU.

@@ -137,7 +137,7 @@ impl Rig {
         self.register(regs::RESULT)
     }
 
-    /// What lies in the page request queue at slot `slot`.
+    /// The descriptor in slot `slot` of the page request queue.
     fn slot(&self, slot: u64) -> PageRequestDescriptor {
         let bits = self.memory.read_obj::<u128>(GuestAddress(REQUESTS + slot * 32)).unwrap();
         PageRequestDescriptor::from_bits(bits)

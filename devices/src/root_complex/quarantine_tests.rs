@@ -28,7 +28,7 @@ fn stale(policy: &str, ict: Timeout, ordering: Ordering) -> Rig {
     rig
 }
 
-/// The same, and it answers no Invalidate Requests after that.
+/// As [`stale`], and then the function sends no Invalidate Completions.
 fn mute(policy: &str, ict: Timeout, ordering: Ordering) -> Rig {
     let mut rig = stale(policy, ict, ordering);
     rig.complex.inject(0, FaultMode::NoCompletion, rig.now);

@@ -1,4 +1,4 @@
-//! What functions send up: DMA through the unit's tables into memory, interrupts through its
+//! Requests of functions: DMA through the unit's tables into memory, interrupts through its
 //! interrupt remapping to the CPUs. The address decides which it is.
 //!
 //! The physical unit comes first. It lets everything through as it is, but for functions that the
@@ -22,13 +22,13 @@ use vm_memory::{Bytes, GuestAddress};
 use super::IO_APIC_ID;
 use crate::pcie::Upstream;
 
-/// The way of a function's requests through the unit into memory.
+/// The path of a function's requests through the unit into memory.
 pub(super) struct ToMemory<'a> {
     pub(super) unit: &'a mut Unit,
     pub(super) host: &'a HostSide,
     pub(super) memory: &'a Memory,
     pub(super) tracer: &'a Tracer,
-    /// What gets through to the CPUs.
+    /// The interrupts that reach the CPUs.
     pub(super) interrupts: &'a mut VecDeque<Msi>,
 }
 

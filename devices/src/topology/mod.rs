@@ -60,7 +60,7 @@ pub struct TopologyError {
     pub index: usize,
     /// The device that the entry describes.
     pub device: String,
-    /// Why it cannot be built.
+    /// The rule that the device breaks.
     pub reason: String,
 }
 

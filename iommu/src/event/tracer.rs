@@ -1,4 +1,4 @@
-//! How events reach a sink.
+//! The path of events to a sink.
 
 use std::fmt;
 use std::sync::{Arc, Mutex};

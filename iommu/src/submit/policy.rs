@@ -10,7 +10,7 @@ use super::fields::{Completion, IteMarks, OnIte, OnTimeout, Precheck};
 use super::presets::{self, PRESETS};
 use crate::time::{ParseDurationError, Timeout};
 
-/// What software does when a Device-TLB invalidation takes too long.
+/// The actions of software when a Device-TLB invalidation takes too long.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Policy {
     /// The name, which [`Policy::from_str`] reads.

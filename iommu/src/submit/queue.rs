@@ -62,7 +62,7 @@ impl SubmissionQueue {
         self.has_fenced_waits = fenced;
     }
 
-    /// How many waiters poll.
+    /// The number of waiters that poll.
     pub(super) fn polling(&self) -> usize {
         self.polling
     }

@@ -42,7 +42,7 @@ impl WordsView<'_> {
     }
 }
 
-/// Which status words are in use.
+/// The status words, with those that are in use.
 #[derive(Debug)]
 pub(super) struct StatusWords {
     completion: Completion,

@@ -5,7 +5,7 @@ use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
-/// Which invalidations a wait descriptor waits for. `VT-d 6.5.2.12` leaves it open.
+/// The invalidations for which a wait descriptor waits. `VT-d 6.5.2.12` leaves this open.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Ordering {

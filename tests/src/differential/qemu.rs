@@ -19,7 +19,7 @@ const BATCH: usize = 200;
 /// Reads of a busy register before the device is taken for stuck.
 const MAX_POLLS: u32 = 100_000;
 
-/// Why QEMU has not run a script.
+/// The reason for which QEMU has not run a script.
 #[derive(Debug)]
 pub enum QemuError {
     /// It has ended, or its pipes have.
@@ -181,7 +181,7 @@ impl Qemu {
         value.map(|value| value.trim().to_owned()).ok_or(QemuError::Answer(line.clone()))
     }
 
-    /// Why it has ended, as far as it has said so.
+    /// The reason for which QEMU has ended, as far as QEMU has printed it.
     fn last_words(&mut self) -> QemuError {
         let mut text = String::new();
         let _ = self.child.wait();

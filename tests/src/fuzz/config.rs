@@ -134,8 +134,8 @@ impl Machine {
     }
 
     /// The data port for so many bytes at `at`, with the latch set. No port reaches bytes beyond
-    /// the first 256, or across a double word: such accesses need ECAM,
-    /// which software may have moved.
+    /// the first 256, or across a double word. Such accesses need ECAM, which software may have
+    /// moved.
     fn latch(&mut self, function: Bdf, at: u16, length: usize) -> Option<u16> {
         let lane = at % 4;
         if at >= 0x100 || usize::from(lane) + length > 4 {

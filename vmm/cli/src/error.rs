@@ -77,7 +77,7 @@ pub(crate) enum CliError {
         policy: String,
         /// The scenario.
         scenario: &'static str,
-        /// How it ended.
+        /// The way in which the guest ended.
         exit: vmm::Exit,
         /// The end of its console.
         console: String,

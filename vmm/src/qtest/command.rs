@@ -72,7 +72,7 @@ pub enum Command {
     ClockStep(Option<u64>),
     /// Moves the clock to so many nanoseconds after the start.
     ClockSet(u64),
-    /// Which byte order the machine has.
+    /// Asks for the byte order of the machine.
     Endianness,
 }
 

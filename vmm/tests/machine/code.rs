@@ -9,14 +9,14 @@ pub(crate) fn out32(port: u16, value: u32) -> Vec<u8> {
     code
 }
 
-/// The same with 16 bits.
+/// As [`out32`], with 16 bits.
 pub(crate) fn out16(port: u16, value: u16) -> Vec<u8> {
     let mut code = out32(port, value.into());
     code.insert(code.len() - 1, 0x66);
     code
 }
 
-/// The same with 8 bits.
+/// As [`out32`], with 8 bits.
 pub(crate) fn out8(port: u16, value: u8) -> Vec<u8> {
     let mut code = out32(port, value.into());
     code.pop();

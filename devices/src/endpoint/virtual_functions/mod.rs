@@ -27,9 +27,9 @@ use crate::pcie::{Function, FunctionCore, Upstream, UpstreamMessage};
 pub struct PhysicalFunction {
     function: AtsEndpoint,
     sriov: Sriov,
-    /// As many as can be enabled.
+    /// All virtual functions that can be enabled.
     virtual_functions: Vec<AtsEndpoint>,
-    /// How many of them are enabled.
+    /// The number of enabled ones, from the first.
     enabled: usize,
 }
 

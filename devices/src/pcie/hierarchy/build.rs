@@ -68,7 +68,7 @@ impl Hierarchy {
         }
     }
 
-    /// How many ports there are.
+    /// The number of ports.
     pub fn port_count(&self) -> usize {
         self.ports.len()
     }

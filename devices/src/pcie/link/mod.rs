@@ -22,7 +22,7 @@ use iommu::time::Instant;
 
 use crate::pcie::reset::Reset;
 
-/// Why a link is down; up is none of them.
+/// The reasons for which a link is down. Without any, the link is up.
 #[bitfield(u8)]
 #[derive(PartialEq, Eq)]
 pub struct LinkDownReasons {
@@ -116,16 +116,16 @@ pub enum AnswerDelay {
     Exponential(Duration),
 }
 
-/// What becomes of an Invalidate Completion on its way up.
+/// The outcome of an Invalidate Completion on its way up.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum CompletionOutcome {
-    /// It goes on at once.
+    /// The completion goes on at once.
     Arrives,
-    /// It goes on at once, and once more.
+    /// The completion goes on at once, twice.
     ArrivesTwice,
-    /// It goes on after this time.
+    /// The completion goes on after this time.
     ArrivesAfter(Duration),
-    /// It does not.
+    /// The completion does not go on.
     IsLost,
 }
 
@@ -169,14 +169,14 @@ impl Link {
         self.random = fastrand::Rng::with_seed(seed);
     }
 
-    /// Why it is down, if it is.
+    /// The reasons for which the link is down.
     pub fn down(&self) -> LinkDownReasons {
         self.down
     }
 
-    /// Says why it is down from now on. Emits [`Event::Link`] if it goes down or comes up, and
-    /// returns how what is below is reset by that. `port` is the address that the port above has
-    /// now.
+    /// Sets the reasons for which the link is down. Emits [`Event::Link`] if the link goes down or
+    /// comes up. Returns the reset that the functions below get when the link comes up, if any.
+    /// `port` is the current id of the port above.
     pub fn set_down(&mut self, down: LinkDownReasons, port: Bdf, now: Instant) -> Option<Reset> {
         self.port = port;
         let changed = down.is_up() != self.down.is_up();
@@ -190,7 +190,7 @@ impl Link {
         is_over.then(|| std::mem::take(&mut self.reasons).resets()).flatten()
     }
 
-    /// Sets what functions below do with Invalidate Requests, and what is wrong with their
+    /// Sets the behavior of the functions below on Invalidate Requests, and the fault of their
     /// completions.
     pub fn set_answers(
         &mut self,
@@ -238,8 +238,8 @@ impl Link {
         self.dma_limit = limit;
     }
 
-    /// What becomes of an Invalidate Completion that is sent now. Emits [`Event::Lost`] if it is
-    /// lost.
+    /// The outcome of an Invalidate Completion that is sent now. Emits [`Event::Lost`] if the
+    /// completion is lost.
     pub fn completion_outcome(&mut self, now: Instant) -> CompletionOutcome {
         let outcome = if self.invalidate == InvalidateBehavior::NoCompletion {
             CompletionOutcome::IsLost

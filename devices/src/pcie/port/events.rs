@@ -18,7 +18,7 @@ use crate::pcie::link::LinkDownReasons;
 use crate::pcie::spec::aer::Uncorrectable;
 use crate::pcie::spec::header::{BRIDGE_CONTROL, BridgeControl};
 
-/// Which of a port's interrupts are asserted.
+/// The asserted interrupts of a port.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(super) struct Asserted {
     hot_plug: bool,

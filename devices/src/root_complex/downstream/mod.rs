@@ -37,7 +37,7 @@ pub struct Downstream<D> {
     pub host: HostSide,
     /// Ports, links and functions.
     pub hierarchy: Hierarchy,
-    /// What drivers know of the functions.
+    /// The drivers of the functions.
     pub drivers: D,
     schedule: Schedule,
     /// The unit that software drives: faults count its descriptors, and can take it away.

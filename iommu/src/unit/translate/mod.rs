@@ -81,7 +81,7 @@ const fn with_offset(output: u64, address: u64, order: u8) -> Gpa {
     Gpa((output & !mask) | (address & mask))
 }
 
-/// What GCMD has enabled and latched.
+/// The state that GCMD has enabled and latched.
 #[derive(Debug, Clone, Copy, Default)]
 struct Tables {
     /// GSTS.TES.

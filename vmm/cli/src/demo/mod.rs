@@ -151,7 +151,7 @@ fn plan(args: &DemoArgs) -> Result<Vec<Run>, CliError> {
     Ok(scenarios.into_iter().flat_map(run).collect())
 }
 
-/// How a boot has ended.
+/// The end of a boot.
 enum RunEnd {
     Done(Summary),
     /// A signal or Ctrl-A x, with this exit status.

@@ -47,7 +47,7 @@ pub(crate) enum ValidateError {
     Guest {
         /// Policy and fault.
         pair: String,
-        /// How it ended.
+        /// The way in which the guest ended.
         exit: Exit,
         /// The end of its console.
         console: String,

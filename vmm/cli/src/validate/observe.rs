@@ -34,7 +34,7 @@ pub(super) enum Start {
 pub(crate) struct Affected {
     /// The verdict; `None` if there was none to the end.
     pub(crate) verdict: Option<Verdict>,
-    /// How long it waited.
+    /// The time for which the neighbour waited.
     #[serde(rename = "wait_ns", serialize_with = "nanos")]
     pub(crate) wait: Duration,
 }
@@ -44,13 +44,13 @@ pub(crate) struct Affected {
 pub(crate) struct Observation {
     /// The verdict; `None` if the caller still waited at the end.
     pub(crate) verdict: Option<Verdict>,
-    /// How often it was put on the physical unit's queue by then.
+    /// The number of its submissions to the physical unit by then.
     pub(crate) submissions: u32,
-    /// The victim's ATC had dropped what it held by then.
+    /// Whether the victim's ATC had dropped its translations by then.
     pub(crate) dropped: bool,
-    /// It was another's status write that ended the wait.
+    /// Whether the status write of another wait ended this one.
     pub(crate) false_completion: bool,
-    /// How long the CPU was stuck in it.
+    /// The time for which the CPU was stuck in the flush.
     #[serde(rename = "stall_ns", serialize_with = "nanos")]
     pub(crate) stall: Duration,
     /// The neighbour, if it waited for 10 ms or more in a flush that began before this one was over.

@@ -1,4 +1,4 @@
-//! What faults and software's commands to ports do to the links of the tree.
+//! The effects of faults, and of software's commands to ports, on the links of the tree.
 //!
 //! A link is down while there is a reason for it ([`LinkDownReasons`]). The port above sees most
 //! reasons, latches events and interrupts. When the last reason is gone the link trains anew, and

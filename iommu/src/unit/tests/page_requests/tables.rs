@@ -1,4 +1,5 @@
-//! Which requests the tables allow, which responses they get, and which translations they drop.
+//! Page requests against the tables: those that are allowed, their responses, and the translations
+//! that they drop.
 
 use super::*;
 

@@ -1,4 +1,5 @@
-//! Which scalable-mode entries are cached, and which invalidations drop them and which do not.
+//! The caching of scalable-mode entries: entries that are cached, and invalidations that drop them
+//! or keep them.
 
 use super::*;
 use crate::spec::descriptor::{ContextCacheDescriptor, PasidCacheDescriptor, kind};
