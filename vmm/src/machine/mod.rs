@@ -41,6 +41,8 @@ pub(crate) struct SharedMachine {
 
 struct State {
     chipset: Chipset,
+    /// The chipset's next deadline, as of the end of the last call.
+    due: Option<Instant>,
     timer: TimerFd,
     /// When the timer fires; at the chipset's next deadline or before.
     armed: Option<Instant>,
@@ -69,7 +71,8 @@ impl SharedMachine {
         let fd = timer.as_raw_fd();
         let watch = ConsoleWatch::new(chipset.root_complex())?;
         let routes = Routes::new()?;
-        let state = State { chipset, timer, armed: None, routes, watch, has_spoken: false };
+        let due = chipset.poll_timeout();
+        let state = State { chipset, due, timer, armed: None, routes, watch, has_spoken: false };
         let Outside { interrupts, console, room, run_end } = outside;
         let (state, clock) = (Mutex::new(state), Clock::start());
         let this = Self { state, timer: fd, clock, interrupts, console, room, run_end };
@@ -86,7 +89,7 @@ impl SharedMachine {
     pub(crate) fn with<R>(&self, call: impl FnOnce(&mut Chipset, Instant) -> R) -> R {
         let mut state = self.lock();
         let now = self.clock.now();
-        if state.chipset.poll_timeout().is_some_and(|due| due <= now) {
+        if state.due.is_some_and(|due| due <= now) {
             state.chipset.handle_timeout(now);
         }
         let result = call(&mut state.chipset, now);
@@ -178,11 +181,12 @@ impl State {
         }
     }
 
-    /// Makes the timer fire no later than the chipset wants. A deadline that has moved further away
-    /// is left alone: the timer then fires once for nothing, which is cheaper than a system call for
-    /// each change.
+    /// Notes the chipset's next deadline, and makes the timer fire no later. A deadline that has
+    /// moved further away is left alone: the timer then fires once for nothing, which is cheaper than
+    /// a system call for each change.
     fn arm(&mut self, now: Instant) {
-        let Some(deadline) = self.chipset.poll_timeout() else { return };
+        self.due = self.chipset.poll_timeout();
+        let Some(deadline) = self.due else { return };
         if self.armed.is_some_and(|armed| armed <= deadline) {
             return;
         }
