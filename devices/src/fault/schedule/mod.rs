@@ -51,10 +51,18 @@ struct Entry {
     ends: Option<Instant>,
 }
 
+impl Entry {
+    fn counts_dma(&self) -> bool {
+        matches!(self.fault.trigger, Trigger::Count(Point::Dma, _))
+    }
+}
+
 /// Faults that wait for their moment.
 #[derive(Debug, Default)]
 pub struct Schedule {
     entries: Vec<Entry>,
+    /// Whether any of them waits, or has waited, for DMA requests.
+    counts_dma: bool,
     /// How often each point has been reached, in the order of [`Point::ALL`].
     counts: [u64; Point::ALL.len()],
 }
@@ -91,7 +99,8 @@ impl Schedule {
             }
             entries.push(Entry { fault: fault.clone(), port, has_happened: false, ends: None });
         }
-        Ok(Self { entries, counts: Default::default() })
+        let counts_dma = entries.iter().any(Entry::counts_dma);
+        Ok(Self { entries, counts_dma, counts: Default::default() })
     }
 
     /// The fault with that number, counted from 0, as it is written.
@@ -180,12 +189,15 @@ impl Schedule {
         })
     }
 
+    /// Whether a fault waits, or has waited, for DMA requests.
+    pub fn counts_dma(&self) -> bool {
+        self.counts_dma
+    }
+
     /// The first port, from the one with index `from` on, at which faults wait for DMA requests.
     pub fn next_dma_port(&self, from: usize) -> Option<usize> {
-        let is_counting =
-            |entry: &&Entry| matches!(entry.fault.trigger, Trigger::Count(Point::Dma, _));
-        let ports = self.waiting().filter(is_counting).map(|entry| entry.port);
-        ports.filter(|port| *port >= from).min()
+        let counting = self.waiting().filter(|entry| entry.counts_dma());
+        counting.map(|entry| entry.port).filter(|port| *port >= from).min()
     }
 
     /// The faults that have happened: to which port, and which.

@@ -108,7 +108,14 @@ impl<D: Drivers> Downstream<D> {
 
     /// Lets faults happen that wait for DMA, as far as the links have carried that much. Links then
     /// carry no more than the remaining ones allow.
+    #[inline]
     pub fn check_dma(&mut self, now: Instant) {
+        if self.schedule.counts_dma() {
+            self.run_dma_faults(now);
+        }
+    }
+
+    fn run_dma_faults(&mut self, now: Instant) {
         let mut from = 0;
         while let Some(port) = self.schedule.next_dma_port(from) {
             let count = self.hierarchy.dma_count(port);
