@@ -14,6 +14,7 @@
 pub mod differential;
 pub mod fuzz;
 mod need;
+pub mod repository;
 mod rig;
 mod run;
 mod watch;

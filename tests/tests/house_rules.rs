@@ -2,34 +2,16 @@
 
 use std::collections::{BTreeSet, HashMap};
 use std::fs;
-use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use serde_json::Value;
-
-fn root() -> &'static Path {
-    Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/.."))
-}
+use tests::repository::{root, texts};
 
 /// Every Rust file of the repository, by its path from the root, with its text.
 fn sources() -> Vec<(String, String)> {
-    let mut sources = Vec::new();
-    let mut directories = vec![PathBuf::new()];
-    while let Some(directory) = directories.pop() {
-        for entry in fs::read_dir(root().join(&directory)).expect("it is a directory") {
-            let entry = entry.expect("it can be read");
-            let name = entry.file_name().to_string_lossy().into_owned();
-            let path = directory.join(&name);
-            if entry.file_type().expect("it has one").is_dir() {
-                let foreign = name.starts_with('.') || name.starts_with("target");
-                directories.extend((!foreign).then_some(path));
-            } else if name.ends_with(".rs") {
-                let text = fs::read_to_string(root().join(&path)).expect("sources are text");
-                sources.push((path.to_string_lossy().into_owned(), text));
-            }
-        }
-    }
-    assert!(sources.len() > 100, "this walk has missed something");
+    let mut sources = texts();
+    sources.retain(|(path, _)| path.ends_with(".rs"));
+    assert!(sources.len() > 100, "this walk has missed sources");
     sources
 }
 
