@@ -239,11 +239,6 @@ impl RootComplex {
         self.line_changes.pop_front()
     }
 
-    /// The I/O APIC pins that are asserted, a bit for each.
-    pub fn lines(&self) -> u32 {
-        self.lines
-    }
-
     /// Where software has put ECAM by the host bridge's PCIEXBAR, if it has.
     pub fn ecam(&self) -> Option<EcamWindow> {
         self.downstream.hierarchy.ecam()
