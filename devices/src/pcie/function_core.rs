@@ -24,6 +24,9 @@ pub struct FunctionCore {
     bar: Option<Bar>,
     power: Option<PowerManagement>,
     flr: Option<Express>,
+    /// A virtual function: its physical function is not in D0. The specification leaves open what
+    /// the virtual one does then; here it sleeps too (`PCIe 9.6.2`).
+    pub physical_sleeps: bool,
     messages: VecDeque<UpstreamMessage>,
     was_reset: bool,
 }
@@ -37,6 +40,7 @@ impl FunctionCore {
             bar,
             power: None,
             flr: None,
+            physical_sleeps: false,
             messages: VecDeque::new(),
             was_reset: false,
         }
@@ -82,9 +86,10 @@ impl FunctionCore {
         header::command(&self.config)
     }
 
-    /// Whether the function is in D0. Without power management it always is.
+    /// Whether the function is in D0. Without power management it always is. In D3hot it answers
+    /// configuration requests only, and sends no TLP (`PCIe 5.3.1.4.1`).
     pub fn is_on(&self) -> bool {
-        self.power.is_none_or(|power| power.is_on(&self.config))
+        !self.physical_sleeps && self.power.is_none_or(|power| power.is_on(&self.config))
     }
 
     /// Whether the function may send requests.

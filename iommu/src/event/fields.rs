@@ -24,7 +24,7 @@ pub enum LinkState {
     Down,
 }
 
-/// A TLP that a link has dropped because it is down.
+/// A TLP that a link, a port or a function has dropped.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Lost {
@@ -50,6 +50,16 @@ pub enum Lost {
     PageRequest,
     /// A PRG Response to the function.
     PageGroupResponse,
+}
+
+/// Why a function or a port drops a TLP that its link has carried.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum DropReason {
+    /// It is in D3hot, or its physical function is (`PCIe 5.3.1.4.1`).
+    Sleeping,
+    /// It is not ready after a reset, or after its return to D0 (`PCIe 6.6`).
+    NotReady,
 }
 
 /// The result of a Page Request in the unit.

@@ -16,7 +16,7 @@ use crate::spec::fault::FaultReason;
 use crate::spec::queue::QueueErrorInfo;
 use crate::submit::{Ticket, Verdict};
 
-pub use fields::{LinkState, LockupDetector, Lost, PageRequestOutcome, UnitRole};
+pub use fields::{DropReason, LinkState, LockupDetector, Lost, PageRequestOutcome, UnitRole};
 pub use tracer::{EventSink, Recorder, TimedEvent, Tracer};
 
 /// An event of the machine.
@@ -294,6 +294,15 @@ pub enum Event {
         port: Bdf,
         /// The kind of the TLP.
         what: Lost,
+    },
+    /// A function or a port has dropped a TLP that its link has carried.
+    Dropped {
+        /// The function or the port.
+        function: Bdf,
+        /// The kind of the TLP.
+        what: Lost,
+        /// Why it was dropped.
+        reason: DropReason,
     },
     /// A function's ATC has cached a translation.
     AtcFilled {

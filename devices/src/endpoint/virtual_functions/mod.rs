@@ -8,7 +8,7 @@
 //!   PASID Control of the physical function ----> applies to them too (`PCIe 9.3.7`)
 //! ```
 //!
-//! Virtual functions make no page requests.
+//! Virtual functions make no page requests. They sleep while their physical function sleeps.
 
 use iommu::ats::{InvalidateRequest, PageGroupResponse};
 use iommu::event::Tracer;
@@ -81,6 +81,7 @@ impl PhysicalFunction {
             vf.core.id = Bdf::from_bits(id.into_bits().wrapping_add(offset));
             vf.window = Window::Assigned(sriov.registers(&function.core.config, index));
             vf.physical_pasid = pasid;
+            vf.core.physical_sleeps = !function.core.is_on();
         }
         // Ids past the last bus would wrap to those of other functions.
         let last = sriov.id_offset(&function.core.config, u16::try_from(count).unwrap_or(u16::MAX));

@@ -30,8 +30,7 @@ impl PowerManagement {
         Ok(Self { at })
     }
 
-    /// Whether the function is in D0. In another state it answers configuration requests and
-    /// messages only, and sends no requests.
+    /// Whether the function is in D0.
     pub fn is_on(self, config: &ConfigSpace) -> bool {
         config.get::<Control>(self.at + CONTROL).power_state() == 0
     }

@@ -8,25 +8,35 @@ use iommu::ats::{ITag, PageRange};
 use super::*;
 use crate::pcie::FunctionCore;
 use crate::pcie::caps::express::{HotPlug, PortType, Slot};
+use crate::pcie::header::{ConfigBuilder, HeaderType, Identity};
 use crate::pcie::reset::Reset;
 
 /// A function that counts the calls of its methods.
-#[derive(Debug, Clone, Default)]
-struct Counting(Arc<AtomicUsize>);
+#[derive(Debug)]
+struct Counting {
+    calls: Arc<AtomicUsize>,
+    core: FunctionCore,
+}
 
 impl Counting {
+    fn new(calls: Arc<AtomicUsize>) -> Self {
+        let identity = Identity { vendor: 0, device: 0, class: 0, revision: 0 };
+        let builder = ConfigBuilder::new(identity, HeaderType::Endpoint);
+        Self { calls, core: FunctionCore::new(builder, None) }
+    }
+
     fn count(&self) {
-        self.0.fetch_add(1, Ordering::Relaxed);
+        self.calls.fetch_add(1, Ordering::Relaxed);
     }
 }
 
 impl Function for Counting {
     fn core(&self) -> &FunctionCore {
-        unreachable!("each method that uses it is overridden")
+        &self.core
     }
 
     fn core_mut(&mut self) -> &mut FunctionCore {
-        unreachable!("each method that uses it is overridden")
+        &mut self.core
     }
 
     fn config_read(&self, _: u16, _: &mut [u8]) {
@@ -76,7 +86,7 @@ impl Function for Counting {
 /// Calls to functions while one of them is configured and gets an Invalidate Request, in a tree of
 /// `cards` devices with `functions` functions each.
 fn questions(cards: u8, functions: u8) -> usize {
-    let asked = Counting::default();
+    let asked = Arc::new(AtomicUsize::new(0));
     let now = Instant::START;
     let mut hierarchy = Hierarchy::empty(Tracer::none());
     for card in 0..cards {
@@ -87,10 +97,10 @@ fn questions(cards: u8, functions: u8) -> usize {
         hierarchy.config_write(id, 0x19, &[card + 1], now);
         hierarchy.config_write(id, 0x1a, &[card + 1], now);
         for function in 0..functions {
-            hierarchy.add_function(Some(port), function, Box::new(asked.clone()));
+            hierarchy.add_function(Some(port), function, Box::new(Counting::new(asked.clone())));
         }
     }
-    asked.0.store(0, Ordering::Relaxed);
+    asked.store(0, Ordering::Relaxed);
     let destination = Bdf::new(cards, 0, functions - 1);
     hierarchy.config_write(destination, 0x04, &[6], now);
     hierarchy.config_read(destination, 0, &mut [0; 2], now);
@@ -99,7 +109,7 @@ fn questions(cards: u8, functions: u8) -> usize {
     hierarchy.invalidate_request(request, now);
     hierarchy.collect_messages_of(usize::from(cards) * usize::from(functions) - 1, now);
     hierarchy.handle_link_timeout(now);
-    asked.0.load(Ordering::Relaxed)
+    asked.load(Ordering::Relaxed)
 }
 
 #[test]

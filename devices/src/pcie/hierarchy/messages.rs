@@ -1,6 +1,7 @@
 //! Messages of functions and ports to the root complex, some of which a fault delays.
 
 use iommu::ats::InvalidateCompletion;
+use iommu::event::Lost;
 use iommu::time::Instant;
 
 use super::{Hierarchy, PortNode, uplink};
@@ -96,14 +97,19 @@ impl Hierarchy {
         }
     }
 
-    /// Sends delayed completions that are due, if the links above are up.
+    /// Sends delayed completions that are due, if the function is awake and the links above are up.
     pub(super) fn release_delayed(&mut self, now: Instant) {
-        let Self { ports, messages, delayed, .. } = self;
-        while let Some(next) = delayed.first_entry().filter(|next| next.key().0 <= now) {
+        while let Some(next) = self.delayed.first_entry().filter(|next| next.key().0 <= now) {
             let Delayed { above, completion } = next.remove();
+            let id = completion.requester;
+            let function = self.function_or_physical(above, id);
+            let sends = |index| self.is_awake(index, id, Lost::InvalidateCompletion, now);
+            if !function.is_none_or(sends) {
+                continue;
+            }
             let message = UpstreamMessage::InvalidateCompletion(completion);
-            if uplink::passes_message(ports, above, &message, now) {
-                messages.push_back(message);
+            if uplink::passes_message(&mut self.ports, above, &message, now) {
+                self.messages.push_back(message);
             }
         }
     }

@@ -184,11 +184,10 @@ impl Hierarchy {
         if !self.reaches(above, Lost::InvalidateRequest, now) || is_ignored {
             return;
         }
-        if let Some(index) = self.function_at(above, request.destination) {
-            return self.functions[index].function.invalidate_request(request, now);
-        }
-        for index in &self.index.below(above).functions {
-            self.functions[*index].function.invalidate_request(request, now);
+        if let Some(index) = self.function_or_physical(above, request.destination)
+            && self.is_awake(index, request.destination, Lost::InvalidateRequest, now)
+        {
+            self.functions[index].function.invalidate_request(request, now);
         }
     }
 
@@ -313,6 +312,9 @@ mod index_tests;
 
 #[cfg(test)]
 mod mask_tests;
+
+#[cfg(test)]
+mod power_tests;
 
 #[cfg(test)]
 mod topology_tests;

@@ -1,7 +1,7 @@
 //! Requests and messages from the root complex: which function is the target, and whether the links
 //! on the path are up.
 
-use iommu::event::Lost;
+use iommu::event::{DropReason, Event, Lost};
 use iommu::ids::Bdf;
 use iommu::time::Instant;
 
@@ -41,15 +41,32 @@ impl Hierarchy {
         if !self.reaches(above, kind, now) {
             return None;
         }
-        let below = self.index.below(above);
-        let mut ports = below.ports.iter().filter(|_| is_its_bus);
+        let mut ports = self.index.below(above).ports.iter().filter(|_| is_its_bus);
         if let Some(port) = ports.find(|port| self.ports[**port].devfn == function.devfn()) {
             return Some(Target::Port(*port));
         }
+        self.function_or_physical(above, function).map(Target::Function)
+    }
+
+    /// The function `id` on a bus below `above`; for a virtual function, its physical one.
+    pub(super) fn function_or_physical(&self, above: Option<usize>, id: Bdf) -> Option<usize> {
         let is_virtual =
-            |index: &&usize| self.functions[**index].function.virtual_function(function).is_some();
-        let found = self.function_at(above, function);
-        found.or_else(|| below.functions.iter().find(is_virtual).copied()).map(Target::Function)
+            |index: &&usize| self.functions[**index].function.virtual_function(id).is_some();
+        let mut below = self.index.below(above).functions.iter();
+        self.function_at(above, id).or_else(|| below.find(is_virtual).copied())
+    }
+
+    /// Whether the function `id` takes or sends a TLP of the kind `kind` at `now`. `index` is that of
+    /// the function, or of its physical one. Emits [`Event::Dropped`] if it does not.
+    pub(super) fn is_awake(&self, index: usize, id: Bdf, kind: Lost, now: Instant) -> bool {
+        let physical = self.functions[index].function.as_ref();
+        let core = physical.virtual_function(id).unwrap_or(physical).core();
+        if core.is_on() {
+            return true;
+        }
+        let reason = DropReason::Sleeping;
+        self.tracer.emit(now, || Event::Dropped { function: id, what: kind, reason });
+        false
     }
 
     /// The function `id` on the secondary bus of `above`, but no virtual function.
@@ -131,12 +148,24 @@ impl Hierarchy {
     }
 
     /// Whether a TLP from the root complex reaches the bus below `above`. The uppermost link that
-    /// is down loses it.
+    /// is down loses it, and so does a port in D3hot if it is a configuration request.
     pub(super) fn reaches(&self, above: Option<usize>, kind: Lost, now: Instant) -> bool {
         let Some(port) = above else { return true };
         let node = &self.ports[port];
         self.reaches(node.above, kind, now)
+            && self.forwards(node, kind, now)
             && node.link.as_ref().is_none_or(|link| link.carries(kind, now))
+    }
+
+    /// Whether the port forwards a TLP from above by its power state. It claims no memory in D3hot.
+    fn forwards(&self, node: &PortNode, kind: Lost, now: Instant) -> bool {
+        let is_config = matches!(kind, Lost::ConfigRead | Lost::ConfigWrite);
+        if !is_config || node.port.is_on() {
+            return true;
+        }
+        let (function, reason) = (node.port.id(), DropReason::Sleeping);
+        self.tracer.emit(now, || Event::Dropped { function, what: kind, reason });
+        false
     }
 }
 

@@ -99,6 +99,12 @@ impl Port {
         self.asserted = Default::default();
     }
 
+    /// Whether the port is in D0. In D3hot it takes memory requests and configuration requests for
+    /// buses below as Unsupported Requests; it forwards messages (`PCIe 5.3.1`).
+    pub fn is_on(&self) -> bool {
+        self.core.is_on()
+    }
+
     /// Secondary Bus Number; 0 until the guest has programmed it.
     pub fn secondary_bus(&self) -> u8 {
         self.core.config.get(SECONDARY_BUS)

@@ -5,7 +5,7 @@ mod run;
 
 use std::time::Duration;
 
-use iommu::event::{Event, LinkState, LockupDetector, Lost, UnitRole};
+use iommu::event::{DropReason, Event, LinkState, LockupDetector, Lost, UnitRole};
 use iommu::submit::Verdict;
 
 use super::text::time;
@@ -145,20 +145,14 @@ fn link(event: &Event) -> Option<String> {
         Event::Link { port, state: LinkState::Down } => format!("the link below {port} is down"),
         Event::Link { port, state: LinkState::Up } => format!("the link below {port} is up"),
         Event::Lost { port, what } => {
-            let what = match what {
-                Lost::ConfigRead => "a configuration read",
-                Lost::ConfigWrite => "a configuration write",
-                Lost::MemoryRead => "a memory read",
-                Lost::MemoryWrite => "a memory write",
-                Lost::Dma => "DMA",
-                Lost::Msi => "an interrupt",
-                Lost::TranslationRequest => "a Translation Request",
-                Lost::InvalidateRequest => "an Invalidate Request",
-                Lost::InvalidateCompletion => "an Invalidate Completion",
-                Lost::PageRequest => "a Page Request",
-                Lost::PageGroupResponse => "a PRG Response",
+            format!("the link below {port} loses {}", tlp(*what))
+        }
+        Event::Dropped { function, what, reason } => {
+            let reason = match reason {
+                DropReason::Sleeping => "sleeps",
+                DropReason::NotReady => "is not ready after a reset",
             };
-            format!("the link below {port} loses {what}")
+            format!("{function} {reason}, and drops {}", tlp(*what))
         }
         Event::AtcFilled { function, .. } => {
             format!("the ATC of {function} has a new translation")
@@ -168,4 +162,21 @@ fn link(event: &Event) -> Option<String> {
         }
         _ => return None,
     })
+}
+
+/// A TLP, with its article.
+fn tlp(kind: Lost) -> &'static str {
+    match kind {
+        Lost::ConfigRead => "a configuration read",
+        Lost::ConfigWrite => "a configuration write",
+        Lost::MemoryRead => "a memory read",
+        Lost::MemoryWrite => "a memory write",
+        Lost::Dma => "DMA",
+        Lost::Msi => "an interrupt",
+        Lost::TranslationRequest => "a Translation Request",
+        Lost::InvalidateRequest => "an Invalidate Request",
+        Lost::InvalidateCompletion => "an Invalidate Completion",
+        Lost::PageRequest => "a Page Request",
+        Lost::PageGroupResponse => "a PRG Response",
+    }
 }
