@@ -14,7 +14,7 @@ const NOW: Instant = Instant::START;
 const EDU: u32 = 0xfd00_0000;
 const LEVEL: u32 = 1 << 15;
 const MASKED: u32 = 1 << 16;
-/// The pin to which INTA of the first `edu`, device 16, leads.
+/// The pin to which INTA of the first `edu`, device 12, leads.
 const EDU_PIN: u8 = 20;
 
 /// A machine after firmware, with one `edu`, and its events.
@@ -252,7 +252,7 @@ fn place() -> impl Strategy<Value = u64> {
     let near = |base: u64| (0_u64..0x1010).prop_map(move |offset| base - 8 + offset);
     prop_oneof![
         near(map::ECAM.start),
-        near(map::ECAM.start + 0x8_0000),
+        near(map::ECAM.start + 0x6_0000),
         near(map::PCI_MEMORY.start),
         near(u64::from(EDU)),
         near(map::IO_APIC.start),

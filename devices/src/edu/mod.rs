@@ -56,6 +56,7 @@ impl Edu {
     /// [`Error::CapabilitySpace`] if its capabilities do not fit.
     pub fn new() -> Result<Self, Error> {
         let mut builder = ConfigBuilder::new(IDENTITY, HeaderType::Endpoint);
+        builder.has_io_space_enable();
         let bar = builder.memory_bar(0, regs::SIZE);
         let msi = Msi::add_without_mask(&mut builder)?;
         builder.uses_inta();

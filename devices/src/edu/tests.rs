@@ -7,7 +7,7 @@ use crate::pcie::UpstreamMessage;
 use crate::testkit::FakeUpstream;
 
 const BAR: u64 = 0xe000_0000;
-const ID: Bdf = Bdf::new(0, 16, 0);
+const ID: Bdf = Bdf::new(0, 0xc, 0);
 const MSI: u16 = 0x40;
 
 struct Rig {
@@ -71,6 +71,15 @@ impl Rig {
     fn messages(&mut self) -> usize {
         std::iter::from_fn(|| self.edu.poll_message()).count()
     }
+}
+
+#[test]
+fn io_space_can_be_enabled_although_no_port_is_decoded() {
+    let mut rig = Rig::new();
+    rig.edu.config_write(ID, 0x04, &7_u16.to_le_bytes(), rig.now);
+    let mut command = [0; 2];
+    rig.edu.config_read(0x04, &mut command);
+    assert_eq!(command, [7, 0]);
 }
 
 #[test]

@@ -66,7 +66,7 @@ pub enum Outcome {
     Idle = 0xffff_ffff,
     /// LENGTH is 0, or above [`MAX_LENGTH`].
     BadLength = 0xdead_0001,
-    /// The DMA write failed.
+    /// The DMA write failed, in at least one page.
     WriteFailed = 0xdead_0002,
     /// There is no memory at GPA.
     ReadFailed = 0xdead_0003,
@@ -112,6 +112,7 @@ impl IommuTestdev {
     /// A device after reset.
     pub fn new() -> Self {
         let mut builder = ConfigBuilder::new(IDENTITY, HeaderType::Endpoint);
+        builder.has_io_space_enable();
         let bar = builder.memory_bar(0, SIZE);
         Self { core: FunctionCore::new(builder, Some(bar)), registers: Registers::default() }
     }
@@ -135,6 +136,8 @@ impl IommuTestdev {
         if !self.core.is_bus_master() {
             return Err(Outcome::WriteFailed);
         }
+        // Writes are posted: the device sends all of them, also behind one that is blocked.
+        let mut is_written = true;
         for (address, piece) in pieces(iova, length) {
             let request = DmaRequest {
                 requester: self.core.id,
@@ -144,8 +147,10 @@ impl IommuTestdev {
                 address_type: AddressType::Untranslated,
                 access: Access::Write,
             };
-            let written = upstream.write_observed(request, &piece, now);
-            written.map_err(|_| Outcome::WriteFailed)?;
+            is_written &= upstream.write_observed(request, &piece, now).is_ok();
+        }
+        if !is_written {
+            return Err(Outcome::WriteFailed);
         }
         for (address, piece) in pieces(gpa, length) {
             let mut data = vec![0; piece.len()];

@@ -6,7 +6,7 @@ use super::*;
 use crate::pcie::spec::header;
 use crate::testkit::Machine;
 
-const ID: Bdf = Bdf::new(0, 0x10, 0);
+const ID: Bdf = Bdf::new(0, 0xc, 0);
 const BAR: u64 = 0xd000_0000;
 const IOVA: u64 = 0x1_0000_0ffe;
 const OUTPUT: u64 = 0x8000;
@@ -68,6 +68,26 @@ fn it_finds_what_it_has_written() {
     assert_eq!(requests, [(ID, 2), (ID, 7)], "cut at the page boundary");
     assert_eq!(rig.read(regs::TRIGGER), 0);
     assert_eq!(rig.read(regs::RESULT), Outcome::NotArmed as u32, "armed once");
+}
+
+/// A function cannot see that a posted write has failed, and sends the rest.
+#[test]
+fn it_goes_on_behind_a_page_that_is_blocked() {
+    let mut rig = Rig::new();
+    rig.0.upstream.map(0x2000, 12, OUTPUT, false, true);
+    rig.0.upstream.map(0x4000, 12, OUTPUT + 0x1000, false, true);
+    assert_eq!(rig.run(0x2ffc, OUTPUT, 0x1008), Outcome::WriteFailed as u32);
+    assert_eq!(rig.0.upstream.load(OUTPUT + 0xffc, 4), [0x78, 0x56, 0x34, 0x12]);
+    assert_eq!(rig.0.upstream.load(OUTPUT + 0x1000, 4), [0x78, 0x56, 0x34, 0x12], "third page");
+    let lengths: Vec<_> = rig.0.upstream.requests.iter().map(|(_, length)| *length).collect();
+    assert_eq!(lengths, [4, 0x1000, 4]);
+}
+
+#[test]
+fn io_space_can_be_enabled_although_no_port_is_decoded() {
+    let mut rig = Rig::new();
+    rig.0.config_write(ID, header::COMMAND, &[0b111]);
+    assert_eq!(rig.0.config_u32(ID, header::COMMAND) & 0xff, 0b111);
 }
 
 #[test]

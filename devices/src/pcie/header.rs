@@ -39,6 +39,14 @@ pub struct ConfigBuilder {
     last_extended: Option<u16>,
 }
 
+/// The bits of Command that software can set in a function without I/O space.
+const COMMANDS: Command = Command::new()
+    .with_memory_space(true)
+    .with_bus_master(true)
+    .with_parity_error_response(true)
+    .with_serr_enable(true)
+    .with_interrupt_disable(true);
+
 impl ConfigBuilder {
     /// A space with the registers of the header type, but for BARs and those of a bridge.
     pub fn new(identity: Identity, header: HeaderType) -> Self {
@@ -49,16 +57,10 @@ impl ConfigBuilder {
             next_extended: FIRST_EXTENDED,
             last_extended: None,
         };
-        let command = Command::new()
-            .with_memory_space(true)
-            .with_bus_master(true)
-            .with_parity_error_response(true)
-            .with_serr_enable(true)
-            .with_interrupt_disable(true);
         let class = identity.class << 8 | u32::from(identity.revision);
         builder.declare(VENDOR_ID, Register::new(identity.vendor));
         builder.declare(DEVICE_ID, Register::new(identity.device));
-        builder.declare(COMMAND, Register::new(Command::new()).writable(command));
+        builder.declare(COMMAND, Register::new(Command::new()).writable(COMMANDS));
         builder.declare(STATUS, Register::new(Status::new()).clearable(Status::ERRORS));
         builder.declare(REVISION_AND_CLASS, Register::new(class));
         builder.declare(CACHE_LINE_SIZE, Register::new(0_u8).writable(0xff));
@@ -109,6 +111,14 @@ impl ConfigBuilder {
         self.declare(bar.at, register);
         self.declare(bar.at + 4, Register::new(0_u32).writable(u32::MAX));
         Bar { is_64_bit: true, ..bar }
+    }
+
+    /// Lets software set I/O Space Enable, although the function decodes no ports (`PCIe 7.5.1.1.3`
+    /// lets a function without I/O space hard-wire it to 0). QEMU's functions all have the bit, and
+    /// its tests check that it can be set.
+    pub fn has_io_space_enable(&mut self) {
+        let command = COMMANDS.with_io_space(true);
+        self.declare(COMMAND, Register::new(Command::new()).writable(command));
     }
 
     /// Declares that the function uses INTA.

@@ -9,7 +9,7 @@
 //! ```
 //!
 //! Entries may have any order. A key that is left out has a default: a root port gets the next free
-//! device number and slot, a device on bus 0 the next free device number from 0x10 up.
+//! device number and slot, a device on bus 0 the next free device number from 0x0c up.
 
 mod check;
 mod endpoints;
@@ -49,8 +49,10 @@ pub const MAX_MIB: u16 = 4096;
 /// Virtual functions that a function can have.
 pub const MAX_VFS: u16 = 64;
 
-/// The first device number of functions on bus 0 without `addr=`. Most tests expect `edu` there.
-pub const FIRST_INTEGRATED: u8 = 0x10;
+/// The first device number of functions on bus 0 without `addr=`. It is behind the root ports, and
+/// below 0x10: QEMU's tests of scalable mode build only the lower context table of a bus, which has
+/// devices 0 to 15. INTA of this device leads to the first of the four pins.
+pub const FIRST_INTEGRATED: u8 = 0xc;
 
 /// Why a topology cannot be built.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -109,7 +111,7 @@ impl Topology {
     /// The topology of [`simple_devices`].
     ///
     /// # Panics
-    /// Above [`MAX_ROOT_PORTS`] ports, or more devices than bus 0 has numbers from 0x10 up.
+    /// Above [`MAX_ROOT_PORTS`] ports, or more devices than bus 0 has numbers from 0x0c up.
     pub fn simple(ports: u8, edus: u8) -> Self {
         Self::new(&simple_devices(ports, edus)).expect("there are as many places")
     }

@@ -207,7 +207,7 @@ pub struct Integrated {
     /// Its name.
     #[serde(default)]
     pub id: Option<String>,
-    /// Its address on bus 0. Default: the next free device from 0x10 up.
+    /// Its address on bus 0. Default: the next free device from 0x0c up.
     #[serde(default)]
     pub addr: Option<Address>,
     /// Its entry in an SATC structure.

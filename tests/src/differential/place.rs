@@ -9,7 +9,7 @@ pub const EDU_BARS: u64 = 0xe000_0000;
 /// The number of `edu`s that scripts use.
 pub const EDUS: u8 = 4;
 /// The device number of the first `edu` on bus 0.
-pub const EDU_DEVICE: u8 = 0x10;
+pub const EDU_DEVICE: u8 = devices::topology::FIRST_INTEGRATED;
 
 /// The memory that scripts use. It begins zeroed.
 pub const ARENA: u64 = 0x0100_0000;

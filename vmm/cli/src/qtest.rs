@@ -28,7 +28,7 @@ pub(super) struct QtestArgs {
     #[command(flatten)]
     topology: TopologyArgs,
 
-    /// 'edu' devices, from 00:10.0 up, 0 to 8 [default: 1, or 0 with --device or --topology]
+    /// 'edu' devices, from 00:0c.0 up, 0 to 8 [default: 1, or 0 with --device or --topology]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u8).range(0..=8))]
     edus: Option<u8>,
 

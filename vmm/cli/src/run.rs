@@ -59,7 +59,7 @@ pub(super) struct RunArgs {
     #[command(flatten)]
     topology: TopologyArgs,
 
-    /// Add QEMU's 'edu' device at 00:10.0; its INTA is wired to pin 20 of the I/O APIC
+    /// Add QEMU's 'edu' device at 00:0c.0; its INTA is wired to pin 20 of the I/O APIC
     #[arg(long)]
     edu: bool,
 

@@ -132,9 +132,9 @@ fn dmar_names_integrated_functions_as_they_are_described() {
     let tables = build(1, &named);
     let dmar = table(&tables, "DMAR");
     assert_eq!(&dmar[80..88], [5, 0, 24, 0, 0, 0, 0, 0], "an SATC with two scopes");
-    assert_eq!(&dmar[88..104], [[1, 8, 0, 0, 0, 0, 0x10, 0], [1, 8, 0, 0, 0, 0, 0x12, 0]].concat());
+    assert_eq!(&dmar[88..104], [[1, 8, 0, 0, 0, 0, 0x0c, 0], [1, 8, 0, 0, 0, 0, 0x0e, 0]].concat());
     assert_eq!(&dmar[104..112], [5, 0, 16, 0, 1, 0, 0, 0], "one whose ATC is required");
-    assert_eq!(&dmar[112..], [1, 8, 0, 0, 0, 0, 0x11, 0]);
+    assert_eq!(&dmar[112..], [1, 8, 0, 0, 0, 0, 0x0d, 0]);
 }
 
 #[test]

@@ -9,8 +9,8 @@ use iommu::event::Event;
 use crate::code::{out32, report_port, store};
 use crate::guest::{Guest, kvm_wanted};
 
-/// 00:10.0 in the configuration address port.
-const EDU: u32 = 0x8000_8000;
+/// 00:0c.0 in the configuration address port.
+const EDU: u32 = 0x8000_6000;
 const BAR: u32 = 0xe000_0000;
 const IO_APIC: u32 = 0xfec0_0000;
 

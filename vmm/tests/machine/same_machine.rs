@@ -15,7 +15,7 @@ use crate::code::{out32, store};
 use crate::guest::{Guest, kvm_wanted};
 
 const EDU: u32 = map::FIRMWARE_BARS;
-const EDU_CONFIG: u32 = 0x8000_8000;
+const EDU_CONFIG: u32 = 0x8000_6000;
 
 /// A read of a port or of memory, of one, two or four bytes.
 #[derive(Debug, Clone, Copy)]
@@ -69,9 +69,9 @@ fn ports() -> impl Iterator<Item = Read> {
 
 fn memory() -> impl Iterator<Item = Read> {
     // Host bridge, root ports and edu in ECAM, edu's registers, the unit, and where nothing is.
-    let pages = [0xb000_0000, 0xb000_8000, 0xb001_0000, 0xb008_0000, EDU, 0xfed9_0000, 0xfed0_0000];
+    let pages = [0xb000_0000, 0xb000_8000, 0xb001_0000, 0xb006_0000, EDU, 0xfed9_0000, 0xfed0_0000];
     let dwords = pages.into_iter().flat_map(|page| (0..0x40).map(move |dword| page + 4 * dword));
-    let bytes = [0xb000_0001, 0xb008_003d, 0xfed9_0009, 0xfec0_0001, 0xc000_0000, 0xfeff_fff0];
+    let bytes = [0xb000_0001, 0xb006_003d, 0xfed9_0009, 0xfec0_0001, 0xc000_0000, 0xfeff_fff0];
     let small = bytes.into_iter().flat_map(|at| [1, 2, 4].map(|length| Read::Memory(at, length)));
     dwords.map(|at| Read::Memory(at, 4)).chain(small)
 }
@@ -124,7 +124,7 @@ const PORT_LOOP: [u8; 28] = [
     0xba, 0xe4, 0x05, 0x66, 0xef,             // again: mov $0x5e4, %dx; out %eax, %dx
     0xba, 0xf8, 0x03, 0xb0, 0x78, 0xee,       //        mov $0x3f8, %dx; mov $'x', %al; out %al, %dx
     0xba, 0xf8, 0x0c,                         //        mov $0xcf8, %dx
-    0x66, 0xb8, 0x00, 0x80, 0x00, 0x80,       //        mov $0x80008000, %eax
+    0x66, 0xb8, 0x00, 0x60, 0x00, 0x80,       //        mov $0x80006000, %eax
     0x66, 0xef,                               //        out %eax, %dx
     0xb2, 0xfc, 0x66, 0xed,                   //        mov $0xfc, %dl; in %dx, %eax
     0xeb, 0xe4,                               //        jmp again
