@@ -19,7 +19,7 @@ mod rig;
 mod run;
 mod watch;
 
-pub use need::{Need, qemu, wanted};
+pub use need::{Judge, Need, Release, judge, qemu, wanted};
 pub use rig::{Machine, Rig};
 pub use run::{Run, after, count};
 

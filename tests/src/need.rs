@@ -6,7 +6,9 @@ use std::env;
 use std::ffi::OsString;
 use std::fs::File;
 use std::io::{self, Write};
-use std::path::Path;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::OnceLock;
 
 /// A requirement of a test.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -15,13 +17,15 @@ pub enum Need {
     Kvm,
     /// `qemu-system-x86_64`, see [`qemu`]. `GHOSTLINK_NO_QEMU=1` skips.
     Qemu,
+    /// The QEMU of the comparison, see [`judge`]. `GHOSTLINK_NO_QEMU=1` skips.
+    Judge,
 }
 
 impl Need {
     const fn variable(self) -> &'static str {
         match self {
             Self::Kvm => "GHOSTLINK_NO_KVM",
-            Self::Qemu => "GHOSTLINK_NO_QEMU",
+            Self::Qemu | Self::Judge => "GHOSTLINK_NO_QEMU",
         }
     }
 
@@ -32,9 +36,9 @@ impl Need {
                 let error = File::options().read(true).write(true).open("/dev/kvm").err()?;
                 Some(format!("cannot open /dev/kvm ({error})"))
             }
-            Self::Qemu => {
+            Self::Qemu | Self::Judge => {
                 let path = env::var_os("PATH").unwrap_or_default();
-                let program = qemu();
+                let program = if self == Self::Judge { judging_qemu() } else { qemu() };
                 // Joining an absolute path gives that path.
                 let found = env::split_paths(&path).any(|entry| entry.join(&program).is_file());
                 (!found).then(|| {
@@ -49,6 +53,65 @@ impl Need {
 /// QEMU's program: `GHOSTLINK_QEMU`, which `tests/run` sets, or the installed one.
 pub fn qemu() -> OsString {
     env::var_os("GHOSTLINK_QEMU").unwrap_or_else(|| "qemu-system-x86_64".into())
+}
+
+/// The QEMU that our remapping unit is compared with.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Judge {
+    /// Its program.
+    pub program: OsString,
+    /// Its release.
+    pub release: Release,
+}
+
+/// The releases of QEMU that the comparison is written for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Release {
+    /// 7.2: no first stage, no synchronous device, other fault reasons in scalable mode.
+    Seven,
+    /// 11, and what comes after it.
+    Eleven,
+}
+
+/// The judge: `GHOSTLINK_JUDGE`, which `tests/run` sets, or QEMU 11 in the cache, or [`qemu`].
+///
+/// # Panics
+///
+/// If that program does not start, or is of another release.
+pub fn judge() -> &'static Judge {
+    static JUDGE: OnceLock<Judge> = OnceLock::new();
+    JUDGE.get_or_init(|| {
+        let program = judging_qemu();
+        let output = Command::new(&program).arg("--version").output();
+        let output = output.unwrap_or_else(|error| panic!("cannot run {program:?}: {error}"));
+        let text = String::from_utf8_lossy(&output.stdout).into_owned();
+        let version = text.split("version ").nth(1).and_then(|rest| rest.split(' ').next());
+        let major = version.and_then(|version| version.split('.').next()?.parse().ok());
+        let release = match major {
+            Some(7) => Release::Seven,
+            Some(11..) => Release::Eleven,
+            _ => panic!(
+                "the comparison is written for QEMU 7.2 and for 11, and {program:?} is {}: set \
+                 GHOSTLINK_JUDGE to the program that 'resources/packages qemu 11' prints",
+                version.unwrap_or("of no version")
+            ),
+        };
+        Judge { program, release }
+    })
+}
+
+fn judging_qemu() -> OsString {
+    env::var_os("GHOSTLINK_JUDGE")
+        .or_else(|| cached_qemu().map(PathBuf::into_os_string))
+        .unwrap_or_else(qemu)
+}
+
+/// The place of QEMU 11 in the cache, if `resources/packages qemu 11` has unpacked it.
+fn cached_qemu() -> Option<PathBuf> {
+    let cache = env::var_os("XDG_CACHE_HOME").map(PathBuf::from);
+    let cache = cache.or_else(|| Some(PathBuf::from(env::var_os("HOME")?).join(".cache")))?;
+    let program = "ghostlink/qemu-system-x86-complete-trixie-backports/run/qemu-system-x86_64";
+    Some(cache.join(program)).filter(|program| program.is_file())
 }
 
 /// Whether the calling test runs; `false` if the environment skips it.

@@ -11,7 +11,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use tests::differential::{
     Difference, Mode, Ours, Qemu, QemuError, Script, compare, generate, shrink,
 };
-use tests::{Need, wanted};
+use tests::{Need, Release, wanted};
 
 /// The seed of the fixed scripts.
 const FIXED_SEED: u64 = 0x1234;
@@ -46,7 +46,7 @@ impl Judge {
     }
 
     fn difference(&mut self, script: &Script) -> Result<Option<Difference>, QemuError> {
-        let ours = Ours::new(self.mode).run(script);
+        let ours = Ours::new(self.mode, tests::judge().release).run(script);
         match self.qemu.run(script) {
             Ok(qemu) => Ok(compare(script, &ours, &qemu)),
             Err(error) => {
@@ -58,7 +58,7 @@ impl Judge {
 
     /// Runs one script; returns a message with the shrunk script if there is a difference.
     fn judge(&mut self, seed: u64) -> Option<String> {
-        let script = generate::script(seed, self.mode);
+        let script = generate::script(seed, self.mode, tests::judge().release);
         let found = match self.difference(&script) {
             Ok(found) => found?,
             Err(QemuError::Stuck(_)) => {
@@ -82,7 +82,7 @@ impl Judge {
 
 /// Runs scripts with the seeds from `seed` on, and panics with the differences.
 fn run(mode: Mode, seed: u64, scripts: u64) {
-    if !wanted(Need::Qemu) {
+    if !wanted(Need::Judge) {
         return;
     }
     let limit = variable("GHOSTLINK_DIFFERENCES").unwrap_or(1);
@@ -155,7 +155,7 @@ fn fresh_scalable_scripts_agree() {
 
 #[test]
 fn shrinking_leaves_what_is_needed() {
-    let script = generate::script(1, Mode::Legacy);
+    let script = generate::script(1, Mode::Legacy, Release::Eleven);
     let step = script.groups[1].steps[0].clone();
     let small = shrink(&script, |script| script.steps().skip(1).any(|other| *other == step));
     assert_eq!(small.groups.len(), 2);
@@ -165,7 +165,13 @@ fn shrinking_leaves_what_is_needed() {
 #[test]
 fn a_seed_always_gives_the_same_script() {
     for mode in Mode::ALL {
-        assert_eq!(generate::script(7, mode), generate::script(7, mode));
-        assert_ne!(generate::script(7, mode), generate::script(8, mode));
+        assert_eq!(
+            generate::script(7, mode, Release::Eleven),
+            generate::script(7, mode, Release::Eleven)
+        );
+        assert_ne!(
+            generate::script(7, mode, Release::Eleven),
+            generate::script(8, mode, Release::Eleven)
+        );
     }
 }

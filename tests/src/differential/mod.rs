@@ -22,6 +22,8 @@ pub mod reasons;
 pub mod script;
 pub mod shrink;
 
+use crate::Release;
+
 pub use compare::{Difference, compare};
 pub use ours::Ours;
 pub use qemu::{Qemu, QemuError};
@@ -38,9 +40,33 @@ pub enum Mode {
     Remapping,
     /// Scalable-mode tables with a second stage, 256-bit descriptors.
     Scalable,
+    /// Scalable-mode tables with a first stage. QEMU has it from 11 on.
+    FirstStage,
 }
 
 impl Mode {
     /// All of them.
-    pub const ALL: [Self; 3] = [Self::Legacy, Self::Remapping, Self::Scalable];
+    pub const ALL: [Self; 4] = [Self::Legacy, Self::Remapping, Self::Scalable, Self::FirstStage];
+
+    /// Whether tables are those of scalable mode, and descriptors have 256 bits.
+    pub const fn is_scalable(self) -> bool {
+        matches!(self, Self::Scalable | Self::FirstStage)
+    }
+
+    /// The options of QEMU's unit.
+    pub(super) const fn options(self, release: Release) -> &'static str {
+        match (self, release) {
+            (Self::Legacy, _) => "device-iotlb=on,intremap=off,aw-bits=48",
+            (Self::Remapping, _) => "device-iotlb=on,intremap=on,eim=off,aw-bits=48",
+            (Self::Scalable, Release::Seven) => {
+                "device-iotlb=on,intremap=off,aw-bits=48,snoop-control=on,x-scalable-mode=on"
+            }
+            (Self::Scalable, Release::Eleven) => {
+                "device-iotlb=on,intremap=off,aw-bits=48,snoop-control=on,scalable-mode=on"
+            }
+            (Self::FirstStage, _) => {
+                "device-iotlb=on,intremap=off,aw-bits=48,scalable-mode=on,fsts=on"
+            }
+        }
+    }
 }

@@ -8,6 +8,8 @@ use iommu::unit::{AddressWidths, UnitConfig};
 use vmm::MemorySize;
 use vmm::qtest::{Machine, MachineConfig};
 
+use crate::Release;
+
 use super::script::{Observed, RECORD, Script, Step, pattern};
 use super::{Mode, place, reasons};
 
@@ -17,20 +19,24 @@ pub struct Ours {
     /// The machine.
     pub machine: Machine,
     mode: Mode,
+    release: Release,
 }
 
 /// QEMU's unit, as ours is told to be it. The one place that knows the settings.
 pub fn unit(mode: Mode) -> UnitConfig {
-    let scalable = mode == Mode::Scalable;
+    let second_stage = mode == Mode::Scalable;
+    let first_stage = mode == Mode::FirstStage;
     UnitConfig {
         host_address_width: 48,
         address_widths: AddressWidths::try_from(vec![39, 48]).unwrap_or(AddressWidths::ALL),
         fault_records: 1,
         interrupt_remapping: mode == Mode::Remapping,
-        scalable_mode: scalable,
-        second_stage: scalable,
-        supervisor_requests: scalable,
-        snoop_control: scalable,
+        scalable_mode: mode.is_scalable(),
+        second_stage,
+        supervisor_requests: second_stage,
+        snoop_control: second_stage,
+        first_stage,
+        first_stage_1g: first_stage,
         ..UnitConfig::new(UnitRole::Guest)
     }
 }
@@ -40,7 +46,7 @@ impl Ours {
     ///
     /// # Panics
     /// If there is no memory for it.
-    pub fn new(mode: Mode) -> Self {
+    pub fn new(mode: Mode, release: Release) -> Self {
         let policy = "linux".parse().expect("a preset's name");
         let root_complex = RootComplexConfig {
             guest_unit: unit(mode),
@@ -51,7 +57,7 @@ impl Ours {
         };
         let memory = MemorySize::default();
         let config = MachineConfig { memory, root_complex, tracer: Tracer::none() };
-        Self { machine: Machine::new(config).expect("a machine"), mode }
+        Self { machine: Machine::new(config).expect("a machine"), mode, release }
     }
 
     /// Runs a script; what each step has shown.
@@ -68,10 +74,8 @@ impl Ours {
             }
             Step::Record => {
                 let words = RECORD.map(|offset| self.read(place::UNIT + offset));
-                return Observed::record(match self.mode {
-                    Mode::Scalable => reasons::as_qemu_numbers(words),
-                    Mode::Legacy | Mode::Remapping => words,
-                });
+                let words = reasons::as_qemu_numbers(words, self.mode, self.release);
+                return Observed::record(words);
             }
             Step::ReadQuad(at, mask) => {
                 let mut data = [0; 8];

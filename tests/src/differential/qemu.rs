@@ -69,20 +69,14 @@ impl Qemu {
         fs::write(&bios, halt())?;
         let _ = fs::remove_file(&socket);
         let traces = File::create(&trace)?;
-        let unit = match mode {
-            Mode::Legacy => "intel-iommu,device-iotlb=on,intremap=off,aw-bits=48",
-            Mode::Remapping => "intel-iommu,device-iotlb=on,intremap=on,eim=off,aw-bits=48",
-            Mode::Scalable => {
-                "intel-iommu,device-iotlb=on,intremap=off,aw-bits=48,snoop-control=on,\
-                 x-scalable-mode=on"
-            }
-        };
-        let mut command = Command::new(crate::qemu());
+        let judge = crate::judge();
+        let unit = format!("intel-iommu,{}", mode.options(judge.release));
+        let mut command = Command::new(&judge.program);
         command
             .args(["-M", "q35,kernel-irqchip=off", "-accel", "tcg", "-icount", "shift=0,sleep=off"])
             .args(["-m", "256", "-display", "none", "-nodefaults", "-bios"])
             .arg(&bios)
-            .args(["-device", unit]);
+            .args(["-device", &unit]);
         for index in 0..place::EDUS {
             let slot = format!("edu,addr={:#x}", place::EDU_DEVICE + index);
             command.args(["-device", &slot]);
@@ -144,18 +138,27 @@ impl Qemu {
 
     /// Sends the commands of some steps at once, and reads all answers.
     fn batch(&mut self, steps: &[&Step], observed: &mut Vec<Observed>) -> Result<(), QemuError> {
+        let steps: Vec<_> = steps.iter().copied().filter(|step| **step != Step::Settle).collect();
         let mut text = String::new();
-        for step in steps.iter().filter(|step| ***step != Step::Settle) {
-            for command in step.commands() {
-                text.push_str(&command);
+        let mut calls = Vec::new();
+        for run in steps.chunk_by(|first, second| continues(first, second)) {
+            let commands = match run {
+                [step] => step.commands(),
+                _ => vec![write_run(run)],
+            };
+            for command in &commands {
+                text.push_str(command);
                 text.push('\n');
             }
+            calls.push((run, commands.len()));
         }
         self.input.write_all(text.as_bytes())?;
-        for step in steps.iter().filter(|step| ***step != Step::Settle) {
-            let answers =
-                step.commands().iter().map(|_| self.answer()).collect::<Result<Vec<_>, _>>()?;
-            observed.push(observe(step, &answers)?);
+        for (run, commands) in calls {
+            let answers = (0..commands).map(|_| self.answer()).collect::<Result<Vec<_>, _>>()?;
+            match run {
+                [step] => observed.push(observe(step, &answers)?),
+                _ => observed.extend(run.iter().map(|_| Observed::Nothing)),
+            }
         }
         Ok(())
     }
@@ -237,6 +240,26 @@ fn connect(socket: &Path, child: &mut Child) -> Result<UnixStream, QemuError> {
             Err(error) => return Err(error.into()),
         }
     }
+}
+
+/// Whether one command writes both: quad words of memory that follow each other.
+fn continues(first: &Step, second: &Step) -> bool {
+    let memory = place::ARENA..place::ARENA + place::ARENA_SIZE;
+    matches!((first, second), (Step::WriteQuad(first, _), Step::WriteQuad(second, _))
+        if first + 8 == *second && memory.contains(first) && memory.contains(second))
+}
+
+/// The command that writes a run of quad words. A command takes QEMU longer than its bytes.
+fn write_run(run: &[&Step]) -> String {
+    let mut start = None;
+    let mut digits = String::new();
+    for step in run {
+        if let Step::WriteQuad(at, value) = step {
+            start.get_or_insert(*at);
+            digits.push_str(&format!("{:016x}", value.swap_bytes()));
+        }
+    }
+    format!("write {:#x} {:#x} 0x{digits}", start.unwrap_or(0), 8 * run.len())
 }
 
 fn observe(step: &Step, answers: &[String]) -> Result<Observed, QemuError> {

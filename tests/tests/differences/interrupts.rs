@@ -26,7 +26,7 @@ fn interrupt_faults() {
             group.check(FSTS, u32::MAX);
         },
         value(FAULT),
-        value(0),
+        value(by_release(0, FAULT)),
     );
 }
 

@@ -25,7 +25,7 @@ fn pasid_descriptors_in_legacy_mode() {
                 group.check(FSTS, u32::MAX);
             },
             value(QUEUE_ERROR),
-            value(0),
+            value(by_release(0, QUEUE_ERROR)),
         );
     }
 }
@@ -39,7 +39,7 @@ fn reserved_bits_of_interrupt_entry_invalidation() {
             group.check(FSTS, u32::MAX);
         },
         value(QUEUE_ERROR),
-        value(0),
+        value(by_release(0, QUEUE_ERROR)),
     );
 }
 

@@ -58,7 +58,7 @@ fn capabilities() {
             group.step(Step::ReadQuad(UNIT + 0x08, u64::MAX));
         },
         value(0x00d2_008c_226f_0606),
-        value(0x00d2_008c_222f_0606),
+        value(by_release(0x00d2_008c_222f_0606, 0x80d2_008c_222f_0606)),
     );
 }
 

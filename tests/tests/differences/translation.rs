@@ -28,7 +28,7 @@ fn pasid_in_a_record_without_pasid() {
             group.check(0x22c, u32::MAX);
         },
         value(0xc000_0006),
-        value(0xc0ff_ff06),
+        value(by_release(0xc0ff_ff06, 0xc000_0006)),
     );
 }
 
@@ -56,7 +56,7 @@ fn bit_62_of_a_leaf() {
             group.check(FSTS, u32::MAX);
         },
         value(FAULT),
-        value(0),
+        value(by_release(0, FAULT)),
     );
 }
 
@@ -148,7 +148,7 @@ fn pages_that_an_invalidation_does_not_name() {
             group.check(FSTS, u32::MAX);
         },
         value(0),
-        value(FAULT),
+        value(by_release(FAULT, 0)),
     );
 }
 

@@ -2,7 +2,6 @@
 
 use super::tables::{self, Mapping};
 use super::{Scene, bits, queue, scalable};
-use crate::differential::Mode;
 use crate::differential::place::{EDUS, ROOT};
 use crate::differential::script::{Group, Step};
 
@@ -11,7 +10,7 @@ const TO_MEMORY: u64 = 2;
 
 /// Builds tables, switches translation on, and lets the devices transfer.
 pub(super) fn scene(scene: &mut Scene) {
-    if scene.mode == Mode::Scalable && scene.queue.is_none() {
+    if scene.mode.is_scalable() && scene.queue.is_none() {
         // Invalidation by registers belongs to legacy mode.
         queue::enable(scene, 0);
     }

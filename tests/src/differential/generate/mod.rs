@@ -16,6 +16,7 @@ use super::Mode;
 use super::place::{self, EDUS};
 use super::random::Random;
 use super::script::{Group, Script, Step};
+use crate::Release;
 
 pub use queue::Queue;
 
@@ -44,6 +45,8 @@ pub struct Scene {
     pub random: Random,
     /// The mode of the unit.
     pub mode: Mode,
+    /// The QEMU that the script is for.
+    pub release: Release,
     /// The persistent bits of GCMD.
     pub command: u32,
     /// The queue, while it is on.
@@ -72,15 +75,16 @@ impl Scene {
 }
 
 /// The script of `seed`.
-pub fn script(seed: u64, mode: Mode) -> Script {
+pub fn script(seed: u64, mode: Mode, release: Release) -> Script {
     let mut scene = Scene {
         random: Random::new(seed),
         mode,
+        release,
         command: 0,
         queue: None,
         groups: vec![prologue()],
     };
-    if mode == Mode::Scalable {
+    if mode.is_scalable() {
         scalable::latch(&mut scene);
     }
     let scenes = 1 + scene.random.below(3);

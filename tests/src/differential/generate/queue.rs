@@ -64,7 +64,7 @@ pub(super) fn scene(scene: &mut Scene) {
 /// Switches the queue on.
 pub(super) fn enable(scene: &mut Scene, size: u8) {
     let mut group = Group::new("switch the queue on");
-    let wide = scene.mode == Mode::Scalable;
+    let wide = scene.mode.is_scalable();
     group.set(0x88, 0).set_quad(0x90, RING | u64::from(wide) << 11 | u64::from(size));
     scene.switch_on(&mut group, bits::QIE);
     group.check(0x80, u32::MAX);
@@ -99,7 +99,7 @@ pub(super) fn submit(scene: &mut Scene, label: &str, descriptors: &[(u64, u64)])
 /// Drops all that the unit may have cached.
 pub(super) fn flush(scene: &mut Scene) {
     let all: &[_] = match scene.mode {
-        Mode::Scalable => &[CONTEXT_GLOBAL, PASIDS_GLOBAL, IOTLB_GLOBAL],
+        Mode::Scalable | Mode::FirstStage => &[CONTEXT_GLOBAL, PASIDS_GLOBAL, IOTLB_GLOBAL],
         Mode::Legacy | Mode::Remapping => &[CONTEXT_GLOBAL, IOTLB_GLOBAL],
     };
     submit(scene, "invalidate everything", all);
@@ -169,7 +169,7 @@ fn batch(scene: &mut Scene) {
 fn descriptor(random: &mut Random, queue: &mut Queue, mode: Mode) -> (u64, u64) {
     let domain = (random.below(6) | u64::from(random.one_in(8)) << 15) << 16;
     let source = u64::from(edu_id(random.below(5) as u8)) << 32;
-    let kinds = if mode == Mode::Scalable { 10 } else { 8 };
+    let kinds = if mode.is_scalable() { 10 } else { 8 };
     match random.below(kinds) {
         0 => (0x11, 0),
         1 => (0x21 | domain, 0),

@@ -73,8 +73,11 @@ pub(super) fn scene(scene: &mut Scene) {
     let mut group = Group::new("registers hold what they may");
     for _ in 0..4 + scene.random.below(24) {
         let register = &PLAIN[scene.random.below(PLAIN.len() as u64) as usize];
-        // Any bits: the cut is the point.
-        let value = scene.random.value() as u32 & register.writable;
+        // Any bits: the cut is the point. In a tail between wide descriptors QEMU 11 sees an error,
+        // although the queue is off.
+        let between = register.offset == 0x88 && scene.mode.is_scalable();
+        let writable = register.writable & if between { !0x10 } else { u32::MAX };
+        let value = scene.random.value() as u32 & writable;
         group.set(register.offset, value).check(register.offset, register.compared);
     }
     // As one access of eight bytes.

@@ -2,6 +2,7 @@
 
 use super::tables::{Allocator, BEYOND_HOST, Context, NOWHERE, Tree, passed_through};
 use super::{Scene, bits};
+use crate::Release;
 use crate::differential::Mode;
 use crate::differential::place::{CONTEXTS, ROOT, edu_id};
 use crate::differential::random::Random;
@@ -15,7 +16,7 @@ const PASS_THROUGH: u64 = 4 << 6;
 pub(super) const fn table_mode(mode: Mode) -> u64 {
     match mode {
         Mode::Legacy | Mode::Remapping => 0,
-        Mode::Scalable => 1 << 10,
+        Mode::Scalable | Mode::FirstStage => 1 << 10,
     }
 }
 
@@ -53,14 +54,16 @@ pub(super) fn context(
     group: &mut Group,
     allocator: &mut Allocator,
     domain: u64,
+    release: Release,
 ) -> Context {
     let (directory, table) = (allocator.page(), allocator.page());
     let wrong = random.one_in(8).then(|| random.below(11));
     // FPD of any entry on the way counts. QEMU does not heed it for what is wrong above the tree.
     let fpd = if wrong.is_none() { random.below(12) } else { 3 };
     let fpd = [0, 1, 2].map(|at| u64::from(fpd == at) << 1);
-    // RID_PASID: any that the smallest directory reaches.
-    let pasid = if random.one_in(2) { 0 } else { random.below(1 << 13) };
+    // RID_PASID: any that the smallest directory reaches. QEMU 11 lacks the capability.
+    let any = random.one_in(2) && release == Release::Seven;
+    let pasid = if any { random.below(1 << 13) } else { 0 };
     let device_tlb = random.below(2) << 2;
     let directory_size = random.below(8) << 9;
     let mut entry = vec![directory | directory_size | device_tlb | fpd[0] | 1, pasid, 0, 0];

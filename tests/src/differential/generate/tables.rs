@@ -4,6 +4,7 @@
 use std::cell::Cell;
 
 use super::{Scene, scalable};
+use crate::Release;
 use crate::differential::Mode;
 use crate::differential::place::{CONTEXTS, DATA, DATA_PAGES, ROOT, TABLES, edu_id};
 use crate::differential::random::Random;
@@ -65,10 +66,10 @@ pub(super) fn build(scene: &mut Scene, edus: u8) -> Vec<Vec<Mapping>> {
     let mut group = Group::new("build tables");
     let mut allocator = Allocator::new();
     group.step(crate::differential::Step::Fill(TABLES, 0x8_0000, 0));
-    let (mode, random) = (scene.mode, &mut scene.random);
+    let (mode, release, random) = (scene.mode, scene.release, &mut scene.random);
     let wrong_root = random.one_in(24);
     let (low, high) = match mode {
-        Mode::Scalable => scalable::root(random, wrong_root),
+        Mode::Scalable | Mode::FirstStage => scalable::root(random, wrong_root),
         Mode::Legacy | Mode::Remapping => legacy_root(random, wrong_root),
     };
     group.poke(ROOT, low).poke(ROOT + 8, high);
@@ -79,15 +80,15 @@ pub(super) fn build(scene: &mut Scene, edus: u8) -> Vec<Vec<Mapping>> {
             Some(context) if random.one_in(5) => context.clone(),
             _ => {
                 let domain = u64::from(edu) + 1;
-                let make = if mode == Mode::Scalable { scalable::context } else { legacy_context };
-                make(random, &mut group, &mut allocator, domain)
+                let make = if mode.is_scalable() { scalable::context } else { legacy_context };
+                make(random, &mut group, &mut allocator, domain, release)
             }
         };
         if wrong_root {
             context.mappings.iter_mut().for_each(|mapping| mapping.leaf = None);
         }
         let slot = match mode {
-            Mode::Scalable => scalable::context_slot(edu),
+            Mode::Scalable | Mode::FirstStage => scalable::context_slot(edu),
             Mode::Legacy | Mode::Remapping => CONTEXTS + 16 * u64::from(edu_id(edu)),
         };
         for (at, qword) in (slot..).step_by(8).zip(&context.entry) {
@@ -172,6 +173,7 @@ fn legacy_context(
     group: &mut Group,
     allocator: &mut Allocator,
     domain: u64,
+    _release: Release,
 ) -> Context {
     let named = domain << 8;
     if random.one_in(6) {
