@@ -24,6 +24,30 @@ pub enum Error {
         /// The file.
         path: std::path::PathBuf,
     },
+    /// Memory ends above the unit's host address width.
+    #[error(
+        "memory ends at {end:#x}, and the remapping unit has host_address_width={width}, which ends \
+         at {:#x}; give the machine less memory, or set host_address_width={}",
+        1_u64 << width, 64 - end.saturating_sub(1).leading_zeros()
+    )]
+    AddressWidth {
+        /// The first address behind memory.
+        end: u64,
+        /// The unit's host address width in bits.
+        width: u8,
+    },
+    /// A reserved memory region cannot be where it is described.
+    #[error("rmrr '{id}' at {start:#x} to {end:#x} {reason}")]
+    ReservedMemory {
+        /// Its name.
+        id: String,
+        /// Its first address.
+        start: u64,
+        /// Its last address.
+        end: u64,
+        /// The rule that it breaks, and what to do.
+        reason: String,
+    },
     /// A fault of the schedule is not possible in this machine.
     #[error(transparent)]
     Schedule(#[from] crate::fault::ScheduleError),

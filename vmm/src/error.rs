@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use crate::config::{MAX_CPUS, MemorySize};
 use crate::exit::Exit;
 use crate::kvm::GuestFailure;
-use crate::layout::{CMDLINE_MAX, RAM_GAP};
+use crate::layout::{CMDLINE_MAX, RAM_GAP, Range};
 use crate::vm::{GRACE, MachineThread, StuckThread};
 
 /// Why a machine could not be built, or could not go on.
@@ -61,6 +61,20 @@ pub enum Error {
         name: String,
         /// The first address behind the kernel.
         end: u64,
+    },
+    /// The kernel would be in memory that an RMRR reserves.
+    #[error(
+        "'{name}' needs memory up to {end:#x}, and an rmrr reserves {:#x} to {:#x}; give the rmrr a \
+         higher base=",
+        range.start, range.end() - 1
+    )]
+    Reserved {
+        /// The kernel.
+        name: String,
+        /// The first address behind the kernel.
+        end: u64,
+        /// The reserved memory.
+        range: Range,
     },
     /// The file of an initramfs or of a module cannot be read.
     #[error("cannot read the initramfs or module '{}': {source}", path.display())]

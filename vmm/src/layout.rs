@@ -4,6 +4,7 @@
 //! ```text
 //!  0 ............. RAM: boot data below 1 MiB, the kernel from there up
 //!  0xe_0000        ACPI tables
+//!  0xe_f000        FACS
 //!  0xb000_0000     chipset               (RAM that does not fit below goes on at 4 GiB)
 //!  0xfee0_0000     local APICs, in KVM
 //!  0xfffb_c000     KVM's own pages on processors that need them
@@ -27,7 +28,9 @@ pub const CMDLINE_MAX: usize = 2047;
 /// End of conventional memory that a guest may use.
 pub const LOW_RAM_END: u64 = 0x9_fc00;
 /// Firmware's tables. The RSDP is first, in a range that kernels search for it (`ACPI 5.2.5.1`).
-pub const ACPI: Range = Range { start: 0xe_0000, size: 0x1_0000 };
+pub const ACPI: Range = Range { start: 0xe_0000, size: 0xf000 };
+/// The FACS, which firmware and operating system share also after the tables have been read.
+pub const ACPI_NVS: Range = Range { start: 0xe_f000, size: 0x1000 };
 /// The rest of firmware below 1 MiB.
 pub const FIRMWARE: Range = Range { start: 0xf_0000, size: 0x1_0000 };
 /// The entry of processors after a reset. Software also jumps here to make a BIOS reset.

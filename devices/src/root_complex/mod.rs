@@ -34,8 +34,10 @@ use iommu::ids::Bdf;
 use iommu::submit::{HostSide, Policy};
 use iommu::time::Instant;
 use iommu::unit::{Output, Unit, UnitConfig};
+use vm_memory::{GuestMemoryBackend, GuestMemoryRegion};
 
 use crate::Error;
+use crate::chipset::map::Range;
 use crate::fault::Fault;
 use crate::pcie::host_bridge::EcamWindow;
 use crate::pcie::{ConfigAccess, Hierarchy, UpstreamMessage};
@@ -99,6 +101,20 @@ impl RootComplexConfig {
             faults: Vec::new(),
         }
     }
+
+    /// Checks that `ram`, the pieces of memory in ascending order, is within what the units can
+    /// address, and that reserved memory regions are in it.
+    ///
+    /// # Errors
+    /// [`Error::AddressWidth`] and [`Error::ReservedMemory`].
+    pub fn check_memory(&self, ram: &[Range]) -> Result<(), Error> {
+        let end = ram.last().map_or(0, |range| range.end());
+        let width = self.guest_unit.host_address_width.min(self.host_unit.host_address_width);
+        if end > 1 << width {
+            return Err(Error::AddressWidth { end, width });
+        }
+        self.topology.reserved_memory().iter().try_for_each(|region| region.check(ram))
+    }
 }
 
 /// The root complex with all that hangs off it.
@@ -119,8 +135,9 @@ impl RootComplex {
     /// A root complex after power-on, in front of the guest's `memory`.
     ///
     /// # Errors
-    /// [`Error::Schedule`] for faults that cannot be, [`Error::CapabilitySpace`] for functions, and
-    /// [`Error::Host`] if the host side cannot be built.
+    /// [`Error::Schedule`] for faults that cannot be, [`Error::CapabilitySpace`] for functions,
+    /// [`Error::Host`] if the host side cannot be built, and those of
+    /// [`RootComplexConfig::check_memory`].
     pub fn new(config: RootComplexConfig, memory: Memory, tracer: Tracer) -> Result<Self, Error> {
         Self::with_media(config, &mut Media::new(), memory, tracer)
     }
@@ -135,6 +152,7 @@ impl RootComplex {
         memory: Memory,
         tracer: Tracer,
     ) -> Result<Self, Error> {
+        config.check_memory(&ranges(&memory))?;
         let hierarchy = config.topology.build(media, &tracer)?;
         let host = HostSide::new(config.host_unit, config.policy, tracer.clone())?;
         let (driven, sink) = (UnitRole::Guest, tracer.clone());
@@ -354,6 +372,15 @@ impl RootComplex {
         }
         any
     }
+}
+
+/// The pieces of memory, in ascending order.
+fn ranges(memory: &Memory) -> Vec<Range> {
+    let range = |region: &_| {
+        let start = GuestMemoryRegion::start_addr(region).0;
+        Range { start, size: GuestMemoryRegion::len(region) }
+    };
+    memory.iter().map(range).collect()
 }
 
 impl ConfigAccess for RootComplex {

@@ -14,6 +14,7 @@
 mod check;
 mod endpoints;
 mod plan;
+mod platform;
 mod spec;
 mod text;
 
@@ -33,6 +34,8 @@ use crate::nvme::{DEFAULT_LATENCY, Nvme};
 use crate::pcie::caps::express::HotPlug;
 use crate::pcie::{Function, Hierarchy};
 use plan::{FunctionKind, Medium, Step};
+use platform::Platform;
+pub use platform::{Andd, DeviceScope, Names, NamespaceDevice, ReservedMemory, Rmrr};
 pub use spec::{DeviceSpec, Disk, Endpoint, Integrated, Namespace, RootPort, Satc, Switch, TYPES};
 pub use text::{Address, ParseAddressError, ParseDeviceError};
 
@@ -86,6 +89,8 @@ pub struct RootPortInfo {
     pub function: Bdf,
     /// Functions below it may use ATS.
     pub ats: bool,
+    /// Users can reach its slot.
+    pub external: bool,
 }
 
 /// The opened files of namespaces, by path.
@@ -96,6 +101,7 @@ pub type Media = HashMap<PathBuf, Box<dyn Storage>>;
 pub struct Topology {
     /// Each port comes before the functions and ports below it.
     steps: Vec<Step>,
+    platform: Platform,
 }
 
 impl Topology {
@@ -105,7 +111,8 @@ impl Topology {
     /// The first entry that cannot be built, and why.
     pub fn new(devices: &[DeviceSpec]) -> Result<Self, TopologyError> {
         check::check(devices)?;
-        Ok(Self { steps: plan::plan(devices)? })
+        let (steps, platform) = plan::plan(devices)?;
+        Ok(Self { steps, platform })
     }
 
     /// The topology of [`simple_devices`].
@@ -137,11 +144,22 @@ impl Topology {
     /// The root ports.
     pub fn root_ports(&self) -> impl Iterator<Item = RootPortInfo> {
         self.steps.iter().filter_map(|step| match step {
-            Step::Port { above: None, devfn, ats, .. } => {
-                Some(RootPortInfo { function: Bdf::from_bits((*devfn).into()), ats: *ats })
+            Step::Port { above: None, devfn, ats, external, .. } => {
+                let function = Bdf::from_bits((*devfn).into());
+                Some(RootPortInfo { function, ats: *ats, external: *external })
             }
             _ => None,
         })
+    }
+
+    /// Reserved memory of functions, in the order of the entries.
+    pub fn reserved_memory(&self) -> &[ReservedMemory] {
+        &self.platform.reserved
+    }
+
+    /// Devices of the ACPI namespace, in the order of the entries.
+    pub fn namespace_devices(&self) -> &[NamespaceDevice] {
+        &self.platform.namespace
     }
 
     /// The properties of the ports that a schedule of faults needs, in the order of their indices.

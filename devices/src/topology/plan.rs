@@ -4,6 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 
+use super::platform::Platform;
 use super::{
     Address, DeviceSpec, FIRST_INTEGRATED, MAX_BUSES, MAX_DEPTH, RootPort, Satc, Switch,
     TopologyError,
@@ -14,8 +15,16 @@ use crate::pcie::caps::express::{PortType, Slot};
 /// A port or a function to build.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Step {
-    /// A port, with the index of the port above it, and whether functions below may use ATS.
-    Port { name: String, above: Option<usize>, devfn: u8, port_type: PortType, ats: bool },
+    /// A port, with the index of the port above it, whether functions below may use ATS, and whether
+    /// users can reach its slot.
+    Port {
+        name: String,
+        above: Option<usize>,
+        devfn: u8,
+        port_type: PortType,
+        ats: bool,
+        external: bool,
+    },
     /// A function, with the index of the port above it, and its entry in SATC structures.
     Function { above: Option<usize>, devfn: u8, kind: FunctionKind, satc: Satc },
 }
@@ -42,6 +51,7 @@ pub(super) struct Port {
     /// It has a link: a function or a switch can be below it.
     is_bus: bool,
     pub(super) ats: bool,
+    external: bool,
     /// Switches on the path to it.
     depth: usize,
 }
@@ -57,8 +67,8 @@ pub(super) struct Plan<'a> {
     slots: BTreeSet<u8>,
 }
 
-/// The steps that build `devices`.
-pub(super) fn plan(devices: &[DeviceSpec]) -> Result<Vec<Step>, TopologyError> {
+/// The steps that build `devices`, and what firmware reports besides.
+pub(super) fn plan(devices: &[DeviceSpec]) -> Result<(Vec<Step>, Platform), TopologyError> {
     let (steps, ports) = (Vec::new(), Vec::new());
     let (places, slots) = (Places::new(), BTreeSet::new());
     let mut plan = Plan { devices, steps, ports, places, slots };
@@ -69,7 +79,8 @@ pub(super) fn plan(devices: &[DeviceSpec]) -> Result<Vec<Step>, TopologyError> {
     plan.add_disks()?;
     plan.add_integrated()?;
     plan.check_functions_0()?;
-    Ok(plan.steps)
+    let platform = plan.platform()?;
+    Ok((plan.steps, platform))
 }
 
 impl Plan<'_> {
@@ -168,7 +179,8 @@ impl Plan<'_> {
             None => self.next_slot(index, addr.devfn() >> 3)?,
         };
         let port_type = PortType::RootPort(Slot { number, hot_plug: port.hotplug });
-        let planned = Port { name: port.id.clone(), is_bus: true, ats: port.ats, depth: 0 };
+        let RootPort { ats, external, .. } = *port;
+        let planned = Port { name: port.id.clone(), is_bus: true, ats, external, depth: 0 };
         self.add_port(index, planned, None, addr, port_type).map(|_| ())
     }
 
@@ -184,8 +196,9 @@ impl Plan<'_> {
         if self.ports.len() == MAX_BUSES {
             return Err(self.error(index, "there are no bus numbers left for it".to_owned()));
         }
-        let (name, devfn, ats) = (port.name.clone(), addr.devfn(), port.ats);
-        self.steps.push(Step::Port { name, above, devfn, port_type, ats });
+        let (name, devfn) = (port.name.clone(), addr.devfn());
+        let Port { ats, external, .. } = port;
+        self.steps.push(Step::Port { name, above, devfn, port_type, ats, external });
         self.ports.push(port);
         Ok(self.ports.len() - 1)
     }
@@ -221,13 +234,13 @@ impl Plan<'_> {
             let reason = format!("there can be {MAX_DEPTH} switches below one another");
             return Err(self.error(index, reason));
         }
-        let upper = Port { name: switch.id.clone(), is_bus: false, ats, depth };
+        let upper = Port { name: switch.id.clone(), is_bus: false, ats, external: false, depth };
         let addr = Address::default();
         let upper = self.add_port(index, upper, Some(above), addr, PortType::UpstreamPort)?;
         for device in 0..switch.ports {
             let slot = Slot { number: self.next_slot(index, 1)?, hot_plug: switch.hotplug };
             let name = format!("{}.{device}", switch.id);
-            let lower = Port { name, is_bus: true, ats, depth };
+            let lower = Port { name, is_bus: true, ats, external: false, depth };
             let port_type = PortType::DownstreamPort(slot);
             self.add_port(index, lower, Some(upper), Address::new(device, 0), port_type)?;
         }

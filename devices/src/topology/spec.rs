@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use serde::Deserialize;
 
 use super::plan::Medium;
+use super::platform::{Andd, Rmrr};
 use super::text::{Address, number, on_off, some_number, some_on_off, some_text};
 use crate::dma::atc::Geometry;
 use crate::endpoint::traffic::Traffic;
@@ -30,6 +31,10 @@ pub enum DeviceSpec {
     Edu(Integrated),
     /// QEMU's `iommu-testdev`, on bus 0.
     IommuTestdev(Integrated),
+    /// Reserved memory of functions.
+    Rmrr(Rmrr),
+    /// A device of the ACPI namespace.
+    Andd(Andd),
 }
 
 /// A root port.
@@ -50,12 +55,16 @@ pub struct RootPort {
     /// Functions below may use ATS: the port is in an ATSR structure.
     #[serde(default = "on", deserialize_with = "on_off")]
     pub ats: bool,
+    /// Users can reach the slot: the DSDT has `ExternalFacingPort`.
+    #[serde(default, deserialize_with = "on_off")]
+    pub external: bool,
 }
 
 impl RootPort {
     /// A port `id` with default properties.
     pub fn new(id: String) -> Self {
-        Self { id, addr: None, slot: None, hotplug: HotPlug::default(), ats: true }
+        let hotplug = HotPlug::default();
+        Self { id, addr: None, slot: None, hotplug, ats: true, external: false }
     }
 }
 
@@ -253,6 +262,8 @@ impl DeviceSpec {
             Self::Nvme(disk) => disk.id.as_deref(),
             Self::NvmeNs(namespace) => namespace.id.as_deref(),
             Self::Edu(device) | Self::IommuTestdev(device) => device.id.as_deref(),
+            Self::Rmrr(rmrr) => Some(&rmrr.id),
+            Self::Andd(andd) => Some(&andd.id),
         }
     }
 
@@ -263,7 +274,11 @@ impl DeviceSpec {
             Self::AtsEndpoint(endpoint) => Some(&endpoint.bus),
             Self::Nvme(disk) => Some(&disk.bus),
             Self::NvmeNs(namespace) => Some(&namespace.bus),
-            Self::RootPort(_) | Self::Edu(_) | Self::IommuTestdev(_) => None,
+            Self::RootPort(_)
+            | Self::Edu(_)
+            | Self::IommuTestdev(_)
+            | Self::Rmrr(_)
+            | Self::Andd(_) => None,
         }
     }
 
@@ -276,6 +291,8 @@ impl DeviceSpec {
             Self::NvmeNs(_) => "nvme-ns",
             Self::Edu(_) => "edu",
             Self::IommuTestdev(_) => "iommu-testdev",
+            Self::Rmrr(_) => "rmrr",
+            Self::Andd(_) => "andd",
         }
     }
 }
@@ -293,7 +310,7 @@ impl fmt::Display for DeviceSpec {
 }
 
 /// All types with their keys. Each key has an explanation, with its default in brackets.
-pub const TYPES: [(&str, &[(&str, &str)]); 7] = [
+pub const TYPES: [(&str, &[(&str, &str)]); 9] = [
     (
         "root-port",
         &[
@@ -302,6 +319,7 @@ pub const TYPES: [(&str, &[(&str, &str)]); 7] = [
             ("slot=N", "its slot's number [the next free one from its device number up]"),
             ("hotplug=HOW", "surprise, button (with power control) or none [surprise]"),
             ("ats=on|off", "functions below may use ATS [on]"),
+            ("external=on|off", "users can reach the slot: ExternalFacingPort in the DSDT [off]"),
         ],
     ),
     (
@@ -349,6 +367,22 @@ pub const TYPES: [(&str, &[(&str, &str)]); 7] = [
     ),
     ("edu", &INTEGRATED),
     ("iommu-testdev", &INTEGRATED),
+    (
+        "rmrr",
+        &[
+            ("id=NAME", "needed"),
+            ("scope=NAME[+NAME..]", "needed: the functions that use the memory"),
+            ("base=ADDRESS", "needed: the beginning of a page from 1 MiB up, in memory"),
+            ("size=N", "needed: bytes, whole pages"),
+        ],
+    ),
+    (
+        "andd",
+        &[
+            ("id=NAME", "needed: its name in the ACPI namespace, up to 4 of A to Z, 0 to 9 and _"),
+            ("addr=DEVICE.FUNCTION", "needed: the source id of its requests, on bus 0"),
+        ],
+    ),
 ];
 
 const INTEGRATED: [(&str, &str); 3] = [

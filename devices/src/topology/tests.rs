@@ -1,6 +1,7 @@
 //! Descriptions that are valid, descriptions that are not, and the hierarchies that are built.
 
 use super::*;
+use crate::chipset::map::Range;
 use crate::pcie::caps::express::HotPlug;
 
 fn specs(texts: &[&str]) -> Vec<DeviceSpec> {
@@ -30,6 +31,11 @@ fn an_option_names_every_key() {
         ..RootPort::new("rp0".to_owned())
     };
     assert_eq!(text.parse(), Ok(DeviceSpec::RootPort(expected)));
+    let external = "root-port,id=rp0,external=on".parse();
+    assert_eq!(
+        external,
+        Ok(DeviceSpec::RootPort(RootPort { external: true, ..RootPort::new("rp0".to_owned()) }))
+    );
     let text = "ats-endpoint,id=e,bus=rp0,addr=0.1,pri=off,pasid=off,vfs=4,serial=0x123456789abcdef0,\
          atc=256,ways=0x10,traffic=read:8/1ms@0x1000:atc";
     let expected = Endpoint {
@@ -220,5 +226,65 @@ fn an_address_reads_as_it_is_written() {
     }
     for text in ["", "20", "1.8", "-1", "+1", "1.0.0", "1.", ".1", "g"] {
         assert!(text.parse::<Address>().unwrap_err().to_string().contains(text));
+    }
+}
+
+#[test]
+fn reserved_memory_and_namespace_devices_that_cannot_be_are_refused() {
+    const RP0: &str = "root-port,id=rp0";
+    const EP: &str = "ats-endpoint,id=e,bus=rp0";
+    let cases: &[(&[&str], usize, &str)] = &[
+        (&[RP0, "rmrr,id=r,scope=e,base=0x100000,size=0x1000"], 1, "scope 'e' names no function"),
+        (&[RP0, EP, "rmrr,id=r,scope=,base=0x100000,size=0x1000"], 2, "scope '' names no function"),
+        (&[RP0, "rmrr,id=r,scope=r,base=0x100000,size=0x1000"], 1, "scope 'r' names no function"),
+        (&[RP0, EP, "rmrr,id=r,scope=rp0,base=0x100000,size=0x1000"], 2, "'rp0' is a port"),
+        (&[RP0, EP, "rmrr,id=r,scope=e,base=0x100800,size=0x1000"], 2, "base=0x100800,size=0x1000"),
+        (&[RP0, EP, "rmrr,id=r,scope=e,base=0x100000,size=0x800"], 2, "are not whole pages"),
+        (&[RP0, EP, "rmrr,id=r,scope=e,base=0x100000,size=0"], 2, "are not whole pages"),
+        (&[RP0, EP, "rmrr,id=r,scope=e,base=0x80000,size=0x1000"], 2, "below 1 MiB"),
+        (
+            &[RP0, EP, "rmrr,id=r,scope=e,base=0xfffffffffffff000,size=0x1000"],
+            2,
+            "base=0xfffffffffffff000,size=0x1000 ends above",
+        ),
+        (
+            &[
+                RP0,
+                EP,
+                "rmrr,id=r,scope=e,base=0x200000,size=0x2000",
+                "rmrr,id=s,scope=e,base=0x201000,size=0x1000",
+            ],
+            3,
+            "it overlaps rmrr 'r' at 0x200000 to 0x201fff",
+        ),
+        (&["andd,id=I2C01,addr=1e"], 0, "'I2C01' cannot be: a name in the ACPI namespace"),
+        (&["andd,id=i2c,addr=1e"], 0, "'i2c' cannot be"),
+        (&["andd,id=1I2C,addr=1e"], 0, "'1I2C' cannot be"),
+        (&["andd,id=PCI0,addr=1e"], 0, "the DSDT has \\_SB.PCI0 already"),
+        (
+            &["edu,addr=1e", "andd,id=I2C0,addr=1e"],
+            1,
+            "1e.0 on bus 0 is another device's source id",
+        ),
+        (&["andd,id=I2C0,addr=1e", "andd,id=I2C1,addr=1e"], 1, "another device's source id"),
+        (&["andd,id=I2C0,addr=0.1"], 0, "another device's source id"),
+    ];
+    for (texts, index, reason) in cases {
+        let (at, found) = refusal(texts);
+        assert!(at == *index && found.contains(reason), "{texts:?}: {at}, {found}");
+    }
+}
+
+#[test]
+fn reserved_memory_must_be_in_memory() {
+    let texts = ["root-port,id=rp0", "ats-endpoint,id=e,bus=rp0"];
+    let rmrr = "rmrr,id=r,scope=e,base=0x7ff000,size=0x1000";
+    let topology = Topology::new(&specs(&[texts[0], texts[1], rmrr])).unwrap();
+    let region = &topology.reserved_memory()[0];
+    let piece = |start, size| Range { start, size };
+    assert_eq!(region.check(&[piece(0, 0x80_0000)]), Ok(()));
+    for ram in [&[piece(0, 0x7f_f000)][..], &[piece(0, 0x7f_f800), piece(0x7f_f800, 0x1000)], &[]] {
+        let error = region.check(ram).unwrap_err().to_string();
+        assert!(error.starts_with("rmrr 'r' at 0x7ff000 to 0x7fffff is not in memory"), "{error}");
     }
 }

@@ -81,6 +81,12 @@ pub struct UnitConfig {
     pub extended_interrupt_mode: bool,
     /// `X2APIC_OPT_OUT` in DMAR: firmware asks software not to use x2APIC (`VT-d 8.1`).
     pub x2apic_opt_out: bool,
+    /// `DMA_CTRL_PLATFORM_OPT_IN_FLAG` in DMAR: firmware has kept devices from DMA until the
+    /// operating system starts, and asks it to go on with that (`VT-d 8.1`).
+    pub dma_opt_in: bool,
+    /// The proximity domain of the unit, in an RHSA structure of DMAR (`VT-d 8.6`); `None` for no
+    /// such structure.
+    pub proximity: Option<u32>,
 }
 
 /// The default of the role, which is not in files.
@@ -136,6 +142,8 @@ impl UnitConfig {
             interrupt_remapping: false,
             extended_interrupt_mode: false,
             x2apic_opt_out: false,
+            dma_opt_in: false,
+            proximity: None,
         }
     }
 

@@ -1,9 +1,10 @@
-//! The DMAR table (`VT-d 8.1`): one remapping unit for everything, the root ports below which functions
-//! may use ATS, and the integrated functions that may.
+//! The DMAR table (`VT-d 8.1`): one remapping unit for everything, reserved memory, the root ports
+//! below which functions may use ATS, the integrated functions that may, the unit's proximity domain,
+//! and devices of the ACPI namespace.
 
 use acpi_tables::sdt::Sdt;
 use devices::root_complex::{IO_APIC_ID, RootComplexConfig};
-use devices::topology::Satc;
+use devices::topology::{DeviceScope, Satc};
 use iommu::ids::Bdf;
 
 use super::tables::IO_APIC_NUMBER;
@@ -14,6 +15,8 @@ use crate::layout::UNIT;
 const INTR_REMAP: u8 = 1;
 /// Table flag: software is asked to leave x2APIC alone.
 const X2APIC_OPT_OUT: u8 = 1 << 1;
+/// Table flag: firmware has kept devices from DMA, and asks software to go on with that.
+const DMA_CTRL_PLATFORM_OPT_IN: u8 = 1 << 2;
 /// DRHD flag: the unit is responsible for all functions that no other unit names.
 const INCLUDE_PCI_ALL: u8 = 1;
 /// ATSR flag: functions below all root ports may use ATS.
@@ -22,29 +25,41 @@ const ALL_PORTS: u8 = 1;
 const ATC_REQUIRED: u8 = 1;
 
 const DRHD: u16 = 0;
+const RMRR: u16 = 1;
 const ATSR: u16 = 2;
+const RHSA: u16 = 3;
+const ANDD: u16 = 4;
 const SATC: u16 = 5;
 
 /// Device scope types.
 const ENDPOINT: u8 = 1;
 const BRIDGE: u8 = 2;
 const IO_APIC: u8 = 3;
+const NAMESPACE_DEVICE: u8 = 5;
 
-/// The DMAR of a root complex with this configuration. `DMA_CTRL_PLATFORM_OPT_IN` stays clear: all
-/// ports are internal.
+/// The DMAR of a root complex with this configuration. Structures stand in the order of their types,
+/// as `VT-d 8.2` demands.
 pub(super) fn build(config: &RootComplexConfig) -> Vec<u8> {
     let unit = &config.guest_unit;
     let mut table = Sdt::new(*b"DMAR", 48, 1, OEM, OEM_TABLE, OEM_REVISION);
     table.write_u8(36, unit.host_address_width - 1);
     let flag = |set: bool, flag: u8| if set { flag } else { 0 };
-    let flags =
-        flag(unit.interrupt_remapping, INTR_REMAP) | flag(unit.x2apic_opt_out, X2APIC_OPT_OUT);
+    let flags = flag(unit.interrupt_remapping, INTR_REMAP)
+        | flag(unit.x2apic_opt_out, X2APIC_OPT_OUT)
+        | flag(unit.dma_opt_in, DMA_CTRL_PLATFORM_OPT_IN);
     table.write_u8(37, flags);
     // Without a requester id of its own the I/O APIC is named all the same, as by QEMU: nothing is
     // remapped by software that does not find it.
     let io_apic = scope(IO_APIC, IO_APIC_NUMBER, config.io_apic.unwrap_or(IO_APIC_ID));
-    let base = UNIT.start.to_le_bytes();
-    table.append_slice(&structure(DRHD, INCLUDE_PCI_ALL, &[&base[..], &io_apic].concat()));
+    let namespace = || (1_u8..).zip(config.topology.namespace_devices());
+    let mut drhd = [&UNIT.start.to_le_bytes()[..], &io_apic].concat();
+    drhd.extend(namespace().flat_map(|(n, device)| scope(NAMESPACE_DEVICE, n, device.source)));
+    table.append_slice(&structure(DRHD, INCLUDE_PCI_ALL, &drhd));
+    for region in config.topology.reserved_memory() {
+        let [start, last] = [region.range.start, region.range.end() - 1].map(u64::to_le_bytes);
+        let scopes: Vec<u8> = region.scopes.iter().flat_map(path_scope).collect();
+        table.append_slice(&structure(RMRR, 0, &[&start[..], &last, &scopes].concat()));
+    }
     let ports: Vec<_> = config.topology.root_ports().collect();
     let allowed = || ports.iter().filter(|port| port.ats);
     if ports.iter().all(|port| port.ats) {
@@ -52,6 +67,14 @@ pub(super) fn build(config: &RootComplexConfig) -> Vec<u8> {
     } else if allowed().count() > 0 {
         let scopes: Vec<u8> = allowed().flat_map(|port| scope(BRIDGE, 0, port.function)).collect();
         table.append_slice(&structure(ATSR, 0, &scopes));
+    }
+    if let Some(domain) = unit.proximity {
+        let (base, domain) = (UNIT.start.to_le_bytes(), domain.to_le_bytes());
+        table.append_slice(&structure(RHSA, 0, &[&base[..], &domain].concat()));
+    }
+    for (number, device) in namespace() {
+        let name = format!("\\_SB.{:_<4}\0", device.name);
+        table.append_slice(&numbered(ANDD, [0, 0, 0, number], name.as_bytes()));
     }
     for (satc, flags) in [(Satc::On, 0), (Satc::Required, ATC_REQUIRED)] {
         let named = config.topology.satc(satc);
@@ -65,9 +88,23 @@ pub(super) fn build(config: &RootComplexConfig) -> Vec<u8> {
 
 /// A remapping structure of segment 0.
 fn structure(kind: u16, flags: u8, rest: &[u8]) -> Vec<u8> {
-    // A few scopes of eight bytes: no length comes near what the field holds.
+    numbered(kind, [flags, 0, 0, 0], rest)
+}
+
+/// A remapping structure with these four bytes behind its length.
+fn numbered(kind: u16, four: [u8; 4], rest: &[u8]) -> Vec<u8> {
+    // A few hundred scopes of some bytes: no length comes near what the field holds.
     let length = (8 + rest.len()) as u16;
-    [&kind.to_le_bytes()[..], &length.to_le_bytes(), &[flags, 0, 0, 0], rest].concat()
+    [&kind.to_le_bytes()[..], &length.to_le_bytes(), &four, rest].concat()
+}
+
+/// A device scope that begins on bus 0.
+fn path_scope(scope: &DeviceScope) -> Vec<u8> {
+    let kind = if scope.is_bridge { BRIDGE } else { ENDPOINT };
+    let path = scope.path.iter().flat_map(|address| [address.devfn() >> 3, address.devfn() & 7]);
+    // At most a root port, a few switches with two ports each, and a function.
+    let length = (6 + 2 * scope.path.len()) as u8;
+    [kind, length, 0, 0, 0, 0].into_iter().chain(path).collect()
 }
 
 /// A device scope that ends at `function`, on the bus where it begins.

@@ -1,5 +1,6 @@
 //! The DSDT: the host bridge with the ranges that it decodes and the features that the operating
-//! system may control, COM1, and the power states.
+//! system may control, root ports that users can reach, COM1, devices that only ACPI knows, and the
+//! power states.
 
 use acpi_tables::aml::{
     AddressSpace, AddressSpaceCacheable, And, Arg, CreateDWordField, Device, EISAName, Else, Equal,
@@ -9,12 +10,15 @@ use acpi_tables::aml::{
 use acpi_tables::sdt::Sdt;
 use acpi_tables::{Aml, AmlSink};
 use devices::root_complex::inta_pin;
+use devices::topology::{NamespaceDevice, RootPortInfo, Topology};
 
 use super::{OEM, OEM_REVISION, OEM_TABLE, bytes};
 use crate::layout::{COM1_PIN, ECAM, IO_APIC, PCI_MEMORY, Range, SLEEP_TYPE_OFF, UNIT, port};
 
 /// The UUID in calls of a PCIe host bridge's `_OSC` (`PCI Firmware 4.5`).
 const OSC_UUID: &str = "33DB4D5B-1FF7-401C-9657-7441C03DD766";
+/// The UUID of the properties of root ports that users can reach.
+const EXTERNAL_PORT_UUID: &str = "EFCC06CC-73AC-4BC3-BFF0-76143807C389";
 /// Control that the operating system gets if it asks: native hot-plug, PME, AER, the PCIe capability,
 /// LTR, DPC. Not: hot-plug of SHPC, which is not there.
 const OSC_GRANTED: u32 = 1 | 1 << 2 | 1 << 3 | 1 << 4 | 1 << 5 | 1 << 7;
@@ -26,18 +30,21 @@ mod osc_error {
     pub(super) const MASKED: u8 = 1 << 4;
 }
 
-pub(super) fn build() -> Vec<u8> {
+pub(super) fn build(topology: &Topology) -> Vec<u8> {
     // Revision 2: integers have 64 bits.
     let mut table = Sdt::new(*b"DSDT", 36, 2, OEM, OEM_TABLE, OEM_REVISION);
-    table.append_slice(&system_bus());
+    table.append_slice(&system_bus(topology));
     let [zero, off] = [0, SLEEP_TYPE_OFF];
     let s5 = Name::new("_S5_".into(), &Package::new(vec![&off, &off, &zero, &zero]));
     table.append_slice(&bytes(&s5));
     table.as_slice().to_vec()
 }
 
-fn system_bus() -> Vec<u8> {
-    bytes(&Scope::new("\\_SB_".into(), vec![&host_bridge(), &motherboard(), &com1()]))
+fn system_bus(topology: &Topology) -> Vec<u8> {
+    let ports: Vec<_> = topology.root_ports().filter(|port| port.external).map(external).collect();
+    let mut devices = vec![host_bridge(ports), motherboard(), com1()];
+    devices.extend((0_u8..).zip(topology.namespace_devices()).map(namespace_device));
+    bytes(&Scope::new("\\_SB_".into(), devices.iter().map(|device| device as &dyn Aml).collect()))
 }
 
 /// A piece of AML that has been encoded already.
@@ -53,7 +60,7 @@ fn encoded(item: &dyn Aml) -> Encoded {
     Encoded(bytes(item))
 }
 
-fn host_bridge() -> Encoded {
+fn host_bridge(ports: Vec<Encoded>) -> Encoded {
     let last_bus = (ECAM.size >> 20) as u16 - 1;
     let mmio = (PCI_MEMORY.start as u32, (PCI_MEMORY.end() - 1) as u32);
     let cacheable = AddressSpaceCacheable::NotCacheable;
@@ -66,19 +73,50 @@ fn host_bridge() -> Encoded {
         &AddressSpace::new_memory(cacheable, true, mmio.0, mmio.1, None),
     ]));
     let (wires, osc) = (routing(), control());
+    let mut objects = vec![
+        encoded(&Name::new("_HID".into(), &EISAName::new("PNP0A08"))),
+        encoded(&Name::new("_CID".into(), &EISAName::new("PNP0A03"))),
+        encoded(&Name::new("_UID".into(), &0_u8)),
+        encoded(&Name::new("_SEG".into(), &0_u8)),
+        encoded(&Name::new("_BBN".into(), &0_u8)),
+        // DMA is coherent.
+        encoded(&Name::new("_CCA".into(), &1_u8)),
+        encoded(&Name::new("_CRS".into(), &resources)),
+        wires,
+        osc,
+    ];
+    objects.extend(ports);
+    let objects = objects.iter().map(|object| object as &dyn Aml).collect();
+    encoded(&Device::new("PCI0".into(), objects))
+}
+
+/// A root port whose slot users can reach, by device properties in the form of Linux's
+/// `drivers/pci/pci-acpi.c` and Windows ("Identifying externally exposed PCIe Root Ports").
+fn external(port: RootPortInfo) -> Encoded {
+    let (device, function) = (port.function.device(), port.function.function());
+    let address = u32::from(device) << 16 | u32::from(function);
+    let devfn = port.function.devfn();
+    let facing = Package::new(vec![&"ExternalFacingPort", &1_u8]);
+    let number = Package::new(vec![&"UID", &devfn]);
+    let (uuid, properties) = (Uuid::new(EXTERNAL_PORT_UUID), Package::new(vec![&facing, &number]));
+    let properties = Package::new(vec![&uuid, &properties]);
+    // Two hexadecimal digits of the device, and the function.
+    let name = format!("P{device:02X}{function:X}");
     encoded(&Device::new(
-        "PCI0".into(),
+        name.as_str().into(),
+        vec![&Name::new("_ADR".into(), &address), &Name::new("_DSD".into(), &properties)],
+    ))
+}
+
+/// A device that an ANDD structure of DMAR names. It has an id of its own, so that an operating
+/// system makes a device of it.
+fn namespace_device((number, device): (u8, &NamespaceDevice)) -> Encoded {
+    encoded(&Device::new(
+        format!("{:_<4}", device.name).as_str().into(),
         vec![
-            &Name::new("_HID".into(), &EISAName::new("PNP0A08")),
-            &Name::new("_CID".into(), &EISAName::new("PNP0A03")),
-            &Name::new("_UID".into(), &0_u8),
-            &Name::new("_SEG".into(), &0_u8),
-            &Name::new("_BBN".into(), &0_u8),
-            // DMA is coherent.
+            &Name::new("_HID".into(), &"GHST0001"),
+            &Name::new("_UID".into(), &number),
             &Name::new("_CCA".into(), &1_u8),
-            &Name::new("_CRS".into(), &resources),
-            &wires,
-            &osc,
         ],
     ))
 }

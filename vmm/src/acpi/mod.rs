@@ -2,10 +2,12 @@
 //! space and remapping unit are, what the host bridge decodes, and how to switch off.
 //!
 //! ```text
-//!   RSDP (0xe0000) --> XSDT --> FADT --> DSDT   host bridge, COM1, power states
+//!   RSDP (0xe0000) --> XSDT --> FADT -+-> DSDT   host bridge, COM1, power states
+//!                          |           `-> FACS   (0xef000) shared with firmware
 //!                          +--> MADT            CPUs, I/O APIC
 //!                          +--> MCFG            ECAM
-//!                          `--> DMAR            remapping unit, which ports may have ATS below
+//!                          +--> DMAR            remapping unit, which ports may have ATS below
+//!                          `--> SRAT            if the unit has a proximity domain
 //! ```
 //!
 //! The machine is hardware-reduced (`ACPI 4.1`): neither 8259 nor PIT, PM timer, SCI or power button.
@@ -23,7 +25,7 @@ use iommu::Memory;
 use vm_memory::{Bytes, GuestAddress};
 
 use crate::Error;
-use crate::layout::ACPI;
+use crate::layout::{ACPI, ACPI_NVS, Range};
 
 /// The OEM ID of the tables.
 const OEM: [u8; 6] = *b"GHOSTL";
@@ -34,9 +36,14 @@ const OEM_REVISION: u32 = 1;
 /// Tables begin at multiples of this.
 const ALIGNMENT: u64 = 16;
 
-/// Writes all tables for a machine of `cpus` CPUs; the RSDP is at the beginning of [`ACPI`].
-pub(crate) fn write(memory: &Memory, cpus: u8, config: &RootComplexConfig) -> Result<(), Error> {
-    for (address, bytes) in build(cpus, config) {
+/// Writes all tables for a machine of `cpus` CPUs and memory at `ram`; the RSDP is at the beginning of [`ACPI`].
+pub(crate) fn write(
+    memory: &Memory,
+    ram: &[Range],
+    cpus: u8,
+    config: &RootComplexConfig,
+) -> Result<(), Error> {
+    for (address, bytes) in build(cpus, ram, config) {
         memory.write_slice(&bytes, GuestAddress(address)).map_err(|error| Error::Host {
             action: "write the ACPI tables into the guest's memory",
             source: std::io::Error::other(error),
@@ -46,19 +53,23 @@ pub(crate) fn write(memory: &Memory, cpus: u8, config: &RootComplexConfig) -> Re
 }
 
 /// All tables, each with its address, the RSDP first.
-fn build(cpus: u8, config: &RootComplexConfig) -> Vec<(u64, Vec<u8>)> {
+fn build(cpus: u8, ram: &[Range], config: &RootComplexConfig) -> Vec<(u64, Vec<u8>)> {
     let mut placed = Placed { next: ACPI.start + Rsdp::len() as u64, tables: Vec::new() };
-    let dsdt = placed.add(dsdt::build());
-    let listed = [
-        placed.add(bytes(&tables::fadt(dsdt))),
+    let dsdt = placed.add(dsdt::build(&config.topology));
+    let mut listed = vec![
+        placed.add(bytes(&tables::fadt(dsdt, ACPI_NVS.start))),
         placed.add(bytes(&tables::madt(cpus))),
         placed.add(bytes(&tables::mcfg())),
         placed.add(dmar::build(config)),
     ];
+    if config.guest_unit.proximity.is_some() {
+        listed.push(placed.add(tables::srat(cpus, ram)));
+    }
     let mut xsdt = XSDT::new(OEM, OEM_TABLE, OEM_REVISION);
     listed.into_iter().for_each(|address| xsdt.add_entry(address));
     let xsdt = placed.add(bytes(&xsdt));
     placed.tables.insert(0, (ACPI.start, bytes(&Rsdp::new(OEM, xsdt))));
+    placed.tables.push((ACPI_NVS.start, bytes(&tables::facs())));
     placed.tables
 }
 

@@ -1,14 +1,16 @@
-//! The tables of fixed form: FADT, MADT, MCFG.
+//! The tables of fixed form: FADT, FACS, MADT, MCFG, SRAT.
 
+use acpi_tables::facs::FACS;
 use acpi_tables::fadt::{FADT, FADTBuilder, Flags, PmProfile};
 use acpi_tables::gas::{AccessSize, AddressSpace, GAS};
 use acpi_tables::madt::{
     EnabledStatus, IoApic, LocalInterruptController, MADT, ProcessorLocalApic,
 };
 use acpi_tables::mcfg::MCFG;
+use acpi_tables::sdt::Sdt;
 
 use super::{OEM, OEM_REVISION, OEM_TABLE};
-use crate::layout::{ECAM, IO_APIC, LOCAL_APIC, port};
+use crate::layout::{ECAM, IO_APIC, LOCAL_APIC, Range, port};
 
 /// A write of this to [`port::RESET`] resets the machine.
 const RESET_VALUE: u8 = 6;
@@ -24,12 +26,13 @@ fn port_register(port: u16) -> GAS {
     GAS::new(AddressSpace::SystemIo, 8, 0, AccessSize::ByteAccess, port.into())
 }
 
-/// The FADT: the registers for reset and sleep. Its other fields are about hardware that does not
-/// exist here.
-pub(super) fn fadt(dsdt: u64) -> FADT {
+/// The FADT: the registers for reset and sleep, and the addresses of DSDT and FACS. Its other fields
+/// are about hardware that does not exist here.
+pub(super) fn fadt(dsdt: u64, facs: u64) -> FADT {
     let mut table = FADTBuilder::new(OEM, OEM_TABLE, OEM_REVISION)
         .preferred_pm_profile(PmProfile::EnterpriseServer)
         .dsdt_64(dsdt)
+        .firmware_ctrl_64(facs)
         .flag(Flags::Wbinvd)
         .flag(Flags::PwrButton)
         .flag(Flags::SlpButton)
@@ -42,6 +45,13 @@ pub(super) fn fadt(dsdt: u64) -> FADT {
     table.sleep_status_reg = port_register(port::SLEEP_STATUS);
     table.hypervisor_vendor_identity = u64::from_le_bytes(*b"GHOSTLNK").into();
     table.finalize()
+}
+
+/// The FACS (`ACPI 5.2.10`): nothing wakes up here, and no firmware takes the global lock.
+pub(super) fn facs() -> FACS {
+    let mut table = FACS::new();
+    table.version = 2;
+    table
 }
 
 /// Local APICs, whose ids are the CPUs' numbers, and the I/O APIC.
@@ -61,4 +71,25 @@ pub(super) fn mcfg() -> MCFG {
     let last_bus = (ECAM.size >> 20) - 1;
     table.add_ecam(ECAM.start, 0, 0, last_bus as u8);
     table
+}
+
+/// The SRAT (`ACPI 5.2.16`): all CPUs and all memory are in proximity domain 0. Without it software
+/// makes nothing of the unit's domain.
+pub(super) fn srat(cpus: u8, ram: &[Range]) -> Vec<u8> {
+    const LOCAL_APIC_AFFINITY: u8 = 0;
+    const MEMORY_AFFINITY: u8 = 1;
+    const ENABLED: [u8; 4] = 1_u32.to_le_bytes();
+    let mut table = Sdt::new(*b"SRAT", 48, 3, OEM, OEM_TABLE, OEM_REVISION);
+    // The table's reserved word is 1 for backward compatibility.
+    table.write_u32(36, 1);
+    for cpu in 0..cpus {
+        let head = [LOCAL_APIC_AFFINITY, 16, 0, cpu];
+        table.append_slice(&[&head[..], &ENABLED, &[0; 8]].concat());
+    }
+    for range in ram {
+        let (start, size) = (range.start.to_le_bytes(), range.size.to_le_bytes());
+        let head = [MEMORY_AFFINITY, 40, 0, 0, 0, 0, 0, 0];
+        table.append_slice(&[&head[..], &start, &size, &[0; 4], &ENABLED, &[0; 8]].concat());
+    }
+    table.as_slice().to_vec()
 }

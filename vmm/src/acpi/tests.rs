@@ -4,7 +4,7 @@ use iommu::submit::PRESETS;
 use iommu::unit::UnitConfig;
 
 use super::*;
-use crate::layout::{ECAM, UNIT};
+use crate::layout::{ECAM, Range, UNIT};
 
 fn config(devices: &[&str], unit: UnitConfig) -> RootComplexConfig {
     let devices: Vec<DeviceSpec> = devices.iter().map(|text| text.parse().unwrap()).collect();
@@ -12,12 +12,19 @@ fn config(devices: &[&str], unit: UnitConfig) -> RootComplexConfig {
     RootComplexConfig { topology, ..RootComplexConfig::new(PRESETS[0].policy(), unit) }
 }
 
+/// Memory of 64 MiB.
+const RAM: [Range; 1] = [Range { start: 0, size: 64 << 20 }];
+
 fn simple() -> RootComplexConfig {
     config(&["root-port,id=rp0"], UnitConfig::new(UnitRole::Host))
 }
 
 fn sum(bytes: &[u8]) -> u8 {
     bytes.iter().fold(0, |sum, byte| sum.wrapping_add(*byte))
+}
+
+fn u32_at(bytes: &[u8], at: usize) -> u32 {
+    u32::from_le_bytes(bytes[at..at + 4].try_into().unwrap())
 }
 
 fn u64_at(bytes: &[u8], at: usize) -> u64 {
@@ -32,12 +39,12 @@ fn table<'a>(tables: &'a [(u64, Vec<u8>)], signature: &str) -> &'a [u8] {
 
 #[test]
 fn every_table_is_whole_and_where_the_one_above_it_says() {
-    let tables = build(8, &simple());
+    let tables = build(8, &RAM, &simple());
     let (rsdp_address, rsdp) = &tables[0];
     assert_eq!((*rsdp_address, &rsdp[..8], rsdp[15]), (0xe_0000, &b"RSD PTR "[..], 2));
     assert_eq!((sum(&rsdp[..20]), sum(rsdp), rsdp.len()), (0, 0, 36));
     let at = |address| &tables.iter().find(|(start, _)| *start == address).unwrap().1;
-    for (address, bytes) in &tables[1..] {
+    for (address, bytes) in tables[1..].iter().filter(|(_, bytes)| !bytes.starts_with(b"FACS")) {
         assert_eq!(sum(bytes), 0, "checksum at {address:#x}");
         let length = u32::from_le_bytes(bytes[4..8].try_into().unwrap());
         assert_eq!(length as usize, bytes.len(), "length at {address:#x}");
@@ -52,9 +59,24 @@ fn every_table_is_whole_and_where_the_one_above_it_says() {
     assert_eq!(&at(u64_at(fadt, 140))[..4], b"DSDT");
 }
 
+/// `ACPI 5.2.10`. The FACS has no checksum.
+#[test]
+fn fadt_points_to_a_facs_in_memory_of_firmware() {
+    let tables = build(1, &RAM, &simple());
+    let fadt = table(&tables, "FACP");
+    let address = u64_at(fadt, 132);
+    assert_eq!((u32_at(fadt, 36), address), (0, 0xe_f000), "X_FIRMWARE_CTRL, and only that");
+    assert!(address.is_multiple_of(64));
+    let facs = &tables.iter().find(|(start, _)| *start == address).unwrap().1;
+    let mut expected = [0; 64];
+    expected[..8].copy_from_slice(b"FACS\x40\0\0\0");
+    expected[32] = 2;
+    assert_eq!(facs[..], expected, "hardware signature, waking vectors, lock and flags are 0");
+}
+
 #[test]
 fn tables_do_not_overlap() {
-    let mut tables = build(8, &simple());
+    let mut tables = build(8, &RAM, &simple());
     tables.sort_by_key(|(address, _)| *address);
     for pair in tables.windows(2) {
         assert!(pair[0].0 + pair[0].1.len() as u64 <= pair[1].0);
@@ -63,7 +85,7 @@ fn tables_do_not_overlap() {
 
 #[test]
 fn fadt_says_how_to_reset_and_to_switch_off() {
-    let tables = build(1, &simple());
+    let tables = build(1, &RAM, &simple());
     let fadt = table(&tables, "FACP");
     assert_eq!((fadt[8], fadt.len()), (6, 276));
     let flags = u32::from_le_bytes(fadt[112..116].try_into().unwrap());
@@ -76,7 +98,7 @@ fn fadt_says_how_to_reset_and_to_switch_off() {
 
 #[test]
 fn madt_has_every_cpu_and_the_io_apic() {
-    let tables = build(3, &simple());
+    let tables = build(3, &RAM, &simple());
     let madt = table(&tables, "APIC");
     assert_eq!(&madt[36..44], [0, 0, 0xe0, 0xfe, 0, 0, 0, 0]);
     let cpu = |id| [0, 8, id, id, 1, 0, 0, 0];
@@ -86,7 +108,7 @@ fn madt_has_every_cpu_and_the_io_apic() {
 
 #[test]
 fn mcfg_has_all_buses_of_ecam() {
-    let tables = build(1, &simple());
+    let tables = build(1, &RAM, &simple());
     let mcfg = table(&tables, "MCFG");
     assert_eq!((mcfg.len(), u64_at(mcfg, 44)), (60, ECAM.start));
     assert_eq!(&mcfg[52..56], [0, 0, 0, 255], "segment, first and last bus");
@@ -94,7 +116,7 @@ fn mcfg_has_all_buses_of_ecam() {
 
 #[test]
 fn dmar_has_the_unit_its_io_apic_and_all_ports() {
-    let tables = build(1, &simple());
+    let tables = build(1, &RAM, &simple());
     let dmar = table(&tables, "DMAR");
     assert_eq!((dmar[8], dmar[36], dmar[37]), (1, 45, 0));
     assert_eq!(&dmar[48..56], [0, 0, 24, 0, 1, 0, 0, 0], "a DRHD for everything");
@@ -110,7 +132,7 @@ fn dmar_follows_the_units_and_the_ports_settings() {
     let ports = ["root-port,id=a", "root-port,id=b,ats=off", "root-port,id=c,addr=5.0"];
     let mut config = config(&ports, unit);
     config.io_apic = Some("80:1f.7".parse().unwrap());
-    let tables = build(1, &config);
+    let tables = build(1, &RAM, &config);
     let dmar = table(&tables, "DMAR");
     assert_eq!((dmar[36], dmar[37]), (38, 1), "interrupts can be remapped");
     assert_eq!(&dmar[64..72], [3, 8, 0, 0, 0, 0x80, 0x1f, 7]);
@@ -118,18 +140,18 @@ fn dmar_follows_the_units_and_the_ports_settings() {
     assert_eq!(&dmar[80..], [[2, 8, 0, 0, 0, 0, 1, 0], [2, 8, 0, 0, 0, 0, 5, 0]].concat());
 
     let none = config_without_ats();
-    let tables = build(1, &none);
+    let tables = build(1, &RAM, &none);
     assert_eq!(table(&tables, "DMAR").len(), 72, "no ATSR");
 }
 
 #[test]
 fn dmar_names_integrated_functions_as_they_are_described() {
     let plain = config(&["root-port,id=a", "edu"], UnitConfig::new(UnitRole::Host));
-    assert_eq!(table(&build(1, &plain), "DMAR").len(), 80, "no SATC");
+    assert_eq!(table(&build(1, &RAM, &plain), "DMAR").len(), 80, "no SATC");
 
     let devices = ["root-port,id=a", "edu,satc=on", "edu,satc=required", "iommu-testdev,satc=on"];
     let named = config(&devices, UnitConfig::new(UnitRole::Host));
-    let tables = build(1, &named);
+    let tables = build(1, &RAM, &named);
     let dmar = table(&tables, "DMAR");
     assert_eq!(&dmar[80..88], [5, 0, 24, 0, 0, 0, 0, 0], "an SATC with two scopes");
     assert_eq!(&dmar[88..104], [[1, 8, 0, 0, 0, 0, 0x0c, 0], [1, 8, 0, 0, 0, 0, 0x0e, 0]].concat());
@@ -140,7 +162,79 @@ fn dmar_names_integrated_functions_as_they_are_described() {
 #[test]
 fn dmar_can_ask_for_no_x2apic() {
     let unit = UnitConfig { x2apic_opt_out: true, ..UnitConfig::full(UnitRole::Host) };
-    assert_eq!(table(&build(1, &config(&["root-port,id=a"], unit)), "DMAR")[37], 0b11);
+    assert_eq!(table(&build(1, &RAM, &config(&["root-port,id=a"], unit)), "DMAR")[37], 0b11);
+}
+
+#[test]
+fn dmar_can_say_that_firmware_has_kept_devices_from_dma() {
+    let unit = UnitConfig { dma_opt_in: true, ..UnitConfig::new(UnitRole::Host) };
+    assert_eq!(table(&build(1, &RAM, &config(&["root-port,id=a"], unit)), "DMAR")[37], 0b100);
+}
+
+#[test]
+fn dmar_has_reserved_memory_with_the_paths_of_its_functions() {
+    let devices = [
+        "root-port,id=rp0,addr=3",
+        "switch,id=sw0,bus=rp0,ports=2",
+        "nvme,id=disk,bus=sw0.1",
+        "edu,id=edu0,addr=10",
+        "rmrr,id=r,scope=disk+edu0,base=0x1000000,size=0x3000",
+    ];
+    let tables = build(1, &RAM, &config(&devices, UnitConfig::new(UnitRole::Host)));
+    let dmar = table(&tables, "DMAR");
+    // The root port, the switch's two ports, and the disk.
+    let disk = [1, 14, 0, 0, 0, 0, 3, 0, 0, 0, 1, 0, 0, 0];
+    let edu = [1, 8, 0, 0, 0, 0, 0x10, 0];
+    assert_eq!(&dmar[72..80], [1, 0, 46, 0, 0, 0, 0, 0], "an RMRR behind the DRHD");
+    assert_eq!((u64_at(dmar, 80), u64_at(dmar, 88)), (0x100_0000, 0x100_2fff), "base, limit");
+    assert_eq!(&dmar[96..118], [&disk[..], &edu].concat());
+    assert_eq!(&dmar[118..], [2, 0, 8, 0, 1, 0, 0, 0], "and in front of the ATSR");
+}
+
+#[test]
+fn dmar_has_the_units_proximity_domain_and_srat_has_the_memory() {
+    let unit = UnitConfig { proximity: Some(7), ..UnitConfig::new(UnitRole::Host) };
+    let tables = build(2, &RAM, &config(&["root-port,id=a"], unit));
+    let dmar = table(&tables, "DMAR");
+    assert_eq!(&dmar[80..88], [3, 0, 20, 0, 0, 0, 0, 0], "an RHSA behind the ATSR");
+    assert_eq!((u64_at(dmar, 88), u32_at(dmar, 96), dmar.len()), (UNIT.start, 7, 100));
+    let srat = table(&tables, "SRAT");
+    assert_eq!((sum(srat), u32_at(srat, 36), srat.len()), (0, 1, 48 + 2 * 16 + 40));
+    assert_eq!(&srat[48..56], [0, 16, 0, 0, 1, 0, 0, 0], "CPU 0, enabled, in domain 0");
+    assert_eq!(&srat[64..72], [0, 16, 0, 1, 1, 0, 0, 0]);
+    assert_eq!(&srat[80..88], [1, 40, 0, 0, 0, 0, 0, 0], "memory in domain 0");
+    assert_eq!((u64_at(srat, 88), u64_at(srat, 96), u32_at(srat, 108)), (0, 64 << 20, 1));
+    let without = build(1, &RAM, &simple());
+    assert!(!without.iter().any(|(_, bytes)| bytes.starts_with(b"SRAT")));
+}
+
+#[test]
+fn a_namespace_device_is_in_dmar_twice_and_in_the_dsdt() {
+    let devices = ["root-port,id=a", "andd,id=I2C,addr=1e.1"];
+    let tables = build(1, &RAM, &config(&devices, UnitConfig::new(UnitRole::Host)));
+    let dmar = table(&tables, "DMAR");
+    assert_eq!(&dmar[48..52], [0, 0, 32, 0], "a DRHD with two scopes");
+    assert_eq!(&dmar[72..80], [5, 8, 0, 0, 1, 0, 0x1e, 1], "number 1, source id 00:1e.1");
+    assert_eq!(&dmar[88..96], [4, 0, 18, 0, 0, 0, 0, 1], "an ANDD, number 1");
+    assert_eq!(&dmar[96..], b"\\_SB.I2C_\0");
+    let dsdt = table(&tables, "DSDT");
+    let has = |bytes: &[u8]| dsdt.windows(bytes.len()).any(|window| window == bytes);
+    assert!(has(b"I2C_\x08_HID\x0dGHST0001\0"), "a device named I2C with _HID GHST0001");
+}
+
+#[test]
+fn a_root_port_that_users_can_reach_has_the_property_in_the_dsdt() {
+    let unit = UnitConfig::new(UnitRole::Host);
+    let devices =
+        ["root-port,id=a", "root-port,id=b,addr=1c.2,external=on", "root-port,id=c,addr=1c"];
+    let tables = build(1, &RAM, &config(&devices, unit));
+    let dsdt = table(&tables, "DSDT");
+    let count = |bytes: &[u8]| dsdt.windows(bytes.len()).filter(|window| *window == bytes).count();
+    assert_eq!((count(b"_DSD"), count(b"ExternalFacingPort\0\x01")), (1, 1));
+    assert_eq!(count(b"P1C2\x08_ADR\x0c\x02\x00\x1c\x00"), 1, "_ADR is 0x001c0002");
+    // EFCC06CC-73AC-4BC3-BFF0-76143807C389, as a buffer.
+    let uuid = b"\xcc\x06\xcc\xef\xac\x73\xc3\x4b\xbf\xf0\x76\x14\x38\x07\xc3\x89";
+    assert_eq!(count(uuid), 1);
 }
 
 fn config_without_ats() -> RootComplexConfig {
@@ -151,7 +245,7 @@ fn config_without_ats() -> RootComplexConfig {
 /// could lose without a test that fails.
 #[test]
 fn dsdt_has_what_an_operating_system_looks_for() {
-    let tables = build(1, &simple());
+    let tables = build(1, &RAM, &simple());
     let dsdt = table(&tables, "DSDT");
     let has = |bytes: &[u8]| dsdt.windows(bytes.len()).any(|window| window == bytes);
     for name in ["PCI0", "_CRS", "_PRT", "_OSC", "MBRD", "COM1"] {

@@ -2,9 +2,9 @@
 
 use iommu::Memory;
 
-use super::{low_ram, write_boot_data};
+use super::{Ram, low_ram, write_boot_data};
 use crate::Error;
-use crate::config::{MemorySize, Module};
+use crate::config::Module;
 use crate::layout::Range;
 
 const PAGE: u64 = 4096;
@@ -12,7 +12,7 @@ const PAGE: u64 = 4096;
 /// Puts the initramfs, of which there is one at the most, between `kernel_end` and `limit`.
 pub(super) fn load(
     memory: &Memory,
-    size: MemorySize,
+    ram: Ram<'_>,
     kernel_end: u64,
     limit: u64,
     modules: &[Module],
@@ -24,7 +24,10 @@ pub(super) fn load(
         [_, second, ..] => return Err(Error::NoModules { path: second.path.clone() }),
     };
     let error = |source| Error::ModuleFile { path: path.to_owned(), source };
-    let limit = low_ram(size).min(limit);
+    let size = ram.size;
+    // Below all reserved memory, so that it need not look for a gap.
+    let reserved = ram.reserved.first().map_or(u64::MAX, |range| range.start);
+    let limit = low_ram(size).min(limit).min(reserved);
     let room = limit.saturating_sub(kernel_end.next_multiple_of(PAGE));
     let length = std::fs::metadata(path).map_err(error)?.len();
     // Whole pages, because the end of memory is at one.

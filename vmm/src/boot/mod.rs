@@ -39,7 +39,7 @@ use vm_memory::{Bytes, GuestAddress, ReadVolatile};
 
 use crate::Error;
 use crate::config::{Kernel, MemorySize, Module};
-use crate::layout::{CMDLINE, CMDLINE_MAX, RAM_GAP};
+use crate::layout::{CMDLINE, CMDLINE_MAX, RAM_GAP, Range};
 
 pub(crate) use registers::{configure_fpu, configure_registers, configure_sregs};
 
@@ -90,22 +90,51 @@ enum Entry {
     Pvh(u64),
 }
 
+/// RAM, and what in it firmware keeps for itself.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Ram<'a> {
+    pub(crate) size: MemorySize,
+    /// Whole pages in RAM above 1 MiB, in ascending order and without overlaps.
+    pub(crate) reserved: &'a [Range],
+}
+
+impl Ram<'_> {
+    /// The pieces between `start` and `end` that are not reserved.
+    fn free(self, start: u64, end: u64) -> impl Iterator<Item = Range> {
+        let inside = move |range: &&Range| range.start >= start && range.end() <= end;
+        let reserved = self.reserved.iter().filter(inside);
+        let starts = std::iter::once(start).chain(reserved.clone().map(|range| range.end()));
+        let ends = reserved.map(|range| range.start).chain([end]);
+        let pieces = starts.zip(ends).map(|(start, end)| Range { start, size: end - start });
+        pieces.filter(|piece| piece.size > 0)
+    }
+
+    /// Checks that `name`, which takes what is below `end`, leaves reserved memory alone.
+    fn check(self, name: &str, end: u64) -> Result<(), Error> {
+        match self.reserved.iter().find(|range| range.start < end) {
+            Some(range) => Err(Error::Reserved { name: name.to_owned(), end, range: *range }),
+            None => Ok(()),
+        }
+    }
+}
+
 /// Puts kernel, initramfs or modules, command line and boot data into memory; returns how the first
 /// CPU starts.
 pub(crate) fn load(
     memory: &Memory,
-    size: MemorySize,
+    ram: Ram<'_>,
     kernel: &Kernel,
     cmdline: &str,
     modules: &[Module],
 ) -> Result<Start, Error> {
+    let size = ram.size;
     if let Kernel::File(path) = kernel
         && let Some((bytes, image)) = read_multiboot(path, size)?
     {
         let name = kernel.to_string();
         let foreign = |reason| Error::NotAKernel { name: name.clone(), reason };
         let image = image.map_err(foreign)?;
-        return multiboot::load(memory, size, (&name, &bytes), &image, cmdline, modules);
+        return multiboot::load(memory, ram, (&name, &bytes), &image, cmdline, modules);
     }
     let loaded = match kernel {
         Kernel::File(path) => {
@@ -114,18 +143,19 @@ pub(crate) fn load(
         }
         Kernel::Image { bytes, .. } => load_image(memory, size, kernel, &mut Cursor::new(bytes)),
     }?;
-    let initrd = initrd::load(memory, size, loaded.end, loaded.initrd_limit, modules)?;
+    ram.check(&kernel.to_string(), loaded.end)?;
+    let initrd = initrd::load(memory, ram, loaded.end, loaded.initrd_limit, modules)?;
     write_cmdline(memory, cmdline)?;
     gdt::write(memory)?;
     reset_vector::write(memory)?;
     match loaded.entry {
         Entry::Linux(entry) => {
-            zero_page::write(memory, size, cmdline, loaded.header, initrd)?;
+            zero_page::write(memory, ram, cmdline, loaded.header, initrd)?;
             page_tables::write(memory)?;
             Ok(Start::Long { entry })
         }
         Entry::Pvh(entry) => {
-            let info = pvh::write(memory, size, initrd)?;
+            let info = pvh::write(memory, ram, initrd)?;
             Ok(Start::Flat { entry, info, magic: 0 })
         }
     }
@@ -213,7 +243,8 @@ mod tests {
         let memory = crate::memory::allocate(MemorySize::MIN).unwrap();
         for path in ["/no/such/kernel", "/"] {
             let kernel = Kernel::File(path.into());
-            let error = load(&memory, MemorySize::MIN, &kernel, "", &[]).unwrap_err();
+            let ram = Ram { size: MemorySize::MIN, reserved: &[] };
+            let error = load(&memory, ram, &kernel, "", &[]).unwrap_err();
             assert!(error.to_string().starts_with(&format!("cannot read kernel file '{path}'")));
         }
     }

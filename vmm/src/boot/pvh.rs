@@ -15,9 +15,8 @@ use linux_loader::loader::elf::start_info::{
 };
 use vm_memory::GuestAddress;
 
-use super::zero_page;
+use super::{Ram, zero_page};
 use crate::Error;
-use crate::config::MemorySize;
 use crate::layout::{ACPI, BOOT_PARAMS, CMDLINE, Range};
 
 /// With a memory map.
@@ -26,18 +25,14 @@ const MODULE_LIST: u64 = BOOT_PARAMS + 0x100;
 const MEMORY_MAP: u64 = BOOT_PARAMS + 0x400;
 
 /// Writes the start information; returns where it is.
-pub(super) fn write(
-    memory: &Memory,
-    size: MemorySize,
-    initrd: Option<Range>,
-) -> Result<u64, Error> {
+pub(super) fn write(memory: &Memory, ram: Ram<'_>, initrd: Option<Range>) -> Result<u64, Error> {
     let entry = |(range, kind): (Range, zero_page::RangeType)| hvm_memmap_table_entry {
         addr: range.start,
         size: range.size,
         type_: kind as u32,
         reserved: 0,
     };
-    let map: Vec<_> = zero_page::memory_map(size).into_iter().map(entry).collect();
+    let map: Vec<_> = zero_page::memory_map(ram).into_iter().map(entry).collect();
     let module = |range: Range| hvm_modlist_entry {
         paddr: range.start,
         size: range.size,

@@ -6,10 +6,10 @@ use linux_loader::configurator::{BootConfigurator, BootParams};
 use linux_loader::loader::bootparam::{boot_e820_entry, boot_params, setup_header};
 use vm_memory::GuestAddress;
 
+use super::Ram;
 use crate::Error;
-use crate::config::MemorySize;
 use crate::layout::{
-    ACPI, BOOT_PARAMS, CMDLINE, ECAM, FIRMWARE, HIGH_RAM, LOW_RAM_END, Range, UNIT,
+    ACPI, ACPI_NVS, BOOT_PARAMS, CMDLINE, ECAM, FIRMWARE, HIGH_RAM, LOW_RAM_END, Range, UNIT,
 };
 use crate::memory;
 
@@ -34,16 +34,18 @@ pub(super) enum RangeType {
     Reserved = 2,
     /// ACPI tables, which may be overwritten once they have been read.
     Acpi = 3,
+    /// Memory that firmware and operating system share, such as the FACS.
+    AcpiNvs = 4,
 }
 
 pub(super) fn write(
     memory: &Memory,
-    size: MemorySize,
+    ram: Ram<'_>,
     cmdline: &str,
     header: Option<setup_header>,
     initrd: Option<Range>,
 ) -> Result<(), Error> {
-    let mut params = build(size, cmdline.len(), header);
+    let mut params = build(ram, cmdline.len(), header);
     if let Some(initrd) = initrd {
         // It is below 4 GiB.
         params.hdr.ramdisk_image = initrd.start as u32;
@@ -56,7 +58,7 @@ pub(super) fn write(
     })
 }
 
-fn build(size: MemorySize, cmdline_length: usize, header: Option<setup_header>) -> boot_params {
+fn build(ram: Ram<'_>, cmdline_length: usize, header: Option<setup_header>) -> boot_params {
     let mut params = boot_params { acpi_rsdp_addr: ACPI.start, ..Default::default() };
     params.hdr = header.unwrap_or(setup_header {
         boot_flag: BOOT_FLAG,
@@ -68,7 +70,7 @@ fn build(size: MemorySize, cmdline_length: usize, header: Option<setup_header>) 
     params.hdr.loadflags |= LOADED_HIGH;
     params.hdr.cmd_line_ptr = CMDLINE as u32;
     params.hdr.cmdline_size = u32::try_from(cmdline_length).unwrap_or(u32::MAX);
-    for (entry, (range, kind)) in params.e820_table.iter_mut().zip(memory_map(size)) {
+    for (entry, (range, kind)) in params.e820_table.iter_mut().zip(memory_map(ram)) {
         *entry = boot_e820_entry { addr: range.start, size: range.size, r#type: kind as u32 };
         params.e820_entries += 1;
     }
@@ -76,19 +78,21 @@ fn build(size: MemorySize, cmdline_length: usize, header: Option<setup_header>) 
 }
 
 /// The memory map, in ascending order. Addresses in no range are unused.
-pub(super) fn memory_map(size: MemorySize) -> Vec<(Range, RangeType)> {
+pub(super) fn memory_map(ram: Ram<'_>) -> Vec<(Range, RangeType)> {
     let mut map = vec![
         (Range { start: 0, size: LOW_RAM_END }, RangeType::Ram),
         (Range { start: LOW_RAM_END, size: EBDA_END - LOW_RAM_END }, RangeType::Reserved),
         (ACPI, RangeType::Acpi),
+        (ACPI_NVS, RangeType::AcpiNvs),
         (FIRMWARE, RangeType::Reserved),
         (ECAM, RangeType::Reserved),
         (UNIT, RangeType::Reserved),
     ];
-    map.extend(memory::ranges(size).into_iter().map(|range| {
+    map.extend(ram.reserved.iter().map(|range| (*range, RangeType::Reserved)));
+    for range in memory::ranges(ram.size) {
         let start = range.start.max(HIGH_RAM);
-        (Range { start, size: range.end() - start }, RangeType::Ram)
-    }));
+        map.extend(ram.free(start, range.end()).map(|range| (range, RangeType::Ram)));
+    }
     map.sort_by_key(|(range, _)| range.start);
     map
 }
@@ -102,10 +106,11 @@ mod tests {
     fn fields_are_where_the_protocol_puts_them() {
         let size = "64M".parse().unwrap();
         let memory = memory::allocate(size).unwrap();
-        write(&memory, size, "quiet", None, None).unwrap();
+        let ram = Ram { size, reserved: &[] };
+        write(&memory, ram, "quiet", None, None).unwrap();
         let mut page = [0_u8; 4096];
         memory.read_slice(&mut page, GuestAddress(BOOT_PARAMS)).unwrap();
-        assert_eq!(page[0x1e8], 7, "entries of the memory map");
+        assert_eq!(page[0x1e8], 8, "entries of the memory map");
         assert_eq!(page[0x1fe..0x200], [0x55, 0xaa]);
         assert_eq!(&page[0x202..0x206], b"HdrS");
         assert_eq!(page[0x206..0x208], [0x0f, 0x02]);
@@ -117,9 +122,37 @@ mod tests {
         assert_eq!(page[0x2e0..0x2e4], 1_u32.to_le_bytes());
     }
 
+    fn map(size: &str, reserved: &[Range]) -> Vec<(Range, RangeType)> {
+        memory_map(Ram { size: size.parse().unwrap(), reserved })
+    }
+
+    fn of_type(map: &[(Range, RangeType)], wanted: RangeType) -> Vec<(u64, u64)> {
+        let found = map.iter().filter(|(_, kind)| *kind == wanted);
+        found.map(|(range, _)| (range.start, range.end())).collect()
+    }
+
     fn ram(size: &str) -> Vec<(u64, u64)> {
-        let map = memory_map(size.parse().unwrap()).into_iter();
-        map.filter(|(_, kind)| *kind == RangeType::Ram).map(|(r, _)| (r.start, r.end())).collect()
+        of_type(&map(size, &[]), RangeType::Ram)
+    }
+
+    #[test]
+    fn reserved_memory_is_in_the_map_and_splits_ram() {
+        let range = |start, size| Range { start, size };
+        let reserved =
+            [range(0x80_0000, 0x1000), range(0xa0_0000, 0x2000), range(0xfff_0000, 0x1_0000)];
+        let map = map("256M", &reserved);
+        let free = [
+            (0, 0x9_fc00),
+            (0x10_0000, 0x80_0000),
+            (0x80_1000, 0xa0_0000),
+            (0xa0_2000, 0xfff_0000),
+        ];
+        assert_eq!(of_type(&map, RangeType::Ram), free);
+        let kept = of_type(&map, RangeType::Reserved);
+        for range in reserved {
+            assert!(kept.contains(&(range.start, range.end())), "{kept:x?}");
+        }
+        assert!(map.is_sorted_by(|a, b| a.0.end() <= b.0.start), "{map:x?}");
     }
 
     #[test]
@@ -132,7 +165,7 @@ mod tests {
     #[test]
     fn the_map_is_sorted_and_nothing_in_it_overlaps() {
         for size in ["2M", "256M", "2816M", "3G", "64G"] {
-            let map = memory_map(size.parse().unwrap());
+            let map = map(size, &[]);
             for pair in map.windows(2) {
                 assert!(pair[0].0.end() <= pair[1].0.start, "{size}: {pair:x?}");
             }

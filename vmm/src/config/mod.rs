@@ -13,7 +13,8 @@ use iommu::event::Tracer;
 
 pub use memory_size::{MemorySize, ParseMemorySizeError};
 
-use crate::Error;
+use crate::layout::Range;
+use crate::{Error, memory};
 
 /// The most virtual CPUs that a machine can have.
 pub const MAX_CPUS: u8 = 8;
@@ -93,6 +94,88 @@ impl VmConfig {
         if !(1..=MAX_CPUS).contains(&self.cpus) {
             return Err(Error::Cpus { cpus: self.cpus });
         }
-        Ok(())
+        Ok(self.root_complex.check_memory(&memory::ranges(self.memory))?)
+    }
+
+    /// The reserved memory regions of functions, in ascending order.
+    pub(crate) fn reserved_memory(&self) -> Vec<Range> {
+        let regions = self.root_complex.topology.reserved_memory();
+        let mut ranges: Vec<Range> = regions.iter().map(|region| region.range).collect();
+        ranges.sort_by_key(|range| range.start);
+        ranges
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use devices::topology::{DeviceSpec, Topology};
+    use iommu::event::UnitRole;
+    use iommu::submit::PRESETS;
+    use iommu::unit::{UnitConfig, UnitPreset};
+
+    use super::*;
+    use crate::qtest::{Machine, MachineConfig};
+
+    fn config(memory: &str, unit: UnitConfig, devices: &[&str]) -> VmConfig {
+        let devices: Vec<DeviceSpec> = devices.iter().map(|text| text.parse().unwrap()).collect();
+        let root_complex = RootComplexConfig::new(PRESETS[0].policy(), unit);
+        VmConfig {
+            kernel: Kernel::Image { name: "none", bytes: &[] },
+            cmdline: String::new(),
+            modules: Vec::new(),
+            memory: memory.parse().unwrap(),
+            cpus: 1,
+            root_complex: RootComplexConfig {
+                topology: Topology::new(&devices).unwrap(),
+                ..root_complex
+            },
+            console: Console::default(),
+            tracer: Tracer::none(),
+            time_limit: None,
+        }
+    }
+
+    fn refusal(config: VmConfig) -> String {
+        let error = config.check().unwrap_err().to_string();
+        let VmConfig { memory, root_complex, tracer, .. } = config;
+        let machine = Machine::new(MachineConfig { memory, root_complex, tracer });
+        assert_eq!(machine.unwrap_err().to_string(), error, "qtest refuses it, too");
+        error
+    }
+
+    /// Memory of 65 GiB ends behind the hole below 4 GiB.
+    #[test]
+    fn memory_above_the_host_address_width_is_refused_with_both_values() {
+        let unit = UnitConfig { host_address_width: 36, ..UnitConfig::new(UnitRole::Host) };
+        assert!(config("62G", unit, &[]).check().is_ok());
+        for memory in ["63G", "65G", "1024G"] {
+            let error = refusal(config(memory, unit, &[]));
+            let end = memory::ranges(memory.parse().unwrap()).last().unwrap().end();
+            assert!(error.contains(&format!("{end:#x}")), "{error}");
+            assert!(error.contains("host_address_width=36"), "{error}");
+            let enough = 64 - (end - 1).leading_zeros() as u8;
+            assert!(error.ends_with(&format!("set host_address_width={enough}")), "{error}");
+            let wider = UnitConfig { host_address_width: enough, ..unit };
+            assert!(config(memory, wider, &[]).check().is_ok(), "the advice helps");
+        }
+        for preset in UnitPreset::ALL {
+            let largest = MemorySize::MAX.to_string();
+            let unit = preset.config(UnitRole::Host);
+            assert!(config(&largest, unit, &[]).check().is_ok(), "{preset}");
+        }
+    }
+
+    #[test]
+    fn reserved_memory_outside_of_memory_is_refused() {
+        let unit = UnitConfig::new(UnitRole::Host);
+        let with = |base: &str| {
+            let rmrr = format!("rmrr,id=r,scope=e,base={base},size=0x2000");
+            config("64M", unit, &["edu,id=e", &rmrr])
+        };
+        assert!(with("0x3ffe000").check().is_ok());
+        for base in ["0x3fff000", "0x4000000", "0xfee00000"] {
+            let error = refusal(with(base));
+            assert!(error.contains(base) && error.contains("is not in memory"), "{error}");
+        }
     }
 }

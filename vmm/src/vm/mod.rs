@@ -21,7 +21,7 @@ use vmm_sys_util::eventfd::{EFD_CLOEXEC, EFD_NONBLOCK, EventFd};
 
 use crate::Error;
 use crate::acpi;
-use crate::boot;
+use crate::boot::{self, Ram};
 use crate::bus::Bus;
 use crate::config::{Console, VmConfig};
 use crate::console::{Input, Output};
@@ -100,9 +100,11 @@ impl Vm {
     pub fn new(config: VmConfig) -> Result<Self, Error> {
         config.check()?;
         let memory = memory::allocate(config.memory)?;
-        let start =
-            boot::load(&memory, config.memory, &config.kernel, &config.cmdline, &config.modules)?;
-        acpi::write(&memory, config.cpus, &config.root_complex)?;
+        let reserved = config.reserved_memory();
+        let ram = Ram { size: config.memory, reserved: &reserved };
+        let start = boot::load(&memory, ram, &config.kernel, &config.cmdline, &config.modules)?;
+        let ranges = memory::ranges(config.memory);
+        acpi::write(&memory, &ranges, config.cpus, &config.root_complex)?;
         let kvm = KvmVm::new(memory.clone())?;
         let vcpus = (0..config.cpus)
             .map(|id| Vcpu::new(kvm.clone(), id, config.cpus))

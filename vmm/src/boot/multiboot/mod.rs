@@ -12,7 +12,7 @@
 use iommu::Memory;
 use vm_memory::{Bytes, GuestAddress};
 
-use super::{Start, low_ram, write_boot_data, write_cmdline, zero_page};
+use super::{Ram, Start, low_ram, write_boot_data, write_cmdline, zero_page};
 use crate::Error;
 use crate::config::{MemorySize, Module};
 use crate::layout::{BOOT_PARAMS, CMDLINE, HIGH_RAM, LOW_RAM_END};
@@ -154,13 +154,14 @@ fn parse_elf(bytes: &[u8]) -> Result<Image, String> {
 /// Puts an image, its modules and the multiboot information into memory.
 pub(super) fn load(
     memory: &Memory,
-    size: MemorySize,
+    ram: Ram<'_>,
     (name, bytes): (&str, &[u8]),
     image: &Image,
     cmdline: &str,
     modules: &[Module],
 ) -> Result<Start, Error> {
     let foreign = |reason: String| Error::NotAKernel { name: name.to_owned(), reason };
+    let size = ram.size;
     check(name, size, image)?;
     for segment in &image.segments {
         let data = &bytes[segment.offset..segment.offset + segment.in_file];
@@ -170,9 +171,12 @@ pub(super) fn load(
             .map_err(|error| foreign(error.to_string()))?;
     }
     let end = image.segments.iter().map(|segment| segment.address + segment.in_memory).max();
-    let placed = load_modules(memory, size, end.unwrap_or(HIGH_RAM), modules)?;
+    let end = end.unwrap_or(HIGH_RAM);
+    let placed = load_modules(memory, size, end, modules)?;
+    let end = placed.last().map_or(end, |[_, end, _]| u64::from(*end));
+    ram.check(name, end)?;
     write_cmdline(memory, format!("{} {cmdline}", short_name(name)).trim_end())?;
-    write_info(memory, size, &placed)?;
+    write_info(memory, ram, &placed)?;
     Ok(Start::Flat { entry: image.entry, info: BOOT_PARAMS, magic: LOADER_MAGIC })
 }
 
@@ -238,8 +242,8 @@ fn load_modules(
     Ok(placed)
 }
 
-fn write_info(memory: &Memory, size: MemorySize, modules: &[Placed]) -> Result<(), Error> {
-    let map: Vec<u8> = zero_page::memory_map(size)
+fn write_info(memory: &Memory, ram: Ram<'_>, modules: &[Placed]) -> Result<(), Error> {
+    let map: Vec<u8> = zero_page::memory_map(ram)
         .into_iter()
         .flat_map(|(range, kind)| {
             let (start, size) = (range.start.to_le_bytes(), range.size.to_le_bytes());
@@ -251,7 +255,7 @@ fn write_info(memory: &Memory, size: MemorySize, modules: &[Placed]) -> Result<(
         .flat_map(|[start, end, string]| [*start, *end, *string, 0])
         .flat_map(u32::to_le_bytes)
         .collect();
-    let upper = (low_ram(size) - HIGH_RAM) >> 10;
+    let upper = (low_ram(ram.size) - HIGH_RAM) >> 10;
     let mut info = [0_u32; 13];
     info[0] = INFO_FLAGS;
     // In KiB, and addresses below 1 MiB: all fit.

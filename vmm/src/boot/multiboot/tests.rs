@@ -23,7 +23,14 @@ fn parsed(bytes: &[u8]) -> Result<Image, String> {
 fn try_load(bytes: &[u8], modules: &[Module]) -> Result<(Memory, Start), Error> {
     let size: MemorySize = "8M".parse().unwrap();
     let memory = memory::allocate(size).unwrap();
-    let start = load(&memory, size, ("dir/image", bytes), &parsed(bytes).unwrap(), "a b", modules)?;
+    let start = load(
+        &memory,
+        Ram { size, reserved: &[] },
+        ("dir/image", bytes),
+        &parsed(bytes).unwrap(),
+        "a b",
+        modules,
+    )?;
     Ok((memory, start))
 }
 
@@ -119,7 +126,7 @@ proptest! {
         if let Some(Ok(image)) = parse(&bytes) {
             let size: MemorySize = "2M".parse().unwrap();
             let memory = memory::allocate(size).unwrap();
-            let _ = load(&memory, size, ("image", &bytes), &image, "", &[]);
+            let _ = load(&memory, Ram { size, reserved: &[] }, ("image", &bytes), &image, "", &[]);
         }
     }
 }
