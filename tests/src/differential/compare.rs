@@ -76,6 +76,7 @@ impl fmt::Display for Difference {
         let what = match self.step {
             Step::ReadLong(at, _) | Step::ReadQuad(at, _) | Step::Peek(at, _) => place::name(at),
             Step::Record => "fault record".to_owned(),
+            Step::Write { iova, .. } => format!("result of a write to {iova:#x}"),
             _ => "interrupt messages".to_owned(),
         };
         write!(f, "group {} ({}), {what}: ", self.group, self.label)?;

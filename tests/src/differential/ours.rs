@@ -41,6 +41,15 @@ pub fn unit(mode: Mode) -> UnitConfig {
     }
 }
 
+/// The devices that scripts use, where QEMU has them.
+fn topology() -> Topology {
+    let edus = (0..place::EDUS).map(|index| format!("edu,addr={:x}", place::EDU_DEVICE + index));
+    let writers = place::WRITERS.map(|device| format!("iommu-testdev,addr={device:x}"));
+    let texts = edus.chain(writers);
+    let devices: Vec<_> = texts.map(|text| text.parse().expect("a device")).collect();
+    Topology::new(&devices).expect("there are as many places")
+}
+
 impl Ours {
     /// A machine after power-on.
     ///
@@ -52,7 +61,7 @@ impl Ours {
             guest_unit: unit(mode),
             // QEMU's has no requester id: the source of its interrupts is not validated.
             io_apic: None,
-            topology: Topology::simple(2, place::EDUS),
+            topology: topology(),
             ..RootComplexConfig::new(policy, UnitConfig::new(UnitRole::Host))
         };
         let memory = MemorySize::default();
@@ -105,6 +114,14 @@ impl Ours {
                 }
             }
             Step::Settle => return self.settle(),
+            Step::Write { writer, .. } => {
+                for (at, value) in step.writer_writes() {
+                    self.machine.memory_write(at, &value.to_le_bytes());
+                }
+                let bar = place::writer_bar(*writer);
+                self.read(bar);
+                return Observed::Value(self.read(bar + 0x10).into());
+            }
         }
         Observed::Nothing
     }

@@ -9,7 +9,11 @@ pub const EDU_BARS: u64 = 0xe000_0000;
 /// The number of `edu`s that scripts use.
 pub const EDUS: u8 = 4;
 /// The device number of the first `edu` on bus 0.
-pub const EDU_DEVICE: u8 = devices::topology::FIRST_INTEGRATED;
+pub const EDU_DEVICE: u8 = 0x10;
+/// The device numbers of the `iommu-testdev`s on bus 0: one for each half of a scalable root entry.
+pub const WRITERS: [u8; 2] = [0x08, 0x18];
+/// The BAR of the first `iommu-testdev`; that of the other follows.
+pub const WRITER_BARS: u64 = 0xe100_0000;
 
 /// The memory that scripts use. It begins zeroed.
 pub const ARENA: u64 = 0x0100_0000;
@@ -42,6 +46,16 @@ pub const fn edu_bar(index: u8) -> u64 {
     EDU_BARS + ((index as u64) << 20)
 }
 
+/// The BAR of an `iommu-testdev`.
+pub const fn writer_bar(index: u8) -> u64 {
+    WRITER_BARS + ((index as u64) << 20)
+}
+
+/// The requester id of an `iommu-testdev`.
+pub const fn writer_id(index: u8) -> u16 {
+    (WRITERS[index as usize] as u16) << 3
+}
+
 /// The requester id of an `edu`.
 pub const fn edu_id(index: u8) -> u16 {
     ((EDU_DEVICE + index) as u16) << 3
@@ -58,6 +72,9 @@ pub fn name(address: u64) -> String {
         _ if near(IO_APIC) < 0x1000 => format!("I/O APIC+{:#x}", near(IO_APIC)),
         _ if near(EDU_BARS) < u64::from(EDUS) << 20 => {
             format!("edu{}+{:#x}", near(EDU_BARS) >> 20, near(EDU_BARS) & 0xf_ffff)
+        }
+        _ if near(WRITER_BARS) < (WRITERS.len() as u64) << 20 => {
+            format!("writer{}+{:#x}", near(WRITER_BARS) >> 20, near(WRITER_BARS) & 0xf_ffff)
         }
         _ => {
             let areas = [

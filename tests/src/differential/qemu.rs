@@ -11,6 +11,8 @@ use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 
+use crate::Release;
+
 use super::script::{Observed, Script, Step};
 use super::{Mode, place};
 
@@ -80,6 +82,11 @@ impl Qemu {
         for index in 0..place::EDUS {
             let slot = format!("edu,addr={:#x}", place::EDU_DEVICE + index);
             command.args(["-device", &slot]);
+        }
+        if judge.release >= Release::Eleven {
+            for device in place::WRITERS {
+                command.args(["-device", &format!("iommu-testdev,addr={device:#x}")]);
+            }
         }
         command
             .args(["-qtest", "stdio", "-qtest-log", "none", "-qmp"])
@@ -276,6 +283,7 @@ fn observe(step: &Step, answers: &[String]) -> Result<Observed, QemuError> {
             }
             Observed::record(words)
         }
+        Step::Write { .. } => Observed::Value(numbers().next_back().unwrap_or(Ok(0))?),
         Step::Peek(..) => Observed::Bytes(bytes(answers.first().map_or("", String::as_str))?),
         _ => Observed::Nothing,
     })

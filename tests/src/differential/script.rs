@@ -49,6 +49,18 @@ pub enum Step {
         /// DMA command register; the run bit is added.
         command: u64,
     },
+    /// An `iommu-testdev` writes its pattern by DMA and compares memory; its result is compared. QEMU has
+    /// the device from 11 on.
+    Write {
+        /// Its number.
+        writer: u8,
+        /// The address of the DMA.
+        iova: u64,
+        /// The address of the memory that the device reads to compare, without the unit.
+        gpa: u64,
+        /// Bytes.
+        count: u32,
+    },
     /// All transfers end; interrupt messages since the last time are compared.
     Settle,
 }
@@ -64,6 +76,15 @@ impl Step {
             (bar + 0x90, count),
             (bar + 0x98, command | 1),
         ]
+    }
+
+    /// The register writes of an `iommu-testdev`, up to the doorbell.
+    pub fn writer_writes(&self) -> Vec<(u64, u32)> {
+        let Self::Write { writer, iova, gpa, count } = *self else { return vec![] };
+        let bar = place::writer_bar(writer);
+        let halves = |at: u64, value: u64| [(at, value as u32), (at + 4, (value >> 32) as u32)];
+        let addresses = [halves(bar + 0x04, iova), halves(bar + 0x1c, gpa)].concat();
+        [addresses, vec![(bar + 0x0c, count), (bar + 0x14, 1)]].concat()
     }
 
     /// The step as commands of the qtest protocol.
@@ -98,6 +119,15 @@ impl Step {
                 let writes = self.dma_writes().into_iter();
                 writes.map(|(at, value)| format!("writeq {at:#x} {value:#x}")).collect()
             }
+            Self::Write { writer, .. } => {
+                let writes = self.writer_writes().into_iter();
+                let bar = place::writer_bar(writer);
+                let reads = [format!("readl {bar:#x}"), format!("readl {:#x}", bar + 0x10)];
+                writes
+                    .map(|(at, value)| format!("writel {at:#x} {value:#x}"))
+                    .chain(reads)
+                    .collect()
+            }
             Self::Settle => vec!["clock_step 100000000".to_owned()],
         }
     }
@@ -112,6 +142,10 @@ impl fmt::Display for Step {
                 Self::ReadLong(at, _) | Self::ReadQuad(at, _) => Some(at),
                 Self::Peek(at, _) | Self::Fill(at, _, _) | Self::Pattern(at, _) => Some(at),
                 Self::Record => Some(place::UNIT + RECORD[0]),
+                Self::Write { iova, .. } => {
+                    writeln!(f, "{command:<40} # writer to {iova:#x}")?;
+                    continue;
+                }
                 Self::Config(..) | Self::Dma { .. } | Self::Settle => None,
             };
             match at {
