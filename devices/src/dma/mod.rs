@@ -128,7 +128,8 @@ impl Dma {
         self.clear_atc(function, tracer, now);
     }
 
-    /// Drops the entries that an Invalidate Request covers. Returns the completion.
+    /// Drops the entries that the Invalidate Request `dropped` covers. Returns the completion of
+    /// `request`. The two differ only if the function has a fault.
     ///
     /// The function also completes requests while ATS is disabled. The specification leaves that
     /// open, and some devices do not. Without a completion, a driver that disabled ATS too early
@@ -136,11 +137,13 @@ impl Dma {
     pub(crate) fn invalidate(
         &mut self,
         request: &InvalidateRequest,
+        dropped: Option<&InvalidateRequest>,
         tracer: &Tracer,
         now: Instant,
     ) -> UpstreamMessage {
         let function = request.destination;
-        let dropped = self.atc.invalidate(Spaces::of(request), request.range);
+        let dropped =
+            dropped.map_or(0, |dropped| self.atc.invalidate(Spaces::of(dropped), dropped.range));
         tracer.emit(now, || Event::AtcInvalidated { function, dropped });
         UpstreamMessage::InvalidateCompletion(InvalidateCompletion {
             requester: function,

@@ -335,12 +335,18 @@ impl Function for AtsEndpoint {
     }
 
     /// A function without ATS ignores the request.
-    fn invalidate_request(&mut self, request: InvalidateRequest, now: Instant) {
+    fn invalidate_request(
+        &mut self,
+        request: InvalidateRequest,
+        dropped: Option<InvalidateRequest>,
+        now: Instant,
+    ) {
         if request.destination != self.core.id || self.ats.is_none() {
             return;
         }
         self.invalidations = self.invalidations.wrapping_add(1);
-        self.core.send(self.engine.dma.invalidate(&request, &self.tracer, now));
+        let dma = &mut self.engine.dma;
+        self.core.send(dma.invalidate(&request, dropped.as_ref(), &self.tracer, now));
     }
 
     fn caches(&self, request: &InvalidateRequest) -> bool {

@@ -26,6 +26,8 @@ pub struct Effect {
     pub invalidate: InvalidateBehavior,
     /// The fault of the Invalidate Completions that those functions send.
     pub completion: Option<CompletionFault>,
+    /// The functions below are in D3hot.
+    pub sleep: bool,
     /// The registers of the remapping unit that software drives are gone.
     pub unit_is_gone: bool,
 }
@@ -63,6 +65,13 @@ impl FaultMode {
             },
             Self::NoCompletion => Effect { invalidate: InvalidateBehavior::NoCompletion, ..none },
             Self::IgnoreInvalidate => Effect { invalidate: InvalidateBehavior::Ignore, ..none },
+            Self::EarlyCompletion => Effect { invalidate: InvalidateBehavior::KeepEntries, ..none },
+            Self::ByteSwap => Effect { invalidate: InvalidateBehavior::SwapBytes, ..none },
+            Self::DropAtNext => Effect { invalidate: InvalidateBehavior::DropAtNext, ..none },
+            Self::Sleep => Effect { sleep: true, ..none },
+            Self::Merge(time) => answers(CompletionFault::Merge(time)),
+            Self::Split(parts) => answers(CompletionFault::Split(parts)),
+            Self::Choke { depth, time } => answers(CompletionFault::Choke { depth, time }),
             Self::Slow(delay) => answers(CompletionFault::Late(delay)),
             Self::Lossy(ppm) => answers(CompletionFault::Lossy(ppm)),
             Self::Duplicate => answers(CompletionFault::Duplicate),
@@ -84,7 +93,7 @@ fn answers(fault: CompletionFault) -> Effect {
 
 impl Effect {
     /// Whether the effect is about the link, now or soon. Otherwise it is about the answers of
-    /// functions, or about the unit.
+    /// functions, about their power, or about the unit.
     pub fn is_about_link(self) -> bool {
         !self.link.is_up() || self.port.is_some()
     }
@@ -114,16 +123,21 @@ mod tests {
     /// Every mode, each with some parameter.
     fn modes() -> impl Iterator<Item = FaultMode> {
         MODES.iter().map(|(text, _)| {
-            let text = text.replace(":T", ":1ms").replace(":P", ":0.5");
+            let text = text.replace(":T", ":1ms").replace(":P", ":0.5").replace(":N", ":2");
             text.parse().unwrap()
         })
     }
 
     #[test]
-    fn each_mode_is_about_the_link_or_the_answers_or_the_unit() {
+    fn each_mode_is_about_the_link_or_the_answers_or_the_power_or_the_unit() {
         for mode in modes() {
             let effect = mode.effect();
-            let about = [effect.is_about_link(), effect.is_about_answers(), effect.unit_is_gone];
+            let about = [
+                effect.is_about_link(),
+                effect.is_about_answers(),
+                effect.sleep,
+                effect.unit_is_gone,
+            ];
             assert_eq!(about.iter().filter(|is| **is).count(), 1, "{mode}");
             assert_eq!(effect.lasts.is_some(), matches!(mode, FaultMode::Flap { .. }), "{mode}");
         }

@@ -32,6 +32,30 @@ pub enum FaultMode {
     /// Configuration space answers and DMA goes on. The ATC keeps its entries, and no completion
     /// comes.
     IgnoreInvalidate,
+    /// ATCs keep their entries, and send completions: the device lies.
+    EarlyCompletion,
+    /// ATCs read the address of an Invalidate Request in the wrong byte order, drop another range,
+    /// and send completions. So did Intel's E2000 before stepping C0 (Linux a18615b1cfc0).
+    ByteSwap,
+    /// ATCs send completions at once, and drop a range only when the next Invalidate Request
+    /// arrives. Software must send each twice, as Linux does for Intel's QAT (`dtlb_extra_inval`,
+    /// e65a6897be5e).
+    DropAtNext,
+    /// The functions are in D3hot: configuration space answers, and nothing else does.
+    Sleep,
+    /// Invalidate Completions wait for this time. Those of a function that wait at the same time
+    /// come as one message, with several bits in the ITag vector (`PCIe 10.3.2`).
+    Merge(Duration),
+    /// Every Invalidate Completion comes in this many messages, 2 to 8, as from a function that uses
+    /// so many traffic classes (`PCIe 10.3.2`).
+    Split(u8),
+    /// A function handles `depth` Invalidate Requests at once, 1 to 32, and loses further ones.
+    Choke {
+        /// Invalidate Requests that a function handles at once.
+        depth: u8,
+        /// How long each takes.
+        time: Duration,
+    },
     /// Invalidate Requests are answered late.
     Slow(AnswerDelay),
     /// This share of the Invalidate Completions is lost, in parts per million.

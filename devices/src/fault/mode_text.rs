@@ -12,7 +12,7 @@ use super::mode::FaultMode;
 use crate::pcie::link::AnswerDelay;
 
 /// The text of every mode with its parameter, and its effect in a line.
-pub const MODES: [(&str, &str); 15] = [
+pub const MODES: [(&str, &str); 22] = [
     ("silent", "the link is gone; only Link Status shows it"),
     ("ghost", "the link is gone, and the port still reports an active one"),
     ("disable", "Link Disable is set"),
@@ -22,6 +22,13 @@ pub const MODES: [(&str, &str); 15] = [
     ("aer", "the link is gone, and AER alone reports it"),
     ("no-completion", "ATCs drop what they are told to, and send no Invalidate Completion"),
     ("ignore-invalidate", "ATCs keep what they are told to drop, and send no completion"),
+    ("early", "ATCs keep what they are told to drop, and send completions all the same"),
+    ("byte-swap", "ATCs read addresses in the wrong byte order, drop another page, and complete"),
+    ("drop-at-next", "completions come at once; ATCs drop the range when the next request arrives"),
+    ("sleep", "the functions are in D3hot: configuration space answers, and nothing else does"),
+    ("merge:T", "completions wait for T, and come as one message with several ITags"),
+    ("split:N", "each completion comes in N messages, 2 to 8, with that Completion Count"),
+    ("choke:N:T", "N requests at once, each for T; further ones are lost"),
     ("slow:T", "completions come after T: 200ms, 1ms..90s (uniform), exp:50ms (mean)"),
     ("lossy:P", "this share of the completions is lost: 0.1"),
     ("dup", "each completion comes twice"),
@@ -70,6 +77,13 @@ impl FromStr for FaultMode {
             ("aer", None) => Self::Aer,
             ("no-completion", None) => Self::NoCompletion,
             ("ignore-invalidate", None) => Self::IgnoreInvalidate,
+            ("early", None) => Self::EarlyCompletion,
+            ("byte-swap", None) => Self::ByteSwap,
+            ("drop-at-next", None) => Self::DropAtNext,
+            ("sleep", None) => Self::Sleep,
+            ("merge", Some(time)) => Self::Merge(parse_time(time)?),
+            ("split", Some(parts)) => Self::Split(parse_number(parts, 2, 8)?),
+            ("choke", Some(parameter)) => parse_choke(parameter)?,
             ("dup", None) => Self::Duplicate,
             ("all-ones-unit", None) => Self::AllOnesUnit,
             ("slow", Some(delay)) => Self::Slow(parse_delay(delay)?),
@@ -88,8 +102,29 @@ fn unknown(name: &str, parameter: Option<&str>) -> ParseModeError {
         let reason = if parameter.is_some() { "takes no parameter" } else { "needs its parameter" };
         return ParseModeError(format!("mode '{name}' {reason}; write {known}"));
     }
-    let names: Vec<&str> = MODES.iter().map(|(known, _)| *known).collect();
-    ParseModeError(format!("there is no mode '{name}'; there are {}", names.join(", ")))
+    let names = || MODES.iter().map(|(known, _)| known.split(':').next().unwrap_or(known));
+    let distance = |known: &&str| match !name.is_empty() && known.starts_with(name) {
+        true => 1,
+        false => strsim::damerau_levenshtein(name, known),
+    };
+    let near = names().min_by_key(distance).filter(|known| distance(known) <= 2);
+    let hint = near.map(|known| format!("did you mean '{known}'? ")).unwrap_or_default();
+    let known: Vec<&str> = MODES.iter().map(|(known, _)| *known).collect();
+    ParseModeError(format!("there is no mode '{name}'; {hint}there are {}", known.join(", ")))
+}
+
+fn parse_number(text: &str, least: u8, most: u8) -> Result<u8, ParseModeError> {
+    let number = text.parse().ok().filter(|number| (least..=most).contains(number));
+    let reason = || ParseModeError(format!("'{text}' is no number from {least} to {most}"));
+    number.ok_or_else(reason)
+}
+
+fn parse_choke(text: &str) -> Result<FaultMode, ParseModeError> {
+    let Some((depth, time)) = text.split_once(':') else {
+        return Err(ParseModeError(format!("'{text}' has no time; write choke:{text}:1ms")));
+    };
+    let depth = parse_number(depth, 1, 32)?;
+    Ok(FaultMode::Choke { depth, time: parse_time(time)? })
 }
 
 fn parse_time(text: &str) -> Result<Duration, ParseModeError> {
@@ -146,6 +181,13 @@ impl fmt::Display for FaultMode {
             Self::Aer => f.write_str("aer"),
             Self::NoCompletion => f.write_str("no-completion"),
             Self::IgnoreInvalidate => f.write_str("ignore-invalidate"),
+            Self::EarlyCompletion => f.write_str("early"),
+            Self::ByteSwap => f.write_str("byte-swap"),
+            Self::DropAtNext => f.write_str("drop-at-next"),
+            Self::Sleep => f.write_str("sleep"),
+            Self::Merge(time) => write!(f, "merge:{}", format_duration(time)),
+            Self::Split(parts) => write!(f, "split:{parts}"),
+            Self::Choke { depth, time } => write!(f, "choke:{depth}:{}", format_duration(time)),
             Self::Duplicate => f.write_str("dup"),
             Self::AllOnesUnit => f.write_str("all-ones-unit"),
             Self::Slow(AnswerDelay::Fixed(time)) => write!(f, "slow:{}", format_duration(time)),

@@ -207,9 +207,15 @@ impl Function for Nvme {
         }
     }
 
-    fn invalidate_request(&mut self, request: InvalidateRequest, now: Instant) {
+    fn invalidate_request(
+        &mut self,
+        request: InvalidateRequest,
+        dropped: Option<InvalidateRequest>,
+        now: Instant,
+    ) {
         if request.destination == self.core.id {
-            self.core.send(self.dma.invalidate(&request, &self.tracer, now));
+            let message = self.dma.invalidate(&request, dropped.as_ref(), &self.tracer, now);
+            self.core.send(message);
         }
     }
 

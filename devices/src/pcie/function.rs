@@ -61,8 +61,20 @@ pub trait Function: fmt::Debug + Send {
         now: Instant,
     );
 
-    /// An Invalidate Request. Each function of a device gets it, and compares the destination.
-    fn invalidate_request(&mut self, _request: InvalidateRequest, _now: Instant) {}
+    /// An Invalidate Request to the function, or to one of its virtual functions. The ATC drops the
+    /// range of `dropped`: of `request`, unless the function has a fault.
+    fn invalidate_request(
+        &mut self,
+        _request: InvalidateRequest,
+        _dropped: Option<InvalidateRequest>,
+        _now: Instant,
+    ) {
+    }
+
+    /// Invalidate Requests that the function can take at once, 1 to 32 (`PCIe 10.3.5`).
+    fn invalidate_queue_depth(&self) -> u8 {
+        32
+    }
 
     /// Whether the ATC holds an entry that `request` would drop. Only the checks of a test or a
     /// simulation ask: PCIe has no such request.

@@ -8,7 +8,7 @@ use iommu::ids::Bdf;
 
 use super::UpstreamMessage;
 use super::caps::express::Express;
-use super::caps::power::PowerManagement;
+use super::caps::power::{PowerManagement, PowerState};
 use super::config::ConfigSpace;
 use super::header::{self, Bar, ConfigBuilder};
 use super::reset::Reset;
@@ -90,6 +90,12 @@ impl FunctionCore {
     /// configuration requests only, and sends no TLP (`PCIe 5.3.1.4.1`).
     pub fn is_on(&self) -> bool {
         !self.physical_sleeps && self.power.is_none_or(|power| power.is_on(&self.config))
+    }
+
+    /// The offset and the value of the write by which software puts the function into `state`;
+    /// `None` without power management.
+    pub fn power_control(&self, state: PowerState) -> Option<(u16, [u8; 2])> {
+        Some(self.power?.control(&self.config, state))
     }
 
     /// Whether the function may send requests.

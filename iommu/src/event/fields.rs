@@ -58,6 +58,8 @@ pub enum Lost {
 pub enum DropReason {
     /// It is in D3hot, or its physical function is (`PCIe 5.3.1.4.1`).
     Sleeping,
+    /// It has as many Invalidate Requests as it can take (`PCIe 10.3.5`).
+    QueueFull,
     /// It is not ready after a reset, or after its return to D0 (`PCIe 6.6`).
     NotReady,
 }

@@ -49,7 +49,7 @@ const DEVICES: [&str; 13] = [
     "iommu-testdev",
 ];
 
-const MODES: [&str; 12] = [
+const MODES: [&str; 18] = [
     "silent",
     "ghost",
     "disable",
@@ -62,6 +62,12 @@ const MODES: [&str; 12] = [
     "lossy:0.5",
     "dup",
     "flap:1ms:keep",
+    "byte-swap",
+    "drop-at-next",
+    "sleep",
+    "merge:1ms",
+    "split:3",
+    "choke:2:1ms",
 ];
 
 /// Where functions are, on bus 0 or another.

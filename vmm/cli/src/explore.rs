@@ -124,9 +124,10 @@ fn row(policy: &Policy, fault: ExploredFault, args: &ExploreArgs) -> Result<Row,
         seed: args.seed,
     };
     let report = explore(&config).map_err(devices::Error::from).map_err(vmm::Error::from)?;
-    let keeps_claims = report.keeps_claims(policy);
+    let keeps_claims = report.keeps_claims(policy, fault);
     let Report { states, violations } = report;
-    let claims = Invariant::ALL.into_iter().filter(|claim| claim.is_claimed_by(policy)).collect();
+    let claims =
+        Invariant::ALL.into_iter().filter(|claim| claim.is_claimed_by(policy, fault)).collect();
     Ok(Row { policy: policy.name.clone(), fault, states, keeps_claims, violations, claims })
 }
 

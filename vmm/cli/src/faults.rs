@@ -92,7 +92,7 @@ pub(super) fn list() -> io::Result<()> {
     let mut out = io::stdout().lock();
     writeln!(out, "Modes, mode=MODE:")?;
     for (mode, text) in MODES {
-        writeln!(out, "  {mode:14} {text}")?;
+        writeln!(out, "  {mode:17} {text}")?;
     }
     writeln!(out, "\nTriggers, one for each fault:")?;
     let triggers = [

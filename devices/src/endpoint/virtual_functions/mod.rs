@@ -142,8 +142,13 @@ impl Function for PhysicalFunction {
         }
     }
 
-    fn invalidate_request(&mut self, request: InvalidateRequest, now: Instant) {
-        self.functions_mut().for_each(|function| function.invalidate_request(request, now));
+    fn invalidate_request(
+        &mut self,
+        request: InvalidateRequest,
+        dropped: Option<InvalidateRequest>,
+        now: Instant,
+    ) {
+        self.functions_mut().for_each(|it| it.invalidate_request(request, dropped, now));
     }
 
     fn page_group_response(&mut self, response: PageGroupResponse) {

@@ -52,7 +52,7 @@ fn an_invalidation_empties_the_atc_and_is_answered() {
         global: false,
         range: PageRange::page(Iova(DATA)),
     };
-    driver.nvme.invalidate_request(request, driver.now);
+    driver.nvme.invalidate_request(request, Some(request), driver.now);
     let Some(UpstreamMessage::InvalidateCompletion(answer)) = driver.nvme.poll_message() else {
         panic!("no answer");
     };
@@ -113,17 +113,14 @@ fn a_completion_that_has_no_translation_is_fatal() {
     driver.submit(1, Sqe::blocks(READ, 0, 1));
     driver.upstream.map(completions, 12, completions, true, false);
     driver.upstream.map(DATA, 12, DATA, true, true);
-    let range = PageRange::ALL;
-    driver.nvme.invalidate_request(
-        InvalidateRequest {
-            destination: ID,
-            itag: ITag::new(0),
-            pasid: None,
-            global: false,
-            range,
-        },
-        driver.now,
-    );
+    let request = InvalidateRequest {
+        destination: ID,
+        itag: ITag::new(0),
+        pasid: None,
+        global: false,
+        range: PageRange::ALL,
+    };
+    driver.nvme.invalidate_request(request, Some(request), driver.now);
     driver.settle();
     assert_eq!(driver.register(regs::CSTS), 0b11);
 }

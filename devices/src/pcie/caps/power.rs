@@ -8,6 +8,15 @@ use crate::pcie::spec::power::*;
 /// Version 3 of the interface, no D1, no D2, no PME.
 const VERSION: u16 = 3;
 
+/// The power states of a function that it enters by its capability.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum PowerState {
+    /// Fully on.
+    D0,
+    /// Asleep, with main power on (`PCIe 5.3.1.4.1`).
+    D3hot,
+}
+
 /// The Power Management capability of a function.
 #[derive(Debug, Clone, Copy)]
 pub struct PowerManagement {
@@ -28,6 +37,16 @@ impl PowerManagement {
             Register::new(control).writable(Control::new().with_power_state(3)),
         );
         Ok(Self { at })
+    }
+
+    /// The offset and the value of the write by which software puts the function into `state`.
+    pub fn control(self, config: &ConfigSpace, state: PowerState) -> (u16, [u8; 2]) {
+        let power_state = match state {
+            PowerState::D0 => 0,
+            PowerState::D3hot => 3,
+        };
+        let control = config.get::<Control>(self.at + CONTROL).with_power_state(power_state);
+        (self.at + CONTROL, control.into_bits().to_le_bytes())
     }
 
     /// Whether the function is in D0.

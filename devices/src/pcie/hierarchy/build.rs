@@ -23,6 +23,7 @@ impl Hierarchy {
             messages: Default::default(),
             delayed: Default::default(),
             late: 0,
+            pending: Default::default(),
             resets: Default::default(),
             returns: Vec::new(),
             tracer,

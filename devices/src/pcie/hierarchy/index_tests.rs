@@ -65,7 +65,12 @@ impl Function for Counting {
         self.count();
     }
 
-    fn invalidate_request(&mut self, _: InvalidateRequest, _: Instant) {
+    fn invalidate_request(
+        &mut self,
+        _: InvalidateRequest,
+        _: Option<InvalidateRequest>,
+        _: Instant,
+    ) {
         self.count();
     }
 

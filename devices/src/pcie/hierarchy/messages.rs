@@ -1,12 +1,15 @@
 //! Messages of functions and ports to the root complex, some of which a fault delays.
 
+use std::collections::BTreeMap;
+
 use iommu::ats::InvalidateCompletion;
-use iommu::event::Lost;
+use iommu::event::{DropReason, Event, Lost};
+use iommu::ids::Bdf;
 use iommu::time::Instant;
 
 use super::{Hierarchy, PortNode, uplink};
 use crate::pcie::UpstreamMessage;
-use crate::pcie::link::CompletionOutcome;
+use crate::pcie::link::{CompletionOutcome, InvalidateBehavior, Link};
 
 /// Invalidate Completions that can be delayed at once. If there are more, the one that is due first
 /// is lost. A unit has 32 ITags for each function, and uses an ITag again after its time-out.
@@ -68,10 +71,11 @@ impl Hierarchy {
 
     /// Collects the messages of the function with index `index` that pass the links above it.
     pub fn collect_messages_of(&mut self, index: usize, now: Instant) {
-        let Self { ports, functions, messages, delayed, late, .. } = self;
+        let Self { ports, functions, messages, delayed, late, pending, .. } = self;
         let Some(node) = functions.get_mut(index) else { return };
         while let Some(reset) = node.function.poll_reset() {
             delayed.retain(|_, held| held.completion.requester != reset);
+            pending.forget(reset);
         }
         while let Some(message) = node.function.poll_message() {
             if !uplink::passes_message(ports, node.above, &message, now) {
@@ -84,7 +88,14 @@ impl Hierarchy {
             match completion_outcome(ports, node.above, now) {
                 CompletionOutcome::Arrives => messages.push_back(message),
                 CompletionOutcome::ArrivesTwice => messages.extend([message; 2]),
-                CompletionOutcome::ArrivesAfter(delay) => {
+                CompletionOutcome::ArrivesInParts(parts) => {
+                    let part = InvalidateCompletion { completion_count: parts, ..completion };
+                    let part = UpstreamMessage::InvalidateCompletion(part);
+                    messages.extend(std::iter::repeat_n(part, parts.into()));
+                }
+                CompletionOutcome::ArrivesMerged(_) if merge(delayed, completion) => {}
+                CompletionOutcome::ArrivesAfter(delay)
+                | CompletionOutcome::ArrivesMerged(delay) => {
                     if delayed.len() == MAX_DELAYED {
                         delayed.pop_first();
                     }
@@ -95,6 +106,40 @@ impl Hierarchy {
                 CompletionOutcome::IsLost => {}
             }
         }
+    }
+
+    /// The behavior of the functions below `above` on Invalidate Requests: that of the lowest link
+    /// with a fault.
+    pub(super) fn invalidate_behavior(&self, above: Option<usize>) -> InvalidateBehavior {
+        let behaviors = self.links_above(above).map(Link::invalidate_behavior);
+        let is_fault = |behavior: &InvalidateBehavior| *behavior != InvalidateBehavior::Complete;
+        behaviors.into_iter().find(is_fault).unwrap_or_default()
+    }
+
+    /// The links between the bus below `above` and the root complex, the lowest first.
+    fn links_above(&self, above: Option<usize>) -> impl Iterator<Item = &Link> {
+        let ports = std::iter::successors(above, |port| self.ports[*port].above);
+        ports.filter_map(|port| self.ports[port].link.as_ref())
+    }
+
+    /// Whether the function `id` takes one more Invalidate Request: the completions that it owes are
+    /// fewer than its Invalidate Queue Depth, and than the limit of a fault. `index` is that of the
+    /// function, or of its physical one.
+    pub(super) fn is_below_limit(&self, index: usize, id: Bdf, now: Instant) -> bool {
+        if self.delayed.is_empty() {
+            return true;
+        }
+        let node = &self.functions[index];
+        let limits = self.links_above(node.above).filter_map(Link::invalidate_limit);
+        let depth = limits.fold(node.function.invalidate_queue_depth(), u8::min);
+        let mine = self.delayed.values().filter(|held| held.completion.requester == id);
+        let owed: u32 = mine.map(|held| held.completion.itag_vector.count_ones()).sum();
+        if owed < u32::from(depth) {
+            return true;
+        }
+        let (what, reason) = (Lost::InvalidateRequest, DropReason::QueueFull);
+        self.tracer.emit(now, || Event::Dropped { function: id, what, reason });
+        false
     }
 
     /// Sends delayed completions that are due, if the function is awake and the links above are up.
@@ -113,6 +158,24 @@ impl Hierarchy {
             }
         }
     }
+}
+
+/// Adds the ITags of `completion` to one of the same function that waits. Returns whether there is
+/// one.
+fn merge(
+    delayed: &mut BTreeMap<(Instant, u64), Delayed>,
+    completion: InvalidateCompletion,
+) -> bool {
+    let is_mate = |held: &&mut Delayed| {
+        let mate = &held.completion;
+        mate.requester == completion.requester && mate.itag_vector & completion.itag_vector == 0
+    };
+    let mate = delayed.values_mut().find(is_mate);
+    if let Some(mate) = mate {
+        mate.completion.itag_vector |= completion.itag_vector;
+        return true;
+    }
+    false
 }
 
 /// The outcome of an Invalidate Completion. The lowest link with another outcome than arrival decides.

@@ -37,7 +37,7 @@ use super::host_bridge::{EcamWindow, HostBridge};
 use super::port::Port;
 use super::{ConfigAccess, Function, Upstream, UpstreamMessage};
 use crate::fault::Effect;
-use crate::pcie::link::Link;
+use crate::pcie::link::{InvalidateBehavior, Link, PendingInvalidations};
 use index::Index;
 use messages::Delayed;
 use route::Target;
@@ -58,6 +58,8 @@ pub struct Hierarchy {
     late: u64,
     /// Buses that have been reset in a way that the host's software sees.
     resets: VecDeque<RangeInclusive<u8>>,
+    /// Invalidations that a fault has put off until the next one.
+    pending: PendingInvalidations,
     /// The faults that end by themselves: when, at which port, and what they did.
     returns: Vec<(Instant, usize, Effect)>,
     tracer: Tracer,
@@ -178,16 +180,21 @@ impl Hierarchy {
     /// Sends an Invalidate Request, which is posted. The completion is available after
     /// [`Self::collect_messages`].
     pub fn invalidate_request(&mut self, request: InvalidateRequest, now: Instant) {
-        let Some(above) = self.bus_owner(request.destination.bus()) else { return };
-        let link = above.and_then(|port| self.ports[port].link.as_ref());
-        let is_ignored = link.is_some_and(Link::ignores_invalidate);
-        if !self.reaches(above, Lost::InvalidateRequest, now) || is_ignored {
+        let function = request.destination;
+        let Some(above) = self.bus_owner(function.bus()) else { return };
+        if !self.reaches(above, Lost::InvalidateRequest, now) {
             return;
         }
-        if let Some(index) = self.function_or_physical(above, request.destination)
-            && self.is_awake(index, request.destination, Lost::InvalidateRequest, now)
+        let behavior = self.invalidate_behavior(above);
+        if behavior == InvalidateBehavior::Ignore {
+            return;
+        }
+        if let Some(index) = self.function_or_physical(above, function)
+            && self.is_awake(index, function, Lost::InvalidateRequest, now)
+            && self.is_below_limit(index, function, now)
         {
-            self.functions[index].function.invalidate_request(request, now);
+            let dropped = behavior.dropped(request, &mut self.pending);
+            self.functions[index].function.invalidate_request(request, dropped, now);
         }
     }
 

@@ -10,8 +10,9 @@
 //! sender of a posted TLP never learns that it was lost. A requester that waits for a completion
 //! gets what a Completion Timeout gives.
 //!
-//! Functions that answer Invalidate Requests late or never are modelled here too:
-//! [`InvalidateBehavior`], [`CompletionFault`].
+//! - `answers`: functions that answer Invalidate Requests late, wrongly or never.
+
+mod answers;
 
 use std::time::Duration;
 
@@ -21,6 +22,9 @@ use iommu::ids::Bdf;
 use iommu::time::Instant;
 
 use crate::pcie::reset::Reset;
+pub use answers::{
+    AnswerDelay, CompletionFault, CompletionOutcome, InvalidateBehavior, PendingInvalidations,
+};
 
 /// The reasons for which a link is down. Without any, the link is up.
 #[bitfield(u8)]
@@ -80,53 +84,6 @@ impl LinkDownReasons {
         }
         (!self.with_glitch(false).is_up()).then_some(Reset::Hot)
     }
-}
-
-/// The behavior of the functions below a link on Invalidate Requests.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
-pub enum InvalidateBehavior {
-    /// Their ATCs drop the range, and they send a completion.
-    #[default]
-    Complete,
-    /// Their ATCs drop the range, and they send no completion.
-    NoCompletion,
-    /// Their ATCs keep their entries, and they send no completion.
-    Ignore,
-}
-
-/// A fault of the Invalidate Completions that come up a link.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum CompletionFault {
-    /// This share of them is lost, in parts per million.
-    Lossy(u32),
-    /// Each comes twice.
-    Duplicate,
-    /// Each comes after this time.
-    Late(AnswerDelay),
-}
-
-/// How late an Invalidate Completion is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum AnswerDelay {
-    /// Always the same.
-    Fixed(Duration),
-    /// Uniformly distributed between the two.
-    Uniform(Duration, Duration),
-    /// Exponentially distributed, with this mean.
-    Exponential(Duration),
-}
-
-/// The outcome of an Invalidate Completion on its way up.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum CompletionOutcome {
-    /// The completion goes on at once.
-    Arrives,
-    /// The completion goes on at once, twice.
-    ArrivesTwice,
-    /// The completion goes on after this time.
-    ArrivesAfter(Duration),
-    /// The completion does not go on.
-    IsLost,
 }
 
 /// The link between a port and the device below it.
@@ -200,9 +157,17 @@ impl Link {
         (self.invalidate, self.completion_fault) = (invalidate, completion_fault);
     }
 
-    /// Whether Invalidate Requests have no effect on functions below.
-    pub fn ignores_invalidate(&self) -> bool {
-        self.invalidate == InvalidateBehavior::Ignore
+    /// The behavior of the functions below on Invalidate Requests.
+    pub fn invalidate_behavior(&self) -> InvalidateBehavior {
+        self.invalidate
+    }
+
+    /// Invalidate Requests that functions below handle at once, if a fault limits that.
+    pub fn invalidate_limit(&self) -> Option<u8> {
+        match self.completion_fault {
+            Some(CompletionFault::Choke { depth, .. }) => Some(depth),
+            _ => None,
+        }
     }
 
     /// Whether a TLP of the kind `tlp` that is sent at `now` arrives at the other end. Emits
@@ -260,6 +225,9 @@ impl Link {
             }
             Some(CompletionFault::Duplicate) => CompletionOutcome::ArrivesTwice,
             Some(CompletionFault::Late(delay)) => CompletionOutcome::ArrivesAfter(self.draw(delay)),
+            Some(CompletionFault::Choke { time, .. }) => CompletionOutcome::ArrivesAfter(time),
+            Some(CompletionFault::Merge(time)) => CompletionOutcome::ArrivesMerged(time),
+            Some(CompletionFault::Split(parts)) => CompletionOutcome::ArrivesInParts(parts),
             Some(CompletionFault::Lossy(_)) | None => CompletionOutcome::Arrives,
         }
     }

@@ -10,7 +10,7 @@ use iommu::unit::Ordering;
 
 use super::super::tests::{Rig, TARGET};
 
-const MODES: [&str; 19] = [
+const MODES: [&str; 26] = [
     "silent,for=1s",
     "ghost,for=1s",
     "disable,for=1s",
@@ -27,6 +27,13 @@ const MODES: [&str; 19] = [
     "lossy:1,for=1s",
     "dup,for=1s",
     "late:2s,for=1s",
+    "early,for=1s",
+    "byte-swap,for=1s",
+    "drop-at-next,for=1s",
+    "sleep,for=1s",
+    "merge:20ms,for=1s",
+    "split:8,for=1s",
+    "choke:1:50ms,for=1s",
     "flap:500ms",
     "flap:500ms:keep",
     "all-ones-unit,for=1s",

@@ -70,6 +70,10 @@ pub enum Action {
     LinkDown,
     /// The victim's link comes up again. The victim has noticed nothing.
     LinkUp,
+    /// The victim is put into D3hot.
+    Sleep,
+    /// The victim is in D0 again, with its state.
+    Wake,
     /// The victim is reset by FLR, and the host knows. After that it answers again.
     Reset,
 }

@@ -13,12 +13,13 @@ use serde::{Serialize, Serializer};
 /// Between two actions no time passes, and every order is tried: times and shares of a mode do not
 /// matter. One exception: completions that are later than ICT may also come after the unit has
 /// given up on their requests. Modes of a link are explored only where the function keeps its
-/// state.
+/// state. `choke` is not explored, as it counts requests of one function, and here are never more
+/// than two.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ExploredFault(Option<FaultMode>);
 
 /// The faults that are explored unless the user chooses others, and the words for them.
-const NAMED: [(&str, ExploredFault); 9] = [
+const NAMED: [(&str, ExploredFault); 15] = [
     ("none", ExploredFault(None)),
     ("no-completion", ExploredFault(Some(FaultMode::NoCompletion))),
     ("ignore-invalidate", ExploredFault(Some(FaultMode::IgnoreInvalidate))),
@@ -26,6 +27,12 @@ const NAMED: [(&str, ExploredFault); 9] = [
     ("too-late", ExploredFault(Some(FaultMode::Late(Duration::MAX)))),
     ("lossy", ExploredFault(Some(FaultMode::Lossy(1)))),
     ("duplicate", ExploredFault(Some(FaultMode::Duplicate))),
+    ("early", ExploredFault(Some(FaultMode::EarlyCompletion))),
+    ("byte-swap", ExploredFault(Some(FaultMode::ByteSwap))),
+    ("drop-at-next", ExploredFault(Some(FaultMode::DropAtNext))),
+    ("merge", ExploredFault(Some(FaultMode::Merge(Duration::ZERO)))),
+    ("split", ExploredFault(Some(FaultMode::Split(2)))),
+    ("sleep", ExploredFault(Some(FaultMode::Sleep))),
     ("silent", ExploredFault(Some(FaultMode::Silent))),
     ("flap", ExploredFault(Some(FaultMode::Flap { down: Duration::ZERO, keep: true }))),
 ];
@@ -47,6 +54,11 @@ impl ExploredFault {
     /// The mode's effect on the victim and its link.
     pub(super) fn effect(self) -> Effect {
         self.0.map(FaultMode::effect).unwrap_or_default()
+    }
+
+    /// Whether the victim completes invalidations whose range its ATC keeps.
+    pub fn lies(self) -> bool {
+        self.effect().invalidate.lies()
     }
 
     /// Whether completions may come after the unit has given up on their requests.
@@ -76,6 +88,12 @@ impl TryFrom<FaultMode> for ExploredFault {
             | FaultMode::Late(_)
             | FaultMode::Lossy(_)
             | FaultMode::Duplicate
+            | FaultMode::EarlyCompletion
+            | FaultMode::ByteSwap
+            | FaultMode::DropAtNext
+            | FaultMode::Merge(_)
+            | FaultMode::Split(_)
+            | FaultMode::Sleep
             | FaultMode::Silent
             | FaultMode::Flap { keep: true, .. } => Ok(Self(Some(mode))),
             _ => Err(UnexploredFault { fault: mode.to_string() }),
@@ -127,7 +145,15 @@ mod tests {
 
     #[test]
     fn a_mode_that_cannot_be_explored_is_refused_with_the_words() {
-        for text in ["surprise", "dpc", "slow:1ms", "flap:200ms", "all-ones-unit", "nonsense"] {
+        for text in [
+            "surprise",
+            "dpc",
+            "slow:1ms",
+            "flap:200ms",
+            "choke:1:1ms",
+            "all-ones-unit",
+            "nonsense",
+        ] {
             let error = text.parse::<ExploredFault>().unwrap_err().to_string();
             assert!(
                 error.starts_with(&format!("fault '{text}' cannot be explored; there are none, "))

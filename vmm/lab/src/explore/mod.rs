@@ -71,12 +71,15 @@ impl Invariant {
 
     /// Whether `policy` promises that the invariant holds. It promises nothing after a reported
     /// failure. A policy that skips functions that look gone, or treats them as removed, reports
-    /// success without an answer of the hardware.
-    pub fn is_claimed_by(self, policy: &Policy) -> bool {
+    /// success without an answer of the hardware. Where the function lies under `fault`, no policy
+    /// can know that a translation is gone.
+    pub fn is_claimed_by(self, policy: &Policy, fault: ExploredFault) -> bool {
         match self {
             Self::FalseCompletion | Self::LostWait => true,
             Self::StaleAfterSuccess => {
-                policy.precheck == Precheck::None && policy.on_timeout != OnTimeout::Remove
+                policy.precheck == Precheck::None
+                    && policy.on_timeout != OnTimeout::Remove
+                    && !fault.lies()
             }
             Self::StaleAfterFailure => false,
         }
@@ -123,8 +126,8 @@ pub struct Report {
 
 impl Report {
     /// Whether the policy keeps its promises in all explored orders.
-    pub fn keeps_claims(&self, policy: &Policy) -> bool {
-        !self.violations.keys().any(|invariant| invariant.is_claimed_by(policy))
+    pub fn keeps_claims(&self, policy: &Policy, fault: ExploredFault) -> bool {
+        !self.violations.keys().any(|invariant| invariant.is_claimed_by(policy, fault))
     }
 }
 

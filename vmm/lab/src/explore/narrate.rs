@@ -67,6 +67,8 @@ fn describe(action: Action) -> String {
         }
         Action::LinkDown => "The victim's link goes down, and no driver is told.".to_owned(),
         Action::LinkUp => "The link comes up again; the victim has noticed nothing.".to_owned(),
+        Action::Sleep => "The victim is put into D3hot.".to_owned(),
+        Action::Wake => "The victim is in D0 again, with its ATC as it was.".to_owned(),
         Action::Reset => "The victim is reset by FLR, and the host knows.".to_owned(),
     }
 }
@@ -114,6 +116,7 @@ fn is_noted(event: &Event) -> bool {
             | Event::RemovalSimulated { .. }
             | Event::FunctionResetByHost { .. }
             | Event::Lost { .. }
+            | Event::Dropped { .. }
             | Event::AtcFilled { .. }
             | Event::DmaFault { .. }
             | Event::UnexpectedCompletion { .. }

@@ -90,6 +90,32 @@ fn who_hangs_drops_what_it_is_told_to_and_never_says_so_and_who_is_deaf_does_not
 }
 
 #[test]
+fn a_lie_is_found_as_stale_after_success_which_no_policy_promises_to_prevent() {
+    for fault in ["early", "byte-swap", "drop-at-next"] {
+        let report = explore(&config("linux", fault)).unwrap();
+        let found: Vec<_> = report.violations.keys().copied().collect();
+        assert_eq!(found, [Invariant::StaleAfterSuccess], "{fault}");
+        let (policy, fault) = ("bounded".parse().unwrap(), fault.parse().unwrap());
+        assert!(report.keeps_claims(&policy, fault), "{fault}");
+    }
+}
+
+#[test]
+fn merged_and_split_completions_are_safe() {
+    for fault in ["merge", "split"] {
+        assert_eq!(finds("linux", fault), [], "{fault}");
+    }
+}
+
+#[test]
+fn a_function_that_sleeps_and_wakes_up_is_stale_after_a_failure_unless_it_is_held() {
+    let unheld = ExploreConfig { depth: 6, ..config("bounded", "sleep") };
+    assert!(found(&unheld).contains(&Invariant::StaleAfterFailure));
+    let held = ExploreConfig { policy: "quarantine".parse().unwrap(), ..unheld };
+    assert_eq!(found(&held), []);
+}
+
+#[test]
 fn the_presence_check_says_success_of_a_device_that_comes_back() {
     let found = finds("linux-7.0", "flap");
     assert!(found.contains(&Invariant::StaleAfterSuccess), "{found:?}");
@@ -113,7 +139,7 @@ fn a_narration_is_numbered_and_ends_in_what_must_not_happen() {
         violation.narration
     );
     assert!(violation.narration.last().unwrap().starts_with("=> "));
-    assert!(!report.keeps_claims(&"xen-4.15".parse().unwrap()));
+    assert!(!report.keeps_claims(&"xen-4.15".parse().unwrap(), "late".parse().unwrap()));
 }
 
 #[test]

@@ -150,6 +150,7 @@ fn link(event: &Event) -> Option<String> {
         Event::Dropped { function, what, reason } => {
             let reason = match reason {
                 DropReason::Sleeping => "sleeps",
+                DropReason::QueueFull => "has as many Invalidate Requests as it can take",
                 DropReason::NotReady => "is not ready after a reset",
             };
             format!("{function} {reason}, and drops {}", tlp(*what))

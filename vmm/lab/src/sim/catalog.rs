@@ -44,6 +44,38 @@ const FAULTS: &[(&str, &str, &str)] = &[
         "the same, for 30 s",
         "after=requests:20,mode=ignore-invalidate,for=30s",
     ),
+    (
+        "early",
+        "ATCs keep what they are told to drop, and answer all the same",
+        "after=requests:20,mode=early",
+    ),
+    (
+        "byte-swap",
+        "ATCs read addresses in the wrong byte order, and drop another page",
+        "after=requests:20,mode=byte-swap",
+    ),
+    (
+        "drop-at-next",
+        "ATCs answer at once, and drop the range when the next request comes",
+        "after=requests:20,mode=drop-at-next",
+    ),
+    ("sleep", "the functions are put into D3hot", "after=requests:20,mode=sleep"),
+    ("sleep:30s", "the same, for 30 s", "after=requests:20,mode=sleep,for=30s"),
+    (
+        "merge",
+        "answers wait for 100 us, and come as one with several ITags",
+        "before=completion:20,mode=merge:100us",
+    ),
+    (
+        "split",
+        "each answer comes in 8 messages, Completion Count 8",
+        "before=completion:20,mode=split:8",
+    ),
+    (
+        "choke",
+        "ATCs take 2 requests at once, each for 50 ms, and lose further ones",
+        "before=completion:20,mode=choke:2:50ms",
+    ),
     ("slow", "answers take 1 ms to 90 s", "before=completion:20,mode=slow:1ms..90s"),
     ("slow:50ms", "answers take 50 ms in the mean", "before=completion:20,mode=slow:exp:50ms"),
     ("lossy", "one in a hundred answers is lost", "before=completion:20,mode=lossy:0.01"),

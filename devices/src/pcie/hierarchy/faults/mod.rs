@@ -11,6 +11,7 @@ use iommu::time::Instant;
 use super::{Hierarchy, PortNode};
 use crate::fault::{Effect, PortEffect};
 use crate::pcie::caps::express::SlotEvent;
+use crate::pcie::caps::power::PowerState;
 use crate::pcie::link::{Link, LinkDownReasons};
 use crate::pcie::port::ErrorOutcome;
 use crate::pcie::reset::Reset;
@@ -43,6 +44,9 @@ impl Hierarchy {
         if effect.is_about_answers() {
             self.set_answers(port, effect);
         }
+        if effect.sleep {
+            self.set_power_below(port, PowerState::D3hot, now);
+        }
         self.collect_messages(now);
     }
 
@@ -69,6 +73,9 @@ impl Hierarchy {
         }
         if effect.is_about_answers() {
             self.set_answers(port, Effect::default());
+        }
+        if effect.sleep {
+            self.set_power_below(port, PowerState::D0, now);
         }
         self.collect_messages(now);
     }
@@ -151,6 +158,20 @@ impl Hierarchy {
     fn set_answers(&mut self, port: usize, effect: Effect) {
         if let Some(link) = &mut self.ports[port].link {
             link.set_answers(effect.invalidate, effect.completion);
+        }
+    }
+
+    /// Puts the functions below a port into `state`, by the register that software has for it.
+    fn set_power_below(&mut self, port: usize, state: PowerState, now: Instant) {
+        for index in 0..self.functions.len() {
+            if !self.is_below(self.functions[index].above, port) {
+                continue;
+            }
+            let function = &mut self.functions[index].function;
+            let id = function.core().id;
+            if let Some((offset, control)) = function.core().power_control(state) {
+                function.config_write(id, offset, &control, now);
+            }
         }
     }
 

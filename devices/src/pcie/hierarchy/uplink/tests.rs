@@ -97,7 +97,7 @@ fn messages_do_not_come_up() {
     let range = PageRange::ALL;
     let request =
         InvalidateRequest { destination: ENDPOINT, itag, pasid: None, global: false, range };
-    machine.hierarchy.functions[0].function.invalidate_request(request, machine.now);
+    machine.hierarchy.functions[0].function.invalidate_request(request, Some(request), machine.now);
     let msi_control = 0x48 + 2;
     config_write(&mut machine, msi_control, &[1]);
     let (ats, pri) = (0x100, 0x108);

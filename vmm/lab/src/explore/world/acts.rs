@@ -6,7 +6,7 @@ use iommu::ats::{
     Access, AddressType, DmaRequest, ITag, InvalidateCompletion, InvalidateRequest, PageRange,
     TranslationRequest,
 };
-use iommu::event::Lost;
+use iommu::event::{DropReason, Event, Lost};
 use iommu::ids::{Bdf, DomainId, Iova};
 use iommu::spec::descriptor::IotlbScope;
 use iommu::submit::{Flush, Ticket};
@@ -42,14 +42,18 @@ impl World {
         if !device.link.carries(Lost::InvalidateRequest, self.now) {
             return;
         }
-        device.atc.invalidate(Spaces::of(&request), request.range);
-        let answers = device.behavior == InvalidateBehavior::Complete;
+        if device.sleeps {
+            let (function, reason) = (device.id, DropReason::Sleeping);
+            let what = Lost::InvalidateRequest;
+            self.tracer.emit(self.now, || Event::Dropped { function, what, reason });
+            return;
+        }
+        if let Some(dropped) = device.behavior.dropped(request, &mut device.pending) {
+            device.atc.invalidate(Spaces::of(&dropped), dropped.range);
+        }
+        let answers = device.behavior.answers();
         if answers && device.link.carries(Lost::InvalidateCompletion, self.now) {
-            device.completions.push_back(InvalidateCompletion {
-                requester: device.id,
-                itag_vector: request.itag.bit(),
-                completion_count: 1,
-            });
+            device.complete(request.itag);
         }
     }
 
@@ -184,6 +188,11 @@ impl World {
         let _ = device.link.set_down(down, Bdf::new(0, device.id.bus(), 0), now);
     }
 
+    /// Puts the victim into D3hot, or into D0. Both keep its state.
+    pub(super) fn set_asleep(&mut self, sleeps: bool) {
+        self.devices[Who::Victim as usize].sleeps = sleeps;
+    }
+
     /// FLR empties the ATC, and what the function has not answered it never will.
     pub(super) fn reset(&mut self) {
         let device = &mut self.devices[Who::Victim as usize];
@@ -191,6 +200,9 @@ impl World {
         device.requests.clear();
         device.completions.clear();
         device.behavior = InvalidateBehavior::Complete;
+        device.completion_fault = None;
+        device.pending.forget(device.id);
+        device.sleeps = false;
         let id = device.id;
         let mut functions = Functions { devices: &mut self.devices, now: self.now };
         self.host.handle_reset(id, &mut functions, self.now);

@@ -3,8 +3,8 @@
 use std::collections::VecDeque;
 
 use devices::dma::atc::Atc;
-use devices::pcie::link::{InvalidateBehavior, Link};
-use iommu::ats::{InvalidateCompletion, InvalidateRequest};
+use devices::pcie::link::{CompletionFault, InvalidateBehavior, Link, PendingInvalidations};
+use iommu::ats::{ITag, InvalidateCompletion, InvalidateRequest};
 use iommu::event::{Lost, Tracer};
 use iommu::ids::Bdf;
 use iommu::submit::FunctionAccess;
@@ -17,6 +17,11 @@ pub(super) struct Device {
     pub(super) atc: Atc,
     pub(super) link: Link,
     pub(super) behavior: InvalidateBehavior,
+    pub(super) completion_fault: Option<CompletionFault>,
+    /// Invalidations that it has put off.
+    pub(super) pending: PendingInvalidations,
+    /// It is in D3hot.
+    pub(super) sleeps: bool,
     /// Under way to it, and from it. Each way keeps its order (`PCIe 2.4.1`).
     pub(super) requests: VecDeque<InvalidateRequest>,
     pub(super) completions: VecDeque<InvalidateCompletion>,
@@ -30,9 +35,34 @@ impl Device {
             atc: Atc::new(Default::default()),
             link: Link::new(Bdf::new(0, id.bus(), 0), 0, tracer),
             behavior: InvalidateBehavior::Complete,
+            completion_fault: None,
+            pending: PendingInvalidations::default(),
+            sleeps: false,
             requests: VecDeque::new(),
             completions: VecDeque::new(),
         }
+    }
+}
+
+impl Device {
+    /// Sends the completion of a request, as the fault wants it.
+    pub(super) fn complete(&mut self, itag: ITag) {
+        let (parts, is_merged) = match self.completion_fault {
+            Some(CompletionFault::Split(parts)) => (parts, false),
+            Some(CompletionFault::Merge(_)) => (1, true),
+            _ => (1, false),
+        };
+        // A completion that has not arrived has not been sent.
+        if let Some(last) = self.completions.back_mut().filter(|_| is_merged) {
+            last.itag_vector |= itag.bit();
+            return;
+        }
+        let completion = InvalidateCompletion {
+            requester: self.id,
+            itag_vector: itag.bit(),
+            completion_count: parts,
+        };
+        self.completions.extend(std::iter::repeat_n(completion, parts.into()));
     }
 }
 

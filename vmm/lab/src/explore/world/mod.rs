@@ -63,6 +63,7 @@ pub(super) struct World {
     host: HostSide,
     memory: Memory,
     recorder: Arc<Recorder>,
+    tracer: Tracer,
     now: Instant,
     devices: [Device; 2],
     mappings: Vec<Mapping>,
@@ -101,6 +102,7 @@ impl World {
             host,
             memory,
             recorder,
+            tracer: tracer.clone(),
             devices: ids.map(|id| Device::new(id, tracer.clone())),
             now: Instant::START,
             mappings: Vec::new(),
@@ -114,7 +116,9 @@ impl World {
             reported: None,
             broken: None,
         };
-        world.devices[Who::Victim as usize].behavior = config.fault.effect().invalidate;
+        let effect = config.fault.effect();
+        let victim = &mut world.devices[Who::Victim as usize];
+        (victim.behavior, victim.completion_fault) = (effect.invalidate, effect.completion);
         for page in Page::ALL {
             let frame = world.map(page);
             world.mappings.push(Mapping { page, frame, state: State::Mapped });
@@ -154,7 +158,7 @@ impl World {
                 Some(owner) => matches!(owner, FrameOwner::Other(_)),
                 None => self.is_mapped(page),
             };
-            if matters && self.is_up(page.0) {
+            if matters && self.is_up(page.0) && !self.devices[page.0 as usize].sleeps {
                 actions.push(Action::Use(page));
             }
         }
@@ -183,6 +187,8 @@ impl World {
             Some(FaultMode::Flap { .. }) if !self.is_up(Who::Victim) => {
                 actions.push(Action::LinkUp);
             }
+            Some(FaultMode::Sleep) if !self.has_happened => actions.push(Action::Sleep),
+            Some(FaultMode::Sleep) if victim.sleeps => actions.push(Action::Wake),
             _ => {}
         }
     }
@@ -191,8 +197,7 @@ impl World {
     fn may_wait(&self) -> bool {
         let is_idle = |who: Who| {
             let device = &self.devices[who as usize];
-            let waits =
-                device.behavior != InvalidateBehavior::Complete || device.requests.is_empty();
+            let waits = !device.behavior.answers() || device.requests.is_empty();
             waits && device.completions.is_empty()
         };
         // The next thing is that the unit gives up.
@@ -243,6 +248,11 @@ impl World {
                 self.set_link(self.fault.effect().link);
             }
             Action::LinkUp => self.set_link(LinkDownReasons::new()),
+            Action::Sleep => {
+                self.has_happened = true;
+                self.set_asleep(true);
+            }
+            Action::Wake => self.set_asleep(false),
             Action::Reset => self.reset(),
         }
         true
@@ -293,12 +303,14 @@ impl World {
         for device in &self.devices {
             let is_held = self.host.is_isolated(device.id);
             (device.behavior, device.link.down().into_bits(), is_held).hash(&mut hasher);
+            (device.sleeps, device.pending.of(device.id)).hash(&mut hasher);
             self.host.is_blocked(device.id).hash(&mut hasher);
             for request in &device.requests {
                 (request.itag, request.range.start()).hash(&mut hasher);
             }
             for completion in &device.completions {
                 completion.itag_vector.hash(&mut hasher);
+                completion.completion_count.hash(&mut hasher);
             }
         }
         (self.has_happened, self.abandoned).hash(&mut hasher);
@@ -358,7 +370,10 @@ impl World {
         let Some(index) = self.mappings.iter().position(is_its) else { return };
         let Mapping { page, frame, state } = self.mappings[index];
         let holds = self.devices[page.0 as usize].atc.lookup(None, iova(page));
-        if verdict == Verdict::Completed && holds.is_some_and(|hit| frame_of(hit.output) == frame) {
+        let holds_it = holds.is_some_and(|hit| frame_of(hit.output) == frame);
+        // If the function lies, the completion is the caller's own.
+        let lies = self.devices[page.0 as usize].behavior.lies();
+        if verdict == Verdict::Completed && holds_it && !lies {
             self.broken = Some(Invariant::FalseCompletion);
         }
         if let State::Flushing(_, _, Some(slot)) = state

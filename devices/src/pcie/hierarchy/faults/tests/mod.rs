@@ -316,6 +316,13 @@ fn a_device_that_does_not_answer() {
         (FaultMode::IgnoreInvalidate, mute),
         (FaultMode::Lossy(1_000_000), mute),
         (FaultMode::Lossy(0), HEALTHY),
+        (FaultMode::EarlyCompletion, HEALTHY),
+        (FaultMode::ByteSwap, HEALTHY),
+        (FaultMode::DropAtNext, HEALTHY),
+        (FaultMode::Merge(SECOND / 4), HEALTHY),
+        (FaultMode::Split(5), Observed { completions: 5, ..HEALTHY }),
+        (FaultMode::Choke { depth: 1, time: SECOND / 4 }, HEALTHY),
+        (FaultMode::Sleep, Observed { memory: false, dma: false, ..mute }),
         (FaultMode::Duplicate, Observed { completions: 2, ..HEALTHY }),
         (FaultMode::Late(2 * SECOND), mute),
         (FaultMode::Slow(AnswerDelay::Fixed(SECOND / 2)), HEALTHY),
@@ -391,4 +398,5 @@ fn there_is_nothing_to_happen_to_a_port_that_does_not_exist() {
     assert_eq!(rig.observe(), HEALTHY);
 }
 
+mod lies;
 mod recovery;

@@ -1,0 +1,145 @@
+//! The answers of functions to Invalidate Requests: late, wrong, or missing.
+
+use std::time::Duration;
+
+use iommu::ats::{InvalidateRequest, PageRange};
+use iommu::ids::Bdf;
+
+/// The behavior of the functions below a link on Invalidate Requests.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+pub enum InvalidateBehavior {
+    /// Their ATCs drop the range, and they send a completion.
+    #[default]
+    Complete,
+    /// Their ATCs drop the range, and they send no completion.
+    NoCompletion,
+    /// Their ATCs keep their entries, and they send no completion.
+    Ignore,
+    /// Their ATCs keep their entries, and they send a completion.
+    KeepEntries,
+    /// They read the message body in the wrong byte order: their ATCs drop another range, and they
+    /// send a completion.
+    SwapBytes,
+    /// They send a completion at once, and their ATCs drop the range when the next Invalidate
+    /// Request arrives.
+    DropAtNext,
+}
+
+impl InvalidateBehavior {
+    /// Whether the functions send completions.
+    pub fn answers(self) -> bool {
+        !matches!(self, Self::NoCompletion | Self::Ignore)
+    }
+
+    /// Whether the functions send completions although their ATCs keep the range.
+    pub fn lies(self) -> bool {
+        matches!(self, Self::KeepEntries | Self::SwapBytes | Self::DropAtNext)
+    }
+
+    /// The Invalidate Request whose range an ATC drops when `request` arrives; `None` if it drops
+    /// nothing. `pending` has the requests whose range is still to be dropped.
+    pub fn dropped(
+        self,
+        request: InvalidateRequest,
+        pending: &mut PendingInvalidations,
+    ) -> Option<InvalidateRequest> {
+        match self {
+            Self::Complete | Self::NoCompletion => Some(request),
+            Self::Ignore | Self::KeepEntries => None,
+            Self::SwapBytes => {
+                Some(InvalidateRequest { range: swap_bytes(request.range), ..request })
+            }
+            Self::DropAtNext => pending.replace(request),
+        }
+    }
+}
+
+/// The last Invalidate Request of each function, if its range is still to be dropped. There are not
+/// more than functions below the link.
+#[derive(Debug, Default)]
+pub struct PendingInvalidations(Vec<InvalidateRequest>);
+
+impl PendingInvalidations {
+    /// Puts `request` in the place of the last one to its function, which is returned.
+    fn replace(&mut self, request: InvalidateRequest) -> Option<InvalidateRequest> {
+        let is_same = |last: &&mut InvalidateRequest| last.destination == request.destination;
+        match self.0.iter_mut().find(is_same) {
+            Some(last) => Some(std::mem::replace(last, request)),
+            None => {
+                self.0.push(request);
+                None
+            }
+        }
+    }
+
+    /// The range that the next Invalidate Request to `function` drops.
+    pub fn of(&self, function: Bdf) -> Option<PageRange> {
+        self.0.iter().find(|last| last.destination == function).map(|last| last.range)
+    }
+
+    /// Forgets the request to `function`, whose ATC is empty.
+    pub fn forget(&mut self, function: Bdf) {
+        self.0.retain(|last| last.destination != function);
+    }
+}
+
+/// The range that the message body of `range` stands for in the other byte order. The body has the
+/// address in bits 63:12, and S in bit 11 (`PCIe 10.3.1`).
+fn swap_bytes(range: PageRange) -> PageRange {
+    const SIZE: u64 = 1 << 11;
+    let (address, size) = range.encode();
+    let body = (address | if size { SIZE } else { 0 }).swap_bytes();
+    PageRange::decode(body, body & SIZE != 0)
+}
+
+/// A fault of the Invalidate Completions that come up a link.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum CompletionFault {
+    /// This share of them is lost, in parts per million.
+    Lossy(u32),
+    /// Each comes twice.
+    Duplicate,
+    /// Each comes after this time.
+    Late(AnswerDelay),
+    /// Each waits for this time. Those of a function that wait at the same time come as one, with
+    /// several bits in the ITag vector.
+    Merge(Duration),
+    /// Each comes in this many messages, 2 to 8, with that Completion Count.
+    Split(u8),
+    /// Each comes after `time`. A function handles `depth` requests at once, 1 to 32, and loses
+    /// further ones.
+    Choke {
+        /// Invalidate Requests that a function handles at once.
+        depth: u8,
+        /// How long each takes.
+        time: Duration,
+    },
+}
+
+/// How late an Invalidate Completion is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum AnswerDelay {
+    /// Always the same.
+    Fixed(Duration),
+    /// Uniformly distributed between the two.
+    Uniform(Duration, Duration),
+    /// Exponentially distributed, with this mean.
+    Exponential(Duration),
+}
+
+/// The outcome of an Invalidate Completion on its way up.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum CompletionOutcome {
+    /// The completion goes on at once.
+    Arrives,
+    /// The completion goes on at once, twice.
+    ArrivesTwice,
+    /// The completion goes on after this time.
+    ArrivesAfter(Duration),
+    /// The completion goes on after this time, or with one of the function that goes on before.
+    ArrivesMerged(Duration),
+    /// The completion goes on at once, as this many messages that are counted.
+    ArrivesInParts(u8),
+    /// The completion does not go on.
+    IsLost,
+}
