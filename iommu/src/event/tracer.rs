@@ -40,6 +40,11 @@ impl Tracer {
         Self(Some(sink))
     }
 
+    /// Whether there is a sink.
+    pub fn is_on(&self) -> bool {
+        self.0.is_some()
+    }
+
     /// Records the event that `event` builds. Without a sink the event is not built.
     #[inline]
     pub fn emit(&self, at: Instant, event: impl FnOnce() -> Event) {

@@ -17,6 +17,7 @@
 mod config;
 mod faults;
 mod interrupts;
+mod observation;
 mod outstanding;
 mod page_requests;
 mod preset;
@@ -30,8 +31,9 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 
 pub use config::{UnitConfig, UnitConfigError};
+pub use observation::Observation;
 pub use preset::{ParseUnitPresetError, UnitPreset};
-pub use translate::{BlockedRequest, DmaPort, Mapped, Translator, in_interrupt_range};
+pub use translate::{BlockedRequest, DmaPort, Mapped, TableEntry, Translator, in_interrupt_range};
 pub use values::{AddressWidths, LargePages, Ordering, ParseOrderingError};
 
 use interrupts::InterruptRemapper;
@@ -79,6 +81,10 @@ pub struct Unit {
     /// The index of the next fault record.
     next_record: u8,
     outputs: VecDeque<Output>,
+    /// What an observer has to be told, if there is one.
+    record: Option<observation::Record>,
+    /// There is a sink of events, or an observer.
+    is_watched: bool,
 }
 
 impl Unit {
@@ -90,6 +96,7 @@ impl Unit {
         let translator = Arc::new(Translator::new(config));
         let mut unit = Self {
             config,
+            is_watched: tracer.is_on(),
             tracer,
             registers: Registers::new(&config),
             port: translator.port(),
@@ -100,6 +107,7 @@ impl Unit {
             rules: DecodeRules::default(),
             next_record: 0,
             outputs: VecDeque::new(),
+            record: None,
         };
         unit.rules = unit.decode_rules();
         unit

@@ -2,6 +2,7 @@
 //! while the queue is disabled. Otherwise the unit reports that it has done nothing.
 
 use super::Unit;
+use super::observation::Observation;
 use crate::ids::{Bdf, DomainId};
 use crate::spec::control::TableMode;
 use crate::spec::descriptor::{ContextScope, IotlbScope, masked_range};
@@ -52,6 +53,7 @@ impl Unit {
         if let Some(scope) = scope {
             self.translator.invalidate_iotlb(scope);
             self.translator.drain();
+            self.note(Observation::Iotlb { scope, wait: None });
         }
         self.registers.set_iotlb_command(command.with_start(false).with_actual(actual));
     }

@@ -1,6 +1,7 @@
 //! How Invalidate Requests end: by completions, by the host's acknowledgement, or by a time-out.
 
 use super::super::Unit;
+use super::super::observation::Observation;
 use super::super::outstanding::Request;
 use crate::Memory;
 use crate::ats::{ITag, InvalidateCompletion};
@@ -99,6 +100,11 @@ impl Unit {
         let waits_aborted = self.queue.waits.len() as u32;
         self.queue.waits.clear();
         self.queue.deferred = None;
+        self.note(Observation::TimedOut {
+            function: request.function,
+            wait: request.epoch,
+            fetched: self.queue.epoch,
+        });
         let (unit, function, itag) = (self.role(), request.function, request.itag);
         self.tracer.emit(now, || Event::InvalidationTimeout {
             unit,

@@ -22,6 +22,7 @@ use std::sync::atomic::AtomicU32;
 use vm_memory::{GuestAddress, GuestMemoryBackend, VolatileMemory};
 
 use self::fetch::{Fetcher, check_ring};
+use super::observation::Observation;
 use super::outstanding::Outstanding;
 use super::registers::Registers;
 use super::values::Ordering;
@@ -117,14 +118,14 @@ impl Queue {
     }
 
     /// Takes the first pending wait that may complete.
-    fn take_completed(&mut self, ordering: Ordering) -> Option<Wait> {
+    fn take_completed(&mut self, ordering: Ordering) -> Option<PendingWait> {
         let done = match ordering {
             Ordering::Serial => {
                 self.waits.front().is_some_and(|wait| self.covered(wait, ordering)).then_some(0)
             }
             Ordering::Parallel => self.waits.iter().position(|w| self.covered(w, ordering)),
         };
-        self.waits.remove(done?).map(|pending| pending.wait)
+        self.waits.remove(done?)
     }
 }
 
@@ -191,7 +192,9 @@ impl Unit {
                 Ok(descriptor) => descriptor,
                 Err(reason) => return self.queue_error(reason, now),
             };
-            self.emit_fetched(raw, now);
+            if self.is_watched {
+                self.announce_fetched(raw, &descriptor, now);
+            }
             head = (head + ring.descriptor_bytes()) & (ring.bytes() - 1);
             self.registers.set_head(head);
             self.queue.to_pause -= 1;
@@ -237,7 +240,9 @@ impl Unit {
         self.run_queue(memory, now);
     }
 
-    fn emit_fetched(&self, raw: u128, now: Instant) {
+    #[cold]
+    fn announce_fetched(&mut self, raw: u128, descriptor: &Descriptor, now: Instant) {
+        self.note_descriptor(descriptor, self.queue.epoch);
         self.tracer.emit(now, || Event::DescriptorFetched {
             unit: self.role(),
             descriptor_type: descriptor::kind_of(raw),
@@ -274,7 +279,7 @@ impl Unit {
                 self.queue.epoch += 1;
                 if self.queue.waits.is_empty() && self.queue.outstanding.is_empty() {
                     self.translator.drain();
-                    self.complete(&wait, memory, now);
+                    self.complete(&wait, epoch, memory, now);
                 } else {
                     self.queue.waits.push_back(PendingWait { wait, epoch });
                     self.complete_waits(memory, now);
@@ -300,18 +305,18 @@ impl Unit {
 
     fn complete_waits(&mut self, memory: &Memory, now: Instant) {
         let mut drained = false;
-        while let Some(wait) = self.queue.take_completed(self.config.ordering) {
+        while let Some(pending) = self.queue.take_completed(self.config.ordering) {
             if !drained {
                 // Requests that still use an older translation end before software sees the
                 // completion.
                 self.translator.drain();
                 drained = true;
             }
-            self.complete(&wait, memory, now);
+            self.complete(&pending.wait, pending.epoch, memory, now);
         }
     }
 
-    fn complete(&mut self, wait: &Wait, memory: &Memory, now: Instant) {
+    fn complete(&mut self, wait: &Wait, number: u64, memory: &Memory, now: Instant) {
         self.queue.completed += 1;
         if let Some((address, data)) = wait.status {
             // A status address outside memory is undefined (VT-d 6.5.2.9): here the write is lost.
@@ -325,6 +330,14 @@ impl Unit {
         if wait.interrupt {
             self.announce_wait();
         }
+        if self.is_watched {
+            self.announce_completed(wait, number, now);
+        }
+    }
+
+    #[cold]
+    fn announce_completed(&mut self, wait: &Wait, number: u64, now: Instant) {
+        self.note(Observation::Completed { wait: number });
         self.tracer.emit(now, || Event::WaitCompleted {
             unit: self.role(),
             status_address: wait.status.map(|(address, _)| address),

@@ -4,6 +4,7 @@ mod dma;
 mod errors;
 mod hostile;
 mod interrupts;
+mod observation;
 mod page_requests;
 mod queue;
 mod stages;

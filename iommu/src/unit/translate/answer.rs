@@ -346,6 +346,7 @@ impl Lookup<'_> {
             tables,
             second,
             fault_disable: context.fault_disable,
+            updates: true,
         }
     }
 

@@ -48,6 +48,8 @@ pub(super) struct FirstStageWalk<'a> {
     /// The second stage of nested translation.
     pub(super) second: Option<Walk<'a>>,
     pub(super) fault_disable: bool,
+    /// The walk sets accessed and dirty bits.
+    pub(super) updates: bool,
 }
 
 /// A visited entry, and the bits to set in it if the access is permitted.
@@ -196,6 +198,9 @@ impl FirstStageWalk<'_> {
     }
 
     fn set_accessed_and_dirty(&self, visited: &[Visited; 5], writes: bool) -> Result<(), Failure> {
+        if !self.updates {
+            return Ok(());
+        }
         let mut leaf = true;
         for entry in visited.iter().filter(|entry| entry.slot != 0) {
             let wanted = FirstStageEntry::new()

@@ -25,6 +25,7 @@ mod iotlb;
 mod page_request;
 mod paging;
 mod pasid;
+mod peek;
 mod second_stage;
 mod shard;
 
@@ -33,6 +34,7 @@ use std::sync::{Arc, MutexGuard};
 
 pub(crate) use failure::Fault;
 use iotlb::Invalidations;
+pub use peek::TableEntry;
 use shard::{Caches, Shard};
 
 use super::config::UnitConfig;

@@ -1,6 +1,7 @@
 //! First stage, nested translation, and accessed and dirty bits.
 
 mod caching;
+mod peek;
 mod reasons;
 
 use super::*;
