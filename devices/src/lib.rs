@@ -17,6 +17,7 @@
 //! - [`config_ports`]: ports 0xcf8 and 0xcfc. [`io_apic`]: the I/O APIC. [`mod@bench`]: the ports
 //!   of the bench, for the guest.
 //! - [`fault`]: faults of links and functions, and their schedule.
+//! - [`stale`]: an oracle that finds DMA by translations that should be gone.
 #![forbid(unsafe_code)]
 
 pub mod bench;
@@ -32,6 +33,7 @@ pub mod iommu_testdev;
 pub mod nvme;
 pub mod pcie;
 pub mod root_complex;
+pub mod stale;
 #[cfg(test)]
 mod testkit;
 pub mod topology;

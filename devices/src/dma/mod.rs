@@ -214,10 +214,14 @@ impl Dma {
         if path.pasid.is_some() && !bus.rights.pasid.enable() {
             return Err(DmaError::PasidOff);
         }
+        let origin = address;
         let (address, address_type) = match path.use_atc {
             true => self.resolve(address, path.pasid, access, bus)?,
             false => (address, AddressType::Untranslated),
         };
+        if address_type == AddressType::Translated {
+            bus.upstream.note_origin(path.pasid, origin);
+        }
         // A translated request has no PASID: units block it.
         let pasid = path.pasid.filter(|_| address_type == AddressType::Untranslated);
         let requester = bus.rights.requester;

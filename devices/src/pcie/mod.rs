@@ -33,7 +33,7 @@ use iommu::ats::{
     TranslationRequest,
 };
 use iommu::event::Lost;
-use iommu::ids::{Bdf, Gpa};
+use iommu::ids::{Bdf, Gpa, Iova, Pasid};
 use iommu::time::Instant;
 
 pub use client::{ConfigAccess, ConfigClient};
@@ -78,6 +78,10 @@ pub trait Upstream {
         data: &[u8],
         now: Instant,
     ) -> Result<(), RequestError>;
+
+    /// The next request of this function is translated, and its ATC has translated `address` of the
+    /// address space `pasid`. No TLP says that: it is for an oracle outside of the machine.
+    fn note_origin(&mut self, _pasid: Option<Pasid>, _address: Iova) {}
 
     /// Reads memory at `address` without the remapping unit, for a test device that hardware could
     /// not be. Returns whether there is memory.

@@ -41,6 +41,7 @@ use crate::chipset::map::Range;
 use crate::fault::Fault;
 use crate::pcie::host_bridge::EcamWindow;
 use crate::pcie::{ConfigAccess, Hierarchy, UpstreamMessage};
+use crate::stale::{Oracle, StaleCounts};
 use crate::topology::{Media, Topology};
 use downstream::{Downstream, NoDrivers};
 use upstream::ToMemory;
@@ -83,6 +84,8 @@ pub struct RootComplexConfig {
     pub io_apic: Option<Bdf>,
     /// The faults, each with its trigger.
     pub faults: Vec<Fault>,
+    /// An [`Oracle`] watches the guest's unit. It allocates, and walks tables at each DMA.
+    pub oracle: bool,
 }
 
 impl RootComplexConfig {
@@ -99,6 +102,7 @@ impl RootComplexConfig {
             topology: Topology::simple(2, 0),
             io_apic: Some(IO_APIC_ID),
             faults: Vec::new(),
+            oracle: false,
         }
     }
 
@@ -129,6 +133,7 @@ pub struct RootComplex {
     /// The I/O APIC pins that are asserted, a bit for each, as of the last [`Self::settle`].
     lines: u32,
     line_changes: VecDeque<Line>,
+    oracle: Option<Oracle>,
 }
 
 impl RootComplex {
@@ -159,6 +164,7 @@ impl RootComplex {
         let downstream = Downstream::new(host, hierarchy, NoDrivers, &config.faults, driven, sink)?;
         let mut unit = Unit::new(config.guest_unit, tracer.clone());
         unit.pause_after(downstream.next_pause());
+        let oracle = config.oracle.then(|| Oracle::new(&mut unit, config.guest_unit.ordering));
         Ok(Self {
             unit,
             downstream,
@@ -168,6 +174,7 @@ impl RootComplex {
             interrupts: VecDeque::new(),
             lines: 0,
             line_changes: VecDeque::new(),
+            oracle,
         })
     }
 
@@ -242,6 +249,7 @@ impl RootComplex {
         self.downstream.run_schedule(now);
         self.unit.handle_timeout(now);
         self.downstream.handle_host_timeout(now);
+        self.observe(now);
         let (hierarchy, mut upstream) = self.split();
         hierarchy.handle_timeout(&mut upstream, now);
         self.settle(now);
@@ -272,15 +280,21 @@ impl RootComplex {
         &self.unit
     }
 
+    /// What the oracle has found, if there is one.
+    pub fn stale_counts(&self) -> Option<StaleCounts> {
+        self.oracle.as_ref().map(Oracle::counts)
+    }
+
     /// The physical unit, to look at.
     pub fn host_unit(&self) -> &Unit {
         self.downstream.host.unit()
     }
 
     fn split(&mut self) -> (&mut Hierarchy, ToMemory<'_>) {
-        let Self { unit, downstream, memory, tracer, interrupts, .. } = self;
+        let Self { unit, downstream, memory, tracer, interrupts, oracle, .. } = self;
         let Downstream { host, hierarchy, .. } = downstream;
-        (hierarchy, ToMemory { unit, host, memory, tracer, interrupts })
+        let (oracle, origin) = (oracle.as_mut(), None);
+        (hierarchy, ToMemory { unit, host, memory, tracer, oracle, origin, interrupts })
     }
 
     /// Carries messages between the parts until none is left. Each stems from a descriptor
@@ -293,8 +307,16 @@ impl RootComplex {
             | self.downstream.forward_resets(now)
             | self.pass_pause(now)
         {}
+        self.observe(now);
         self.downstream.check_dma(now);
         self.note_lines();
+    }
+
+    /// Tells the oracle what the unit has told software.
+    fn observe(&mut self, now: Instant) {
+        if let Some(oracle) = &mut self.oracle {
+            oracle.observe(&mut self.unit, now);
+        }
     }
 
     /// Functions share wires; a wire changes when the first asserts it or the last lets go.
@@ -407,3 +429,6 @@ mod page_request_tests;
 
 #[cfg(test)]
 mod quarantine_tests;
+
+#[cfg(test)]
+mod stale_tests;

@@ -84,6 +84,7 @@ impl Rig {
         let mut config = RootComplexConfig::new(policy.parse().unwrap(), unit);
         config.faults = faults.iter().map(|text| text.parse().unwrap()).collect();
         config.topology = with_buttons();
+        config.oracle = true;
         let tracer = Tracer::to(recorder.clone());
         let complex = RootComplex::new(config, memory.clone(), tracer).unwrap();
         let mut rig = Self { complex, recorder, memory, now: Instant::START, tail: 0 };
@@ -186,10 +187,14 @@ impl Rig {
             .with_status_data(1)
             .with_status_dword((STATUS + 4 * n) >> 2);
         let invalidate = DeviceTlbDescriptor::new().with_source_id(source).with_page(IOVA >> 12);
-        for descriptor in [invalidate.into_bits(), wait.into_bits()] {
-            self.memory.write_obj(descriptor, GuestAddress(RING + u64::from(self.tail))).unwrap();
-            self.tail += 16;
-        }
+        self.queue(invalidate.into_bits());
+        self.queue(wait.into_bits());
+    }
+
+    /// Writes a descriptor behind the tail, and leaves IQT as it is.
+    pub(super) fn queue(&mut self, descriptor: u128) {
+        self.memory.write_obj(descriptor, GuestAddress(RING + u64::from(self.tail))).unwrap();
+        self.tail += 16;
     }
 
     /// Two flushes, and one write of the tail.

@@ -12,7 +12,7 @@ use iommu::ats::{
     Access, AddressType, DmaRequest, Msi, RequestError, Translation, TranslationRequest,
 };
 use iommu::event::{Event, Tracer, UnitRole};
-use iommu::ids::{Bdf, Gpa, Iova};
+use iommu::ids::{Bdf, Gpa, Iova, Pasid};
 use iommu::spec::fault::FaultReason;
 use iommu::submit::HostSide;
 use iommu::time::Instant;
@@ -21,6 +21,7 @@ use vm_memory::{Bytes, GuestAddress};
 
 use super::IO_APIC_ID;
 use crate::pcie::Upstream;
+use crate::stale::Oracle;
 
 /// The path of a function's requests through the unit into memory.
 pub(super) struct ToMemory<'a> {
@@ -28,6 +29,9 @@ pub(super) struct ToMemory<'a> {
     pub(super) host: &'a HostSide,
     pub(super) memory: &'a Memory,
     pub(super) tracer: &'a Tracer,
+    pub(super) oracle: Option<&'a mut Oracle>,
+    /// What the function's ATC has translated for its next request.
+    pub(super) origin: Option<(Option<Pasid>, Iova)>,
     /// The interrupts that reach the CPUs.
     pub(super) interrupts: &'a mut VecDeque<Msi>,
 }
@@ -84,7 +88,7 @@ impl ToMemory<'_> {
     }
 
     /// A request has reached memory.
-    fn record(&self, request: &DmaRequest, length: usize, now: Instant) {
+    fn record(&mut self, request: &DmaRequest, target: Gpa, length: usize, now: Instant) {
         self.tracer.emit(now, || Event::Dma {
             function: request.requester,
             address: request.address,
@@ -92,6 +96,13 @@ impl ToMemory<'_> {
             access: request.access,
             length: u32::try_from(length).unwrap_or(u32::MAX),
         });
+        let origin = self.origin.take();
+        if let Some(oracle) = self.oracle.as_mut()
+            && let Some(event) =
+                oracle.judge(request, origin, target, (self.unit, self.memory), now)
+        {
+            self.tracer.emit(now, || event);
+        }
     }
 
     /// Whether a request is for interrupt remapping, whatever the tables map there (`VT-d 3.15`).
@@ -128,7 +139,7 @@ impl Upstream for ToMemory<'_> {
         self.memory
             .read_slice(data, GuestAddress::from(address))
             .map_err(|_| RequestError::UnsupportedRequest)?;
-        self.record(&request, data.len(), now);
+        self.record(&request, address, data.len(), now);
         Ok(())
     }
 
@@ -152,8 +163,12 @@ impl Upstream for ToMemory<'_> {
         self.memory
             .write_slice(data, GuestAddress::from(address))
             .map_err(|_| RequestError::UnsupportedRequest)?;
-        self.record(&request, data.len(), now);
+        self.record(&request, address, data.len(), now);
         Ok(())
+    }
+
+    fn note_origin(&mut self, pasid: Option<Pasid>, address: Iova) {
+        self.origin = Some((pasid, address));
     }
 
     fn peek(&self, address: Gpa, data: &mut [u8]) -> bool {
@@ -166,6 +181,10 @@ impl Upstream for ToMemory<'_> {
         now: Instant,
     ) -> Result<Translation, RequestError> {
         self.admit(request.requester, request.address, now)?;
-        self.unit.translation_request(&request, self.memory, now)
+        let translation = self.unit.translation_request(&request, self.memory, now)?;
+        if let Some(oracle) = self.oracle.as_mut() {
+            oracle.translated(&request, &translation, (self.unit, self.memory));
+        }
+        Ok(translation)
     }
 }

@@ -98,3 +98,23 @@ impl LockupDetector {
         }
     }
 }
+
+/// A cache of translations.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum TranslationCache {
+    /// The ATC of a function.
+    Atc,
+    /// The IOTLB of the unit, or a cache behind it.
+    Iotlb,
+}
+
+impl TranslationCache {
+    /// Its usual name.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Atc => "ATC",
+            Self::Iotlb => "IOTLB",
+        }
+    }
+}

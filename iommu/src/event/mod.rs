@@ -11,12 +11,14 @@ use std::time::Duration;
 use serde::Serialize;
 
 use crate::ats::{Access, AddressType, ITag, ResponseCode};
-use crate::ids::{Bdf, Gpa, Iova};
+use crate::ids::{Bdf, Gpa, Iova, Pasid};
 use crate::spec::fault::FaultReason;
 use crate::spec::queue::QueueErrorInfo;
 use crate::submit::{Ticket, Verdict};
 
-pub use fields::{DropReason, LinkState, LockupDetector, Lost, PageRequestOutcome, UnitRole};
+pub use fields::{
+    DropReason, LinkState, LockupDetector, Lost, PageRequestOutcome, TranslationCache, UnitRole,
+};
 pub use tracer::{EventSink, Recorder, TimedEvent, Tracer};
 
 /// An event of the machine.
@@ -237,17 +239,36 @@ pub enum Event {
         /// How long its interrupts were disabled.
         waited: Duration,
     },
-    /// In a simulation: DMA has used a translation after its invalidation was reported complete, or
-    /// was given up.
+    /// DMA has reached memory by a cached translation whose invalidation was reported complete
+    /// before, or was given up. Only an oracle outside of the machine knows this.
     StaleAccess {
+        /// The function of the DMA.
+        function: Bdf,
+        /// The address space, if the translation has a PASID.
+        pasid: Option<Pasid>,
+        /// The I/O virtual address.
+        address: Iova,
+        /// The physical address that the request has reached.
+        target: Gpa,
+        /// The cache that held the translation.
+        cache: TranslationCache,
+        /// Since the invalidation was reported or given up.
+        age: Duration,
+        /// Whether the caller was told of success: it may use the page for something else.
+        told_success: bool,
+        /// Whether the tables still have the translation: the access does no harm then, and the
+        /// cache should have asked again.
+        mapped: bool,
+        /// Whether another device owns the page by now. Only a simulation knows owners.
+        foreign: Option<bool>,
+    },
+    /// The oracle cannot tell whether DMA was stale, since its bounded memory has no record of the
+    /// translation.
+    AccessNotJudged {
         /// The function of the DMA.
         function: Bdf,
         /// The I/O virtual address.
         address: Iova,
-        /// Since the invalidation was reported or given up.
-        age: Duration,
-        /// Whether another device owns the page by now.
-        foreign: bool,
     },
     /// In a simulation: a driver's I/O has timed out.
     IoTimedOut {

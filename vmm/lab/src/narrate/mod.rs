@@ -41,8 +41,12 @@ fn drivers(event: &Event) -> Option<String> {
                 time(*waited)
             )
         }
-        Event::StaleAccess { function, address, age, foreign } => {
-            let whose = if *foreign { ", which is another device's by now" } else { "" };
+        Event::StaleAccess { function, address, age, foreign, mapped, .. } => {
+            let whose = match (foreign, mapped) {
+                (Some(true), _) => ", which is another device's by now",
+                (_, true) => ", which the tables still map",
+                _ => "",
+            };
             let age = time(*age);
             format!(
                 "STALE DMA: {function} reaches the page that was at {address} until {age} ago{whose}"

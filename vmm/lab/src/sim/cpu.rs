@@ -54,6 +54,8 @@ pub(super) struct Job {
     pub(super) since: Instant,
     /// When the CPU got the lock.
     pub(super) locked: Option<Instant>,
+    /// The caller was told that it is complete.
+    pub(super) told_success: bool,
 }
 
 /// A CPU that does I/O, or a helper of a device: the context in which deferred flushes run, and the
@@ -84,6 +86,7 @@ impl Cpu {
             pages: Vec::new(),
             since: Instant::START,
             locked: None,
+            told_success: false,
         };
         let state = if is_helper { State::Retired } else { State::Idle };
         Self {

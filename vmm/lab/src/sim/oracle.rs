@@ -6,6 +6,7 @@
 
 use std::time::Duration;
 
+use devices::stale::Concluded;
 use iommu::ids::{Gpa, Iova, PAGE_SIZE, Pasid};
 use iommu::time::Instant;
 
@@ -27,8 +28,8 @@ pub(super) struct Mapping {
     pub(super) page: u32,
     /// Since when it has been unmapped, with its invalidation put off.
     pub(super) deferred: Option<Instant>,
-    /// When its invalidation was reported complete, or abandoned.
-    released: Option<Instant>,
+    /// The end of its invalidation, after which the page is given back.
+    released: Option<Concluded>,
 }
 
 /// An access by a translation that should be gone.
@@ -38,6 +39,10 @@ pub(super) struct Stale {
     pub(super) age: Duration,
     /// The page belongs to another device by now.
     pub(super) foreign: bool,
+    /// The caller was told that the invalidation is complete.
+    pub(super) told_success: bool,
+    /// The address of the page.
+    pub(super) target: Gpa,
 }
 
 /// All mappings of the run, and what becomes of pages.
@@ -81,10 +86,11 @@ impl Oracle {
         self.mappings[id.0 as usize].deferred = Some(now);
     }
 
-    /// Software takes the page back: it believes that the device cannot reach it any more.
-    pub(super) fn release(&mut self, id: MappingId, now: Instant) {
+    /// Software takes the page back, whatever it was told: from then on each access by the mapping
+    /// is stale.
+    pub(super) fn release(&mut self, id: MappingId, end: Concluded) {
         let mapping = &mut self.mappings[id.0 as usize];
-        mapping.released = Some(now);
+        mapping.released = Some(end);
         self.owners[mapping.page as usize] = None;
         self.free.push(mapping.page);
     }
@@ -94,8 +100,10 @@ impl Oracle {
     pub(super) fn judge(&self, address: Gpa, now: Instant) -> Option<(MappingId, Option<Stale>)> {
         let number = address.0.checked_sub(STAMPS)? / PAGE_SIZE;
         let mapping = self.mappings.get(usize::try_from(number).ok()?)?;
-        let stale = mapping.released.map(|released| Stale {
-            age: now - released,
+        let stale = mapping.released.map(|end| Stale {
+            age: end.age(now),
+            told_success: end.success,
+            target: Gpa(u64::from(mapping.page) * PAGE_SIZE + address.0 % PAGE_SIZE),
             foreign: self.owners[mapping.page as usize]
                 .is_some_and(|owner| owner != mapping.device),
         });

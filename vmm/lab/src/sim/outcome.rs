@@ -20,6 +20,7 @@ impl Machine<'_> {
         });
         self.result.told.count(*verdict, held);
         self.cpu(cpu).state = State::Returning;
+        self.cpu(cpu).job.told_success = verdict.is_success();
         self.wake(cpu, self.spec.costs.poll);
     }
 

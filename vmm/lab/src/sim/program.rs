@@ -9,6 +9,7 @@
 use std::time::Duration;
 
 use devices::fault::Point;
+use devices::stale::Concluded;
 use iommu::ats::{ITag, InvalidateRequest, PageRange};
 use iommu::event::{Event, LockupDetector};
 use iommu::ids::Pasid;
@@ -209,8 +210,9 @@ impl Machine<'_> {
         let state = &mut self.cpus[usize::from(cpu)];
         let (device, waited, purpose) = (state.device, now - state.job.since, state.job.purpose);
         let pages = std::mem::take(&mut state.job.pages);
+        let end = Concluded { at: now, success: state.job.told_success };
         for page in pages {
-            self.oracle.release(page, now);
+            self.oracle.release(page, end);
             let Mapping { space, iova, .. } = *self.oracle.get(page);
             self.tables.free(device, space, iova);
         }

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use devices::endpoint::regs;
 use devices::root_complex::downstream::Downstream;
-use iommu::event::Event;
+use iommu::event::{Event, TranslationCache};
 
 use super::Kind;
 use super::cpu::State;
@@ -76,10 +76,18 @@ impl Machine<'_> {
             self.result.stale_bytes += u64::from(ACCESS);
             self.result.stale_age = self.result.stale_age.max(stale.age);
             self.result.stale_foreign += u64::from(stale.foreign);
-            let (function, address) =
-                (self.slots.function(target.device), self.oracle.get(by).iova);
-            let (age, foreign) = (stale.age, stale.foreign);
-            self.tracer.emit(self.now, || Event::StaleAccess { function, address, age, foreign });
+            let (function, mapping) = (self.slots.function(target.device), self.oracle.get(by));
+            self.tracer.emit(self.now, || Event::StaleAccess {
+                function,
+                pasid: mapping.space,
+                address: mapping.iova,
+                target: stale.target,
+                cache: TranslationCache::Atc,
+                age: stale.age,
+                told_success: stale.told_success,
+                mapped: false,
+                foreign: Some(stale.foreign),
+            });
         }
         if let Some(cpu) = cpu
             && self.cpu(cpu).state == State::Io(mapping)

@@ -2,7 +2,7 @@
 
 use iommu::ats::{AddressType, DmaRequest, RequestError, Translation, TranslationRequest};
 use iommu::event::Lost;
-use iommu::ids::{Bdf, Gpa};
+use iommu::ids::{Bdf, Gpa, Iova, Pasid};
 use iommu::time::Instant;
 
 use super::PortNode;
@@ -94,6 +94,10 @@ impl Upstream for Uplink<'_> {
     ) -> Result<(), RequestError> {
         self.passes(Lost::Dma, request.requester, request.address_type, now)?;
         self.upstream.write_observed(request, data, now)
+    }
+
+    fn note_origin(&mut self, pasid: Option<Pasid>, address: Iova) {
+        self.upstream.note_origin(pasid, address);
     }
 
     fn peek(&self, address: Gpa, data: &mut [u8]) -> bool {

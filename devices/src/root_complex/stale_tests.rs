@@ -1,0 +1,182 @@
+//! The stale-DMA oracle on whole machines: what software was told, and what reaches memory then.
+
+use std::time::Duration;
+
+use iommu::event::{Event, TranslationCache};
+use iommu::ids::{Gpa, Iova};
+use iommu::spec::descriptor::IotlbDescriptor;
+use iommu::spec::fault::FaultStatus;
+use iommu::spec::offset;
+use iommu::time::Timeout;
+use iommu::unit::Ordering;
+use vm_memory::{Bytes, GuestAddress};
+
+use super::tests::{BOUND, ENTRY, IOVA, Rig, TARGET, function};
+use super::*;
+use crate::fault::FaultMode;
+
+const ICT: Duration = Duration::from_secs(1);
+
+impl Rig {
+    fn counts(&self) -> StaleCounts {
+        self.complex.stale_counts().unwrap()
+    }
+
+    /// The first function caches the page by DMA, and the page is unmapped.
+    fn cached_and_unmapped(policy: &str, ordering: Ordering) -> Self {
+        let mut rig = Self::with(policy, Timeout::After(ICT), ordering);
+        rig.fill(0, 1);
+        rig.unmap();
+        rig
+    }
+
+    /// Invalidates the page as a driver does that has unmapped it: in the IOTLB, and then in the ATC.
+    fn unmap_flush(&mut self, port: u8, n: u64) {
+        let domain = IotlbDescriptor::new().with_granularity(2).with_domain(1);
+        self.queue(domain.into_bits());
+        self.flush(port, n);
+    }
+
+    fn unmap(&self) {
+        self.complex.memory.write_obj(0_u64, GuestAddress(ENTRY)).unwrap();
+    }
+
+    fn inject(&mut self, mode: FaultMode) {
+        self.complex.inject(0, mode, self.now);
+    }
+
+    fn clear_ite(&mut self) {
+        self.unit(offset::FSTS, FaultStatus::new().with_timeout_error(true).into_bits());
+    }
+
+    fn stale_events(&self) -> Vec<Event> {
+        let is_stale = |event: &Event| matches!(event, Event::StaleAccess { .. });
+        self.events().into_iter().filter(is_stale).collect()
+    }
+}
+
+#[test]
+fn a_healthy_flush_leaves_nothing_stale() {
+    let mut rig = Rig::cached_and_unmapped("linux", Ordering::Serial);
+    rig.fill(0, 2);
+    assert_eq!(rig.peek(TARGET), 2, "lazy: the page is unmapped, and its flush is yet to come");
+    rig.unmap_flush(0, 0);
+    rig.fill(0, 3);
+    assert_eq!(rig.peek(TARGET), 2, "the page is out of reach");
+    assert_eq!(rig.counts(), StaleCounts::default());
+}
+
+#[test]
+fn a_caller_that_is_told_of_success_at_the_deadline_has_stale_accesses() {
+    for ordering in [Ordering::Serial, Ordering::Parallel] {
+        let mut rig = Rig::cached_and_unmapped("late-removal:100ms", ordering);
+        rig.inject(FaultMode::IgnoreInvalidate);
+        rig.unmap_flush(0, 0);
+        rig.fill(0, 2);
+        assert_eq!(rig.counts().stale_accesses, 0, "the caller still waits");
+        rig.pass(BOUND);
+        assert!(rig.done(0));
+        rig.pass(Duration::from_millis(7));
+        rig.fill(0, 3);
+        assert_eq!(rig.peek(TARGET), 3);
+        let age = Duration::from_millis(7);
+        let counts = StaleCounts {
+            stale_accesses: 1,
+            told_success: 1,
+            longest_age: age,
+            ..StaleCounts::default()
+        };
+        assert_eq!(rig.counts(), counts, "{ordering}");
+        let event = Event::StaleAccess {
+            function: function(0),
+            pasid: None,
+            address: Iova(IOVA),
+            target: Gpa(TARGET),
+            cache: TranslationCache::Atc,
+            age,
+            told_success: true,
+            mapped: false,
+            foreign: None,
+        };
+        assert_eq!(rig.stale_events(), [event]);
+    }
+}
+
+#[test]
+fn a_caller_that_is_told_of_failure_has_stale_accesses_until_it_asks_again() {
+    let mut rig = Rig::cached_and_unmapped("bounded:100ms", Ordering::Parallel);
+    rig.inject(FaultMode::IgnoreInvalidate);
+    rig.unmap_flush(0, 0);
+    rig.pass(BOUND);
+    assert_eq!(rig.ite(), Some(function(0)));
+    rig.fill(0, 2);
+    let counts = rig.counts();
+    assert_eq!((counts.stale_accesses, counts.told_success), (1, 0));
+    rig.clear_ite();
+    rig.unmap_flush(0, 1);
+    rig.fill(0, 3);
+    assert_eq!(rig.counts().stale_accesses, 1, "the caller waits again");
+    rig.complex.lift(0, FaultMode::IgnoreInvalidate, rig.now);
+    rig.pass(BOUND);
+    rig.clear_ite();
+    rig.unmap_flush(0, 2);
+    assert!(rig.done(2));
+    rig.fill(0, 4);
+    assert_eq!((rig.counts().stale_accesses, rig.peek(TARGET)), (1, 3), "the ATC is empty");
+}
+
+#[test]
+fn a_function_in_quarantine_has_none() {
+    for policy in ["quarantine:100ms", "quarantine-posted:100ms"] {
+        let mut rig = Rig::cached_and_unmapped(policy, Ordering::Parallel);
+        rig.inject(FaultMode::IgnoreInvalidate);
+        rig.unmap_flush(0, 0);
+        rig.pass(BOUND);
+        assert!(rig.done(0), "{policy}");
+        rig.fill(0, 2);
+        assert_eq!(rig.peek(TARGET), 1);
+        assert_eq!(rig.counts(), StaleCounts::default(), "{policy}");
+    }
+}
+
+#[test]
+fn a_translation_that_the_tables_still_have_does_no_harm_and_is_counted_apart() {
+    let mut rig = Rig::with("late-removal:100ms", Timeout::After(ICT), Ordering::Parallel);
+    rig.fill(0, 1);
+    rig.inject(FaultMode::IgnoreInvalidate);
+    rig.unmap_flush(0, 0);
+    rig.pass(BOUND);
+    assert!(rig.done(0));
+    rig.fill(0, 2);
+    let counts = rig.counts();
+    assert_eq!((counts.stale_accesses, counts.harmless), (0, 1));
+    assert!(rig.has(|event| matches!(event, Event::StaleAccess { mapped: true, .. })));
+    rig.unmap();
+    rig.fill(0, 3);
+    assert_eq!(rig.counts().stale_accesses, 1, "unmapped after the flush: the flush came too soon");
+}
+
+#[test]
+fn a_wait_tells_only_of_what_it_covers() {
+    // Serial: the victim's wait does not complete, and neither do those behind it.
+    for (ordering, done) in [(Ordering::Serial, false), (Ordering::Parallel, true)] {
+        let mut rig = Rig::cached_and_unmapped("linux", ordering);
+        rig.inject(FaultMode::IgnoreInvalidate);
+        rig.unmap_flush(0, 0);
+        rig.unmap_flush(1, 1);
+        assert_eq!((rig.done(0), rig.done(1)), (false, done), "{ordering}");
+        rig.fill(0, 2);
+        assert_eq!(rig.counts(), StaleCounts::default(), "{ordering}");
+    }
+}
+
+#[test]
+fn a_second_function_is_judged_by_its_own_translations() {
+    let mut rig = Rig::cached_and_unmapped("late-removal:100ms", Ordering::Parallel);
+    rig.inject(FaultMode::IgnoreInvalidate);
+    rig.unmap_flush(0, 0);
+    rig.pass(BOUND);
+    assert!(rig.done(0));
+    rig.fill(1, 2);
+    assert_eq!((rig.counts(), rig.peek(TARGET)), (StaleCounts::default(), 1));
+}
