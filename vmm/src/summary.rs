@@ -63,6 +63,9 @@ pub struct Summary {
     pub neighbor_stall: Option<Duration>,
     /// Median and longest of the flushes before anything happened.
     pub healthy: Option<(Duration, Duration)>,
+    /// DMA by a translation that was gone from the tables, after its invalidation had ended for the
+    /// guest's driver; 0 without an oracle.
+    pub stale_accesses: u64,
 }
 
 impl Summary {
@@ -98,8 +101,15 @@ impl Summary {
             neighbor_outcome: report(Metric::NeighborOutcome).and_then(Outcome::from_report),
             neighbor_stall: time(Metric::NeighborStall),
             healthy: time(Metric::HealthyMedian).zip(time(Metric::HealthyMaximum)),
+            stale_accesses: stale_accesses(events),
         }
     }
+}
+
+fn stale_accesses(events: &[TimedEvent]) -> u64 {
+    let is_stale =
+        |timed: &&TimedEvent| matches!(timed.event, Event::StaleAccess { mapped: false, .. });
+    events.iter().filter(is_stale).count() as u64
 }
 
 fn longest_host_wait(events: &[TimedEvent], victim: Bdf) -> Duration {

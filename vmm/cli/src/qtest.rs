@@ -38,6 +38,11 @@ pub(super) struct QtestArgs {
     #[command(flatten)]
     unit: UnitArgs,
 
+    /// Find DMA by translations whose invalidation was reported complete, or has failed: command
+    /// 'stale_accesses', events 'stale_access', and a summary at the end
+    #[arg(long)]
+    oracle: bool,
+
     /// Write events as JSON lines to this file
     #[arg(long, value_name = "FILE")]
     events: Option<PathBuf>,
@@ -56,6 +61,9 @@ pub(super) fn run(args: QtestArgs) -> Result<u8, CliError> {
         None => serve(&mut session, io::stdin().lock(), io::stdout().lock())
             .map_err(CliError::Output)?,
     }
+    if let Some(found) = session.machine().stale_counts() {
+        eprintln!("ghostlink: {found}");
+    }
     Ok(0)
 }
 
@@ -63,6 +71,7 @@ impl QtestArgs {
     fn machine(self, tracer: Tracer) -> Result<MachineConfig, CliError> {
         let root_complex = RootComplexConfig {
             topology: self.topology.into_topology(self.edus, "--edus")?,
+            oracle: self.oracle,
             ..self.unit.into_root_complex(self.policy.into_policy()?)?
         };
         Ok(MachineConfig { memory: self.memory, root_complex, tracer })

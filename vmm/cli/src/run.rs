@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 use crate::kernel_config::KernelConfig;
 use clap::Args;
 use devices::root_complex::RootComplexConfig;
+use devices::stale::StaleCounts;
 use iommu::time::{Timeout, parse_duration};
 use vmm::{Console, Exit, FailureKind, Kernel, MemorySize, Module, VcpuSnapshot, Vm, VmConfig};
 
@@ -29,7 +30,7 @@ pub(super) struct RunArgs {
     /// print KTAP
     #[arg(long, value_name = "FILE", conflicts_with_all = [
         "memory", "cpus", "policy", "policies_file", "ict", "ordering", "unit", "unit_config", "io_apic_id", "ports",
-        "device", "topology", "edu", "fault", "faults", "drop_link", "time_limit",
+        "device", "topology", "edu", "fault", "faults", "drop_link", "oracle", "time_limit",
     ])]
     scenario: Option<PathBuf>,
 
@@ -69,6 +70,11 @@ pub(super) struct RunArgs {
     /// Write events as JSON lines to this file
     #[arg(long, value_name = "FILE")]
     events: Option<PathBuf>,
+
+    /// Find DMA by translations whose invalidation was reported complete, or has failed: events
+    /// 'stale_access', and a summary at the end. A scenario always does this
+    #[arg(long)]
+    oracle: bool,
 
     /// End the run after this time, with status 124
     #[arg(long, value_name = "TIME", value_parser = parse_duration)]
@@ -116,10 +122,18 @@ pub(super) fn run(args: RunArgs) -> Result<u8, CliError> {
     let mut config = args.into_config()?;
     warn_missing_options(&config);
     let end = config.time_limit.map(|limit| Instant::now() + limit);
+    let mut found = StaleCounts::default();
     loop {
         let mut vm = Vm::new(config.clone())?;
         watch_silence(&mut vm, silence);
-        let exit = match vm.run() {
+        let handle = vm.handle();
+        let outcome = vm.run();
+        if !matches!(outcome, Err(vmm::Error::Stuck { .. }))
+            && let Some(counts) = handle.stale_counts()
+        {
+            found.merge(&counts);
+        }
+        let exit = match outcome {
             // As on a PC: the chipset resets a processor that has shut down.
             Err(vmm::Error::Guest(failure))
                 if failure.kind == FailureKind::TripleFault && !no_reboot =>
@@ -127,13 +141,23 @@ pub(super) fn run(args: RunArgs) -> Result<u8, CliError> {
                 eprintln!("ghostlink: {failure}");
                 Exit::Reset
             }
-            outcome => outcome?,
+            outcome => {
+                report_stale(&config, &found);
+                outcome?
+            }
         };
         if exit != Exit::Reset || no_reboot {
             return Ok(exit.status());
         }
         eprintln!("ghostlink: the guest has reset itself; restarting it");
         config.time_limit = end.map(|end| end.saturating_duration_since(Instant::now()));
+    }
+}
+
+/// Prints what the oracle has found, if there was one.
+fn report_stale(config: &VmConfig, found: &StaleCounts) {
+    if config.root_complex.oracle {
+        eprintln!("ghostlink: {found}");
     }
 }
 
@@ -176,6 +200,7 @@ impl RunArgs {
         let root_complex = RootComplexConfig {
             faults: self.faults.into_faults(&topology)?,
             topology,
+            oracle: self.oracle,
             ..self.unit.into_root_complex(self.policy.into_policy()?)?
         };
         Ok(VmConfig {

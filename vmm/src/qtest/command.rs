@@ -12,6 +12,7 @@
 //! | `clock_step` \[NS\], `clock_set` NS | `OK NS` |
 //! | `endianness` | `OK little` |
 //! | `msi_intercept` (not QEMU's) | `OK`, later `MSI ADDR DATA` |
+//! | `stale_accesses` (not QEMU's) | `OK COUNT told_success=COUNT ..` |
 //!
 //! Numbers are decimal, octal with a leading 0, or hexadecimal with 0x.
 
@@ -74,6 +75,8 @@ pub enum Command {
     ClockSet(u64),
     /// Asks for the byte order of the machine.
     Endianness,
+    /// Asks what the stale-DMA oracle has found.
+    StaleAccesses,
 }
 
 /// Why a line is not a command.
@@ -159,6 +162,9 @@ impl Command {
                 Ok(Self::ClockSet(number(to)?))
             }
             "endianness" => take(&arguments, "endianness").map(|[]: [&str; 0]| Self::Endianness),
+            "stale_accesses" => {
+                take(&arguments, "stale_accesses").map(|[]: [&str; 0]| Self::StaleAccesses)
+            }
             _ => Self::parse_access(name, &arguments),
         }
     }

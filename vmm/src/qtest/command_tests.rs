@@ -34,6 +34,8 @@ fn clock_and_interrupts() {
     assert_eq!(Command::parse("clock_step 5"), Ok(Command::ClockStep(Some(5))));
     assert_eq!(Command::parse("clock_set 9"), Ok(Command::ClockSet(9)));
     assert_eq!(Command::parse("endianness"), Ok(Command::Endianness));
+    assert_eq!(Command::parse("stale_accesses"), Ok(Command::StaleAccesses));
+    assert!(Command::parse("stale_accesses 1").is_err());
     let device = "ioapic".to_owned();
     assert_eq!(Command::parse("irq_intercept_in ioapic"), Ok(Command::InterceptIn(device)));
 }

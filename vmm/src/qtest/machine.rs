@@ -8,6 +8,7 @@ use std::path::PathBuf;
 
 use devices::chipset::{Chipset, ChipsetConfig, GuestExit, Output};
 use devices::root_complex::{RootComplex, RootComplexConfig};
+use devices::stale::StaleCounts;
 use iommu::Memory;
 use iommu::event::Tracer;
 use iommu::time::Instant;
@@ -53,6 +54,8 @@ pub struct Machine {
     chipset: Chipset,
     now: Instant,
     outputs: VecDeque<Output>,
+    /// What the oracle has found before the last reset.
+    stale_before: StaleCounts,
 }
 
 impl Machine {
@@ -65,8 +68,8 @@ impl Machine {
         let memory = memory::allocate(config.memory)?;
         let files = storage::open_all(&config.root_complex.topology)?;
         let chipset = chipset(&config, &files, &memory)?;
-        let outputs = VecDeque::new();
-        Ok(Self { config, files, memory, chipset, now: Instant::START, outputs })
+        let (outputs, stale_before) = (VecDeque::new(), StaleCounts::default());
+        Ok(Self { config, files, memory, chipset, now: Instant::START, outputs, stale_before })
     }
 
     /// Puts all devices back to where they were after power-on. Memory and clock stay.
@@ -74,6 +77,7 @@ impl Machine {
     /// # Errors
     /// None that [`Self::new`] has not met already.
     pub fn reset(&mut self) -> Result<(), Error> {
+        self.stale_before = self.stale_counts().unwrap_or_default();
         self.chipset = chipset(&self.config, &self.files, &self.memory)?;
         Ok(())
     }
@@ -118,6 +122,13 @@ impl Machine {
     /// The root complex, to look at.
     pub fn root_complex(&self) -> &RootComplex {
         self.chipset.root_complex()
+    }
+
+    /// What the stale-DMA oracle has found so far, if there is one.
+    pub fn stale_counts(&self) -> Option<StaleCounts> {
+        let mut counts = self.root_complex().stale_counts()?;
+        counts.merge(&self.stale_before);
+        Some(counts)
     }
 
     /// The machine's RAM.

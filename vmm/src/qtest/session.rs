@@ -24,6 +24,8 @@ enum CommandError {
     Device(String),
     #[error("{IO_APIC} has no wires at its output; msi_intercept tells of messages")]
     NoOutputs,
+    #[error("no oracle watches this machine; add --oracle")]
+    NoOracle,
     #[error("the access runs past the end of the address space")]
     Range,
     #[error(transparent)]
@@ -108,6 +110,17 @@ impl Session {
             Command::ClockStep(by) => self.step(by),
             Command::ClockSet(to) => self.advance(Instant::from_nanos(to)),
             Command::Endianness => Ok("little".to_owned()),
+            Command::StaleAccesses => {
+                let found = self.machine.stale_counts().ok_or(CommandError::NoOracle)?;
+                Ok(format!(
+                    "{} told_success={} harmless={} not_judged={} not_followed={}",
+                    found.stale_accesses,
+                    found.told_success,
+                    found.harmless,
+                    found.not_judged,
+                    found.not_followed
+                ))
+            }
         }
     }
 
@@ -223,12 +236,21 @@ pub(super) mod testkit {
 
     /// 64 MiB and one edu.
     pub(in crate::qtest) fn session() -> Session {
+        session_with(false)
+    }
+
+    /// As [`session`], with the stale-DMA oracle or without.
+    pub(in crate::qtest) fn session_with(oracle: bool) -> Session {
         let unit = UnitConfig::new(UnitRole::Host);
         let policy = "linux".parse().unwrap();
         let topology = Topology::simple(2, 1);
         let config = MachineConfig {
             memory: "64M".parse().unwrap(),
-            root_complex: RootComplexConfig { topology, ..RootComplexConfig::new(policy, unit) },
+            root_complex: RootComplexConfig {
+                topology,
+                oracle,
+                ..RootComplexConfig::new(policy, unit)
+            },
             tracer: Tracer::none(),
         };
         Session::new(Machine::new(config).unwrap())

@@ -31,6 +31,17 @@ fn memory_and_its_edges() {
 }
 
 #[test]
+fn the_oracle_answers_only_if_there_is_one() {
+    let missing = "FAIL no oracle watches this machine; add --oracle";
+    assert_eq!(last("stale_accesses"), missing);
+    let mut session = super::testkit::session_with(true);
+    let none = "OK 0 told_success=0 harmless=0 not_judged=0 not_followed=0\n";
+    assert_eq!(session.execute("stale_accesses"), none);
+    session.execute("outb 0xcf9 0x6");
+    assert_eq!(session.execute("stale_accesses"), none, "a reset forgets nothing");
+}
+
+#[test]
 fn the_unit_and_the_io_apic_are_where_q35_has_them() {
     assert_eq!(last("readl 0xfed90000"), "OK 0x0000000000000010");
     assert_eq!(last("writel 0xfec00000 1\nreadl 0xfec00010"), "OK 0x0000000000170020");

@@ -16,6 +16,7 @@ use std::time::Duration;
 
 use devices::chipset::{Chipset, ChipsetConfig};
 use devices::fault::FaultMode;
+use devices::stale::StaleCounts;
 use iommu::Memory;
 use vmm_sys_util::eventfd::{EFD_CLOEXEC, EFD_NONBLOCK, EventFd};
 
@@ -83,6 +84,12 @@ impl VmHandle {
     /// The state of each CPU at this moment. Disturbs the CPUs for some microseconds.
     pub fn snapshot(&self) -> Vec<VcpuSnapshot> {
         self.vcpu_threads.snapshot()
+    }
+
+    /// What the stale-DMA oracle has found so far, if the machine has one. Also after the run, but not
+    /// after [`Error::Stuck`]: a thread may hold the machine's lock then.
+    pub fn stale_counts(&self) -> Option<StaleCounts> {
+        self.machine.with(|chipset, _| chipset.root_complex().stale_counts())
     }
 
     /// Ends `mode` at port number `port`.

@@ -201,7 +201,7 @@ impl Run {
             modules: Vec::new(),
             memory: MemorySize::default(),
             cpus: 2,
-            root_complex: RootComplexConfig { faults: vec![silent], ..root_complex },
+            root_complex: RootComplexConfig { faults: vec![silent], oracle: true, ..root_complex },
             console: Console::Capture(console),
             tracer,
             time_limit: Some(TIME_LIMIT),

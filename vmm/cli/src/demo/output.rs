@@ -26,6 +26,7 @@ struct Row<'a> {
     ite_sid: Option<Bdf>,
     neighbor_stall_ns: Option<u128>,
     neighbor_outcome: Option<Outcome>,
+    stale_accesses: u64,
     ict: iommu::time::Timeout,
     ordering: iommu::unit::Ordering,
 }
@@ -43,6 +44,7 @@ pub(super) fn write_json(run: &Run, summary: &Summary) -> io::Result<()> {
         ite_sid: summary.timeouts.first().copied(),
         neighbor_stall_ns: summary.neighbor_stall.map(|time| time.as_nanos()),
         neighbor_outcome: summary.neighbor_outcome,
+        stale_accesses: summary.stale_accesses,
         ict: run.ict,
         ordering: run.ordering,
     };
@@ -65,6 +67,7 @@ pub(super) fn write_table(args: &DemoArgs, rows: &[(Run, Summary)]) -> io::Resul
         "ITE blames",
         "neighbor",
         "its stall",
+        "stale DMA",
     ]);
     for (run, summary) in rows {
         table.add_row([
@@ -77,9 +80,10 @@ pub(super) fn write_table(args: &DemoArgs, rows: &[(Run, Summary)]) -> io::Resul
             summary.timeouts.first().map_or("-".to_owned(), Bdf::to_string),
             outcome(summary.neighbor_outcome),
             time(summary.neighbor_stall),
+            summary.stale_accesses.to_string(),
         ]);
     }
-    for column in [3, 4, 5, 8] {
+    for column in [3, 4, 5, 8, 9] {
         if let Some(column) = table.column_mut(column) {
             column.set_cell_alignment(CellAlignment::Right);
         }

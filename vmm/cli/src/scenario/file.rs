@@ -48,6 +48,8 @@ pub(super) struct Scenario {
     pub(super) survives: bool,
     /// The way in which the guest ends the run before the runner has done all steps.
     pub(super) ends: Option<End>,
+    /// The most stale accesses that the run may have, if that is an expectation.
+    pub(super) stale_accesses: Option<u64>,
     /// Settings of the remapping units, as a file for `--unit-config` has them.
     #[serde(default)]
     pub(super) unit: Table,

@@ -22,6 +22,7 @@ use std::sync::mpsc::{Receiver, channel};
 use std::thread;
 
 use devices::root_complex::RootComplexConfig;
+use devices::stale::StaleCounts;
 use iommu::event::{EventSink, Recorder, TimedEvent, Tracer};
 use iommu::time::Timeout;
 use vmm::{Console, Exit, Kernel, Module, Vm, VmConfig};
@@ -71,7 +72,11 @@ pub(super) fn run(path: &Path, args: ScenarioArgs) -> Result<u8, CliError> {
     let name = path.file_stem().unwrap_or_default().to_string_lossy();
     print(&head(&name, &scenario))?;
     let printer = thread::spawn(move || show(&lines));
+    let handle = vm.handle();
     let exit = vm.run()?;
+    let found = handle.stale_counts().unwrap_or_default();
+    // The console's channel closes when the machine is gone.
+    drop(handle);
     let console = printer.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))?;
     if let Exit::Signal(_) = exit {
         return Ok(exit.status());
@@ -80,6 +85,8 @@ pub(super) fn run(path: &Path, args: ScenarioArgs) -> Result<u8, CliError> {
     let observed = Observed::new(&console, &events);
     let mut verdicts = vec![reached_the_end(exit, &scenario)];
     verdicts.extend(observed.judge(&scenario));
+    verdicts.extend(scenario.stale_accesses.map(|most| judge_stale(most, &found)));
+    print(&format!("# {name}: {found}\n"))?;
     if let (Some(fix), Some(has)) = (&scenario.fix, observed.has_fix(&scenario)) {
         print(&format!("# {name}: this kernel {} {fix}\n", if has { "has" } else { "lacks" }))?;
     }
@@ -104,6 +111,7 @@ fn root_complex(scenario: &Scenario, path: &Path) -> Result<RootComplexConfig, C
     Ok(RootComplexConfig {
         topology: scenario.topology.clone().unwrap_or(config.topology),
         faults: scenario.fault.clone(),
+        oracle: true,
         ..config
     })
 }
@@ -156,6 +164,17 @@ fn reached_the_end(exit: Exit, scenario: &Scenario) -> Verdict {
         (None, false) => ("the guest dies before", !at_end),
     };
     Verdict { ok, that: that.into(), evidence: vec![format!("the run ended by {exit}")] }
+}
+
+/// DMA that was not judged may have been stale.
+fn judge_stale(most: u64, found: &StaleCounts) -> Verdict {
+    let StaleCounts { stale_accesses, not_judged, not_followed, .. } = *found;
+    let ok = stale_accesses <= most && (not_judged, not_followed) == (0, 0);
+    let that = match most {
+        0 => "no DMA by a translation whose invalidation has ended".to_owned(),
+        most => format!("DMA by translations whose invalidation has ended: {most} at the most"),
+    };
+    Verdict { ok, that, evidence: vec![found.to_string()] }
 }
 
 fn report(name: &str, kernel: Option<&str>, verdicts: &[Verdict]) -> Result<u8, CliError> {

@@ -163,3 +163,29 @@ fn the_repository_s_scenarios_are_right_and_the_runner_knows_their_steps() {
     }
     assert!(count > 0, "there are no scenarios");
 }
+
+#[test]
+fn stale_accesses_fail_a_scenario_that_allows_fewer_and_so_does_dma_that_was_not_judged() {
+    use devices::stale::StaleCounts;
+    let none = StaleCounts::default();
+    let one = StaleCounts { stale_accesses: 1, ..none };
+    let unknown = StaleCounts { not_judged: 1, ..none };
+    let lost = StaleCounts { not_followed: 1, ..none };
+    let harmless = StaleCounts { harmless: 1, ..none };
+    for (most, found, ok) in [
+        (0, none, true),
+        (0, one, false),
+        (1, one, true),
+        (0, harmless, true),
+        (0, unknown, false),
+        (5, lost, false),
+    ] {
+        let verdict = super::judge_stale(most, &found);
+        assert_eq!((verdict.ok, verdict.evidence), (ok, vec![found.to_string()]));
+    }
+    let scenario = parse("steps = []\nstale_accesses = 0", "").unwrap();
+    assert_eq!(scenario.stale_accesses, Some(0));
+    assert_eq!(parse("steps = []", "").unwrap().stale_accesses, None);
+    let error = parse("steps = []\nstale_accesses = -1", "").unwrap_err();
+    assert!(error.starts_with("line 5"), "{error}");
+}

@@ -29,7 +29,8 @@ fn assert_complete(run: &Value) {
     for key in ["policy", "scenario"] {
         assert!(run[key].is_string(), "{key}: {run}");
     }
-    for key in ["guest_stall_ns", "host_stall_ns", "waits_aborted", "neighbor_stall_ns"] {
+    let times = ["guest_stall_ns", "host_stall_ns", "neighbor_stall_ns"];
+    for key in times.into_iter().chain(["waits_aborted", "stale_accesses"]) {
         assert!(run[key].is_u64(), "{key}: {run}");
     }
     let outcome = run["outcome"].as_str().unwrap();
