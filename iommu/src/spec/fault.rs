@@ -175,6 +175,10 @@ reasons! {
     SM_PAGE_TABLE_RESERVED = 0x7a, "reserved bits are set in a second-stage entry";
     /// Scalable: the second-stage root table cannot be read.
     SM_PAGE_ROOT_INACCESSIBLE = 0x7b, "the second-stage root table cannot be read";
+    /// Scalable: accessed or dirty bits of a second-stage entry are clear, and walks are not
+    /// snooped.
+    SM_SECOND_STAGE_UPDATE_UNSNOOPED = 0x7c,
+        "second-stage accessed and dirty bits are clear, and walks are not snooped";
     /// Scalable: accessed or dirty bits of a second-stage entry cannot be written.
     SM_SECOND_STAGE_UPDATE_FAILED = 0x7d, "second-stage accessed and dirty bits cannot be written";
     /// Scalable: first-stage input address not canonical.
@@ -193,6 +197,9 @@ reasons! {
     SM_INTERRUPT_RANGE = 0x87, "the translated address lies in the interrupt range";
     /// Scalable: the PASID has more bits than the unit supports.
     SM_PASID_TOO_WIDE = 0x89, "the PASID is wider than the unit supports";
+    /// Scalable: accessed or dirty bits of a first-stage entry are clear, and walks are not snooped.
+    FIRST_STAGE_UPDATE_UNSNOOPED = 0x90,
+        "first-stage accessed and dirty bits are clear, and walks are not snooped";
     /// Scalable: accessed or dirty bits of a first-stage entry cannot be written.
     FIRST_STAGE_UPDATE_FAILED = 0x91, "first-stage accessed and dirty bits cannot be written";
 }

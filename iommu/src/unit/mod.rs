@@ -230,12 +230,11 @@ impl Unit {
         memory: &Memory,
         now: Instant,
     ) -> Result<Translation, RequestError> {
-        self.port.translation_request(request, memory).map_err(|(answer, fault)| {
-            if let Some(fault) = fault {
-                self.record_fault(&fault, now);
-            }
-            answer
-        })
+        let (answer, fault) = self.port.translation_request(request, memory);
+        if let Some(fault) = fault {
+            self.record_fault(&fault, now);
+        }
+        answer
     }
 
     /// All registers as name, offset and value, for debugging.

@@ -4,9 +4,11 @@ use super::context::{self, ContextEntry, ScalableContext};
 use super::failure::{Answer, CA, Failure, Fault, S0, UR};
 use super::first_stage::{FirstStageWalk, NOTHING, Request};
 use super::iotlb::Age;
+use super::paging::LastTable;
 use super::pasid::{self, FirstStage, Stage};
-use super::second_stage::Walk;
+use super::second_stage::{self, Walk};
 use super::shard::{Caches, Context, LastHit};
+use super::update::{UpdateError, Updates};
 use super::{Lookup, Mapping, in_interrupt_range};
 use crate::ats::{
     Access, AddressType, DmaRequest, PageRange, RequestError, Translation, TranslationRequest,
@@ -17,6 +19,19 @@ use crate::spec::fault::FaultReason as R;
 
 /// The size of pass-through pages in Translation Completions, as log2.
 const PASS_THROUGH_ORDER: u8 = 30;
+
+/// How often a walk starts again because software has changed an entry before its accessed or dirty
+/// bit was set. Software that does nothing else cannot win that often.
+const UPDATE_TRIES: usize = 1000;
+
+/// The result of a walk.
+struct Walked {
+    mapping: Mapping,
+    /// The last-level table, if the walk has reached one.
+    last: Option<LastTable>,
+    /// All accessed and dirty bits are set, so that the result may be cached.
+    complete: bool,
+}
 
 impl Lookup<'_> {
     /// Translates a DMA request.
@@ -75,8 +90,9 @@ impl Lookup<'_> {
             address: request.address.0,
             write: request.access == Access::Write,
             privileged: context.privilege(request.privileged)?,
+            translation: false,
         };
-        let mapping = self.mapping(caches, &context, &walk, request.access, age)?;
+        let mapping = self.mapping(caches, &context, &walk, age)?;
         // Walks check their output themselves (VT-d 7.1.3, LGN.4 and SGN.8).
         if context.stage == Stage::PassThrough && in_interrupt_range(mapping.output.0) {
             let reason = context.pick(R::INTERRUPT_RANGE, R::SM_INTERRUPT_RANGE);
@@ -108,14 +124,14 @@ impl Lookup<'_> {
         });
     }
 
-    /// Answers an ATS Translation Request (`VT-d 4.1.2`).
+    /// Answers an ATS Translation Request (`VT-d 4.1.2`): the completion, and the fault to record.
     pub(super) fn translation(
         &self,
         caches: &mut Caches,
         request: &TranslationRequest,
-    ) -> Result<Translation, (RequestError, Option<Fault>)> {
+    ) -> (Result<Translation, RequestError>, Option<Fault>) {
         if !caches.tables.enabled {
-            return Err((RequestError::UnsupportedRequest, None));
+            return (Err(RequestError::UnsupportedRequest), None);
         }
         let nothing = Translation {
             range: PageRange::page(request.address),
@@ -128,37 +144,40 @@ impl Lookup<'_> {
         if in_interrupt_range(request.address.0) && request.pasid.is_none() {
             // A function that asks for its MSI address can then fall back to untranslated writes.
             let interrupt = !request.no_write;
-            return Ok(Translation { write: interrupt, untranslated_only: interrupt, ..nothing });
+            let answer = Translation { write: interrupt, untranslated_only: interrupt, ..nothing };
+            return (Ok(answer), None);
         }
-        match self.ats_mapping(caches, request) {
+        let failure = match self.ats_mapping(caches, request) {
             Ok(mapping) if mapping.read || mapping.write => {
                 let range = PageRange::containing(request.address, mapping.order);
                 let output = super::with_offset(mapping.output.0, 0, mapping.order);
-                Ok(Translation {
-                    range,
-                    output,
-                    read: mapping.read,
-                    write: mapping.write,
-                    ..nothing
-                })
+                let (read, write) = (mapping.read, mapping.write);
+                return (Ok(Translation { range, output, read, write, ..nothing }), None);
             }
-            Ok(_) | Err(Failure { answer: Answer::NoTranslation, .. }) => Ok(nothing),
-            Err(Failure { answer: Answer::Error(answer), reason, silenced }) => {
-                let fault = Fault {
-                    requester: request.requester,
-                    pasid: request.pasid,
-                    privileged: request.privileged,
-                    execute: false,
-                    address: request.address,
-                    address_type: 1,
-                    access: Access::Read,
-                    reason,
-                    silenced,
-                    answer,
-                };
-                Err((answer, Some(fault)))
+            Ok(_) => return (Ok(nothing), None),
+            Err(failure) => failure,
+        };
+        let answer = match failure.answer {
+            Answer::NoTranslation if failure.reason != R::FIRST_STAGE_UPDATE_FAILED => {
+                return (Ok(nothing), None);
             }
-        }
+            // Table 30 has this one reason that is recorded beside a successful completion.
+            Answer::NoTranslation => Ok(nothing),
+            Answer::Error(answer) => Err(answer),
+        };
+        let fault = Fault {
+            requester: request.requester,
+            pasid: request.pasid,
+            privileged: request.privileged,
+            execute: false,
+            address: request.address,
+            address_type: 1,
+            access: Access::Read,
+            reason: failure.reason,
+            silenced: failure.silenced,
+            answer: RequestError::UnsupportedRequest,
+        };
+        (answer, Some(fault))
     }
 
     fn ats_mapping(
@@ -172,14 +191,14 @@ impl Lookup<'_> {
         // The request stands for reads and writes, unless NW is set and the unit honors it.
         let config = &self.translator.config;
         let reads_only = config.no_write_flag && request.no_write;
-        let access = if reads_only { Access::Read } else { Access::Write };
         let walk = Request {
             address: request.address.0,
             write: !reads_only,
             privileged: context.privilege(request.privileged)?,
+            translation: true,
         };
         let age = self.translator.invalidations.now();
-        let mapping = self.mapping(caches, &context, &walk, access, age)?;
+        let mapping = self.mapping(caches, &context, &walk, age)?;
         Ok(Mapping { write: mapping.write && !reads_only, ..mapping })
     }
 
@@ -264,7 +283,6 @@ impl Lookup<'_> {
         caches: &mut Caches,
         context: &Context,
         request: &Request,
-        access: Access,
         age: Age,
     ) -> Result<Mapping, Failure> {
         let address = Iova(request.address);
@@ -278,14 +296,13 @@ impl Lookup<'_> {
         let exact = tag.privileged(request.privileged);
         let oldest = self.translator.invalidations.oldest_valid(context.domain);
         let cached = caches.iotlb.lookup(exact, address, oldest);
-        if let Some(mapping) = cached.filter(|mapping| mapping.serves(access)) {
+        if let Some(mapping) = cached.filter(|mapping| mapping.serves(request.access())) {
             return Ok(mapping);
         }
         let known = caches.paging.lookup(tag, address, oldest);
-        let (mapping, last) = self.walk(context, request, known)?;
-        if in_interrupt_range(mapping.output.0) {
-            let reason = context.pick(R::INTERRUPT_RANGE, R::SM_INTERRUPT_RANGE);
-            return Err(Failure::qualified(reason, CA, context.fault_disable));
+        let Walked { mapping, last, complete } = self.walk(caches, context, request, known)?;
+        if !complete {
+            return Ok(mapping);
         }
         if let Some(table) = last.filter(|_| known.is_none()) {
             caches.paging.insert(tag, address, age, table);
@@ -297,12 +314,48 @@ impl Lookup<'_> {
         Ok(mapping)
     }
 
+    /// Walks the tables, and sets accessed and dirty bits if the request is allowed.
     fn walk(
+        &self,
+        caches: &mut Caches,
+        context: &Context,
+        request: &Request,
+        known: Option<LastTable>,
+    ) -> Result<Walked, Failure> {
+        let updates = &mut caches.updates;
+        let mut changed = None;
+        for _ in 0..UPDATE_TRIES {
+            updates.clear();
+            let (mapping, last) = self.walk_once(context, request, known, updates)?;
+            if is_interrupt(request, &mapping) {
+                let reason = context.pick(R::INTERRUPT_RANGE, R::SM_INTERRUPT_RANGE);
+                return Err(Failure::qualified(reason, CA, context.fault_disable));
+            }
+            let Some(stage) = updates.first() else {
+                return Ok(Walked { mapping, last, complete: true });
+            };
+            if !request.is_allowed(&mapping) {
+                return Ok(Walked { mapping, last, complete: false });
+            }
+            if !context.walk_snoop {
+                return Err(context.update_unsnooped(stage));
+            }
+            match updates.commit(self.memory) {
+                Ok(()) => return Ok(Walked { mapping, last, complete: true }),
+                Err(UpdateError::Inaccessible(stage)) => return Err(context.update_failed(stage)),
+                Err(UpdateError::Changed(stage)) => changed = Some(stage),
+            }
+        }
+        Err(context.update_failed(changed.unwrap_or_default()))
+    }
+
+    fn walk_once(
         &self,
         context: &Context,
         request: &Request,
-        known: Option<super::paging::LastTable>,
-    ) -> Result<(Mapping, Option<super::paging::LastTable>), Failure> {
+        known: Option<LastTable>,
+        updates: &mut Updates,
+    ) -> Result<second_stage::Walked, Failure> {
         let second = |root, levels, dirty| Walk {
             config: &self.translator.config,
             memory: self.memory,
@@ -315,21 +368,21 @@ impl Lookup<'_> {
             Stage::Second { root, levels, dirty } => {
                 let walk = second(root, levels, dirty);
                 match known {
-                    Some(table) => walk.resume(request.address, request.write, table),
-                    None => walk.run(request.address, request.write),
+                    Some(table) => walk.resume(request.address, request.write, table, updates),
+                    None => walk.run(request.address, request.write, updates),
                 }
                 .map_err(|error| context.walk_failure(error))
             }
             Stage::First(tables) => {
                 let walk = self.first_stage(context, tables, None);
                 match known {
-                    Some(table) => walk.resume(request, table),
-                    None => walk.run(request),
+                    Some(table) => walk.resume(request, table, updates),
+                    None => walk.run(request, updates),
                 }
             }
             Stage::Nested { first, root, levels, dirty } => {
                 let walk = self.first_stage(context, first, Some(second(root, levels, dirty)));
-                walk.run(request).map(|(mapping, _)| (mapping, None))
+                walk.run(request, updates).map(|(mapping, _)| (mapping, None))
             }
         }
     }
@@ -374,6 +427,13 @@ impl Lookup<'_> {
     fn is_beyond_host(&self, Iova(address): Iova) -> bool {
         address & self.translator.config.beyond_host() != 0
     }
+}
+
+/// Whether the page of the request is blocked as an interrupt: for a DMA request its address, for a
+/// Translation Request any part of the page (`VT-d 7.1.3`, LGN.4 and SGN.8).
+const fn is_interrupt(request: &Request, mapping: &Mapping) -> bool {
+    in_interrupt_range(mapping.output.0)
+        || (request.translation && reaches_interrupt_range(mapping))
 }
 
 /// Whether a part of a page of 1 MiB or more lies in the interrupt range.

@@ -140,6 +140,7 @@ fn decode_legacy(
         fault_disable: fpd,
         scalable: false,
         supervisor: false,
+        walk_snoop: true,
     };
     Ok(ContextEntry::Legacy { context, device_tlb: low.translation_type() == 1 })
 }

@@ -3,6 +3,7 @@
 use super::Mapping;
 use super::second_stage::WalkError;
 use super::shard::Context;
+use super::update::TableStage;
 use crate::ats::{Access, RequestError};
 use crate::ids::{Bdf, Iova, Pasid};
 use crate::spec::fault::FaultReason as R;
@@ -86,6 +87,25 @@ impl Context {
         Failure::qualified(reason, S0, self.fault_disable)
     }
 
+    /// The fault for bits of an entry that the unit could not set (table 30, SFS.10 and SSS.6).
+    pub(super) const fn update_failed(&self, stage: TableStage) -> Failure {
+        let (reason, answer) = match stage {
+            TableStage::First => (R::FIRST_STAGE_UPDATE_FAILED, S0),
+            TableStage::Second => (R::SM_SECOND_STAGE_UPDATE_FAILED, CA),
+        };
+        Failure::qualified(reason, answer, self.fault_disable)
+    }
+
+    /// The fault for bits of an entry that the unit must not set, because PWSNP is clear (table 30,
+    /// SFS.9 and SSS.5).
+    pub(super) const fn update_unsnooped(&self, stage: TableStage) -> Failure {
+        let (reason, answer) = match stage {
+            TableStage::First => (R::FIRST_STAGE_UPDATE_UNSNOOPED, S0),
+            TableStage::Second => (R::SM_SECOND_STAGE_UPDATE_UNSNOOPED, CA),
+        };
+        Failure::qualified(reason, answer, self.fault_disable)
+    }
+
     pub(super) fn walk_failure(&self, error: WalkError) -> Failure {
         let (legacy, scalable, answer) = match error {
             WalkError::BeyondWidth => (R::ADDRESS_BEYOND_WIDTH, R::SM_ADDRESS_BEYOND_WIDTH, S0),
@@ -94,9 +114,6 @@ impl Context {
                 (R::PAGE_TABLE_INACCESSIBLE, R::SM_PAGE_TABLE_INACCESSIBLE, CA)
             }
             WalkError::Reserved => (R::PAGE_TABLE_RESERVED, R::SM_PAGE_TABLE_RESERVED, CA),
-            WalkError::UpdateFailed => {
-                (R::PAGE_TABLE_INACCESSIBLE, R::SM_SECOND_STAGE_UPDATE_FAILED, CA)
-            }
         };
         Failure::qualified(self.pick(legacy, scalable), answer, self.fault_disable)
     }

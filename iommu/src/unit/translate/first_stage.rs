@@ -1,42 +1,45 @@
 //! The walk through first-stage tables, which have the CPU's format (`VT-d 3.6`, `VT-d 9.7`). In
 //! nested mode every address in them is translated by the second stage (`VT-d 3.8`).
 
-use std::sync::atomic::Ordering;
-
-use vm_memory::{GuestAddress, GuestMemoryBackend, VolatileMemory};
-
 use super::super::config::UnitConfig;
 use super::context::read_qword;
 use super::failure::{CA, Failure, S0};
 use super::paging::LastTable;
 use super::pasid::FirstStage;
-use super::second_stage::{Walk, WalkError};
+use super::second_stage::{Walk, WalkError, Walked};
+use super::update::{TableStage, Updates};
 use super::{Mapping, with_offset};
 use crate::Memory;
+use crate::ats::Access;
 use crate::ids::{Gpa, PAGE_SIZE};
 use crate::spec::fault::FaultReason as R;
 use crate::spec::tables::FirstStageEntry;
-
-/// Sets the bits `wanted` of the entry at `slot`, which was read as `seen`, by one locked
-/// operation. Nothing is written if all of them are set. `None` if the entry cannot be written.
-pub(super) fn set_bits(memory: &Memory, slot: u64, seen: u64, wanted: u64) -> Option<()> {
-    if seen & wanted == wanted {
-        return Some(());
-    }
-    let slice = GuestMemoryBackend::get_slice(memory, GuestAddress(slot), 8).ok()?;
-    let entry = slice.get_atomic_ref::<std::sync::atomic::AtomicU64>(0).ok()?;
-    entry.fetch_or(wanted.to_le(), Ordering::SeqCst);
-    Some(())
-}
 
 /// The access that a walk is for.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Request {
     pub(super) address: u64,
-    /// The access writes: the walk sets the dirty bit.
+    /// The access writes: the page needs the dirty bit.
     pub(super) write: bool,
     /// The access is privileged, and SRE is set.
     pub(super) privileged: bool,
+    /// A Translation Request, which is allowed if the page grants any permission.
+    pub(super) translation: bool,
+}
+
+impl Request {
+    /// The access for which a cached page must serve.
+    pub(super) const fn access(&self) -> Access {
+        if self.write { Access::Write } else { Access::Read }
+    }
+
+    /// Whether the permissions of the page allow the request.
+    pub(super) const fn is_allowed(&self, mapping: &Mapping) -> bool {
+        match self.translation {
+            true => mapping.read || mapping.write,
+            false => mapping.grants(self.access()),
+        }
+    }
 }
 
 /// The first-stage tables of an address space.
@@ -48,11 +51,11 @@ pub(super) struct FirstStageWalk<'a> {
     /// The second stage of nested translation.
     pub(super) second: Option<Walk<'a>>,
     pub(super) fault_disable: bool,
-    /// The walk sets accessed and dirty bits.
+    /// The walk notes the entries that lack an accessed or dirty bit.
     pub(super) updates: bool,
 }
 
-/// A visited entry, and the bits to set in it if the access is permitted.
+/// A visited entry.
 #[derive(Debug, Clone, Copy, Default)]
 struct Visited {
     slot: u64,
@@ -66,15 +69,16 @@ impl FirstStageWalk<'_> {
         Failure::qualified(reason, S0, self.fault_disable)
     }
 
-    /// Walks from the root to the page of the request.
-    pub(super) fn run(&self, request: &Request) -> Result<(Mapping, Option<LastTable>), Failure> {
+    /// Walks from the root to the page of the request. `updates` gets the entries that lack an
+    /// accessed or dirty bit.
+    pub(super) fn run(&self, request: &Request, updates: &mut Updates) -> Result<Walked, Failure> {
         let unused = 64 - (12 + 9 * u32::from(self.tables.levels));
         let extended = (request.address << unused).cast_signed() >> unused;
         if extended.cast_unsigned() != request.address {
             return Err(self.fail(R::FIRST_STAGE_NOT_CANONICAL));
         }
         let top = LastTable { address: self.tables.root.0, read: true, write: true, user: true };
-        self.descend(request, self.tables.levels, top)
+        self.descend(request, self.tables.levels, top, updates)
     }
 
     /// Continues from the last-level table of an earlier walk.
@@ -82,8 +86,9 @@ impl FirstStageWalk<'_> {
         &self,
         request: &Request,
         table: LastTable,
-    ) -> Result<(Mapping, Option<LastTable>), Failure> {
-        self.descend(request, 1, table)
+        updates: &mut Updates,
+    ) -> Result<Walked, Failure> {
+        self.descend(request, 1, table, updates)
     }
 
     fn descend(
@@ -91,12 +96,13 @@ impl FirstStageWalk<'_> {
         request: &Request,
         mut level: u8,
         mut table: LastTable,
-    ) -> Result<(Mapping, Option<LastTable>), Failure> {
+        updates: &mut Updates,
+    ) -> Result<Walked, Failure> {
         let mut visited = [Visited::default(); 5];
         loop {
             let order = 12 + 9 * (level - 1);
             let index = (request.address >> order) & 0x1ff;
-            let slot = self.entry_address(table.address, level)? + index * 8;
+            let slot = self.entry_address(table.address, level, updates)? + index * 8;
             let bits = read_qword(self.memory, slot).ok_or_else(|| {
                 let root = level == self.tables.levels;
                 self.fail(match root {
@@ -121,21 +127,25 @@ impl FirstStageWalk<'_> {
             };
             if leaf {
                 let last = (level == 1).then_some(table);
-                return Ok((self.finish(request, &visited, order, below)?, last));
+                return Ok((self.finish(request, &visited, order, below, updates)?, last));
             }
             (table, level) = (below, level - 1);
         }
     }
 
     /// The address of an entry in a table, after the second stage if nested.
-    fn entry_address(&self, table: u64, level: u8) -> Result<u64, Failure> {
+    ///
+    /// With SSADE reading a table needs the write permission too (`VT-d 3.8.1`).
+    fn entry_address(&self, table: u64, level: u8, updates: &mut Updates) -> Result<u64, Failure> {
         let Some(second) = &self.second else { return Ok(table) };
         let denied = match level == self.tables.levels {
             true => R::NESTED_ROOT_DENIED,
             false => R::NESTED_TABLE_DENIED,
         };
-        match second.run(table, false) {
-            Ok((mapping, _)) if mapping.read => Ok(mapping.output.0),
+        match second.run(table, false, updates) {
+            Ok((Mapping { read: true, write, output, .. }, _)) if write || !second.dirty => {
+                Ok(output.0)
+            }
             Ok(_) => Err(self.fail(denied)),
             Err(WalkError::BeyondWidth) => Err(self.fail(R::NESTED_ADDRESS_BEYOND_WIDTH)),
             Err(error) => Err(self.second_stage_failure(error)),
@@ -148,7 +158,6 @@ impl FirstStageWalk<'_> {
             WalkError::RootInaccessible => (R::SM_PAGE_ROOT_INACCESSIBLE, CA),
             WalkError::TableInaccessible => (R::SM_PAGE_TABLE_INACCESSIBLE, CA),
             WalkError::Reserved => (R::SM_PAGE_TABLE_RESERVED, CA),
-            WalkError::UpdateFailed => (R::SM_SECOND_STAGE_UPDATE_FAILED, CA),
         };
         Failure::qualified(reason, answer, self.fault_disable)
     }
@@ -163,14 +172,15 @@ impl FirstStageWalk<'_> {
             || entry.page() & below_page != 0
     }
 
-    /// Checks privileges, translates the page by the second stage, and sets accessed and dirty
-    /// bits.
+    /// Checks privileges, translates the page by the second stage, and notes the entries that lack
+    /// an accessed or dirty bit.
     fn finish(
         &self,
         request: &Request,
         visited: &[Visited; 5],
         order: u8,
         granted: LastTable,
+        updates: &mut Updates,
     ) -> Result<Mapping, Failure> {
         if !granted.user && !request.privileged {
             return Err(self.fail(R::FIRST_STAGE_SUPERVISOR_PAGE));
@@ -181,7 +191,7 @@ impl FirstStageWalk<'_> {
         let mut mapping = Mapping { output, order, read: true, write, dirty: false };
         if let Some(second) = &self.second {
             let (below, _) = second
-                .run(output.0, request.write && write)
+                .run(output.0, request.write && write, updates)
                 .map_err(|error| self.second_stage_failure(error))?;
             mapping.output = below.output;
             mapping.order = order.min(below.order);
@@ -191,36 +201,46 @@ impl FirstStageWalk<'_> {
             }
         }
         let writes = request.write && mapping.write;
-        self.set_accessed_and_dirty(visited, writes)?;
+        self.note_updates(visited, writes, updates)?;
         let leaf = FirstStageEntry::from_bits(leaf_bits(visited));
         mapping.dirty = writes || leaf.dirty();
         Ok(mapping)
     }
 
-    fn set_accessed_and_dirty(&self, visited: &[Visited; 5], writes: bool) -> Result<(), Failure> {
+    fn note_updates(
+        &self,
+        visited: &[Visited; 5],
+        writes: bool,
+        updates: &mut Updates,
+    ) -> Result<(), Failure> {
         if !self.updates {
             return Ok(());
         }
-        let mut leaf = true;
-        for entry in visited.iter().filter(|entry| entry.slot != 0) {
-            let wanted = FirstStageEntry::new()
-                .with_accessed(true)
-                .with_extended_accessed(self.tables.extended_accessed)
-                .with_dirty(leaf && writes);
-            leaf = false;
-            self.permit_update(entry, wanted.into_bits())?;
-            set_bits(self.memory, entry.slot, entry.bits, wanted.into_bits())
-                .ok_or_else(|| self.fail(R::FIRST_STAGE_UPDATE_FAILED))?;
+        let accessed = FirstStageEntry::new()
+            .with_accessed(true)
+            .with_extended_accessed(self.tables.extended_accessed);
+        let leaf = visited.iter().position(|entry| entry.slot != 0);
+        // The root comes first, and the entry that maps the page last.
+        for (index, entry) in visited.iter().enumerate().rev().filter(|(_, entry)| entry.slot != 0)
+        {
+            let wanted = accessed.with_dirty(writes && leaf == Some(index)).into_bits();
+            self.permit_update(entry, wanted, updates)?;
+            updates.add(TableStage::First, entry.slot, entry.bits, wanted);
         }
         Ok(())
     }
 
     /// Checks that the second stage permits the update of a first-stage entry.
-    fn permit_update(&self, entry: &Visited, wanted: u64) -> Result<(), Failure> {
+    fn permit_update(
+        &self,
+        entry: &Visited,
+        wanted: u64,
+        updates: &mut Updates,
+    ) -> Result<(), Failure> {
         let Some(second) = self.second.filter(|_| entry.bits & wanted != wanted) else {
             return Ok(());
         };
-        match second.run(entry.table, true) {
+        match second.run(entry.table, true, updates) {
             Ok((table, _)) if table.write => Ok(()),
             Ok(_) => Err(self.fail(R::NESTED_UPDATE_DENIED)),
             Err(error) => Err(self.second_stage_failure(error)),

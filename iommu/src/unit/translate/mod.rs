@@ -15,7 +15,6 @@
 //! read. Other invalidations visit each shard. [`Translator::drain`] then waits for requests under
 //! way: a [`Mapped`] address keeps its shard locked while it is used. No request uses an older
 //! translation after the drain.
-//! keeps its shard locked while it is used.
 
 mod answer;
 mod context;
@@ -28,6 +27,7 @@ mod pasid;
 mod peek;
 mod second_stage;
 mod shard;
+mod update;
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, MutexGuard};
@@ -232,13 +232,12 @@ impl DmaPort {
         }
     }
 
-    /// Answers an ATS Translation Request. An error has the completion status, and the fault to
-    /// record, if any.
+    /// Answers an ATS Translation Request: the completion, and the fault to record.
     pub(super) fn translation_request(
         &self,
         request: &TranslationRequest,
         memory: &Memory,
-    ) -> Result<Translation, (RequestError, Option<Fault>)> {
+    ) -> (Result<Translation, RequestError>, Option<Fault>) {
         let mut caches = self.translator.shards[self.shard].lock_for_use();
         Lookup { translator: &self.translator, memory }.translation(&mut caches, request)
     }

@@ -18,7 +18,7 @@ pub(super) enum Stage {
     Second {
         root: Gpa,
         levels: u8,
-        /// SSADE: the walk sets accessed and dirty bits.
+        /// SSADE: walks set accessed and dirty bits.
         dirty: bool,
     },
     /// First-stage tables.
@@ -28,7 +28,7 @@ pub(super) enum Stage {
         first: FirstStage,
         root: Gpa,
         levels: u8,
-        /// SSADE: the walk sets accessed and dirty bits.
+        /// SSADE: walks set accessed and dirty bits.
         dirty: bool,
     },
 }
@@ -80,6 +80,7 @@ pub(super) fn read(
         fault_disable: fpd,
         scalable: true,
         supervisor: entry.first.supervisor(),
+        walk_snoop: entry.high.walk_snoop(),
     })
 }
 

@@ -6,6 +6,7 @@ use super::first_stage::{FirstStageWalk, NOTHING, Request};
 use super::pasid::{self, FirstStage, Stage};
 use super::second_stage::Walk;
 use super::shard::Context;
+use super::update::Updates;
 use super::{Mapping, Translator};
 use crate::Memory;
 use crate::ats::{Access, PageRange};
@@ -99,12 +100,16 @@ impl Translator {
         let second = |root, levels| Walk { config, memory, root, levels, dirty: false };
         let first = |tables: FirstStage, second| {
             // With the permissions of a privileged request, where the tables distinguish them.
-            let request =
-                Request { address: address.0, write: false, privileged: context.supervisor };
+            let request = Request {
+                address: address.0,
+                write: false,
+                privileged: context.supervisor,
+                translation: false,
+            };
             let fault_disable = true;
             let walk =
                 FirstStageWalk { config, memory, tables, second, fault_disable, updates: false };
-            walk.run(&request).ok().map(|(mapping, _)| mapping)
+            walk.run(&request, &mut Updates::default()).ok().map(|(mapping, _)| mapping)
         };
         match context.stage {
             Stage::PassThrough => Some(Mapping {
@@ -114,9 +119,10 @@ impl Translator {
                 write: true,
                 dirty: true,
             }),
-            Stage::Second { root, levels, .. } => {
-                second(root, levels).run(address.0, false).ok().map(|(mapping, _)| mapping)
-            }
+            Stage::Second { root, levels, .. } => second(root, levels)
+                .run(address.0, false, &mut Updates::default())
+                .ok()
+                .map(|(mapping, _)| mapping),
             Stage::First(tables) => first(tables, None),
             Stage::Nested { first: tables, root, levels, .. } => {
                 first(tables, Some(second(root, levels)))

@@ -3,8 +3,8 @@
 use super::super::config::UnitConfig;
 use super::super::values::LargePages;
 use super::context::read_qword;
-use super::first_stage::set_bits;
 use super::paging::LastTable;
+use super::update::{TableStage, Updates};
 use super::{Mapping, with_offset};
 use crate::Memory;
 use crate::ids::{Gpa, PAGE_SIZE};
@@ -18,7 +18,7 @@ pub(super) struct Walk<'a> {
     pub(super) root: Gpa,
     /// Levels: 3, 4 or 5.
     pub(super) levels: u8,
-    /// The walk sets accessed and dirty bits.
+    /// The walk notes the entries that lack an accessed or dirty bit.
     pub(super) dirty: bool,
 }
 
@@ -33,8 +33,6 @@ pub(super) enum WalkError {
     TableInaccessible,
     /// Reserved bits are set.
     Reserved,
-    /// Accessed or dirty bits cannot be written.
-    UpdateFailed,
 }
 
 /// The mapping, and the last-level table if the walk has reached one.
@@ -42,13 +40,19 @@ pub(super) type Walked = (Mapping, Option<LastTable>);
 
 impl Walk<'_> {
     /// Walks from the root to the page of `address`. An entry without permissions ends the walk
-    /// with a mapping without permissions. With `write` the walk sets the dirty bit.
-    pub(super) fn run(&self, address: u64, write: bool) -> Result<Walked, WalkError> {
+    /// with a mapping without permissions. With `write` the page needs the dirty bit. `updates`
+    /// gets the entries that lack a bit.
+    pub(super) fn run(
+        &self,
+        address: u64,
+        write: bool,
+        updates: &mut Updates,
+    ) -> Result<Walked, WalkError> {
         if address >> (12 + 9 * u32::from(self.levels)) != 0 {
             return Err(WalkError::BeyondWidth);
         }
         let top = LastTable { address: self.root.0, read: true, write: true, user: true };
-        self.descend(address, write, self.levels, top)
+        self.descend(address, write, self.levels, top, updates)
     }
 
     /// Continues from the last-level table of an earlier walk.
@@ -57,8 +61,9 @@ impl Walk<'_> {
         address: u64,
         write: bool,
         table: LastTable,
+        updates: &mut Updates,
     ) -> Result<Walked, WalkError> {
-        self.descend(address, write, 1, table)
+        self.descend(address, write, 1, table, updates)
     }
 
     fn descend(
@@ -67,6 +72,7 @@ impl Walk<'_> {
         writes: bool,
         mut level: u8,
         mut table: LastTable,
+        updates: &mut Updates,
     ) -> Result<Walked, WalkError> {
         loop {
             let order = 12 + 9 * (level - 1);
@@ -92,8 +98,7 @@ impl Walk<'_> {
             let dirty = leaf && writes && write;
             if self.dirty {
                 let wanted = SecondStageEntry::new().with_accessed(true).with_dirty(dirty);
-                set_bits(self.memory, slot, bits, wanted.into_bits())
-                    .ok_or(WalkError::UpdateFailed)?;
+                updates.add(TableStage::Second, slot, bits, wanted.into_bits());
             }
             if leaf {
                 let output = with_offset(entry.page() * PAGE_SIZE, address, order);

@@ -7,6 +7,7 @@ use super::context::{ContextCache, ContextEntry};
 use super::iotlb::{Age, Iotlb, Tag};
 use super::paging::PagingCache;
 use super::pasid::{PasidCache, Stage};
+use super::update::Updates;
 use super::{Mapping, Tables};
 use crate::ats::PageRange;
 use crate::ids::{Bdf, DomainId, Pasid};
@@ -68,6 +69,8 @@ pub(super) struct Context {
     pub(super) scalable: bool,
     /// SRE: the tables allow privileged requests.
     pub(super) supervisor: bool,
+    /// PWSNP: walks are snooped, so that they may set accessed and dirty bits.
+    pub(super) walk_snoop: bool,
 }
 
 impl Context {
@@ -90,6 +93,8 @@ pub(super) struct Caches {
     pub(super) pasids: PasidCache,
     pub(super) iotlb: Iotlb,
     pub(super) paging: PagingCache,
+    /// The updates of the walk that is under way.
+    pub(super) updates: Updates,
 }
 
 impl Caches {

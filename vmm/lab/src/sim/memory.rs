@@ -195,7 +195,7 @@ impl Tables {
                     (user as u64 + 1, low.with_translation_type(FIRST_STAGE), first)
                 }
             };
-            let high = PasidHigh::new().with_domain(domain);
+            let high = PasidHigh::new().with_domain(domain).with_walk_snoop(true);
             let words = [low.into_bits(), high.into_bits(), first];
             for (word, at) in words.into_iter().zip((entries + pasid * 64..).step_by(8)) {
                 store(memory, at, word);

@@ -3,6 +3,7 @@
 mod caching;
 mod peek;
 mod reasons;
+mod updates;
 
 use super::*;
 use crate::ats::{Access, AddressType, DmaRequest, PageRange};
@@ -69,7 +70,8 @@ impl Rig {
             .with_second_stage_dirty(stage == SECOND_STAGE)
             .with_page(page(SECOND));
         self.poke(PASIDS, low.into_bits());
-        self.poke(PASIDS + 8, PasidHigh::new().with_domain(DOMAIN).into_bits());
+        let high = PasidHigh::new().with_domain(DOMAIN).with_walk_snoop(true);
+        self.poke(PASIDS + 8, high.into_bits());
         self.poke(PASIDS + 16, first.with_page(page(FIRST)).into_bits());
     }
 

@@ -195,11 +195,12 @@ fn faults_of_pasid_fields_that_the_unit_lacks() {
     let no_second =
         UnitConfig { second_stage: false, nested: false, second_stage_dirty: false, ..whole };
     let no_snoop = UnitConfig { snoop_control: false, ..whole };
-    let snooped = PasidHigh::new().with_page_snoop(true).into_bits();
+    let plain = PasidHigh::new().with_walk_snoop(true);
+    let (snooped, plain) = (plain.with_page_snoop(true).into_bits(), plain.into_bits());
     for (config, high, fault) in [
         (whole, snooped, false),
-        (no_second, 0, true),
-        (no_snoop, 0, false),
+        (no_second, plain, true),
+        (no_snoop, plain, false),
         (no_snoop, snooped, true),
     ] {
         let rig = rig(FIRST_STAGE);
