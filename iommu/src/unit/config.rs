@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::values::{AddressWidths, LargePages, Ordering};
+use super::values::{AddressWidths, LargePages, Ordering, Version};
 use crate::event::UnitRole;
 use crate::ids::Bdf;
 use crate::spec::capability::{Cap, Ecap};
@@ -25,6 +25,8 @@ pub struct UnitConfig {
     /// A fixed ITESID for all time-outs, such as `00:00.0` for units older than the field. `None`
     /// for the function whose request timed out (`VT-d 11.4.9.9`).
     pub itesid: Option<Bdf>,
+    /// VER: the architecture version.
+    pub version: Version,
     /// HAW: bits of a physical address, 36 to 52.
     pub host_address_width: u8,
     /// SAGAW: widths of second-stage tables.
@@ -43,8 +45,22 @@ pub struct UnitConfig {
     pub write_drain: bool,
     /// DRD: invalidations can drain reads.
     pub read_drain: bool,
-    /// CM: the unit may cache entries that are not present.
+    /// CM: the unit caches entries that are not present or not valid, except first-stage ones.
     pub caching_mode: bool,
+    /// A page-selective invalidation with IH=1 keeps paging-structure entries, so that a driver
+    /// that sets IH wrongly is caught. Otherwise the unit ignores IH.
+    pub honor_hint: bool,
+    /// A page-selective invalidation keeps a cached large page unless it names all of it, so that a
+    /// driver with a wrong address mask is caught. Otherwise it drops the page.
+    pub exact_pages: bool,
+    /// ESRTPS: Set Root Table Pointer drops all cached translations.
+    pub srtp_flushes: bool,
+    /// ESIRTPS: Set Interrupt Remap Table Pointer drops all cached interrupt entries.
+    pub sirtp_flushes: bool,
+    /// C and SMPWCS: the unit's reads of tables are coherent with the CPUs' caches. This model
+    /// always reads what a CPU has written. Without coherence it reports both bits as 0, and
+    /// accessed and dirty bits cannot be set.
+    pub coherent: bool,
     /// SC: the snoop bit of second-stage entries.
     pub snoop_control: bool,
     /// PT: pass-through.
@@ -53,6 +69,9 @@ pub struct UnitConfig {
     pub device_tlb: bool,
     /// SMTS: scalable-mode tables and 256-bit descriptors.
     pub scalable_mode: bool,
+    /// Descriptors of 128 bits are legal in scalable mode, as in QEMU. The architecture demands 256
+    /// bits there (`VT-d 6.5.2`).
+    pub narrow_descriptors: bool,
     /// SSTS: second-stage translation in scalable mode.
     pub second_stage: bool,
     /// FSTS: first-stage translation.
@@ -114,6 +133,7 @@ impl UnitConfig {
             ict: Timeout::Never,
             ordering: Ordering::Serial,
             itesid: None,
+            version: Version { major: 1, minor: 0 },
             host_address_width: 46,
             address_widths: AddressWidths::ALL,
             large_pages: LargePages::OneGiB,
@@ -124,10 +144,16 @@ impl UnitConfig {
             write_drain: true,
             read_drain: true,
             caching_mode: false,
+            honor_hint: false,
+            exact_pages: false,
+            srtp_flushes: false,
+            sirtp_flushes: false,
+            coherent: true,
             snoop_control: false,
             pass_through: true,
             device_tlb: true,
             scalable_mode: false,
+            narrow_descriptors: false,
             second_stage: false,
             first_stage: false,
             first_stage_1g: false,
@@ -225,6 +251,22 @@ impl UnitConfig {
                 "second_stage_dirty needs second_stage",
             ),
             (self.pasid_bits.is_none_or(|bits| (1..=20).contains(&bits)), "pasid_bits is 1 to 20"),
+            (
+                self.coherent || !(self.second_stage_dirty || self.extended_accessed),
+                "second_stage_dirty and extended_accessed need coherent",
+            ),
+            (
+                self.version.major < 2 || (self.write_drain && self.read_drain),
+                "version 2.0 and later need write_drain and read_drain",
+            ),
+            (
+                !self.narrow_descriptors || self.scalable_mode,
+                "narrow_descriptors needs scalable_mode",
+            ),
+            (
+                !self.sirtp_flushes || self.interrupt_remapping,
+                "sirtp_flushes needs interrupt_remapping",
+            ),
             (!self.page_requests || self.device_tlb, "page_requests needs device_tlb"),
             (!self.no_write_flag || self.device_tlb, "no_write_flag needs device_tlb"),
             (
@@ -253,17 +295,27 @@ impl UnitConfig {
         LARGE_SNOOP_TRANSIENT | (self.beyond_host() & ((1 << 52) - 1))
     }
 
+    /// SMPWCS: walks in scalable mode are snooped if PWSNP is set.
+    pub(crate) const fn scalable_coherent(&self) -> bool {
+        self.scalable_mode && self.coherent
+    }
+
     /// The capability register.
     pub const fn cap(&self) -> Cap {
         let width = match self.address_widths.max_bits() {
             0 => 48,
             width => width,
         };
+        // From version 6 on a unit without second stage has no widths.
+        let widths = match self.version.major >= 6 && self.scalable_mode && !self.second_stage {
+            true => 0,
+            false => self.address_widths.into_bits(),
+        };
         let mask = if self.page_selective { self.max_address_mask } else { 0 };
         Cap::new()
             .with_domains((self.domain_bits - 4) / 2)
             .with_caching_mode(self.caching_mode)
-            .with_second_stage_widths(self.address_widths.into_bits())
+            .with_second_stage_widths(widths)
             .with_guest_address_width(width - 1)
             .with_zero_length_read(true)
             .with_fault_record_offset(offset::FRCD / 16)
@@ -279,6 +331,8 @@ impl UnitConfig {
             .with_read_drain(self.read_drain)
             .with_first_stage_1g(self.first_stage_1g)
             .with_first_stage_5_level(self.first_stage_5_level)
+            .with_sirtp_flushes(self.sirtp_flushes)
+            .with_srtp_flushes(self.srtp_flushes)
     }
 
     /// The extended capability register.
@@ -288,7 +342,7 @@ impl UnitConfig {
             None => 0,
         };
         Ecap::new()
-            .with_coherent(true)
+            .with_coherent(self.coherent)
             .with_queued_invalidation(true)
             .with_device_tlb(self.device_tlb)
             .with_interrupt_remapping(self.interrupt_remapping)
@@ -309,7 +363,7 @@ impl UnitConfig {
             .with_second_stage_dirty(self.second_stage_dirty)
             .with_second_stage(self.second_stage)
             .with_first_stage(self.first_stage)
-            .with_scalable_coherent(self.scalable_mode)
+            .with_scalable_coherent(self.scalable_coherent())
             .with_rid_pasid(self.scalable_mode)
     }
 }
@@ -317,6 +371,47 @@ impl UnitConfig {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    const SIX: Version = Version { major: 6, minor: 0 };
+
+    #[test]
+    fn settings_of_strict_units_are_in_the_capabilities() {
+        let full = UnitConfig::full(UnitRole::Guest);
+        let flushes = UnitConfig { srtp_flushes: true, sirtp_flushes: true, ..full };
+        assert_eq!(flushes.cap().into_bits() ^ full.cap().into_bits(), 3 << 62);
+        let incoherent = UnitConfig { coherent: false, ..full };
+        assert_eq!(incoherent.ecap().into_bits() ^ full.ecap().into_bits(), 1 << 48 | 1);
+        let first = UnitConfig {
+            second_stage: false,
+            nested: false,
+            second_stage_dirty: false,
+            version: SIX,
+            ..full
+        };
+        assert_eq!(first.cap().second_stage_widths(), 0);
+        assert_eq!(UnitConfig { version: SIX, ..full }.cap(), full.cap());
+    }
+
+    #[test]
+    fn versions_are_texts_or_numbers() {
+        use serde::de::IntoDeserializer;
+        use serde::de::value::{Error, F64Deserializer, StrDeserializer};
+
+        let text = |text: &'static str| {
+            let source: StrDeserializer<'_, Error> = text.into_deserializer();
+            Version::deserialize(source)
+        };
+        let number = |number: f64| {
+            let source: F64Deserializer<Error> = number.into_deserializer();
+            Version::deserialize(source)
+        };
+        assert_eq!((text("6.0"), number(6.0)), (Ok(SIX), Ok(SIX)));
+        assert_eq!(text("1.15"), Ok(Version { major: 1, minor: 15 }));
+        let wrong = ["6", "16.0", "1.16", "", "a.b"].map(text);
+        for error in wrong.into_iter().chain([-1.0, f64::NAN, 16.0].map(number)) {
+            assert!(error.unwrap_err().to_string().contains("MAJOR.MINOR"));
+        }
+    }
 
     #[test]
     fn both_constructors_pass_the_check() {
@@ -359,6 +454,10 @@ mod tests {
             (UnitConfig { device_tlb: false, ..full }, "page_requests"),
             (UnitConfig { extended_interrupt_mode: true, ..legacy }, "interrupt_remapping"),
             (UnitConfig { x2apic_opt_out: true, ..legacy }, "interrupt_remapping"),
+            (UnitConfig { sirtp_flushes: true, ..legacy }, "interrupt_remapping"),
+            (UnitConfig { coherent: false, ..full }, "second_stage_dirty"),
+            (UnitConfig { narrow_descriptors: true, ..legacy }, "scalable_mode"),
+            (UnitConfig { version: SIX, read_drain: false, ..legacy }, "read_drain"),
         ] {
             let error = config.check().unwrap_err().to_string();
             assert!(error.contains(word), "{error}");

@@ -34,7 +34,7 @@ pub use config::{UnitConfig, UnitConfigError};
 pub use observation::Observation;
 pub use preset::{ParseUnitPresetError, UnitPreset};
 pub use translate::{BlockedRequest, DmaPort, Mapped, TableEntry, Translator, in_interrupt_range};
-pub use values::{AddressWidths, LargePages, Ordering, ParseOrderingError};
+pub use values::{AddressWidths, LargePages, Ordering, ParseOrderingError, Version};
 
 use interrupts::InterruptRemapper;
 use queue::Queue;
@@ -172,6 +172,9 @@ impl Unit {
             self.translator.set_root(root);
             self.mode = self.translator.mode();
             self.rules = self.decode_rules();
+            if self.config.srtp_flushes {
+                self.translator.invalidate_all();
+            }
             self.registers.set_status(self.registers.status().with_set_root_table(true));
         }
         if command.set_interrupt_table() {
@@ -182,7 +185,11 @@ impl Unit {
         } else {
             self.disable_queue();
         }
+        let was_enabled = self.registers.status().translation();
         self.translator.set_enabled(command.translation());
+        if was_enabled && !command.translation() && self.config.scalable_mode {
+            self.translator.invalidate_all();
+        }
         self.switch_interrupt_remapping(command);
         if !command.translation() && !self.interrupts.enabled() {
             self.next_record = 0;

@@ -4,7 +4,7 @@ use std::fmt;
 use std::str::FromStr;
 
 use super::config::UnitConfig;
-use super::values::AddressWidths;
+use super::values::{AddressWidths, Version};
 use crate::event::UnitRole;
 
 /// A unit with a name.
@@ -13,7 +13,7 @@ pub enum UnitPreset {
     /// Legacy mode only, as in Skylake-SP and Cascade Lake-SP. It has the features of CAP
     /// 8d2078c106f0466 and ECAP f020df except posted interrupts and protected memory.
     ServerLegacy,
-    /// Scalable mode, as in Sapphire Rapids, with PASIDs and page requests enabled. It has the
+    /// Scalable mode, version 6.0, as in Sapphire Rapids, with PASIDs and page requests enabled. It has the
     /// features of CAP 9ed008c40780466 and ECAP 3ee9e86f050df except posted interrupts, protected
     /// memory and memory types.
     ServerScalable,
@@ -39,6 +39,7 @@ impl UnitPreset {
         match self {
             Self::ServerLegacy => legacy(role),
             Self::ServerScalable => UnitConfig {
+                version: Version { major: 6, minor: 0 },
                 fault_records: 1,
                 max_address_mask: 45,
                 scalable_mode: true,
@@ -130,5 +131,6 @@ mod tests {
         let (cap, ecap) = comparable(cap, ecap, &ours);
         let ecap = ecap.with_pasid(true).with_page_requests(true).with_device_tlb_throttle(false);
         assert_eq!((ours.cap(), ours.ecap()), (cap, ecap));
+        assert_eq!(ours.version.into_bits(), 0x60);
     }
 }

@@ -1,5 +1,6 @@
-//! Invalidation by the registers CCMD and IOTLB (`VT-d 6.5.1`). It works only in legacy mode and
-//! while the queue is disabled. Otherwise the unit reports that it has done nothing.
+//! Invalidation by the registers CCMD and IOTLB (`VT-d 6.5.1`). It works only in legacy mode, while
+//! the queue is disabled, and up to version 5. Otherwise the unit reports that it has done nothing
+//! (`VT-d 11.4.6`).
 
 use super::Unit;
 use super::observation::Observation;
@@ -51,7 +52,7 @@ impl Unit {
         let scope = scope.filter(|_| self.register_invalidation_works());
         let actual = if scope.is_some() { command.granularity() } else { 0 };
         if let Some(scope) = scope {
-            self.translator.invalidate_iotlb(scope);
+            self.translator.invalidate_iotlb(scope, address.hint());
             self.translator.drain();
             self.note(Observation::Iotlb { scope, wait: None });
         }
@@ -59,6 +60,8 @@ impl Unit {
     }
 
     fn register_invalidation_works(&self) -> bool {
-        !self.queue.enabled() && self.mode == TableMode::Legacy
+        self.config.version.has_register_invalidation()
+            && !self.queue.enabled()
+            && self.mode == TableMode::Legacy
     }
 }

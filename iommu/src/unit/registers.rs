@@ -14,9 +14,6 @@ use crate::spec::page_request::{
 };
 use crate::spec::queue::{QUEUE_OFFSET, QueueAddress, QueueErrorRecord};
 
-/// Version 1.0, as QEMU reports. It has register-based invalidation, and honors drain hints.
-const VERSION: u32 = 0x10;
-
 /// Dwords in the unit's page.
 const DWORDS: usize = 4096 / 4;
 
@@ -78,7 +75,7 @@ pub(crate) fn layouts(config: &UnitConfig) -> Vec<Layout> {
         .with_completion_error(true)
         .with_timeout_error(true);
     let mut registers = vec![
-        Layout::dword("VER", offset::VER).reset(u64::from(VERSION)),
+        Layout::dword("VER", offset::VER).reset(u64::from(config.version.into_bits())),
         Layout::qword("CAP", offset::CAP).reset(config.cap().into_bits()),
         Layout::qword("ECAP", offset::ECAP).reset(config.ecap().into_bits()),
         // GCMD reads as 0: its value is not stored.

@@ -100,6 +100,63 @@ impl From<AddressWidths> for Vec<u8> {
     }
 }
 
+/// The architecture version in VER, a major and a minor number from 0 to 15 (`VT-d 11.4.1`).
+///
+/// In TOML it is a text such as `"6.0"`, or the number 6.0.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(try_from = "VersionValue", into = "String")]
+pub struct Version {
+    /// The major number. From 2 on invalidations always drain, and from 6 on there is no
+    /// invalidation by registers.
+    pub major: u8,
+    /// The minor number.
+    pub minor: u8,
+}
+
+impl Version {
+    /// The value of VER.
+    pub const fn into_bits(self) -> u32 {
+        (self.major as u32) << 4 | self.minor as u32
+    }
+
+    /// CCMD and IOTLB invalidate (`VT-d 11.4.6`).
+    pub const fn has_register_invalidation(self) -> bool {
+        self.major < 6
+    }
+}
+
+/// A version in TOML.
+#[derive(Deserialize)]
+#[serde(untagged)]
+enum VersionValue {
+    Text(String),
+    Number(f64),
+}
+
+impl TryFrom<VersionValue> for Version {
+    type Error = String;
+
+    fn try_from(value: VersionValue) -> Result<Self, String> {
+        let text = match value {
+            VersionValue::Text(text) => text,
+            VersionValue::Number(number) => format!("{number:?}"),
+        };
+        let number = |digits: &str| digits.parse().ok().filter(|number| *number <= 15_u8);
+        let parts = text.split_once('.');
+        let parts = parts.and_then(|(major, minor)| Some((number(major)?, number(minor)?)));
+        let (major, minor) = parts.ok_or_else(|| {
+            format!("'{text}' is not a version; it is MAJOR.MINOR, each 0 to 15, such as \"6.0\"")
+        })?;
+        Ok(Self { major, minor })
+    }
+}
+
+impl From<Version> for String {
+    fn from(Version { major, minor }: Version) -> Self {
+        format!("{major}.{minor}")
+    }
+}
+
 /// The largest page that second-stage tables map (CAP.SSLPS).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 pub enum LargePages {

@@ -110,8 +110,8 @@ pub struct Wait {
 pub enum Descriptor {
     /// Type 1.
     ContextCache(ContextScope),
-    /// Types 2 and 6.
-    Iotlb(IotlbScope),
+    /// Types 2 and 6, and IH: only entries that map pages have changed.
+    Iotlb(IotlbScope, bool),
     /// Types 3 and 8.
     DeviceTlb(DeviceTlbInvalidate),
     /// Type 4: the first entry and the number of index bits to ignore, or `None` for all entries.
@@ -223,7 +223,7 @@ fn decode_iotlb(raw: u128, rules: &DecodeRules) -> Result<Descriptor, QueueError
     reject_unless(raw & reserved::IOTLB == 0)?;
     let d = IotlbDescriptor::from_bits(raw);
     let domain = DomainId(d.domain());
-    Ok(Descriptor::Iotlb(match d.granularity() {
+    let scope = match d.granularity() {
         1 => IotlbScope::Global,
         2 => IotlbScope::Domain(domain),
         3 => {
@@ -231,7 +231,8 @@ fn decode_iotlb(raw: u128, rules: &DecodeRules) -> Result<Descriptor, QueueError
             IotlbScope::Pages(domain, masked_range(d.page(), d.mask()))
         }
         _ => return Err(QueueErrorInfo::ReservedField),
-    }))
+    };
+    Ok(Descriptor::Iotlb(scope, d.hint()))
 }
 
 /// The range of 2^`mask` pages that contains the page number `page`.
@@ -298,7 +299,7 @@ fn decode_pasid_iotlb(raw: u128) -> Result<Descriptor, QueueErrorInfo> {
         _ => return Err(QueueErrorInfo::ReservedField),
     };
     let (domain, pasid) = (DomainId(d.domain()), Pasid::new(d.pasid()));
-    Ok(Descriptor::Iotlb(IotlbScope::Pasid(domain, pasid, range)))
+    Ok(Descriptor::Iotlb(IotlbScope::Pasid(domain, pasid, range), d.hint()))
 }
 
 fn decode_pasid_cache(raw: u128) -> Result<Descriptor, QueueErrorInfo> {

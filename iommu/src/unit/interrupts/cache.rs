@@ -1,8 +1,9 @@
 //! The interrupt entry cache. An entry stays until software invalidates it, or another entry takes
-//! its slot, even if the table has changed.
+//! its slot, even if the table has changed. With CAP.CM the cache also has faulty entries.
 //!
 //! The cache is direct-mapped: an index shares its slot with every 256th other index.
 
+use super::Failure;
 use super::entry::Entry;
 
 /// The number of slots, a power of two.
@@ -13,9 +14,12 @@ const fn slot(index: u16) -> usize {
     index as usize % SLOTS
 }
 
+/// A cached entry, or the fault of one that is not present or not valid.
+pub(super) type Cached = Result<Entry, Failure>;
+
 /// Cached entries by slot.
 #[derive(Debug)]
-pub(super) struct EntryCache(Box<[Option<(u16, Entry)>; SLOTS]>);
+pub(super) struct EntryCache(Box<[Option<(u16, Cached)>; SLOTS]>);
 
 impl Default for EntryCache {
     fn default() -> Self {
@@ -24,11 +28,11 @@ impl Default for EntryCache {
 }
 
 impl EntryCache {
-    pub(super) fn lookup(&self, index: u16) -> Option<Entry> {
+    pub(super) fn lookup(&self, index: u16) -> Option<Cached> {
         self.0[slot(index)].filter(|(tag, _)| *tag == index).map(|(_, entry)| entry)
     }
 
-    pub(super) fn insert(&mut self, index: u16, entry: Entry) {
+    pub(super) fn insert(&mut self, index: u16, entry: Cached) {
         self.0[slot(index)] = Some((index, entry));
     }
 
@@ -59,9 +63,9 @@ mod tests {
     use crate::spec::interrupt::Irte;
     use proptest::prelude::*;
 
-    fn entry(vector: u8) -> Entry {
+    fn entry(vector: u8) -> Cached {
         let irte = Irte::new().with_present(true).with_vector(vector);
-        Entry::decode(irte, false).unwrap()
+        Ok(Entry::decode(irte, false).unwrap())
     }
 
     #[test]

@@ -10,15 +10,14 @@
 //! ```
 //!
 //! A cached entry stays until an IEC descriptor invalidates it. An entry that is not present or not
-//! valid is never cached, since CAP.CM is 0. Latching another table keeps the cache, since
-//! CAP.ESIRTPS is 0. The unit's own events are not remapped (`VT-d 5.1.6`).
+//! valid is cached with CAP.CM only. Latching another table keeps the cache unless CAP.ESIRTPS is set. The unit's own events are not remapped (`VT-d 5.1.6`).
 
 mod cache;
 mod entry;
 
 use vm_memory::{Bytes, GuestAddress};
 
-use cache::EntryCache;
+use cache::{Cached, EntryCache};
 use entry::Entry;
 
 use super::Unit;
@@ -76,10 +75,10 @@ enum Request {
     Entry(u16),
 }
 
-/// The remapped message, and the entry that was read from memory for it.
+/// The remapped message or its fault, and the entry that was read from memory for it.
 struct Remapped {
-    message: Msi,
-    read: Option<(u16, Entry)>,
+    message: Result<Msi, Failure>,
+    read: Option<(u16, Cached)>,
 }
 
 /// The table address, the cache, and the status bits.
@@ -159,35 +158,38 @@ impl InterruptRemapper {
     }
 
     /// Remaps a message without any effect.
-    fn look_up(
-        &self,
-        requester: Option<Bdf>,
-        msi: Msi,
-        memory: &Memory,
-    ) -> Result<Remapped, Failure> {
-        let Request::Entry(index) = self.decode(msi)? else {
-            return Ok(Remapped { message: msi, read: None });
+    fn look_up(&self, requester: Option<Bdf>, msi: Msi, memory: &Memory) -> Remapped {
+        let index = match self.decode(msi) {
+            Ok(Request::Entry(index)) => index,
+            Ok(Request::Direct) => return Remapped { message: Ok(msi), read: None },
+            Err(failure) => return Remapped { message: Err(failure), read: None },
         };
         let (entry, read) = match self.cache.lookup(index) {
             Some(entry) => (entry, None),
             None => {
-                let entry = self.read(index, memory)?;
+                let entry = self.read(index, memory);
                 (entry, Some((index, entry)))
             }
         };
-        if !entry.takes(requester) {
-            let reason = FaultReason::IR_SOURCE_MISMATCH;
-            return Err(Failure::qualified(index, reason, entry.fault_disable));
-        }
-        Ok(Remapped { message: entry.message, read })
+        let message = entry.and_then(|entry| match entry.takes(requester) {
+            true => Ok(entry.message),
+            false => {
+                let reason = FaultReason::IR_SOURCE_MISMATCH;
+                Err(Failure::qualified(index, reason, entry.fault_disable))
+            }
+        });
+        Remapped { message, read }
     }
 }
 
 impl Unit {
-    /// GCMD.SIRTP: latches IRTA. The cache is kept (CAP.ESIRTPS is 0).
+    /// GCMD.SIRTP: latches IRTA. The cache is kept unless CAP.ESIRTPS is set (`VT-d 6.7`).
     pub(super) fn set_interrupt_table(&mut self) {
         if self.config.interrupt_remapping {
             self.interrupts.table = self.registers.interrupt_table();
+            if self.config.sirtp_flushes {
+                self.interrupts.invalidate(None);
+            }
             self.registers.set_status(self.registers.status().with_set_interrupt_table(true));
         }
     }
@@ -195,6 +197,10 @@ impl Unit {
     /// Sets the persistent bits IRE and CFI of GCMD.
     pub(super) fn switch_interrupt_remapping(&mut self, command: GlobalBits) {
         if self.config.interrupt_remapping {
+            let disabled = self.interrupts.enabled && !command.interrupt_remapping();
+            if disabled && self.config.sirtp_flushes {
+                self.interrupts.invalidate(None);
+            }
             self.interrupts.enabled = command.interrupt_remapping();
             self.interrupts.compatibility = command.compatibility_interrupts();
             let status = self.registers.status();
@@ -222,19 +228,17 @@ impl Unit {
         memory: &Memory,
         now: Instant,
     ) -> Result<Msi, FaultReason> {
-        match self.interrupts.look_up(requester, msi, memory) {
-            Ok(Remapped { message, read }) => {
-                if let Some((index, entry)) = read {
-                    self.interrupts.cache.insert(index, entry);
-                }
-                Ok(message)
-            }
-            Err(Failure { index, reason, silenced }) => {
-                let fault = InterruptFault { requester, index, reason, silenced };
-                self.record_interrupt_fault(&fault, now);
-                Err(reason)
-            }
+        let Remapped { message, read } = self.interrupts.look_up(requester, msi, memory);
+        if let Some((index, entry)) = read
+            && (entry.is_ok() || self.config.caching_mode)
+        {
+            self.interrupts.cache.insert(index, entry);
         }
+        message.map_err(|Failure { index, reason, silenced }| {
+            let fault = InterruptFault { requester, index, reason, silenced };
+            self.record_interrupt_fault(&fault, now);
+            reason
+        })
     }
 
     /// The result of [`Self::remap_interrupt`] at this moment, without any effect; `None` if the
@@ -246,7 +250,7 @@ impl Unit {
         msi: Msi,
         memory: &Memory,
     ) -> Option<Msi> {
-        self.interrupts.look_up(requester, msi, memory).ok().map(|remapped| remapped.message)
+        self.interrupts.look_up(requester, msi, memory).message.ok()
     }
 
     /// Refuses an untranslated request without PASID to 0xfeexxxxx that is not an interrupt: a

@@ -2,6 +2,7 @@
 
 use vm_memory::{Bytes, GuestAddress, GuestMemoryBackend, VolatileMemory, VolatileSlice};
 
+use super::super::config::UnitConfig;
 use crate::Memory;
 use crate::ids::PAGE_SIZE;
 use crate::spec::control::TableMode;
@@ -12,7 +13,7 @@ pub(super) fn check_ring(
     ring: QueueAddress,
     tail: u32,
     mode: TableMode,
-    scalable_unit: bool,
+    config: &UnitConfig,
 ) -> Result<(), QueueErrorInfo> {
     if tail >= ring.bytes() {
         return Err(QueueErrorInfo::TailOutOfRing);
@@ -22,8 +23,12 @@ pub(super) fn check_ring(
     }
     match mode {
         TableMode::Invalid => Err(QueueErrorInfo::InvalidTableMode),
-        TableMode::Scalable if !ring.wide() => Err(QueueErrorInfo::InvalidWidth),
-        TableMode::Legacy if ring.wide() && !scalable_unit => Err(QueueErrorInfo::InvalidWidth),
+        TableMode::Scalable if !ring.wide() && !config.narrow_descriptors => {
+            Err(QueueErrorInfo::InvalidWidth)
+        }
+        TableMode::Legacy if ring.wide() && !config.scalable_mode => {
+            Err(QueueErrorInfo::InvalidWidth)
+        }
         _ => Ok(()),
     }
 }

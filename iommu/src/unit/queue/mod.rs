@@ -177,7 +177,7 @@ impl Unit {
         if !self.queue.enabled || self.registers.head() == tail || stopped {
             return;
         }
-        if let Err(reason) = check_ring(ring, tail, self.mode, self.config.scalable_mode) {
+        if let Err(reason) = check_ring(ring, tail, self.mode, &self.config) {
             return self.queue_error(reason, now);
         }
         let rules = self.rules;
@@ -269,7 +269,7 @@ impl Unit {
     fn execute(&mut self, descriptor: Descriptor, memory: &Memory, now: Instant) {
         match descriptor {
             Descriptor::ContextCache(scope) => self.translator.invalidate_contexts(scope),
-            Descriptor::Iotlb(scope) => self.translator.invalidate_iotlb(scope),
+            Descriptor::Iotlb(scope, hint) => self.translator.invalidate_iotlb(scope, hint),
             Descriptor::PasidCache(scope) => self.translator.invalidate_pasids(scope),
             Descriptor::InterruptEntryCache(scope) => self.interrupts.invalidate(scope),
             Descriptor::PageGroupResponse(response) => self.respond(response, now),

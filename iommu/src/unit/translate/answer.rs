@@ -246,18 +246,23 @@ impl Lookup<'_> {
         if let Some(entry) = caches.contexts.lookup(requester) {
             return Ok(*entry);
         }
+        if let Some(failure) = self.faulty(|| caches.contexts.faulty().lookup(requester)) {
+            return Err(failure);
+        }
         let entry = match mode {
-            TableMode::Legacy => context::read_legacy(config, root, requester, self.memory)?,
-            TableMode::Scalable => ContextEntry::Scalable(context::read_scalable(
-                config,
-                root,
-                requester,
-                self.memory,
-            )?),
+            TableMode::Legacy => context::read_legacy(config, root, requester, self.memory),
+            TableMode::Scalable => context::read_scalable(config, root, requester, self.memory)
+                .map(ContextEntry::Scalable),
             TableMode::Invalid => return Err(Failure::new(R::TABLE_MODE_INVALID, CA)),
         };
-        caches.contexts.insert(requester, entry);
-        Ok(entry)
+        match entry {
+            Ok(entry) => caches.contexts.insert(requester, entry),
+            Err(failure) if config.caching_mode => {
+                caches.contexts.faulty().insert(requester, failure);
+            }
+            Err(_) => {}
+        }
+        entry
     }
 
     pub(super) fn pasid_entry(
@@ -271,9 +276,23 @@ impl Lookup<'_> {
         if let Some(context) = caches.pasids.lookup(requester, pasid) {
             return Ok(*context);
         }
-        let context = pasid::read(&self.translator.config, entry, pasid, self.memory)?;
-        caches.pasids.insert(requester, pasid, context);
-        Ok(context)
+        let key = (requester, pasid);
+        if let Some(failure) = self.faulty(|| caches.pasids.faulty().lookup(key)) {
+            return Err(failure);
+        }
+        let config = &self.translator.config;
+        let context = pasid::read(config, entry, pasid, self.memory);
+        match context {
+            Ok(context) => caches.pasids.insert(requester, pasid, context),
+            Err(failure) if config.caching_mode => caches.pasids.faulty().insert(key, failure),
+            Err(_) => {}
+        }
+        context
+    }
+
+    /// The failure of a cached entry, which only a unit with CAP.CM has.
+    fn faulty(&self, lookup: impl FnOnce() -> Option<Failure>) -> Option<Failure> {
+        if self.translator.config.caching_mode { lookup() } else { None }
     }
 
     /// The page of `request`, from the IOTLB, or from the tables as of `age`.
@@ -308,7 +327,9 @@ impl Lookup<'_> {
             caches.paging.insert(tag, address, age, table);
         }
         // A part of a large page may lie in the interrupt range, so that each access is checked.
-        if mapping.order == 12 || !reaches_interrupt_range(&mapping) {
+        let caches_absent = self.translator.config.caching_mode;
+        let cacheable = mapping.read || mapping.write || caches_absent;
+        if cacheable && (mapping.order == 12 || !reaches_interrupt_range(&mapping)) {
             caches.iotlb.insert(exact, address, age, mapping);
         }
         Ok(mapping)

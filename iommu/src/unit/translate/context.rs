@@ -3,7 +3,7 @@
 use vm_memory::{GuestAddress, GuestMemoryBackend, VolatileMemory};
 
 use super::super::config::UnitConfig;
-use super::failure::{CA, Failure, UR};
+use super::failure::{CA, Failure, FaultCache, UR};
 use super::pasid::Stage;
 use super::shard::Context;
 use crate::Memory;
@@ -223,11 +223,13 @@ impl ScalableContext {
 #[derive(Debug)]
 pub(super) struct ContextCache {
     slots: [Option<(Bdf, ContextEntry)>; Self::SLOTS],
+    /// Entries that are not present or not valid, with CAP.CM.
+    faulty: FaultCache<Bdf>,
 }
 
 impl Default for ContextCache {
     fn default() -> Self {
-        Self { slots: [None; Self::SLOTS] }
+        Self { slots: [None; Self::SLOTS], faulty: FaultCache::default() }
     }
 }
 
@@ -250,11 +252,20 @@ impl ContextCache {
         self.slots[Self::slot(requester)] = Some((requester, entry));
     }
 
-    pub(super) fn drop_if(&mut self, condition: impl Fn(Bdf, &ContextEntry) -> bool) {
+    pub(super) fn faulty(&mut self) -> &mut FaultCache<Bdf> {
+        &mut self.faulty
+    }
+
+    /// Drops the entries for which `condition` holds; a faulty entry is its failure.
+    pub(super) fn drop_if(
+        &mut self,
+        condition: impl Fn(Bdf, Result<&ContextEntry, Failure>) -> bool,
+    ) {
         for slot in &mut self.slots {
-            if slot.as_ref().is_some_and(|(requester, entry)| condition(*requester, entry)) {
+            if slot.as_ref().is_some_and(|(requester, entry)| condition(*requester, Ok(entry))) {
                 *slot = None;
             }
         }
+        self.faulty.drop_if(|requester, failure| condition(requester, Err(failure)));
     }
 }

@@ -1,5 +1,7 @@
 //! Blocked requests, before and after their requester is known, and the faults of a context.
 
+use std::collections::VecDeque;
+
 use super::Mapping;
 use super::second_stage::WalkError;
 use super::shard::Context;
@@ -58,6 +60,40 @@ impl Failure {
     /// A qualified fault, which is recorded unless `fpd` is set (`VT-d 7.1.3`).
     pub(super) const fn qualified(reason: R, answer: Answer, fpd: bool) -> Self {
         Self { reason, answer, silenced: fpd }
+    }
+}
+
+/// The most entries of a [`FaultCache`].
+const FAULTY: usize = 64;
+
+/// Entries that are not present or not valid, which a unit with CAP.CM caches. A new entry replaces
+/// the oldest one. Memory is allocated with the first entry.
+#[derive(Debug)]
+pub(super) struct FaultCache<K> {
+    entries: VecDeque<(K, Failure)>,
+}
+
+impl<K> Default for FaultCache<K> {
+    fn default() -> Self {
+        Self { entries: VecDeque::new() }
+    }
+}
+
+impl<K: Copy + Eq> FaultCache<K> {
+    pub(super) fn lookup(&self, key: K) -> Option<Failure> {
+        self.entries.iter().find(|(held, _)| *held == key).map(|(_, failure)| *failure)
+    }
+
+    pub(super) fn insert(&mut self, key: K, failure: Failure) {
+        if self.entries.len() == FAULTY {
+            self.entries.pop_front();
+        }
+        self.entries.reserve_exact(FAULTY - self.entries.len());
+        self.entries.push_back((key, failure));
+    }
+
+    pub(super) fn drop_if(&mut self, condition: impl Fn(K, Failure) -> bool) {
+        self.entries.retain(|(key, failure)| !condition(*key, *failure));
     }
 }
 

@@ -192,12 +192,9 @@ impl Iotlb {
         None
     }
 
-    /// Caches a mapping that the tables held at `age`, if it grants a permission.
+    /// Caches a mapping that the tables held at `age`.
     pub(super) fn insert(&mut self, tag: Tag, address: Iova, age: Age, mapping: Mapping) {
         let Some(size) = ORDERS.iter().position(|order| *order == mapping.order) else { return };
-        if !mapping.read && !mapping.write {
-            return;
-        }
         if self.sets.is_empty() {
             self.sets = vec![[Entry::default(); WAYS]; SETS];
             self.victims = vec![0; SETS];
@@ -222,18 +219,18 @@ impl Iotlb {
     }
 
     /// Drops second-stage entries of `domain` in `range`, and all its first-stage entries (`VT-d
-    /// 6.5.2.3`).
-    pub(super) fn invalidate_pages(&mut self, domain: DomainId, range: PageRange) {
-        self.drop_in_range(Tag::new(domain, None), range);
+    /// 6.5.2.3`). With `exact` a large page stays unless `range` has all of it.
+    pub(super) fn invalidate_pages(&mut self, domain: DomainId, range: PageRange, exact: bool) {
+        self.drop_in_range(Tag::new(domain, None), range, exact);
         if self.has_first_stage {
             self.drop_if(|entry| entry.tag.is_first_stage_of(domain));
         }
     }
 
-    /// Drops the entries of `tag`, all of them or those that overlap `range`.
-    pub(super) fn invalidate_tag(&mut self, tag: Tag, range: Option<PageRange>) {
+    /// Drops the entries of `tag`, all of them or those in `range`, as [`Self::invalidate_pages`].
+    pub(super) fn invalidate_tag(&mut self, tag: Tag, range: Option<PageRange>, exact: bool) {
         match range {
-            Some(range) => self.drop_in_range(tag, range),
+            Some(range) => self.drop_in_range(tag, range, exact),
             None => self.drop_if(|entry| entry.tag == tag),
         }
     }
@@ -244,8 +241,12 @@ impl Iotlb {
         }
     }
 
-    fn drop_in_range(&mut self, tag: Tag, range: PageRange) {
-        let hit = |entry: &Entry| entry.tag == tag && entry.range().overlaps(range);
+    fn drop_in_range(&mut self, tag: Tag, range: PageRange, exact: bool) {
+        let hit = |entry: &Entry| {
+            let page = entry.range();
+            let whole = page.start() >= range.start() && page.last() <= range.last();
+            entry.tag == tag && page.overlaps(range) && (whole || !exact)
+        };
         for (order, _) in ORDERS.into_iter().zip(self.filled).filter(|(_, filled)| *filled) {
             let (first, last) = (range.start().0 >> order, range.last().0 >> order);
             if last - first >= SETS as u64 {

@@ -8,7 +8,7 @@
 //! ```
 //!
 //! All caches keep an entry until software invalidates it, even if the tables have changed, as
-//! hardware does. An entry that is not present is never cached.
+//! hardware does. An entry that is not present or not valid is cached with CAP.CM only.
 //!
 //! Each [`DmaPort`] has its own shard of caches with its own lock, so that device threads do not
 //! contend. An invalidation of a domain, or of all domains, only advances a counter that all shards
@@ -35,7 +35,7 @@ use std::sync::{Arc, MutexGuard};
 pub(crate) use failure::Fault;
 use iotlb::Invalidations;
 pub use peek::TableEntry;
-use shard::{Caches, Shard};
+use shard::{Caches, Kept, Shard};
 
 use super::config::UnitConfig;
 use crate::Memory;
@@ -174,17 +174,36 @@ impl Translator {
         self.for_each_used(|caches| caches.invalidate_pasids(scope));
     }
 
-    pub(super) fn invalidate_iotlb(&self, scope: IotlbScope) {
+    /// `hint` is IH, which counts for page-selective invalidations only.
+    pub(super) fn invalidate_iotlb(&self, scope: IotlbScope, hint: bool) {
         match scope {
             IotlbScope::Global => self.invalidations.add_all(),
             IotlbScope::Domain(domain) => self.invalidations.add(domain),
             IotlbScope::Pages(domain, range) => {
-                self.for_each_used(|caches| caches.invalidate_pages(domain, range));
+                let kept = self.kept(hint);
+                self.for_each_used(|caches| caches.invalidate_pages(domain, range, kept));
             }
             IotlbScope::Pasid(domain, pasid, range) => {
-                self.for_each_used(|caches| caches.invalidate_pasid_pages(domain, pasid, range));
+                let kept = self.kept(hint);
+                self.for_each_used(|caches| {
+                    caches.invalidate_pasid_pages(domain, pasid, range, kept);
+                });
             }
         }
+    }
+
+    /// The entries that a page-selective invalidation keeps.
+    const fn kept(&self, hint: bool) -> Kept {
+        Kept { structures: hint && self.config.honor_hint, partly_named: self.config.exact_pages }
+    }
+
+    /// Drops all cached translations, as a change of the table pointer or of TE does (`VT-d 6.6`,
+    /// `VT-d 11.4.4.1`), and waits for the requests that are under way.
+    pub(super) fn invalidate_all(&self) {
+        self.invalidate_contexts(ContextScope::Global);
+        self.invalidate_pasids(PasidScope::Global);
+        self.invalidate_iotlb(IotlbScope::Global, false);
+        self.drain();
     }
 
     /// Waits for the requests that are under way.

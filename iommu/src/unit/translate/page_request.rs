@@ -39,17 +39,14 @@ impl DmaPort {
         let page = PageRange::page(request.address);
         match (context.stage, context.pasid) {
             (Stage::Second { .. }, _) | (_, None) => {
-                self.translator.invalidate_iotlb(IotlbScope::Pages(context.domain, page));
+                self.translator.invalidate_iotlb(IotlbScope::Pages(context.domain, page), false);
             }
             (Stage::Nested { .. }, _) => {
-                self.translator.invalidate_iotlb(IotlbScope::Domain(context.domain));
+                self.translator.invalidate_iotlb(IotlbScope::Domain(context.domain), false);
             }
             (Stage::First(_) | Stage::PassThrough, Some(pasid)) => {
-                self.translator.invalidate_iotlb(IotlbScope::Pasid(
-                    context.domain,
-                    pasid,
-                    Some(page),
-                ));
+                let scope = IotlbScope::Pasid(context.domain, pasid, Some(page));
+                self.translator.invalidate_iotlb(scope, false);
             }
         }
     }

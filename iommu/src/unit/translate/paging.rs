@@ -56,8 +56,7 @@ impl PagingCache {
         self.slots[slot_of(tag, prefix)] = Some(Entry { age, tag, prefix, table });
     }
 
-    /// Drops second-stage entries of `domain` that overlap `range`, and all its first-stage
-    /// entries.
+    /// Drops second-stage entries of `domain` that overlap `range`.
     pub(super) fn drop_pages(&mut self, domain: DomainId, range: PageRange) {
         let tag = Tag::new(domain, None);
         let (first, last) = (range.start().0 >> ORDER, range.last().0 >> ORDER);
@@ -68,6 +67,10 @@ impl PagingCache {
         {
             *slot = None;
         }
+    }
+
+    /// Drops the first-stage entries of `domain`.
+    pub(super) fn drop_first_stage(&mut self, domain: DomainId) {
         if self.has_first_stage {
             self.drop_if(None, |tag| tag.is_first_stage_of(domain));
         }

@@ -2,7 +2,7 @@
 
 use super::super::config::UnitConfig;
 use super::context::{ScalableContext, read_qword, read_qwords};
-use super::failure::{CA, Failure, S0};
+use super::failure::{CA, Failure, FaultCache, S0};
 use super::shard::Context;
 use crate::Memory;
 use crate::ids::{Bdf, DomainId, Gpa, PAGE_SIZE, Pasid};
@@ -80,6 +80,7 @@ pub(super) fn read(
         fault_disable: fpd,
         scalable: true,
         supervisor: entry.first.supervisor(),
+        // A unit that does not snoop has reserved this bit.
         walk_snoop: entry.high.walk_snoop(),
     })
 }
@@ -108,14 +109,16 @@ impl Entry {
             || self.low.reserved_high() != 0
             || self.low.into_bits() & beyond_host != 0
             || (self.low.second_stage_dirty() && !config.second_stage_dirty)
-            || (self.low.page() != 0 && !config.second_stage)
+            || ((self.low.page() != 0 || self.low.width() != 0) && !config.second_stage)
             || (self.high.page_snoop() && !config.snoop_control)
+            || (self.high.walk_snoop() && !config.scalable_coherent())
             || u32::from(self.high.domain()) >> config.domain_bits != 0
             || self.high.reserved() != 0
             || self.high.reserved_high() != 0
             || self.first.reserved()
             || self.first.reserved_high() != 0
             || self.first.into_bits() & beyond_host != 0
+            || (self.first.with_supervisor(false).into_bits() != 0 && !config.first_stage)
             || (self.first.supervisor() && !config.supervisor_requests)
             || (self.first.extended_accessed() && !config.extended_accessed)
             || self.rest != [0; 5]
@@ -166,11 +169,13 @@ impl Entry {
 #[derive(Debug)]
 pub(super) struct PasidCache {
     slots: Vec<Option<(Bdf, Pasid, Context)>>,
+    /// Entries that are not present or not valid, with CAP.CM.
+    faulty: FaultCache<(Bdf, Pasid)>,
 }
 
 impl Default for PasidCache {
     fn default() -> Self {
-        Self { slots: vec![None; Self::SLOTS] }
+        Self { slots: vec![None; Self::SLOTS], faulty: FaultCache::default() }
     }
 }
 
@@ -195,12 +200,18 @@ impl PasidCache {
         self.slots[Self::slot(requester, pasid)] = Some((requester, pasid, context));
     }
 
-    /// Drops the entries for whose PASID and domain `condition` holds.
+    pub(super) fn faulty(&mut self) -> &mut FaultCache<(Bdf, Pasid)> {
+        &mut self.faulty
+    }
+
+    /// Drops the entries for whose PASID and domain `condition` holds. The domain of a faulty entry
+    /// is 0 (`VT-d 6.2.3`).
     pub(super) fn drop_if(&mut self, condition: impl Fn(Pasid, DomainId) -> bool) {
         for slot in &mut self.slots {
             if slot.as_ref().is_some_and(|(_, pasid, context)| condition(*pasid, context.domain)) {
                 *slot = None;
             }
         }
+        self.faulty.drop_if(|(_, pasid), _| condition(pasid, DomainId(0)));
     }
 }

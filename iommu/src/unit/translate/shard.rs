@@ -84,6 +84,15 @@ impl Context {
     }
 }
 
+/// Entries that a page-selective invalidation could drop, but keeps.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Kept {
+    /// Paging-structure entries, because software has set IH.
+    pub(super) structures: bool,
+    /// Large pages of which the range does not name all.
+    pub(super) partly_named: bool,
+}
+
 /// All caches of a shard.
 #[derive(Debug, Default)]
 pub(super) struct Caches {
@@ -100,21 +109,21 @@ pub(super) struct Caches {
 impl Caches {
     pub(super) fn invalidate_contexts(&mut self, scope: ContextScope, scalable: bool) {
         self.last = None;
-        self.contexts.drop_if(|requester, entry| match scope {
-            ContextScope::Global => true,
+        self.contexts.drop_if(|requester, entry| {
             // Scalable-mode context entries have no domain, so that a domain selects all of them
-            // (VT-d 6.5.2.1).
-            ContextScope::Domain(domain) => match entry {
-                ContextEntry::Legacy { context, .. } => context.domain == domain,
-                ContextEntry::Scalable(_) => scalable,
-            },
-            ContextScope::Device { domain, source, ignored } => {
-                let named = (requester.into_bits() ^ source.into_bits()) & !ignored == 0;
-                let in_domain = match entry {
-                    ContextEntry::Legacy { context, .. } => context.domain == domain,
-                    ContextEntry::Scalable(_) => true,
-                };
-                named && in_domain
+            // (VT-d 6.5.2.1). Faulty entries of legacy mode are tagged by domain 0 (VT-d 6.2.2).
+            let tag = match entry {
+                Ok(ContextEntry::Legacy { context, .. }) => Some(context.domain),
+                Err(_) if !scalable => Some(DomainId(0)),
+                Ok(ContextEntry::Scalable(_)) | Err(_) => None,
+            };
+            match scope {
+                ContextScope::Global => true,
+                ContextScope::Domain(domain) => tag.map_or(scalable, |tag| tag == domain),
+                ContextScope::Device { domain, source, ignored } => {
+                    let named = (requester.into_bits() ^ source.into_bits()) & !ignored == 0;
+                    named && tag.is_none_or(|tag| tag == domain)
+                }
             }
         });
     }
@@ -128,10 +137,14 @@ impl Caches {
         });
     }
 
-    pub(super) fn invalidate_pages(&mut self, domain: DomainId, range: PageRange) {
+    /// Table 23: IH keeps second-stage structures only.
+    pub(super) fn invalidate_pages(&mut self, domain: DomainId, range: PageRange, kept: Kept) {
         self.last = None;
-        self.iotlb.invalidate_pages(domain, range);
-        self.paging.drop_pages(domain, range);
+        self.iotlb.invalidate_pages(domain, range, kept.partly_named);
+        if !kept.structures {
+            self.paging.drop_pages(domain, range);
+        }
+        self.paging.drop_first_stage(domain);
     }
 
     pub(super) fn invalidate_pasid_pages(
@@ -139,11 +152,14 @@ impl Caches {
         domain: DomainId,
         pasid: Pasid,
         range: Option<PageRange>,
+        kept: Kept,
     ) {
         self.last = None;
         let named = Tag::new(domain, Some(pasid));
-        self.iotlb.invalidate_tag(named, range);
-        self.iotlb.invalidate_tag(named.privileged(true), range);
-        self.paging.drop_if(range, |tag| tag == named);
+        self.iotlb.invalidate_tag(named, range, kept.partly_named);
+        self.iotlb.invalidate_tag(named.privileged(true), range, kept.partly_named);
+        if range.is_none() || !kept.structures {
+            self.paging.drop_if(range, |tag| tag == named);
+        }
     }
 }

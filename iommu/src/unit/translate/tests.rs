@@ -79,11 +79,11 @@ fn apply(iotlb: &mut Iotlb, invalidations: &Invalidations, step: Step, serial: u
         Step::All => invalidations.add_all(),
         Step::Domain(domain) => invalidations.add(DomainId(domain)),
         Step::Pages(domain, page, order) => {
-            iotlb.invalidate_pages(DomainId(domain), range(page, order));
+            iotlb.invalidate_pages(DomainId(domain), range(page, order), false);
         }
         Step::PasidPages(domain, pasid, named) => {
             let tag = Tag::new(DomainId(domain), Some(Pasid::new(pasid)));
-            iotlb.invalidate_tag(tag, named.map(|(page, order)| range(page, order)));
+            iotlb.invalidate_tag(tag, named.map(|(page, order)| range(page, order)), false);
         }
     }
 }
@@ -180,11 +180,12 @@ fn an_invalidation_completes_after_the_last_use_of_the_translation() {
         for page in 2..ROUNDS {
             map(page);
             let pages = PageRange::page(Iova(0));
-            translator.invalidate_iotlb(match page % 3 {
+            let scope = match page % 3 {
                 0 => IotlbScope::Global,
                 1 => IotlbScope::Domain(DomainId(1)),
                 _ => IotlbScope::Pages(DomainId(1), pages),
-            });
+            };
+            translator.invalidate_iotlb(scope, false);
             translator.drain();
             oldest.store(page, Ordering::SeqCst);
         }

@@ -353,25 +353,33 @@ fn scalable_mode_translates_by_rid_pasid_and_by_pasid() {
 }
 
 #[test]
-fn register_based_invalidation_needs_the_queue_disabled() {
+fn register_based_invalidation_needs_the_queue_disabled_and_a_version_below_6() {
     use crate::spec::control::{ContextCommand, IotlbCommand};
-    let mut rig = mapped();
-    let context = ContextCommand::new().with_granularity(1).with_start(true).into_bits();
-    let iotlb = IotlbCommand::new().with_granularity(2).with_domain(DOMAIN).with_start(true);
-    rig.write64(offset::CCMD, context);
-    rig.write64(offset::IOTLB, iotlb.into_bits());
-    let actual = |rig: &Rig| {
-        let context = ContextCommand::from_bits(rig.read64(offset::CCMD));
-        let iotlb = IotlbCommand::from_bits(rig.read64(offset::IOTLB));
-        assert!(!context.start() && !iotlb.start());
-        (context.actual(), iotlb.actual())
-    };
-    assert_eq!(actual(&rig), (0, 0), "the queue is on");
-    rig.command(|bits| bits.with_queued_invalidation(false));
-    assert!(rig.dma(0x1000, Access::Read).is_ok());
-    rig.map(0x1000, 1, leaf(0x84_0000));
-    rig.write64(offset::CCMD, context);
-    rig.write64(offset::IOTLB, iotlb.into_bits());
-    assert_eq!(actual(&rig), (1, 2));
-    assert_eq!(rig.dma(0x1000, Access::Read), Ok(Gpa(0x84_0000)));
+    use crate::unit::Version;
+    const OLD: Gpa = Gpa(0x80_0000);
+    for (major, done, expected) in [(5, (1, 2), Gpa(0x84_0000)), (6, (0, 0), OLD)] {
+        let version = Version { major, minor: 0 };
+        let config = UnitConfig { version, ..UnitConfig::new(UnitRole::Guest) };
+        let mut rig = Rig::with(config).enable(QueueAddress::new(), ROOT).with_context(1);
+        rig.map(0x1000, 1, leaf(OLD.0));
+        assert_eq!(rig.read32(offset::VER), u32::from(major) << 4);
+        let context = ContextCommand::new().with_granularity(1).with_start(true).into_bits();
+        let iotlb = IotlbCommand::new().with_granularity(2).with_domain(DOMAIN).with_start(true);
+        rig.write64(offset::CCMD, context);
+        rig.write64(offset::IOTLB, iotlb.into_bits());
+        let actual = |rig: &Rig| {
+            let context = ContextCommand::from_bits(rig.read64(offset::CCMD));
+            let iotlb = IotlbCommand::from_bits(rig.read64(offset::IOTLB));
+            assert!(!context.start() && !iotlb.start());
+            (context.actual(), iotlb.actual())
+        };
+        assert_eq!(actual(&rig), (0, 0), "the queue is on");
+        rig.command(|bits| bits.with_queued_invalidation(false));
+        assert_eq!(rig.dma(0x1000, Access::Read), Ok(OLD));
+        rig.map(0x1000, 1, leaf(0x84_0000));
+        rig.write64(offset::CCMD, context);
+        rig.write64(offset::IOTLB, iotlb.into_bits());
+        assert_eq!(actual(&rig), done);
+        assert_eq!(rig.dma(0x1000, Access::Read), Ok(expected), "version {major}");
+    }
 }

@@ -51,6 +51,41 @@ fn absent_and_invalid_entries_are_not_cached() {
 }
 
 #[test]
+fn caching_mode_caches_absent_and_invalid_entries() {
+    for wrong in [Irte::new(), entry(0x31).with_posted(true)] {
+        let mut rig = Rig::with_settings(|config| config.caching_mode = true);
+        rig.set_entry(5, wrong);
+        assert!(rig.vector(5).is_err());
+        rig.set_entry(5, entry(0x31));
+        assert!(rig.vector(5).is_err(), "cached");
+        rig.invalidate_entries(InterruptEntryCacheDescriptor::new().with_selective(true));
+        assert!(rig.vector(5).is_err(), "another entry was named");
+        let named = InterruptEntryCacheDescriptor::new().with_selective(true).with_index(5);
+        rig.invalidate_entries(named);
+        assert_eq!(rig.vector(5), Ok(0x31));
+    }
+}
+
+#[test]
+fn sirtp_and_the_end_of_remapping_drop_all_entries_with_esirtps() {
+    let switch = |rig: &mut Rig| {
+        rig.command(|bits| bits.with_interrupt_remapping(false));
+        rig.command(|bits| bits.with_interrupt_remapping(true));
+    };
+    let latch = |rig: &mut Rig| rig.latch(table(SIZE));
+    for act in [&switch as &dyn Fn(&mut Rig), &latch] {
+        for (flushes, vector) in [(false, 0x31), (true, 0x32)] {
+            let mut rig = Rig::with_settings(|config| config.sirtp_flushes = flushes);
+            rig.set_entry(5, entry(0x31));
+            assert_eq!(rig.vector(5), Ok(0x31));
+            rig.set_entry(5, entry(0x32));
+            act(&mut rig);
+            assert_eq!(rig.vector(5), Ok(vector));
+        }
+    }
+}
+
+#[test]
 fn latching_a_table_keeps_the_cache() {
     let mut rig = Rig::remapping();
     rig.set_entry(5, entry(0x31));

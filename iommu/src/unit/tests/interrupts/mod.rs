@@ -28,16 +28,31 @@ impl Rig {
         Self::with_table(table(SIZE))
     }
 
+    fn with_settings(change: impl FnOnce(&mut UnitConfig)) -> Self {
+        let mut config = UnitConfig {
+            interrupt_remapping: true,
+            extended_interrupt_mode: true,
+            ..UnitConfig::new(UnitRole::Guest)
+        };
+        change(&mut config);
+        Self::with(config).latched(table(SIZE))
+    }
+
     fn with_table(table: InterruptTableAddress) -> Self {
-        let mut rig = Self::with(UnitConfig {
+        let rig = Self::with(UnitConfig {
             interrupt_remapping: true,
             extended_interrupt_mode: true,
             ..UnitConfig::new(UnitRole::Guest)
         });
+        rig.latched(table)
+    }
+
+    fn latched(mut self, table: InterruptTableAddress) -> Self {
+        let rig = &mut self;
         rig.latch(table);
         rig.write64(offset::IQA, RING);
         rig.command(|bits| on(bits).with_queued_invalidation(true));
-        rig
+        self
     }
 
     fn latch(&mut self, table: InterruptTableAddress) {

@@ -3,6 +3,7 @@
 mod caching;
 mod peek;
 mod reasons;
+mod settings;
 mod updates;
 
 use super::*;
@@ -40,7 +41,11 @@ fn second(address: u64) -> SecondStageEntry {
 /// Tables of VICTIM, whose requests without PASID are translated by `stage` with 4 levels. No page
 /// is mapped.
 fn rig(stage: u8) -> Rig {
-    let rig = Rig::scalable().enable(QueueAddress::new().with_wide(true), ROOT | 1 << 10);
+    rig_with(UnitConfig::full(UnitRole::Guest), stage)
+}
+
+fn rig_with(config: UnitConfig, stage: u8) -> Rig {
+    let rig = Rig::with(config).enable(QueueAddress::new().with_wide(true), ROOT | 1 << 10);
     let root = RootEntry::new().with_present(true).with_page(page(CONTEXTS));
     rig.poke(ROOT + u64::from(VICTIM.bus()) * 16, root.into_bits());
     let context = ScalableContextLow::new()
@@ -67,10 +72,10 @@ impl Rig {
             .with_present(true)
             .with_width(2)
             .with_translation_type(stage)
-            .with_second_stage_dirty(stage == SECOND_STAGE)
+            .with_second_stage_dirty(stage == SECOND_STAGE && self.unit.config.second_stage_dirty)
             .with_page(page(SECOND));
         self.poke(PASIDS, low.into_bits());
-        let high = PasidHigh::new().with_domain(DOMAIN).with_walk_snoop(true);
+        let high = PasidHigh::new().with_domain(DOMAIN).with_walk_snoop(self.unit.config.coherent);
         self.poke(PASIDS + 8, high.into_bits());
         self.poke(PASIDS + 16, first.with_page(page(FIRST)).into_bits());
     }

@@ -10,7 +10,7 @@ use super::*;
 const IOVA: u64 = 0x5000;
 const PAGE: u64 = 0x80_0000;
 /// Rounds of the race. An update without a comparison loses it in one of some thousands.
-const ROUNDS: u64 = 200_000;
+const ROUNDS: u64 = 30_000;
 
 /// A rig in which both stages map IOVA, by tables that the second stage maps to themselves.
 fn mapped(stage: u8, second_stage_dirty: bool) -> Rig {
