@@ -65,7 +65,7 @@ fn main() {
     let rounds: u32 = rounds.parse().expect("ROUNDS is a number");
     let memory = Memory::from_ranges(&[(GuestAddress(0), 1 << 20)]).expect("there is memory");
     let policy = "linux".parse().expect("there is such a policy");
-    let root_complex = RootComplexConfig::new(policy, UnitConfig::new(UnitRole::Host));
+    let root_complex = RootComplexConfig::forwarded(policy, UnitConfig::new(UnitRole::Host));
     let (media, tracer) = (&mut Media::new(), Tracer::none());
     let mut target = match target.as_str() {
         "chipset" => {

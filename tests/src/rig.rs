@@ -5,7 +5,7 @@ use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
 use devices::fault::FaultMode;
-use devices::root_complex::RootComplexConfig;
+use devices::root_complex::{Host, RootComplexConfig};
 use devices::topology::{DeviceSpec, Topology};
 use iommu::event::{Event, Tracer, UnitRole};
 use iommu::time::Timeout;
@@ -50,7 +50,7 @@ impl Rig {
             modules: Vec::new(),
             memory: MemorySize::default(),
             cpus: 2,
-            root_complex: RootComplexConfig::new(policy, UnitConfig::new(UnitRole::Host)),
+            root_complex: RootComplexConfig::forwarded(policy, UnitConfig::new(UnitRole::Host)),
             console: Console::Capture(console.clone()),
             tracer: Tracer::to(watch.clone()),
             time_limit: Some(HANGS),
@@ -66,28 +66,55 @@ impl Rig {
 
     /// With this policy of the host, as the command line takes it.
     pub fn policy(mut self, text: &str) -> Self {
-        self.config.root_complex.policy = text.parse().expect("the test names a policy");
+        let text = text.parse().expect("the test names a policy");
+        match &mut self.config.root_complex.host {
+            Host::Direct => panic!("a policy is the host's, and there is none"),
+            Host::Forwarded { policy, .. } => *policy = text,
+        }
+        self
+    }
+
+    /// Without a host: the guest's unit is the physical one. Say this first.
+    pub fn direct(mut self) -> Self {
+        self.config.root_complex = RootComplexConfig::direct(UnitConfig {
+            ict: Timeout::Never,
+            ..UnitConfig::new(UnitRole::Guest)
+        });
         self
     }
 
     /// With a physical unit that raises ITE after this time.
     pub fn ict(mut self, time: Duration) -> Self {
-        self.config.root_complex.host_unit.ict = Timeout::After(time);
+        let RootComplexConfig { guest_unit, host, .. } = &mut self.config.root_complex;
+        let physical = match host {
+            Host::Direct => guest_unit,
+            Host::Forwarded { unit, .. } => unit,
+        };
+        physical.ict = Timeout::After(time);
         self
     }
 
-    /// With both units in this order.
+    /// With all units in this order.
     pub fn ordering(mut self, ordering: Ordering) -> Self {
-        let root_complex = &mut self.config.root_complex;
-        (root_complex.guest_unit.ordering, root_complex.host_unit.ordering) = (ordering, ordering);
+        for unit in self.units() {
+            unit.ordering = ordering;
+        }
         self
+    }
+
+    fn units(&mut self) -> impl Iterator<Item = &mut UnitConfig> {
+        let RootComplexConfig { guest_unit, host, .. } = &mut self.config.root_complex;
+        let physical = match host {
+            Host::Direct => None,
+            Host::Forwarded { unit, .. } => Some(unit),
+        };
+        std::iter::once(guest_unit).chain(physical)
     }
 
     /// With units that have all features, scalable mode included, or only legacy mode.
     pub fn scalable(mut self, scalable: bool) -> Self {
         let built = if scalable { UnitConfig::full } else { UnitConfig::new };
-        let root_complex = &mut self.config.root_complex;
-        for unit in [&mut root_complex.guest_unit, &mut root_complex.host_unit] {
+        for unit in self.units() {
             *unit = UnitConfig { ict: unit.ict, ordering: unit.ordering, ..built(unit.role) };
         }
         self

@@ -24,8 +24,7 @@ struct Guest {
 }
 
 fn guest_with(change: impl FnOnce(&mut RootComplexConfig)) -> Guest {
-    let policy = "linux".parse().unwrap();
-    let mut root_complex = RootComplexConfig::new(policy, UnitConfig::new(UnitRole::Host));
+    let mut root_complex = RootComplexConfig::direct(UnitConfig::new(UnitRole::Guest));
     root_complex.topology = Topology::simple(2, 1);
     change(&mut root_complex);
     let topology = root_complex.topology.clone();

@@ -17,9 +17,9 @@ const NOW: Instant = Instant::START;
 const EDUS: u8 = 8;
 
 fn config() -> RootComplexConfig {
-    let unit = UnitConfig::new(UnitRole::Host);
+    let unit = UnitConfig::new(UnitRole::Guest);
     let topology = Topology::simple(2, EDUS);
-    RootComplexConfig { topology, ..RootComplexConfig::new("linux".parse().unwrap(), unit) }
+    RootComplexConfig { topology, ..RootComplexConfig::direct(unit) }
 }
 
 /// Eight devices, with their BARs one after the other.

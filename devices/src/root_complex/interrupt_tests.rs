@@ -35,8 +35,8 @@ impl Rig {
     /// entries.
     fn new(io_apic: Option<Bdf>) -> Self {
         let memory = Memory::from_ranges(&[(GuestAddress(0), 2 << 20)]).unwrap();
-        let unit = UnitConfig { interrupt_remapping: true, ..UnitConfig::new(UnitRole::Host) };
-        let config = RootComplexConfig::new("linux".parse().unwrap(), unit);
+        let unit = UnitConfig { interrupt_remapping: true, ..UnitConfig::new(UnitRole::Guest) };
+        let config = RootComplexConfig::direct(unit);
         let recorder = Arc::new(Recorder::default());
         let tracer = Tracer::to(recorder.clone());
         let config = RootComplexConfig { io_apic, topology: Topology::simple(1, 0), ..config };

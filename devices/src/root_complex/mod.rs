@@ -15,6 +15,10 @@
 //!        +-----------------------------+                                verdict -> guest's unit
 //! ```
 //!
+//! This is [`Host::Forwarded`]: the guest's VMM has a host below it. With [`Host::Direct`] there is
+//! none, as on bare metal: the Invalidate Requests of the guest's unit go to the links, and the
+//! Invalidate Completions come back to it.
+//!
 //! Page Requests go to the guest's unit as DMA does, and its PRG Responses back down.
 //!
 //! After each call everything that can happen at that moment has happened; what the CPUs must be
@@ -28,11 +32,11 @@ use std::collections::VecDeque;
 use std::ops::RangeInclusive;
 
 use iommu::Memory;
-use iommu::ats::Msi;
+use iommu::ats::{InvalidateCompletion, InvalidateRequest, Msi};
 use iommu::event::{Tracer, UnitRole};
 use iommu::ids::Bdf;
 use iommu::submit::{HostSide, Policy};
-use iommu::time::Instant;
+use iommu::time::{Instant, Timeout};
 use iommu::unit::{Output, Unit, UnitConfig};
 use vm_memory::{GuestMemoryBackend, GuestMemoryRegion};
 
@@ -68,15 +72,29 @@ pub const fn inta_pin(device: u8) -> u8 {
     20 + device % 4
 }
 
+/// What carries out the Device-TLB invalidations of the guest's unit.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Host {
+    /// The guest's unit itself, as on bare metal: it is the physical unit. Its Invalidate Requests
+    /// go to the links, and it has its own Invalidation Completion Time-out, ITE and ICE.
+    Direct,
+    /// A host below the guest, as under a VMM: each Invalidate Request of the guest's unit goes to
+    /// the host's driver, and the driver's verdict comes back as completion or as ITE.
+    Forwarded {
+        /// The physical unit, which the host's driver programs.
+        unit: UnitConfig,
+        /// The driver's policy for invalidations that take too long.
+        policy: Policy,
+    },
+}
+
 /// The configuration of a root complex.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RootComplexConfig {
     /// The unit that the guest sees.
     pub guest_unit: UnitConfig,
-    /// The physical one below it.
-    pub host_unit: UnitConfig,
-    /// The host's policy for invalidations that take too long.
-    pub policy: Policy,
+    /// The host below it, if there is one.
+    pub host: Host,
     /// The ports and functions.
     pub topology: Topology,
     /// The requester id of the I/O APIC's interrupts, which remapping validates; without one there
@@ -89,20 +107,27 @@ pub struct RootComplexConfig {
 }
 
 impl RootComplexConfig {
-    /// Two root ports, each with an ATS test endpoint behind it, and units in legacy mode. Only the
-    /// physical one may time out, as `host` says: for the guest's unit the host's verdict takes the
-    /// place of a time-out.
-    pub fn new(policy: Policy, host: UnitConfig) -> Self {
-        let guest_unit = UnitConfig { role: UnitRole::Guest, ict: Default::default(), ..host };
-        let host_unit = UnitConfig { role: UnitRole::Host, ..host };
+    /// A machine without a host, as bare metal: `unit` is the only unit. It has two root ports, each
+    /// with an ATS test endpoint behind it.
+    pub fn direct(unit: UnitConfig) -> Self {
         Self {
-            guest_unit,
-            host_unit,
-            policy,
+            guest_unit: UnitConfig { role: UnitRole::Guest, ..unit },
+            host: Host::Direct,
             topology: Topology::simple(2, 0),
             io_apic: Some(IO_APIC_ID),
             faults: Vec::new(),
             oracle: false,
+        }
+    }
+
+    /// A guest above a host, whose driver has `policy`: both units are as `unit`. Only the physical
+    /// one has a time-out: for the guest's unit the host's verdict takes the place of a time-out.
+    /// The rest is as in [`Self::direct`].
+    pub fn forwarded(policy: Policy, unit: UnitConfig) -> Self {
+        let physical = UnitConfig { role: UnitRole::Host, ..unit };
+        Self {
+            host: Host::Forwarded { unit: physical, policy },
+            ..Self::direct(UnitConfig { ict: Timeout::Never, ..unit })
         }
     }
 
@@ -113,7 +138,11 @@ impl RootComplexConfig {
     /// [`Error::AddressWidth`] and [`Error::ReservedMemory`].
     pub fn check_memory(&self, ram: &[Range]) -> Result<(), Error> {
         let end = ram.last().map_or(0, |range| range.end());
-        let width = self.guest_unit.host_address_width.min(self.host_unit.host_address_width);
+        let guest_unit = self.guest_unit.host_address_width;
+        let width = match &self.host {
+            Host::Direct => guest_unit,
+            Host::Forwarded { unit, .. } => guest_unit.min(unit.host_address_width),
+        };
         if end > 1 << width {
             return Err(Error::AddressWidth { end, width });
         }
@@ -125,7 +154,7 @@ impl RootComplexConfig {
 #[derive(Debug)]
 pub struct RootComplex {
     unit: Unit,
-    downstream: Downstream<NoDrivers>,
+    downstream: Downstream<Option<HostSide>, NoDrivers>,
     memory: Memory,
     tracer: Tracer,
     io_apic: Option<Bdf>,
@@ -159,7 +188,10 @@ impl RootComplex {
     ) -> Result<Self, Error> {
         config.check_memory(&ranges(&memory))?;
         let hierarchy = config.topology.build(media, &tracer)?;
-        let host = HostSide::new(config.host_unit, config.policy, tracer.clone())?;
+        let host = match config.host {
+            Host::Direct => None,
+            Host::Forwarded { unit, policy } => Some(HostSide::new(unit, policy, tracer.clone())?),
+        };
         let (driven, sink) = (UnitRole::Guest, tracer.clone());
         let downstream = Downstream::new(host, hierarchy, NoDrivers, &config.faults, driven, sink)?;
         let mut unit = Unit::new(config.guest_unit, tracer.clone());
@@ -285,15 +317,15 @@ impl RootComplex {
         self.oracle.as_ref().map(Oracle::counts)
     }
 
-    /// The physical unit, to look at.
-    pub fn host_unit(&self) -> &Unit {
-        self.downstream.host.unit()
+    /// The host's unit, to look at; `None` if the guest's unit is the physical one.
+    pub fn host_unit(&self) -> Option<&Unit> {
+        self.downstream.host.as_ref().map(HostSide::unit)
     }
 
     fn split(&mut self) -> (&mut Hierarchy, ToMemory<'_>) {
         let Self { unit, downstream, memory, tracer, interrupts, oracle, .. } = self;
         let Downstream { host, hierarchy, .. } = downstream;
-        let (oracle, origin) = (oracle.as_mut(), None);
+        let (host, oracle, origin) = (host.as_ref(), oracle.as_mut(), None);
         (hierarchy, ToMemory { unit, host, memory, tracer, oracle, origin, interrupts })
     }
 
@@ -334,9 +366,7 @@ impl RootComplex {
         while let Some(output) = self.unit.poll_output() {
             any = true;
             match output {
-                Output::Invalidate(request) => {
-                    self.downstream.submit(request, now);
-                }
+                Output::Invalidate(request) => self.submit(request, now),
                 Output::PageGroupResponse(response) => {
                     self.downstream.hierarchy.page_group_response(response, now);
                 }
@@ -346,14 +376,38 @@ impl RootComplex {
         any
     }
 
+    /// The guest's unit has sent an Invalidate Request.
+    fn submit(&mut self, request: InvalidateRequest, now: Instant) {
+        if let Some((host, mut functions)) = self.downstream.host(now) {
+            host.submit(request, &mut functions, now);
+        } else {
+            self.downstream.send_request(now);
+            self.deliver_request(request, now);
+        }
+    }
+
     fn forward_requests(&mut self, now: Instant) -> bool {
         let mut any = false;
         while let Some(request) = self.downstream.poll_request(now) {
             any = true;
-            self.downstream.deliver_request(request, now);
-            self.downstream.hierarchy.collect_messages(now);
+            self.deliver_request(request, now);
         }
         any
+    }
+
+    fn deliver_request(&mut self, request: InvalidateRequest, now: Instant) {
+        self.downstream.deliver_request(request, now);
+        self.downstream.hierarchy.collect_messages(now);
+    }
+
+    /// An Invalidate Completion arrives at the physical unit.
+    fn deliver_completion(&mut self, completion: InvalidateCompletion, now: Instant) {
+        if self.downstream.host.is_some() {
+            return self.downstream.deliver_completion(completion, now);
+        }
+        let ended = self.unit.accept_completion(completion, now);
+        self.downstream.note_completion(ended, now);
+        self.unit.finish_completion(&self.memory, now);
     }
 
     fn forward_messages(&mut self, now: Instant) -> bool {
@@ -365,7 +419,7 @@ impl RootComplex {
                     self.split().1.message(requester, msi, now);
                 }
                 UpstreamMessage::InvalidateCompletion(completion) => {
-                    self.downstream.deliver_completion(completion, now);
+                    self.deliver_completion(completion, now);
                 }
                 // As with DMA, the guest's unit is the only one on this path.
                 UpstreamMessage::PageRequest(request) => {
@@ -380,6 +434,7 @@ impl RootComplex {
         any
     }
 
+    /// The host's verdicts reach the guest's unit.
     fn forward_verdicts(&mut self, now: Instant) -> bool {
         let mut any = false;
         while let Some(answer) = self.downstream.poll_verdict(now) {
@@ -417,6 +472,9 @@ impl ConfigAccess for RootComplex {
 
 #[cfg(test)]
 mod tests;
+
+#[cfg(test)]
+mod direct_tests;
 
 #[cfg(test)]
 mod integrated_tests;

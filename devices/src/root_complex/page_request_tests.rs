@@ -50,8 +50,8 @@ impl Rig {
     fn new() -> Self {
         let recorder = Arc::new(Recorder::default());
         let memory = Memory::from_ranges(&[(GuestAddress(0), 2 << 20)]).unwrap();
-        let unit = UnitConfig::full(UnitRole::Host);
-        let config = RootComplexConfig::new("linux".parse().unwrap(), unit);
+        let unit = UnitConfig::full(UnitRole::Guest);
+        let config = RootComplexConfig::direct(unit);
         let tracer = Tracer::to(recorder.clone());
         let complex = RootComplex::new(config, memory.clone(), tracer).unwrap();
         let mut rig = Self { complex, recorder, memory, tail: 0 };

@@ -41,6 +41,10 @@ fn use_stale(rig: &mut Rig) -> u32 {
     rig.peek(TARGET)
 }
 
+fn host(rig: &Rig) -> &HostSide {
+    rig.complex.downstream.host.as_ref().unwrap()
+}
+
 fn config_write(rig: &mut Rig, of: Bdf, offset: u16, data: &[u8]) {
     rig.complex.config_write(of, offset, data, rig.now);
 }
@@ -125,9 +129,9 @@ fn a_quarantine_ends_with_a_reset_that_the_host_sees() {
     for (reset, name) in [(flr, "FLR"), (bus_reset, "bus reset"), (power, "a new card")] {
         let mut rig = mute("quarantine:100ms", Timeout::Never, Ordering::Parallel);
         rig.pass(BOUND);
-        assert!(rig.complex.downstream.host.is_blocked(function(0)), "{name}");
+        assert!(host(&rig).is_blocked(function(0)), "{name}");
         reset(&mut rig);
-        assert!(!rig.complex.downstream.host.is_isolated(function(0)), "{name}");
+        assert!(!host(&rig).is_isolated(function(0)), "{name}");
         let ended = Event::QuarantineEnded { function: function(0) };
         assert!(rig.has(|event| *event == ended), "{name}");
     }
@@ -140,11 +144,11 @@ fn a_link_that_came_back_unnoticed_ends_no_quarantine() {
     let down = Duration::from_secs(1);
     rig.complex.inject(0, FaultMode::Flap { down, keep: false }, rig.now);
     rig.pass(down * 2);
-    assert!(rig.complex.downstream.host.is_blocked(function(0)));
+    assert!(host(&rig).is_blocked(function(0)));
     // Nor does a reset that is lost on the way.
     rig.complex.inject(0, FaultMode::Silent, rig.now);
     config_write(&mut rig, function(0), 0, &[0; 4]);
-    assert!(rig.complex.downstream.host.is_blocked(function(0)));
+    assert!(host(&rig).is_blocked(function(0)));
 }
 
 #[test]

@@ -78,10 +78,18 @@ impl Rig {
         ordering: Ordering,
         faults: &[&str],
     ) -> Self {
+        let unit = UnitConfig { ict, ordering, ..UnitConfig::new(UnitRole::Host) };
+        Self::built(RootComplexConfig::forwarded(policy.parse().unwrap(), unit), faults)
+    }
+
+    /// As [`Self::with_faults`], without a host: the guest's unit is the physical one.
+    pub(super) fn direct(unit: UnitConfig, faults: &[&str]) -> Self {
+        Self::built(RootComplexConfig::direct(unit), faults)
+    }
+
+    fn built(mut config: RootComplexConfig, faults: &[&str]) -> Self {
         let recorder = Arc::new(Recorder::default());
         let memory = Memory::from_ranges(&[(GuestAddress(0), 2 << 20)]).unwrap();
-        let unit = UnitConfig { ict, ordering, ..UnitConfig::new(UnitRole::Host) };
-        let mut config = RootComplexConfig::new(policy.parse().unwrap(), unit);
         config.faults = faults.iter().map(|text| text.parse().unwrap()).collect();
         config.topology = with_buttons();
         config.oracle = true;

@@ -1,9 +1,9 @@
 //! Requests of functions: DMA through the unit's tables into memory, interrupts through its
 //! interrupt remapping to the CPUs. The address decides which it is.
 //!
-//! The physical unit comes first. It lets everything through as it is, but for functions that the
-//! host has put into quarantine: their context entries there are not present, and neither are the
-//! entries for their interrupts.
+//! If a host is below the guest, its unit comes first. It lets everything through as it is, but for
+//! functions that the host has put into quarantine: their context entries there are not present, and
+//! neither are the entries for their interrupts.
 
 use std::collections::VecDeque;
 
@@ -26,7 +26,7 @@ use crate::stale::Oracle;
 /// The path of a function's requests through the unit into memory.
 pub(super) struct ToMemory<'a> {
     pub(super) unit: &'a mut Unit,
-    pub(super) host: &'a HostSide,
+    pub(super) host: Option<&'a HostSide>,
     pub(super) memory: &'a Memory,
     pub(super) tracer: &'a Tracer,
     pub(super) oracle: Option<&'a mut Oracle>,
@@ -63,14 +63,14 @@ impl ToMemory<'_> {
         self.write(request, &msi.data.to_le_bytes(), now);
     }
 
-    /// Whether the physical unit lets a request through.
+    /// Whether the host's unit lets a request through.
     pub(super) fn admit(
         &self,
         requester: Bdf,
         address: Iova,
         now: Instant,
     ) -> Result<(), RequestError> {
-        if !self.host.is_blocked(requester) {
+        if self.host.is_none_or(|host| !host.is_blocked(requester)) {
             return Ok(());
         }
         let unit = UnitRole::Host;

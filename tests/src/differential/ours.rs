@@ -62,7 +62,7 @@ impl Ours {
             // QEMU's has no requester id: the source of its interrupts is not validated.
             io_apic: None,
             topology: topology(),
-            ..RootComplexConfig::new(policy, UnitConfig::new(UnitRole::Host))
+            ..RootComplexConfig::forwarded(policy, UnitConfig::new(UnitRole::Host))
         };
         let memory = MemorySize::default();
         let config = MachineConfig { memory, root_complex, tracer: Tracer::none() };

@@ -91,7 +91,7 @@ pub(super) fn run(input: &mut Input<'_>) {
         ict: Timeout::After(Duration::from_millis(5)),
         ..UnitConfig::new(UnitRole::Host)
     };
-    let mut config = RootComplexConfig::new(policy, host);
+    let mut config = RootComplexConfig::forwarded(policy, host);
     config.topology = Topology::new(&devices).expect("they fit together");
     let topology = config.topology.clone();
     let config = ChipsetConfig { root_complex: config, memory: MEMORY as u64, cpus: 1, tsc_khz: 0 };

@@ -7,17 +7,17 @@ use std::time::Duration;
 use iommu::event::Event;
 use tests::{Rig, VICTIM, count};
 
-/// Runs the guest's test with a fault that begins at the doorbell.
+/// Runs the guest's test with a fault that begins at the doorbell, above a host and without one.
 fn fault(mode: &str, row: &str) {
-    let Some(rig) = Rig::new(&format!("test=fault mode={row}")) else { return };
-    // The physical unit gives up soon: later requests in its queue wait until then.
-    let rig = rig.policy("bounded:50ms").ict(Duration::from_millis(300));
-    let run = rig.fault(&format!("on=doorbell,mode={mode}")).run().passed();
-    assert_eq!(
-        count(&run.events, |event| matches!(event, Event::FaultInjected { .. })),
-        1,
-        "{run}"
-    );
+    let above_host: fn(Rig) -> Rig = |rig| rig.policy("bounded:50ms");
+    for build in [above_host, Rig::direct] {
+        let Some(rig) = Rig::new(&format!("test=fault mode={row}")) else { return };
+        // The physical unit gives up soon: later requests in its queue wait until then.
+        let rig = build(rig).ict(Duration::from_millis(300));
+        let run = rig.fault(&format!("on=doorbell,mode={mode}")).run().passed();
+        let injected = |event: &Event| matches!(event, Event::FaultInjected { .. });
+        assert_eq!(count(&run.events, injected), 1, "{run}");
+    }
 }
 
 /// Runs the guest's test with a fault, below other ports.

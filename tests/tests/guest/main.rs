@@ -1,5 +1,6 @@
 //! The built-in guest under KVM: tests of the events of its run.
 
+mod direct;
 mod endings;
 mod faults;
 mod garbage;

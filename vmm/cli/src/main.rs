@@ -11,6 +11,7 @@ mod error;
 mod explain;
 mod explore;
 mod faults;
+mod host;
 mod json_lines;
 mod kernel_config;
 mod merge;

@@ -9,7 +9,7 @@ use iommu::event::Tracer;
 use vmm::MemorySize;
 use vmm::qtest::{Machine, MachineConfig, Session, serve, serve_socket};
 
-use super::policies::PolicyArgs;
+use super::host::HostArgs;
 use super::topology::TopologyArgs;
 use super::unit::UnitArgs;
 use crate::CliError;
@@ -33,7 +33,7 @@ pub(super) struct QtestArgs {
     edus: Option<u8>,
 
     #[command(flatten)]
-    policy: PolicyArgs,
+    host: HostArgs,
 
     #[command(flatten)]
     unit: UnitArgs,
@@ -72,7 +72,7 @@ impl QtestArgs {
         let root_complex = RootComplexConfig {
             topology: self.topology.into_topology(self.edus, "--edus")?,
             oracle: self.oracle,
-            ..self.unit.into_root_complex(self.policy.into_policy()?)?
+            ..self.unit.into_root_complex(self.host.into_host()?)?
         };
         Ok(MachineConfig { memory: self.memory, root_complex, tracer })
     }

@@ -13,7 +13,7 @@ use iommu::time::{Timeout, parse_duration};
 use vmm::{Console, Exit, FailureKind, Kernel, MemorySize, Module, VcpuSnapshot, Vm, VmConfig};
 
 use super::faults::FaultArgs;
-use super::policies::PolicyArgs;
+use super::host::HostArgs;
 use super::scenario::{self, ScenarioArgs};
 use super::topology::TopologyArgs;
 use super::unit::UnitArgs;
@@ -29,7 +29,7 @@ pub(super) struct RunArgs {
     /// Run this scenario (a TOML file) with --kernel, --initrd and --cmdline, check what it expects, and
     /// print KTAP
     #[arg(long, value_name = "FILE", conflicts_with_all = [
-        "memory", "cpus", "policy", "policies_file", "ict", "ordering", "unit", "unit_config", "io_apic_id", "ports",
+        "memory", "cpus", "host", "policy", "policies_file", "ict", "ordering", "unit", "unit_config", "io_apic_id", "ports",
         "device", "topology", "edu", "fault", "faults", "drop_link", "oracle", "time_limit",
     ])]
     scenario: Option<PathBuf>,
@@ -52,7 +52,7 @@ pub(super) struct RunArgs {
     cpus: u8,
 
     #[command(flatten)]
-    policy: PolicyArgs,
+    host: HostArgs,
 
     #[command(flatten)]
     unit: UnitArgs,
@@ -201,7 +201,7 @@ impl RunArgs {
             faults: self.faults.into_faults(&topology)?,
             topology,
             oracle: self.oracle,
-            ..self.unit.into_root_complex(self.policy.into_policy()?)?
+            ..self.unit.into_root_complex(self.host.into_host()?)?
         };
         Ok(VmConfig {
             kernel,

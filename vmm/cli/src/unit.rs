@@ -8,16 +8,18 @@ use clap::Args;
 use devices::root_complex::{IO_APIC_ID, RootComplexConfig};
 use iommu::event::UnitRole;
 use iommu::ids::{Bdf, ParseBdfError};
-use iommu::submit::Policy;
 use iommu::time::Timeout;
 use iommu::unit::{Ordering, ParseUnitPresetError, UnitConfig, UnitConfigError, UnitPreset};
 use lab::toml_file::{FileError, TomlFile};
 use toml::{Table, Value};
 
-/// Options for both units: the guest-visible one, and the physical one below it.
+use super::host::HostChoice;
+
+/// Options for the guest's unit, and for the physical one if a host is below the guest.
 #[derive(Debug, Args)]
 pub(super) struct UnitArgs {
-    /// Time that a function has for its answer before the physical unit raises ITE, or never
+    /// Time that a function has for its answer before the physical unit raises ITE, or never. The
+    /// physical unit is the guest's own, or that of a forwarded host
     #[arg(long, value_name = "TIME", default_value = "60s")]
     ict: Timeout,
 
@@ -131,18 +133,21 @@ pub(super) enum UnitError {
 
 impl UnitArgs {
     /// A root complex with such units.
-    pub(super) fn into_root_complex(self, policy: Policy) -> Result<RootComplexConfig, UnitError> {
+    pub(super) fn into_root_complex(
+        self,
+        host: HostChoice,
+    ) -> Result<RootComplexConfig, UnitError> {
         let io_apic = self.io_apic_id.0;
-        Ok(RootComplexConfig { io_apic, ..RootComplexConfig::new(policy, self.into_config()?) })
+        Ok(RootComplexConfig { io_apic, ..host.into_root_complex(self.into_config()?) })
     }
 
-    /// The physical unit; the guest's follows from it.
+    /// The physical unit.
     fn into_config(self) -> Result<UnitConfig, UnitError> {
         let (presets, settings): (Vec<_>, Vec<_>) =
             self.unit.into_iter().partition(|setting| setting.key == "preset");
         let base = match presets.last() {
-            Some(setting) => setting.preset()?.config(UnitRole::Host),
-            None => UnitConfig::new(UnitRole::Host),
+            Some(setting) => setting.preset()?.config(UnitRole::Guest),
+            None => UnitConfig::new(UnitRole::Guest),
         };
         let mut config = UnitConfig { ict: self.ict, ordering: self.ordering, ..base };
         if let Some(path) = self.unit_config {
@@ -151,7 +156,6 @@ impl UnitArgs {
         for Setting { text, key, value } in settings {
             config = with(config, Table::from_iter([(key, value)]), || format!("'{text}'"))?;
         }
-        config.role = UnitRole::Host;
         config.check()?;
         Ok(config)
     }
@@ -159,14 +163,13 @@ impl UnitArgs {
 
 /// A root complex with units as `settings`, which are from the file `path`, have them.
 pub(super) fn root_complex(
-    policy: Policy,
+    host: HostChoice,
     settings: Table,
     path: &Path,
 ) -> Result<RootComplexConfig, UnitError> {
-    let mut config = from_table(UnitConfig::new(UnitRole::Host), settings, path)?;
-    config.role = UnitRole::Host;
+    let config = from_table(UnitConfig::new(UnitRole::Guest), settings, path)?;
     config.check()?;
-    Ok(RootComplexConfig::new(policy, config))
+    Ok(host.into_root_complex(config))
 }
 
 fn from_file(config: UnitConfig, path: &Path) -> Result<UnitConfig, UnitError> {

@@ -1,6 +1,5 @@
 use devices::topology::{DeviceSpec, Topology};
 use iommu::event::UnitRole;
-use iommu::submit::PRESETS;
 use iommu::unit::UnitConfig;
 
 use super::*;
@@ -9,7 +8,7 @@ use crate::layout::{ECAM, Range, UNIT};
 fn config(devices: &[&str], unit: UnitConfig) -> RootComplexConfig {
     let devices: Vec<DeviceSpec> = devices.iter().map(|text| text.parse().unwrap()).collect();
     let topology = Topology::new(&devices).unwrap();
-    RootComplexConfig { topology, ..RootComplexConfig::new(PRESETS[0].policy(), unit) }
+    RootComplexConfig { topology, ..RootComplexConfig::direct(unit) }
 }
 
 /// Memory of 64 MiB.

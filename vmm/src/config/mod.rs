@@ -110,7 +110,6 @@ impl VmConfig {
 mod tests {
     use devices::topology::{DeviceSpec, Topology};
     use iommu::event::UnitRole;
-    use iommu::submit::PRESETS;
     use iommu::unit::{UnitConfig, UnitPreset};
 
     use super::*;
@@ -118,7 +117,7 @@ mod tests {
 
     fn config(memory: &str, unit: UnitConfig, devices: &[&str]) -> VmConfig {
         let devices: Vec<DeviceSpec> = devices.iter().map(|text| text.parse().unwrap()).collect();
-        let root_complex = RootComplexConfig::new(PRESETS[0].policy(), unit);
+        let root_complex = RootComplexConfig::direct(unit);
         VmConfig {
             kernel: Kernel::Image { name: "none", bytes: &[] },
             cmdline: String::new(),

@@ -14,7 +14,6 @@ use std::time::{Duration, Instant};
 use devices::root_complex::RootComplexConfig;
 use devices::topology::Topology;
 use iommu::event::{Tracer, UnitRole};
-use iommu::submit::PRESETS;
 use iommu::unit::UnitConfig;
 use serde::Serialize;
 
@@ -213,7 +212,7 @@ fn timed_loop() -> Result<(Outcome, Duration), Error> {
 fn run(image: &'static [u8]) -> Result<Outcome, Error> {
     let root_complex = RootComplexConfig {
         topology: Topology::default(),
-        ..RootComplexConfig::new(PRESETS[0].policy(), UnitConfig::new(UnitRole::Host))
+        ..RootComplexConfig::direct(UnitConfig::new(UnitRole::Guest))
     };
     let config = VmConfig {
         kernel: Kernel::Image { name: "a probe", bytes: image },

@@ -66,7 +66,10 @@ fn root_complex() -> RootComplexConfig {
     let devices = DEVICES.map(|text| text.parse::<DeviceSpec>().unwrap());
     let unit = UnitConfig { interrupt_remapping: true, ..UnitConfig::new(UnitRole::Host) };
     let topology = Topology::new(&devices).unwrap();
-    RootComplexConfig { topology, ..RootComplexConfig::new("bounded:1ms".parse().unwrap(), unit) }
+    RootComplexConfig {
+        topology,
+        ..RootComplexConfig::forwarded("bounded:1ms".parse().unwrap(), unit)
+    }
 }
 
 fn run() -> Run {

@@ -241,16 +241,11 @@ pub(super) mod testkit {
 
     /// As [`session`], with the stale-DMA oracle or without.
     pub(in crate::qtest) fn session_with(oracle: bool) -> Session {
-        let unit = UnitConfig::new(UnitRole::Host);
-        let policy = "linux".parse().unwrap();
+        let unit = UnitConfig::new(UnitRole::Guest);
         let topology = Topology::simple(2, 1);
         let config = MachineConfig {
             memory: "64M".parse().unwrap(),
-            root_complex: RootComplexConfig {
-                topology,
-                oracle,
-                ..RootComplexConfig::new(policy, unit)
-            },
+            root_complex: RootComplexConfig { topology, oracle, ..RootComplexConfig::direct(unit) },
             tracer: Tracer::none(),
         };
         Session::new(Machine::new(config).unwrap())

@@ -40,8 +40,7 @@ impl Guest {
     pub(crate) fn new(code: &[u8]) -> Self {
         let console = Arc::new(Mutex::new(Vec::new()));
         let events = Arc::new(Recorder::default());
-        let policy = "linux".parse().expect("there is a preset of this name");
-        let root_complex = RootComplexConfig::new(policy, UnitConfig::new(UnitRole::Host));
+        let root_complex = RootComplexConfig::direct(UnitConfig::new(UnitRole::Guest));
         let config = VmConfig {
             kernel: Kernel::Image { name: "test", bytes: elf(code) },
             cmdline: String::new(),

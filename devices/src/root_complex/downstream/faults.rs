@@ -9,15 +9,18 @@
 //!     verdict for the caller                  before=status
 //!   software reads its status word
 //! ```
+//!
+//! Without a host side the driven unit is the physical one, and `before=status` comes when it has
+//! the completion and is about to complete the wait.
 
 use iommu::event::{Event, UnitRole};
 use iommu::time::Instant;
 
-use super::{Downstream, Drivers};
+use super::{Downstream, Drivers, HostLayer};
 use crate::fault::schedule::Action;
 use crate::fault::{FaultMode, Point};
 
-impl<D: Drivers> Downstream<D> {
+impl<H: HostLayer, D: Drivers> Downstream<H, D> {
     /// Lets `mode` happen to the port with index `port`.
     pub fn inject(&mut self, port: usize, mode: FaultMode, now: Instant) {
         let effect = mode.effect();
@@ -96,12 +99,15 @@ impl<D: Drivers> Downstream<D> {
     /// Lets the physical unit go on if it has stopped behind a descriptor that a fault waits for.
     /// Returns whether it had.
     pub fn pass_host_pause(&mut self, now: Instant) -> bool {
-        let Some(fetched) = self.host.dma_path().0.take_pause() else { return false };
+        let paused = self.host.side_mut().and_then(|host| host.dma_path().0.take_pause());
+        let Some(fetched) = paused else { return false };
         self.note_descriptors(fetched, now);
         let next = self.next_pause();
-        let (unit, memory) = self.host.dma_path();
-        unit.pause_after(next);
-        unit.resume(memory, now);
+        if let Some(host) = self.host.side_mut() {
+            let (unit, memory) = host.dma_path();
+            unit.pause_after(next);
+            unit.resume(memory, now);
+        }
         self.handle_host_timeout(now);
         true
     }
@@ -144,8 +150,9 @@ impl<D: Drivers> Downstream<D> {
         match self.driven {
             UnitRole::Guest => self.guest_unit_is_gone = is_gone,
             UnitRole::Host => {
-                let (host, mut functions) = self.host(now);
-                host.set_unit_gone(is_gone, &mut functions, now);
+                if let Some((host, mut functions)) = self.host(now) {
+                    host.set_unit_gone(is_gone, &mut functions, now);
+                }
             }
         }
     }

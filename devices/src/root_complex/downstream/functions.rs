@@ -8,10 +8,10 @@
 //! ```
 
 use iommu::ids::Bdf;
-use iommu::submit::FunctionAccess;
+use iommu::submit::{FunctionAccess, HostSide};
 use iommu::time::Instant;
 
-use super::Downstream;
+use super::{Downstream, HostLayer};
 use crate::pcie::{ConfigClient, Hierarchy};
 
 /// The host's drivers: their knowledge of functions beyond the hierarchy's answers, and their setup
@@ -66,12 +66,12 @@ impl<D: Drivers> FunctionAccess for Functions<'_, D> {
     }
 }
 
-impl<D: Drivers> Downstream<D> {
+impl<H: HostLayer, D: Drivers> Downstream<H, D> {
     /// A configuration write from above. If it initiates an FLR of a function in quarantine, that
     /// ends the quarantine.
     pub fn config_write(&mut self, function: Bdf, offset: u16, data: &[u8], now: Instant) {
-        let is_reset = self.host.is_isolated(function)
-            && self.host(now).1.client(function).initiates_flr(offset, data);
+        let is_reset = self.host.side().is_some_and(|host| host.is_isolated(function))
+            && self.functions(now).client(function).initiates_flr(offset, data);
         self.hierarchy.config_write(function, offset, data, now);
         if is_reset {
             self.handle_reset(function, now);
@@ -80,8 +80,13 @@ impl<D: Drivers> Downstream<D> {
 
     /// A driver of the host resets a function.
     pub fn reset(&mut self, function: Bdf, now: Instant) {
-        self.host(now).1.reset(function, now);
+        self.functions(now).reset(function, now);
         self.handle_reset(function, now);
+    }
+
+    fn functions(&mut self, now: Instant) -> Functions<'_, D> {
+        let Self { hierarchy, drivers, .. } = self;
+        Functions { hierarchy, drivers, now }
     }
 
     /// Tells the host of resets of whole buses. Returns whether there were any.
@@ -89,7 +94,8 @@ impl<D: Drivers> Downstream<D> {
         let mut any = false;
         while let Some(buses) = self.hierarchy.poll_reset() {
             any = true;
-            let held: Vec<Bdf> = self.host.isolated().collect();
+            let held: Vec<Bdf> =
+                self.host.side().into_iter().flat_map(HostSide::isolated).collect();
             for function in held.into_iter().filter(|function| buses.contains(&function.bus())) {
                 self.handle_reset(function, now);
             }
@@ -99,7 +105,8 @@ impl<D: Drivers> Downstream<D> {
 
     /// The host learns of a reset.
     fn handle_reset(&mut self, function: Bdf, now: Instant) {
-        let (host, mut functions) = self.host(now);
-        host.handle_reset(function, &mut functions, now);
+        if let Some((host, mut functions)) = self.host(now) {
+            host.handle_reset(function, &mut functions, now);
+        }
     }
 }

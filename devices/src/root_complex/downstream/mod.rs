@@ -1,5 +1,7 @@
-//! Everything below the unit that software drives: the host side, the hierarchy, and the schedule
-//! of faults that act on them.
+//! Everything below the unit that software drives: the host side if there is one, the hierarchy, and
+//! the schedule of faults that act on them.
+//!
+//! With a host side:
 //!
 //! ```text
 //!              submit                                   verdict: Status
@@ -9,6 +11,10 @@
 //!                 v                                        |
 //!   Hierarchy: deliver_request: Completion ----------> poll_message
 //! ```
+//!
+//! Without one the driven unit is the physical unit, and the same steps lead from it to the links
+//! and back: [`Downstream::send_request`], [`Downstream::deliver_request`],
+//! [`Downstream::note_completion`].
 //!
 //! The words behind the colons are the [`Point`]s of the protocol that each step reaches; a fault
 //! of the schedule acts there. The root complex does all steps at one moment; the simulation lets
@@ -29,12 +35,44 @@ use crate::fault::{Fault, Point, Schedule, ScheduleError};
 use crate::pcie::Hierarchy;
 pub use functions::{Drivers, Functions, NoDrivers};
 
+/// A host side, or the possibility of one: what stands between the unit that software drives and
+/// the links.
+pub trait HostLayer {
+    /// The host side, if there is one.
+    fn side(&self) -> Option<&HostSide>;
+
+    /// The host side, if there is one.
+    fn side_mut(&mut self) -> Option<&mut HostSide>;
+}
+
+/// A machine whose software is above the host side, or is the host.
+impl HostLayer for HostSide {
+    fn side(&self) -> Option<&HostSide> {
+        Some(self)
+    }
+
+    fn side_mut(&mut self) -> Option<&mut HostSide> {
+        Some(self)
+    }
+}
+
+/// A machine with a guest: without a host side the guest's unit is the physical one.
+impl HostLayer for Option<HostSide> {
+    fn side(&self) -> Option<&HostSide> {
+        self.as_ref()
+    }
+
+    fn side_mut(&mut self) -> Option<&mut HostSide> {
+        self.as_mut()
+    }
+}
+
 /// Host side, hierarchy and schedule, with what drivers know of the functions.
 #[derive(Debug)]
-pub struct Downstream<D> {
+pub struct Downstream<H, D> {
     /// Policy and physical unit. Submit, and take requests and verdicts, by [`Downstream`]: faults
     /// count those.
-    pub host: HostSide,
+    pub host: H,
     /// Ports, links and functions.
     pub hierarchy: Hierarchy,
     /// The drivers of the functions.
@@ -47,14 +85,14 @@ pub struct Downstream<D> {
     tracer: Tracer,
 }
 
-impl<D: Drivers> Downstream<D> {
+impl<H: HostLayer, D: Drivers> Downstream<H, D> {
     /// Joins the parts. `driven` is the unit that the machine's software drives: for
     /// [`UnitRole::Guest`] the caller has that unit, and asks [`Self::next_pause`] when it stops.
     ///
     /// # Errors
     /// A fault that is not possible in this hierarchy.
     pub fn new(
-        host: HostSide,
+        host: H,
         hierarchy: Hierarchy,
         drivers: D,
         faults: &[Fault],
@@ -66,30 +104,32 @@ impl<D: Drivers> Downstream<D> {
         let mut downstream =
             Self { host, hierarchy, drivers, schedule, driven, guest_unit_is_gone, tracer };
         downstream.check_dma(Instant::START);
-        if driven == UnitRole::Host {
-            let count = downstream.next_pause();
-            downstream.host.dma_path().0.pause_after(count);
+        let count = downstream.next_pause();
+        if driven == UnitRole::Host
+            && let Some(host) = downstream.host.side_mut()
+        {
+            host.dma_path().0.pause_after(count);
         }
         Ok(downstream)
     }
 
-    /// The host side, and its access to functions at `now`.
-    pub fn host(&mut self, now: Instant) -> (&mut HostSide, Functions<'_, D>) {
+    /// The host side if there is one, and its access to functions at `now`.
+    pub fn host(&mut self, now: Instant) -> Option<(&mut HostSide, Functions<'_, D>)> {
         let Self { host, hierarchy, drivers, .. } = self;
-        (host, Functions { hierarchy, drivers, now })
+        Some((host.side_mut()?, Functions { hierarchy, drivers, now }))
     }
 
-    /// A caller wants `flush` carried out, and begins to wait.
-    pub fn submit(&mut self, flush: impl Into<Flush>, now: Instant) -> Ticket {
-        let (host, mut functions) = self.host(now);
-        host.submit(flush, &mut functions, now)
-    }
-
-    /// Takes the oldest Invalidate Request that the physical unit has sent.
+    /// Takes the oldest Invalidate Request that the host's unit has sent.
     pub fn poll_request(&mut self, now: Instant) -> Option<InvalidateRequest> {
-        let request = self.host.poll_request()?;
-        self.reach(Point::Request, now);
+        let request = self.host.side_mut()?.poll_request()?;
+        self.send_request(now);
         Some(request)
+    }
+
+    /// The physical unit has sent an Invalidate Request. [`Self::poll_request`] calls this for the
+    /// host's unit.
+    pub fn send_request(&mut self, now: Instant) {
+        self.reach(Point::Request, now);
     }
 
     /// An Invalidate Request arrives at its function, if the links carry it. Collect messages next.
@@ -98,17 +138,28 @@ impl<D: Drivers> Downstream<D> {
         self.reach(Point::Completion, now);
     }
 
-    /// An Invalidate Completion arrives at the physical unit.
+    /// An Invalidate Completion arrives at the host's unit. Without a host side it is for the
+    /// caller's unit: see [`Self::note_completion`].
     pub fn deliver_completion(&mut self, completion: InvalidateCompletion, now: Instant) {
-        let (host, mut functions) = self.host(now);
-        host.handle_completion(completion, &mut functions, now);
-        self.reach(Point::Invalidation, now);
+        if let Some((host, mut functions)) = self.host(now) {
+            host.handle_completion(completion, &mut functions, now);
+            self.reach(Point::Invalidation, now);
+        }
     }
 
-    /// Takes the oldest verdict. A caller that is told of success is one more for
+    /// The caller's unit, which is the physical one, has taken an Invalidate Completion that has
+    /// ended `requests` of its requests. Their waits complete after this call.
+    pub fn note_completion(&mut self, requests: u32, now: Instant) {
+        self.reach(Point::Invalidation, now);
+        for _ in 0..requests {
+            self.reach(Point::Status, now);
+        }
+    }
+
+    /// Takes the oldest verdict of the host side. A caller that is told of success is one more for
     /// [`Point::Status`].
     pub fn poll_verdict(&mut self, now: Instant) -> Option<Conclusion> {
-        let conclusion = self.host.poll_verdict()?;
+        let conclusion = self.host.side_mut()?.poll_verdict()?;
         if conclusion.verdict.is_success() {
             self.reach(Point::Status, now);
         }
@@ -119,7 +170,7 @@ impl<D: Drivers> Downstream<D> {
     /// [`Hierarchy::poll_timeout`] knows those.
     pub fn poll_timeout(&self) -> Option<Instant> {
         Instant::earliest([
-            self.host.poll_timeout(),
+            self.host.side().and_then(HostSide::poll_timeout),
             self.hierarchy.poll_link_timeout(),
             self.schedule.poll_timeout(),
         ])
@@ -127,7 +178,16 @@ impl<D: Drivers> Downstream<D> {
 
     /// Time has passed for the host side.
     pub fn handle_host_timeout(&mut self, now: Instant) {
-        let (host, mut functions) = self.host(now);
-        host.handle_timeout(&mut functions, now);
+        if let Some((host, mut functions)) = self.host(now) {
+            host.handle_timeout(&mut functions, now);
+        }
+    }
+}
+
+impl<D: Drivers> Downstream<HostSide, D> {
+    /// A caller wants `flush` carried out, and begins to wait.
+    pub fn submit(&mut self, flush: impl Into<Flush>, now: Instant) -> Ticket {
+        let Self { host, hierarchy, drivers, .. } = self;
+        host.submit(flush, &mut Functions { hierarchy, drivers, now }, now)
     }
 }

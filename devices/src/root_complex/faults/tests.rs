@@ -201,8 +201,7 @@ fn a_bad_schedule_is_refused_with_its_number() {
     use super::super::{RootComplex, RootComplexConfig};
     use iommu::event::Tracer;
     use iommu::unit::UnitConfig;
-    let mut config =
-        RootComplexConfig::new("linux".parse().unwrap(), UnitConfig::new(UnitRole::Host));
+    let mut config = RootComplexConfig::direct(UnitConfig::new(UnitRole::Guest));
     config.faults = vec!["at=1s,mode=silent,port=rp9".parse().unwrap()];
     let memory = iommu::Memory::from_ranges(&[(vm_memory::GuestAddress(0), 4096)]).unwrap();
     let error = RootComplex::new(config, memory, Tracer::none()).unwrap_err().to_string();

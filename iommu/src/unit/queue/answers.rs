@@ -20,10 +20,19 @@ impl Unit {
         memory: &Memory,
         now: Instant,
     ) {
+        self.accept_completion(completion, now);
+        self.finish_completion(memory, now);
+    }
+
+    /// The first half of [`Self::handle_completion`]: the unit has the message, and no wait has
+    /// completed yet. Returns the number of requests that have ended. Call
+    /// [`Self::finish_completion`] next.
+    pub fn accept_completion(&mut self, completion: InvalidateCompletion, now: Instant) -> u32 {
         if !self.translator.enabled() {
-            return;
+            return 0;
         }
         let function = completion.requester;
+        let mut ended = 0;
         let mut unexpected = 0_u32;
         for itag in (0..ITag::COUNT).map(ITag::new) {
             if completion.itag_vector & itag.bit() == 0 {
@@ -31,7 +40,10 @@ impl Unit {
             }
             let expected = completion.completion_count;
             match self.queue.outstanding.answer(function, itag, expected) {
-                Ok(Some(request)) => self.emit_completed(&request, now),
+                Ok(Some(request)) => {
+                    ended += 1;
+                    self.emit_completed(&request, now);
+                }
                 Ok(None) => {}
                 Err(()) => unexpected |= itag.bit(),
             }
@@ -45,6 +57,11 @@ impl Unit {
                 itag_vector: unexpected,
             });
         }
+        ended
+    }
+
+    /// The second half of [`Self::handle_completion`]: waits complete, and the unit fetches on.
+    pub fn finish_completion(&mut self, memory: &Memory, now: Instant) {
         self.continue_queue(memory, now);
     }
 

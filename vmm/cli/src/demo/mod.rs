@@ -191,7 +191,7 @@ impl Run {
         host_unit.ordering = self.ordering;
         let silent =
             Fault { trigger: Trigger::Doorbell, port: None, mode: FaultMode::Silent, lasts: None };
-        let root_complex = RootComplexConfig::new(self.policy.clone(), host_unit);
+        let root_complex = RootComplexConfig::forwarded(self.policy.clone(), host_unit);
         VmConfig {
             kernel: Kernel::Image { name: "the built-in guest", bytes: resources::GUEST },
             cmdline: format!(

@@ -9,23 +9,14 @@ use lab::policies::find;
 use lab::sim::Catalog;
 use lab::toml_file::FileError;
 
+use crate::host::PolicyWithoutHost;
+
 /// The user's own policies.
 #[derive(Debug, Clone, Default, Args)]
 pub(crate) struct PoliciesArgs {
     /// TOML file with your own policies, each a table `[[policy]]`: see docs/policies.md
     #[arg(long, value_name = "FILE")]
     policies_file: Option<PathBuf>,
-}
-
-/// One policy: a preset, or one of the user's own.
-#[derive(Debug, Clone, Args)]
-pub(crate) struct PolicyArgs {
-    /// What the host does when an invalidation takes too long; see 'ghostlink policies'
-    #[arg(long, value_name = "POLICY", default_value = "linux")]
-    policy: String,
-
-    #[command(flatten)]
-    policies: PoliciesArgs,
 }
 
 /// Unusable policies.
@@ -37,13 +28,9 @@ pub(crate) enum PoliciesError {
     /// The command line names an unknown policy.
     #[error("--policy: {0}")]
     Unknown(String),
-}
-
-impl PolicyArgs {
-    /// The policy.
-    pub(crate) fn into_policy(self) -> Result<Policy, PoliciesError> {
-        find(&self.policy, &self.policies.own()?).map_err(PoliciesError::Unknown)
-    }
+    /// There is no host that could have a policy.
+    #[error(transparent)]
+    WithoutHost(#[from] PolicyWithoutHost),
 }
 
 impl PoliciesArgs {

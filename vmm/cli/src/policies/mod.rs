@@ -10,7 +10,7 @@ use iommu::submit::{PRESETS, Policy};
 use serde::Serialize;
 
 use crate::CliError;
-pub(super) use file::{PoliciesArgs, PoliciesError, PolicyArgs};
+pub(super) use file::{PoliciesArgs, PoliciesError};
 
 /// Options of `ghostlink policies`.
 #[derive(Debug, Args)]

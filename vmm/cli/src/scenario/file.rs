@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use devices::fault::Fault;
 use devices::topology::{DeviceSpec, Topology, TopologyError};
-use iommu::submit::Policy;
+use iommu::submit::{ParsePolicyError, Policy};
 use iommu::time::parse_duration;
 use lab::toml_file::{self, FileError, Mistake, TomlFile};
 use regex_lite::Regex;
@@ -17,6 +17,7 @@ use toml::{Spanned, Table};
 use vmm::MemorySize;
 
 use super::fix::Fix;
+use crate::host::{HostChoice, HostKind};
 
 /// A scenario: a machine, the steps of the guest, faults, and expectations.
 #[derive(Debug, Deserialize)]
@@ -37,9 +38,10 @@ pub(super) struct Scenario {
     /// RAM.
     #[serde(default = "half_a_gigabyte", deserialize_with = "text")]
     pub(super) memory: MemorySize,
-    /// The host's policy for invalidations that take too long.
-    #[serde(deserialize_with = "text")]
-    pub(super) policy: Policy,
+    /// What carries out the guest's Device-TLB invalidations; without it `policy` decides.
+    host: Option<HostKind>,
+    /// The policy of a forwarded host for invalidations that take too long.
+    policy: Option<Spanned<String>>,
     /// A longer run counts as failed.
     #[serde(default = "five_minutes", deserialize_with = "duration")]
     pub(super) time_limit: Duration,
@@ -63,6 +65,9 @@ pub(super) struct Scenario {
     /// Expectations besides the results of the steps.
     #[serde(default)]
     pub(super) expect: Vec<Expectation>,
+    /// The host that `host` and `policy` describe.
+    #[serde(skip)]
+    pub(super) below: HostChoice,
     /// The hierarchy that `device` describes.
     #[serde(skip)]
     pub(super) topology: Option<Topology>,
@@ -264,6 +269,7 @@ impl Scenario {
     /// The scenario, or which byte is wrong and why.
     pub(super) fn parse(text: &str) -> Result<Self, Mistake> {
         let mut scenario: Self = toml_file::parse(text)?;
+        scenario.below = scenario.choose_host()?;
         let places: Vec<usize> = scenario.device.iter().map(|device| device.span().start).collect();
         let devices: Vec<DeviceSpec> = scenario.device.drain(..).map(Spanned::into_inner).collect();
         let topology = Topology::new(&devices).map_err(|error: TopologyError| {
@@ -277,5 +283,17 @@ impl Scenario {
             }
             _ => Ok(scenario),
         }
+    }
+
+    fn choose_host(&self) -> Result<HostChoice, Mistake> {
+        let Some(policy) = &self.policy else {
+            return HostChoice::new(self.host, None).map_err(|error| (0, error.to_string()));
+        };
+        let mistake = |reason: String| (policy.span().start, reason);
+        let parsed: Policy = policy
+            .get_ref()
+            .parse()
+            .map_err(|error: ParsePolicyError| mistake(error.to_string()))?;
+        HostChoice::new(self.host, Some(parsed)).map_err(|error| mistake(error.to_string()))
     }
 }

@@ -107,7 +107,7 @@ fn cmdline(scenario: &Scenario, more: &str) -> String {
 }
 
 fn root_complex(scenario: &Scenario, path: &Path) -> Result<RootComplexConfig, CliError> {
-    let config = unit::root_complex(scenario.policy.clone(), scenario.unit.clone(), path)?;
+    let config = unit::root_complex(scenario.below.clone(), scenario.unit.clone(), path)?;
     Ok(RootComplexConfig {
         topology: scenario.topology.clone().unwrap_or(config.topology),
         faults: scenario.fault.clone(),

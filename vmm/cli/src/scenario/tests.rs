@@ -25,6 +25,8 @@ fn mistakes_are_told_with_position_and_remedy() {
         ("steps = ['a b']", "", "line 4, column 9", "wait:3"),
         ("steps = ['!']", "", "line 4, column 9", "wait:3"),
         ("steps = []\ncpu = 3", "", "line 5, column 1", "unknown field `cpu`"),
+        ("steps = []\nhost = 'direct'", "", "line 3, column 10", "choose the host 'forwarded'"),
+        ("steps = []\nhost = 'metal'", "", "line 5, column 8", "`direct` or `forwarded`"),
         ("steps = []\nmemory = '5'", "", "line 5, column 10", "256M"),
         ("steps = []\ntime_limit = '5'", "", "line 5, column 14", "'5'"),
         ("steps = []", "[[device]]\ntype = 'nvme'\nbus = 'rp7'\n", "line 8, column 1", "rp7"),

@@ -36,7 +36,7 @@ pub(super) fn boot(
     let console = Arc::new(Mutex::new(Vec::new()));
     let mut host_unit = UnitConfig::new(UnitRole::Host);
     (host_unit.ict, host_unit.ordering) = (Timeout::After(pair.ict()), ordering);
-    let root_complex = RootComplexConfig::new(pair.policy.clone(), host_unit);
+    let root_complex = RootComplexConfig::forwarded(pair.policy.clone(), host_unit);
     let patience = pair.patience();
     let config = VmConfig {
         kernel: Kernel::Image { name: "the built-in guest", bytes: resources::GUEST },

@@ -69,7 +69,7 @@ pub(super) struct Machine<'a> {
     requests: VecDeque<InvalidateRequest>,
     completions: VecDeque<InvalidateCompletion>,
     pub(super) random: fastrand::Rng,
-    pub(super) downstream: Downstream<Drivers>,
+    pub(super) downstream: Downstream<HostSide, Drivers>,
     pub(super) slots: SlotMap,
     pub(super) tables: Tables,
     pub(super) oracle: Oracle,
