@@ -111,6 +111,10 @@ words! {
         Check = "check",
         /// As [`Self::Resubmit`], and put the function in IQERCD.ITESID in quarantine.
         Quarantine = "quarantine",
+        /// As [`Self::Resubmit`], but the wait for the function in IQERCD.ITESID ends with a
+        /// failure, whether the function answers or not. Of several waits it is the oldest. If
+        /// ITESID is 0, it is the oldest of all.
+        Report = "report",
     }
 }
 

@@ -54,7 +54,7 @@ pub enum Verdict {
     Skipped,
     /// Failure: the policy's deadline passed.
     DeadlinePassed,
-    /// Failure: the unit set ITE, and the function in ITESID is gone.
+    /// Failure: the unit set ITE, and the policy gives up. Most do if the function in ITESID is gone.
     UnitTimedOut,
     /// Success: the unit blocks the function, which can use no stale translation. The caller could
     /// not handle a failure anyway (linux-iommu, 2026-03-05).

@@ -92,6 +92,13 @@ pub const PRESETS: &[Preset] = &[
         precheck: Precheck::Present,
         ..LINUX
     },
+    Preset {
+        name: "pass-through",
+        reproduces: "a VMM that hands each ITE of the host's unit to the guest, whether the device answers or not",
+        source: "none: what a guest sees whose unit is the physical one, with the host's unit behind it",
+        on_ite: OnIte::Report,
+        ..LINUX
+    },
     BOUNDED,
     Preset {
         name: "bounded+watchdog",

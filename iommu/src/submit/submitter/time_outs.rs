@@ -35,6 +35,7 @@ impl Submitter {
         match self.policy.on_ite {
             OnIte::Check if is_named => self.check_ite_source(source, hw, now),
             OnIte::Quarantine if is_named => self.quarantine_on_ite(source, hw, now),
+            OnIte::Report => self.report_ite(is_named.then_some(source), now),
             _ => {}
         }
         for waiter in self.waiters.iter_mut().filter(|waiter| waiter.is_aborted) {
@@ -49,6 +50,22 @@ impl Submitter {
         if !self.check_presence(source, hw, now)
             && let Some(first) = self.waiters.first(polls)
         {
+            let mut waiter = first.remove();
+            self.queue.withdraw(&mut waiter);
+            self.conclude(waiter, Verdict::UnitTimedOut, now);
+        }
+    }
+
+    /// The caller that waits for `source` learns of ITE. The unit times requests out in the order in
+    /// which it has sent them, so that it is the oldest of several, and the oldest of all if no
+    /// function is named.
+    fn report_ite(&mut self, source: Option<Bdf>, now: Instant) {
+        let waits = |waiter: &Waiter| {
+            waiter.is_caller()
+                && waiter.is_aborted
+                && source.is_none_or(|source| waiter.functions().any(|function| function == source))
+        };
+        if let Some(first) = self.waiters.first(waits) {
             let mut waiter = first.remove();
             self.queue.withdraw(&mut waiter);
             self.conclude(waiter, Verdict::UnitTimedOut, now);

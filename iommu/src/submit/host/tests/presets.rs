@@ -38,6 +38,7 @@ fn each_preset_waits_for_a_mute_function_as_documented() {
         ("linux-6.9", None),
         ("linux-7.0-rc1", None),
         ("linux-7.0", None),
+        ("pass-through", after(UnitTimedOut, 60_000)),
         ("bounded", after(DeadlinePassed, 100)),
         ("bounded:5s", after(DeadlinePassed, 5_000)),
         ("bounded+watchdog", after(DeadlinePassed, 90_000)),
@@ -68,11 +69,34 @@ fn each_preset_waits_for_a_function_that_is_gone_as_documented() {
         ("linux-6.8", None),
         ("linux-6.9", Some((UnitTimedOut, ICT))),
         ("linux-7.0", Some((Skipped, Duration::ZERO))),
+        ("pass-through", Some((UnitTimedOut, ICT))),
         ("flr", Some((DeadlinePassed, BOUND * 2))),
         ("riscv", Some((DeadlinePassed, Duration::from_secs(90)))),
         ("xen", None),
     ] {
         assert_eq!(outcome(gone(policy)), expected, "{policy}");
+    }
+}
+
+/// Each ITE of the unit is for one caller: the one that waits for the function in ITESID.
+#[test]
+fn pass_through_reports_each_ite_to_the_caller_that_waits_for_the_function() {
+    for ordering in [Ordering::Serial, Ordering::Parallel] {
+        let mut rig = mute("pass-through", ordering);
+        rig.flush(VICTIM);
+        rig.pass(ICT / 2);
+        rig.flush(NEIGHBOR);
+        rig.flush(VICTIM);
+        rig.pass(ICT / 2);
+        let first = rig.verdicts();
+        assert_eq!(first.last(), Some(&(VICTIM, Verdict::UnitTimedOut)), "{ordering}");
+        rig.pass(ICT / 2);
+        let second = rig.verdicts();
+        assert_eq!(second, [(VICTIM, Verdict::UnitTimedOut)], "{ordering}");
+        rig.pass(ICT);
+        let all = [first, second, rig.verdicts()].concat();
+        assert_eq!(all.len(), 3, "{ordering}");
+        assert!(all.contains(&(NEIGHBOR, Verdict::Completed)), "{ordering}");
     }
 }
 
