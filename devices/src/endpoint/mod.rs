@@ -73,6 +73,8 @@ pub struct EndpointConfig {
     pub atc: Geometry,
     /// Traffic that it sends as soon as bus mastering is enabled.
     pub traffic: Option<Traffic>,
+    /// It claims Immediate Readiness.
+    pub immediate_readiness: bool,
     /// Device Serial Number.
     pub serial: u64,
     /// The device has other functions.
@@ -92,6 +94,7 @@ impl Default for EndpointConfig {
             pasid: true,
             atc: Geometry::default(),
             traffic: None,
+            immediate_readiness: false,
             serial: 0,
             is_multi_function: false,
             next_function: None,
@@ -176,6 +179,10 @@ impl AtsEndpoint {
         }
         if let Some(next) = config.next_function {
             ari::add(&mut builder, if is_virtual { 0 } else { next })?;
+        }
+        if config.immediate_readiness {
+            builder.is_ready_at_once();
+            power.is_ready_at_once(&mut builder);
         }
         Ok(Self {
             core: FunctionCore::new(builder, None).with_power(power).with_flr(express),

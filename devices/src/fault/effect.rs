@@ -28,6 +28,8 @@ pub struct Effect {
     pub completion: Option<CompletionFault>,
     /// The functions below are in D3hot.
     pub sleep: bool,
+    /// How long the functions below take to become ready after a reset.
+    pub reset: Option<Duration>,
     /// The registers of the remapping unit that software drives are gone.
     pub unit_is_gone: bool,
 }
@@ -69,6 +71,7 @@ impl FaultMode {
             Self::ByteSwap => Effect { invalidate: InvalidateBehavior::SwapBytes, ..none },
             Self::DropAtNext => Effect { invalidate: InvalidateBehavior::DropAtNext, ..none },
             Self::Sleep => Effect { sleep: true, ..none },
+            Self::SlowReset(time) => Effect { reset: Some(time), ..none },
             Self::Merge(time) => answers(CompletionFault::Merge(time)),
             Self::Split(parts) => answers(CompletionFault::Split(parts)),
             Self::Choke { depth, time } => answers(CompletionFault::Choke { depth, time }),
@@ -93,7 +96,7 @@ fn answers(fault: CompletionFault) -> Effect {
 
 impl Effect {
     /// Whether the effect is about the link, now or soon. Otherwise it is about the answers of
-    /// functions, about their power, or about the unit.
+    /// functions, about their power or their resets, or about the unit.
     pub fn is_about_link(self) -> bool {
         !self.link.is_up() || self.port.is_some()
     }
@@ -129,13 +132,14 @@ mod tests {
     }
 
     #[test]
-    fn each_mode_is_about_the_link_or_the_answers_or_the_power_or_the_unit() {
+    fn each_mode_is_about_one_thing() {
         for mode in modes() {
             let effect = mode.effect();
             let about = [
                 effect.is_about_link(),
                 effect.is_about_answers(),
                 effect.sleep,
+                effect.reset.is_some(),
                 effect.unit_is_gone,
             ];
             assert_eq!(about.iter().filter(|is| **is).count(), 1, "{mode}");

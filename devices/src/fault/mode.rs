@@ -43,6 +43,8 @@ pub enum FaultMode {
     DropAtNext,
     /// The functions are in D3hot: configuration space answers, and nothing else does.
     Sleep,
+    /// After a reset the functions take this long to become ready, instead of their own time.
+    SlowReset(Duration),
     /// Invalidate Completions wait for this time. Those of a function that wait at the same time
     /// come as one message, with several bits in the ITag vector (`PCIe 10.3.2`).
     Merge(Duration),

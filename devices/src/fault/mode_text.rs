@@ -10,9 +10,10 @@ use iommu::time::parse_duration;
 
 use super::mode::FaultMode;
 use crate::pcie::link::AnswerDelay;
+use crate::pcie::readiness::ReadyTime;
 
 /// The text of every mode with its parameter, and its effect in a line.
-pub const MODES: [(&str, &str); 22] = [
+pub const MODES: [(&str, &str); 23] = [
     ("silent", "the link is gone; only Link Status shows it"),
     ("ghost", "the link is gone, and the port still reports an active one"),
     ("disable", "Link Disable is set"),
@@ -26,6 +27,7 @@ pub const MODES: [(&str, &str); 22] = [
     ("byte-swap", "ATCs read addresses in the wrong byte order, drop another page, and complete"),
     ("drop-at-next", "completions come at once; ATCs drop the range when the next request arrives"),
     ("sleep", "the functions are in D3hot: configuration space answers, and nothing else does"),
+    ("slow-reset:T", "after a reset, functions drop all requests for T, 1m at most"),
     ("merge:T", "completions wait for T, and come as one message with several ITags"),
     ("split:N", "each completion comes in N messages, 2 to 8, with that Completion Count"),
     ("choke:N:T", "N requests at once, each for T; further ones are lost"),
@@ -81,6 +83,7 @@ impl FromStr for FaultMode {
             ("byte-swap", None) => Self::ByteSwap,
             ("drop-at-next", None) => Self::DropAtNext,
             ("sleep", None) => Self::Sleep,
+            ("slow-reset", Some(time)) => Self::SlowReset(parse_ready_time(time)?),
             ("merge", Some(time)) => Self::Merge(parse_time(time)?),
             ("split", Some(parts)) => Self::Split(parse_number(parts, 2, 8)?),
             ("choke", Some(parameter)) => parse_choke(parameter)?,
@@ -117,6 +120,11 @@ fn parse_number(text: &str, least: u8, most: u8) -> Result<u8, ParseModeError> {
     let number = text.parse().ok().filter(|number| (least..=most).contains(number));
     let reason = || ParseModeError(format!("'{text}' is no number from {least} to {most}"));
     number.ok_or_else(reason)
+}
+
+fn parse_ready_time(text: &str) -> Result<Duration, ParseModeError> {
+    let time: Result<ReadyTime, _> = text.parse();
+    time.map(|time| time.0).map_err(|error| ParseModeError(error.to_string()))
 }
 
 fn parse_choke(text: &str) -> Result<FaultMode, ParseModeError> {
@@ -185,6 +193,7 @@ impl fmt::Display for FaultMode {
             Self::ByteSwap => f.write_str("byte-swap"),
             Self::DropAtNext => f.write_str("drop-at-next"),
             Self::Sleep => f.write_str("sleep"),
+            Self::SlowReset(time) => write!(f, "slow-reset:{}", format_duration(time)),
             Self::Merge(time) => write!(f, "merge:{}", format_duration(time)),
             Self::Split(parts) => write!(f, "split:{parts}"),
             Self::Choke { depth, time } => write!(f, "choke:{depth}:{}", format_duration(time)),

@@ -78,12 +78,15 @@ impl Nvme {
     /// up. `serial` is the Serial Number (20 printable ASCII characters). Each I/O command takes
     /// `latency`, [`MIN_LATENCY`] at least.
     ///
+    /// It claims Immediate Readiness if `immediate_readiness` is set.
+    ///
     /// # Errors
     /// [`Error::CapabilitySpace`] if its capabilities do not fit.
     pub fn new(
         namespaces: Vec<Box<dyn Storage>>,
         serial: &str,
         latency: Duration,
+        immediate_readiness: bool,
         tracer: Tracer,
     ) -> Result<Self, Error> {
         let mut builder = ConfigBuilder::new(IDENTITY, HeaderType::Endpoint);
@@ -92,6 +95,10 @@ impl Nvme {
         let msix = Msix::add(&mut builder, VECTORS, 0, regs::MSIX_TABLE, regs::MSIX_PENDING)?;
         let express = Express::add(&mut builder, PortType::Endpoint)?;
         let ats = Ats::add(&mut builder, false)?;
+        if immediate_readiness {
+            builder.is_ready_at_once();
+            power.is_ready_at_once(&mut builder);
+        }
         Ok(Self {
             core: FunctionCore::new(builder, Some(bar)).with_power(power).with_flr(express),
             msix,

@@ -20,6 +20,11 @@ pub trait Function: fmt::Debug + Send {
     /// As [`Self::core`].
     fn core_mut(&mut self) -> &mut FunctionCore;
 
+    /// The state of the function `id`, which is this one or one of its virtual functions.
+    fn core_of(&mut self, id: Bdf) -> Option<&mut FunctionCore> {
+        Some(self.core_mut()).filter(|core| core.id == id)
+    }
+
     /// Reads configuration space.
     fn config_read(&self, offset: u16, data: &mut [u8]) {
         self.core().config.read(offset, data);

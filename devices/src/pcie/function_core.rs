@@ -27,6 +27,8 @@ pub struct FunctionCore {
     /// A virtual function: its physical function is not in D0. The specification leaves open what
     /// the virtual one does then; here it sleeps too (`PCIe 9.6.2`).
     pub physical_sleeps: bool,
+    /// The function was reset, or was in D3hot, and is not ready. The hierarchy keeps the time.
+    pub recovers: bool,
     messages: VecDeque<UpstreamMessage>,
     was_reset: bool,
 }
@@ -41,6 +43,7 @@ impl FunctionCore {
             power: None,
             flr: None,
             physical_sleeps: false,
+            recovers: false,
             messages: VecDeque::new(),
             was_reset: false,
         }
@@ -86,10 +89,16 @@ impl FunctionCore {
         header::command(&self.config)
     }
 
-    /// Whether the function is in D0. Without power management it always is. In D3hot it answers
-    /// configuration requests only, and sends no TLP (`PCIe 5.3.1.4.1`).
+    /// Whether the function is in D0, and ready. Otherwise it answers configuration requests at
+    /// most, and sends no TLP (`PCIe 5.3.1.4.1`, `PCIe 6.6`).
     pub fn is_on(&self) -> bool {
-        !self.physical_sleeps && self.power.is_none_or(|power| power.is_on(&self.config))
+        !self.recovers && !self.sleeps()
+    }
+
+    /// Whether the function is in D3hot, or its physical function is. Without power management it
+    /// never is.
+    pub fn sleeps(&self) -> bool {
+        self.physical_sleeps || self.power.is_some_and(|power| !power.is_on(&self.config))
     }
 
     /// The offset and the value of the write by which software puts the function into `state`;
@@ -123,6 +132,7 @@ impl FunctionCore {
     pub fn reset(&mut self, reset: Reset) {
         self.config.reset(reset);
         self.messages.clear();
+        self.recovers = false;
         self.was_reset = true;
     }
 

@@ -121,6 +121,12 @@ impl ConfigBuilder {
         self.declare(COMMAND, Register::new(Command::new()).writable(command));
     }
 
+    /// Declares Immediate Readiness. The function has capabilities, and all of them are added.
+    pub fn is_ready_at_once(&mut self) {
+        let status = Status::new().with_capabilities_list(true).with_immediate_readiness(true);
+        self.declare(STATUS, Register::new(status).clearable(Status::ERRORS));
+    }
+
     /// Declares that the function uses INTA.
     pub fn uses_inta(&mut self) {
         self.declare(INTERRUPT_PIN, Register::new(1_u8));

@@ -13,6 +13,7 @@
 //! - [`hierarchy`]: routes requests by what the guest has programmed.
 //! - [`host_bridge`]: 00:00.0. [`port`]: root ports and the ports of switches. [`link`]: the link
 //!   below a port.
+//! - [`readiness`]: how long functions take to become ready.
 //! - [`function`]: all other functions. [`function_core`]: what functions have in common.
 
 pub mod caps;
@@ -25,6 +26,7 @@ pub mod hierarchy;
 pub mod host_bridge;
 pub mod link;
 pub mod port;
+pub mod readiness;
 pub mod reset;
 pub mod spec;
 

@@ -7,6 +7,7 @@ use super::{Address, DeviceSpec, Disk, Endpoint, MAX_BUSES, Namespace, Satc, Top
 use crate::dma::atc::Geometry;
 use crate::endpoint::{EndpointConfig, VirtualFunctions};
 use crate::nvme::MAX_NAMESPACES;
+use crate::pcie::readiness::NotReadyAnswer;
 
 impl<'a> Plan<'a> {
     pub(super) fn add_endpoints(&mut self) -> Result<(), TopologyError> {
@@ -63,7 +64,7 @@ impl<'a> Plan<'a> {
             }
         }
         let has_ari = last > 7 || with_vfs.is_some();
-        for (at, (_, endpoint)) in functions.iter().enumerate() {
+        for (at, (index, endpoint)) in functions.iter().enumerate() {
             let devfn = endpoint.addr.devfn();
             let next = functions.get(at + 1).map_or(0, |(_, next)| next.addr.devfn());
             let (entries, ways) = endpoint.entries_and_ways();
@@ -73,6 +74,7 @@ impl<'a> Plan<'a> {
                 pasid: endpoint.pasid,
                 atc: Geometry::new(entries, ways).unwrap_or_default(),
                 traffic: endpoint.traffic,
+                immediate_readiness: endpoint.ready == NotReadyAnswer::Immediate,
                 serial: serial(functions[0].1),
                 is_multi_function: functions.len() > 1,
                 next_function: has_ari.then_some(next),
@@ -83,7 +85,8 @@ impl<'a> Plan<'a> {
                 }),
             };
             let kind = FunctionKind::AtsEndpoint(config);
-            self.steps.push(Step::Function { above: Some(above), devfn, kind, satc: Satc::Off });
+            let (readiness, satc) = (self.devices[*index].readiness(), Satc::Off);
+            self.steps.push(Step::Function { above: Some(above), devfn, kind, readiness, satc });
         }
         Ok(())
     }
@@ -106,8 +109,11 @@ impl<'a> Plan<'a> {
             let serial = disk.id.as_ref().unwrap_or(&disk.bus).clone();
             let more = namespaces_of(self.devices, disk).map(|(_, namespace)| namespace.medium());
             let namespaces = std::iter::once(disk.medium()).chain(more).collect();
-            let kind = FunctionKind::Nvme { serial, namespaces };
-            self.steps.push(Step::Function { above: Some(above), devfn: 0, kind, satc: Satc::Off });
+            let immediate_readiness = disk.ready == NotReadyAnswer::Immediate;
+            let kind = FunctionKind::Nvme { serial, namespaces, immediate_readiness };
+            let (above, devfn, satc) = (Some(above), 0, Satc::Off);
+            let readiness = device.readiness();
+            self.steps.push(Step::Function { above, devfn, kind, readiness, satc });
         }
         Ok(())
     }

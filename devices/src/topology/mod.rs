@@ -199,8 +199,9 @@ impl Topology {
                 Step::Port { name, above, devfn, port_type, .. } => {
                     hierarchy.add_port(name, *above, *devfn, *port_type)?;
                 }
-                Step::Function { above, devfn, kind, .. } => {
-                    hierarchy.add_function(*above, *devfn, function(kind, media, tracer)?);
+                Step::Function { above, devfn, kind, readiness, .. } => {
+                    let function = function(kind, media, tracer)?;
+                    hierarchy.add_slow_function(*above, *devfn, function, *readiness);
                 }
             }
         }
@@ -220,10 +221,11 @@ fn function(
             }
             None => Box::new(AtsEndpoint::new(*config, tracer.clone())?),
         },
-        FunctionKind::Nvme { serial, namespaces } => {
+        FunctionKind::Nvme { serial, namespaces, immediate_readiness } => {
+            let (latency, is_ready) = (DEFAULT_LATENCY, *immediate_readiness);
             let namespaces = namespaces.iter().map(|medium| open(medium, media));
             let namespaces = namespaces.collect::<Result<_, _>>()?;
-            Box::new(Nvme::new(namespaces, serial, DEFAULT_LATENCY, tracer.clone())?)
+            Box::new(Nvme::new(namespaces, serial, latency, is_ready, tracer.clone())?)
         }
         FunctionKind::Edu => Box::new(Edu::new()?),
         FunctionKind::IommuTestdev => Box::new(IommuTestdev::new()),

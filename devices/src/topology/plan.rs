@@ -11,6 +11,7 @@ use super::{
 };
 use crate::endpoint::EndpointConfig;
 use crate::pcie::caps::express::{PortType, Slot};
+use crate::pcie::readiness::Readiness;
 
 /// A port or a function to build.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -25,15 +26,22 @@ pub(super) enum Step {
         ats: bool,
         external: bool,
     },
-    /// A function, with the index of the port above it, and its entry in SATC structures.
-    Function { above: Option<usize>, devfn: u8, kind: FunctionKind, satc: Satc },
+    /// A function, with the index of the port above it, the times in which it becomes ready, and its
+    /// entry in SATC structures.
+    Function {
+        above: Option<usize>,
+        devfn: u8,
+        kind: FunctionKind,
+        readiness: Readiness,
+        satc: Satc,
+    },
 }
 
 /// The kind of a function.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum FunctionKind {
     AtsEndpoint(EndpointConfig),
-    Nvme { serial: String, namespaces: Vec<Medium> },
+    Nvme { serial: String, namespaces: Vec<Medium>, immediate_readiness: bool },
     Edu,
     IommuTestdev,
 }
@@ -293,7 +301,8 @@ impl Plan<'_> {
             };
             let addr = self.place_on_bus_0(index, spec.addr, FIRST_INTEGRATED)?;
             let (devfn, satc) = (addr.devfn(), spec.satc);
-            self.steps.push(Step::Function { above: None, devfn, kind, satc });
+            let readiness = Readiness::default();
+            self.steps.push(Step::Function { above: None, devfn, kind, readiness, satc });
         }
         Ok(())
     }

@@ -12,6 +12,7 @@ use super::text::{Address, number, on_off, some_number, some_on_off, some_text};
 use crate::dma::atc::Geometry;
 use crate::endpoint::traffic::Traffic;
 use crate::pcie::caps::express::HotPlug;
+use crate::pcie::readiness::{NotReadyAnswer, Readiness, ReadyTime};
 
 /// One entry of a description.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
@@ -114,6 +115,15 @@ pub struct Endpoint {
     /// The traffic of its first generator.
     #[serde(default, deserialize_with = "some_text")]
     pub traffic: Option<Traffic>,
+    /// How long it takes to become ready after a reset. Default: no time.
+    #[serde(default, deserialize_with = "some_text")]
+    pub reset: Option<ReadyTime>,
+    /// How long it takes to become ready in D0. Default: no time.
+    #[serde(default, deserialize_with = "some_text")]
+    pub wake: Option<ReadyTime>,
+    /// Its answer to configuration requests meanwhile.
+    #[serde(default)]
+    pub ready: NotReadyAnswer,
     /// Number of virtual functions.
     #[serde(default, deserialize_with = "number")]
     pub vfs: u16,
@@ -135,6 +145,9 @@ impl Endpoint {
             atc: None,
             ways: None,
             traffic: None,
+            reset: None,
+            wake: None,
+            ready: NotReadyAnswer::default(),
             vfs: 0,
             serial: None,
         }
@@ -165,6 +178,15 @@ pub struct Disk {
     /// The file of its namespace.
     #[serde(default)]
     pub file: Option<PathBuf>,
+    /// As [`Endpoint::reset`].
+    #[serde(default, deserialize_with = "some_text")]
+    pub reset: Option<ReadyTime>,
+    /// As [`Endpoint::wake`].
+    #[serde(default, deserialize_with = "some_text")]
+    pub wake: Option<ReadyTime>,
+    /// As [`Endpoint::ready`].
+    #[serde(default)]
+    pub ready: NotReadyAnswer,
 }
 
 /// A further namespace of an NVMe controller, with the next namespace id.
@@ -187,7 +209,8 @@ pub struct Namespace {
 impl Disk {
     /// A controller below the port `bus`, with default properties.
     pub fn new(bus: String) -> Self {
-        Self { id: None, bus, mib: None, file: None }
+        let ready = NotReadyAnswer::default();
+        Self { id: None, bus, mib: None, file: None, reset: None, wake: None, ready }
     }
 
     pub(super) fn medium(&self) -> Medium {
@@ -243,6 +266,29 @@ fn on() -> bool {
 }
 
 impl DeviceSpec {
+    /// Gives a function that has no `reset` or `wake` the times that the specification lets software
+    /// wait for.
+    pub fn use_specified_times(&mut self) {
+        let (reset, wake) = match self {
+            Self::AtsEndpoint(Endpoint { reset, wake, .. })
+            | Self::Nvme(Disk { reset, wake, .. }) => (reset, wake),
+            _ => return,
+        };
+        reset.get_or_insert(ReadyTime::RESET);
+        wake.get_or_insert(ReadyTime::WAKE);
+    }
+
+    /// The times in which the function of the entry becomes ready.
+    pub(super) fn readiness(&self) -> Readiness {
+        let (reset, wake, answer) = match self {
+            Self::AtsEndpoint(Endpoint { reset, wake, ready, .. })
+            | Self::Nvme(Disk { reset, wake, ready, .. }) => (*reset, *wake, *ready),
+            _ => return Readiness::default(),
+        };
+        let time = |time: Option<ReadyTime>| time.map(|time| time.0).unwrap_or_default();
+        Readiness { reset: time(reset), wake: time(wake), answer }
+    }
+
     /// `mib` and `file` of a namespace.
     pub(super) fn media(&self) -> (Option<u16>, Option<&Path>) {
         match self {
@@ -343,6 +389,12 @@ pub const TYPES: [(&str, &[(&str, &str)]); 9] = [
             ("atc=N", "translations that its ATC holds, 1 to 4096 [64]"),
             ("ways=N", "places for each: atc is a power of two times as many [as atc]"),
             ("traffic=WHAT", "sends by itself: read|write:LENGTH[*BURST]/PERIOD@ADDRESS[+SPAN]"),
+            ("reset=TIME", "how long it takes to become ready after a reset, up to 1m [0s]"),
+            ("wake=TIME", "how long it takes to become ready in D0, after D3hot, up to 1m [0s]"),
+            (
+                "ready=ANSWER",
+                "to configuration meanwhile: rrs or timeout; immediate claims 0s [rrs]",
+            ),
             ("vfs=N", "it has SR-IOV, with so many virtual functions, up to 64 [0]"),
             ("serial=N", "the device's serial number, of function 0 [made of the names]"),
         ],
@@ -354,6 +406,9 @@ pub const TYPES: [(&str, &[(&str, &str)]); 9] = [
             ("bus=PORT", "needed: the port below which it is"),
             ("mib=N", "how many MiB namespace 1 has, in memory, 1 to 4096 [64]"),
             ("file=PATH", "or the file that it is in, as long as that is"),
+            ("reset=TIME", "as for ats-endpoint"),
+            ("wake=TIME", "as for ats-endpoint"),
+            ("ready=ANSWER", "as for ats-endpoint"),
         ],
     ),
     (

@@ -49,7 +49,7 @@ const DEVICES: [&str; 13] = [
     "iommu-testdev",
 ];
 
-const MODES: [&str; 18] = [
+const MODES: [&str; 19] = [
     "silent",
     "ghost",
     "disable",
@@ -65,6 +65,7 @@ const MODES: [&str; 18] = [
     "byte-swap",
     "drop-at-next",
     "sleep",
+    "slow-reset:1ms",
     "merge:1ms",
     "split:3",
     "choke:2:1ms",

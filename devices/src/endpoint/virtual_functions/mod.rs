@@ -81,7 +81,7 @@ impl PhysicalFunction {
             vf.core.id = Bdf::from_bits(id.into_bits().wrapping_add(offset));
             vf.window = Window::Assigned(sriov.registers(&function.core.config, index));
             vf.physical_pasid = pasid;
-            vf.core.physical_sleeps = !function.core.is_on();
+            vf.core.physical_sleeps = function.core.sleeps();
         }
         // Ids past the last bus would wrap to those of other functions.
         let last = sriov.id_offset(&function.core.config, u16::try_from(count).unwrap_or(u16::MAX));
@@ -96,6 +96,10 @@ impl Function for PhysicalFunction {
 
     fn core_mut(&mut self) -> &mut FunctionCore {
         &mut self.function.core
+    }
+
+    fn core_of(&mut self, id: Bdf) -> Option<&mut FunctionCore> {
+        self.functions_mut().map(|function| &mut function.core).find(|core| core.id == id)
     }
 
     fn config_write(&mut self, id: Bdf, offset: u16, data: &[u8], now: Instant) {

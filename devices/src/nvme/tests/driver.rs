@@ -111,7 +111,7 @@ impl Driver {
     }
 
     pub(super) fn with(namespaces: Vec<Box<dyn Storage>>) -> Self {
-        let nvme = Nvme::new(namespaces, "GL-1", LATENCY, Tracer::none()).unwrap();
+        let nvme = Nvme::new(namespaces, "GL-1", LATENCY, false, Tracer::none()).unwrap();
         let mut upstream = FakeUpstream::default();
         upstream.map(0, 32, 0, true, true);
         let mut driver = Self {

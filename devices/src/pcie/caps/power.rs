@@ -8,6 +8,9 @@ use crate::pcie::spec::power::*;
 /// Version 3 of the interface, no D1, no D2, no PME.
 const VERSION: u16 = 3;
 
+/// Immediate Readiness on Return to D0, in Power Management Capabilities.
+const IMMEDIATE_READINESS: u16 = 1 << 4;
+
 /// The power states of a function that it enters by its capability.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum PowerState {
@@ -37,6 +40,11 @@ impl PowerManagement {
             Register::new(control).writable(Control::new().with_power_state(3)),
         );
         Ok(Self { at })
+    }
+
+    /// Declares Immediate Readiness on Return to D0.
+    pub fn is_ready_at_once(self, builder: &mut ConfigBuilder) {
+        builder.declare(self.at + CAPABILITIES, Register::new(VERSION | IMMEDIATE_READINESS));
     }
 
     /// The offset and the value of the write by which software puts the function into `state`.

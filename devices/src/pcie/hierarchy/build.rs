@@ -11,6 +11,7 @@ use crate::pcie::caps::express::PortType;
 use crate::pcie::host_bridge::HostBridge;
 use crate::pcie::link::Link;
 use crate::pcie::port::Port;
+use crate::pcie::readiness::Readiness;
 
 impl Hierarchy {
     /// A host bridge and nothing else.
@@ -24,6 +25,7 @@ impl Hierarchy {
             delayed: Default::default(),
             late: 0,
             pending: Default::default(),
+            recoveries: Vec::new(),
             resets: Default::default(),
             returns: Vec::new(),
             tracer,
@@ -55,10 +57,22 @@ impl Hierarchy {
     }
 
     /// Adds `function` at `devfn` on the bus below the port `above`, or on bus 0. The address must
-    /// be free.
+    /// be free. The function is always ready at once.
     pub fn add_function(&mut self, above: Option<usize>, devfn: u8, function: Box<dyn Function>) {
+        self.add_slow_function(above, devfn, function, Readiness::default());
+    }
+
+    /// As [`Self::add_function`], with the times in which the function becomes ready.
+    pub fn add_slow_function(
+        &mut self,
+        above: Option<usize>,
+        devfn: u8,
+        function: Box<dyn Function>,
+        readiness: Readiness,
+    ) {
         self.index.add_function(above, devfn, self.functions.len());
-        self.functions.push(FunctionNode { function, devfn, above });
+        let slow_reset = None;
+        self.functions.push(FunctionNode { function, devfn, above, readiness, slow_reset });
     }
 
     /// Seeds the random decisions of the links.

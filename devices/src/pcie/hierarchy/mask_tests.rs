@@ -21,7 +21,7 @@ const PORT_EXPRESS: Masks = &[
     (0x08, 0x0000_78ff), // Device Control
     (0x10, 0x6043_00d0), // Link Control; Link Status: DLLLA, speed and width go, Retrain sets LBMS
     (0x18, 0x0000_1028), // Slot Control: PDC, DLLSC and hot-plug interrupt enables
-    (0x1c, 0x0000_000f), // Root Control
+    (0x1c, 0x0000_001f), // Root Control
     (0x28, 0x0000_0030), // Device Control 2: Completion Timeout Disable, ARI
     (0x30, 0x0000_000f), // Target Link Speed
 ];

@@ -7,7 +7,7 @@ use iommu::event::{DropReason, Event, Lost};
 use iommu::ids::Bdf;
 use iommu::time::Instant;
 
-use super::{Hierarchy, PortNode, uplink};
+use super::{Hierarchy, PortNode, readiness, uplink};
 use crate::pcie::UpstreamMessage;
 use crate::pcie::link::{CompletionOutcome, InvalidateBehavior, Link};
 
@@ -71,11 +71,15 @@ impl Hierarchy {
 
     /// Collects the messages of the function with index `index` that pass the links above it.
     pub fn collect_messages_of(&mut self, index: usize, now: Instant) {
-        let Self { ports, functions, messages, delayed, late, pending, .. } = self;
+        let Self { ports, functions, messages, delayed, late, pending, recoveries, .. } = self;
         let Some(node) = functions.get_mut(index) else { return };
         while let Some(reset) = node.function.poll_reset() {
             delayed.retain(|_, held| held.completion.requester != reset);
             pending.forget(reset);
+            let time = node.slow_reset.unwrap_or(node.readiness.reset);
+            if !time.is_zero() {
+                readiness::begin(recoveries, node, index, reset, now + time);
+            }
         }
         while let Some(message) = node.function.poll_message() {
             if !uplink::passes_message(ports, node.above, &message, now) {

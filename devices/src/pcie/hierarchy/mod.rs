@@ -21,11 +21,13 @@ mod build;
 mod faults;
 mod index;
 mod messages;
+mod readiness;
 mod route;
 mod uplink;
 
 use std::collections::{BTreeMap, VecDeque};
 use std::ops::RangeInclusive;
+use std::time::Duration;
 
 use iommu::ats::{InvalidateRequest, PageGroupResponse};
 use iommu::event::{Lost, Tracer};
@@ -38,8 +40,10 @@ use super::port::Port;
 use super::{ConfigAccess, Function, Upstream, UpstreamMessage};
 use crate::fault::Effect;
 use crate::pcie::link::{InvalidateBehavior, Link, PendingInvalidations};
+use crate::pcie::readiness::Readiness;
 use index::Index;
 use messages::Delayed;
+use readiness::Recovery;
 use route::Target;
 use uplink::Uplink;
 
@@ -60,6 +64,8 @@ pub struct Hierarchy {
     resets: VecDeque<RangeInclusive<u8>>,
     /// Invalidations that a fault has put off until the next one.
     pending: PendingInvalidations,
+    /// Functions that are not ready.
+    recoveries: Vec<Recovery>,
     /// The faults that end by themselves: when, at which port, and what they did.
     returns: Vec<(Instant, usize, Effect)>,
     tracer: Tracer,
@@ -90,6 +96,10 @@ struct FunctionNode {
     function: Box<dyn Function>,
     devfn: u8,
     above: Option<usize>,
+    /// How long it takes to become ready.
+    readiness: Readiness,
+    /// A fault lets it take this long to become ready after a reset.
+    slow_reset: Option<Duration>,
 }
 
 impl Hierarchy {
@@ -109,10 +119,15 @@ impl Hierarchy {
     /// link is down, and if the access crosses a double word.
     pub fn config_read(&mut self, function: Bdf, offset: u16, data: &mut [u8], now: Instant) {
         data.fill(0xff);
+        self.end_recoveries(now);
         let Some(target) = self.route_config(function, Lost::ConfigRead, now) else { return };
         match target {
             Target::HostBridge => self.host_bridge.config().read(offset, data),
             Target::Port(index) => self.ports[index].port.config().read(offset, data),
+            Target::Function(index) if self.recovers(index, function) => {
+                self.drop_config(function, Lost::ConfigRead, now);
+                return self.read_not_ready(index, offset, data);
+            }
             Target::Function(index) => {
                 let physical = self.functions[index].function.as_ref();
                 if let Some(found) = physical.virtual_function(function) {
@@ -129,6 +144,7 @@ impl Hierarchy {
     /// Writes `data` to configuration space. The write is ignored where [`Self::config_read`] reads
     /// all ones.
     pub fn config_write(&mut self, function: Bdf, offset: u16, data: &[u8], now: Instant) {
+        self.end_recoveries(now);
         match self.route_config(function, Lost::ConfigWrite, now) {
             Some(Target::HostBridge) => self.host_bridge.config_write(offset, data),
             Some(Target::Port(index)) => {
@@ -137,8 +153,11 @@ impl Hierarchy {
                 self.apply_commands(index, now);
                 self.collect_messages_around(index, now);
             }
+            Some(Target::Function(index)) if self.recovers(index, function) => {
+                self.drop_config(function, Lost::ConfigWrite, now);
+            }
             Some(Target::Function(index)) => {
-                self.functions[index].function.config_write(function, offset, data, now);
+                self.write_function(index, function, offset, data, now);
                 self.collect_messages_of(index, now);
             }
             None => {}
@@ -180,6 +199,7 @@ impl Hierarchy {
     /// Sends an Invalidate Request, which is posted. The completion is available after
     /// [`Self::collect_messages`].
     pub fn invalidate_request(&mut self, request: InvalidateRequest, now: Instant) {
+        self.end_recoveries(now);
         let function = request.destination;
         let Some(above) = self.bus_owner(function.bus()) else { return };
         if !self.reaches(above, Lost::InvalidateRequest, now) {
@@ -220,7 +240,7 @@ impl Hierarchy {
     /// As [`Self::poll_timeout`], without the timers of functions.
     pub fn poll_link_timeout(&self) -> Option<Instant> {
         let delayed = self.delayed.first_key_value().map(|((due, _), _)| *due);
-        Instant::earliest([delayed, self.next_restore()])
+        Instant::earliest([delayed, self.next_restore(), self.next_recovery()])
     }
 
     /// Does what is due at `now`.
@@ -235,6 +255,7 @@ impl Hierarchy {
 
     /// As [`Self::handle_timeout`], without the timers of functions.
     pub fn handle_link_timeout(&mut self, now: Instant) {
+        self.end_recoveries(now);
         self.restore_links(now);
         self.release_delayed(now);
     }
@@ -322,6 +343,9 @@ mod mask_tests;
 
 #[cfg(test)]
 mod power_tests;
+
+#[cfg(test)]
+mod readiness_tests;
 
 #[cfg(test)]
 mod topology_tests;

@@ -127,6 +127,11 @@ impl Port {
         self.express.forwards_ari(&self.core.config)
     }
 
+    /// Whether a root port has RRS Software Visibility enabled (`PCIe 2.3.2`).
+    pub fn shows_rrs(&self) -> bool {
+        self.is_root && self.express.shows_rrs(&self.core.config)
+    }
+
     /// Whether all `length` bytes at `address` go down its link.
     pub fn owns_memory(&self, address: u64, length: usize) -> bool {
         let Some(last) = u64::try_from(length)

@@ -30,6 +30,8 @@ pub const SLOT_CONTROL: u16 = 0x18;
 pub const SLOT_STATUS: u16 = 0x1a;
 /// Root Control.
 pub const ROOT_CONTROL: u16 = 0x1c;
+/// Root Capabilities.
+pub const ROOT_CAPABILITIES: u16 = 0x1e;
 /// Root Status.
 pub const ROOT_STATUS: u16 = 0x20;
 /// Device Capabilities 2.
@@ -227,7 +229,19 @@ pub struct SlotStatus {
 pub struct RootControl {
     #[bits(4)]
     pub enables: u8,
-    #[bits(12)]
+    /// Configuration RRS Software Visibility Enable: a read of the vendor ID that is answered with
+    /// Request Retry Status reads 0x0001.
+    pub rrs_visibility: bool,
+    #[bits(11)]
+    __: u16,
+}
+
+/// Root Capabilities.
+#[bitfield(u16)]
+pub struct RootCapabilities {
+    /// The port has Configuration RRS Software Visibility.
+    pub rrs_visibility: bool,
+    #[bits(15)]
     __: u16,
 }
 
@@ -292,6 +306,6 @@ register_layout!(
     Capabilities: u16, DeviceCapabilities: u32, DeviceControl: u16, DeviceStatus: u16,
     LinkCapabilities: u32, LinkControl: u16, LinkStatus: u16,
     SlotCapabilities: u32, SlotControl: u16, SlotStatus: u16,
-    RootControl: u16, RootStatus: u32,
+    RootControl: u16, RootCapabilities: u16, RootStatus: u32,
     DeviceCapabilities2: u32, DeviceControl2: u16, LinkCapabilities2: u32, LinkControl2: u16,
 );

@@ -101,7 +101,9 @@ impl Command {
 /// The Status register, and the Secondary Status of a port (`PCIe 7.5.1.1.4`).
 #[bitfield(u16)]
 pub struct Status {
-    #[bits(4)]
+    /// The function is ready to answer right after a reset.
+    pub immediate_readiness: bool,
+    #[bits(3)]
     __: u8,
     /// The function has a list of capabilities.
     pub capabilities_list: bool,

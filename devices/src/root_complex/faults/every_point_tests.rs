@@ -10,7 +10,7 @@ use iommu::unit::Ordering;
 
 use super::super::tests::{Rig, TARGET};
 
-const MODES: [&str; 26] = [
+const MODES: [&str; 27] = [
     "silent,for=1s",
     "ghost,for=1s",
     "disable,for=1s",
@@ -31,6 +31,7 @@ const MODES: [&str; 26] = [
     "byte-swap,for=1s",
     "drop-at-next,for=1s",
     "sleep,for=1s",
+    "slow-reset:1s,for=1s",
     "merge:20ms,for=1s",
     "split:8,for=1s",
     "choke:1:50ms,for=1s",

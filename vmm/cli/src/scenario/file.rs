@@ -271,7 +271,10 @@ impl Scenario {
         let mut scenario: Self = toml_file::parse(text)?;
         scenario.below = scenario.choose_host()?;
         let places: Vec<usize> = scenario.device.iter().map(|device| device.span().start).collect();
-        let devices: Vec<DeviceSpec> = scenario.device.drain(..).map(Spanned::into_inner).collect();
+        let mut devices: Vec<DeviceSpec> =
+            scenario.device.drain(..).map(Spanned::into_inner).collect();
+        // Linux is tested with devices that take as long as they may.
+        devices.iter_mut().for_each(DeviceSpec::use_specified_times);
         let topology = Topology::new(&devices).map_err(|error: TopologyError| {
             (places[error.index], format!("{}: {}", error.device, error.reason))
         })?;

@@ -151,6 +151,7 @@ mod tests {
             "slow:1ms",
             "flap:200ms",
             "choke:1:1ms",
+            "slow-reset:1s",
             "all-ones-unit",
             "nonsense",
         ] {

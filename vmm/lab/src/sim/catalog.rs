@@ -62,6 +62,11 @@ const FAULTS: &[(&str, &str, &str)] = &[
     ("sleep", "the functions are put into D3hot", "after=requests:20,mode=sleep"),
     ("sleep:30s", "the same, for 30 s", "after=requests:20,mode=sleep,for=30s"),
     (
+        "slow-reset",
+        "devices take 2 s to become ready after a reset, and drivers wait for them",
+        "at=100us,mode=slow-reset:2s",
+    ),
+    (
         "merge",
         "answers wait for 100 us, and come as one with several ITags",
         "before=completion:20,mode=merge:100us",

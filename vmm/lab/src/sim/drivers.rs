@@ -16,6 +16,8 @@ pub(super) struct Drivers {
     pub(super) layout: Layout,
     /// Whether the hot-plug driver has marked each device as disconnected.
     pub(super) disconnected: Vec<bool>,
+    /// Devices that were reset, and are to be set up when they are ready.
+    pub(super) resetting: Vec<u16>,
     /// The next answer to a read of a vendor ID, if the read was made some time ago.
     pub(super) sample: Option<bool>,
 }
@@ -23,7 +25,17 @@ pub(super) struct Drivers {
 impl Drivers {
     pub(super) fn new(slots: SlotMap, layout: Layout) -> Self {
         let disconnected = vec![false; usize::from(slots.devices())];
-        Self { slots, layout, disconnected, sample: None }
+        Self { slots, layout, disconnected, resetting: Vec::new(), sample: None }
+    }
+}
+
+impl Drivers {
+    /// Sets up the devices that were reset, and are ready now.
+    pub(super) fn set_up_ready(&mut self, hierarchy: &mut Hierarchy, now: Instant) {
+        for device in std::mem::take(&mut self.resetting) {
+            let function = self.slots.function(device);
+            downstream::Drivers::set_up(self, hierarchy, function, now);
+        }
     }
 }
 
@@ -39,6 +51,9 @@ impl downstream::Drivers for Drivers {
 
     fn set_up(&mut self, hierarchy: &mut Hierarchy, function: Bdf, now: Instant) {
         if let Some(device) = self.slots.device(function) {
+            if hierarchy.ready_at(usize::from(device)).is_some() {
+                return self.resetting.push(device);
+            }
             let mut driver = Driver { hierarchy, slots: self.slots, now };
             driver.enable_device(device, &self.layout);
         }

@@ -168,7 +168,9 @@ impl<'a> Machine<'a> {
         }
         self.downstream.run_schedule(now);
         self.downstream.handle_host_timeout(now);
-        self.downstream.hierarchy.handle_link_timeout(now);
+        let Downstream { hierarchy, drivers, .. } = &mut self.downstream;
+        hierarchy.handle_link_timeout(now);
+        drivers.set_up_ready(hierarchy, now);
         true
     }
 

@@ -78,9 +78,9 @@ impl Machine<'_> {
             return self.pause(cpu, pause);
         }
         if self.spec.workload.kind == Kind::Detach && !is_aborted {
-            self.reset_device(device);
+            let time = self.reset_device(device);
             self.cpu(cpu).state = State::Resetting;
-            return self.wake(cpu, self.spec.costs.reset);
+            return self.wake(cpu, time);
         }
         self.detach(cpu);
     }
@@ -247,20 +247,23 @@ impl Machine<'_> {
         let mut pause = self.rest(cpu);
         if std::mem::take(&mut self.cpu(cpu).timed_out) && !self.devices[usize::from(device)].works
         {
-            self.reset_device(device);
-            pause += self.spec.costs.reset;
+            pause += self.reset_device(device);
         }
         self.pause(cpu, pause);
     }
 
-    /// Function Level Reset, if the device is there, and everything is set up again.
-    fn reset_device(&mut self, device: u16) {
+    /// Function Level Reset, if the device is there, and everything is set up again. Returns after
+    /// which time the device is used.
+    fn reset_device(&mut self, device: u16) -> Duration {
         let (function, now) = (self.slots.function(device), self.now);
+        let usual = self.spec.costs.reset;
         if !self.downstream.hierarchy.is_present(function, now) {
-            return;
+            return usual;
         }
         self.downstream.reset(function, now);
         self.tracer.emit(now, || Event::DriverReset { function });
+        let ready = self.downstream.hierarchy.ready_at(usize::from(device));
+        ready.map_or(usual, |ready| usual.max(ready - now))
     }
 
     /// Sets everything up again, after a reset that the driver has not asked for.

@@ -383,3 +383,47 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn a_device_that_lies_is_stale_although_each_caller_is_told_of_success() {
+    for fault in ["early", "byte-swap", "drop-at-next"] {
+        for policy in ["linux", "quarantine:100ms"] {
+            let result = simulate(&format!("{policy}/{fault}/strict/1"));
+            let id = format!("{policy} {fault}");
+            assert!(result.stale_accesses > 0 && result.told.completed.held > 0, "{id}");
+            assert_eq!((result.never_returned, result.hard_lockups), (0, 0), "{id}");
+        }
+    }
+}
+
+#[test]
+fn completions_that_are_merged_or_split_are_safe() {
+    for fault in ["merge", "split"] {
+        let result = simulate(&format!("linux/{fault}/strict/1"));
+        assert!(result.completed_io > 40, "{fault}");
+        assert_eq!((result.stale_accesses, result.never_returned), (0, 0), "{fault}");
+        assert_eq!(result.host.false_completions, 0, "{fault}");
+    }
+}
+
+#[test]
+fn a_device_that_sleeps_is_present_and_mute() {
+    let result = simulate("linux/sleep/victim/1");
+    assert!(result.never_returned >= 1 && result.host.resubmitted >= 2);
+    let result = simulate("quarantine:100ms/sleep:30s/victim/1");
+    assert_eq!((result.stale_accesses, result.never_returned), (0, 0));
+}
+
+#[test]
+fn a_device_that_resets_slowly_is_used_again_when_it_is_ready() {
+    let (events, result) = record(&spec("linux/slow-reset/detach/1"));
+    let victim = iommu::ids::Bdf::new(1, 0, 0);
+    let injected = |event: &Event| matches!(event, Event::FaultInjected { .. });
+    let reset = Event::DriverReset { function: victim };
+    let dma = |event: &Event| matches!(event, Event::Dma { function, .. } if *function == victim);
+    let mut later = events.iter().skip_while(|timed| !injected(&timed.event));
+    let reset = later.find(|timed| timed.event == reset).unwrap();
+    let next = later.find(|timed| dma(&timed.event)).unwrap();
+    assert!(next.at - reset.at >= Duration::from_secs(2), "{:?}", next.at - reset.at);
+    assert_eq!(result.stale_accesses, 0);
+}

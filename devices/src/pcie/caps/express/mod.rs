@@ -112,6 +112,11 @@ impl Express {
     pub fn forwards_ari(self, config: &ConfigSpace) -> bool {
         config.get::<DeviceControl2>(self.at + DEVICE_CONTROL_2).ari_forwarding()
     }
+
+    /// Whether a root port shows Request Retry Status to software.
+    pub fn shows_rrs(self, config: &ConfigSpace) -> bool {
+        config.get::<RootControl>(self.at + ROOT_CONTROL).rrs_visibility()
+    }
 }
 
 fn declare_device(builder: &mut ConfigBuilder, at: u16, port_type: PortType) {
@@ -222,7 +227,9 @@ fn declare_slot(builder: &mut ConfigBuilder, at: u16, slot: Slot) {
 }
 
 fn declare_root(builder: &mut ConfigBuilder, at: u16) {
-    let enables = RootControl::new().with_enables(0xf);
+    let enables = RootControl::new().with_enables(0xf).with_rrs_visibility(true);
+    let capabilities = RootCapabilities::new().with_rrs_visibility(true);
+    builder.declare(at + ROOT_CAPABILITIES, Register::new(capabilities));
     let pme = RootStatus::new().with_pme(true);
     builder.declare(at + ROOT_CONTROL, Register::new(RootControl::new()).writable(enables));
     builder.declare(at + ROOT_STATUS, Register::new(RootStatus::new()).clearable(pme));

@@ -4,10 +4,13 @@
 //! reasons, latches events and interrupts. When the last reason is gone the link trains anew, and
 //! everything below is reset (`PCIe 6.6.1`).
 
+use std::time::Duration;
+
 use iommu::event::Lost;
 use iommu::ids::Bdf;
 use iommu::time::Instant;
 
+use super::route::Target;
 use super::{Hierarchy, PortNode};
 use crate::fault::{Effect, PortEffect};
 use crate::pcie::caps::express::SlotEvent;
@@ -47,6 +50,9 @@ impl Hierarchy {
         if effect.sleep {
             self.set_power_below(port, PowerState::D3hot, now);
         }
+        if effect.reset.is_some() {
+            self.set_slow_reset(port, effect.reset);
+        }
         self.collect_messages(now);
     }
 
@@ -77,6 +83,9 @@ impl Hierarchy {
         if effect.sleep {
             self.set_power_below(port, PowerState::D0, now);
         }
+        if effect.reset.is_some() {
+            self.set_slow_reset(port, None);
+        }
         self.collect_messages(now);
     }
 
@@ -100,8 +109,13 @@ impl Hierarchy {
 
     /// Whether `function` answers a configuration read. For a virtual function, whose Vendor ID
     /// reads all ones, that is a read of its physical function's.
+    /// A function that is not ready does not answer.
     pub fn is_present(&mut self, function: Bdf, now: Instant) -> bool {
-        self.route_config(function, Lost::ConfigRead, now).is_some()
+        self.end_recoveries(now);
+        match self.route_config(function, Lost::ConfigRead, now) {
+            Some(Target::Function(index)) => !self.recovers(index, function),
+            target => target.is_some(),
+        }
     }
 
     /// DMA requests that have passed the link below a port.
@@ -167,10 +181,20 @@ impl Hierarchy {
             if !self.is_below(self.functions[index].above, port) {
                 continue;
             }
-            let function = &mut self.functions[index].function;
-            let id = function.core().id;
-            if let Some((offset, control)) = function.core().power_control(state) {
-                function.config_write(id, offset, &control, now);
+            let core = self.functions[index].function.core();
+            let id = core.id;
+            if let Some((offset, control)) = core.power_control(state) {
+                self.write_function(index, id, offset, &control, now);
+            }
+        }
+    }
+
+    /// Sets how long the functions below a port take to become ready after a reset, instead of their
+    /// own time.
+    fn set_slow_reset(&mut self, port: usize, time: Option<Duration>) {
+        for index in 0..self.functions.len() {
+            if self.is_below(self.functions[index].above, port) {
+                self.functions[index].slow_reset = time;
             }
         }
     }
