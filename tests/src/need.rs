@@ -114,6 +114,25 @@ fn cached_qemu() -> Option<PathBuf> {
     Some(cache.join(program)).filter(|program| program.is_file())
 }
 
+/// The directory that the environment names by `variable`, for things that no script can get. `None`
+/// skips the calling test, which then says so.
+pub fn directory(variable: &str) -> Option<PathBuf> {
+    let directory = env::var_os(variable).filter(|value| !value.is_empty());
+    if directory.is_none() {
+        report_skipped(&format!("{variable} is not set"));
+    }
+    directory.map(PathBuf::from)
+}
+
+/// Prints the line by which `tests/run` counts the calling test as skipped.
+fn report_skipped(reason: &str) {
+    let test = std::thread::current();
+    let name = test.name().unwrap_or("?");
+    // The test harness hides the output of `print` and its kind. One write keeps the line whole.
+    let line = format!("skipped: {name} ({reason})\n");
+    let _ = io::stderr().write_all(line.as_bytes());
+}
+
 /// Whether the calling test runs; `false` if the environment skips it.
 ///
 /// # Panics
@@ -122,12 +141,7 @@ fn cached_qemu() -> Option<PathBuf> {
 pub fn wanted(need: Need) -> bool {
     let variable = need.variable();
     if env::var_os(variable).is_some_and(|value| value == "1") {
-        let test = std::thread::current();
-        let name = test.name().unwrap_or("?");
-        // The test harness hides the output of `print` and its kind. One write keeps the line
-        // whole.
-        let line = format!("skipped: {name} ({variable}=1)\n");
-        let _ = io::stderr().write_all(line.as_bytes());
+        report_skipped(&format!("{variable}=1"));
         return false;
     }
     if let Some(reason) = need.missing() {

@@ -110,9 +110,19 @@ impl Drop for SignalFd {
 /// Waits until `output` takes data, or has failed, or `stop` is readable. Returns whether it is
 /// `output` that is ready.
 pub(crate) fn wait_writable(output: &impl AsRawFd, stop: &impl AsRawFd) -> bool {
+    wait(output.as_raw_fd(), libc::POLLOUT, stop.as_raw_fd())
+}
+
+/// Waits until `first` or `second` is readable. Returns whether it is `first`.
+pub(crate) fn wait_readable(first: &impl AsRawFd, second: &impl AsRawFd) -> bool {
+    wait(first.as_raw_fd(), libc::POLLIN, second.as_raw_fd())
+}
+
+/// Waits for `events` of `first`, or until `second` is readable. Returns whether it is `first` that
+/// is ready.
+fn wait(first: RawFd, events: libc::c_short, second: RawFd) -> bool {
     let poll = |fd, events| libc::pollfd { fd, events, revents: 0 };
-    let output = poll(output.as_raw_fd(), libc::POLLOUT);
-    let mut fds = [output, poll(stop.as_raw_fd(), libc::POLLIN)];
+    let mut fds = [poll(first, events), poll(second, libc::POLLIN)];
     loop {
         // SAFETY: `fds` is an array of two, both of which the call may change.
         let ready = unsafe { libc::poll(fds.as_mut_ptr(), 2, -1) };

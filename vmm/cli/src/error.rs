@@ -20,18 +20,23 @@ pub(crate) enum CliError {
         /// The error of the operating system.
         source: std::io::Error,
     },
-    /// The socket cannot be made, or the traffic on it has failed.
+    /// The file for the lines of the qtest protocol cannot be made.
     #[error(
-        "cannot serve at '{}': {source}; name a socket that does not exist yet, in a directory \
-         that does",
+        "cannot write the log to '{}': {source}; name a file in a directory that exists",
         path.display()
     )]
-    Socket {
-        /// The socket.
+    Log {
+        /// The file.
         path: std::path::PathBuf,
         /// The error of the operating system.
         source: std::io::Error,
     },
+    /// A socket cannot be made or reached, or the traffic on it has failed.
+    #[error(
+        "cannot serve at {0}; name a socket that does not exist yet, in a directory that does, or \
+         with --connect one at which a client listens"
+    )]
+    Socket(#[from] vmm::qtest::SocketError),
     /// The remapping units cannot be built as asked for.
     #[error(transparent)]
     Unit(#[from] crate::unit::UnitError),
@@ -93,7 +98,8 @@ impl CliError {
             Self::Validate(ValidateError::Interrupted(status)) => *status,
             Self::Events { .. }
             | Self::UnknownFault(_)
-            | Self::Socket { .. }
+            | Self::Log { .. }
+            | Self::Socket(_)
             | Self::Unit(_)
             | Self::Faults(_)
             | Self::Policies(_)

@@ -1,13 +1,14 @@
 //! `ghostlink qtest`: the machine without CPUs, driven by QEMU's qtest protocol.
 
+use std::fs::File;
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use clap::Args;
 use devices::root_complex::RootComplexConfig;
 use iommu::event::Tracer;
-use vmm::MemorySize;
-use vmm::qtest::{Machine, MachineConfig, Session, serve, serve_socket};
+use vmm::qtest::{Log, Machine, MachineConfig, SIGNALS, Session, Sockets, serve, serve_sockets};
+use vmm::{MemorySize, SignalFd};
 
 use super::host::HostArgs;
 use super::topology::TopologyArgs;
@@ -20,6 +21,18 @@ pub(super) struct QtestArgs {
     /// Wait for one client at this unix socket [default: standard input and output]
     #[arg(long, value_name = "PATH")]
     socket: Option<PathBuf>,
+
+    /// Answer QMP at this unix socket as well: queries, reset, quit
+    #[arg(long, value_name = "PATH", requires = "socket")]
+    qmp: Option<PathBuf>,
+
+    /// Connect to the sockets, at which the client listens, as QEMU's test programs do
+    #[arg(long, requires = "socket")]
+    connect: bool,
+
+    /// Write the lines of the protocol and their times to this file
+    #[arg(long, value_name = "FILE", requires = "socket")]
+    log: Option<PathBuf>,
 
     /// Guest memory
     #[arg(long, value_name = "SIZE", default_value_t)]
@@ -51,12 +64,17 @@ pub(super) struct QtestArgs {
 /// Serves one client; returns the exit status.
 pub(super) fn run(args: QtestArgs) -> Result<u8, CliError> {
     let tracer = super::tracer(args.events.as_deref())?;
-    let socket = args.socket.clone();
+    let log = args.log.as_deref().map(create_log).transpose()?;
+    let sockets = args.sockets();
     let mut session = Session::new(Machine::new(args.machine(tracer)?)?);
-    match socket {
-        Some(path) => {
-            serve_socket(&mut session, &path)
-                .map_err(|source| CliError::Socket { path, source })?;
+    match sockets {
+        Some(sockets) => {
+            let signals = SignalFd::new(&SIGNALS).map_err(CliError::Signals)?;
+            let outcome = serve_sockets(&mut session, &sockets, log, &signals);
+            // They stay blocked: QEMU's tests end each session by SIGTERM and demand status 0, also
+            // if the session has ended just before.
+            std::mem::forget(signals);
+            outcome?;
         }
         None => serve(&mut session, io::stdin().lock(), io::stdout().lock())
             .map_err(CliError::Output)?,
@@ -67,7 +85,19 @@ pub(super) fn run(args: QtestArgs) -> Result<u8, CliError> {
     Ok(0)
 }
 
+fn create_log(path: &Path) -> Result<Log, CliError> {
+    match File::create(path) {
+        Ok(file) => Ok(Box::new(file)),
+        Err(source) => Err(CliError::Log { path: path.to_owned(), source }),
+    }
+}
+
 impl QtestArgs {
+    fn sockets(&self) -> Option<Sockets> {
+        let qtest = self.socket.clone()?;
+        Some(Sockets { qtest, qmp: self.qmp.clone(), connect: self.connect })
+    }
+
     fn machine(self, tracer: Tracer) -> Result<MachineConfig, CliError> {
         let root_complex = RootComplexConfig {
             topology: self.topology.into_topology(self.edus, "--edus")?,

@@ -1,9 +1,6 @@
 //! The protocol over a stream: a line in, its answer out, until the stream ends.
 
-use std::fs;
-use std::io::{self, BufRead, BufReader, BufWriter, Read, Write};
-use std::os::unix::net::UnixListener;
-use std::path::Path;
+use std::io::{self, BufRead, BufWriter, Read, Write};
 
 use super::Session;
 use super::command::MAX_TRANSFER;
@@ -16,7 +13,16 @@ pub const MAX_LINE: u64 = 2 * MAX_TRANSFER + 256;
 /// # Errors
 /// The error of reading or writing.
 pub fn serve(session: &mut Session, input: impl BufRead, output: impl Write) -> io::Result<()> {
-    let (mut input, mut output) = (input, BufWriter::new(output));
+    serve_lines(input, output, |line| session.execute(line))
+}
+
+/// Answers the lines of `input` by `execute` until it ends.
+pub(super) fn serve_lines(
+    mut input: impl BufRead,
+    output: impl Write,
+    mut execute: impl FnMut(&str) -> String,
+) -> io::Result<()> {
+    let mut output = BufWriter::new(output);
     let mut line = Vec::new();
     loop {
         line.clear();
@@ -27,25 +33,10 @@ pub fn serve(session: &mut Session, input: impl BufRead, output: impl Write) -> 
             input.skip_until(b'\n')?;
             writeln!(output, "FAIL the line is too long; {MAX_LINE} bytes are possible")?;
         } else {
-            output.write_all(session.execute(&String::from_utf8_lossy(&line)).as_bytes())?;
+            output.write_all(execute(&String::from_utf8_lossy(&line)).as_bytes())?;
         }
         output.flush()?;
     }
-}
-
-/// Waits for one client at a unix socket that is made at `path`, and answers it until it hangs up.
-/// The socket is removed again.
-///
-/// # Errors
-/// The error of making the socket, or of the traffic on it.
-pub fn serve_socket(session: &mut Session, path: &Path) -> io::Result<()> {
-    let listener = UnixListener::bind(path)?;
-    let outcome = listener
-        .accept()
-        .and_then(|(stream, _)| serve(session, BufReader::new(stream.try_clone()?), stream));
-    // The socket has served: it does not matter if it is gone.
-    let _ = fs::remove_file(path);
-    outcome
 }
 
 #[cfg(test)]
@@ -77,29 +68,5 @@ mod tests {
         assert!(lines[0].starts_with("FAIL the line is too long"), "{}", lines[0]);
         assert!(lines[1..3].iter().all(|line| line.starts_with("FAIL Unknown command")));
         assert_eq!(lines[3], "OK little");
-    }
-
-    #[test]
-    fn a_client_at_a_socket_is_served_until_it_hangs_up() {
-        let directory = vmm_sys_util::tempdir::TempDir::new().unwrap();
-        let path = directory.as_path().join("qtest");
-        let server = {
-            let path = path.clone();
-            std::thread::spawn(move || serve_socket(&mut session(), &path))
-        };
-        let mut stream = loop {
-            match std::os::unix::net::UnixStream::connect(&path) {
-                Ok(stream) => break stream,
-                Err(_) if !server.is_finished() => std::thread::yield_now(),
-                Err(error) => panic!("{error}"),
-            }
-        };
-        stream.write_all(b"endianness\n").unwrap();
-        stream.shutdown(std::net::Shutdown::Write).unwrap();
-        let mut answer = String::new();
-        stream.read_to_string(&mut answer).unwrap();
-        assert_eq!(answer, "OK little\n");
-        server.join().unwrap().unwrap();
-        assert!(!path.exists());
     }
 }

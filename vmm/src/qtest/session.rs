@@ -3,7 +3,7 @@
 use std::fmt::Write;
 use std::time::Duration;
 
-use devices::chipset::Output;
+use devices::chipset::{GuestExit, Output};
 use iommu::time::Instant;
 
 use super::command::{self, Command, Encoding, ParseCommandError};
@@ -40,17 +40,23 @@ pub struct Session {
     machine: Machine,
     lines: bool,
     messages: bool,
+    is_reset: bool,
 }
 
 impl Session {
     /// A session in which nothing is intercepted yet.
     pub fn new(machine: Machine) -> Self {
-        Self { machine, lines: false, messages: false }
+        Self { machine, lines: false, messages: false, is_reset: false }
     }
 
     /// The machine.
     pub fn machine(&mut self) -> &mut Machine {
         &mut self.machine
+    }
+
+    /// Whether software has reset the machine since the last call.
+    pub(super) fn take_reset(&mut self) -> bool {
+        std::mem::take(&mut self.is_reset)
     }
 
     /// Does what one line says. The answer is one line, which begins with `OK` or `FAIL`, after
@@ -208,6 +214,10 @@ impl Session {
                 }
                 Output::Interrupt(msi) if self.messages => {
                     writeln!(text, "MSI 0x{:x} 0x{:x}", msi.address, msi.data)
+                }
+                Output::Exit(GuestExit::Reset) => {
+                    self.is_reset = true;
+                    Ok(())
                 }
                 _ => Ok(()),
             };

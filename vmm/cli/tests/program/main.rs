@@ -10,4 +10,5 @@ mod doctor;
 #[expect(dead_code, reason = "the machines of vmm's tests use the rest")]
 mod elf;
 mod lab;
+mod qemu_qtest;
 mod validate;
