@@ -11,8 +11,8 @@
 pub mod atc;
 
 use iommu::ats::{
-    Access, AddressType, DmaRequest, InvalidateCompletion, InvalidateRequest, RequestError,
-    Translation, TranslationRequest,
+    Access, AddressType, DmaRequest, InvalidateCompletion, InvalidateRequest, PageRange,
+    RequestError, Translation, TranslationRequest,
 };
 use iommu::event::{Event, Tracer};
 use iommu::ids::{Bdf, Gpa, Iova, PAGE_SIZE, Pasid};
@@ -31,8 +31,34 @@ pub(crate) struct Rights {
     pub(crate) bus_master: bool,
     /// ATS is enabled.
     pub(crate) ats: bool,
+    /// The addresses and sizes of ranges in ATS messages.
+    pub(crate) unit: TranslationUnit,
     /// PASID Control.
     pub(crate) pasid: PasidControl,
+}
+
+/// The addresses and sizes of ranges in ATS messages.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct TranslationUnit {
+    /// Smallest Translation Unit, as log2 of pages (`PCIe 10.5.1.3`).
+    pub(crate) order: u8,
+    /// Translation Requests have the address of the access, instead of that of its page.
+    pub(crate) unaligned: bool,
+}
+
+impl TranslationUnit {
+    /// The address in a Translation Request for `address`.
+    fn requested(self, address: Iova) -> Iova {
+        match self {
+            Self { order: 0, unaligned: true } => address,
+            Self { order, .. } => PageRange::containing(address, 12 + order).start(),
+        }
+    }
+
+    /// `range`, or the smallest one around it that a message can name.
+    fn around(self, range: PageRange) -> PageRange {
+        PageRange::containing(range.start(), range.order().max(12 + self.order))
+    }
 }
 
 /// Why a request for memory failed.
@@ -59,6 +85,8 @@ pub(crate) struct DmaPath {
     pub(crate) use_atc: bool,
     /// The address space, `None` for requests without PASID.
     pub(crate) pasid: Option<Pasid>,
+    /// In privileged mode; only with a PASID.
+    pub(crate) privileged: bool,
 }
 
 /// The function's access to the root complex, during one call.
@@ -138,12 +166,13 @@ impl Dma {
         &mut self,
         request: &InvalidateRequest,
         dropped: Option<&InvalidateRequest>,
+        unit: TranslationUnit,
         tracer: &Tracer,
         now: Instant,
     ) -> UpstreamMessage {
         let function = request.destination;
         let dropped =
-            dropped.map_or(0, |dropped| self.atc.invalidate(Spaces::of(dropped), dropped.range));
+            dropped.map_or(0, |it| self.atc.invalidate(Spaces::of(it), unit.around(it.range)));
         tracer.emit(now, || Event::AtcInvalidated { function, dropped });
         UpstreamMessage::InvalidateCompletion(InvalidateCompletion {
             requester: function,
@@ -188,12 +217,13 @@ impl Dma {
     pub(crate) fn translate(
         &mut self,
         address: Iova,
-        pasid: Option<Pasid>,
+        path: DmaPath,
         bus: &mut Bus<'_>,
     ) -> Result<(), DmaError> {
-        let translation = match self.atc.lookup(pasid, address) {
+        let is_of_mode = |hit: &Translation| hit.privileged == path.privileged;
+        let translation = match self.atc.lookup(path.pasid, address).filter(is_of_mode) {
             Some(hit) => hit,
-            None => self.request_translation(address, pasid, false, bus)?,
+            None => self.request_translation(address, path, false, bus)?,
         };
         self.use_translation(translation, address);
         Ok(())
@@ -216,7 +246,7 @@ impl Dma {
         }
         let origin = address;
         let (address, address_type) = match path.use_atc {
-            true => self.resolve(address, path.pasid, access, bus)?,
+            true => self.resolve(address, path, access, bus)?,
             false => (address, AddressType::Untranslated),
         };
         if address_type == AddressType::Translated {
@@ -224,9 +254,9 @@ impl Dma {
         }
         // A translated request has no PASID: units block it.
         let pasid = path.pasid.filter(|_| address_type == AddressType::Untranslated);
+        let privileged = path.privileged && pasid.is_some();
         let requester = bus.rights.requester;
-        let request =
-            DmaRequest { requester, pasid, privileged: false, address, address_type, access };
+        let request = DmaRequest { requester, pasid, privileged, address, address_type, access };
         match transfer {
             Transfer::Read(data) => {
                 bus.upstream.read(request, data, bus.now).map_err(DmaError::Read)?;
@@ -240,19 +270,21 @@ impl Dma {
     fn resolve(
         &mut self,
         address: Iova,
-        pasid: Option<Pasid>,
+        path: DmaPath,
         access: Access,
         bus: &mut Bus<'_>,
     ) -> Result<(Iova, AddressType), DmaError> {
+        // The permissions of privileged requests are those of them alone.
         let permits = |translation: &Translation| match access {
+            _ if translation.privileged != path.privileged => false,
             Access::Read => translation.read,
             Access::Write => translation.write,
         };
         // Software may widen permissions without an invalidation. The function therefore asks again
         // before an access fails by the permissions of a cached entry.
-        let translation = match self.atc.lookup(pasid, address).filter(permits) {
+        let translation = match self.atc.lookup(path.pasid, address).filter(permits) {
             Some(hit) => hit,
-            None => self.request_translation(address, pasid, access == Access::Read, bus)?,
+            None => self.request_translation(address, path, access == Access::Read, bus)?,
         };
         if !permits(&translation) {
             return Err(DmaError::NoTranslation);
@@ -268,7 +300,7 @@ impl Dma {
     fn request_translation(
         &mut self,
         address: Iova,
-        pasid: Option<Pasid>,
+        path: DmaPath,
         no_write: bool,
         bus: &mut Bus<'_>,
     ) -> Result<Translation, DmaError> {
@@ -281,9 +313,9 @@ impl Dma {
         let requester = bus.rights.requester;
         let request = TranslationRequest {
             requester,
-            pasid,
-            privileged: false,
-            address: address.page(),
+            pasid: path.pasid,
+            privileged: path.privileged,
+            address: bus.rights.unit.requested(address),
             no_write,
         };
         let translation = match bus.upstream.translate(request, bus.now) {
@@ -299,7 +331,7 @@ impl Dma {
         if !(translation.read || translation.write) || !translation.range.contains(address) {
             return Err(DmaError::NoTranslation);
         }
-        self.atc.insert(pasid, translation);
+        self.atc.insert(path.pasid, translation);
         bus.tracer.emit(bus.now, || Event::AtcFilled {
             function: requester,
             address: translation.range.start(),

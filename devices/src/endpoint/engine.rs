@@ -119,7 +119,10 @@ impl Engine {
         if use_atc && !self.dma.uses_ats(&bus.rights) {
             return Err(Status::AtsOff);
         }
-        let path = DmaPath { use_atc, pasid: registers.pasid(command, &bus.rights)? };
+        let pasid = registers.pasid(command, &bus.rights)?;
+        let may_be_privileged = pasid.is_some() && bus.rights.pasid.privileged();
+        let privileged = command.privileged() && may_be_privileged;
+        let path = DmaPath { use_atc, pasid, privileged };
         let address = registers.iova;
         match opcode {
             Opcode::Read => {
@@ -138,7 +141,7 @@ impl Engine {
             Opcode::StartRepeating => {
                 self.start_repeating(registers, path, bus.now);
             }
-            Opcode::Translate => self.dma.translate(address, path.pasid, bus)?,
+            Opcode::Translate => self.dma.translate(address, path, bus)?,
             // The caller sends messages.
             Opcode::StopRepeating
             | Opcode::Interrupt

@@ -28,9 +28,9 @@ use iommu::time::Instant;
 
 use crate::Error;
 use crate::dma::atc::{Geometry, Spaces};
-use crate::dma::{Bus, Rights};
+use crate::dma::{Bus, Rights, TranslationUnit};
 use crate::pcie::caps::acs::Acs;
-use crate::pcie::caps::ats::Ats;
+use crate::pcie::caps::ats::{Ats, AtsFeatures};
 use crate::pcie::caps::express::{Express, PortType};
 use crate::pcie::caps::msi::Msi;
 use crate::pcie::caps::pasid::Pasid;
@@ -65,6 +65,8 @@ const IDENTITY: Identity =
 pub struct EndpointConfig {
     /// It has an ATC, and the ATS capability.
     pub ats: bool,
+    /// The features of its ATC.
+    pub ats_features: AtsFeatures,
     /// It has the PRI capability.
     pub pri: bool,
     /// It has the PASID capability.
@@ -90,6 +92,7 @@ impl Default for EndpointConfig {
     fn default() -> Self {
         Self {
             ats: true,
+            ats_features: AtsFeatures::default(),
             pri: true,
             pasid: true,
             atc: Geometry::default(),
@@ -123,6 +126,10 @@ pub struct AtsEndpoint {
     pasid: Option<Pasid>,
     /// PASID Control of the physical function, which also applies to its virtual functions.
     physical_pasid: PasidControl,
+    ats_features: AtsFeatures,
+    /// Smallest Translation Unit of the physical function, which also applies to its virtual
+    /// functions.
+    physical_unit: u8,
     registers: Registers,
     engine: Engine,
     requester: PageRequester,
@@ -168,7 +175,10 @@ impl AtsEndpoint {
         let power = PowerManagement::add(&mut builder)?;
         let msi = Msi::add(&mut builder)?;
         let express = Express::add(&mut builder, PortType::Endpoint)?;
-        let ats = config.ats.then(|| Ats::add(&mut builder, is_virtual)).transpose()?;
+        let ats = config
+            .ats
+            .then(|| Ats::add(&mut builder, config.ats_features, is_virtual))
+            .transpose()?;
         let pri = config.pri.then(|| Pri::add(&mut builder)).transpose()?;
         let pasid = config.pasid.then(|| Pasid::add(&mut builder)).transpose()?;
         if !is_virtual {
@@ -192,6 +202,8 @@ impl AtsEndpoint {
             pri,
             pasid,
             physical_pasid: PasidControl::new(),
+            ats_features: config.ats_features,
+            physical_unit: 0,
             registers: Registers::default(),
             engine: Engine::new(config.atc, config.traffic),
             requester: PageRequester::default(),
@@ -235,11 +247,25 @@ impl AtsEndpoint {
         }
     }
 
+    /// Smallest Translation Unit.
+    fn translation_unit(&self) -> u8 {
+        match self.window {
+            Window::Bars(..) => {
+                self.ats.map_or(0, |ats| ats.smallest_translation_unit(&self.core.config))
+            }
+            Window::Assigned(_) => self.physical_unit,
+        }
+    }
+
     fn rights(&self) -> Rights {
         Rights {
             requester: self.core.id,
             bus_master: self.core.is_bus_master(),
             ats: self.ats.is_some_and(|ats| ats.is_enabled(&self.core.config)),
+            unit: TranslationUnit {
+                order: self.translation_unit(),
+                unaligned: !self.ats_features.page_aligned,
+            },
             pasid: self.pasid.map_or(self.physical_pasid, |pasid| pasid.control(&self.core.config)),
         }
     }
@@ -352,8 +378,12 @@ impl Function for AtsEndpoint {
             return;
         }
         self.invalidations = self.invalidations.wrapping_add(1);
-        let dma = &mut self.engine.dma;
-        self.core.send(dma.invalidate(&request, dropped.as_ref(), &self.tracer, now));
+        let (unit, dma) = (self.rights().unit, &mut self.engine.dma);
+        self.core.send(dma.invalidate(&request, dropped.as_ref(), unit, &self.tracer, now));
+    }
+
+    fn invalidate_queue_depth(&self) -> u8 {
+        self.ats_features.queue_depth
     }
 
     fn caches(&self, request: &InvalidateRequest) -> bool {
@@ -386,6 +416,9 @@ impl Function for AtsEndpoint {
         self.invalidations = 0;
     }
 }
+
+#[cfg(test)]
+mod ats_tests;
 
 #[cfg(test)]
 mod tests;

@@ -106,7 +106,7 @@ pub struct Command {
     pub write: bool,
     /// Page request: the last one of its group.
     pub last: bool,
-    /// Page request: in privileged mode, if PASID Control permits that.
+    /// With a PASID: in privileged mode, if PASID Control permits that. Not for the repeating write.
     pub privileged: bool,
     /// Page request: asks for execute permission, if PASID Control permits that.
     pub execute: bool,

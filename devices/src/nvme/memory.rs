@@ -66,7 +66,11 @@ impl Memory<'_> {
     }
 
     fn run(&mut self, address: u64, transfer: Transfer<'_>) -> Result<(), DmaError> {
-        let path = DmaPath { use_atc: self.dma.uses_ats(&self.bus.rights), pasid: None };
+        let path = DmaPath {
+            use_atc: self.dma.uses_ats(&self.bus.rights),
+            pasid: None,
+            privileged: false,
+        };
         self.dma.run(Iova(address), transfer, path, &mut self.bus)
     }
 }

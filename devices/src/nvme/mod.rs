@@ -41,8 +41,8 @@ use iommu::time::Instant;
 
 use crate::Error;
 use crate::dma::atc::Geometry;
-use crate::dma::{Bus, Dma, Rights};
-use crate::pcie::caps::ats::Ats;
+use crate::dma::{Bus, Dma, Rights, TranslationUnit};
+use crate::pcie::caps::ats::{Ats, AtsFeatures};
 use crate::pcie::caps::express::{Express, PortType};
 use crate::pcie::caps::msix::{Msix, MsixTable};
 use crate::pcie::caps::power::PowerManagement;
@@ -94,7 +94,7 @@ impl Nvme {
         let power = PowerManagement::add(&mut builder)?;
         let msix = Msix::add(&mut builder, VECTORS, 0, regs::MSIX_TABLE, regs::MSIX_PENDING)?;
         let express = Express::add(&mut builder, PortType::Endpoint)?;
-        let ats = Ats::add(&mut builder, false)?;
+        let ats = Ats::add(&mut builder, AtsFeatures::default(), false)?;
         if immediate_readiness {
             builder.is_ready_at_once();
             power.is_ready_at_once(&mut builder);
@@ -121,6 +121,10 @@ impl Nvme {
             requester: self.core.id,
             bus_master: self.core.is_bus_master(),
             ats: self.ats.is_enabled(&self.core.config),
+            unit: TranslationUnit {
+                order: self.ats.smallest_translation_unit(&self.core.config),
+                ..TranslationUnit::default()
+            },
             pasid: PasidControl::new(),
         };
         let bus = Bus { rights, upstream, tracer: &self.tracer, now };
@@ -221,7 +225,11 @@ impl Function for Nvme {
         now: Instant,
     ) {
         if request.destination == self.core.id {
-            let message = self.dma.invalidate(&request, dropped.as_ref(), &self.tracer, now);
+            let unit = TranslationUnit {
+                order: self.ats.smallest_translation_unit(&self.core.config),
+                ..TranslationUnit::default()
+            };
+            let message = self.dma.invalidate(&request, dropped.as_ref(), unit, &self.tracer, now);
             self.core.send(message);
         }
     }

@@ -126,7 +126,8 @@ impl Upstream for FakeUpstream {
             untranslated_only: false,
             privileged: false,
         };
-        Ok(self.find(request.address).unwrap_or(nothing))
+        let found = self.find(request.address).unwrap_or(nothing);
+        Ok(Translation { privileged: request.privileged, ..found })
     }
 }
 

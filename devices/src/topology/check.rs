@@ -4,6 +4,7 @@ use std::collections::HashMap;
 use std::path::Path;
 
 use crate::dma::atc::Geometry;
+use crate::pcie::caps::ats::AtsFeatures;
 
 use super::{
     DeviceSpec, Endpoint, MAX_MIB, MAX_ROOT_PORTS, MAX_SWITCH_PORTS, MAX_VFS, TopologyError,
@@ -70,6 +71,10 @@ fn check_endpoint(endpoint: &Endpoint) -> Result<(), String> {
     }
     if !endpoint.ats && (endpoint.atc.is_some() || endpoint.ways.is_some()) {
         return Err("without ATS there is no ATC; leave atc=, ways= or ats=off out".to_owned());
+    }
+    let (depth, deepest) = (endpoint.ats_features().queue_depth, AtsFeatures::MAX_QUEUE_DEPTH);
+    if !(1..=deepest).contains(&depth) {
+        return Err(format!("queue_depth={depth} is not 1 to {deepest}"));
     }
     let (atc, ways) = endpoint.entries_and_ways();
     if Geometry::new(atc, ways).is_none() {

@@ -70,6 +70,7 @@ impl<'a> Plan<'a> {
             let (entries, ways) = endpoint.entries_and_ways();
             let config = EndpointConfig {
                 ats: endpoint.ats,
+                ats_features: endpoint.ats_features(),
                 pri: endpoint.pri.unwrap_or(endpoint.ats),
                 pasid: endpoint.pasid,
                 atc: Geometry::new(entries, ways).unwrap_or_default(),

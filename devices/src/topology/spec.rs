@@ -11,6 +11,7 @@ use super::platform::{Andd, Rmrr};
 use super::text::{Address, number, on_off, some_number, some_on_off, some_text};
 use crate::dma::atc::Geometry;
 use crate::endpoint::traffic::Traffic;
+use crate::pcie::caps::ats::AtsFeatures;
 use crate::pcie::caps::express::HotPlug;
 use crate::pcie::readiness::{NotReadyAnswer, Readiness, ReadyTime};
 
@@ -112,6 +113,12 @@ pub struct Endpoint {
     /// Ways of its ATC. Default: fully associative.
     #[serde(default, deserialize_with = "some_number")]
     pub ways: Option<u16>,
+    /// Invalidate Requests that it takes at once. Default: 32.
+    #[serde(default, deserialize_with = "some_number")]
+    pub queue_depth: Option<u8>,
+    /// Its Translation Requests have page-aligned addresses.
+    #[serde(default = "on", deserialize_with = "on_off")]
+    pub page_aligned: bool,
     /// The traffic of its first generator.
     #[serde(default, deserialize_with = "some_text")]
     pub traffic: Option<Traffic>,
@@ -144,6 +151,8 @@ impl Endpoint {
             pasid: true,
             atc: None,
             ways: None,
+            queue_depth: None,
+            page_aligned: true,
             traffic: None,
             reset: None,
             wake: None,
@@ -155,6 +164,13 @@ impl Endpoint {
 }
 
 impl Endpoint {
+    /// The features of its ATC.
+    pub(super) fn ats_features(&self) -> AtsFeatures {
+        let default = AtsFeatures::default();
+        let queue_depth = self.queue_depth.unwrap_or(default.queue_depth);
+        AtsFeatures { queue_depth, page_aligned: self.page_aligned }
+    }
+
     /// Entries and ways of its ATC.
     pub(super) fn entries_and_ways(&self) -> (u16, u16) {
         let entries = self.atc.unwrap_or(Geometry::default().entries());
@@ -388,6 +404,8 @@ pub const TYPES: [(&str, &[(&str, &str)]); 9] = [
             ("pasid=on|off", "it sends PASIDs [on]"),
             ("atc=N", "translations that its ATC holds, 1 to 4096 [64]"),
             ("ways=N", "places for each: atc is a power of two times as many [as atc]"),
+            ("queue_depth=N", "Invalidate Requests that it takes at once, 1 to 32 [32]"),
+            ("page_aligned=on|off", "its Translation Requests have page-aligned addresses [on]"),
             ("traffic=WHAT", "sends by itself: read|write:LENGTH[*BURST]/PERIOD@ADDRESS[+SPAN]"),
             ("reset=TIME", "how long it takes to become ready after a reset, up to 1m [0s]"),
             ("wake=TIME", "how long it takes to become ready in D0, after D3hot, up to 1m [0s]"),

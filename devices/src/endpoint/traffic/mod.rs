@@ -156,7 +156,7 @@ impl Running {
                     Transfer::Write(data)
                 }
             };
-            let path = DmaPath { use_atc, pasid: self.pasid };
+            let path = DmaPath { use_atc, pasid: self.pasid, privileged: false };
             match dma.run(address, transfer, path, bus) {
                 Ok(()) => counts.done += 1,
                 Err(_) => counts.failed += 1,

@@ -81,6 +81,7 @@ impl PhysicalFunction {
             vf.core.id = Bdf::from_bits(id.into_bits().wrapping_add(offset));
             vf.window = Window::Assigned(sriov.registers(&function.core.config, index));
             vf.physical_pasid = pasid;
+            vf.physical_unit = function.translation_unit();
             vf.core.physical_sleeps = function.core.sleeps();
         }
         // Ids past the last bus would wrap to those of other functions.
@@ -153,6 +154,10 @@ impl Function for PhysicalFunction {
         now: Instant,
     ) {
         self.functions_mut().for_each(|it| it.invalidate_request(request, dropped, now));
+    }
+
+    fn invalidate_queue_depth(&self) -> u8 {
+        self.function.invalidate_queue_depth()
     }
 
     fn page_group_response(&mut self, response: PageGroupResponse) {

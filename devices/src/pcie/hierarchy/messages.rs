@@ -128,7 +128,7 @@ impl Hierarchy {
 
     /// Whether the function `id` takes one more Invalidate Request: the completions that it owes are
     /// fewer than its Invalidate Queue Depth, and than the limit of a fault. `index` is that of the
-    /// function, or of its physical one.
+    /// function, or of its physical one: virtual functions share its queue (`PCIe 9.3.7`).
     pub(super) fn is_below_limit(&self, index: usize, id: Bdf, now: Instant) -> bool {
         if self.delayed.is_empty() {
             return true;
@@ -136,7 +136,9 @@ impl Hierarchy {
         let node = &self.functions[index];
         let limits = self.links_above(node.above).filter_map(Link::invalidate_limit);
         let depth = limits.fold(node.function.invalidate_queue_depth(), u8::min);
-        let mine = self.delayed.values().filter(|held| held.completion.requester == id);
+        let function = node.function.as_ref();
+        let shares = |id| function.core().id == id || function.virtual_function(id).is_some();
+        let mine = self.delayed.values().filter(|held| shares(held.completion.requester));
         let owed: u32 = mine.map(|held| held.completion.itag_vector.count_ones()).sum();
         if owed < u32::from(depth) {
             return true;
