@@ -59,6 +59,14 @@ impl Unit {
         self.registers.set_iotlb_command(command.with_start(false).with_actual(actual));
     }
 
+    /// Drops cached translations, as an invalidation of the IOTLB does that takes no time and is not
+    /// in the queue: for a machine in which one unit stands for two, and only Device-TLB
+    /// invalidations of the upper one come to the lower one's queue.
+    pub fn drop_translations(&mut self, scope: IotlbScope) {
+        self.translator.invalidate_iotlb(scope);
+        self.translator.drain();
+    }
+
     fn register_invalidation_works(&self) -> bool {
         self.config.version.has_register_invalidation()
             && !self.queue.enabled()

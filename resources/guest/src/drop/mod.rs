@@ -108,7 +108,16 @@ fn measure_healthy(rig: &Rig, settings: &Settings) -> Result<(), &'static str> {
 /// Has the page cached again, lets the link drop, and makes the measured flush.
 fn measure(rig: &Rig, settings: &Settings) -> Result<(Verdict, Flush), &'static str> {
     rig.victim.cache_page()?;
-    let flush = || rig.victim.flush(&rig.queue, settings.give_up);
+    let flush = || {
+        if settings.unmap {
+            rig.victim.unmap();
+        }
+        let flush = rig.victim.flush(&rig.queue, settings.give_up);
+        if settings.unmap {
+            touch_after_flush(&rig.victim);
+        }
+        flush
+    };
     match (settings.scenario, settings.drop) {
         (Scenario::Healthy, _) => Ok((Verdict::Pass, flush())),
         (Scenario::Silent, Drop::Doorbell) if !bench::present() => {
@@ -120,6 +129,15 @@ fn measure(rig: &Rig, settings: &Settings) -> Result<(Verdict, Flush), &'static 
             Ok((Verdict::Pass, flush()))
         }
         (Scenario::Silent, Drop::Wait) => flush_until_dropped(rig, settings),
+    }
+}
+
+/// The device writes to its page some more times, as devices do that prefetch, retry or malfunction.
+/// The times are those of the simulation that `ghostlink validate` compares with.
+fn touch_after_flush(victim: &Target) {
+    for _ in 0..4 {
+        delay(Ticks::from_ms(30));
+        victim.touch();
     }
 }
 

@@ -130,6 +130,19 @@ impl Target {
         Ok(())
     }
 
+    /// Takes the page out of the tables, and leaves the caches as they are.
+    pub fn unmap(&self) {
+        self.domain.unmap(IOVA, PageSize::Small);
+    }
+
+    /// Has the endpoint write to the page by its ATC, whatever comes of it. Does nothing for a device
+    /// without ATC.
+    pub fn touch(&self) {
+        if let Engine::Ats(endpoint) = &self.engine {
+            endpoint.fill(IOVA, LENGTH, PATTERN, Via::Atc).ok();
+        }
+    }
+
     /// Fails if the ATC holds a translation after a healthy flush.
     pub fn expect_empty_atc(&self) -> Result<(), &'static str> {
         match &self.engine {

@@ -34,12 +34,15 @@ pub struct Settings {
     pub scenario: Scenario,
     /// `drop=doorbell` (default) or `wait`.
     pub drop: Drop,
-    /// `blame=finder` (default) or `owner`.
+    /// `blame=finder` (default), `owner` or `first`.
     pub timeout_policy: TimeoutPolicy,
     /// `flushes=N`: healthy flushes to measure, 1 to [`MAX_FLUSHES`], 64 by default.
     pub flushes: usize,
     /// `costs=on`: also measure the parts of a flush.
     pub costs: bool,
+    /// `unmap=on`: unmap the page before the measured flush, and have the device write to it
+    /// afterwards.
+    pub unmap: bool,
     /// `giveup_ms=N`: when a flush counts as stalled, 5000 by default.
     pub give_up: Ticks,
     /// `wait_ms=N`: how long `drop=wait` waits for the link to drop, 60000 by default.
@@ -62,12 +65,18 @@ impl Settings {
         let timeout_policy = match cmdline.get("blame").unwrap_or("finder") {
             "finder" => TimeoutPolicy::Finder,
             "owner" => TimeoutPolicy::Owner,
-            _ => return Err("blame= takes finder or owner"),
+            "first" => TimeoutPolicy::First,
+            _ => return Err("blame= takes finder, owner or first"),
         };
         let costs = match cmdline.get("costs").unwrap_or("off") {
             "off" => false,
             "on" => true,
             _ => return Err("costs= takes on or off"),
+        };
+        let unmap = match cmdline.get("unmap").unwrap_or("off") {
+            "off" => false,
+            "on" => true,
+            _ => return Err("unmap= takes on or off"),
         };
         let flushes = number(cmdline, "flushes", 64)? as usize;
         if !(1..=MAX_FLUSHES).contains(&flushes) {
@@ -75,7 +84,7 @@ impl Settings {
         }
         let give_up = Ticks::from_ms(number(cmdline, "giveup_ms", 5_000)?);
         let wait = Ticks::from_ms(number(cmdline, "wait_ms", 60_000)?);
-        Ok(Self { scenario, drop, timeout_policy, flushes, costs, give_up, wait })
+        Ok(Self { scenario, drop, timeout_policy, flushes, costs, unmap, give_up, wait })
     }
 }
 

@@ -92,7 +92,7 @@ impl Flush {
     }
 }
 
-/// The flush that ends as timed out when ITE names a device that is gone.
+/// The flush that ends as timed out after ITE.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum TimeoutPolicy {
     /// The first flush that reads ITE, whatever its device, as in Linux. If the flush for the dead
@@ -100,6 +100,8 @@ pub enum TimeoutPolicy {
     Finder,
     /// The flushes for the device that is gone. All others submit again.
     Owner,
+    /// Each flush that is aborted, whether its device is gone or not. None submits again.
+    First,
 }
 
 /// The end of one submission.
@@ -122,6 +124,9 @@ impl Queue {
             match end {
                 End::Done(outcome) => break outcome,
                 End::Aborted if self.is_owner_of_dead(descriptors) => break Outcome::TimedOut,
+                End::Aborted if self.timeout_policy == TimeoutPolicy::First => {
+                    break Outcome::TimedOut;
+                }
                 End::Aborted if deadline.passed() => break Outcome::Stalled,
                 End::Aborted => flush.resubmissions += 1,
             }

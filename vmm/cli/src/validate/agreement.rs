@@ -6,7 +6,7 @@ use std::time::Duration;
 use iommu::submit::Verdict;
 use serde::Serialize;
 
-use super::observe::{Affected, Observation, nanos};
+use super::observe::{Affected, Observation, Told, nanos};
 
 /// Tolerance for the comparison of times.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -40,8 +40,8 @@ pub(crate) struct Agreement {
     pub(crate) kvm: Observation,
     /// The observation in the simulation.
     pub(crate) simulated: Observation,
-    /// Verdict, submissions, state of the ATC, owner of the status write, and the verdict of the
-    /// neighbour's longest wait are equal.
+    /// Verdict, submissions, state of the ATC, owner of the status write, stale accesses, and the
+    /// verdict of the neighbour's longest wait are equal.
     pub(crate) outcome_agrees: bool,
     /// The CPU's stalls agree; `None` below 100 ms in both, or if both wait to the end.
     pub(crate) stall_agrees: Option<bool>,
@@ -95,11 +95,11 @@ impl Agreement {
 }
 
 /// The part of an observation that has to be equal.
-type Outcome = (Option<Verdict>, u32, bool, bool, Option<Option<Verdict>>);
+type Outcome = (Option<Verdict>, u32, bool, bool, Option<Told>, Option<Option<Verdict>>);
 
 fn outcome(side: &Observation) -> Outcome {
     let neighbor = side.neighbor.map(|affected| affected.verdict);
-    (side.verdict, side.submissions, side.dropped, side.false_completion, neighbor)
+    (side.verdict, side.submissions, side.dropped, side.false_completion, side.stale, neighbor)
 }
 
 #[cfg(test)]
@@ -112,6 +112,7 @@ mod tests {
             submissions: 1,
             dropped: false,
             false_completion: false,
+            stale: None,
             stall: Duration::from_millis(millis),
             neighbor: None,
         }
@@ -141,7 +142,8 @@ mod tests {
 
     #[test]
     fn an_outcome_is_all_of_what_can_be_known_but_its_time() {
-        let changes: [fn(&mut Observation); 5] = [
+        let changes: [fn(&mut Observation); 6] = [
+            |it| it.stale = Some(Told::Failure),
             |it| it.verdict = None,
             |it| it.submissions = 2,
             |it| it.dropped = true,

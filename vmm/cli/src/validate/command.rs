@@ -5,7 +5,7 @@ use std::io::{self, Write};
 use std::path::PathBuf;
 use std::time::Duration;
 
-use crate::validate::{self, Agreement, FAULTS, Measured, Observation, Pair};
+use crate::validate::{self, Agreement, FAULTS, Measured, Observation, Pair, Told};
 use clap::{Args, ValueEnum};
 use comfy_table::presets::ASCII_MARKDOWN;
 use comfy_table::{CellAlignment, Table};
@@ -160,6 +160,7 @@ fn write_table(measured: &Measured, rows: &[(Pair, Agreement)]) -> Result<(), io
         "verdict",
         "submitted",
         "ATC",
+        "stale DMA",
         "KVM",
         "simulated",
         "neighbor",
@@ -179,6 +180,7 @@ fn write_table(measured: &Measured, rows: &[(Pair, Agreement)]) -> Result<(), io
             both(verdict_text),
             both(|it| it.submissions.to_string()),
             both(|it| if it.dropped { "dropped" } else { "holds" }.to_owned()),
+            both(|it| stale(it.stale).to_owned()),
             stall(kvm),
             stall(simulated),
             both(|it| it.neighbor.map_or("-".to_owned(), |it| verdict(it.verdict).to_owned())),
@@ -187,7 +189,7 @@ fn write_table(measured: &Measured, rows: &[(Pair, Agreement)]) -> Result<(), io
             judgement(agreement),
         ]);
     }
-    for column in [3, 5, 6, 8, 9] {
+    for column in [3, 6, 7, 9, 10] {
         if let Some(column) = table.column_mut(column) {
             column.set_cell_alignment(CellAlignment::Right);
         }
@@ -228,6 +230,14 @@ const fn verdict(verdict: Option<Verdict>) -> &'static str {
         Some(Verdict::Quarantined) => "quarantined",
         Some(Verdict::Removed) => "removed",
         Some(Verdict::Reset) => "reset",
+        None => "none",
+    }
+}
+
+const fn stale(told: Option<Told>) -> &'static str {
+    match told {
+        Some(Told::Success) => "after success",
+        Some(Told::Failure) => "after failure",
         None => "none",
     }
 }

@@ -95,7 +95,7 @@ pub(super) fn calibrate() -> Result<Measured, ValidateError> {
 
 fn measure(pair: &Pair) -> Result<Arc<Reports>, ValidateError> {
     let reports = Arc::new(Reports::default());
-    kvm::boot(pair, Ordering::Serial, reports.clone(), "costs=on")?;
+    kvm::boot(pair, Ordering::Serial, reports.clone(), "blame=owner costs=on")?;
     Ok(reports)
 }
 

@@ -22,7 +22,7 @@ const SLACK: Duration = Duration::from_secs(60);
 /// Runs the pair once.
 pub(super) fn run(pair: &Pair, ordering: Ordering) -> Result<Observation, ValidateError> {
     let observer = Arc::new(Observer::new(Start::Doorbell, pair.patience()));
-    boot(pair, ordering, observer.clone(), "")?;
+    boot(pair, ordering, observer.clone(), "blame=first unmap=on")?;
     observer.result().ok_or(ValidateError::Unmeasured("a flush"))
 }
 
@@ -40,15 +40,13 @@ pub(super) fn boot(
     let patience = pair.patience();
     let config = VmConfig {
         kernel: Kernel::Image { name: "the built-in guest", bytes: resources::GUEST },
-        cmdline: format!(
-            "test=drop blame=owner flushes={FLUSHES} giveup_ms={} {words}",
-            patience.as_millis()
-        ),
+        cmdline: format!("test=drop flushes={FLUSHES} giveup_ms={} {words}", patience.as_millis()),
         modules: Vec::new(),
         memory: MemorySize::default(),
         cpus: pair.devices(),
         root_complex: RootComplexConfig {
             faults: fault(pair).into_iter().collect(),
+            oracle: true,
             ..root_complex
         },
         console: Console::Capture(console.clone()),

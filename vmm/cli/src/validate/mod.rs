@@ -26,7 +26,7 @@ use vmm::{Error, Exit};
 pub(crate) use agreement::Agreement;
 use agreement::Limits;
 pub(crate) use costs::Measured;
-pub(crate) use observe::Observation;
+pub(crate) use observe::{Observation, Told};
 pub(crate) use pair::{FAULTS, Pair, UnknownFault, faults, usual_policies};
 
 /// Most runs of a pair under KVM. A loaded host lengthens stalls, and a pause that exceeds a bound

@@ -39,6 +39,16 @@ pub(crate) struct Affected {
     pub(crate) wait: Duration,
 }
 
+/// The answer to the caller before a stale access.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum Told {
+    /// The invalidation is complete.
+    Success,
+    /// It has failed.
+    Failure,
+}
+
 /// The result of a flush for the victim.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub(crate) struct Observation {
@@ -50,6 +60,9 @@ pub(crate) struct Observation {
     pub(crate) dropped: bool,
     /// Whether the status write of another wait ended this one.
     pub(crate) false_completion: bool,
+    /// Whether the victim reached memory by a stale translation after the verdict, and if it did,
+    /// whether the caller had been told of success.
+    pub(crate) stale: Option<Told>,
     /// The time for which the CPU was stuck in the flush.
     #[serde(rename = "stall_ns", serialize_with = "nanos")]
     pub(crate) stall: Duration,
@@ -83,6 +96,9 @@ struct State {
     submissions: u32,
     dropped: bool,
     false_completion: bool,
+    stale: Option<Told>,
+    /// When the victim's next flush ended.
+    next_verdict: Option<Instant>,
     stall: Option<Duration>,
     /// The neighbour's waits that are not over.
     waiting: HashMap<Ticket, Instant>,
@@ -111,6 +127,7 @@ impl Observer {
             submissions: state.submissions,
             dropped: state.dropped,
             false_completion: state.false_completion,
+            stale: state.stale,
             stall: state.stall.unwrap_or(self.patience).min(self.patience),
             neighbor: neighbor.filter(|affected| affected.wait >= AFFECTED),
         })
@@ -162,6 +179,16 @@ impl State {
             }
             Event::FalseCompletion { ticket } if self.ticket == Some(*ticket) => {
                 self.false_completion = true;
+            }
+            Event::Verdict { function: VICTIM, .. } if self.verdict.is_some() => {
+                self.next_verdict.get_or_insert(at);
+            }
+            // A later flush, which the simulation's caller makes, is not the one that is observed.
+            Event::StaleAccess { function: VICTIM, told_success, mapped: false, age, .. }
+                if self.next_verdict.is_none_or(|next| at < next + *age) =>
+            {
+                let told = if *told_success { Told::Success } else { Told::Failure };
+                self.stale.get_or_insert(told);
             }
             Event::AtcInvalidated { function: VICTIM, dropped } if self.verdict.is_none() => {
                 self.dropped |= *dropped > 0;

@@ -132,3 +132,39 @@ fn a_completion_that_is_not_its_own_is_noted_for_the_observed_flush_only() {
 fn without_a_flush_there_is_nothing_to_see() {
     assert_eq!(observe(Start::Doorbell, vec![(1, submitted(0, VICTIM, 1)), (2, BELL)]), None);
 }
+
+#[test]
+fn a_stale_access_of_the_victim_counts_with_what_the_caller_was_told() {
+    let stale = |function, told_success, mapped| Event::StaleAccess {
+        function,
+        pasid: None,
+        address: iommu::ids::Iova(0x10_0000),
+        target: iommu::ids::Gpa(0x20_0000),
+        cache: iommu::event::TranslationCache::Atc,
+        age: Duration::from_millis(30),
+        told_success,
+        mapped,
+        foreign: None,
+    };
+    for (event, seen) in [
+        (stale(VICTIM, true, false), Some(Told::Success)),
+        (stale(VICTIM, false, false), Some(Told::Failure)),
+        (stale(VICTIM, true, true), None),
+        (stale(NEIGHBOR, true, false), None),
+    ] {
+        let verdict = told(0, VICTIM, Verdict::DeadlinePassed, 100);
+        let events = vec![(0, BELL), (0, submitted(0, VICTIM, 1)), (100, verdict), (130, event)];
+        assert_eq!(observe(Start::Doorbell, events).unwrap().stale, seen);
+    }
+    // The access is 30 ms after the end of the flush that it is about.
+    for (next, seen) in [(99, None), (101, Some(Told::Success))] {
+        let events = vec![
+            (0, BELL),
+            (0, submitted(0, VICTIM, 1)),
+            (50, told(0, VICTIM, Verdict::Removed, 50)),
+            (next, told(1, VICTIM, Verdict::Removed, 0)),
+            (130, stale(VICTIM, true, false)),
+        ];
+        assert_eq!(observe(Start::Doorbell, events).unwrap().stale, seen, "{next}");
+    }
+}

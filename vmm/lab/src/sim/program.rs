@@ -189,13 +189,18 @@ impl Machine<'_> {
             range: state.job.range.unwrap_or(PageRange::ALL),
         };
         let domain = Tables::domain(state.device);
-        let iotlb = match state.job.range {
-            _ if self.spec.workload.kind == Kind::Forwarded => None,
-            None => Some(IotlbScope::Domain(domain)),
-            Some(range) => Some(match pasid {
-                Some(pasid) => IotlbScope::Pasid(domain, pasid, Some(range)),
-                None => IotlbScope::Pages(domain, range),
-            }),
+        let scope = match (state.job.range, pasid) {
+            (None, _) => IotlbScope::Domain(domain),
+            (Some(range), Some(pasid)) => IotlbScope::Pasid(domain, pasid, Some(range)),
+            (Some(range), None) => IotlbScope::Pages(domain, range),
+        };
+        let iotlb = match self.spec.workload.kind {
+            // The guest's unit has done this before it sends an Invalidate Request.
+            Kind::Forwarded => {
+                self.downstream.host.dma_path().0.drop_translations(scope);
+                None
+            }
+            _ => Some(scope),
         };
         let Some(flush) = Flush::new(iotlb, &[request]) else { return };
         self.downstream.drivers.sample = present;
@@ -211,10 +216,14 @@ impl Machine<'_> {
         let (device, waited, purpose) = (state.device, now - state.job.since, state.job.purpose);
         let pages = std::mem::take(&mut state.job.pages);
         let end = Concluded { at: now, success: state.job.told_success };
+        let touched = pages.first().copied();
         for page in pages {
             self.oracle.release(page, end);
             let Mapping { space, iova, .. } = *self.oracle.get(page);
             self.tables.free(device, space, iova);
+        }
+        if self.spec.workload.kind == Kind::Forwarded && self.is_victim(device) {
+            self.touch_after_flush(touched);
         }
         if let Some(next) = self.devices[usize::from(device)].lock.release() {
             self.wake(next, self.spec.costs.lock);

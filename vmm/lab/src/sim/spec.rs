@@ -30,7 +30,8 @@ pub enum Kind {
     /// As [`Self::Teardown`], after a Function Level Reset, as VFIO does it.
     Detach,
     /// As [`Self::Strict`] in a guest, whose own unit does the IOTLB part: only the Device-TLB part
-    /// comes here. What is stale is not counted, as that takes both units.
+    /// comes here. A page is out of the guest's unit then, so that its device can only reach it by
+    /// its ATC. The victim writes to the page of each flush some more times.
     Forwarded,
 }
 

@@ -8,7 +8,6 @@ use devices::endpoint::regs;
 use devices::root_complex::downstream::Downstream;
 use iommu::event::{Event, TranslationCache};
 
-use super::Kind;
 use super::cpu::State;
 use super::dma_path::DmaPath;
 use super::machine::{Machine, Task};
@@ -42,6 +41,16 @@ impl Machine<'_> {
         }
     }
 
+    /// The victim writes to the page of a flush some more times, at the times at which the built-in
+    /// guest has it do so (`unmap=on`).
+    pub(super) fn touch_after_flush(&mut self, mapping: Option<MappingId>) {
+        const PERIOD: Duration = Duration::from_millis(30);
+        let Some(mapping) = mapping else { return };
+        for time in 1..=4 {
+            self.scheduler.at(self.now + PERIOD * time, Task::Touch { mapping, cpu: None });
+        }
+    }
+
     /// A device writes to a page, by its ATC.
     pub(super) fn touch(&mut self, mapping: MappingId, cpu: Option<u16>) {
         let target = *self.oracle.get(mapping);
@@ -71,7 +80,7 @@ impl Machine<'_> {
             self.result.deferred_accesses += 1;
             self.result.deferred_age = self.result.deferred_age.max(self.now - since);
         }
-        if let Some(stale) = stale.filter(|_| self.spec.workload.kind != Kind::Forwarded) {
+        if let Some(stale) = stale {
             self.result.stale_accesses += 1;
             self.result.stale_bytes += u64::from(ACCESS);
             self.result.stale_age = self.result.stale_age.max(stale.age);
