@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use iommu::event::{Event, TranslationCache};
 use iommu::ids::{Gpa, Iova};
-use iommu::spec::descriptor::IotlbDescriptor;
+use iommu::spec::descriptor::{DeviceTlbDescriptor, IotlbDescriptor, WaitDescriptor};
 use iommu::spec::fault::FaultStatus;
 use iommu::spec::offset;
 use iommu::time::Timeout;
@@ -13,6 +13,7 @@ use vm_memory::{Bytes, GuestAddress};
 
 use super::tests::{BOUND, ENTRY, IOVA, Rig, TARGET, function};
 use super::*;
+use crate::endpoint::regs;
 use crate::fault::FaultMode;
 
 const ICT: Duration = Duration::from_secs(1);
@@ -35,6 +36,15 @@ impl Rig {
         let domain = IotlbDescriptor::new().with_granularity(2).with_domain(1);
         self.queue(domain.into_bits());
         self.flush(port, n);
+    }
+
+    /// Lets the first function fill 8 bytes at IOVA with `pattern`, by an untranslated request.
+    fn fill_untranslated(&mut self, pattern: u32) {
+        const FILL: u32 = 3;
+        self.register(0, regs::IOVA, IOVA as u32);
+        self.register(0, regs::LENGTH, 8);
+        self.register(0, regs::PATTERN, pattern);
+        self.register(0, regs::COMMAND, FILL);
     }
 
     fn unmap(&self) {
@@ -179,4 +189,126 @@ fn a_second_function_is_judged_by_its_own_translations() {
     assert!(rig.done(0));
     rig.fill(1, 2);
     assert_eq!((rig.counts(), rig.peek(TARGET)), (StaleCounts::default(), 1));
+}
+
+/// As bare metal, and as below a host without a bound: the oracle watches what the guest is told.
+fn machines() -> [Rig; 2] {
+    let unit = UnitConfig { ict: Timeout::After(ICT), ..UnitConfig::new(UnitRole::Guest) };
+    let direct = Rig::direct(unit, &[]);
+    let forwarded = Rig::with("linux", Timeout::After(ICT), Ordering::Serial);
+    [direct, forwarded].map(|mut rig| {
+        rig.fill(0, 1);
+        rig.unmap();
+        rig
+    })
+}
+
+#[test]
+fn a_device_that_completes_early_and_keeps_its_entry_is_found() {
+    for mut rig in machines() {
+        rig.inject(FaultMode::EarlyCompletion);
+        rig.unmap_flush(0, 0);
+        assert!(rig.done(0));
+        rig.fill(0, 2);
+        assert_eq!((rig.counts().stale_accesses, rig.counts().told_success), (1, 1));
+    }
+}
+
+#[test]
+fn a_device_that_drops_the_wrong_page_is_found() {
+    for mut rig in machines() {
+        rig.inject(FaultMode::ByteSwap);
+        rig.unmap_flush(0, 0);
+        assert!(rig.done(0));
+        rig.fill(0, 2);
+        assert_eq!((rig.counts().stale_accesses, rig.counts().told_success), (1, 1));
+    }
+}
+
+#[test]
+fn a_device_that_needs_the_request_twice_is_found_unless_it_gets_it_twice() {
+    for (flushes, stale) in [(1, 1), (2, 0)] {
+        for mut rig in machines() {
+            rig.inject(FaultMode::DropAtNext);
+            for n in 0..flushes {
+                rig.unmap_flush(0, n);
+                assert!(rig.done(n));
+            }
+            rig.fill(0, 2);
+            assert_eq!(rig.counts().stale_accesses, stale, "{flushes} flushes");
+        }
+    }
+}
+
+#[test]
+fn ite_of_the_physical_unit_is_a_failure_until_software_asks_again() {
+    let [mut rig, _] = machines();
+    rig.inject(FaultMode::IgnoreInvalidate);
+    rig.unmap_flush(0, 0);
+    rig.fill(0, 2);
+    assert_eq!(rig.counts().stale_accesses, 0, "the guest waits");
+    rig.pass(ICT);
+    assert_eq!(rig.ite(), Some(function(0)));
+    rig.pass(Duration::from_millis(3));
+    rig.fill(0, 3);
+    let counts = rig.counts();
+    assert_eq!((counts.stale_accesses, counts.told_success), (1, 0));
+    assert_eq!(counts.longest_age, Duration::from_millis(3));
+    rig.clear_ite();
+    rig.unmap_flush(0, 1);
+    rig.fill(0, 4);
+    assert_eq!(rig.counts().stale_accesses, 1);
+}
+
+#[test]
+fn a_wait_behind_ite_that_completes_tells_of_success_nonetheless() {
+    let unit = UnitConfig { ict: Timeout::After(ICT), ..UnitConfig::new(UnitRole::Guest) };
+    let mut rig = Rig::direct(unit, &[]);
+    rig.fill(0, 1);
+    rig.unmap();
+    rig.inject(FaultMode::IgnoreInvalidate);
+    // The request is sent, and its wait is fetched after ITE.
+    rig.queue(DeviceTlbDescriptor::new().with_source_id(0x100).with_page(IOVA >> 12).into_bits());
+    rig.ring();
+    rig.pass(ICT);
+    rig.fill(0, 2);
+    assert_eq!((rig.counts().stale_accesses, rig.counts().told_success), (1, 0));
+    rig.clear_ite();
+    let wait = WaitDescriptor::new().with_status_write(true).with_status_data(1);
+    rig.queue(wait.with_status_dword(0x2000 >> 2).into_bits());
+    rig.ring();
+    assert!(rig.done(0));
+    rig.fill(0, 3);
+    assert_eq!((rig.counts().stale_accesses, rig.counts().told_success), (2, 1));
+}
+
+#[test]
+fn an_iotlb_that_keeps_what_the_tables_have_lost_is_found() {
+    // IH promises that only leaves have changed. The unit keeps the upper table, which is gone.
+    let unit = UnitConfig { honor_hint: true, ..UnitConfig::new(UnitRole::Guest) };
+    let mut rig = Rig::direct(unit, &[]);
+    rig.fill_untranslated(1);
+    assert_eq!(rig.peek(TARGET), 1);
+    rig.complex.memory.write_obj(0_u64, GuestAddress((ENTRY & !0xfff) - 0x1000)).unwrap();
+    rig.fill_untranslated(2);
+    assert_eq!(rig.peek(TARGET), 2);
+    assert_eq!(rig.counts(), StaleCounts::default(), "nothing was invalidated");
+    let page = IotlbDescriptor::new().with_granularity(3).with_domain(1).with_page(IOVA >> 12);
+    rig.queue(page.with_hint(true).into_bits());
+    rig.flush(0, 0);
+    assert!(rig.done(0));
+    rig.fill_untranslated(3);
+    assert_eq!(rig.peek(TARGET), 3);
+    let counts = rig.counts();
+    assert_eq!((counts.stale_accesses, counts.told_success, counts.not_judged), (1, 1, 0));
+    let iotlb =
+        |event: &Event| matches!(event, Event::StaleAccess { cache: TranslationCache::Iotlb, .. });
+    assert!(rig.has(iotlb));
+    // The same by an ATC that is given the translation now.
+    rig.fill(0, 4);
+    assert_eq!((rig.peek(TARGET), rig.counts().stale_accesses), (4, 2));
+    rig.queue(page.into_bits());
+    rig.flush(0, 1);
+    rig.fill_untranslated(5);
+    assert_eq!((rig.peek(TARGET), rig.counts().stale_accesses), (4, 2), "all is gone");
 }
