@@ -31,6 +31,7 @@ use iommu::ats::Msi;
 use iommu::event::{Event, Tracer};
 use iommu::ids::Bdf;
 use iommu::time::Instant;
+use iommu::unit::StickyRegisters;
 
 use crate::Error;
 use crate::bench::{Bench, Request};
@@ -155,6 +156,16 @@ impl Chipset {
             let mut function = self.config(function);
             function.set_bar0(map::FIRMWARE_BARS + (index << 20));
             function.set_command(Command::new().with_memory_space(true));
+        }
+    }
+
+    /// The remapping unit's registers that outlast the guest's reset, for
+    /// [`RootComplexConfig::sticky`] of the next chipset. A reset by 0xcf9 that switches the power
+    /// off and on keeps none.
+    pub fn sticky_registers(&self) -> StickyRegisters {
+        match self.reset_control.cycles_power() {
+            true => StickyRegisters::default(),
+            false => self.root_complex.guest_unit().sticky_registers(),
         }
     }
 

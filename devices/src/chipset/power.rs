@@ -7,7 +7,7 @@
 //! | 0x600 | sleep control of hardware-reduced ACPI (`ACPI 4.8.3.7`) | SLP_EN with the type of `_S5` |
 //! | 0x601 | sleep status | never |
 //! | 0x604 | PM1a control | SLP_EN with any sleep type |
-//! | 0xcf9 | reset control (ICH9 13.7.5) | RST_CPU resets |
+//! | 0xcf9 | reset control (ICH9 13.7.5) | RST_CPU resets; with SYS_RST and FULL_RST the power goes off and on |
 
 use super::map::SLEEP_TYPE_OFF;
 
@@ -50,7 +50,10 @@ pub(super) fn sleep(offset: u16, data: &[u8]) -> Option<GuestExit> {
 /// The reset control register. The bits that choose the kind of reset read back; `RST_CPU` does not,
 /// since a reset clears it.
 #[derive(Debug, Clone, Copy, Default)]
-pub(super) struct ResetControl(u8);
+pub(super) struct ResetControl {
+    value: u8,
+    cycles_power: bool,
+}
 
 impl ResetControl {
     const SYSTEM_RESET: u8 = 1 << 1;
@@ -58,11 +61,19 @@ impl ResetControl {
     const FULL_RESET: u8 = 1 << 3;
 
     pub(super) fn read(self) -> u8 {
-        self.0
+        self.value
+    }
+
+    /// Whether the last write was a reset that switches the power off and on.
+    pub(super) fn cycles_power(self) -> bool {
+        self.cycles_power
     }
 
     pub(super) fn write(&mut self, value: u8) -> Option<GuestExit> {
-        self.0 = value & (Self::SYSTEM_RESET | Self::FULL_RESET);
+        const POWER_CYCLE: u8 =
+            ResetControl::SYSTEM_RESET | ResetControl::RESET_CPU | ResetControl::FULL_RESET;
+        self.value = value & (Self::SYSTEM_RESET | Self::FULL_RESET);
+        self.cycles_power = value & POWER_CYCLE == POWER_CYCLE;
         (value & Self::RESET_CPU != 0).then_some(GuestExit::Reset)
     }
 }

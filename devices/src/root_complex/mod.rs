@@ -37,7 +37,7 @@ use iommu::event::{Tracer, UnitRole};
 use iommu::ids::Bdf;
 use iommu::submit::{HostSide, Policy};
 use iommu::time::{Instant, Timeout};
-use iommu::unit::{Output, Unit, UnitConfig};
+use iommu::unit::{Output, StickyRegisters, Unit, UnitConfig};
 use vm_memory::{GuestMemoryBackend, GuestMemoryRegion};
 
 use crate::Error;
@@ -104,6 +104,8 @@ pub struct RootComplexConfig {
     pub faults: Vec<Fault>,
     /// An [`Oracle`] watches the guest's unit. It allocates, and walks tables at each DMA.
     pub oracle: bool,
+    /// The registers of the guest's unit that have outlasted a reset of the machine.
+    pub sticky: StickyRegisters,
 }
 
 impl RootComplexConfig {
@@ -117,6 +119,7 @@ impl RootComplexConfig {
             io_apic: Some(IO_APIC_ID),
             faults: Vec::new(),
             oracle: false,
+            sticky: StickyRegisters::default(),
         }
     }
 
@@ -195,6 +198,7 @@ impl RootComplex {
         let (driven, sink) = (UnitRole::Guest, tracer.clone());
         let downstream = Downstream::new(host, hierarchy, NoDrivers, &config.faults, driven, sink)?;
         let mut unit = Unit::new(config.guest_unit, tracer.clone());
+        unit.restore_sticky_registers(&config.sticky);
         unit.pause_after(downstream.next_pause());
         let oracle = config.oracle.then(|| Oracle::new(&mut unit, config.guest_unit.ordering));
         Ok(Self {

@@ -63,6 +63,12 @@ pub enum Output {
     Msi(Msi),
 }
 
+/// The registers that outlast a reset: fault records, FSTS, ICS, PRS and IQERCD. Their fields are
+/// RW1CS or ROS in the specification (`VT-d 11.3`, `VT-d 11.4`). Those of a unit after power-on are
+/// the default.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct StickyRegisters(Vec<(u16, u32)>);
+
 /// A VT-d remapping unit.
 #[derive(Debug)]
 pub struct Unit {
@@ -252,6 +258,17 @@ impl Unit {
         };
         let layouts = registers::layouts(&self.config);
         layouts.iter().map(|layout| (layout.name, layout.offset, value(layout))).collect()
+    }
+
+    /// The registers that outlast a reset of the machine, unless it is a power-good reset.
+    pub fn sticky_registers(&self) -> StickyRegisters {
+        StickyRegisters(self.registers.sticky(&self.config))
+    }
+
+    /// Puts back what [`Self::sticky_registers`] has returned for the unit before a reset. The unit
+    /// must be new, and have the same settings.
+    pub fn restore_sticky_registers(&mut self, registers: &StickyRegisters) {
+        self.registers.restore(&registers.0);
     }
 
     /// Takes the oldest output.

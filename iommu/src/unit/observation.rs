@@ -98,7 +98,7 @@ impl Unit {
     /// Records an accepted descriptor, in front of wait descriptor number `wait`.
     pub(super) fn note_descriptor(&mut self, descriptor: &Descriptor, wait: u64) {
         match *descriptor {
-            Descriptor::Iotlb(scope, _) => {
+            Descriptor::Iotlb(scope) | Descriptor::IotlbLeaves(scope) => {
                 self.note(Observation::Iotlb { scope, wait: Some(wait) });
             }
             Descriptor::DeviceTlb(invalidate) => self.note(Observation::DeviceTlb {

@@ -52,7 +52,10 @@ impl Unit {
         let scope = scope.filter(|_| self.register_invalidation_works());
         let actual = if scope.is_some() { command.granularity() } else { 0 };
         if let Some(scope) = scope {
-            self.translator.invalidate_iotlb(scope, address.hint());
+            match address.hint() && self.config.honor_hint {
+                true => self.translator.invalidate_leaves(scope),
+                false => self.translator.invalidate_iotlb(scope),
+            }
             self.translator.drain();
             self.note(Observation::Iotlb { scope, wait: None });
         }

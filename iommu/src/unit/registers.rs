@@ -29,11 +29,13 @@ pub(crate) struct Layout {
     pub(crate) writable: u64,
     /// Bits that are cleared by writing 1.
     pub(crate) clearable: u64,
+    /// Bits that every reset but a power-good reset keeps: RW1CS and ROS (`VT-d 11.3`).
+    pub(crate) sticky: u64,
 }
 
 impl Layout {
     const fn dword(name: &'static str, offset: u16) -> Self {
-        Self { name, offset, dwords: 1, reset: 0, writable: 0, clearable: 0 }
+        Self { name, offset, dwords: 1, reset: 0, writable: 0, clearable: 0, sticky: 0 }
     }
 
     const fn qword(name: &'static str, offset: u16) -> Self {
@@ -50,6 +52,10 @@ impl Layout {
 
     const fn clearable(self, clearable: u64) -> Self {
         Self { clearable, ..self }
+    }
+
+    const fn sticky(self, sticky: u64) -> Self {
+        Self { sticky, ..self }
     }
 }
 
@@ -85,12 +91,14 @@ pub(crate) fn layouts(config: &UnitConfig) -> Vec<Layout> {
             .writable(address | RootTableAddress::new().with_mode(3).into_bits()),
         Layout::qword("CCMD", offset::CCMD)
             .writable(!ContextCommand::new().with_actual(3).into_bits() & !(0x1ff_ffff << 34)),
-        Layout::dword("FSTS", offset::FSTS).clearable(u64::from(status.into_bits())),
+        Layout::dword("FSTS", offset::FSTS)
+            .clearable(u64::from(status.into_bits()))
+            .sticky(u64::from(status.with_pending(true).with_record_index(!0).into_bits())),
         Layout::qword("IQH", offset::IQH),
         Layout::qword("IQT", offset::IQT).writable(u64::from(QUEUE_OFFSET)),
         Layout::qword("IQA", offset::IQA).writable(address | queue_address.into_bits()),
-        Layout::dword("ICS", offset::ICS).clearable(1),
-        Layout::qword("IQERCD", offset::IQERCD),
+        Layout::dword("ICS", offset::ICS).clearable(1).sticky(1),
+        Layout::qword("IQERCD", offset::IQERCD).sticky(!0),
         Layout::qword("IVA", offset::IVA).writable(!0xf80),
         Layout::qword("IOTLB", offset::IOTLB).writable(
             IotlbCommand::new()
@@ -114,8 +122,8 @@ pub(crate) fn layouts(config: &UnitConfig) -> Vec<Layout> {
     }
     for record in 0..u16::from(config.fault_records) {
         let base = offset::FRCD + 16 * record;
-        registers.push(Layout::qword("FRCD", base));
-        registers.push(Layout::qword("FRCD", base + 8).clearable(1 << 63));
+        registers.push(Layout::qword("FRCD", base).sticky(!0));
+        registers.push(Layout::qword("FRCD", base + 8).clearable(1 << 63).sticky(!0));
     }
     registers
 }
@@ -128,7 +136,9 @@ fn page_request_queue(address: u64) -> Vec<Layout> {
         Layout::qword("PQH", offset::PQH).writable(u64::from(PAGE_REQUEST_OFFSET)),
         Layout::qword("PQT", offset::PQT).writable(u64::from(PAGE_REQUEST_OFFSET)),
         Layout::qword("PQA", offset::PQA).writable(address | queue),
-        Layout::dword("PRS", offset::PRS).clearable(u64::from(status.into_bits())),
+        Layout::dword("PRS", offset::PRS)
+            .clearable(u64::from(status.into_bits()))
+            .sticky(u64::from(status.into_bits())),
     ];
     registers.extend(event(["PECTL", "PEDATA", "PEADDR", "PEUADDR"], offset::PECTL));
     registers
@@ -156,6 +166,24 @@ impl Registers {
             }
         }
         file
+    }
+
+    /// The sticky bits that are set, as offsets and values of dwords.
+    pub(crate) fn sticky(&self, config: &UnitConfig) -> Vec<(u16, u32)> {
+        let dwords = layouts(config).into_iter().flat_map(|register| {
+            (0..u16::from(register.dwords)).map(move |half| {
+                (register.offset + 4 * half, (register.sticky >> (32 * half)) as u32)
+            })
+        });
+        let values = dwords.map(|(offset, sticky)| (offset, self.read(offset) & sticky));
+        values.filter(|(_, value)| *value != 0).collect()
+    }
+
+    /// Sets sticky bits, which [`Self::sticky`] has returned for a unit with the same settings.
+    pub(crate) fn restore(&mut self, sticky: &[(u16, u32)]) {
+        for (offset, value) in sticky {
+            self.set(*offset, *value);
+        }
     }
 
     /// The dword at `offset`, a multiple of 4. It is 0 where there is no register.

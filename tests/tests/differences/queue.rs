@@ -16,6 +16,19 @@ fn wait_without_status_and_interrupt() {
 }
 
 #[test]
+fn status_address_outside_memory() {
+    differ(
+        Mode::Legacy,
+        |group| {
+            submit(group, &[(0x25 | 1 << 32, 1 << 40)]);
+            group.check(FSTS, u32::MAX);
+        },
+        value(0),
+        value(QUEUE_ERROR),
+    );
+}
+
+#[test]
 fn pasid_descriptors_in_legacy_mode() {
     for kind in [6, 7] {
         differ(

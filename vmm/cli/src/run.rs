@@ -149,6 +149,7 @@ pub(super) fn run(args: RunArgs) -> Result<u8, CliError> {
         if exit != Exit::Reset || no_reboot {
             return Ok(exit.status());
         }
+        config.root_complex.sticky = handle.sticky_registers();
         eprintln!("ghostlink: the guest has reset itself; restarting it");
         config.time_limit = end.map(|end| end.saturating_duration_since(Instant::now()));
     }

@@ -72,12 +72,14 @@ impl Machine {
         Ok(Self { config, files, memory, chipset, now: Instant::START, outputs, stale_before })
     }
 
-    /// Puts all devices back to where they were after power-on. Memory and clock stay.
+    /// Puts all devices back to where they were after power-on, except sticky registers of the
+    /// remapping unit. Memory and clock stay.
     ///
     /// # Errors
     /// None that [`Self::new`] has not met already.
     pub fn reset(&mut self) -> Result<(), Error> {
         self.stale_before = self.stale_counts().unwrap_or_default();
+        self.config.root_complex.sticky = self.chipset.sticky_registers();
         self.chipset = chipset(&self.config, &self.files, &self.memory)?;
         Ok(())
     }

@@ -113,6 +113,23 @@ fn reset_puts_devices_back_and_leaves_memory() {
     assert_eq!(last(&script), "OK 0x00000000ffffffff");
 }
 
+#[test]
+fn error_records_outlast_a_reset_unless_it_cycles_the_power() {
+    // A descriptor of type 0: an Invalidation Queue Error, IQEI 3.
+    let error = "writeq 0xfed90090 0x100000\nwritel 0xfed90018 0x4000000\nwritel 0xfed90088 0x10\n";
+    for (reset, status, record) in
+        [("", 0x10, 3), ("outb 0xcf9 6\n", 0x10, 3), ("outb 0xcf9 14\n", 0, 0)]
+    {
+        for (register, value) in [("34", status), ("b0", record)] {
+            let answer = last(&format!("{error}{reset}readl 0xfed900{register}"));
+            assert_eq!(answer, format!("OK {value:#018x}"), "{register} after '{reset}'");
+        }
+    }
+    let twice = format!("{error}outb 0xcf9 6\noutb 0x64 254\nreadl 0xfed90034");
+    assert_eq!(last(&twice), "OK 0x0000000000000010");
+    assert_eq!(last(&format!("{error}outb 0xcf9 6\nreadl 0xfed9001c")), "OK 0x0000000000000000");
+}
+
 proptest! {
     #[test]
     fn any_script_is_answered_line_by_line(

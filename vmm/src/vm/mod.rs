@@ -18,6 +18,7 @@ use devices::chipset::{Chipset, ChipsetConfig};
 use devices::fault::FaultMode;
 use devices::stale::StaleCounts;
 use iommu::Memory;
+use iommu::unit::StickyRegisters;
 use vmm_sys_util::eventfd::{EFD_CLOEXEC, EFD_NONBLOCK, EventFd};
 
 use crate::Error;
@@ -90,6 +91,12 @@ impl VmHandle {
     /// after [`Error::Stuck`]: a thread may hold the machine's lock then.
     pub fn stale_counts(&self) -> Option<StaleCounts> {
         self.machine.with(|chipset, _| chipset.root_complex().stale_counts())
+    }
+
+    /// The remapping unit's registers that outlast the guest's reset, for the root complex of the
+    /// next machine. Also after the run, but not after [`Error::Stuck`].
+    pub fn sticky_registers(&self) -> StickyRegisters {
+        self.machine.with(|chipset, _| chipset.sticky_registers())
     }
 
     /// Ends `mode` at port number `port`.

@@ -110,8 +110,10 @@ pub struct Wait {
 pub enum Descriptor {
     /// Type 1.
     ContextCache(ContextScope),
-    /// Types 2 and 6, and IH: only entries that map pages have changed.
-    Iotlb(IotlbScope, bool),
+    /// Types 2 and 6.
+    Iotlb(IotlbScope),
+    /// Types 2 and 6, page-selective with IH=1: only entries that map pages have changed.
+    IotlbLeaves(IotlbScope),
     /// Types 3 and 8.
     DeviceTlb(DeviceTlbInvalidate),
     /// Type 4: the first entry and the number of index bits to ignore, or `None` for all entries.
@@ -145,6 +147,8 @@ pub struct DecodeRules {
     pub page_selective: bool,
     /// CAP.MAMV.
     pub max_address_mask: u8,
+    /// IH makes a difference: [`Descriptor::IotlbLeaves`].
+    pub honor_hint: bool,
 }
 
 /// The type of a descriptor: bits 11:9 and 3:0.
@@ -165,7 +169,7 @@ impl Descriptor {
             kind::DEVICE_TLB if rules.device_tlb => decode_device_tlb(raw, rules),
             kind::INTERRUPT_ENTRY_CACHE if rules.interrupt_remapping => decode_iec(raw, rules),
             kind::WAIT => decode_wait(raw, rules),
-            kind::PASID_IOTLB if rules.scalable => decode_pasid_iotlb(raw),
+            kind::PASID_IOTLB if rules.scalable => decode_pasid_iotlb(raw, rules),
             kind::PASID_CACHE if rules.scalable => decode_pasid_cache(raw),
             kind::PASID_DEVICE_TLB if rules.scalable && rules.device_tlb => {
                 decode_pasid_device_tlb(raw, rules)
@@ -228,11 +232,16 @@ fn decode_iotlb(raw: u128, rules: &DecodeRules) -> Result<Descriptor, QueueError
         2 => IotlbScope::Domain(domain),
         3 => {
             reject_unless(rules.page_selective && d.mask() <= rules.max_address_mask)?;
-            IotlbScope::Pages(domain, masked_range(d.page(), d.mask()))
+            let scope = IotlbScope::Pages(domain, masked_range(d.page(), d.mask()));
+            return Ok(iotlb_pages(scope, d.hint() && rules.honor_hint));
         }
         _ => return Err(QueueErrorInfo::ReservedField),
     };
-    Ok(Descriptor::Iotlb(scope, d.hint()))
+    Ok(Descriptor::Iotlb(scope))
+}
+
+const fn iotlb_pages(scope: IotlbScope, leaves: bool) -> Descriptor {
+    if leaves { Descriptor::IotlbLeaves(scope) } else { Descriptor::Iotlb(scope) }
 }
 
 /// The range of 2^`mask` pages that contains the page number `page`.
@@ -290,7 +299,7 @@ fn decode_wait(raw: u128, rules: &DecodeRules) -> Result<Descriptor, QueueErrorI
     }))
 }
 
-fn decode_pasid_iotlb(raw: u128) -> Result<Descriptor, QueueErrorInfo> {
+fn decode_pasid_iotlb(raw: u128, rules: &DecodeRules) -> Result<Descriptor, QueueErrorInfo> {
     reject_unless(raw & reserved::PASID_IOTLB == 0)?;
     let d = IotlbDescriptor::from_bits(raw);
     let range = match d.granularity() {
@@ -299,7 +308,8 @@ fn decode_pasid_iotlb(raw: u128) -> Result<Descriptor, QueueErrorInfo> {
         _ => return Err(QueueErrorInfo::ReservedField),
     };
     let (domain, pasid) = (DomainId(d.domain()), Pasid::new(d.pasid()));
-    Ok(Descriptor::Iotlb(IotlbScope::Pasid(domain, pasid, range), d.hint()))
+    let leaves = range.is_some() && d.hint() && rules.honor_hint;
+    Ok(iotlb_pages(IotlbScope::Pasid(domain, pasid, range), leaves))
 }
 
 fn decode_pasid_cache(raw: u128) -> Result<Descriptor, QueueErrorInfo> {

@@ -14,6 +14,7 @@ const ALL: DecodeRules = DecodeRules {
     page_request_drain: true,
     page_selective: true,
     max_address_mask: 18,
+    honor_hint: false,
 };
 
 /// The bits of the public fields of a type.

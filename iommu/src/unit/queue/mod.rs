@@ -263,13 +263,15 @@ impl Unit {
             page_request_drain: ecap.page_request_drain(),
             page_selective: cap.page_selective(),
             max_address_mask: cap.max_address_mask(),
+            honor_hint: self.config.honor_hint,
         }
     }
 
     fn execute(&mut self, descriptor: Descriptor, memory: &Memory, now: Instant) {
         match descriptor {
             Descriptor::ContextCache(scope) => self.translator.invalidate_contexts(scope),
-            Descriptor::Iotlb(scope, hint) => self.translator.invalidate_iotlb(scope, hint),
+            Descriptor::Iotlb(scope) => self.translator.invalidate_iotlb(scope),
+            Descriptor::IotlbLeaves(scope) => self.translator.invalidate_leaves(scope),
             Descriptor::PasidCache(scope) => self.translator.invalidate_pasids(scope),
             Descriptor::InterruptEntryCache(scope) => self.interrupts.invalidate(scope),
             Descriptor::PageGroupResponse(response) => self.respond(response, now),
@@ -319,7 +321,8 @@ impl Unit {
     fn complete(&mut self, wait: &Wait, number: u64, memory: &Memory, now: Instant) {
         self.queue.completed += 1;
         if let Some((address, data)) = wait.status {
-            // A status address outside memory is undefined (VT-d 6.5.2.9): here the write is lost.
+            // A status address outside memory is undefined (VT-d 6.5.2.9). Here the write is lost,
+            // as a posted write that nothing claims, and the wait completes.
             // One look-up and one store cost half of a general write.
             let slot = GuestMemoryBackend::get_slice(memory, GuestAddress::from(address), 4).ok();
             let word = slot.as_ref().and_then(|slot| slot.get_atomic_ref::<AtomicU32>(0).ok());

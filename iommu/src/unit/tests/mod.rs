@@ -8,6 +8,7 @@ mod observation;
 mod page_requests;
 mod queue;
 mod stages;
+mod sticky;
 
 use std::sync::Arc;
 use std::time::Duration;

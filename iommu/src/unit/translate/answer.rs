@@ -6,9 +6,9 @@ use super::first_stage::{FirstStageWalk, NOTHING, Request};
 use super::iotlb::Age;
 use super::paging::LastTable;
 use super::pasid::{self, FirstStage, Stage};
-use super::second_stage::{self, Walk};
+use super::second_stage::{Walk, Walked};
 use super::shard::{Caches, Context, LastHit};
-use super::update::{UpdateError, Updates};
+use super::update::{TableStage, UpdateError, Updates};
 use super::{Lookup, Mapping, in_interrupt_range};
 use crate::ats::{
     Access, AddressType, DmaRequest, PageRange, RequestError, Translation, TranslationRequest,
@@ -23,15 +23,6 @@ const PASS_THROUGH_ORDER: u8 = 30;
 /// How often a walk starts again because software has changed an entry before its accessed or dirty
 /// bit was set. Software that does nothing else cannot win that often.
 const UPDATE_TRIES: usize = 1000;
-
-/// The result of a walk.
-struct Walked {
-    mapping: Mapping,
-    /// The last-level table, if the walk has reached one.
-    last: Option<LastTable>,
-    /// All accessed and dirty bits are set, so that the result may be cached.
-    complete: bool,
-}
 
 impl Lookup<'_> {
     /// Translates a DMA request.
@@ -319,10 +310,23 @@ impl Lookup<'_> {
             return Ok(mapping);
         }
         let known = caches.paging.lookup(tag, address, oldest);
-        let Walked { mapping, last, complete } = self.walk(caches, context, request, known)?;
-        if !complete {
-            return Ok(mapping);
-        }
+        let mut tries = 0;
+        let (mapping, last) = loop {
+            caches.updates.clear();
+            let walked = self.walk(context, request, known, &mut caches.updates)?;
+            if is_interrupt(request, &walked.0) {
+                let reason = context.pick(R::INTERRUPT_RANGE, R::SM_INTERRUPT_RANGE);
+                return Err(Failure::qualified(reason, CA, context.fault_disable));
+            }
+            let Some(stage) = caches.updates.first() else { break walked };
+            if !request.is_allowed(&walked.0) {
+                // Nothing may be cached without its accessed bits.
+                return Ok(walked.0);
+            }
+            if self.commit(&caches.updates, context, stage, &mut tries)? {
+                break walked;
+            }
+        };
         if let Some(table) = last.filter(|_| known.is_none()) {
             caches.paging.insert(tag, address, age, table);
         }
@@ -335,48 +339,40 @@ impl Lookup<'_> {
         Ok(mapping)
     }
 
-    /// Walks the tables, and sets accessed and dirty bits if the request is allowed.
-    fn walk(
+    /// Sets the accessed and dirty bits that a walk has noted, first of all an entry of `stage`.
+    /// Returns false if the walk must start again, because software has changed an entry.
+    #[cold]
+    fn commit(
         &self,
-        caches: &mut Caches,
+        updates: &Updates,
         context: &Context,
-        request: &Request,
-        known: Option<LastTable>,
-    ) -> Result<Walked, Failure> {
-        let updates = &mut caches.updates;
-        let mut changed = None;
-        for _ in 0..UPDATE_TRIES {
-            updates.clear();
-            let (mapping, last) = self.walk_once(context, request, known, updates)?;
-            if is_interrupt(request, &mapping) {
-                let reason = context.pick(R::INTERRUPT_RANGE, R::SM_INTERRUPT_RANGE);
-                return Err(Failure::qualified(reason, CA, context.fault_disable));
+        stage: TableStage,
+        tries: &mut usize,
+    ) -> Result<bool, Failure> {
+        if !context.walk_snoop {
+            return Err(context.update_unsnooped(stage));
+        }
+        match updates.commit(self.memory) {
+            Ok(()) => Ok(true),
+            Err(UpdateError::Changed(_)) if *tries < UPDATE_TRIES => {
+                *tries += 1;
+                Ok(false)
             }
-            let Some(stage) = updates.first() else {
-                return Ok(Walked { mapping, last, complete: true });
-            };
-            if !request.is_allowed(&mapping) {
-                return Ok(Walked { mapping, last, complete: false });
-            }
-            if !context.walk_snoop {
-                return Err(context.update_unsnooped(stage));
-            }
-            match updates.commit(self.memory) {
-                Ok(()) => return Ok(Walked { mapping, last, complete: true }),
-                Err(UpdateError::Inaccessible(stage)) => return Err(context.update_failed(stage)),
-                Err(UpdateError::Changed(stage)) => changed = Some(stage),
+            Err(UpdateError::Changed(stage) | UpdateError::Inaccessible(stage)) => {
+                Err(context.update_failed(stage))
             }
         }
-        Err(context.update_failed(changed.unwrap_or_default()))
     }
 
-    fn walk_once(
+    /// Walks the tables. `updates` gets the entries that lack an accessed or dirty bit.
+    #[inline]
+    fn walk(
         &self,
         context: &Context,
         request: &Request,
         known: Option<LastTable>,
         updates: &mut Updates,
-    ) -> Result<second_stage::Walked, Failure> {
+    ) -> Result<Walked, Failure> {
         let second = |root, levels, dirty| Walk {
             config: &self.translator.config,
             memory: self.memory,

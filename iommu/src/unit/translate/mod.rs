@@ -174,27 +174,32 @@ impl Translator {
         self.for_each_used(|caches| caches.invalidate_pasids(scope));
     }
 
-    /// `hint` is IH, which counts for page-selective invalidations only.
-    pub(super) fn invalidate_iotlb(&self, scope: IotlbScope, hint: bool) {
+    pub(super) fn invalidate_iotlb(&self, scope: IotlbScope) {
         match scope {
             IotlbScope::Global => self.invalidations.add_all(),
             IotlbScope::Domain(domain) => self.invalidations.add(domain),
-            IotlbScope::Pages(domain, range) => {
-                let kept = self.kept(hint);
-                self.for_each_used(|caches| caches.invalidate_pages(domain, range, kept));
-            }
-            IotlbScope::Pasid(domain, pasid, range) => {
-                let kept = self.kept(hint);
-                self.for_each_used(|caches| {
-                    caches.invalidate_pasid_pages(domain, pasid, range, kept);
-                });
-            }
+            IotlbScope::Pages(..) | IotlbScope::Pasid(..) => self.invalidate_pages(scope, false),
         }
     }
 
-    /// The entries that a page-selective invalidation keeps.
-    const fn kept(&self, hint: bool) -> Kept {
-        Kept { structures: hint && self.config.honor_hint, partly_named: self.config.exact_pages }
+    /// As [`Self::invalidate_iotlb`], but keeps paging-structure entries, which IH=1 permits for
+    /// page-selective invalidations.
+    pub(super) fn invalidate_leaves(&self, scope: IotlbScope) {
+        match scope {
+            IotlbScope::Global | IotlbScope::Domain(_) => self.invalidate_iotlb(scope),
+            IotlbScope::Pages(..) | IotlbScope::Pasid(..) => self.invalidate_pages(scope, true),
+        }
+    }
+
+    fn invalidate_pages(&self, scope: IotlbScope, structures: bool) {
+        let kept = Kept { structures, partly_named: self.config.exact_pages };
+        self.for_each_used(|caches| match scope {
+            IotlbScope::Pages(domain, range) => caches.invalidate_pages(domain, range, kept),
+            IotlbScope::Pasid(domain, pasid, range) => {
+                caches.invalidate_pasid_pages(domain, pasid, range, kept);
+            }
+            IotlbScope::Global | IotlbScope::Domain(_) => {}
+        });
     }
 
     /// Drops all cached translations, as a change of the table pointer or of TE does (`VT-d 6.6`,
@@ -202,7 +207,7 @@ impl Translator {
     pub(super) fn invalidate_all(&self) {
         self.invalidate_contexts(ContextScope::Global);
         self.invalidate_pasids(PasidScope::Global);
-        self.invalidate_iotlb(IotlbScope::Global, false);
+        self.invalidate_iotlb(IotlbScope::Global);
         self.drain();
     }
 

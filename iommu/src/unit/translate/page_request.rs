@@ -39,14 +39,14 @@ impl DmaPort {
         let page = PageRange::page(request.address);
         match (context.stage, context.pasid) {
             (Stage::Second { .. }, _) | (_, None) => {
-                self.translator.invalidate_iotlb(IotlbScope::Pages(context.domain, page), false);
+                self.translator.invalidate_iotlb(IotlbScope::Pages(context.domain, page));
             }
             (Stage::Nested { .. }, _) => {
-                self.translator.invalidate_iotlb(IotlbScope::Domain(context.domain), false);
+                self.translator.invalidate_iotlb(IotlbScope::Domain(context.domain));
             }
             (Stage::First(_) | Stage::PassThrough, Some(pasid)) => {
                 let scope = IotlbScope::Pasid(context.domain, pasid, Some(page));
-                self.translator.invalidate_iotlb(scope, false);
+                self.translator.invalidate_iotlb(scope);
             }
         }
     }

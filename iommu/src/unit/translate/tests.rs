@@ -185,7 +185,7 @@ fn an_invalidation_completes_after_the_last_use_of_the_translation() {
                 1 => IotlbScope::Domain(DomainId(1)),
                 _ => IotlbScope::Pages(DomainId(1), pages),
             };
-            translator.invalidate_iotlb(scope, false);
+            translator.invalidate_iotlb(scope);
             translator.drain();
             oldest.store(page, Ordering::SeqCst);
         }

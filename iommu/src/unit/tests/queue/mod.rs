@@ -12,6 +12,16 @@ fn a_wait_without_requests_completes_at_once() {
 }
 
 #[test]
+fn a_status_write_outside_memory_is_lost_and_the_wait_completes() {
+    let mut rig = Rig::enabled();
+    let outside = wait(0).with_status_dword(1 << 38).with_interrupt(true).into_bits();
+    rig.submit(&[outside, wait(1).into_bits()]);
+    assert_eq!((rig.peek32(status_word(1)), rig.head()), (1, 2));
+    assert!(!rig.fault_status().queue_error());
+    assert_eq!(rig.read32(offset::ICS), 1);
+}
+
+#[test]
 fn the_head_moves_when_a_descriptor_is_fetched() {
     let mut rig = Rig::enabled();
     rig.submit(&[device_tlb(VICTIM), wait(0).into_bits()]);
