@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::values::{AddressWidths, LargePages, Ordering, Version};
+use super::values::{AddressWidths, IteLoses, LargePages, Ordering, Version};
 use crate::event::UnitRole;
 use crate::ids::Bdf;
 use crate::spec::capability::{Cap, Ecap};
@@ -27,6 +27,8 @@ pub struct UnitConfig {
     pub itesid: Option<Bdf>,
     /// VER: the architecture version.
     pub version: Version,
+    /// The invalidations that are lost with ITE.
+    pub ite_loses: IteLoses,
     /// HAW: bits of a physical address, 36 to 52.
     pub host_address_width: u8,
     /// SAGAW: widths of second-stage tables.
@@ -134,6 +136,7 @@ impl UnitConfig {
             ordering: Ordering::Serial,
             itesid: None,
             version: Version { major: 1, minor: 0 },
+            ite_loses: IteLoses::Nothing,
             host_address_width: 46,
             address_widths: AddressWidths::ALL,
             large_pages: LargePages::OneGiB,
@@ -262,6 +265,13 @@ impl UnitConfig {
             (
                 !self.narrow_descriptors || self.scalable_mode,
                 "narrow_descriptors needs scalable_mode",
+            ),
+            (
+                matches!(
+                    (self.ite_loses, self.ordering),
+                    (IteLoses::Nothing, _) | (_, Ordering::Serial)
+                ),
+                "ite_loses=all needs ordering=serial, as a parallel unit does not wait for the request",
             ),
             (
                 !self.sirtp_flushes || self.interrupt_remapping,
@@ -455,6 +465,10 @@ mod tests {
             (UnitConfig { extended_interrupt_mode: true, ..legacy }, "interrupt_remapping"),
             (UnitConfig { x2apic_opt_out: true, ..legacy }, "interrupt_remapping"),
             (UnitConfig { sirtp_flushes: true, ..legacy }, "interrupt_remapping"),
+            (
+                UnitConfig { ite_loses: IteLoses::All, ordering: Ordering::Parallel, ..legacy },
+                "ordering=serial",
+            ),
             (UnitConfig { coherent: false, ..full }, "second_stage_dirty"),
             (UnitConfig { narrow_descriptors: true, ..legacy }, "scalable_mode"),
             (UnitConfig { version: SIX, read_drain: false, ..legacy }, "read_drain"),

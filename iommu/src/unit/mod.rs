@@ -34,7 +34,7 @@ pub use config::{UnitConfig, UnitConfigError};
 pub use observation::Observation;
 pub use preset::{ParseUnitPresetError, UnitPreset};
 pub use translate::{BlockedRequest, DmaPort, Mapped, TableEntry, Translator, in_interrupt_range};
-pub use values::{AddressWidths, LargePages, Ordering, ParseOrderingError, Version};
+pub use values::{AddressWidths, IteLoses, LargePages, Ordering, ParseOrderingError, Version};
 
 use interrupts::InterruptRemapper;
 use queue::Queue;

@@ -43,6 +43,18 @@ impl fmt::Display for Ordering {
     }
 }
 
+/// The invalidations that are lost with an Invalidation Time-out Error. `VT-d 6.5.2.11` does not
+/// guarantee that those behind the oldest pending Device-TLB invalidation were executed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum IteLoses {
+    /// None: the unit executes invalidations as it fetches them.
+    #[default]
+    Nothing,
+    /// All that were fetched behind the request: the unit executes them when the request completes.
+    All,
+}
+
 /// A set of second-stage address widths: 39, 48 and 57 bits, for 3, 4 and 5 levels (CAP.SAGAW).
 ///
 /// In TOML it is a list of numbers.

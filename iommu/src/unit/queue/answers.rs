@@ -82,9 +82,10 @@ impl Unit {
 
     /// A request has ended: waits complete, a deferred request is sent, and the unit fetches on.
     fn continue_queue(&mut self, memory: &Memory, now: Instant) {
-        if let Some(invalidate) = self.queue.deferred.take() {
-            self.send_or_defer(invalidate, now);
+        if let Some((invalidate, epoch)) = self.queue.deferred.take() {
+            self.send_or_defer(invalidate, epoch, now);
         }
+        self.execute_behind(memory, now);
         self.complete_waits(memory, now);
         self.run_queue(memory, now);
         self.finish_draining();
@@ -111,12 +112,13 @@ impl Unit {
 
     /// Sets ITE and aborts all pending waits, which never complete (`VT-d 6.5.2.11`). The
     /// specification leaves open whether descriptors behind the request are executed. Here they
-    /// are, except a deferred request.
+    /// are, except a deferred request, unless `ite_loses` says otherwise.
     fn expire(&mut self, request: &Request, now: Instant) {
         self.timeout_error(request.function);
         let waits_aborted = self.queue.waits.len() as u32;
         self.queue.waits.clear();
         self.queue.deferred = None;
+        self.lose_behind();
         self.note(Observation::TimedOut {
             function: request.function,
             wait: request.epoch,

@@ -14,6 +14,7 @@
 //! parallel unit completes it when no request of its own epoch is.
 
 mod answers;
+mod behind;
 mod fetch;
 
 use std::collections::VecDeque;
@@ -25,7 +26,7 @@ use self::fetch::{Fetcher, check_ring};
 use super::observation::Observation;
 use super::outstanding::Outstanding;
 use super::registers::Registers;
-use super::values::Ordering;
+use super::values::{IteLoses, Ordering};
 use super::{Output, Unit};
 use crate::Memory;
 use crate::ats::InvalidateRequest;
@@ -37,6 +38,11 @@ use crate::time::Instant;
 
 /// The most pending waits. The unit stops fetching while there are as many.
 const PENDING_WAITS: usize = 1024;
+
+/// QIE is clear, and QIES is cleared when all that was fetched has completed.
+const DRAINING: u8 = 1;
+/// What is fetched stands behind an outstanding request, and is executed when that completes.
+const BEHIND: u8 = 2;
 
 #[derive(Debug, Clone, Copy)]
 struct PendingWait {
@@ -51,16 +57,19 @@ pub(super) struct Queue {
     ring: QueueAddress,
     /// GSTS.QIES.
     enabled: bool,
-    /// QIE is clear, and QIES is cleared when all that was fetched has completed.
-    draining: bool,
+    /// The reasons to fetch nothing that is executed at once: [`DRAINING`] and [`BEHIND`].
+    stops: u8,
     outstanding: Outstanding,
     waits: VecDeque<PendingWait>,
     /// The current epoch: the number of wait descriptors fetched.
     epoch: u64,
     /// The number of waits completed.
     completed: u64,
-    /// A fetched invalidation whose function has no free ITag.
-    deferred: Option<DeviceTlbInvalidate>,
+    /// A fetched invalidation whose function has no free ITag, and its epoch.
+    deferred: Option<(DeviceTlbInvalidate, u64)>,
+    /// With `ite_loses = "all"`: what was fetched behind an outstanding request, waits excepted,
+    /// with its epoch.
+    behind: VecDeque<(Descriptor, u64)>,
     /// Descriptors until the next pause, and the number that was asked for.
     to_pause: u64,
     pause_after: u64,
@@ -71,12 +80,13 @@ impl Default for Queue {
         Self {
             ring: QueueAddress::default(),
             enabled: false,
-            draining: false,
+            stops: 0,
             outstanding: Outstanding::default(),
             waits: VecDeque::new(),
             epoch: 0,
             completed: 0,
             deferred: None,
+            behind: VecDeque::new(),
             to_pause: u64::MAX,
             pause_after: u64::MAX,
         }
@@ -103,8 +113,12 @@ impl Queue {
 
     /// Whether something that was fetched stops the unit from fetching on.
     fn is_held(&self) -> bool {
-        self.draining
-            || self.to_pause == 0
+        self.stops != 0 || self.is_full()
+    }
+
+    /// Whether a limit, a fence or a pause stops the unit from fetching on.
+    fn is_full(&self) -> bool {
+        self.to_pause == 0
             || self.deferred.is_some()
             || self.waits.len() >= PENDING_WAITS
             || self.waits.back().is_some_and(|pending| pending.wait.fence)
@@ -134,7 +148,8 @@ impl Unit {
     /// still draining goes on instead.
     pub(super) fn enable_queue(&mut self, memory: &Memory, now: Instant) {
         if self.queue.enabled {
-            if std::mem::take(&mut self.queue.draining) {
+            if self.queue.stops & DRAINING != 0 {
+                self.queue.stops &= !DRAINING;
                 self.run_queue(memory, now);
             }
             return;
@@ -149,15 +164,15 @@ impl Unit {
     /// QIE is cleared: the unit completes what it has fetched, and then disables the queue.
     pub(super) fn disable_queue(&mut self) {
         if self.queue.enabled {
-            self.queue.draining = true;
+            self.queue.stops |= DRAINING;
             self.finish_draining();
         }
     }
 
     fn finish_draining(&mut self) {
-        if self.queue.draining && self.queue.is_idle() {
+        if self.queue.stops & DRAINING != 0 && self.queue.is_idle() {
             self.queue.enabled = false;
-            self.queue.draining = false;
+            self.queue.stops &= !DRAINING;
             self.registers.set_head(0);
             self.reflect_queue_status();
         }
@@ -175,6 +190,9 @@ impl Unit {
         let status = self.registers.fault_status();
         let stopped = status.queue_error() || status.timeout_error() || self.queue.is_held();
         if !self.queue.enabled || self.registers.head() == tail || stopped {
+            if self.queue.stops == BEHIND {
+                self.fetch_behind(memory, now);
+            }
             return;
         }
         if let Err(reason) = check_ring(ring, tail, self.mode, &self.config) {
@@ -275,7 +293,13 @@ impl Unit {
             Descriptor::PasidCache(scope) => self.translator.invalidate_pasids(scope),
             Descriptor::InterruptEntryCache(scope) => self.interrupts.invalidate(scope),
             Descriptor::PageGroupResponse(response) => self.respond(response, now),
-            Descriptor::DeviceTlb(invalidate) => self.send_or_defer(invalidate, now),
+            Descriptor::DeviceTlb(invalidate) => {
+                self.send_or_defer(invalidate, self.queue.epoch, now);
+                if self.config.ite_loses == IteLoses::All {
+                    self.queue.stops |= BEHIND;
+                    self.fetch_behind(memory, now);
+                }
+            }
             Descriptor::Wait(wait) => {
                 let epoch = self.queue.epoch;
                 self.queue.epoch += 1;
@@ -290,15 +314,16 @@ impl Unit {
         }
     }
 
-    fn send_or_defer(&mut self, invalidate: DeviceTlbInvalidate, now: Instant) {
+    /// Sends the request of a Device-TLB invalidation, which belongs to `epoch`.
+    fn send_or_defer(&mut self, invalidate: DeviceTlbInvalidate, epoch: u64, now: Instant) {
         let free = self.queue.outstanding.free_itag(invalidate.function, invalidate.max_pending);
         let Some(itag) = free else {
-            self.queue.deferred = Some(invalidate);
+            self.queue.deferred = Some((invalidate, epoch));
             return;
         };
         let DeviceTlbInvalidate { function, pasid, global, range, .. } = invalidate;
         let expires = self.config.ict.expires(now);
-        self.queue.outstanding.add(function, itag, now, expires, self.queue.epoch);
+        self.queue.outstanding.add(function, itag, now, expires, epoch);
         let request = InvalidateRequest { destination: function, itag, pasid, global, range };
         self.outputs.push_back(Output::Invalidate(request));
         let unit = self.role();

@@ -1,6 +1,7 @@
 //! Translation: tables of both modes, caches, and answers to requests.
 
 mod absent;
+mod lost;
 
 use super::*;
 use crate::ats::{Access, AddressType, DmaRequest, PageRange};
