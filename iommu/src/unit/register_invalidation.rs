@@ -66,7 +66,7 @@ impl Unit {
     /// in the queue: for a machine in which one unit stands for two, and only Device-TLB
     /// invalidations of the upper one come to the lower one's queue.
     pub fn drop_translations(&mut self, scope: IotlbScope) {
-        self.translator.invalidate_iotlb(scope, false);
+        self.translator.invalidate_iotlb(scope);
         self.translator.drain();
     }
 
