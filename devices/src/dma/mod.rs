@@ -135,13 +135,20 @@ pub(crate) struct Dma {
     pub(crate) failed: u32,
     /// The output address of the last translation that was used.
     pub(crate) translated: Gpa,
+    /// A request got no completion, and the function has not logged that yet.
+    timed_out: bool,
 }
 
 impl Dma {
     /// An empty ATC, and no requests.
     pub(crate) fn new(geometry: Geometry) -> Self {
         let (atc, translated) = (Atc::new(geometry), Gpa(0));
-        Self { atc, refused: false, done: 0, failed: 0, translated }
+        Self { atc, refused: false, done: 0, failed: 0, translated, timed_out: false }
+    }
+
+    /// Whether a request has got no completion since the last call.
+    pub(crate) fn take_timed_out(&mut self) -> bool {
+        std::mem::take(&mut self.timed_out)
     }
 
     /// Whether ATS may be used now.
@@ -259,7 +266,10 @@ impl Dma {
         let request = DmaRequest { requester, pasid, privileged, address, address_type, access };
         match transfer {
             Transfer::Read(data) => {
-                bus.upstream.read(request, data, bus.now).map_err(DmaError::Read)?;
+                bus.upstream.read(request, data, bus.now).map_err(|error| {
+                    self.timed_out |= error == RequestError::CompletionTimeout;
+                    DmaError::Read(error)
+                })?;
             }
             Transfer::Write(data) => bus.upstream.write(request, data, bus.now),
         }
@@ -325,6 +335,7 @@ impl Dma {
                     self.refused = true;
                     self.clear_atc(requester, bus.tracer, bus.now);
                 }
+                self.timed_out |= error == RequestError::CompletionTimeout;
                 return Err(DmaError::Translation(error));
             }
         };

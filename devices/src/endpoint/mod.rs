@@ -30,15 +30,17 @@ use crate::Error;
 use crate::dma::atc::{Geometry, Spaces};
 use crate::dma::{Bus, Rights, TranslationUnit};
 use crate::pcie::caps::acs::Acs;
+use crate::pcie::caps::aer::{Aer, AerKind};
 use crate::pcie::caps::ats::{Ats, AtsFeatures};
 use crate::pcie::caps::express::{Express, PortType};
 use crate::pcie::caps::msi::Msi;
 use crate::pcie::caps::pasid::Pasid;
 use crate::pcie::caps::power::PowerManagement;
 use crate::pcie::caps::pri::Pri;
-use crate::pcie::caps::{ari, dsn};
+use crate::pcie::caps::{ari, dsn, secondary};
 use crate::pcie::header::{self, Bar, ConfigBuilder, HeaderType, Identity};
 use crate::pcie::reset::Reset;
+use crate::pcie::spec::aer::Uncorrectable;
 use crate::pcie::spec::pasid::PasidControl;
 use crate::pcie::{Function, FunctionCore, Upstream, UpstreamMessage};
 use engine::Engine;
@@ -81,6 +83,8 @@ pub struct EndpointConfig {
     pub serial: u64,
     /// The device has other functions.
     pub is_multi_function: bool,
+    /// It is function 0, which has the capabilities of the device's link.
+    pub is_function_0: bool,
     /// ARI Next Function Number, 0 in the last function; `None` without ARI.
     pub next_function: Option<u8>,
     /// Its virtual functions, for [`PhysicalFunction::new`].
@@ -100,6 +104,7 @@ impl Default for EndpointConfig {
             immediate_readiness: false,
             serial: 0,
             is_multi_function: false,
+            is_function_0: true,
             next_function: None,
             virtual_functions: None,
         }
@@ -181,8 +186,15 @@ impl AtsEndpoint {
             .transpose()?;
         let pri = config.pri.then(|| Pri::add(&mut builder)).transpose()?;
         let pasid = config.pasid.then(|| Pasid::add(&mut builder)).transpose()?;
+        let aer = match is_virtual {
+            true => None,
+            false => Some(Aer::add(&mut builder, AerKind::Endpoint)?),
+        };
         if !is_virtual {
             dsn::add(&mut builder, config.serial)?;
+        }
+        if config.is_function_0 && !is_virtual {
+            secondary::add(&mut builder, false)?;
         }
         if config.is_multi_function {
             Acs::add_to_function(&mut builder)?;
@@ -194,8 +206,12 @@ impl AtsEndpoint {
             builder.is_ready_at_once();
             power.is_ready_at_once(&mut builder);
         }
+        let mut core = FunctionCore::new(builder, None).with_power(power).with_flr(express);
+        if let Some(aer) = aer {
+            core = core.with_errors(aer, express);
+        }
         Ok(Self {
-            core: FunctionCore::new(builder, None).with_power(power).with_flr(express),
+            core,
             window,
             msi,
             ats,
@@ -229,6 +245,13 @@ impl AtsEndpoint {
         if self.core.is_bus_master() {
             let msi = self.msi.raise(&mut self.core.config);
             self.core.send_msi(msi);
+        }
+    }
+
+    /// Logs that a request got no completion, if one did.
+    fn log_time_out(&mut self) {
+        if self.engine.dma.take_timed_out() {
+            self.core.detect(Uncorrectable::CompletionTimeout);
         }
     }
 
@@ -357,7 +380,9 @@ impl Function for AtsEndpoint {
             Some(Opcode::PageRequest | Opcode::StopMarker) => self.request_page(command),
             _ => {
                 let mut bus = Bus { rights: self.rights(), upstream, tracer: &self.tracer, now };
-                self.engine.run(command, &mut self.registers, &mut bus)
+                let status = self.engine.run(command, &mut self.registers, &mut bus);
+                self.log_time_out();
+                status
             }
         };
         let asks = Opcode::decode(command.opcode()) == Some(Opcode::Interrupt)
@@ -404,6 +429,7 @@ impl Function for AtsEndpoint {
         if self.core.is_bus_master() {
             let mut bus = Bus { rights: self.rights(), upstream, tracer: &self.tracer, now };
             self.engine.handle_timeout(&mut bus);
+            self.log_time_out();
         }
     }
 

@@ -42,12 +42,15 @@ use iommu::time::Instant;
 use crate::Error;
 use crate::dma::atc::Geometry;
 use crate::dma::{Bus, Dma, Rights, TranslationUnit};
+use crate::pcie::caps::aer::{Aer, AerKind};
 use crate::pcie::caps::ats::{Ats, AtsFeatures};
 use crate::pcie::caps::express::{Express, PortType};
 use crate::pcie::caps::msix::{Msix, MsixTable};
 use crate::pcie::caps::power::PowerManagement;
+use crate::pcie::caps::secondary;
 use crate::pcie::header::{ConfigBuilder, HeaderType, Identity};
 use crate::pcie::reset::Reset;
+use crate::pcie::spec::aer::Uncorrectable;
 use crate::pcie::spec::pasid::PasidControl;
 use crate::pcie::{Function, FunctionCore, Upstream};
 use controller::Controller;
@@ -95,12 +98,15 @@ impl Nvme {
         let msix = Msix::add(&mut builder, VECTORS, 0, regs::MSIX_TABLE, regs::MSIX_PENDING)?;
         let express = Express::add(&mut builder, PortType::Endpoint)?;
         let ats = Ats::add(&mut builder, AtsFeatures::default(), false)?;
+        let aer = Aer::add(&mut builder, AerKind::Endpoint)?;
+        secondary::add(&mut builder, false)?;
         if immediate_readiness {
             builder.is_ready_at_once();
             power.is_ready_at_once(&mut builder);
         }
+        let core = FunctionCore::new(builder, Some(bar)).with_power(power).with_flr(express);
         Ok(Self {
-            core: FunctionCore::new(builder, Some(bar)).with_power(power).with_flr(express),
+            core: core.with_errors(aer, express),
             msix,
             ats,
             table: MsixTable::new(VECTORS),
@@ -129,6 +135,9 @@ impl Nvme {
         };
         let bus = Bus { rights, upstream, tracer: &self.tracer, now };
         call(&mut self.controller, &mut Memory { dma: &mut self.dma, bus });
+        if self.dma.take_timed_out() {
+            self.core.detect(Uncorrectable::CompletionTimeout);
+        }
         let announced = self.controller.take_interrupts();
         for vector in (0..VECTORS).filter(|vector| announced & 1 << vector != 0) {
             let msi = self.table.raise(vector, self.msix, &self.core.config);

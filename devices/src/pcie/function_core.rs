@@ -7,11 +7,13 @@ use iommu::ats::Msi;
 use iommu::ids::Bdf;
 
 use super::UpstreamMessage;
+use super::caps::aer::Aer;
 use super::caps::express::Express;
 use super::caps::power::{PowerManagement, PowerState};
 use super::config::ConfigSpace;
 use super::header::{self, Bar, ConfigBuilder};
 use super::reset::Reset;
+use super::spec::aer::Uncorrectable;
 use super::spec::header::Command;
 
 /// The state that functions of each kind and ports have in common.
@@ -29,6 +31,7 @@ pub struct FunctionCore {
     pub physical_sleeps: bool,
     /// The function was reset, or was in D3hot, and is not ready. The hierarchy keeps the time.
     pub recovers: bool,
+    errors: Option<(Aer, Express)>,
     messages: VecDeque<UpstreamMessage>,
     was_reset: bool,
 }
@@ -44,6 +47,7 @@ impl FunctionCore {
             flr: None,
             physical_sleeps: false,
             recovers: false,
+            errors: None,
             messages: VecDeque::new(),
             was_reset: false,
         }
@@ -59,6 +63,24 @@ impl FunctionCore {
     #[must_use]
     pub fn with_flr(self, express: Express) -> Self {
         Self { flr: Some(express), ..self }
+    }
+
+    /// The function logs errors in `aer`, and reports them as `express` says.
+    #[must_use]
+    pub fn with_errors(self, aer: Aer, express: Express) -> Self {
+        Self { errors: Some((aer, express)), ..self }
+    }
+
+    /// The function has detected `error`: it logs it, and sends a message to the root port unless
+    /// software has masked or disabled that (`PCIe 6.2.5`).
+    pub fn detect(&mut self, error: Uncorrectable) {
+        let Some((aer, express)) = self.errors else { return };
+        let is_fatal = aer.severity(&self.config, error);
+        express.note_error(&mut self.config, is_fatal);
+        let Some(fatal) = aer.log(&mut self.config, error) else { return };
+        if express.reports_errors(&self.config, fatal) || self.command().serr_enable() {
+            self.send(UpstreamMessage::Error { source: self.id, fatal });
+        }
     }
 
     /// Software writes configuration space, at the address `id`. Returns whether that initiates a

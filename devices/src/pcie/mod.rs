@@ -104,6 +104,13 @@ pub enum UpstreamMessage {
     InvalidateCompletion(InvalidateCompletion),
     /// A Page Request.
     PageRequest(PageRequest),
+    /// `ERR_FATAL` or `ERR_NONFATAL` (`PCIe 2.2.8.3`). The root port above receives it.
+    Error {
+        /// The function that has detected the error.
+        source: Bdf,
+        /// `ERR_FATAL`.
+        fatal: bool,
+    },
 }
 
 impl UpstreamMessage {
@@ -113,6 +120,7 @@ impl UpstreamMessage {
             Self::Msi { .. } => Lost::Msi,
             Self::InvalidateCompletion(_) => Lost::InvalidateCompletion,
             Self::PageRequest(_) => Lost::PageRequest,
+            Self::Error { .. } => Lost::ErrorMessage,
         }
     }
 }

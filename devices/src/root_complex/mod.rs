@@ -425,6 +425,8 @@ impl RootComplex {
                 UpstreamMessage::InvalidateCompletion(completion) => {
                     self.deliver_completion(completion, now);
                 }
+                // The hierarchy has root ports for these.
+                UpstreamMessage::Error { .. } => {}
                 // As with DMA, the guest's unit is the only one on this path.
                 UpstreamMessage::PageRequest(request) => {
                     let (_, to_memory) = self.split();

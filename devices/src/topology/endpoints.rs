@@ -78,6 +78,7 @@ impl<'a> Plan<'a> {
                 immediate_readiness: endpoint.ready == NotReadyAnswer::Immediate,
                 serial: serial(functions[0].1),
                 is_multi_function: functions.len() > 1,
+                is_function_0: devfn == 0,
                 next_function: has_ari.then_some(next),
                 virtual_functions: (endpoint.vfs > 0).then_some(VirtualFunctions {
                     total: endpoint.vfs,

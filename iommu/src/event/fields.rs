@@ -50,6 +50,8 @@ pub enum Lost {
     PageRequest,
     /// A PRG Response to the function.
     PageGroupResponse,
+    /// An error message of the function.
+    ErrorMessage,
 }
 
 /// Why a function or a port drops a TLP that its link has carried.

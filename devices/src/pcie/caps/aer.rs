@@ -10,6 +10,8 @@ use crate::pcie::spec::aer::*;
 
 /// The uncorrectable errors that the registers have: bits 4, 5, 12 to 22.
 const UNCORRECTABLE: u32 = 0x007f_f030;
+/// Those of an endpoint: neither Surprise Down nor ACS Violation, which ports detect.
+const UNCORRECTABLE_OF_ENDPOINT: u32 = UNCORRECTABLE & !(1 << 5 | 1 << 21);
 /// The uncorrectable errors that are fatal after reset: 4, 5, 13, 17, 18, 22.
 const FATAL: u32 = 0x0046_2030;
 /// Uncorrectable Internal Error is masked after reset.
@@ -19,6 +21,17 @@ const CORRECTABLE: u32 = 0xf1c1;
 /// Advisory Non-Fatal, Corrected Internal, and Header Log Overflow are masked after reset.
 const CORRECTABLE_MASKED: u32 = 0xe000;
 
+/// The kind of a function with AER.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum AerKind {
+    /// A root port, which also has the registers for error messages from below.
+    RootPort,
+    /// A port of a switch.
+    SwitchPort,
+    /// An endpoint.
+    Endpoint,
+}
+
 /// The AER capability of a function.
 #[derive(Debug, Clone, Copy)]
 pub struct Aer {
@@ -26,22 +39,26 @@ pub struct Aer {
 }
 
 impl Aer {
-    /// Declares the capability. A root port also has the registers for error messages from below.
+    /// Declares the capability.
     ///
     /// # Errors
     /// [`Error::CapabilitySpace`] if it does not fit.
-    pub fn add(builder: &mut ConfigBuilder, is_root_port: bool) -> Result<Self, Error> {
+    pub fn add(builder: &mut ConfigBuilder, kind: AerKind) -> Result<Self, Error> {
         let at = builder.extended_capability(ID, VERSION, LENGTH)?;
+        let errors = match kind {
+            AerKind::RootPort | AerKind::SwitchPort => UNCORRECTABLE,
+            AerKind::Endpoint => UNCORRECTABLE_OF_ENDPOINT,
+        };
         let status = |bits| Register::new(0_u32).clearable(bits).sticky(bits);
         let control = |reset, bits| Register::new(reset).writable(bits).sticky(bits);
-        builder.declare(at + UNCORRECTABLE_STATUS, status(UNCORRECTABLE));
-        builder.declare(at + UNCORRECTABLE_MASK, control(MASKED, UNCORRECTABLE));
-        builder.declare(at + UNCORRECTABLE_SEVERITY, control(FATAL, UNCORRECTABLE));
+        builder.declare(at + UNCORRECTABLE_STATUS, status(errors));
+        builder.declare(at + UNCORRECTABLE_MASK, control(MASKED, errors));
+        builder.declare(at + UNCORRECTABLE_SEVERITY, control(FATAL & errors, errors));
         builder.declare(at + CORRECTABLE_STATUS, status(CORRECTABLE));
         builder.declare(at + CORRECTABLE_MASK, control(CORRECTABLE_MASKED, CORRECTABLE));
         let first = Control::new().with_first_error(0x1f);
         builder.declare(at + CONTROL, Register::new(Control::new()).sticky(first));
-        if is_root_port {
+        if kind == AerKind::RootPort {
             let command =
                 RootCommand::new().with_correctable(true).with_non_fatal(true).with_fatal(true);
             let events = RootStatus::from_bits(0x7f);
@@ -64,6 +81,11 @@ impl Aer {
         }
         config.set(self.at + UNCORRECTABLE_STATUS, status | 1 << error as u32);
         reported
+    }
+
+    /// Whether software has made `error` fatal.
+    pub fn severity(self, config: &ConfigSpace, error: Uncorrectable) -> bool {
+        config.get::<u32>(self.at + UNCORRECTABLE_SEVERITY) & 1 << error as u32 != 0
     }
 
     /// Whether `error` would be fatal, `None` if it would not be reported because software has

@@ -16,4 +16,5 @@ pub mod msix;
 pub mod pasid;
 pub mod power;
 pub mod pri;
+pub mod secondary;
 pub mod sriov;

@@ -45,6 +45,9 @@ const MSI: Masks = &[
 ];
 const AER: Masks =
     &[(0x08, 0x007f_f030), (0x0c, 0x007f_f030), (0x14, 0x0000_f1c1), (0x2c, 0x0000_0007)];
+/// Neither Surprise Down nor ACS Violation.
+const ENDPOINT_AER: Masks = &[(0x08, 0x005f_f010), (0x0c, 0x005f_f010), (0x14, 0x0000_f1c1)];
+const SECONDARY: Masks = &[(0x04, 0x0000_0003)];
 const ACS: Masks = &[(0x04, 0x001f_0000)];
 const DPC: Masks = &[(0x04, 0x001f_0000)];
 const ATS: Masks = &[(0x04, 0x801f_0000)];
@@ -86,7 +89,8 @@ fn software_changes_exactly_the_writable_bits_of_a_port() {
     let extended = machine.extended_capabilities(port);
     let find = |id| extended.iter().find(|found| found.0 == id).unwrap().1;
     let others = [(0, PORT_HEADER), (power, POWER), (msi, MSI)];
-    let extended = [(find(0x0001), AER), (find(0x000d), ACS), (find(0x001d), DPC)];
+    let extended =
+        [(find(0x0001), AER), (find(0x000d), ACS), (find(0x001d), DPC), (find(0x0019), SECONDARY)];
     check(port, PORT_EXPRESS, &[&others[..], &extended].concat());
 }
 
@@ -99,6 +103,11 @@ fn software_changes_exactly_the_writable_bits_of_an_endpoint() {
     let extended = machine.extended_capabilities(endpoint);
     let find = |id| extended.iter().find(|found| found.0 == id).unwrap().1;
     let others = [(0, ENDPOINT_HEADER), (power, POWER), (msi, MSI)];
-    let extended = [(find(0x000f), ATS), (find(0x0013), PRI), (find(0x001b), PASID)];
+    let extended = [
+        (find(0x000f), ATS),
+        (find(0x0013), PRI),
+        (find(0x001b), PASID),
+        (find(0x0001), ENDPOINT_AER),
+    ];
     check(endpoint, ENDPOINT_EXPRESS, &[&others[..], &extended].concat());
 }

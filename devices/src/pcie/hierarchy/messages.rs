@@ -1,6 +1,6 @@
 //! Messages of functions and ports to the root complex, some of which a fault delays.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 
 use iommu::ats::InvalidateCompletion;
 use iommu::event::{DropReason, Event, Lost};
@@ -85,9 +85,16 @@ impl Hierarchy {
             if !uplink::passes_message(ports, node.above, &message, now) {
                 continue;
             }
-            let UpstreamMessage::InvalidateCompletion(completion) = message else {
-                messages.push_back(message);
-                continue;
+            let completion = match message {
+                UpstreamMessage::InvalidateCompletion(completion) => completion,
+                UpstreamMessage::Error { source, fatal } => {
+                    receive_error(ports, node.above, source, fatal, messages);
+                    continue;
+                }
+                _ => {
+                    messages.push_back(message);
+                    continue;
+                }
             };
             match completion_outcome(ports, node.above, now) {
                 CompletionOutcome::Arrives => messages.push_back(message),
@@ -182,6 +189,23 @@ fn merge(
         return true;
     }
     false
+}
+
+/// The root port above the bus below `above` receives an error message, and may interrupt.
+fn receive_error(
+    ports: &mut [PortNode],
+    above: Option<usize>,
+    source: Bdf,
+    fatal: bool,
+    messages: &mut VecDeque<UpstreamMessage>,
+) {
+    let Some(mut root) = above else { return };
+    while let Some(port) = ports[root].above {
+        root = port;
+    }
+    let port = &mut ports[root].port;
+    port.receive_error(source, fatal);
+    messages.extend(std::iter::from_fn(|| port.poll_message()));
 }
 
 /// The outcome of an Invalidate Completion. The lowest link with another outcome than arrival decides.

@@ -48,9 +48,9 @@ fn capabilities_are_where_drivers_look() {
         let extended = machine.extended_capabilities(function);
         (plain, extended.iter().map(|found| found.0).collect::<Vec<_>>())
     };
-    let endpoint = (vec![0x01, 0x05, 0x10], vec![0x000f, 0x0013, 0x001b, 0x0003]);
+    let endpoint = (vec![0x01, 0x05, 0x10], vec![0x000f, 0x0013, 0x001b, 0x0001, 0x0003, 0x0019]);
     assert_eq!(ids(Machine::endpoint(0)), endpoint);
-    let port = (vec![0x01, 0x05, 0x10], vec![0x0001, 0x000d, 0x001d]);
+    let port = (vec![0x01, 0x05, 0x10], vec![0x0001, 0x000d, 0x001d, 0x0019]);
     assert_eq!(ids(Machine::port(0)), port);
     assert_eq!(ids(Bdf::new(0, 0, 0)), (vec![], vec![]));
 }

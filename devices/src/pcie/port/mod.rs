@@ -13,11 +13,12 @@ use iommu::ids::Bdf;
 
 use super::FunctionCore;
 use super::caps::acs::Acs;
-use super::caps::aer::Aer;
+use super::caps::aer::{Aer, AerKind};
 use super::caps::dpc::Dpc;
 use super::caps::express::{Express, PortType};
 use super::caps::msi::Msi;
 use super::caps::power::PowerManagement;
+use super::caps::secondary;
 use super::config::{ConfigSpace, Register};
 use super::header::{ConfigBuilder, HeaderType, Identity};
 use super::reset::Reset;
@@ -68,10 +69,12 @@ impl Port {
         let msi = Msi::add(&mut builder)?;
         let express = Express::add(&mut builder, port_type)?;
         let is_root = matches!(port_type, PortType::RootPort(_));
-        let aer = Aer::add(&mut builder, is_root)?;
+        let kind = if is_root { AerKind::RootPort } else { AerKind::SwitchPort };
+        let aer = Aer::add(&mut builder, kind)?;
         let has_link = port_type != PortType::UpstreamPort;
         let acs = if has_link { Some(Acs::add(&mut builder)?) } else { None };
         let dpc = if has_link { Some(Dpc::add(&mut builder)?) } else { None };
+        secondary::add(&mut builder, has_link)?;
         let mut core = FunctionCore::new(builder, None).with_power(power);
         core.id = id;
         Ok(Self { core, express, msi, acs, aer, dpc, is_root, asserted: Default::default() })

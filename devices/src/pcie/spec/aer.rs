@@ -36,6 +36,8 @@ pub enum Uncorrectable {
     DataLinkProtocol = 4,
     /// Surprise Down Error.
     SurpriseDown = 5,
+    /// Completion Timeout.
+    CompletionTimeout = 14,
 }
 
 /// Advanced Error Capabilities and Control.

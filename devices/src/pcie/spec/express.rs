@@ -43,6 +43,9 @@ pub const LINK_CAPABILITIES_2: u16 = 0x2c;
 /// Link Control 2.
 pub const LINK_CONTROL_2: u16 = 0x30;
 
+/// Link Status 2.
+pub const LINK_STATUS_2: u16 = 0x32;
+
 /// Device Control: non-fatal errors are reported.
 pub const REPORT_NON_FATAL: u8 = 1 << 1;
 /// Device Control: fatal errors are reported.
@@ -302,10 +305,23 @@ pub struct LinkControl2 {
     __: u16,
 }
 
+/// Link Status 2.
+#[bitfield(u16)]
+pub struct LinkStatus2 {
+    /// The level of 5 GT/s.
+    pub de_emphasis: bool,
+    /// At 8 GT/s: bit 0 complete, bits 3:1 the phases that were successful.
+    #[bits(4)]
+    pub equalization: u8,
+    #[bits(11)]
+    __: u16,
+}
+
 register_layout!(
     Capabilities: u16, DeviceCapabilities: u32, DeviceControl: u16, DeviceStatus: u16,
     LinkCapabilities: u32, LinkControl: u16, LinkStatus: u16,
     SlotCapabilities: u32, SlotControl: u16, SlotStatus: u16,
     RootControl: u16, RootCapabilities: u16, RootStatus: u32,
     DeviceCapabilities2: u32, DeviceControl2: u16, LinkCapabilities2: u32, LinkControl2: u16,
+    LinkStatus2: u16,
 );

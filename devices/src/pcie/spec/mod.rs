@@ -17,4 +17,5 @@ pub mod msix;
 pub mod pasid;
 pub mod power;
 pub mod pri;
+pub mod secondary;
 pub mod sriov;

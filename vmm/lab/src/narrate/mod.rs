@@ -183,5 +183,6 @@ fn tlp(kind: Lost) -> &'static str {
         Lost::InvalidateCompletion => "an Invalidate Completion",
         Lost::PageRequest => "a Page Request",
         Lost::PageGroupResponse => "a PRG Response",
+        Lost::ErrorMessage => "an error message",
     }
 }

@@ -221,7 +221,7 @@ impl<'a> Machine<'a> {
                     let slot = SlotMap::slot_below(requester);
                     self.scheduler.after(costs.hot_plug, self.now, Task::Interrupt(slot));
                 }
-                UpstreamMessage::PageRequest(_) => {}
+                UpstreamMessage::PageRequest(_) | UpstreamMessage::Error { .. } => {}
             }
         }
         self.downstream.forward_resets(self.now);

@@ -14,7 +14,7 @@ pub use slot::SlotEvent;
 const SPEED: u8 = 3;
 const SPEEDS: u8 = 0b111;
 /// Four lanes.
-const WIDTH: u8 = 4;
+pub(super) const WIDTH: u8 = 4;
 
 /// The hot-plug features of a slot (`PCIe 6.7`).
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash, Deserialize)]
@@ -107,6 +107,14 @@ impl Express {
         control.initiate_reset()
     }
 
+    /// Device Status shows that an uncorrectable error was detected.
+    pub fn note_error(self, config: &mut ConfigSpace, fatal: bool) {
+        let status = config.get::<DeviceStatus>(self.at + DEVICE_STATUS);
+        let detected = if fatal { REPORT_FATAL } else { REPORT_NON_FATAL };
+        let errors = status.errors() | detected;
+        config.set(self.at + DEVICE_STATUS, status.with_errors(errors));
+    }
+
     /// Whether ARI Forwarding is enabled: requests for device numbers other than 0 also go down the
     /// link, as function numbers from 8 up (`PCIe 6.13`).
     pub fn forwards_ari(self, config: &ConfigSpace) -> bool {
@@ -191,6 +199,9 @@ fn declare_link(builder: &mut ConfigBuilder, at: u16, port_type: PortType) {
         Register::new(LinkCapabilities2::new().with_speeds(SPEEDS)),
     );
     builder.declare(at + LINK_CONTROL_2, Register::new(target).writable(targets).sticky(targets));
+    // The lanes have been equalized when the link came up, in all three phases.
+    let equalized = LinkStatus2::new().with_equalization(0xf);
+    builder.declare(at + LINK_STATUS_2, Register::new(equalized));
 }
 
 fn declare_slot(builder: &mut ConfigBuilder, at: u16, slot: Slot) {

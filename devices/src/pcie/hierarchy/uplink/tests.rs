@@ -7,7 +7,8 @@ use iommu::ids::Iova;
 
 use super::*;
 use crate::endpoint::regs;
-use crate::pcie::spec::{ats, pri};
+use crate::pcie::spec::aer::{self, Uncorrectable};
+use crate::pcie::spec::{ats, header, pri};
 use crate::testkit::Machine;
 
 const ENDPOINT: Bdf = Bdf::new(1, 0, 0);
@@ -88,6 +89,57 @@ fn the_function_counts_what_timed_out_and_not_what_was_posted() {
     assert_eq!(read, [timeout, 0, 1]);
     assert_eq!(write, [0, 1, 1]);
     assert_eq!(translate, [timeout, 1, 1]);
+}
+
+#[test]
+fn the_function_logs_completion_timeouts_and_reports_them_to_the_root_port() {
+    const COMPLETION_TIMEOUT: u32 = 1 << 14;
+    let mut machine = Machine::enumerated();
+    let (endpoint, port) = (Machine::endpoint(0), Machine::port(0));
+    let express = machine.function(endpoint).capability(0x10).unwrap();
+    let log_at = machine.function(endpoint).extended_capability(aer::ID).unwrap();
+    let root = machine.function(port).extended_capability(aer::ID).unwrap();
+    machine.function(endpoint).set_command(header::Command::MEMORY_AND_MASTER);
+    // Non-fatal errors are reported, and interrupt.
+    machine.config_write(endpoint, express + 8, &[2]);
+    machine.config_write(port, root + aer::ROOT_COMMAND, &[7]);
+    machine.config_write(port, 0x48 + 2, &[1]);
+    machine.function(port).set_command(header::Command::MEMORY_AND_MASTER);
+    let log =
+        |machine: &mut Machine| machine.config_u32(endpoint, log_at + aer::UNCORRECTABLE_STATUS);
+    let received = |machine: &mut Machine| machine.config_u32(port, root + aer::ROOT_STATUS) & 0x7f;
+    assert_eq!((log(&mut machine), received(&mut machine)), (0, 0));
+    machine.hierarchy.functions[0].function.core_mut().detect(Uncorrectable::CompletionTimeout);
+    let now = machine.now;
+    machine.hierarchy.collect_messages(now);
+    assert_eq!(log(&mut machine), COMPLETION_TIMEOUT);
+    assert_eq!(received(&mut machine), 0b010_0100, "uncorrectable, non-fatal");
+    let source = machine.config_u32(port, root + aer::SOURCE);
+    assert_eq!(source >> 16, u32::from(endpoint.into_bits()));
+    assert_eq!(machine.config_u32(endpoint, express + 8) >> 16 & 0xf, 2, "Device Status");
+    // A masked error is only logged.
+    machine.config_write(endpoint, log_at + aer::UNCORRECTABLE_STATUS, &u32::MAX.to_le_bytes());
+    machine.config_write(port, root + aer::ROOT_STATUS, &u32::MAX.to_le_bytes());
+    let mask = COMPLETION_TIMEOUT.to_le_bytes();
+    machine.config_write(endpoint, log_at + aer::UNCORRECTABLE_MASK, &mask);
+    machine.hierarchy.functions[0].function.core_mut().detect(Uncorrectable::CompletionTimeout);
+    machine.hierarchy.collect_messages(now);
+    assert_eq!((log(&mut machine), received(&mut machine)), (COMPLETION_TIMEOUT, 0));
+}
+
+#[test]
+fn a_read_over_a_link_that_is_down_is_logged_and_its_message_is_lost() {
+    let mut machine = dropped();
+    let core = |machine: &Machine| machine.hierarchy.functions[0].function.core().config.clone();
+    let at =
+        (0x100..0x200).step_by(4).find(|at| core(&machine).get::<u16>(*at) == aer::ID).unwrap();
+    let pci_express = (0x40..0x100).step_by(4).find(|at| core(&machine).get::<u8>(*at) == 0x10);
+    config_write(&mut machine, pci_express.unwrap() + 8, &[2]);
+    command(&mut machine, 1);
+    assert_eq!(core(&machine).get::<u32>(at + aer::UNCORRECTABLE_STATUS), 1 << 14);
+    let now = machine.now;
+    machine.hierarchy.collect_messages(now);
+    assert_eq!(lost(&machine), [Lost::Dma, Lost::ErrorMessage]);
 }
 
 #[test]
