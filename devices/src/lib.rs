@@ -14,8 +14,8 @@
 //! - [`topology`]: the description of ports and functions.
 //! - [`root_complex`]: units, host side and hierarchy, connected.
 //! - [`chipset`]: the ports and addresses of the guest other than RAM, around the root complex.
-//! - [`config_ports`]: ports 0xcf8 and 0xcfc. [`io_apic`]: the I/O APIC. [`mod@bench`]: the ports
-//!   of the bench, for the guest.
+//! - [`config_ports`]: ports 0xcf8 and 0xcfc. [`io_apic`]: the I/O APIC. [`hpet`]: the timers.
+//!   [`mod@bench`]: the ports of the bench, for the guest.
 //! - [`fault`]: faults of links and functions, and their schedule.
 //! - [`stale`]: an oracle that finds DMA by translations that should be gone.
 #![forbid(unsafe_code)]
@@ -28,6 +28,7 @@ pub mod edu;
 pub mod endpoint;
 pub mod error;
 pub mod fault;
+pub mod hpet;
 pub mod io_apic;
 pub mod iommu_testdev;
 pub mod nvme;

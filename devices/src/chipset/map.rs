@@ -4,8 +4,10 @@
 //!  0xb000_0000     ECAM, 256 MiB, once software has set PCIEXBAR to it
 //!  0xc000_0000     PCI memory window, BARs live here
 //!  0xfec0_0000     I/O APIC
+//!  0xfed0_0000     HPET, if there is one
 //!  0xfed9_0000     VT-d unit
 //!  0xfee0_0000     local APICs, not in the chipset
+//!  0xff00_0000     memory of pc-testdev, 64 KiB, if there is one
 //! ```
 //!
 //! The addresses are those of QEMU's q35 machine, so that guests written for that find things.
@@ -41,6 +43,10 @@ pub const PCI_MEMORY: Range = Range { start: 0xc000_0000, size: 0x3e00_0000 };
 pub const FIRMWARE_BARS: u32 = 0xfd00_0000;
 /// The I/O APIC's page.
 pub const IO_APIC: Range = Range { start: 0xfec0_0000, size: 0x1000 };
+/// The registers of the HPET.
+pub const HPET: Range = Range { start: 0xfed0_0000, size: crate::hpet::SIZE };
+/// Memory that is not RAM for the CPUs: each access leaves the guest.
+pub const TEST_MEMORY: Range = Range { start: 0xff00_0000, size: 0x1_0000 };
 /// The remapping unit's register page.
 pub const UNIT: Range = Range { start: 0xfed9_0000, size: 0x1000 };
 
@@ -54,6 +60,10 @@ pub const SLEEP_TYPE_OFF: u8 = 5;
 pub mod port {
     /// The keyboard controller's command port.
     pub const KEYBOARD: u16 = 0x64;
+    /// The twelve ports of `pc-testdev` that hold a value or drop a page.
+    pub const TEST: u16 = 0xe0;
+    /// The 24 ports of `pc-testdev` that set lines.
+    pub const TEST_LINES: u16 = 0x2000;
     /// The debug-exit port, four bytes.
     pub const DEBUG_EXIT: u16 = 0xf4;
     /// The first of the eight ports of COM1.
@@ -87,9 +97,11 @@ pub(super) enum PortOwner {
     Sleep,
     Power,
     Pci,
+    Test,
+    TestLines,
 }
 
-const PORT_OWNERS: [(u16, u16, PortOwner); 8] = [
+const PORT_OWNERS: [(u16, u16, PortOwner); 10] = [
     (port::COM1, 8, PortOwner::Com1),
     (port::PCI, 8, PortOwner::Pci),
     (port::BENCH, port::BENCH_SIZE, PortOwner::Bench),
@@ -98,6 +110,8 @@ const PORT_OWNERS: [(u16, u16, PortOwner); 8] = [
     (port::POWER, 2, PortOwner::Power),
     (port::SLEEP_CONTROL, 2, PortOwner::Sleep),
     (port::FW_CFG, 2, PortOwner::FwCfg),
+    (port::TEST, 12, PortOwner::Test),
+    (port::TEST_LINES, 24, PortOwner::TestLines),
 ];
 
 /// The ranges of ports that answer: the first port of each, and how many there are.
@@ -121,7 +135,7 @@ mod tests {
 
     #[test]
     fn ranges_follow_each_other_without_overlap() {
-        let ranges = [ECAM, PCI_MEMORY, IO_APIC, UNIT];
+        let ranges = [ECAM, PCI_MEMORY, IO_APIC, HPET, UNIT, TEST_MEMORY];
         for pair in ranges.windows(2) {
             assert!(pair[0].end() <= pair[1].start, "{pair:x?}");
         }

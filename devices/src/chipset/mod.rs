@@ -7,6 +7,7 @@
 //!                   |                        Output::Line v       |     v
 //!   ends of      ---+-> I/O APIC <----------------------- + ------+   Output::Route
 //!   interrupt       |                                     ^ Output::Line
+//!                   +-> HPET, pc-testdev -----------------+
 //!                   +-> COM1 -----------------------------+-----------> Output::Console
 //!                   +-> bench, firmware configuration
 //!                   +-> debug exit, reset, power-off -----------------> Output::Exit
@@ -22,7 +23,10 @@
 mod com1;
 mod fw_cfg;
 pub mod map;
+mod onboard;
+mod pc_testdev;
 mod power;
+mod wires;
 
 use std::collections::VecDeque;
 
@@ -37,6 +41,7 @@ use crate::Error;
 use crate::bench::{Bench, Request};
 use crate::config_ports::ConfigPorts;
 use crate::fault::FaultMode;
+use crate::hpet::Hpet;
 use crate::io_apic::{self, IoApic};
 use crate::pcie::ConfigClient;
 use crate::pcie::host_bridge::{PCIEXBAR, PcieBar};
@@ -47,8 +52,10 @@ use crate::topology::{Media, Topology};
 use com1::Com1;
 use fw_cfg::FwCfg;
 use map::{COM1_PIN, PortOwner, port};
+use pc_testdev::PcTestdev;
 pub use power::GuestExit;
 use power::ResetControl;
+use wires::{Source, Wires};
 
 /// The configuration of a chipset.
 #[derive(Debug, Clone)]
@@ -99,6 +106,9 @@ pub struct Chipset {
     com1: Com1,
     bench: Bench,
     fw_cfg: FwCfg,
+    hpet: Option<Hpet>,
+    pc_testdev: Option<PcTestdev>,
+    wires: Wires,
     tracer: Tracer,
     /// Grows with what one access causes, and is empty after it.
     outputs: VecDeque<Output>,
@@ -110,6 +120,8 @@ enum Target {
     Window,
     Unit(u64),
     IoApic(u64),
+    Hpet(u64),
+    TestMemory(u64),
 }
 
 impl Chipset {
@@ -124,6 +136,7 @@ impl Chipset {
         tracer: Tracer,
     ) -> Result<Self, Error> {
         let ChipsetConfig { root_complex, memory: size, cpus, tsc_khz } = config;
+        let Topology { hpet, pc_testdev, .. } = root_complex.topology;
         Ok(Self {
             root_complex: RootComplex::with_media(root_complex, media, memory, tracer.clone())?,
             io_apic: IoApic::new(),
@@ -133,6 +146,9 @@ impl Chipset {
             com1: Com1::new(),
             bench: Bench::new(tsc_khz, cpus.into()),
             fw_cfg: FwCfg::new(size, cpus),
+            hpet: hpet.then(Hpet::new),
+            pc_testdev: pc_testdev.then(PcTestdev::new),
+            wires: Wires::default(),
             tracer,
             outputs: VecDeque::new(),
         })
@@ -185,6 +201,14 @@ impl Chipset {
                 self.settle(now);
             }
             Some(Target::IoApic(offset)) => self.io_apic.mmio_read(offset, data),
+            Some(Target::Hpet(offset)) => match &self.hpet {
+                Some(hpet) => hpet.read(offset, data, now),
+                None => data.fill(0xff),
+            },
+            Some(Target::TestMemory(offset)) => match &self.pc_testdev {
+                Some(device) => device.memory_read(offset, data),
+                None => data.fill(0xff),
+            },
             None => data.fill(0xff),
         }
     }
@@ -198,6 +222,18 @@ impl Chipset {
             }
             Some(Target::Window) => self.root_complex.memory_write(address, data, now),
             Some(Target::IoApic(offset)) => self.io_apic.mmio_write(offset, data),
+            Some(Target::Hpet(offset)) => {
+                if let Some(hpet) = &mut self.hpet {
+                    hpet.write(offset, data, now);
+                    self.forward_hpet(now);
+                }
+            }
+            Some(Target::TestMemory(offset)) => {
+                if let Some(device) = &mut self.pc_testdev {
+                    device.memory_write(offset, data);
+                }
+                return;
+            }
             None => return,
         }
         self.settle(now);
@@ -219,6 +255,10 @@ impl Chipset {
             PortOwner::DebugExit | PortOwner::Keyboard | PortOwner::Power | PortOwner::Sleep => {
                 data.fill(0);
             }
+            PortOwner::Test | PortOwner::TestLines => match &self.pc_testdev {
+                Some(device) if owner == PortOwner::Test => device.port_read(offset, data),
+                _ => data.fill(0xff),
+            },
         }
     }
 
@@ -241,6 +281,13 @@ impl Chipset {
             PortOwner::Keyboard => power::keyboard(data),
             PortOwner::Power => power::pm1a_control(data),
             PortOwner::Sleep => power::sleep(offset, data),
+            PortOwner::Test => {
+                if let Some(device) = &mut self.pc_testdev {
+                    device.port_write(offset, data);
+                }
+                return;
+            }
+            PortOwner::TestLines => return self.set_test_lines(offset, data, now),
         };
         self.outputs.extend(exit.map(Output::Exit));
     }
@@ -282,12 +329,20 @@ impl Chipset {
 
     /// When [`Self::handle_timeout`] wants to be called next.
     pub fn poll_timeout(&self) -> Option<Instant> {
-        self.root_complex.poll_timeout()
+        let due = self.root_complex.poll_timeout();
+        match &self.hpet {
+            None => due,
+            Some(hpet) => Instant::earliest([due, hpet.poll_timeout()]),
+        }
     }
 
     /// Does what is due at `now`.
     pub fn handle_timeout(&mut self, now: Instant) {
         self.root_complex.handle_timeout(now);
+        if let Some(hpet) = &mut self.hpet {
+            hpet.handle_timeout(now);
+            self.forward_hpet(now);
+        }
         self.settle(now);
     }
 
@@ -315,7 +370,12 @@ impl Chipset {
             let function = Bdf::from_bits((offset >> 12) as u16);
             return Some(Target::Config(function, (offset & 0xfff) as u16));
         }
-        map::PCI_MEMORY.offset(address, length).map(|_| Target::Window)
+        if map::PCI_MEMORY.offset(address, length).is_some() {
+            return Some(Target::Window);
+        }
+        // Last, as most machines have neither.
+        let hpet = || map::HPET.offset(address, length).map(Target::Hpet);
+        hpet().or_else(|| map::TEST_MEMORY.offset(address, length).map(Target::TestMemory))
     }
 
     fn config_port_read(&mut self, port: u16, data: &mut [u8], now: Instant) {
@@ -358,7 +418,7 @@ impl Chipset {
         }
         if self.com1.take_interrupt() {
             for level in [true, false] {
-                self.set_line(Line { pin: COM1_PIN, level });
+                self.set_line(Source::Com1, Line { pin: COM1_PIN, level });
             }
             self.settle(now);
         }
@@ -368,7 +428,7 @@ impl Chipset {
     fn settle(&mut self, now: Instant) {
         loop {
             if let Some(line) = self.root_complex.poll_line() {
-                self.set_line(line);
+                self.set_line(Source::RootComplex, line);
             } else if let Some((pin, message)) = self.io_apic.poll_message() {
                 self.update_route(pin, message);
                 self.root_complex.io_apic_message(message, now);
@@ -380,9 +440,11 @@ impl Chipset {
         }
     }
 
-    fn set_line(&mut self, line: Line) {
-        self.io_apic.set_level(line.pin, line.level);
-        self.outputs.push_back(Output::Line(line));
+    fn set_line(&mut self, source: Source, line: Line) {
+        if let Some(line) = self.wires.set(source, line) {
+            self.io_apic.set_level(line.pin, line.level);
+            self.outputs.push_back(Output::Line(line));
+        }
     }
 
     /// Notes the remapped form of `message`, which `pin` is about to send. A local APIC ends the vector
@@ -400,5 +462,7 @@ impl Chipset {
     }
 }
 
+#[cfg(test)]
+mod onboard_tests;
 #[cfg(test)]
 mod tests;

@@ -10,7 +10,7 @@ use vm_memory::GuestAddress;
 use super::*;
 use crate::edu;
 
-const NOW: Instant = Instant::START;
+pub(super) const NOW: Instant = Instant::START;
 const EDU: u32 = 0xfd00_0000;
 const LEVEL: u32 = 1 << 15;
 const MASKED: u32 = 1 << 16;
@@ -18,12 +18,12 @@ const MASKED: u32 = 1 << 16;
 const EDU_PIN: u8 = 20;
 
 /// A machine after firmware, with one `edu`, and its events.
-struct Guest {
-    chipset: Chipset,
-    events: Arc<Recorder>,
+pub(super) struct Guest {
+    pub(super) chipset: Chipset,
+    pub(super) events: Arc<Recorder>,
 }
 
-fn guest_with(change: impl FnOnce(&mut RootComplexConfig)) -> Guest {
+pub(super) fn guest_with(change: impl FnOnce(&mut RootComplexConfig)) -> Guest {
     let mut root_complex = RootComplexConfig::direct(UnitConfig::new(UnitRole::Guest));
     root_complex.topology = Topology::simple(2, 1);
     change(&mut root_complex);
@@ -38,43 +38,43 @@ fn guest_with(change: impl FnOnce(&mut RootComplexConfig)) -> Guest {
     Guest { chipset, events }
 }
 
-fn guest() -> Guest {
+pub(super) fn guest() -> Guest {
     guest_with(|_| {})
 }
 
 impl Guest {
-    fn read(&mut self, address: u64) -> u32 {
+    pub(super) fn read(&mut self, address: u64) -> u32 {
         let mut data = [0; 4];
         self.chipset.memory_read(address, &mut data, NOW);
         u32::from_le_bytes(data)
     }
 
-    fn write(&mut self, address: u64, value: u32) {
+    pub(super) fn write(&mut self, address: u64, value: u32) {
         self.chipset.memory_write(address, &value.to_le_bytes(), NOW);
     }
 
-    fn input(&mut self, port: u16, length: usize) -> u32 {
+    pub(super) fn input(&mut self, port: u16, length: usize) -> u32 {
         let mut data = [0; 4];
         self.chipset.port_read(port, &mut data[..length], NOW);
         u32::from_le_bytes(data)
     }
 
-    fn output(&mut self, port: u16, data: &[u8]) -> Vec<Output> {
+    pub(super) fn output(&mut self, port: u16, data: &[u8]) -> Vec<Output> {
         self.chipset.port_write(port, data, NOW);
         self.outputs()
     }
 
-    fn outputs(&mut self) -> Vec<Output> {
+    pub(super) fn outputs(&mut self) -> Vec<Output> {
         std::iter::from_fn(|| self.chipset.poll_output()).collect()
     }
 
-    fn set_entry(&mut self, pin: u8, low: u32) {
+    pub(super) fn set_entry(&mut self, pin: u8, low: u32) {
         self.write(map::IO_APIC.start, u32::from(io_apic::REDIRECTION + 2 * pin));
         self.write(map::IO_APIC.start + io_apic::IOWIN, low);
     }
 
     /// INTA of `edu` goes up or down.
-    fn set_wire(&mut self, level: bool) -> Vec<Output> {
+    pub(super) fn set_wire(&mut self, level: bool) -> Vec<Output> {
         let register = if level { edu::regs::RAISE } else { edu::regs::ACKNOWLEDGE };
         self.write(u64::from(EDU) + register, 1);
         self.outputs()
@@ -85,7 +85,7 @@ fn line(level: bool) -> Output {
     Output::Line(Line { pin: EDU_PIN, level })
 }
 
-fn interrupt(data: u32) -> Msi {
+pub(super) fn interrupt(data: u32) -> Msi {
     Msi { address: 0xfee0_0000, data }
 }
 

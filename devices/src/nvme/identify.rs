@@ -19,13 +19,23 @@ const MAX_POWER: u16 = 500;
 #[derive(Debug)]
 pub(super) struct Identity {
     serial: String,
+    /// Those of configuration space.
+    vendor: u16,
+    subsystem_vendor: u16,
 }
 
 impl Identity {
     /// The Serial Number is the first 20 printable ASCII characters of `serial`.
     pub(super) fn new(serial: &str) -> Self {
         let serial = serial.chars().filter(|char| matches!(char, ' '..='~'));
-        Self { serial: serial.take(SN_LENGTH).collect() }
+        let serial = serial.take(SN_LENGTH).collect();
+        Self { serial, vendor: VENDOR_ID, subsystem_vendor: VENDOR_ID }
+    }
+
+    /// Configuration space has other vendors.
+    pub(super) fn set_vendors(&mut self, vendor: Option<u16>, subsystem_vendor: Option<u16>) {
+        self.vendor = vendor.unwrap_or(self.vendor);
+        self.subsystem_vendor = subsystem_vendor.or(vendor).unwrap_or(self.subsystem_vendor);
     }
 
     /// The structure `cns`.
@@ -58,8 +68,8 @@ impl Identity {
         // The required size, and the maximum, which is the same.
         let entry_size = |order: u8| order << 4 | order;
         let mut data = vec![0; SIZE];
-        put(&mut data, VID, &VENDOR_ID.to_le_bytes());
-        put(&mut data, SSVID, &VENDOR_ID.to_le_bytes());
+        put(&mut data, VID, &self.vendor.to_le_bytes());
+        put(&mut data, SSVID, &self.subsystem_vendor.to_le_bytes());
         put(&mut data, SN, &padded::<SN_LENGTH>(&self.serial));
         put(&mut data, MN, &padded::<MN_LENGTH>(MODEL));
         put(&mut data, FR, FIRMWARE);

@@ -48,7 +48,7 @@ use crate::pcie::caps::express::{Express, PortType};
 use crate::pcie::caps::msix::{Msix, MsixTable};
 use crate::pcie::caps::power::PowerManagement;
 use crate::pcie::caps::secondary;
-use crate::pcie::header::{ConfigBuilder, HeaderType, Identity};
+use crate::pcie::header::{ConfigBuilder, HeaderType, Identity, Ids};
 use crate::pcie::reset::Reset;
 use crate::pcie::spec::aer::Uncorrectable;
 use crate::pcie::spec::pasid::PasidControl;
@@ -114,6 +114,13 @@ impl Nvme {
             controller: Controller::new(namespaces, serial, latency.max(MIN_LATENCY)),
             tracer,
         })
+    }
+
+    /// Identify returns the vendors of `ids`, which configuration space is to have (`NVMe 5.15.2.2`).
+    #[must_use]
+    pub fn with_vendors(mut self, ids: Ids) -> Self {
+        self.controller.identity.set_vendors(ids.vendor, ids.subsystem_vendor);
+        self
     }
 
     /// Calls the controller with access to memory, and sends the interrupts that it raises.

@@ -17,6 +17,42 @@ pub struct Identity {
     pub revision: u8,
 }
 
+/// Ids that take the place of those in an [`Identity`]: software's drivers and quirks go by them.
+/// `None` leaves an id as it is.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Ids {
+    /// Vendor ID.
+    pub vendor: Option<u16>,
+    /// Device ID.
+    pub device: Option<u16>,
+    /// Subsystem Vendor ID of an endpoint; `vendor` if there is none.
+    pub subsystem_vendor: Option<u16>,
+    /// Subsystem ID of an endpoint; `device` if there is none.
+    pub subsystem: Option<u16>,
+    /// Revision ID.
+    pub revision: Option<u8>,
+}
+
+impl Ids {
+    /// Replaces the registers in a header of this type.
+    pub(crate) fn replace(self, config: &mut ConfigSpace, header: HeaderType) {
+        let mut declare = |offset, id: Option<u16>| {
+            if let Some(id) = id {
+                config.declare(offset, Register::new(id));
+            }
+        };
+        declare(VENDOR_ID, self.vendor);
+        declare(DEVICE_ID, self.device);
+        if header == HeaderType::Endpoint {
+            declare(SUBSYSTEM_VENDOR_ID, self.subsystem_vendor.or(self.vendor));
+            declare(SUBSYSTEM_ID, self.subsystem.or(self.device));
+        }
+        if let Some(revision) = self.revision {
+            config.declare(REVISION_AND_CLASS, Register::new(revision));
+        }
+    }
+}
+
 /// The type of a configuration header.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum HeaderType {

@@ -54,6 +54,9 @@ use upstream::ToMemory;
 /// PCI function has it.
 pub const IO_APIC_ID: Bdf = Bdf::new(0xff, 0, 0);
 
+/// The requester id of the HPET's messages. No PCI function has it.
+pub const HPET_ID: Bdf = Bdf::new(0xff, 1, 0);
+
 /// A change of one of the wires from INTA to the I/O APIC.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Line {
@@ -260,7 +263,12 @@ impl RootComplex {
 
     /// The I/O APIC sends an interrupt.
     pub fn io_apic_message(&mut self, msi: Msi, now: Instant) {
-        let requester = self.io_apic;
+        self.platform_message(self.io_apic, msi, now);
+    }
+
+    /// A device of the chipset that is no PCI function sends an interrupt, with a requester id of its
+    /// own or without.
+    pub fn platform_message(&mut self, requester: Option<Bdf>, msi: Msi, now: Instant) {
         self.split().1.interrupt(requester, msi, now);
         self.settle(now);
     }

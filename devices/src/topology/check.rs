@@ -1,10 +1,12 @@
 //! Checks of entries that need no addresses: names, ranges, and keys that exclude each other.
 
 use std::collections::HashMap;
+use std::mem::discriminant;
 use std::path::Path;
 
 use crate::dma::atc::Geometry;
 use crate::pcie::caps::ats::AtsFeatures;
+use crate::pcie::header::Ids;
 
 use super::{
     DeviceSpec, Endpoint, MAX_MIB, MAX_ROOT_PORTS, MAX_SWITCH_PORTS, MAX_VFS, TopologyError,
@@ -15,6 +17,7 @@ pub(super) fn check(devices: &[DeviceSpec]) -> Result<(), TopologyError> {
     let mut names: HashMap<&str, &DeviceSpec> = HashMap::new();
     let mut root_ports = 0;
     let mut files: HashMap<&Path, &DeviceSpec> = HashMap::new();
+    let mut onboard: Vec<&DeviceSpec> = Vec::new();
     for (index, device) in devices.iter().enumerate() {
         let error = |reason| TopologyError { index, device: device.to_string(), reason };
         if let Some(id) = device.id() {
@@ -23,6 +26,7 @@ pub(super) fn check(devices: &[DeviceSpec]) -> Result<(), TopologyError> {
                 return Err(error(format!("{other} has that name, too; choose another")));
             }
         }
+        check_ids(device.ids()).map_err(error)?;
         match device.media() {
             (Some(_), Some(_)) => {
                 return Err(error(
@@ -51,8 +55,25 @@ pub(super) fn check(devices: &[DeviceSpec]) -> Result<(), TopologyError> {
                 return Err(error(format!("ports={ports} is not 1 to {MAX_SWITCH_PORTS}")));
             }
             DeviceSpec::AtsEndpoint(endpoint) => check_endpoint(endpoint).map_err(error)?,
+            DeviceSpec::Hpet(_) | DeviceSpec::PcTestdev(_) => {
+                let same = |other: &&&DeviceSpec| discriminant(**other) == discriminant(device);
+                if let Some(other) = onboard.iter().find(same) {
+                    return Err(error(format!("there is one already ({other}); leave one out")));
+                }
+                onboard.push(device);
+            }
             _ => {}
         }
+    }
+    Ok(())
+}
+
+/// Software takes these vendors for an empty place.
+fn check_ids(ids: Ids) -> Result<(), String> {
+    if let Some(vendor @ (0 | 0xffff)) = ids.vendor {
+        return Err(format!(
+            "vendor={vendor:#x} says that no function is there (PCIe 7.5.1.1.1); give another"
+        ));
     }
     Ok(())
 }

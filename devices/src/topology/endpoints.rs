@@ -87,8 +87,9 @@ impl<'a> Plan<'a> {
                 }),
             };
             let kind = FunctionKind::AtsEndpoint(config);
-            let (readiness, satc) = (self.devices[*index].readiness(), Satc::Off);
-            self.steps.push(Step::Function { above: Some(above), devfn, kind, readiness, satc });
+            let (above, satc, device) = (Some(above), Satc::Off, &self.devices[*index]);
+            let (readiness, ids) = (device.readiness(), device.ids());
+            self.steps.push(Step::Function { above, devfn, kind, readiness, satc, ids });
         }
         Ok(())
     }
@@ -114,8 +115,8 @@ impl<'a> Plan<'a> {
             let immediate_readiness = disk.ready == NotReadyAnswer::Immediate;
             let kind = FunctionKind::Nvme { serial, namespaces, immediate_readiness };
             let (above, devfn, satc) = (Some(above), 0, Satc::Off);
-            let readiness = device.readiness();
-            self.steps.push(Step::Function { above, devfn, kind, readiness, satc });
+            let (readiness, ids) = (device.readiness(), device.ids());
+            self.steps.push(Step::Function { above, devfn, kind, readiness, satc, ids });
         }
         Ok(())
     }

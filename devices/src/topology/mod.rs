@@ -13,10 +13,12 @@
 
 mod check;
 mod endpoints;
+mod ids;
 mod plan;
 mod platform;
 mod spec;
 mod text;
+mod types;
 
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
@@ -32,12 +34,16 @@ use crate::iommu_testdev::IommuTestdev;
 use crate::nvme::storage::{BLOCK_SIZE, MemoryStorage, Storage};
 use crate::nvme::{DEFAULT_LATENCY, Nvme};
 use crate::pcie::caps::express::HotPlug;
+use crate::pcie::header::{HeaderType, Ids};
 use crate::pcie::{Function, Hierarchy};
 use plan::{FunctionKind, Medium, Step};
 use platform::Platform;
 pub use platform::{Andd, DeviceScope, Names, NamespaceDevice, ReservedMemory, Rmrr};
-pub use spec::{DeviceSpec, Disk, Endpoint, Integrated, Namespace, RootPort, Satc, Switch, TYPES};
+pub use spec::{
+    DeviceSpec, Disk, Endpoint, Integrated, Namespace, Onboard, RootPort, Satc, Switch,
+};
 pub use text::{Address, ParseAddressError, ParseDeviceError};
+pub use types::TYPES;
 
 /// Root ports that a machine can have.
 pub const MAX_ROOT_PORTS: usize = 8;
@@ -102,6 +108,10 @@ pub struct Topology {
     /// Each port comes before the functions and ports below it.
     steps: Vec<Step>,
     platform: Platform,
+    /// The machine has a High Precision Event Timer.
+    pub hpet: bool,
+    /// The machine has QEMU's `pc-testdev`.
+    pub pc_testdev: bool,
 }
 
 impl Topology {
@@ -112,7 +122,9 @@ impl Topology {
     pub fn new(devices: &[DeviceSpec]) -> Result<Self, TopologyError> {
         check::check(devices)?;
         let (steps, platform) = plan::plan(devices)?;
-        Ok(Self { steps, platform })
+        let hpet = devices.iter().any(|device| matches!(device, DeviceSpec::Hpet(_)));
+        let pc_testdev = devices.iter().any(|device| matches!(device, DeviceSpec::PcTestdev(_)));
+        Ok(Self { steps, platform, hpet, pc_testdev })
     }
 
     /// The topology of [`simple_devices`].
@@ -196,11 +208,13 @@ impl Topology {
         let mut hierarchy = Hierarchy::empty(tracer.clone());
         for step in &self.steps {
             match step {
-                Step::Port { name, above, devfn, port_type, .. } => {
-                    hierarchy.add_port(name, *above, *devfn, *port_type)?;
+                Step::Port { name, above, devfn, port_type, ids, .. } => {
+                    let port = hierarchy.add_port(name, *above, *devfn, *port_type)?;
+                    hierarchy.set_port_ids(port, *ids);
                 }
-                Step::Function { above, devfn, kind, readiness, .. } => {
-                    let function = function(kind, media, tracer)?;
+                Step::Function { above, devfn, kind, readiness, ids, .. } => {
+                    let mut function = function(kind, *ids, media, tracer)?;
+                    ids.replace(&mut function.core_mut().config, HeaderType::Endpoint);
                     hierarchy.add_slow_function(*above, *devfn, function, *readiness);
                 }
             }
@@ -211,6 +225,7 @@ impl Topology {
 
 fn function(
     kind: &FunctionKind,
+    ids: Ids,
     media: &mut Media,
     tracer: &Tracer,
 ) -> Result<Box<dyn Function>, Error> {
@@ -225,7 +240,8 @@ fn function(
             let (latency, is_ready) = (DEFAULT_LATENCY, *immediate_readiness);
             let namespaces = namespaces.iter().map(|medium| open(medium, media));
             let namespaces = namespaces.collect::<Result<_, _>>()?;
-            Box::new(Nvme::new(namespaces, serial, latency, is_ready, tracer.clone())?)
+            let nvme = Nvme::new(namespaces, serial, latency, is_ready, tracer.clone())?;
+            Box::new(nvme.with_vendors(ids))
         }
         FunctionKind::Edu => Box::new(Edu::new()?),
         FunctionKind::IommuTestdev => Box::new(IommuTestdev::new()),

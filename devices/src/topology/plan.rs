@@ -11,6 +11,7 @@ use super::{
 };
 use crate::endpoint::EndpointConfig;
 use crate::pcie::caps::express::{PortType, Slot};
+use crate::pcie::header::Ids;
 use crate::pcie::readiness::Readiness;
 
 /// A port or a function to build.
@@ -25,6 +26,7 @@ pub(super) enum Step {
         port_type: PortType,
         ats: bool,
         external: bool,
+        ids: Ids,
     },
     /// A function, with the index of the port above it, the times in which it becomes ready, and its
     /// entry in SATC structures.
@@ -34,6 +36,7 @@ pub(super) enum Step {
         kind: FunctionKind,
         readiness: Readiness,
         satc: Satc,
+        ids: Ids,
     },
 }
 
@@ -206,7 +209,8 @@ impl Plan<'_> {
         }
         let (name, devfn) = (port.name.clone(), addr.devfn());
         let Port { ats, external, .. } = port;
-        self.steps.push(Step::Port { name, above, devfn, port_type, ats, external });
+        let ids = self.devices[index].ids();
+        self.steps.push(Step::Port { name, above, devfn, port_type, ats, external, ids });
         self.ports.push(port);
         Ok(self.ports.len() - 1)
     }
@@ -300,9 +304,9 @@ impl Plan<'_> {
                 _ => continue,
             };
             let addr = self.place_on_bus_0(index, spec.addr, FIRST_INTEGRATED)?;
-            let (devfn, satc) = (addr.devfn(), spec.satc);
+            let (devfn, satc, ids) = (addr.devfn(), spec.satc, device.ids());
             let readiness = Readiness::default();
-            self.steps.push(Step::Function { above: None, devfn, kind, readiness, satc });
+            self.steps.push(Step::Function { above: None, devfn, kind, readiness, satc, ids });
         }
         Ok(())
     }

@@ -37,6 +37,10 @@ pub enum DeviceSpec {
     Rmrr(Rmrr),
     /// A device of the ACPI namespace.
     Andd(Andd),
+    /// A High Precision Event Timer.
+    Hpet(Onboard),
+    /// QEMU's `pc-testdev`.
+    PcTestdev(Onboard),
 }
 
 /// A root port.
@@ -60,13 +64,31 @@ pub struct RootPort {
     /// Users can reach the slot: the DSDT has `ExternalFacingPort`.
     #[serde(default, deserialize_with = "on_off")]
     pub external: bool,
+    /// Vendor ID. Default: the type's own.
+    #[serde(default, deserialize_with = "some_number")]
+    pub vendor: Option<u16>,
+    /// Device ID. Default: the type's own.
+    #[serde(default, deserialize_with = "some_number")]
+    pub device: Option<u16>,
+    /// Revision ID. Default: the type's own.
+    #[serde(default, deserialize_with = "some_number")]
+    pub revision: Option<u8>,
 }
 
 impl RootPort {
     /// A port `id` with default properties.
     pub fn new(id: String) -> Self {
-        let hotplug = HotPlug::default();
-        Self { id, addr: None, slot: None, hotplug, ats: true, external: false }
+        Self {
+            id,
+            addr: None,
+            slot: None,
+            hotplug: HotPlug::default(),
+            ats: true,
+            external: false,
+            vendor: None,
+            device: None,
+            revision: None,
+        }
     }
 }
 
@@ -84,6 +106,15 @@ pub struct Switch {
     /// The hot-plug features of their slots.
     #[serde(default)]
     pub hotplug: HotPlug,
+    /// Vendor ID. Default: the type's own.
+    #[serde(default, deserialize_with = "some_number")]
+    pub vendor: Option<u16>,
+    /// Device ID. Default: the type's own.
+    #[serde(default, deserialize_with = "some_number")]
+    pub device: Option<u16>,
+    /// Revision ID. Default: the type's own.
+    #[serde(default, deserialize_with = "some_number")]
+    pub revision: Option<u8>,
 }
 
 /// A function of an ATS test endpoint.
@@ -137,6 +168,21 @@ pub struct Endpoint {
     /// Device Serial Number. Default: a hash of the name.
     #[serde(default, deserialize_with = "some_number")]
     pub serial: Option<u64>,
+    /// Vendor ID. Default: the type's own.
+    #[serde(default, deserialize_with = "some_number")]
+    pub vendor: Option<u16>,
+    /// Device ID. Default: the type's own.
+    #[serde(default, deserialize_with = "some_number")]
+    pub device: Option<u16>,
+    /// Subsystem Vendor ID. Default: as `vendor`.
+    #[serde(default, deserialize_with = "some_number")]
+    pub subvendor: Option<u16>,
+    /// Subsystem ID. Default: as `device`.
+    #[serde(default, deserialize_with = "some_number")]
+    pub subsystem: Option<u16>,
+    /// Revision ID. Default: the type's own.
+    #[serde(default, deserialize_with = "some_number")]
+    pub revision: Option<u8>,
 }
 
 impl Endpoint {
@@ -159,6 +205,11 @@ impl Endpoint {
             ready: NotReadyAnswer::default(),
             vfs: 0,
             serial: None,
+            vendor: None,
+            device: None,
+            subvendor: None,
+            subsystem: None,
+            revision: None,
         }
     }
 }
@@ -203,6 +254,21 @@ pub struct Disk {
     /// As [`Endpoint::ready`].
     #[serde(default)]
     pub ready: NotReadyAnswer,
+    /// Vendor ID. Default: the type's own.
+    #[serde(default, deserialize_with = "some_number")]
+    pub vendor: Option<u16>,
+    /// Device ID. Default: the type's own.
+    #[serde(default, deserialize_with = "some_number")]
+    pub device: Option<u16>,
+    /// Subsystem Vendor ID. Default: as `vendor`.
+    #[serde(default, deserialize_with = "some_number")]
+    pub subvendor: Option<u16>,
+    /// Subsystem ID. Default: as `device`.
+    #[serde(default, deserialize_with = "some_number")]
+    pub subsystem: Option<u16>,
+    /// Revision ID. Default: the type's own.
+    #[serde(default, deserialize_with = "some_number")]
+    pub revision: Option<u8>,
 }
 
 /// A further namespace of an NVMe controller, with the next namespace id.
@@ -225,8 +291,20 @@ pub struct Namespace {
 impl Disk {
     /// A controller below the port `bus`, with default properties.
     pub fn new(bus: String) -> Self {
-        let ready = NotReadyAnswer::default();
-        Self { id: None, bus, mib: None, file: None, reset: None, wake: None, ready }
+        Self {
+            id: None,
+            bus,
+            mib: None,
+            file: None,
+            reset: None,
+            wake: None,
+            ready: NotReadyAnswer::default(),
+            vendor: None,
+            device: None,
+            subvendor: None,
+            subsystem: None,
+            revision: None,
+        }
     }
 
     pub(super) fn medium(&self) -> Medium {
@@ -261,6 +339,30 @@ pub struct Integrated {
     /// Its entry in an SATC structure.
     #[serde(default)]
     pub satc: Satc,
+    /// Vendor ID. Default: the type's own.
+    #[serde(default, deserialize_with = "some_number")]
+    pub vendor: Option<u16>,
+    /// Device ID. Default: the type's own.
+    #[serde(default, deserialize_with = "some_number")]
+    pub device: Option<u16>,
+    /// Subsystem Vendor ID. Default: as `vendor`.
+    #[serde(default, deserialize_with = "some_number")]
+    pub subvendor: Option<u16>,
+    /// Subsystem ID. Default: as `device`.
+    #[serde(default, deserialize_with = "some_number")]
+    pub subsystem: Option<u16>,
+    /// Revision ID. Default: the type's own.
+    #[serde(default, deserialize_with = "some_number")]
+    pub revision: Option<u8>,
+}
+
+/// A device of the chipset: it has fixed ports and addresses, and there is one at the most.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Onboard {
+    /// Its name.
+    #[serde(default)]
+    pub id: Option<String>,
 }
 
 /// Whether an SATC structure has an integrated function: a trusted device of the platform that has
@@ -326,6 +428,7 @@ impl DeviceSpec {
             Self::Edu(device) | Self::IommuTestdev(device) => device.id.as_deref(),
             Self::Rmrr(rmrr) => Some(&rmrr.id),
             Self::Andd(andd) => Some(&andd.id),
+            Self::Hpet(device) | Self::PcTestdev(device) => device.id.as_deref(),
         }
     }
 
@@ -340,7 +443,9 @@ impl DeviceSpec {
             | Self::Edu(_)
             | Self::IommuTestdev(_)
             | Self::Rmrr(_)
-            | Self::Andd(_) => None,
+            | Self::Andd(_)
+            | Self::Hpet(_)
+            | Self::PcTestdev(_) => None,
         }
     }
 
@@ -355,6 +460,8 @@ impl DeviceSpec {
             Self::IommuTestdev(_) => "iommu-testdev",
             Self::Rmrr(_) => "rmrr",
             Self::Andd(_) => "andd",
+            Self::Hpet(_) => "hpet",
+            Self::PcTestdev(_) => "pc-testdev",
         }
     }
 }
@@ -370,99 +477,3 @@ impl fmt::Display for DeviceSpec {
         }
     }
 }
-
-/// All types with their keys. Each key has an explanation, with its default in brackets.
-pub const TYPES: [(&str, &[(&str, &str)]); 9] = [
-    (
-        "root-port",
-        &[
-            ("id=NAME", "needed; functions and switches below it say bus=NAME"),
-            ("addr=DEVICE.FUNCTION", "on bus 0, in hexadecimal [the next free device from 1 up]"),
-            ("slot=N", "its slot's number [the next free one from its device number up]"),
-            ("hotplug=HOW", "surprise, button (with power control) or none [surprise]"),
-            ("ats=on|off", "functions below may use ATS [on]"),
-            ("external=on|off", "users can reach the slot: ExternalFacingPort in the DSDT [off]"),
-        ],
-    ),
-    (
-        "switch",
-        &[
-            ("id=NAME", "needed; its ports are NAME.0, NAME.1 and so on"),
-            ("bus=PORT", "needed: the port below which it is"),
-            ("ports=N", "needed: how many downstream ports, 1 to 32"),
-            ("hotplug=HOW", "of its downstream ports, as for a root port [surprise]"),
-        ],
-    ),
-    (
-        "ats-endpoint",
-        &[
-            ("id=NAME", "for messages"),
-            ("bus=PORT", "needed: the port below which it is"),
-            ("addr=DEVICE.FUNCTION", "which function it is, 1.0 and up need ARI [0.0]"),
-            ("ats=on|off", "it has an ATC [on]"),
-            ("pri=on|off", "it makes page requests [as ats]"),
-            ("pasid=on|off", "it sends PASIDs [on]"),
-            ("atc=N", "translations that its ATC holds, 1 to 4096 [64]"),
-            ("ways=N", "places for each: atc is a power of two times as many [as atc]"),
-            ("queue_depth=N", "Invalidate Requests that it takes at once, 1 to 32 [32]"),
-            ("page_aligned=on|off", "its Translation Requests have page-aligned addresses [on]"),
-            ("traffic=WHAT", "sends by itself: read|write:LENGTH[*BURST]/PERIOD@ADDRESS[+SPAN]"),
-            ("reset=TIME", "how long it takes to become ready after a reset, up to 1m [0s]"),
-            ("wake=TIME", "how long it takes to become ready in D0, after D3hot, up to 1m [0s]"),
-            (
-                "ready=ANSWER",
-                "to configuration meanwhile: rrs or timeout; immediate claims 0s [rrs]",
-            ),
-            ("vfs=N", "it has SR-IOV, with so many virtual functions, up to 64 [0]"),
-            ("serial=N", "the device's serial number, of function 0 [made of the names]"),
-        ],
-    ),
-    (
-        "nvme",
-        &[
-            ("id=NAME", "for messages; its serial number [the port's name]"),
-            ("bus=PORT", "needed: the port below which it is"),
-            ("mib=N", "how many MiB namespace 1 has, in memory, 1 to 4096 [64]"),
-            ("file=PATH", "or the file that it is in, as long as that is"),
-            ("reset=TIME", "as for ats-endpoint"),
-            ("wake=TIME", "as for ats-endpoint"),
-            ("ready=ANSWER", "as for ats-endpoint"),
-        ],
-    ),
-    (
-        "nvme-ns",
-        &[
-            ("id=NAME", "for messages"),
-            ("bus=NAME", "needed: the nvme whose next namespace it is, up to 16 in all"),
-            ("mib=N", "as for nvme"),
-            ("file=PATH", "as for nvme"),
-        ],
-    ),
-    ("edu", &INTEGRATED),
-    ("iommu-testdev", &INTEGRATED),
-    (
-        "rmrr",
-        &[
-            ("id=NAME", "needed"),
-            ("scope=NAME[+NAME..]", "needed: the functions that use the memory"),
-            ("base=ADDRESS", "needed: the beginning of a page from 1 MiB up, in memory"),
-            ("size=N", "needed: bytes, whole pages"),
-        ],
-    ),
-    (
-        "andd",
-        &[
-            ("id=NAME", "needed: its name in the ACPI namespace, up to 4 of A to Z, 0 to 9 and _"),
-            ("addr=DEVICE.FUNCTION", "needed: the source id of its requests, on bus 0"),
-        ],
-    ),
-];
-
-const INTEGRATED: [(&str, &str); 3] = [
-    ("id=NAME", "for messages"),
-    ("addr=DEVICE.FUNCTION", "on bus 0, in hexadecimal [the next free device from 10 up]"),
-    (
-        "satc=off|on|required",
-        "whether an SATC structure names it, with ATC_REQUIRED or without [off]",
-    ),
-];

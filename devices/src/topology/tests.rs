@@ -89,6 +89,44 @@ fn entries_stand_in_any_order_and_ports_are_named() {
 }
 
 #[test]
+fn ids_replace_those_of_the_type() {
+    let texts = [
+        "root-port,id=rp0,vendor=0x8086,device=0xa110,revision=0xf1",
+        "root-port,id=rp1",
+        "nvme,bus=rp0,vendor=0x144d,device=0xa808,revision=0",
+        "ats-endpoint,bus=rp1,device=7,subvendor=0x103c,subsystem=9",
+        "edu,vendor=0x1002",
+    ];
+    let topology = Topology::new(&specs(&texts)).unwrap();
+    let mut hierarchy = topology.build(&mut Media::new(), &Tracer::none()).unwrap();
+    let now = iommu::time::Instant::START;
+    for (port, buses) in [(1, 0x0001_0100), (2, 0x0002_0200_u32)] {
+        hierarchy.config_write(Bdf::new(0, port, 0), 0x18, &buses.to_le_bytes(), now);
+    }
+    let mut read = |function: Bdf, offset: u16| {
+        let mut data = [0; 4];
+        hierarchy.config_read(function, offset, &mut data, now);
+        u32::from_le_bytes(data)
+    };
+    assert_eq!(read(Bdf::new(0, 1, 0), 0), 0xa110_8086);
+    assert_eq!(read(Bdf::new(0, 1, 0), 8), 0x0604_00f1);
+    assert_eq!(read(Bdf::new(0, 2, 0), 0), 0x3420_8086);
+    let disk = Bdf::new(1, 0, 0);
+    assert_eq!((read(disk, 0), read(disk, 0x2c)), (0xa808_144d, 0xa808_144d));
+    assert_eq!(read(disk, 8), 0x0108_0200);
+    let endpoint = Bdf::new(2, 0, 0);
+    assert_eq!((read(endpoint, 0), read(endpoint, 0x2c)), (0x0007_1234, 0x0009_103c));
+    let edu = topology.integrated().next().unwrap();
+    assert_eq!((read(edu, 0), read(edu, 0x2c)), (0x11e8_1002, 0x11e8_1002));
+    let warned = |text: &str| text.parse::<DeviceSpec>().unwrap().warning();
+    assert!(warned(texts[3]).unwrap().contains("its ids are 1234:0007 now"));
+    assert!(warned(texts[4]).unwrap().contains("looks for 1234:11e8"));
+    for text in [texts[0], texts[2], "ats-endpoint,bus=rp0,vendor=0x1234,revision=3"] {
+        assert_eq!(warned(text), None, "{text}");
+    }
+}
+
+#[test]
 fn what_cannot_be_is_refused_with_the_entry_and_the_reason() {
     const RP0: &str = "root-port,id=rp0";
     const SW0: &str = "switch,id=sw0,bus=rp0,ports=2";
@@ -100,6 +138,10 @@ fn what_cannot_be_is_refused_with_the_entry_and_the_reason() {
         (&[RP0, EP, EP], 2, "00.0 below 'rp0' is taken by ats-endpoint on 'rp0'"),
         (&["edu,addr=2", "root-port,id=a,addr=2"], 1, "02.0 on bus 0 is taken by edu"),
         (&["edu,addr=0.1"], 0, "host bridge"),
+        (&["edu,vendor=0xffff"], 0, "vendor=0xffff says that no function is there"),
+        (&["root-port,id=a,vendor=0"], 0, "vendor=0x0 says that no function is there"),
+        (&["hpet", "pc-testdev", "hpet,id=h"], 2, "there is one already (hpet); leave one out"),
+        (&["pc-testdev,id=t", "pc-testdev"], 1, "there is one already (pc-testdev 't')"),
         (&["edu,addr=10.1"], 0, "there is no function 10.0"),
         (&[RP0, "ats-endpoint,bus=rp0,addr=0.1"], 1, "there is no function 00.0"),
         (&[RP0, "ats-endpoint,bus=rp0,addr=1"], 1, "there is no function 00.0"),
@@ -286,5 +328,18 @@ fn reserved_memory_must_be_in_memory() {
     for ram in [&[piece(0, 0x7f_f000)][..], &[piece(0, 0x7f_f800), piece(0x7f_f800, 0x1000)], &[]] {
         let error = region.check(ram).unwrap_err().to_string();
         assert!(error.starts_with("rmrr 'r' at 0x7ff000 to 0x7fffff is not in memory"), "{error}");
+    }
+}
+
+#[test]
+fn an_id_that_does_not_fit_is_refused_with_its_value() {
+    for (text, reason) in [
+        ("edu,vendor=0x10000", "65536"),
+        ("edu,device=-1", "-1"),
+        ("root-port,id=a,revision=256", "256"),
+        ("root-port,id=a,subsystem=1", "unknown field `subsystem`"),
+    ] {
+        let error = text.parse::<DeviceSpec>().unwrap_err().to_string();
+        assert!(error.contains(reason), "{error}");
     }
 }

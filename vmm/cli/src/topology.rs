@@ -92,9 +92,16 @@ impl TopologyArgs {
             all.add(device, "--device".to_owned());
         }
         let Described { devices, mut origins } = all;
-        Topology::new(&devices).map_err(|TopologyError { index, device, reason }| {
+        let topology = Topology::new(&devices).map_err(|error| {
+            let TopologyError { index, device, reason } = error;
             TopologyArgsError::Device { origin: origins.swap_remove(index), device, reason }
-        })
+        })?;
+        for (device, origin) in devices.iter().zip(&origins) {
+            if let Some(warning) = device.warning() {
+                eprintln!("ghostlink: {origin}: {device}: {warning}");
+            }
+        }
+        Ok(topology)
     }
 }
 

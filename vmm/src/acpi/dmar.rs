@@ -3,7 +3,7 @@
 //! and devices of the ACPI namespace.
 
 use acpi_tables::sdt::Sdt;
-use devices::root_complex::{IO_APIC_ID, RootComplexConfig};
+use devices::root_complex::{HPET_ID, IO_APIC_ID, RootComplexConfig};
 use devices::topology::{DeviceScope, Satc};
 use iommu::ids::Bdf;
 
@@ -35,6 +35,9 @@ const SATC: u16 = 5;
 const ENDPOINT: u8 = 1;
 const BRIDGE: u8 = 2;
 const IO_APIC: u8 = 3;
+const HPET: u8 = 4;
+/// The number of the HPET, in its own table and here.
+const HPET_NUMBER: u8 = 0;
 const NAMESPACE_DEVICE: u8 = 5;
 
 /// The DMAR of a root complex with this configuration. Structures stand in the order of their types,
@@ -54,6 +57,9 @@ pub(super) fn build(config: &RootComplexConfig) -> Vec<u8> {
     let namespace = || (1_u8..).zip(config.topology.namespace_devices());
     let mut drhd = [&UNIT.start.to_le_bytes()[..], &io_apic].concat();
     drhd.extend(namespace().flat_map(|(n, device)| scope(NAMESPACE_DEVICE, n, device.source)));
+    if config.topology.hpet {
+        drhd.extend(scope(HPET, HPET_NUMBER, HPET_ID));
+    }
     table.append_slice(&structure(DRHD, INCLUDE_PCI_ALL, &drhd));
     for region in config.topology.reserved_memory() {
         let [start, last] = [region.range.start, region.range.end() - 1].map(u64::to_le_bytes);

@@ -13,7 +13,7 @@ use devices::root_complex::inta_pin;
 use devices::topology::{NamespaceDevice, RootPortInfo, Topology};
 
 use super::{OEM, OEM_REVISION, OEM_TABLE, bytes};
-use crate::layout::{COM1_PIN, ECAM, IO_APIC, PCI_MEMORY, Range, SLEEP_TYPE_OFF, UNIT, port};
+use crate::layout::{COM1_PIN, ECAM, HPET, IO_APIC, PCI_MEMORY, Range, SLEEP_TYPE_OFF, UNIT, port};
 
 /// The UUID in calls of a PCIe host bridge's `_OSC` (`PCI Firmware 4.5`).
 const OSC_UUID: &str = "33DB4D5B-1FF7-401C-9657-7441C03DD766";
@@ -44,6 +44,7 @@ fn system_bus(topology: &Topology) -> Vec<u8> {
     let ports: Vec<_> = topology.root_ports().filter(|port| port.external).map(external).collect();
     let mut devices = vec![host_bridge(ports), motherboard(), com1()];
     devices.extend((0_u8..).zip(topology.namespace_devices()).map(namespace_device));
+    devices.extend(topology.hpet.then(event_timer));
     bytes(&Scope::new("\\_SB_".into(), devices.iter().map(|device| device as &dyn Aml).collect()))
 }
 
@@ -171,6 +172,19 @@ fn motherboard() -> Encoded {
         "MBRD".into(),
         vec![
             &Name::new("_HID".into(), &EISAName::new("PNP0C02")),
+            &Name::new("_UID".into(), &0_u8),
+            &Name::new("_CRS".into(), &resources),
+        ],
+    ))
+}
+
+fn event_timer() -> Encoded {
+    let registers = Memory32Fixed::new(false, HPET.start as u32, HPET.size as u32);
+    let resources = encoded(&ResourceTemplate::new(vec![&registers]));
+    encoded(&Device::new(
+        "HPET".into(),
+        vec![
+            &Name::new("_HID".into(), &EISAName::new("PNP0103")),
             &Name::new("_UID".into(), &0_u8),
             &Name::new("_CRS".into(), &resources),
         ],

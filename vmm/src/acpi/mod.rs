@@ -7,7 +7,8 @@
 //!                          +--> MADT            CPUs, I/O APIC
 //!                          +--> MCFG            ECAM
 //!                          +--> DMAR            remapping unit, which ports may have ATS below
-//!                          `--> SRAT            if the unit has a proximity domain
+//!                          +--> SRAT            if the unit has a proximity domain
+//!                          `--> HPET            its registers, if there is one
 //! ```
 //!
 //! The machine is hardware-reduced (`ACPI 4.1`): neither 8259 nor PIT, PM timer, SCI or power button.
@@ -64,6 +65,9 @@ fn build(cpus: u8, ram: &[Range], config: &RootComplexConfig) -> Vec<(u64, Vec<u
     ];
     if config.guest_unit.proximity.is_some() {
         listed.push(placed.add(tables::srat(cpus, ram)));
+    }
+    if config.topology.hpet {
+        listed.push(placed.add(tables::hpet()));
     }
     let mut xsdt = XSDT::new(OEM, OEM_TABLE, OEM_REVISION);
     listed.into_iter().for_each(|address| xsdt.add_entry(address));

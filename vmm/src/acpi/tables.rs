@@ -1,4 +1,4 @@
-//! The tables of fixed form: FADT, FACS, MADT, MCFG, SRAT.
+//! The tables of fixed form: FADT, FACS, MADT, MCFG, SRAT, HPET.
 
 use acpi_tables::facs::FACS;
 use acpi_tables::fadt::{FADT, FADTBuilder, Flags, PmProfile};
@@ -8,9 +8,10 @@ use acpi_tables::madt::{
 };
 use acpi_tables::mcfg::MCFG;
 use acpi_tables::sdt::Sdt;
+use devices::hpet;
 
 use super::{OEM, OEM_REVISION, OEM_TABLE};
-use crate::layout::{ECAM, IO_APIC, LOCAL_APIC, Range, port};
+use crate::layout::{ECAM, HPET, IO_APIC, LOCAL_APIC, Range, port};
 
 /// A write of this to [`port::RESET`] resets the machine.
 const RESET_VALUE: u8 = 6;
@@ -91,5 +92,18 @@ pub(super) fn srat(cpus: u8, ram: &[Range]) -> Vec<u8> {
         let head = [MEMORY_AFFINITY, 40, 0, 0, 0, 0, 0, 0];
         table.append_slice(&[&head[..], &start, &size, &[0; 4], &ENABLED, &[0; 8]].concat());
     }
+    table.as_slice().to_vec()
+}
+
+/// The HPET table (IA-PC HPET Specification 1.0a, 3.2.4): where its registers are.
+pub(super) fn hpet() -> Vec<u8> {
+    const SYSTEM_MEMORY: u8 = 0;
+    let mut table = Sdt::new(*b"HPET", 56, 1, OEM, OEM_TABLE, OEM_REVISION);
+    // The event timer block's id is the lower half of its capabilities.
+    table.write_u32(36, hpet::CAPABILITIES_VALUE.into_bits() as u32);
+    table.write_u8(40, SYSTEM_MEMORY);
+    table.write_u8(41, 64);
+    table.write_u64(44, HPET.start);
+    // HPET number 0; no shortest period is asked of software; the page has other registers.
     table.as_slice().to_vec()
 }

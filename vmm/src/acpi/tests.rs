@@ -257,3 +257,19 @@ fn dsdt_has_what_an_operating_system_looks_for() {
     // Package (4) { 0x0010FFFF, 0, 0, 20 }: where INTA of `edu` leads.
     assert!(has(b"\x12\x0b\x04\x0c\xff\xff\x10\x00\x00\x00\x0a\x14"));
 }
+
+#[test]
+fn an_hpet_has_a_table_and_a_scope_for_its_messages() {
+    let tables = build(1, &RAM, &config(&["hpet"], UnitConfig::new(UnitRole::Host)));
+    let hpet = table(&tables, "HPET");
+    assert_eq!((hpet.len(), hpet[8]), (56, 1));
+    assert_eq!(hpet[36..40], 0x8086_a201_u32.to_le_bytes());
+    assert_eq!((hpet[40], u64_at(hpet, 44)), (0, 0xfed0_0000));
+    let scope = [4, 8, 0, 0, 0, 0xff, 1, 0];
+    let has_scope = |tables: &[(u64, Vec<u8>)]| {
+        table(tables, "DMAR").windows(scope.len()).any(|bytes| bytes == scope)
+    };
+    assert!(has_scope(&tables));
+    let tables = build(1, &RAM, &simple());
+    assert!(!has_scope(&tables) && !tables.iter().any(|(_, bytes)| bytes.starts_with(b"HPET")));
+}

@@ -80,6 +80,16 @@ impl Vcpu {
         self.fd.set_fpu(&fpu).map_err(Error::kvm("set the floating-point registers"))
     }
 
+    /// Switches its local APIC on, as firmware does: by the enable bit of the Spurious-Interrupt Vector
+    /// Register.
+    pub(crate) fn enable_local_apic(&self) -> Result<(), Error> {
+        const SPURIOUS: usize = 0xf0;
+        let mut state = self.fd.get_lapic().map_err(Error::kvm("read the local APIC"))?;
+        // Bits 7:0 are the vector, which stays 0xff; bit 8 is the enable bit.
+        state.regs[SPURIOUS + 1] |= 1;
+        self.fd.set_lapic(&state).map_err(Error::kvm("set the local APIC"))
+    }
+
     /// The frequency of its time stamp counter in kHz.
     pub(crate) fn tsc_khz(&self) -> Result<u32, Error> {
         self.fd.get_tsc_khz().map_err(Error::kvm("tell the TSC frequency"))

@@ -130,6 +130,10 @@ impl Vm {
         chipset.set_up(&config.root_complex.topology);
         if start.is_multiboot() {
             chipset.place_bars(&config.root_complex.topology);
+            if config.root_complex.topology.pc_testdev {
+                chipset.route_isa_interrupts();
+                boot_cpu.enable_local_apic()?;
+            }
         }
         let run_end = Arc::new(RunEnd::new()?);
         let room =

@@ -8,6 +8,7 @@ use crate::Error;
 use crate::fault::PortInfo;
 use crate::pcie::Function;
 use crate::pcie::caps::express::PortType;
+use crate::pcie::header::Ids;
 use crate::pcie::host_bridge::HostBridge;
 use crate::pcie::link::Link;
 use crate::pcie::port::Port;
@@ -54,6 +55,13 @@ impl Hierarchy {
         self.index.add_port(above, self.ports.len());
         self.ports.push(PortNode { name, port, devfn, above, link, in_reset, is_removal_pending });
         Ok(self.ports.len() - 1)
+    }
+
+    /// Replaces the ids of the port with this index, if there is one.
+    pub fn set_port_ids(&mut self, port: usize, ids: Ids) {
+        if let Some(node) = self.ports.get_mut(port) {
+            node.port.set_ids(ids);
+        }
     }
 
     /// Adds `function` at `devfn` on the bus below the port `above`, or on bus 0. The address must

@@ -20,7 +20,7 @@ use super::caps::msi::Msi;
 use super::caps::power::PowerManagement;
 use super::caps::secondary;
 use super::config::{ConfigSpace, Register};
-use super::header::{ConfigBuilder, HeaderType, Identity};
+use super::header::{ConfigBuilder, HeaderType, Identity, Ids};
 use super::reset::Reset;
 use super::spec::header::*;
 use crate::Error;
@@ -78,6 +78,11 @@ impl Port {
         let mut core = FunctionCore::new(builder, None).with_power(power);
         core.id = id;
         Ok(Self { core, express, msi, acs, aer, dpc, is_root, asserted: Default::default() })
+    }
+
+    /// Replaces its ids.
+    pub fn set_ids(&mut self, ids: Ids) {
+        ids.replace(&mut self.core.config, HeaderType::Bridge);
     }
 
     /// The port's own id.

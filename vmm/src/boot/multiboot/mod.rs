@@ -3,8 +3,8 @@
 //! ```text
 //!   0x7000   information: memory, command line, modules, memory map
 //!   0x20000  command line: the image's name, then what the user says
-//!   image    where its program headers, or its multiboot header, say
-//!   behind   modules, each at a page
+//!   image    where its program headers, or its multiboot header, say: also below 1 MiB
+//!   behind   modules, each at a page, from 1 MiB up
 //! ```
 //!
 //! The first CPU starts in 32-bit protected mode: paging off, flat segments, EBX at the information.
@@ -15,7 +15,7 @@ use vm_memory::{Bytes, GuestAddress};
 use super::{Ram, Start, low_ram, write_boot_data, write_cmdline, zero_page};
 use crate::Error;
 use crate::config::{MemorySize, Module};
-use crate::layout::{BOOT_PARAMS, CMDLINE, HIGH_RAM, LOW_RAM_END};
+use crate::layout::{BOOT_PARAMS, CMDLINE, HIGH_RAM, LOW_RAM_END, Range};
 
 const MAGIC: u32 = 0x1bad_b002;
 /// A multiboot loader leaves this in EAX.
@@ -36,6 +36,14 @@ const MEMORY_MAP: u64 = BOOT_PARAMS + 0x400;
 const MAX_MODULES: usize = 32;
 const MODULE_STRINGS: u64 = CMDLINE + 0x1000;
 const MAX_STRINGS: usize = 0x1000;
+
+/// What an image must leave alone below 1 MiB: the BIOS's data, which real mode uses, and what this loader
+/// puts there.
+const KEPT: [Range; 3] = [
+    Range { start: 0, size: 0x500 },
+    Range { start: BOOT_PARAMS, size: PAGE },
+    Range { start: CMDLINE, size: 2 * PAGE },
+];
 
 const CLASS_32: u8 = 1;
 const MACHINE_386: u16 = 3;
@@ -171,7 +179,7 @@ pub(super) fn load(
             .map_err(|error| foreign(error.to_string()))?;
     }
     let end = image.segments.iter().map(|segment| segment.address + segment.in_memory).max();
-    let end = end.unwrap_or(HIGH_RAM);
+    let end = end.unwrap_or(HIGH_RAM).max(HIGH_RAM);
     let placed = load_modules(memory, size, end, modules)?;
     let end = placed.last().map_or(end, |[_, end, _]| u64::from(*end));
     ram.check(name, end)?;
@@ -190,8 +198,11 @@ fn check(name: &str, size: MemorySize, image: &Image) -> Result<(), Error> {
     let low = low_ram(size);
     for segment in &image.segments {
         let end = segment.address + segment.in_memory;
-        if segment.address < HIGH_RAM {
-            return Err(foreign(format!("it wants to be loaded at {:#x}", segment.address)));
+        let overlaps = |range: &Range| segment.address < range.end() && range.start < end;
+        if segment.address < HIGH_RAM && (end > LOW_RAM_END || KEPT.iter().any(overlaps)) {
+            let address = segment.address;
+            let reason = "where firmware and boot loader have their data";
+            return Err(foreign(format!("it wants to be loaded at {address:#x}, {reason}")));
         }
         if end > low {
             return Err(Error::MemoryTooSmall { memory: size, name: name.to_owned(), end });

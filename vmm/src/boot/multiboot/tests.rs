@@ -61,6 +61,19 @@ fn a_flat_image_is_told_about_the_machine() {
 }
 
 #[test]
+fn an_image_may_lie_below_1_mib_and_its_modules_above() {
+    let directory = vmm_sys_util::tempdir::TempDir::new().unwrap();
+    let path = directory.as_path().join("env");
+    std::fs::write(&path, "x").unwrap();
+    let module = Module { path, string: String::new() };
+    let image = flat(HAS_ADDRESSES, 0x8000, 0xe000, 0x8030);
+    let (memory, start) = try_load(&image, &[module]).unwrap();
+    assert_eq!(start, Start::Flat { entry: 0x8030, info: 0x7000, magic: 0x2bad_b002 });
+    assert_eq!(u32_in(&memory, 0x8010), MAGIC);
+    assert_eq!(u32_in(&memory, u32_in(&memory, 0x7000 + 24).into()), 0x10_0000);
+}
+
+#[test]
 fn modules_lie_behind_the_image_with_their_strings() {
     let directory = vmm_sys_util::tempdir::TempDir::new().unwrap();
     let path = directory.as_path().join("env");
@@ -95,7 +108,11 @@ fn images_that_are_wrong_say_what_is() {
     assert!(parsed(&broken).unwrap_err().contains("checksum"));
     assert!(parsed(&broken[..22]).unwrap_err().contains("cut off"));
     for (load, bss_end, entry, reason) in [
-        (0x8000, 0, 0x8030, "loaded at 0x8000"),
+        (0x6fc0, 0, 0x6ff0, "loaded at 0x6fc0"),
+        (0x400, 0, 0x430, "loaded at 0x400"),
+        (0x1_0000, 0x2_0001, 0x1_0030, "loaded at 0x10000"),
+        (0x9_fbc0, 0, 0x9_fbf0, "loaded at 0x9fbc0"),
+        (0xf_0000, 0, 0xf_0030, "loaded at 0xf0000"),
         (0x10_0000, 0x7fff_0000, 0x10_0030, "too small"),
         (0x10_0000, 0, 0x30_0000, "entry point 0x300000"),
     ] {
