@@ -130,7 +130,8 @@ impl RootComplexConfig {
     /// one has a time-out: for the guest's unit the host's verdict takes the place of a time-out.
     /// The rest is as in [`Self::direct`].
     pub fn forwarded(policy: Policy, unit: UnitConfig) -> Self {
-        let physical = UnitConfig { role: UnitRole::Host, ..unit };
+        // The host's driver writes no PFSID.
+        let physical = UnitConfig { role: UnitRole::Host, device_tlb_throttle: false, ..unit };
         Self {
             host: Host::Forwarded { unit: physical, policy },
             ..Self::direct(UnitConfig { ict: Timeout::Never, ..unit })

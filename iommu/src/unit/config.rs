@@ -69,6 +69,8 @@ pub struct UnitConfig {
     pub pass_through: bool,
     /// DT: Device-TLBs.
     pub device_tlb: bool,
+    /// DIT: descriptors name the physical function (PFSID) whose pending invalidations MIP limits.
+    pub device_tlb_throttle: bool,
     /// SMTS: scalable-mode tables and 256-bit descriptors.
     pub scalable_mode: bool,
     /// Descriptors of 128 bits are legal in scalable mode, as in QEMU. The architecture demands 256
@@ -155,6 +157,7 @@ impl UnitConfig {
             snoop_control: false,
             pass_through: true,
             device_tlb: true,
+            device_tlb_throttle: false,
             scalable_mode: false,
             narrow_descriptors: false,
             second_stage: false,
@@ -254,6 +257,26 @@ impl UnitConfig {
                 "second_stage_dirty needs second_stage",
             ),
             (self.pasid_bits.is_none_or(|bits| (1..=20).contains(&bits)), "pasid_bits is 1 to 20"),
+            (!self.page_requests || self.device_tlb, "page_requests needs device_tlb"),
+            (!self.no_write_flag || self.device_tlb, "no_write_flag needs device_tlb"),
+            (
+                !self.extended_interrupt_mode || self.interrupt_remapping,
+                "extended_interrupt_mode needs interrupt_remapping",
+            ),
+            (
+                !self.x2apic_opt_out || self.interrupt_remapping,
+                "x2apic_opt_out needs interrupt_remapping",
+            ),
+        ];
+        match rules.into_iter().chain(self.strict_rules()).find(|(holds, _)| !holds) {
+            Some((_, reason)) => Err(UnitConfigError(reason)),
+            None => Ok(()),
+        }
+    }
+
+    /// Rules of the settings that make a unit strict.
+    fn strict_rules(&self) -> [(bool, &'static str); 6] {
+        [
             (
                 self.coherent || !(self.second_stage_dirty || self.extended_accessed),
                 "second_stage_dirty and extended_accessed need coherent",
@@ -277,21 +300,8 @@ impl UnitConfig {
                 !self.sirtp_flushes || self.interrupt_remapping,
                 "sirtp_flushes needs interrupt_remapping",
             ),
-            (!self.page_requests || self.device_tlb, "page_requests needs device_tlb"),
-            (!self.no_write_flag || self.device_tlb, "no_write_flag needs device_tlb"),
-            (
-                !self.extended_interrupt_mode || self.interrupt_remapping,
-                "extended_interrupt_mode needs interrupt_remapping",
-            ),
-            (
-                !self.x2apic_opt_out || self.interrupt_remapping,
-                "x2apic_opt_out needs interrupt_remapping",
-            ),
-        ];
-        match rules.into_iter().find(|(holds, _)| !holds) {
-            Some((_, reason)) => Err(UnitConfigError(reason)),
-            None => Ok(()),
-        }
+            (!self.device_tlb_throttle || self.device_tlb, "device_tlb_throttle needs device_tlb"),
+        ]
     }
 
     /// The bits above the host address width.
@@ -355,6 +365,7 @@ impl UnitConfig {
             .with_coherent(self.coherent)
             .with_queued_invalidation(true)
             .with_device_tlb(self.device_tlb)
+            .with_device_tlb_throttle(self.device_tlb_throttle)
             .with_interrupt_remapping(self.interrupt_remapping)
             .with_extended_interrupt_mode(self.extended_interrupt_mode)
             .with_pass_through(self.pass_through)

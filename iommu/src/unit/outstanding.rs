@@ -10,6 +10,8 @@ use crate::time::Instant;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Request {
     pub(super) function: Bdf,
+    /// The function whose number of requests is limited.
+    pub(super) throttled: Bdf,
     pub(super) itag: ITag,
     pub(super) sent: Instant,
     /// When the request times out; `None` for never.
@@ -34,12 +36,13 @@ impl Outstanding {
         self.requests.is_empty()
     }
 
-    /// A tag that `function` does not use. `None` while the function has `depth` requests, or the
+    /// A tag that `function` does not use. `None` while `throttled` has `depth` requests, or the
     /// unit [`Self::LIMIT`].
-    pub(super) fn free_itag(&self, function: Bdf, depth: u8) -> Option<ITag> {
+    pub(super) fn free_itag(&self, function: Bdf, throttled: Bdf, depth: u8) -> Option<ITag> {
         let mine = self.requests.iter().filter(|request| request.function == function);
         let used = mine.fold(0_u32, |used, request| used | request.itag.bit());
-        if self.requests.len() >= Self::LIMIT || used.count_ones() >= u32::from(depth) {
+        let counted = self.requests.iter().filter(|request| request.throttled == throttled).count();
+        if self.requests.len() >= Self::LIMIT || counted >= usize::from(depth) {
             return None;
         }
         (used != u32::MAX).then(|| ITag::new(used.trailing_ones() as u8))
@@ -47,13 +50,21 @@ impl Outstanding {
 
     pub(super) fn add(
         &mut self,
-        function: Bdf,
+        (function, throttled): (Bdf, Bdf),
         itag: ITag,
         sent: Instant,
         expires: Option<Instant>,
         epoch: u64,
     ) {
-        self.requests.push_back(Request { function, itag, sent, expires, epoch, received: 0 });
+        self.requests.push_back(Request {
+            function,
+            throttled,
+            itag,
+            sent,
+            expires,
+            epoch,
+            received: 0,
+        });
     }
 
     /// Counts one of `expected` completions. Returns the request with the last of them, and `Err`
@@ -115,10 +126,10 @@ mod tests {
             let mut outstanding = Outstanding::default();
             let mut used = std::collections::BTreeSet::new();
             for answer in answers {
-                match outstanding.free_itag(FUNCTION, 32) {
+                match outstanding.free_itag(FUNCTION, FUNCTION, 32) {
                     Some(itag) => {
                         prop_assert!(used.insert(itag));
-                        outstanding.add(FUNCTION, itag, Instant::START, None, 0);
+                        outstanding.add((FUNCTION, FUNCTION), itag, Instant::START, None, 0);
                     }
                     None => prop_assert_eq!(used.len(), 32),
                 }
@@ -133,15 +144,15 @@ mod tests {
     fn function_and_unit_limit_the_requests() {
         let mut outstanding = Outstanding::default();
         for count in 0..4 {
-            let itag = outstanding.free_itag(FUNCTION, 4).unwrap();
+            let itag = outstanding.free_itag(FUNCTION, FUNCTION, 4).unwrap();
             assert_eq!(itag.get(), count);
-            outstanding.add(FUNCTION, itag, Instant::START, None, 0);
+            outstanding.add((FUNCTION, FUNCTION), itag, Instant::START, None, 0);
         }
-        assert_eq!(outstanding.free_itag(FUNCTION, 4), None);
+        assert_eq!(outstanding.free_itag(FUNCTION, FUNCTION, 4), None);
         for function in 0..1024_u16 {
             let function = Bdf::from_bits(0x1000 + function);
-            if let Some(itag) = outstanding.free_itag(function, 32) {
-                outstanding.add(function, itag, Instant::START, None, 0);
+            if let Some(itag) = outstanding.free_itag(function, function, 32) {
+                outstanding.add((function, function), itag, Instant::START, None, 0);
             }
         }
         assert_eq!(outstanding.requests.len(), Outstanding::LIMIT);
@@ -150,7 +161,7 @@ mod tests {
     #[test]
     fn a_request_with_two_completions_ends_after_both() {
         let mut outstanding = Outstanding::default();
-        outstanding.add(FUNCTION, ITag::new(3), Instant::START, None, 0);
+        outstanding.add((FUNCTION, FUNCTION), ITag::new(3), Instant::START, None, 0);
         assert_eq!(outstanding.answer(FUNCTION, ITag::new(3), 2), Ok(None));
         assert!(matches!(outstanding.answer(FUNCTION, ITag::new(3), 2), Ok(Some(_))));
         assert_eq!(outstanding.answer(FUNCTION, ITag::new(3), 2), Err(()));

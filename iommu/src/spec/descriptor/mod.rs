@@ -82,7 +82,9 @@ pub enum PasidScope {
 pub struct DeviceTlbInvalidate {
     /// The function with the Device-TLB.
     pub function: Bdf,
-    /// The most requests that may be pending in the function, 1 to 32.
+    /// The function whose pending requests are limited: PFSID with ECAP.DIT, otherwise `function`.
+    pub throttled: Bdf,
+    /// The most requests that may be pending in `throttled`, 1 to 32.
     pub max_pending: u8,
     /// The address space, if the descriptor has a PASID.
     pub pasid: Option<Pasid>,
@@ -258,8 +260,11 @@ fn decode_device_tlb(raw: u128, rules: &DecodeRules) -> Result<Descriptor, Queue
     reject_unless(raw & reserved::DEVICE_TLB == 0)?;
     reject_unless(rules.throttle || raw & reserved::PFSID == 0)?;
     let d = DeviceTlbDescriptor::from_bits(raw);
+    let function = Bdf::from_bits(d.source_id());
+    let physical = d.physical_function_high() << 4 | u16::from(d.physical_function_low());
     Ok(Descriptor::DeviceTlb(DeviceTlbInvalidate {
-        function: Bdf::from_bits(d.source_id()),
+        function,
+        throttled: if rules.throttle { Bdf::from_bits(physical) } else { function },
         max_pending: pending_limit(d.max_pending()),
         pasid: None,
         global: false,
@@ -271,8 +276,11 @@ fn decode_pasid_device_tlb(raw: u128, rules: &DecodeRules) -> Result<Descriptor,
     reject_unless(raw & reserved::PASID_DEVICE_TLB == 0)?;
     reject_unless(rules.throttle || raw & reserved::PFSID == 0)?;
     let d = PasidDeviceTlbDescriptor::from_bits(raw);
+    let function = Bdf::from_bits(d.source_id());
+    let physical = d.physical_function_high() << 4 | u16::from(d.physical_function_low());
     Ok(Descriptor::DeviceTlb(DeviceTlbInvalidate {
-        function: Bdf::from_bits(d.source_id()),
+        function,
+        throttled: if rules.throttle { Bdf::from_bits(physical) } else { function },
         max_pending: pending_limit(d.max_pending()),
         pasid: (!d.global()).then_some(Pasid::new(d.pasid())),
         global: d.global(),

@@ -316,14 +316,15 @@ impl Unit {
 
     /// Sends the request of a Device-TLB invalidation, which belongs to `epoch`.
     fn send_or_defer(&mut self, invalidate: DeviceTlbInvalidate, epoch: u64, now: Instant) {
-        let free = self.queue.outstanding.free_itag(invalidate.function, invalidate.max_pending);
+        let DeviceTlbInvalidate { function, throttled, max_pending, .. } = invalidate;
+        let free = self.queue.outstanding.free_itag(function, throttled, max_pending);
         let Some(itag) = free else {
             self.queue.deferred = Some((invalidate, epoch));
             return;
         };
-        let DeviceTlbInvalidate { function, pasid, global, range, .. } = invalidate;
+        let DeviceTlbInvalidate { pasid, global, range, .. } = invalidate;
         let expires = self.config.ict.expires(now);
-        self.queue.outstanding.add(function, itag, now, expires, epoch);
+        self.queue.outstanding.add((function, throttled), itag, now, expires, epoch);
         let request = InvalidateRequest { destination: function, itag, pasid, global, range };
         self.outputs.push_back(Output::Invalidate(request));
         let unit = self.role();

@@ -143,6 +143,33 @@ fn descriptors_behind_a_fence_start_after_it_completes() {
 }
 
 #[test]
+fn with_dit_the_physical_function_of_the_descriptor_limits_the_requests() {
+    for (device_tlb_throttle, sent) in [(true, 1), (false, 2)] {
+        let config = UnitConfig { device_tlb_throttle, ..UnitConfig::new(UnitRole::Guest) };
+        let mut rig = Rig::with(config).enable(QueueAddress::new(), ROOT);
+        let (low, high) = match device_tlb_throttle {
+            true => (VICTIM.into_bits() as u8 & 0xf, VICTIM.into_bits() >> 4),
+            false => (0, 0),
+        };
+        // Two virtual functions of VICTIM, of which one request may be pending.
+        let request = |function: u8| {
+            DeviceTlbDescriptor::new()
+                .with_source_id(Bdf::new(VICTIM.bus(), 0, function).into_bits())
+                .with_physical_function_low(low)
+                .with_physical_function_high(high)
+                .with_max_pending(1)
+                .into_bits()
+        };
+        rig.submit(&[request(1), request(2), wait(0).into_bits()]);
+        let requests = rig.requests();
+        assert_eq!(requests.len(), sent, "DIT {device_tlb_throttle}");
+        requests.into_iter().for_each(|request| rig.answer(request));
+        rig.requests().into_iter().for_each(|request| rig.answer(request));
+        assert_eq!(rig.peek32(status_word(0)), 1);
+    }
+}
+
+#[test]
 fn without_a_free_itag_the_next_request_waits() {
     let mut rig = Rig::enabled();
     rig.submit(&[device_tlb(VICTIM); 34]);
