@@ -312,3 +312,31 @@ fn an_iotlb_that_keeps_what_the_tables_have_lost_is_found() {
     rig.fill_untranslated(5);
     assert_eq!((rig.peek(TARGET), rig.counts().stale_accesses), (4, 2), "all is gone");
 }
+
+#[test]
+fn completions_in_parts_or_for_several_itags_leave_nothing_stale() {
+    for mode in [FaultMode::Split(8), FaultMode::Merge(Duration::from_millis(1))] {
+        let mut rig = Rig::cached_and_unmapped("linux", Ordering::Parallel);
+        rig.inject(mode);
+        rig.unmap_flush(0, 0);
+        rig.unmap_flush(0, 1);
+        rig.pass(Duration::from_millis(2));
+        assert!(rig.done(0) && rig.done(1), "{mode}");
+        rig.fill(0, 2);
+        assert_eq!(rig.counts(), StaleCounts::default(), "{mode}");
+    }
+}
+
+#[test]
+fn a_device_that_wakes_up_uses_its_old_translations() {
+    let mut rig = Rig::cached_and_unmapped("bounded:100ms", Ordering::Serial);
+    rig.inject(FaultMode::Sleep);
+    rig.unmap_flush(0, 0);
+    rig.pass(BOUND);
+    assert_eq!(rig.ite(), Some(function(0)));
+    rig.fill(0, 2);
+    assert_eq!(rig.counts().stale_accesses, 0, "it sleeps");
+    rig.complex.lift(0, FaultMode::Sleep, rig.now);
+    rig.fill(0, 3);
+    assert_eq!((rig.counts().stale_accesses, rig.peek(TARGET)), (1, 3));
+}
