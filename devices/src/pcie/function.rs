@@ -25,6 +25,12 @@ pub trait Function: fmt::Debug + Send {
         Some(self.core_mut()).filter(|core| core.id == id)
     }
 
+    /// Calls `act` with the state of the function, and with that of each of its virtual functions,
+    /// enabled or not.
+    fn for_each_core(&mut self, act: &mut dyn FnMut(&mut FunctionCore)) {
+        act(self.core_mut());
+    }
+
     /// Reads configuration space.
     fn config_read(&self, offset: u16, data: &mut [u8]) {
         self.core().config.read(offset, data);

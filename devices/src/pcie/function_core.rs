@@ -5,6 +5,7 @@ use std::collections::VecDeque;
 
 use iommu::ats::Msi;
 use iommu::ids::Bdf;
+use iommu::time::Instant;
 
 use super::UpstreamMessage;
 use super::caps::aer::Aer;
@@ -29,8 +30,8 @@ pub struct FunctionCore {
     /// A virtual function: its physical function is not in D0. The specification leaves open what
     /// the virtual one does then; here it sleeps too (`PCIe 9.6.2`).
     pub physical_sleeps: bool,
-    /// The function was reset, or was in D3hot, and is not ready. The hierarchy keeps the time.
-    pub recovers: bool,
+    /// The function was reset, or was in D3hot, and is ready at this time. The hierarchy watches it.
+    pub ready_at: Option<Instant>,
     errors: Option<(Aer, Express)>,
     messages: VecDeque<UpstreamMessage>,
     was_reset: bool,
@@ -46,7 +47,7 @@ impl FunctionCore {
             power: None,
             flr: None,
             physical_sleeps: false,
-            recovers: false,
+            ready_at: None,
             errors: None,
             messages: VecDeque::new(),
             was_reset: false,
@@ -114,7 +115,7 @@ impl FunctionCore {
     /// Whether the function is in D0, and ready. Otherwise it answers configuration requests at
     /// most, and sends no TLP (`PCIe 5.3.1.4.1`, `PCIe 6.6`).
     pub fn is_on(&self) -> bool {
-        !self.recovers && !self.sleeps()
+        self.ready_at.is_none() && !self.sleeps()
     }
 
     /// Whether the function is in D3hot, or its physical function is. Without power management it
@@ -154,7 +155,7 @@ impl FunctionCore {
     pub fn reset(&mut self, reset: Reset) {
         self.config.reset(reset);
         self.messages.clear();
-        self.recovers = false;
+        self.ready_at = None;
         self.was_reset = true;
     }
 

@@ -103,6 +103,11 @@ impl Function for PhysicalFunction {
         self.functions_mut().map(|function| &mut function.core).find(|core| core.id == id)
     }
 
+    fn for_each_core(&mut self, act: &mut dyn FnMut(&mut FunctionCore)) {
+        let Self { function, virtual_functions, .. } = self;
+        std::iter::once(function).chain(virtual_functions).for_each(|it| act(&mut it.core));
+    }
+
     fn config_write(&mut self, id: Bdf, offset: u16, data: &[u8], now: Instant) {
         let enabled = self.enabled;
         match self.virtual_functions[..enabled].iter_mut().find(|vf| vf.core.id == id) {

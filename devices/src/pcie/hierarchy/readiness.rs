@@ -11,17 +11,17 @@ use crate::pcie::readiness::NotReadyAnswer;
 /// 2.3.2`).
 const RETRY: u16 = 0x0001;
 
-/// A function that is not ready.
+/// A function that is not ready, or that has virtual functions that are not.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Recovery {
-    until: Instant,
-    /// The index of the function, or of its physical one.
+    /// The index of the function.
     index: usize,
-    id: Bdf,
+    /// When the first of them is ready, or earlier.
+    next: Instant,
 }
 
 /// Lets the function `id`, which belongs to the node with index `index`, be ready at `until`. There
-/// is one recovery for each id at most.
+/// is one recovery for each node at most.
 pub(super) fn begin(
     recoveries: &mut Vec<Recovery>,
     node: &mut FunctionNode,
@@ -29,23 +29,23 @@ pub(super) fn begin(
     id: Bdf,
     until: Instant,
 ) {
-    if let Some(core) = node.function.core_of(id) {
-        core.recovers = true;
-        recoveries.retain(|other| (other.index, other.id) != (index, id));
-        recoveries.push(Recovery { until, index, id });
+    let Some(core) = node.function.core_of(id) else { return };
+    core.ready_at = Some(until);
+    match recoveries.iter_mut().find(|recovery| recovery.index == index) {
+        Some(recovery) => recovery.next = recovery.next.min(until),
+        None => recoveries.push(Recovery { index, next: until }),
     }
 }
 
 impl Hierarchy {
-    /// When the next function is ready.
+    /// When the next function is ready, or earlier.
     pub(super) fn next_recovery(&self) -> Option<Instant> {
-        self.recoveries.iter().map(|recovery| recovery.until).min()
+        self.recoveries.iter().map(|recovery| recovery.next).min()
     }
 
     /// When the function with index `index` is ready; `None` if it is.
     pub fn ready_at(&self, index: usize) -> Option<Instant> {
-        let mine = self.recoveries.iter().filter(|recovery| recovery.index == index);
-        mine.map(|recovery| recovery.until).max()
+        self.functions.get(index).and_then(|node| node.function.core().ready_at)
     }
 
     /// Functions whose time has passed by `now` are ready.
@@ -55,12 +55,17 @@ impl Hierarchy {
             return;
         }
         let Self { recoveries, functions, .. } = self;
-        recoveries.retain(|recovery| {
-            let lasts = now < recovery.until;
-            if !lasts && let Some(core) = functions[recovery.index].function.core_of(recovery.id) {
-                core.recovers = false;
+        recoveries.retain_mut(|recovery| {
+            if now < recovery.next {
+                return true;
             }
-            lasts
+            let mut next = None;
+            functions[recovery.index].function.for_each_core(&mut |core| {
+                core.ready_at = core.ready_at.filter(|at| now < *at);
+                next = Instant::earliest([next, core.ready_at]);
+            });
+            recovery.next = next.unwrap_or(now);
+            next.is_some()
         });
     }
 
@@ -71,7 +76,7 @@ impl Hierarchy {
             return false;
         }
         let physical = self.functions[index].function.as_ref();
-        physical.virtual_function(id).unwrap_or(physical).core().recovers
+        physical.virtual_function(id).unwrap_or(physical).core().ready_at.is_some()
     }
 
     /// The function `id` is not ready, and drops a configuration request.

@@ -186,6 +186,22 @@ fn virtual_functions_have_resets_of_their_own() {
 }
 
 #[test]
+fn a_virtual_function_is_ready_although_its_id_has_changed_meanwhile() {
+    let mut driver = driver(",vfs=1,reset=100ms");
+    driver.machine.config_write(PORT, header::SUBORDINATE_BUS, &[9]);
+    let at = driver.machine.function(ID).extended_capability(sriov::ID).unwrap();
+    driver.machine.config_write(ID, at + sriov::NUM_VFS, &1_u16.to_le_bytes());
+    driver.machine.config_write(ID, at + sriov::CONTROL, &1_u16.to_le_bytes());
+    driver.machine.config_write(PORT, header::SECONDARY_BUS, &[5]);
+    let (id, vf) = (Bdf::new(5, 0, 0), Bdf::new(5, 0, 1));
+    driver.machine.function(id).set_command(Command::MEMORY_AND_MASTER);
+    assert_eq!(driver.invalidate(vf), []);
+    pass(&mut driver, 100 * MS);
+    assert_eq!(driver.invalidate(vf), [vf]);
+    assert_eq!(driver.machine.hierarchy.poll_timeout(), None);
+}
+
+#[test]
 fn a_disk_takes_its_time() {
     let mut driver = Driver::new(&["root-port,id=rp0", "nvme,bus=rp0,mib=1,reset=1s,wake=10ms"]);
     driver.machine.function(ID).initiate_flr();

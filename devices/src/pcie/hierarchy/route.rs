@@ -64,7 +64,8 @@ impl Hierarchy {
         if core.is_on() {
             return true;
         }
-        let reason = if core.recovers { DropReason::NotReady } else { DropReason::Sleeping };
+        let reason =
+            if core.ready_at.is_some() { DropReason::NotReady } else { DropReason::Sleeping };
         self.tracer.emit(now, || Event::Dropped { function: id, what: kind, reason });
         false
     }

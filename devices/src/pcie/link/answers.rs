@@ -54,18 +54,24 @@ impl InvalidateBehavior {
     }
 }
 
-/// The last Invalidate Request of each function, if its range is still to be dropped. There are not
-/// more than functions below the link.
+/// The last Invalidate Request of each function, if its range is still to be dropped. The oldest one
+/// beyond [`Self::MOST`] is forgotten: a guest may give virtual functions new ids again and again.
 #[derive(Debug, Default)]
 pub struct PendingInvalidations(Vec<InvalidateRequest>);
 
 impl PendingInvalidations {
+    /// More than a machine has functions.
+    const MOST: usize = 4096;
+
     /// Puts `request` in the place of the last one to its function, which is returned.
     fn replace(&mut self, request: InvalidateRequest) -> Option<InvalidateRequest> {
         let is_same = |last: &&mut InvalidateRequest| last.destination == request.destination;
         match self.0.iter_mut().find(is_same) {
             Some(last) => Some(std::mem::replace(last, request)),
             None => {
+                if self.0.len() == Self::MOST {
+                    self.0.remove(0);
+                }
                 self.0.push(request);
                 None
             }
