@@ -18,7 +18,7 @@ use super::logs::Logs;
 use super::memory::Memory;
 use super::model::{MAX_TRANSFER, MIN_LATENCY, QUEUES};
 use super::queue::{CompletionQueue, SubmissionQueue};
-use super::regs::{Configuration, ControllerStatus, Doorbell, Effect, Registers};
+use super::regs::{Configuration, Doorbell, Effect, Registers};
 use super::spec::{COMMAND_SIZE, Command, Completion, NSID_ALL, Outcome, Status, StatusField};
 use super::storage::Storage;
 
@@ -33,6 +33,9 @@ struct InFlight {
     queue: u16,
     command: Command,
     due: Instant,
+    /// The outcome of a command whose request for memory was not answered. It ends when the
+    /// Completion Timeout has passed.
+    outcome: Option<Outcome>,
 }
 
 /// The controller.
@@ -48,6 +51,13 @@ pub(super) struct Controller {
     /// When to fetch again, after bus mastering was enabled.
     resume_due: Option<Instant>,
     shutdown_due: Option<Instant>,
+    /// When CSTS.CFS is set: a fetch or a completion was not answered.
+    fail_due: Option<Instant>,
+    /// I/O commands until the controller hangs, which it does once after power-on.
+    hang_after: Option<u32>,
+    commands_until_hang: Option<u32>,
+    /// It executes nothing, and says nothing, until a reset.
+    is_hung: bool,
     pub(super) events: Events,
     pub(super) features: Features,
     pub(super) logs: Logs,
@@ -62,7 +72,12 @@ pub(super) struct Controller {
 }
 
 impl Controller {
-    pub(super) fn new(namespaces: Vec<Box<dyn Storage>>, serial: &str, latency: Duration) -> Self {
+    pub(super) fn new(
+        namespaces: Vec<Box<dyn Storage>>,
+        serial: &str,
+        latency: Duration,
+        hang_after: Option<u32>,
+    ) -> Self {
         Self {
             registers: Registers::default(),
             submission: Default::default(),
@@ -71,6 +86,10 @@ impl Controller {
             turn: 0,
             resume_due: None,
             shutdown_due: None,
+            fail_due: None,
+            hang_after,
+            commands_until_hang: hang_after,
+            is_hung: false,
             events: Events::default(),
             features: Features::default(),
             logs: Logs::default(),
@@ -90,6 +109,9 @@ impl Controller {
                 self.registers.controller_reset();
                 self.clear();
             }
+            // Of the function, which resets the rest and then this.
+            Effect::SubsystemReset => self.registers.status.set_subsystem_reset(true),
+            Effect::Shutdown if self.is_hung => {}
             Effect::Shutdown => {
                 self.registers.status.set_shutdown(1);
                 self.shutdown_due = Some(now + self.latency);
@@ -97,9 +119,10 @@ impl Controller {
         }
     }
 
-    /// Resets everything but the namespaces and the logs.
+    /// Resets everything but the namespaces, the logs and CSTS.NSSRO.
     pub(super) fn reset(&mut self) {
-        self.registers = Registers::default();
+        let status = self.registers.status_after_reset();
+        self.registers = Registers { status, ..Registers::default() };
         self.clear();
     }
 
@@ -110,6 +133,8 @@ impl Controller {
             self.registers.status.shutdown() == COMPLETE || !self.registers.configuration.enable();
         self.logs.unsafe_shutdowns += u64::from(!safe);
         self.logs.power_losses += 1;
+        self.registers.status.set_subsystem_reset(false);
+        self.commands_until_hang = self.hang_after;
         self.namespaces.iter_mut().for_each(|medium| medium.power_cycle());
     }
 
@@ -157,18 +182,24 @@ impl Controller {
     pub(super) fn poll_timeout(&self, bus_master: bool) -> Option<Instant> {
         let command = self.in_flight.front().map(|command| command.due);
         let of_master = Instant::earliest([command, self.resume_due]).filter(|_| bus_master);
-        Instant::earliest([of_master, self.shutdown_due])
+        Instant::earliest([of_master, self.shutdown_due, self.fail_due])
     }
 
     /// Executes the commands that are due, and completes a shutdown.
     pub(super) fn handle_timeout(&mut self, memory: &mut Memory<'_>) {
         let now = memory.bus.now;
+        if self.fail_due.is_some_and(|due| due <= now) {
+            self.fail();
+        }
         if memory.bus.rights.bus_master {
             self.resume_due.take_if(|due| *due <= now);
             for _ in 0..BATCH {
                 let due = self.in_flight.pop_front_if(|command| command.due <= now);
-                let Some(InFlight { queue, command, .. }) = due else { break };
-                self.execute(queue, command, memory);
+                let Some(InFlight { queue, command, outcome, .. }) = due else { break };
+                match outcome {
+                    Some(outcome) => self.complete(queue, &command, outcome, memory),
+                    None => self.execute(queue, command, memory),
+                }
             }
             self.advance(memory);
         }
@@ -215,7 +246,8 @@ impl Controller {
 
     fn is_running(&self) -> bool {
         let status = self.registers.status;
-        status.ready() && !status.fatal() && status.shutdown() == 0
+        let is_enabled = status.ready() && !status.fatal() && status.shutdown() == 0;
+        is_enabled && self.fail_due.is_none() && !self.is_hung
     }
 
     fn enable(&mut self) {
@@ -228,7 +260,7 @@ impl Controller {
         }
         self.submission[0] = Some(SubmissionQueue::new(submission_base, sizes[0] + 1, 0));
         self.completion[0] = Some(CompletionQueue::new(completion_base, sizes[1] + 1, Some(0)));
-        self.registers.status = ControllerStatus::new().with_ready(true);
+        self.registers.status = self.registers.status_after_reset().with_ready(true);
     }
 
     fn clear(&mut self) {
@@ -236,7 +268,8 @@ impl Controller {
         self.completion = Default::default();
         self.in_flight.clear();
         self.turn = 0;
-        (self.resume_due, self.shutdown_due) = (None, None);
+        (self.resume_due, self.shutdown_due, self.fail_due) = (None, None, None);
+        self.is_hung = false;
         self.events = Events::default();
         self.features = Features::default();
         self.interrupts = 0;
@@ -246,6 +279,36 @@ impl Controller {
     fn fail(&mut self) {
         self.registers.status.set_fatal(true);
         self.in_flight.clear();
+        self.fail_due = None;
+    }
+
+    /// Fails after a request for memory: at once, or after the Completion Timeout if it was not
+    /// answered. Until then the controller waits.
+    fn fail_by(&mut self, memory: &mut Memory<'_>) {
+        match memory.take_unanswered() {
+            None => self.fail(),
+            Some(wait) => {
+                self.in_flight.clear();
+                self.fail_due = wait.map(|wait| memory.bus.now + wait);
+                self.is_hung |= wait.is_none();
+            }
+        }
+    }
+
+    /// Counts an I/O command. Returns whether the controller hangs instead of executing it.
+    fn hangs(&mut self) -> bool {
+        match &mut self.commands_until_hang {
+            None => return false,
+            Some(0) => {}
+            Some(left) => {
+                *left -= 1;
+                return false;
+            }
+        }
+        self.commands_until_hang = None;
+        self.is_hung = true;
+        self.in_flight.clear();
+        true
     }
 
     /// Fetches commands while there is room, and completes Asynchronous Event Requests.
@@ -281,7 +344,7 @@ impl Controller {
         }
         let mut bytes = [0; COMMAND_SIZE as usize];
         if memory.read(address, &mut bytes).is_err() {
-            self.fail();
+            self.fail_by(memory);
             return None;
         }
         queue.advance();
@@ -289,11 +352,15 @@ impl Controller {
         let due = memory.bus.now + if index == 0 { MIN_LATENCY } else { self.latency };
         let command = Command::decode(&bytes);
         let position = self.in_flight.partition_point(|other| other.due <= due);
-        self.in_flight.insert(position, InFlight { queue: index as u16, command, due });
+        let queue = index as u16;
+        self.in_flight.insert(position, InFlight { queue, command, due, outcome: None });
         Some(())
     }
 
     fn execute(&mut self, queue: u16, command: Command, memory: &mut Memory<'_>) {
+        if queue != 0 && self.hangs() {
+            return;
+        }
         let identifier = command.identifier();
         let conflict = self.in_flight.iter().any(|other| is_same(other, queue, identifier))
             || queue == 0 && self.events.has_request(identifier);
@@ -306,10 +373,17 @@ impl Controller {
         } else {
             Some(self.io(&command, memory))
         };
-        match outcome {
-            Some(outcome) => self.complete(queue, &command, outcome, memory),
+        match (outcome, memory.take_unanswered()) {
+            // With Completion Timeout Disable it waits for ever.
+            (Some(outcome), Some(wait)) => {
+                let Some(wait) = wait else { return };
+                let (due, outcome) = (memory.bus.now + wait, Some(outcome));
+                let position = self.in_flight.partition_point(|other| other.due <= due);
+                self.in_flight.insert(position, InFlight { queue, command, due, outcome });
+            }
+            (Some(outcome), None) => self.complete(queue, &command, outcome, memory),
             // The command may be outstanding for ever, and must not keep a completion queue entry.
-            None => self.completion[0].iter_mut().for_each(CompletionQueue::release),
+            (None, _) => self.completion[0].iter_mut().for_each(CompletionQueue::release),
         }
     }
 
@@ -349,7 +423,7 @@ impl Controller {
         let (address, phase) = completions.take_slot();
         match memory.write(address, &completion.encode(phase)) {
             Ok(()) => self.interrupts |= completions.vector.map_or(0, |vector| 1 << vector),
-            Err(_) => self.fail(),
+            Err(_) => self.fail_by(memory),
         }
     }
 }

@@ -1,6 +1,8 @@
 //! The controller's access to guest memory: by its ATC while ATS is enabled, else by untranslated
 //! requests.
 
+use std::time::Duration;
+
 use iommu::ats::RequestError;
 use iommu::ids::Iova;
 
@@ -18,9 +20,19 @@ pub(super) struct Segment {
 pub(super) struct Memory<'a> {
     pub(super) dma: &'a mut Dma,
     pub(super) bus: Bus<'a>,
+    /// The function's Completion Timeout; `None` if it is disabled.
+    pub(super) completion_timeout: Option<Duration>,
+    /// A request was not answered.
+    pub(super) is_unanswered: bool,
 }
 
 impl Memory<'_> {
+    /// Whether a request was not answered since the last call, and if so after which time the
+    /// function gives it up; never with Completion Timeout Disable.
+    pub(super) fn take_unanswered(&mut self) -> Option<Option<Duration>> {
+        std::mem::take(&mut self.is_unanswered).then_some(self.completion_timeout)
+    }
+
     pub(super) fn read(&mut self, address: u64, data: &mut [u8]) -> Result<(), DmaError> {
         match self.run(address, Transfer::Read(data)) {
             Err(REFUSED) => self.run(address, Transfer::Read(data)),
@@ -71,7 +83,11 @@ impl Memory<'_> {
             pasid: None,
             privileged: false,
         };
-        self.dma.run(Iova(address), transfer, path, &mut self.bus)
+        let outcome = self.dma.run(Iova(address), transfer, path, &mut self.bus);
+        const LOST: RequestError = RequestError::CompletionTimeout;
+        self.is_unanswered |=
+            matches!(outcome, Err(DmaError::Read(LOST) | DmaError::Translation(LOST)));
+        outcome
     }
 }
 

@@ -64,15 +64,36 @@ use storage::Storage;
 const IDENTITY: Identity =
     Identity { vendor: VENDOR_ID, device: DEVICE_ID, class: 0x01_08_02, revision: 1 };
 
+/// The properties of a controller that differ from drive to drive.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct NvmeFeatures {
+    /// It has the ATS capability, and an ATC.
+    pub ats: bool,
+    /// It claims Immediate Readiness.
+    pub immediate_readiness: bool,
+    /// It hangs once after power-on, instead of executing the I/O command after so many. It then
+    /// executes nothing, and CSTS does not tell of that. A reset of any kind ends this.
+    pub hang_after: Option<u32>,
+}
+
+impl Default for NvmeFeatures {
+    fn default() -> Self {
+        Self { ats: true, immediate_readiness: false, hang_after: None }
+    }
+}
+
 /// An NVMe controller as a function.
 #[derive(Debug)]
 pub struct Nvme {
     core: FunctionCore,
+    express: Express,
     msix: Msix,
-    ats: Ats,
+    ats: Option<Ats>,
     table: MsixTable,
     dma: Dma,
     controller: Controller,
+    /// When it reports that a request was not answered.
+    error_due: Option<Instant>,
     tracer: Tracer,
 }
 
@@ -81,15 +102,13 @@ impl Nvme {
     /// up. `serial` is the Serial Number (20 printable ASCII characters). Each I/O command takes
     /// `latency`, [`MIN_LATENCY`] at least.
     ///
-    /// It claims Immediate Readiness if `immediate_readiness` is set.
-    ///
     /// # Errors
     /// [`Error::CapabilitySpace`] if its capabilities do not fit.
     pub fn new(
         namespaces: Vec<Box<dyn Storage>>,
         serial: &str,
         latency: Duration,
-        immediate_readiness: bool,
+        features: NvmeFeatures,
         tracer: Tracer,
     ) -> Result<Self, Error> {
         let mut builder = ConfigBuilder::new(IDENTITY, HeaderType::Endpoint);
@@ -97,21 +116,29 @@ impl Nvme {
         let power = PowerManagement::add(&mut builder)?;
         let msix = Msix::add(&mut builder, VECTORS, 0, regs::MSIX_TABLE, regs::MSIX_PENDING)?;
         let express = Express::add(&mut builder, PortType::Endpoint)?;
-        let ats = Ats::add(&mut builder, AtsFeatures::default(), false)?;
+        let add_ats = || Ats::add(&mut builder, AtsFeatures::default(), false);
+        let ats = features.ats.then(add_ats).transpose()?;
         let aer = Aer::add(&mut builder, AerKind::Endpoint)?;
         secondary::add(&mut builder, false)?;
-        if immediate_readiness {
+        if features.immediate_readiness {
             builder.is_ready_at_once();
             power.is_ready_at_once(&mut builder);
         }
         let core = FunctionCore::new(builder, Some(bar)).with_power(power).with_flr(express);
         Ok(Self {
             core: core.with_errors(aer, express),
+            express,
             msix,
             ats,
             table: MsixTable::new(VECTORS),
             dma: Dma::new(Geometry::default()),
-            controller: Controller::new(namespaces, serial, latency.max(MIN_LATENCY)),
+            controller: Controller::new(
+                namespaces,
+                serial,
+                latency.max(MIN_LATENCY),
+                features.hang_after,
+            ),
+            error_due: None,
             tracer,
         })
     }
@@ -121,6 +148,16 @@ impl Nvme {
     pub fn with_vendors(mut self, ids: Ids) -> Self {
         self.controller.identity.set_vendors(ids.vendor, ids.subsystem_vendor);
         self
+    }
+
+    /// Whether it has ATS, and software has enabled it.
+    fn uses_ats(&self) -> bool {
+        self.ats.is_some_and(|ats| ats.is_enabled(&self.core.config))
+    }
+
+    /// log2 of the pages in the Smallest Translation Unit.
+    fn translation_unit_order(&self) -> u8 {
+        self.ats.map_or(0, |ats| ats.smallest_translation_unit(&self.core.config))
     }
 
     /// Calls the controller with access to memory, and sends the interrupts that it raises.
@@ -133,17 +170,22 @@ impl Nvme {
         let rights = Rights {
             requester: self.core.id,
             bus_master: self.core.is_bus_master(),
-            ats: self.ats.is_enabled(&self.core.config),
+            ats: self.uses_ats(),
             unit: TranslationUnit {
-                order: self.ats.smallest_translation_unit(&self.core.config),
+                order: self.translation_unit_order(),
                 ..TranslationUnit::default()
             },
             pasid: PasidControl::new(),
         };
         let bus = Bus { rights, upstream, tracer: &self.tracer, now };
-        call(&mut self.controller, &mut Memory { dma: &mut self.dma, bus });
-        if self.dma.take_timed_out() {
-            self.core.detect(Uncorrectable::CompletionTimeout);
+        let completion_timeout = self.express.completion_timeout(&self.core.config);
+        let dma = &mut self.dma;
+        let mut memory = Memory { dma, bus, completion_timeout, is_unanswered: false };
+        call(&mut self.controller, &mut memory);
+        if self.dma.take_timed_out()
+            && let Some(wait) = completion_timeout
+        {
+            self.error_due.get_or_insert(now + wait);
         }
         let announced = self.controller.take_interrupts();
         for vector in (0..VECTORS).filter(|vector| announced & 1 << vector != 0) {
@@ -179,7 +221,7 @@ impl Function for Nvme {
         if self.core.config_write(id, offset, data) {
             self.reset(Reset::Function, now);
         }
-        if !self.ats.is_enabled(&self.core.config) {
+        if !self.uses_ats() {
             self.dma.disable_ats(self.core.id, &self.tracer, now);
         }
         if self.core.is_bus_master() && !was_bus_master {
@@ -227,8 +269,10 @@ impl Function for Nvme {
                 });
             }
             Some(offset) => {
-                if let Some(effect) = self.controller.registers.write(offset, data) {
-                    self.controller.register_written(effect, now);
+                let Some(effect) = self.controller.registers.write(offset, data) else { return };
+                self.controller.register_written(effect, now);
+                if effect == regs::Effect::SubsystemReset {
+                    self.reset(Reset::Hot, now);
                 }
             }
         }
@@ -242,7 +286,7 @@ impl Function for Nvme {
     ) {
         if request.destination == self.core.id {
             let unit = TranslationUnit {
-                order: self.ats.smallest_translation_unit(&self.core.config),
+                order: self.translation_unit_order(),
                 ..TranslationUnit::default()
             };
             let message = self.dma.invalidate(&request, dropped.as_ref(), unit, &self.tracer, now);
@@ -251,10 +295,14 @@ impl Function for Nvme {
     }
 
     fn poll_timeout(&self) -> Option<Instant> {
-        self.controller.poll_timeout(self.core.is_bus_master())
+        let controller = self.controller.poll_timeout(self.core.is_bus_master());
+        Instant::earliest([controller, self.error_due])
     }
 
     fn handle_timeout(&mut self, upstream: &mut dyn Upstream, now: Instant) {
+        if self.error_due.take_if(|due| *due <= now).is_some() {
+            self.core.detect(Uncorrectable::CompletionTimeout);
+        }
         if self.poll_timeout().is_some_and(|due| due <= now) {
             self.with_memory(upstream, now, Controller::handle_timeout);
         }
@@ -268,6 +316,7 @@ impl Function for Nvme {
         self.dma.disable_ats(self.core.id, &self.tracer, now);
         self.core.reset(reset);
         self.table = MsixTable::new(VECTORS);
+        self.error_due = None;
         self.controller.reset();
     }
 }

@@ -5,7 +5,8 @@
 //! | 0x00 | CAP | RO, 64 bits |
 //! | 0x08 | VS | RO: 1.4 |
 //! | 0x14 | CC | RW |
-//! | 0x1c | CSTS | RO |
+//! | 0x1c | CSTS | RO, but for NSSRO, which is cleared by writing 1 |
+//! | 0x20 | NSSR | WO: [`SUBSYSTEM_RESET`] resets the subsystem |
 //! | 0x24 | AQA | RW while CC.EN = 0 |
 //! | 0x28, 0x30 | ASQ, ACQ | RW while CC.EN = 0, 64 bits |
 //! | 0x1000 | doorbells | WO: tail of queue 0, head of queue 0, tail of queue 1, ... |
@@ -37,12 +38,17 @@ pub const VS: u64 = 0x08;
 pub const CC: u64 = 0x14;
 /// Controller Status.
 pub const CSTS: u64 = 0x1c;
+/// NVM Subsystem Reset.
+pub const NSSR: u64 = 0x20;
 /// Admin Queue Attributes.
 pub const AQA: u64 = 0x24;
 /// Admin Submission Queue Base Address.
 pub const ASQ: u64 = 0x28;
 /// Admin Completion Queue Base Address.
 pub const ACQ: u64 = 0x30;
+
+/// The value that initiates an NVM Subsystem Reset, "NVMe" (`NVMe 3.1.7`).
+pub const SUBSYSTEM_RESET: u32 = 0x4e56_4d65;
 
 /// The value of [`VS`].
 pub const VERSION: u32 = 0x0001_0400;
@@ -58,8 +64,10 @@ struct Capabilities {
     __: u8,
     /// The longest time from EN to RDY, in half seconds.
     timeout: u8,
-    #[bits(5)]
+    #[bits(4)]
     __: u8,
+    /// NSSRS: NSSR is there.
+    subsystem_reset: bool,
     nvm_command_set: bool,
     #[bits(26)]
     __: u32,
@@ -99,7 +107,9 @@ pub(super) struct ControllerStatus {
     /// Shutdown Status: 1 under way, 2 complete.
     #[bits(2)]
     pub(super) shutdown: u8,
-    #[bits(28)]
+    /// NSSRO: an NVM Subsystem Reset has occurred.
+    pub(super) subsystem_reset: bool,
+    #[bits(27)]
     __: u32,
 }
 
@@ -143,6 +153,8 @@ pub(super) enum Effect {
     Reset,
     /// CC.SHN was set.
     Shutdown,
+    /// NVM Subsystem Reset.
+    SubsystemReset,
 }
 
 /// The registers that have a state.
@@ -176,10 +188,15 @@ impl Registers {
         words.fold(None, |effect, (at, bytes)| self.set(at, u32::from_le_bytes(*bytes)).or(effect))
     }
 
-    /// Controller Reset, which keeps AQA, ASQ and ACQ (`NVMe 7.3.2`).
+    /// Controller Reset, which keeps AQA, ASQ and ACQ (`NVMe 7.3.2`), and NSSRO.
     pub(super) fn controller_reset(&mut self) {
         self.configuration = Configuration::new();
-        self.status = ControllerStatus::new();
+        self.status = self.status_after_reset();
+    }
+
+    /// CSTS after any reset but one by power: NSSRO stays.
+    pub(super) fn status_after_reset(&self) -> ControllerStatus {
+        ControllerStatus::new().with_subsystem_reset(self.status.subsystem_reset())
     }
 
     fn set(&mut self, offset: u64, value: u32) -> Option<Effect> {
@@ -188,6 +205,10 @@ impl Registers {
         let high = |base: u64| base & 0xffff_ffff | wide << 32;
         match (offset, self.configuration.enable()) {
             (CC, _) => return self.configure(value.into()),
+            (CSTS, _) if ControllerStatus::from(value).subsystem_reset() => {
+                self.status.set_subsystem_reset(false);
+            }
+            (NSSR, _) if value == SUBSYSTEM_RESET => return Some(Effect::SubsystemReset),
             (AQA, false) => self.attributes = value.into(),
             (ASQ, false) => self.submission_base = low(self.submission_base),
             (ASQ_HIGH, false) => self.submission_base = high(self.submission_base),
@@ -213,6 +234,7 @@ impl Registers {
             .with_max_queue_entries(MAX_ENTRIES - 1)
             .with_contiguous_queues_required(true)
             .with_timeout(10)
+            .with_subsystem_reset(true)
             .with_nvm_command_set(true)
             .into_bits();
         match offset {

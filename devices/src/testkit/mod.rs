@@ -33,6 +33,8 @@ pub(crate) struct FakeUpstream {
     pub(crate) translations: Vec<TranslationRequest>,
     /// The error of all Translation Requests, if they fail.
     pub(crate) translation_error: Option<RequestError>,
+    /// The error of all reads, if they fail.
+    pub(crate) read_error: Option<RequestError>,
 }
 
 impl FakeUpstream {
@@ -83,6 +85,9 @@ impl Upstream for FakeUpstream {
         _now: Instant,
     ) -> Result<(), RequestError> {
         let at = self.resolve(request, data.len()).ok_or(RequestError::UnsupportedRequest)?;
+        if let Some(error) = self.read_error {
+            return Err(error);
+        }
         data.copy_from_slice(&self.load(at, data.len()));
         Ok(())
     }

@@ -6,7 +6,7 @@ use super::plan::{FunctionKind, Plan, Step};
 use super::{Address, DeviceSpec, Disk, Endpoint, MAX_BUSES, Namespace, Satc, TopologyError};
 use crate::dma::atc::Geometry;
 use crate::endpoint::{EndpointConfig, VirtualFunctions};
-use crate::nvme::MAX_NAMESPACES;
+use crate::nvme::{MAX_NAMESPACES, NvmeFeatures};
 use crate::pcie::readiness::NotReadyAnswer;
 
 impl<'a> Plan<'a> {
@@ -99,8 +99,8 @@ impl<'a> Plan<'a> {
         for (index, device) in self.devices.iter().enumerate() {
             let DeviceSpec::Nvme(disk) = device else { continue };
             let above = self.bus(index, &disk.bus)?;
-            if !self.ports[above].ats {
-                let reason = "it has ATS, and the root port has ats=off; put it below another";
+            if disk.ats && !self.ports[above].ats {
+                let reason = "it has ATS, and the root port has ats=off; give it ats=off, too";
                 return Err(self.error(index, reason.to_owned()));
             }
             let beside = (Some(above), Address::default())..=(Some(above), Address::new(0x1f, 7));
@@ -113,7 +113,9 @@ impl<'a> Plan<'a> {
             let more = namespaces_of(self.devices, disk).map(|(_, namespace)| namespace.medium());
             let namespaces = std::iter::once(disk.medium()).chain(more).collect();
             let immediate_readiness = disk.ready == NotReadyAnswer::Immediate;
-            let kind = FunctionKind::Nvme { serial, namespaces, immediate_readiness };
+            let features =
+                NvmeFeatures { ats: disk.ats, immediate_readiness, hang_after: disk.hang };
+            let kind = FunctionKind::Nvme { serial, namespaces, features };
             let (above, devfn, satc) = (Some(above), 0, Satc::Off);
             let (readiness, ids) = (device.readiness(), device.ids());
             self.steps.push(Step::Function { above, devfn, kind, readiness, satc, ids });

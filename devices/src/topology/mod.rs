@@ -236,11 +236,11 @@ fn function(
             }
             None => Box::new(AtsEndpoint::new(*config, tracer.clone())?),
         },
-        FunctionKind::Nvme { serial, namespaces, immediate_readiness } => {
-            let (latency, is_ready) = (DEFAULT_LATENCY, *immediate_readiness);
+        FunctionKind::Nvme { serial, namespaces, features } => {
             let namespaces = namespaces.iter().map(|medium| open(medium, media));
             let namespaces = namespaces.collect::<Result<_, _>>()?;
-            let nvme = Nvme::new(namespaces, serial, latency, is_ready, tracer.clone())?;
+            let latency = DEFAULT_LATENCY;
+            let nvme = Nvme::new(namespaces, serial, latency, *features, tracer.clone())?;
             Box::new(nvme.with_vendors(ids))
         }
         FunctionKind::Edu => Box::new(Edu::new()?),

@@ -10,6 +10,7 @@ use super::{
     TopologyError,
 };
 use crate::endpoint::EndpointConfig;
+use crate::nvme::NvmeFeatures;
 use crate::pcie::caps::express::{PortType, Slot};
 use crate::pcie::header::Ids;
 use crate::pcie::readiness::Readiness;
@@ -44,7 +45,7 @@ pub(super) enum Step {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum FunctionKind {
     AtsEndpoint(EndpointConfig),
-    Nvme { serial: String, namespaces: Vec<Medium>, immediate_readiness: bool },
+    Nvme { serial: String, namespaces: Vec<Medium>, features: NvmeFeatures },
     Edu,
     IommuTestdev,
 }

@@ -245,6 +245,12 @@ pub struct Disk {
     /// The file of its namespace.
     #[serde(default)]
     pub file: Option<PathBuf>,
+    /// It has an ATC, and the ATS capability.
+    #[serde(default = "on", deserialize_with = "on_off")]
+    pub ats: bool,
+    /// It hangs once after power-on, instead of executing the I/O command after so many.
+    #[serde(default, deserialize_with = "some_number")]
+    pub hang: Option<u32>,
     /// As [`Endpoint::reset`].
     #[serde(default, deserialize_with = "some_text")]
     pub reset: Option<ReadyTime>,
@@ -296,6 +302,8 @@ impl Disk {
             bus,
             mib: None,
             file: None,
+            ats: true,
+            hang: None,
             reset: None,
             wake: None,
             ready: NotReadyAnswer::default(),

@@ -174,7 +174,7 @@ fn what_cannot_be_is_refused_with_the_entry_and_the_reason() {
         (&[RP0, EP, "ats-endpoint,bus=rp0,addr=0.1,serial=1"], 2, "give it to function 0"),
         (&[RP0, EP, "nvme,bus=rp0"], 2, "'rp0' has ats-endpoint on 'rp0' already"),
         (&[RP0, "nvme,bus=rp0,mib=0"], 1, "mib=0 is not 1 to 4096"),
-        (&["root-port,id=rp0,ats=off", "nvme,bus=rp0"], 1, "put it below another"),
+        (&["root-port,id=rp0,ats=off", "nvme,bus=rp0"], 1, "give it ats=off, too"),
         (&[RP0, "nvme,bus=rp0,mib=1,file=x"], 1, "mib= or file="),
         (&[RP0, "nvme,id=d,bus=rp0,file=x", "nvme-ns,bus=d,file=x"], 2, "is in 'x' already"),
         (

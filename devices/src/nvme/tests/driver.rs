@@ -7,7 +7,7 @@ use iommu::ids::Bdf;
 use iommu::time::Instant;
 
 use crate::nvme::storage::{MemoryStorage, Storage};
-use crate::nvme::{Nvme, regs};
+use crate::nvme::{Nvme, NvmeFeatures, regs};
 use crate::pcie::spec::{ats, header, msix};
 use crate::pcie::{ConfigAccess, ConfigClient, Function, UpstreamMessage};
 use crate::testkit::FakeUpstream;
@@ -111,7 +111,11 @@ impl Driver {
     }
 
     pub(super) fn with(namespaces: Vec<Box<dyn Storage>>) -> Self {
-        let nvme = Nvme::new(namespaces, "GL-1", LATENCY, false, Tracer::none()).unwrap();
+        Self::with_features(namespaces, NvmeFeatures::default())
+    }
+
+    pub(super) fn with_features(namespaces: Vec<Box<dyn Storage>>, features: NvmeFeatures) -> Self {
+        let nvme = Nvme::new(namespaces, "GL-1", LATENCY, features, Tracer::none()).unwrap();
         let mut upstream = FakeUpstream::default();
         upstream.map(0, 32, 0, true, true);
         let mut driver = Self {

@@ -5,6 +5,7 @@ mod data;
 mod driver;
 mod faults;
 mod hostile;
+mod lifecycle;
 
 use super::regs;
 use crate::pcie::Function;
@@ -25,7 +26,7 @@ fn identifies_itself_and_its_bar_is_64_bits_wide() {
     assert_eq!(driver.register(regs::VS), 0x1_0400);
     let mut capabilities = [0; 8];
     driver.read(regs::CAP, &mut capabilities);
-    assert_eq!(u64::from_le_bytes(capabilities), 1 << 37 | 10 << 24 | 1 << 16 | 1023);
+    assert_eq!(u64::from_le_bytes(capabilities), 1 << 37 | 1 << 36 | 10 << 24 | 1 << 16 | 1023);
 }
 
 #[test]

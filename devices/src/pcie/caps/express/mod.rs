@@ -4,6 +4,8 @@ mod slot;
 
 use serde::Deserialize;
 
+use std::time::Duration;
+
 use crate::Error;
 use crate::pcie::config::{ConfigSpace, Register};
 use crate::pcie::header::ConfigBuilder;
@@ -71,6 +73,8 @@ impl PortType {
     }
 }
 
+const COMPLETION_TIMEOUT: Duration = Duration::from_millis(50);
+
 /// The PCI Express capability of a function.
 #[derive(Debug, Clone, Copy)]
 pub struct Express {
@@ -119,6 +123,14 @@ impl Express {
     /// link, as function numbers from 8 up (`PCIe 6.13`).
     pub fn forwards_ari(self, config: &ConfigSpace) -> bool {
         config.get::<DeviceControl2>(self.at + DEVICE_CONTROL_2).ari_forwarding()
+    }
+
+    /// The time after which the function gives a request up that is not answered; `None` with
+    /// Completion Timeout Disable. Without programmable ranges it lies between 50 us and 50 ms
+    /// (`PCIe 7.5.3.16`), and this is the longest.
+    pub fn completion_timeout(self, config: &ConfigSpace) -> Option<Duration> {
+        let control = config.get::<DeviceControl2>(self.at + DEVICE_CONTROL_2);
+        (!control.completion_timeout_disable()).then_some(COMPLETION_TIMEOUT)
     }
 
     /// Whether a root port shows Request Retry Status to software.
