@@ -1,9 +1,7 @@
 //! The unchanged images of kvm-unit-tests, an independent guest. There are no packages of them.
-//! Build them, and run `KVM_UNIT_TESTS=DIR cargo test -p tests --test kvm_unit_tests -- --ignored`,
-//! where DIR is the directory with `x86/intel-iommu.flat`. `docs/kvm-unit-tests.md` compares the
-//! numbers with QEMU's.
-
-use std::path::PathBuf;
+//! Build them, and run `KVM_UNIT_TESTS=DIR cargo test -p tests --test kvm_unit_tests`, where DIR is the
+//! directory with `x86/intel-iommu.flat`. Without the variable the tests are skipped.
+//! `docs/kvm-unit-tests.md` compares the numbers with QEMU's.
 
 use devices::topology::{DeviceSpec, Topology};
 use tests::Rig;
@@ -14,9 +12,9 @@ const DEVICES: [&str; 3] = ["edu", "pc-testdev", "hpet"];
 
 /// Runs an image on the machine of its configuration; returns its exit and its output.
 fn run(image: &str, cpus: u8) -> Option<(Exit, String)> {
-    let directory = std::env::var_os("KVM_UNIT_TESTS").expect("KVM_UNIT_TESTS names the directory");
+    let directory = tests::directory("KVM_UNIT_TESTS")?;
     let mut rig = Rig::new("")?.cpus(cpus);
-    rig.config.kernel = Kernel::File(PathBuf::from(directory).join("x86").join(image));
+    rig.config.kernel = Kernel::File(directory.join("x86").join(image));
     let root_complex = &mut rig.config.root_complex;
     let devices = DEVICES.map(|text| text.parse::<DeviceSpec>().expect("it describes a device"));
     root_complex.topology = Topology::new(&devices).expect("they fit together");
@@ -39,27 +37,23 @@ fn passes(image: &str, cpus: u8, passed: usize, failing: &[&str]) {
 }
 
 #[test]
-#[ignore = "needs the images: KVM_UNIT_TESTS=DIR"]
 fn kvm_unit_intel_iommu() {
     passes("intel-iommu.flat", 1, 11, &[]);
     passes("intel-iommu.flat", 4, 11, &[]);
 }
 
 #[test]
-#[ignore = "needs the images: KVM_UNIT_TESTS=DIR"]
 fn kvm_unit_smptest() {
     passes("smptest.flat", 2, 1, &[]);
     passes("smptest.flat", 3, 1, &[]);
 }
 
 #[test]
-#[ignore = "needs the images: KVM_UNIT_TESTS=DIR"]
 fn kvm_unit_idt_test() {
     passes("idt_test.flat", 1, 4, &[]);
 }
 
 #[test]
-#[ignore = "needs the images: KVM_UNIT_TESTS=DIR"]
 fn kvm_unit_hpet_read_test() {
     passes("hpet_read_test.flat", 1, 1, &[]);
     passes("hpet_read_test.flat", 4, 2, &[]);
@@ -67,19 +61,26 @@ fn kvm_unit_hpet_read_test() {
 
 /// It lies below 1 MiB, runs in real mode, and waits for an ISA interrupt of pc-testdev.
 #[test]
-#[ignore = "needs the images: KVM_UNIT_TESTS=DIR"]
 fn kvm_unit_realmode() {
     passes("realmode.flat", 1, 127, &[]);
 }
 
 #[test]
-#[ignore = "needs the images: KVM_UNIT_TESTS=DIR"]
 fn kvm_unit_setjmp() {
     passes("setjmp.flat", 1, 10, &[]);
 }
 
 #[test]
-#[ignore = "needs the images: KVM_UNIT_TESTS=DIR"]
 fn kvm_unit_la57() {
     passes("la57.flat", 1, 49, &[]);
+}
+
+#[test]
+fn kvm_unit_lam() {
+    passes("lam.flat", 1, 15, &[]);
+}
+
+#[test]
+fn kvm_unit_tsc_adjust() {
+    passes("tsc_adjust.flat", 1, 5, &["TSC adjustment for MSR_IA32_TSC_ADJUST value"]);
 }
