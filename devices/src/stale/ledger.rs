@@ -15,10 +15,11 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::ops::RangeInclusive;
 use std::time::Duration;
 
-use iommu::ats::PageRange;
+use iommu::ats::{Access, PageRange, Translation};
 use iommu::ids::{Bdf, DomainId, Gpa, Iova, Pasid};
 use iommu::spec::descriptor::IotlbScope;
 use iommu::time::Instant;
+use iommu::unit::TableEntry;
 
 /// The end of an invalidation for the software that asked for it. A translation is stale from then
 /// on: this is the definition that KVM, qtest and the simulation share.
@@ -220,13 +221,36 @@ impl Ledger {
         self.make_room();
     }
 
-    /// The translation that [`Self::cached`] has been told of has `end` behind it already: it comes
-    /// from another cache.
-    pub fn cached_stale(&mut self, space: Space, range: PageRange, end: Concluded) {
+    /// A function has been given a translation, for which `tables` has what the tables hold at that
+    /// moment. If they do not have it any more, it comes from the IOTLB, and is as old as there.
+    pub fn translated(
+        &mut self,
+        (function, pasid): (Bdf, Option<Pasid>),
+        translation: &Translation,
+        tables: Option<TableEntry>,
+    ) {
+        let Translation { range, output, read, .. } = *translation;
+        let atc = Space::Atc(function, pasid);
+        self.cached(atc, range, output);
+        let Some(entry) = tables else { return };
+        let iotlb = Space::Iotlb(entry.domain, entry.pasid);
+        let access = if read { Access::Read } else { Access::Write };
+        if entry.permits(access, output) {
+            self.cached(iotlb, range, output);
+        } else if let Some(older) = self.record(iotlb, range.start()).copied() {
+            self.inherit(atc, range.start().0, older);
+        }
+    }
+
+    fn inherit(&mut self, space: Space, start: u64, from: Record) {
         let Some(records) = self.spaces.get_mut(&space) else { return };
-        if let Some(record) = records.all.get_mut(&range.start().0) {
-            record.concluded = Some(end);
-            records.fresh.remove(&range.start().0);
+        let Some(record) = records.all.get_mut(&start) else { return };
+        (record.cached, record.concluded) = (from.cached, from.concluded);
+        if let Some(end) = from.concluded {
+            records.fresh.remove(&start);
+            if !end.success {
+                records.failed.insert(start);
+            }
         }
     }
 
@@ -254,9 +278,14 @@ impl Ledger {
     /// The cached translation of `address`: its output, and its end if it is stale. `None` if there
     /// is no record of one.
     pub fn find(&self, space: Space, address: Iova) -> Option<(Gpa, Option<Concluded>)> {
-        let (start, record) = self.spaces.get(&space)?.all.range(..=address.0).next_back()?;
-        let output = record.output.0.wrapping_add(address.0 - start);
-        record.range.contains(address).then_some((Gpa(output), record.concluded))
+        let record = self.record(space, address)?;
+        let output = record.output.0.wrapping_add(address.0 - record.range.start().0);
+        Some((Gpa(output), record.concluded))
+    }
+
+    fn record(&self, space: Space, address: Iova) -> Option<&Record> {
+        let (_, record) = self.spaces.get(&space)?.all.range(..=address.0).next_back()?;
+        record.range.contains(address).then_some(record)
     }
 
     fn make_room(&mut self) {

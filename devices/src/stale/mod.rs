@@ -26,7 +26,7 @@ use std::fmt;
 use std::time::Duration;
 
 use iommu::Memory;
-use iommu::ats::{Access, AddressType, DmaRequest, Translation, TranslationRequest};
+use iommu::ats::{AddressType, DmaRequest, Translation, TranslationRequest};
 use iommu::event::{Event, TranslationCache};
 use iommu::ids::{Gpa, Iova, Pasid};
 use iommu::time::Instant;
@@ -201,20 +201,10 @@ impl Oracle {
         (unit, memory): (&Unit, &Memory),
     ) {
         let (function, pasid) = (request.requester, request.pasid);
-        let Translation { range, output, read, write, untranslated_only, .. } = *translation;
-        if (!read && !write) || untranslated_only {
-            return;
-        }
-        self.ledger.cached(Space::Atc(function, pasid), range, output);
-        let Some(entry) = unit.translator().peek(function, pasid, range.start(), memory) else {
-            return;
-        };
-        let space = Space::Iotlb(entry.domain, entry.pasid);
-        let access = if read { Access::Read } else { Access::Write };
-        if entry.permits(access, output) {
-            self.ledger.cached(space, range, output);
-        } else if let Some((_, Some(end))) = self.ledger.find(space, range.start()) {
-            self.ledger.cached_stale(Space::Atc(function, pasid), range, end);
+        let Translation { range, read, write, untranslated_only, .. } = *translation;
+        if (read || write) && !untranslated_only {
+            let tables = unit.translator().peek(function, pasid, range.start(), memory);
+            self.ledger.translated((function, pasid), translation, tables);
         }
     }
 

@@ -195,7 +195,7 @@ impl Run {
         VmConfig {
             kernel: Kernel::Image { name: "the built-in guest", bytes: resources::GUEST },
             cmdline: format!(
-                "test=drop blame=owner scenario={scenario} giveup_ms={}",
+                "test=drop blame=owner unmap=on scenario={scenario} giveup_ms={}",
                 GIVE_UP.as_millis()
             ),
             modules: Vec::new(),

@@ -20,6 +20,8 @@ pub(super) struct DmaPath<'a> {
     pub(super) tracer: &'a Tracer,
     /// The mapping by which the request has reached memory, if it has.
     pub(super) arrived: Option<(MappingId, Option<Stale>)>,
+    #[cfg(test)]
+    pub(super) check: &'a mut super::check::Check,
 }
 
 impl DmaPath<'_> {
@@ -32,8 +34,14 @@ impl DmaPath<'_> {
     ) -> Result<GuestAddress, RequestError> {
         let address = self.unit.dma(request, self.memory, now)?;
         self.arrived = self.oracle.judge(address, now);
-        if self.arrived.is_none() {
+        let Some((_by, _stale)) = self.arrived else {
             return Err(RequestError::UnsupportedRequest);
+        };
+        #[cfg(test)]
+        {
+            let output = Gpa(address.0 & !(PAGE_SIZE - 1));
+            let by = (self.oracle.get(_by), _stale);
+            self.check.access(request.requester, output, by, (self.unit, self.memory));
         }
         self.tracer.emit(now, || Event::Dma {
             function: request.requester,
@@ -81,6 +89,9 @@ impl Upstream for DmaPath<'_> {
         request: TranslationRequest,
         now: Instant,
     ) -> Result<Translation, RequestError> {
-        self.unit.translation_request(&request, self.memory, now)
+        let translation = self.unit.translation_request(&request, self.memory, now)?;
+        #[cfg(test)]
+        self.check.translated(&request, &translation, (self.unit, self.memory));
+        Ok(translation)
     }
 }

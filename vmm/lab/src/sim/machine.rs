@@ -73,6 +73,8 @@ pub(super) struct Machine<'a> {
     pub(super) slots: SlotMap,
     pub(super) tables: Tables,
     pub(super) oracle: Oracle,
+    #[cfg(test)]
+    pub(super) check: super::check::Check,
     pub(super) cpus: Vec<Cpu>,
     pub(super) devices: Vec<Device>,
     /// The CPU that waits for each ticket.
@@ -128,6 +130,8 @@ impl<'a> Machine<'a> {
             slots,
             tables,
             oracle: Oracle::new(),
+            #[cfg(test)]
+            check: super::check::Check::default(),
             cpus: workers.chain(helpers).collect(),
             devices: (0..workload.devices).map(|_| Device::default()).collect(),
             tickets: Tickets::default(),

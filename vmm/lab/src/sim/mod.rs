@@ -21,6 +21,8 @@
 //! of a machine are modelled.
 
 mod catalog;
+#[cfg(test)]
+mod check;
 mod cpu;
 mod dma_path;
 mod drivers;

@@ -32,6 +32,14 @@ pub(super) struct Mapping {
     released: Option<Concluded>,
 }
 
+#[cfg(test)]
+impl Mapping {
+    /// Whether software has unmapped the page, and is yet to flush it or waits for its flush.
+    pub(super) fn is_unmapped(&self) -> bool {
+        self.deferred.is_some()
+    }
+}
+
 /// An access by a translation that should be gone.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Stale {

@@ -203,6 +203,8 @@ impl Machine<'_> {
             _ => Some(scope),
         };
         let Some(flush) = Flush::new(iotlb, &[request]) else { return };
+        #[cfg(test)]
+        self.check.ask(cpu, scope, &request);
         self.downstream.drivers.sample = present;
         let ticket = self.downstream.submit(flush, self.now);
         self.downstream.drivers.sample = None;
@@ -216,6 +218,8 @@ impl Machine<'_> {
         let (device, waited, purpose) = (state.device, now - state.job.since, state.job.purpose);
         let pages = std::mem::take(&mut state.job.pages);
         let end = Concluded { at: now, success: state.job.told_success };
+        #[cfg(test)]
+        self.check.conclude(cpu, end);
         let touched = pages.first().copied();
         for page in pages {
             self.oracle.release(page, end);

@@ -54,10 +54,20 @@ impl Machine<'_> {
     /// A device writes to a page, by its ATC.
     pub(super) fn touch(&mut self, mapping: MappingId, cpu: Option<u16>) {
         let target = *self.oracle.get(mapping);
+        #[cfg(test)]
+        let mut check = std::mem::take(&mut self.check);
         let Self { downstream, oracle, tracer, now, .. } = self;
         let Downstream { host, hierarchy, .. } = downstream;
         let (unit, memory) = host.dma_path();
-        let mut path = DmaPath { unit, memory, oracle, tracer, arrived: None };
+        let mut path = DmaPath {
+            unit,
+            memory,
+            oracle,
+            tracer,
+            arrived: None,
+            #[cfg(test)]
+            check: &mut check,
+        };
         hierarchy.drive(usize::from(target.device), &mut path, |function, upstream| {
             let bar = SlotMap::bar(target.device);
             let mut write = |register: u64, data: &[u8]| {
@@ -73,6 +83,10 @@ impl Machine<'_> {
             write(regs::COMMAND, &command.into_bits().to_le_bytes());
         });
         let arrived = path.arrived;
+        #[cfg(test)]
+        {
+            self.check = check;
+        }
         self.downstream.check_dma(self.now);
         let Some((by, stale)) = arrived else { return };
         let deferred = self.oracle.get(by).deferred.filter(|_| stale.is_none());
