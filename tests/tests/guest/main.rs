@@ -10,3 +10,4 @@ mod links;
 mod neighbor;
 mod policies;
 mod selftest;
+mod stale;
