@@ -315,6 +315,14 @@ impl UnitConfig {
         LARGE_SNOOP_TRANSIENT | (self.beyond_host() & ((1 << 52) - 1))
     }
 
+    /// SAGAW. From version 6 on a unit without second stage has no widths.
+    pub(crate) const fn second_stage_widths(&self) -> u8 {
+        match self.version.major >= 6 && self.scalable_mode && !self.second_stage {
+            true => 0,
+            false => self.address_widths.into_bits(),
+        }
+    }
+
     /// SMPWCS: walks in scalable mode are snooped if PWSNP is set.
     pub(crate) const fn scalable_coherent(&self) -> bool {
         self.scalable_mode && self.coherent
@@ -326,16 +334,11 @@ impl UnitConfig {
             0 => 48,
             width => width,
         };
-        // From version 6 on a unit without second stage has no widths.
-        let widths = match self.version.major >= 6 && self.scalable_mode && !self.second_stage {
-            true => 0,
-            false => self.address_widths.into_bits(),
-        };
         let mask = if self.page_selective { self.max_address_mask } else { 0 };
         Cap::new()
             .with_domains((self.domain_bits - 4) / 2)
             .with_caching_mode(self.caching_mode)
-            .with_second_stage_widths(widths)
+            .with_second_stage_widths(self.second_stage_widths())
             .with_guest_address_width(width - 1)
             .with_zero_length_read(true)
             .with_fault_record_offset(offset::FRCD / 16)

@@ -109,7 +109,10 @@ impl Entry {
             || self.low.reserved_high() != 0
             || self.low.into_bits() & beyond_host != 0
             || (self.low.second_stage_dirty() && !config.second_stage_dirty)
-            || ((self.low.page() != 0 || self.low.width() != 0) && !config.second_stage)
+            || (self.low.page() != 0 && !config.second_stage)
+            // 9.6 reserves AW without a second stage. Linux writes a width of SAGAW even then, which
+            // is 0 in units of version 6 only.
+            || (self.low.width() != 0 && config.second_stage_widths() == 0)
             || (self.high.page_snoop() && !config.snoop_control)
             || (self.high.walk_snoop() && !config.scalable_coherent())
             || u32::from(self.high.domain()) >> config.domain_bits != 0

@@ -101,11 +101,16 @@ fn pasid_fields_of_a_stage_that_the_unit_lacks_are_reserved() {
         extended_accessed: false,
         ..full()
     };
+    let version_6 =
+        UnitConfig { version: crate::unit::Version { major: 6, minor: 0 }, ..first_only };
     let low = PasidLow::new().with_present(true);
     let none = PasidFirstStage::new();
+    let table = none.with_page(page(FIRST));
     for (config, low, high, fault) in [
-        (first_only, low.with_translation_type(1), none.with_page(page(FIRST)), false),
-        (first_only, low.with_translation_type(1).with_width(2), none.with_page(1), true),
+        (first_only, low.with_translation_type(1).with_width(2), table, false),
+        (version_6, low.with_translation_type(1), table, false),
+        (version_6, low.with_translation_type(1).with_width(2), table, true),
+        (first_only, low.with_translation_type(1).with_page(1), table, true),
         (second_only, low.with_translation_type(4), none, false),
         (second_only, low.with_translation_type(4), none.with_supervisor(true), false),
         (second_only, low.with_translation_type(4), none.with_page(1), true),
