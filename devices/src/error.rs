@@ -36,6 +36,14 @@ pub enum Error {
         /// The unit's host address width in bits.
         width: u8,
     },
+    /// Settings of a remapping unit that does not exist.
+    #[error(
+        "there are settings for the unit '{name}', and no such unit; add --device drhd,id={name},.."
+    )]
+    NoUnit {
+        /// Its name.
+        name: String,
+    },
     /// A reserved memory region cannot be where it is described.
     #[error("rmrr '{id}' at {start:#x} to {end:#x} {reason}")]
     ReservedMemory {

@@ -5,12 +5,14 @@
 //!  0xc000_0000     PCI memory window, BARs live here
 //!  0xfec0_0000     I/O APIC
 //!  0xfed0_0000     HPET, if there is one
-//!  0xfed9_0000     VT-d unit
+//!  0xfed9_0000     VT-d units, a page each
 //!  0xfee0_0000     local APICs, not in the chipset
 //!  0xff00_0000     memory of pc-testdev, 64 KiB, if there is one
 //! ```
 //!
 //! The addresses are those of QEMU's q35 machine, so that guests written for that find things.
+
+use iommu::unit::Unit;
 
 /// A piece of the guest-physical address space.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -47,8 +49,18 @@ pub const IO_APIC: Range = Range { start: 0xfec0_0000, size: 0x1000 };
 pub const HPET: Range = Range { start: 0xfed0_0000, size: crate::hpet::SIZE };
 /// Memory that is not RAM for the CPUs: each access leaves the guest.
 pub const TEST_MEMORY: Range = Range { start: 0xff00_0000, size: 0x1_0000 };
-/// The remapping unit's register page.
-pub const UNIT: Range = Range { start: 0xfed9_0000, size: 0x1000 };
+/// The register page of the remapping unit that each machine has.
+pub const UNIT: Range = Range { start: 0xfed9_0000, size: Unit::SIZE };
+/// Remapping units that a machine can have.
+pub const MAX_UNITS: usize = 8;
+/// The register pages of all remapping units. The first is [`UNIT`].
+pub const UNITS: Range = Range { start: UNIT.start, size: UNIT.size * MAX_UNITS as u64 };
+
+/// The register page of the remapping unit with this index. The unit for all functions that no other
+/// one has is the first.
+pub const fn unit(index: usize) -> Range {
+    Range { start: UNIT.start + index as u64 * UNIT.size, size: UNIT.size }
+}
 
 /// The I/O APIC pin of COM1.
 pub const COM1_PIN: u8 = 4;
@@ -135,7 +147,7 @@ mod tests {
 
     #[test]
     fn ranges_follow_each_other_without_overlap() {
-        let ranges = [ECAM, PCI_MEMORY, IO_APIC, HPET, UNIT, TEST_MEMORY];
+        let ranges = [ECAM, PCI_MEMORY, IO_APIC, HPET, UNITS, TEST_MEMORY];
         for pair in ranges.windows(2) {
             assert!(pair[0].end() <= pair[1].start, "{pair:x?}");
         }

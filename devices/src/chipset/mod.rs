@@ -175,13 +175,13 @@ impl Chipset {
         }
     }
 
-    /// The remapping unit's registers that outlast the guest's reset, for
+    /// The remapping units' registers that outlast the guest's reset, for
     /// [`RootComplexConfig::sticky`] of the next chipset. A reset by 0xcf9 that switches the power
     /// off and on keeps none.
-    pub fn sticky_registers(&self) -> StickyRegisters {
+    pub fn sticky_registers(&self) -> Vec<StickyRegisters> {
         match self.reset_control.cycles_power() {
-            true => StickyRegisters::default(),
-            false => self.root_complex.guest_unit().sticky_registers(),
+            true => Vec::new(),
+            false => self.root_complex.sticky_registers(),
         }
     }
 
@@ -358,7 +358,7 @@ impl Chipset {
 
     /// Where an access goes. The fixed ranges come first: PCIEXBAR can be set to lie over them.
     fn decode(&self, address: u64, length: usize) -> Option<Target> {
-        if let Some(offset) = map::UNIT.offset(address, length) {
+        if let Some(offset) = map::UNITS.offset(address, length) {
             return Some(Target::Unit(offset));
         }
         if let Some(offset) = map::IO_APIC.offset(address, length) {

@@ -6,7 +6,7 @@ use iommu::event::{Event, Lost};
 use iommu::spec::fault::FaultStatus;
 use iommu::spec::offset;
 use iommu::time::Timeout;
-use iommu::unit::Ordering;
+use iommu::unit::{Ordering, UnitConfig};
 
 use super::tests::{Rig, TARGET, function};
 use super::*;

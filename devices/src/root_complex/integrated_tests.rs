@@ -7,7 +7,8 @@ use super::*;
 use crate::pcie::ConfigClient;
 use crate::pcie::host_bridge::PCIEXBAR;
 use crate::pcie::spec::header::Command;
-use crate::topology::FIRST_INTEGRATED;
+use crate::topology::{FIRST_INTEGRATED, Topology};
+use iommu::unit::UnitConfig;
 
 const BARS: u64 = 0xe000_0000;
 const RAISE: u64 = 0x60;

@@ -14,6 +14,8 @@ use crate::endpoint::regs;
 use crate::pcie::ConfigClient;
 use crate::pcie::spec::header::Command;
 use crate::pcie::spec::msi;
+use crate::topology::Topology;
+use iommu::unit::UnitConfig;
 
 const TABLE: u64 = 0x4000;
 const BAR: u64 = 0xc000_0000;

@@ -24,8 +24,10 @@
 //! After each call everything that can happen at that moment has happened; what the CPUs must be
 //! told waits in [`RootComplex::poll_interrupt`].
 
+mod config;
 pub mod downstream;
 mod faults;
+mod units;
 mod upstream;
 
 use std::collections::VecDeque;
@@ -35,19 +37,20 @@ use iommu::Memory;
 use iommu::ats::{InvalidateCompletion, InvalidateRequest, Msi};
 use iommu::event::{Tracer, UnitRole};
 use iommu::ids::Bdf;
-use iommu::submit::{HostSide, Policy};
-use iommu::time::{Instant, Timeout};
-use iommu::unit::{Output, StickyRegisters, Unit, UnitConfig};
+use iommu::submit::HostSide;
+use iommu::time::Instant;
+use iommu::unit::{Output, StickyRegisters, Unit};
 use vm_memory::{GuestMemoryBackend, GuestMemoryRegion};
 
 use crate::Error;
 use crate::chipset::map::Range;
-use crate::fault::Fault;
 use crate::pcie::host_bridge::EcamWindow;
 use crate::pcie::{ConfigAccess, Hierarchy, UpstreamMessage};
-use crate::stale::{Oracle, StaleCounts};
-use crate::topology::{Media, Topology};
+use crate::stale::StaleCounts;
+use crate::topology::Media;
+pub use config::{Host, RootComplexConfig};
 use downstream::{Downstream, NoDrivers};
+use units::{GuestUnit, Units};
 use upstream::ToMemory;
 
 /// The requester id that the I/O APIC has unless it is built otherwise, and in events always: no
@@ -75,92 +78,10 @@ pub const fn inta_pin(device: u8) -> u8 {
     20 + device % 4
 }
 
-/// What carries out the Device-TLB invalidations of the guest's unit.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Host {
-    /// The guest's unit itself, as on bare metal: it is the physical unit. Its Invalidate Requests
-    /// go to the links, and it has its own Invalidation Completion Time-out, ITE and ICE.
-    Direct,
-    /// A host below the guest, as under a VMM: each Invalidate Request of the guest's unit goes to
-    /// the host's driver, and the driver's verdict comes back as completion or as ITE.
-    Forwarded {
-        /// The physical unit, which the host's driver programs.
-        unit: UnitConfig,
-        /// The driver's policy for invalidations that take too long.
-        policy: Policy,
-    },
-}
-
-/// The configuration of a root complex.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct RootComplexConfig {
-    /// The unit that the guest sees.
-    pub guest_unit: UnitConfig,
-    /// The host below it, if there is one.
-    pub host: Host,
-    /// The ports and functions.
-    pub topology: Topology,
-    /// The requester id of the I/O APIC's interrupts, which remapping validates; without one there
-    /// is nothing to validate, as in QEMU.
-    pub io_apic: Option<Bdf>,
-    /// The faults, each with its trigger.
-    pub faults: Vec<Fault>,
-    /// An [`Oracle`] watches the guest's unit. It allocates, and walks tables at each DMA.
-    pub oracle: bool,
-    /// The registers of the guest's unit that have outlasted a reset of the machine.
-    pub sticky: StickyRegisters,
-}
-
-impl RootComplexConfig {
-    /// A machine without a host, as bare metal: `unit` is the only unit. It has two root ports, each
-    /// with an ATS test endpoint behind it.
-    pub fn direct(unit: UnitConfig) -> Self {
-        Self {
-            guest_unit: UnitConfig { role: UnitRole::Guest, ..unit },
-            host: Host::Direct,
-            topology: Topology::simple(2, 0),
-            io_apic: Some(IO_APIC_ID),
-            faults: Vec::new(),
-            oracle: false,
-            sticky: StickyRegisters::default(),
-        }
-    }
-
-    /// A guest above a host, whose driver has `policy`: both units are as `unit`. Only the physical
-    /// one has a time-out: for the guest's unit the host's verdict takes the place of a time-out.
-    /// The rest is as in [`Self::direct`].
-    pub fn forwarded(policy: Policy, unit: UnitConfig) -> Self {
-        // The host's driver writes no PFSID.
-        let physical = UnitConfig { role: UnitRole::Host, device_tlb_throttle: false, ..unit };
-        Self {
-            host: Host::Forwarded { unit: physical, policy },
-            ..Self::direct(UnitConfig { ict: Timeout::Never, ..unit })
-        }
-    }
-
-    /// Checks that `ram`, the pieces of memory in ascending order, is within what the units can
-    /// address, and that reserved memory regions are in it.
-    ///
-    /// # Errors
-    /// [`Error::AddressWidth`] and [`Error::ReservedMemory`].
-    pub fn check_memory(&self, ram: &[Range]) -> Result<(), Error> {
-        let end = ram.last().map_or(0, |range| range.end());
-        let guest_unit = self.guest_unit.host_address_width;
-        let width = match &self.host {
-            Host::Direct => guest_unit,
-            Host::Forwarded { unit, .. } => guest_unit.min(unit.host_address_width),
-        };
-        if end > 1 << width {
-            return Err(Error::AddressWidth { end, width });
-        }
-        self.topology.reserved_memory().iter().try_for_each(|region| region.check(ram))
-    }
-}
-
 /// The root complex with all that hangs off it.
 #[derive(Debug)]
 pub struct RootComplex {
-    unit: Unit,
+    units: Units,
     downstream: Downstream<Option<HostSide>, NoDrivers>,
     memory: Memory,
     tracer: Tracer,
@@ -169,7 +90,6 @@ pub struct RootComplex {
     /// The I/O APIC pins that are asserted, a bit for each, as of the last [`Self::settle`].
     lines: u32,
     line_changes: VecDeque<Line>,
-    oracle: Option<Oracle>,
 }
 
 impl RootComplex {
@@ -178,7 +98,7 @@ impl RootComplex {
     /// # Errors
     /// [`Error::Schedule`] for faults that cannot be, [`Error::CapabilitySpace`] for functions,
     /// [`Error::Host`] if the host side cannot be built, and those of
-    /// [`RootComplexConfig::check_memory`].
+    /// [`RootComplexConfig::check`].
     pub fn new(config: RootComplexConfig, memory: Memory, tracer: Tracer) -> Result<Self, Error> {
         Self::with_media(config, &mut Media::new(), memory, tracer)
     }
@@ -193,20 +113,17 @@ impl RootComplex {
         memory: Memory,
         tracer: Tracer,
     ) -> Result<Self, Error> {
-        config.check_memory(&ranges(&memory))?;
+        config.check(&ranges(&memory))?;
         let hierarchy = config.topology.build(media, &tracer)?;
+        let units = Units::new(&config, &tracer);
         let host = match config.host {
             Host::Direct => None,
             Host::Forwarded { unit, policy } => Some(HostSide::new(unit, policy, tracer.clone())?),
         };
         let (driven, sink) = (UnitRole::Guest, tracer.clone());
         let downstream = Downstream::new(host, hierarchy, NoDrivers, &config.faults, driven, sink)?;
-        let mut unit = Unit::new(config.guest_unit, tracer.clone());
-        unit.restore_sticky_registers(&config.sticky);
-        unit.pause_after(downstream.next_pause());
-        let oracle = config.oracle.then(|| Oracle::new(&mut unit, config.guest_unit.ordering));
-        Ok(Self {
-            unit,
+        let mut complex = Self {
+            units,
             downstream,
             memory,
             tracer,
@@ -214,8 +131,9 @@ impl RootComplex {
             interrupts: VecDeque::new(),
             lines: 0,
             line_changes: VecDeque::new(),
-            oracle,
-        })
+        };
+        complex.pause_units();
+        Ok(complex)
     }
 
     /// A configuration read of `data.len()` bytes; all ones where nothing answers.
@@ -226,6 +144,7 @@ impl RootComplex {
     /// A configuration write.
     pub fn config_write(&mut self, function: Bdf, offset: u16, data: &[u8], now: Instant) {
         self.downstream.config_write(function, offset, data, now);
+        self.units.update(&self.downstream.hierarchy);
         self.settle(now);
     }
 
@@ -243,22 +162,26 @@ impl RootComplex {
         self.settle(now);
     }
 
-    /// A read of the unit's registers.
+    /// A read of the units' registers, of which each has a page.
     pub fn unit_read(&mut self, offset: u64, data: &mut [u8]) {
-        if self.downstream.guest_unit_is_gone() {
-            data.fill(0xff);
-        } else {
-            self.unit.read(offset, data);
+        match self.units.get((offset / Unit::SIZE) as usize) {
+            Some(GuestUnit { unit, .. }) if !self.downstream.guest_unit_is_gone() => {
+                unit.read(offset % Unit::SIZE, data);
+            }
+            _ => data.fill(0xff),
         }
     }
 
-    /// A write to the unit's registers.
+    /// A write to the units' registers.
     pub fn unit_write(&mut self, offset: u64, data: &[u8], now: Instant) {
-        if self.downstream.guest_unit_is_gone() {
+        let (index, offset) = ((offset / Unit::SIZE) as usize, offset % Unit::SIZE);
+        if self.downstream.guest_unit_is_gone() || index >= self.units.len() {
             return;
         }
         self.reach_tail(offset, now);
-        self.unit.write(offset, data, &self.memory, now);
+        if let Some(GuestUnit { unit, .. }) = self.units.get_mut(index) {
+            unit.write(offset, data, &self.memory, now);
+        }
         self.settle(now);
     }
 
@@ -270,20 +193,20 @@ impl RootComplex {
     /// A device of the chipset that is no PCI function sends an interrupt, with a requester id of its
     /// own or without.
     pub fn platform_message(&mut self, requester: Option<Bdf>, msi: Msi, now: Instant) {
-        self.split().1.interrupt(requester, msi, now);
+        self.split().1.platform_interrupt(requester, msi, now);
         self.settle(now);
     }
 
     /// The message that reaches the local APICs for `msi` of the I/O APIC, `None` if remapping
     /// blocks it. Has no side effect. A relay of ends of interrupt needs the vector in advance.
     pub fn io_apic_route(&self, msi: Msi) -> Option<Msi> {
-        self.unit.preview_interrupt(self.io_apic, msi, &self.memory)
+        self.guest_unit().preview_interrupt(self.io_apic, msi, &self.memory)
     }
 
     /// When [`Self::handle_timeout`] wants to be called next.
     pub fn poll_timeout(&self) -> Option<Instant> {
         Instant::earliest([
-            self.unit.poll_timeout(),
+            self.units.poll_timeout(),
             self.downstream.poll_timeout(),
             self.downstream.hierarchy.poll_timeout(),
         ])
@@ -292,7 +215,7 @@ impl RootComplex {
     /// Does what is due at `now`.
     pub fn handle_timeout(&mut self, now: Instant) {
         self.downstream.run_schedule(now);
-        self.unit.handle_timeout(now);
+        self.units.iter_mut().for_each(|GuestUnit { unit, .. }| unit.handle_timeout(now));
         self.downstream.handle_host_timeout(now);
         self.observe(now);
         let (hierarchy, mut upstream) = self.split();
@@ -320,14 +243,19 @@ impl RootComplex {
         self.downstream.hierarchy.port_index(name)
     }
 
-    /// The unit that the guest sees, to look at.
+    /// The first of the units that the guest sees, to look at.
     pub fn guest_unit(&self) -> &Unit {
-        &self.unit
+        self.units.first()
+    }
+
+    /// The registers of the guest's units that outlast a reset, for [`RootComplexConfig::sticky`].
+    pub fn sticky_registers(&self) -> Vec<StickyRegisters> {
+        self.units.iter().map(|GuestUnit { unit, .. }| unit.sticky_registers()).collect()
     }
 
     /// What the oracle has found, if there is one.
     pub fn stale_counts(&self) -> Option<StaleCounts> {
-        self.oracle.as_ref().map(Oracle::counts)
+        self.units.stale_counts()
     }
 
     /// The host's unit, to look at; `None` if the guest's unit is the physical one.
@@ -336,10 +264,10 @@ impl RootComplex {
     }
 
     fn split(&mut self) -> (&mut Hierarchy, ToMemory<'_>) {
-        let Self { unit, downstream, memory, tracer, interrupts, oracle, .. } = self;
+        let Self { units, downstream, memory, tracer, interrupts, .. } = self;
         let Downstream { host, hierarchy, .. } = downstream;
-        let (host, oracle, origin) = (host.as_ref(), oracle.as_mut(), None);
-        (hierarchy, ToMemory { unit, host, memory, tracer, oracle, origin, interrupts })
+        let (host, origin) = (host.as_ref(), None);
+        (hierarchy, ToMemory { units, host, memory, tracer, origin, interrupts })
     }
 
     /// Carries messages between the parts until none is left. Each stems from a descriptor
@@ -359,9 +287,7 @@ impl RootComplex {
 
     /// Tells the oracle what the unit has told software.
     fn observe(&mut self, now: Instant) {
-        if let Some(oracle) = &mut self.oracle {
-            oracle.observe(&mut self.unit, now);
-        }
+        self.units.iter_mut().for_each(|unit| unit.observe(now));
     }
 
     /// Functions share wires; a wire changes when the first asserts it or the last lets go.
@@ -376,26 +302,44 @@ impl RootComplex {
 
     fn forward_unit_outputs(&mut self, now: Instant) -> bool {
         let mut any = false;
-        while let Some(output) = self.unit.poll_output() {
-            any = true;
-            match output {
-                Output::Invalidate(request) => self.submit(request, now),
-                Output::PageGroupResponse(response) => {
-                    self.downstream.hierarchy.page_group_response(response, now);
+        for index in 0..self.units.len() {
+            while let Some(output) = self.units.poll_output(index) {
+                any = true;
+                match output {
+                    Output::Invalidate(request) => self.submit(index, request, now),
+                    Output::PageGroupResponse(response) => {
+                        // A unit has no path to the functions of another.
+                        if self.units.index(response.destination) == index {
+                            self.downstream.hierarchy.page_group_response(response, now);
+                        }
+                    }
+                    Output::Msi(msi) => self.interrupts.push_back(msi),
                 }
-                Output::Msi(msi) => self.interrupts.push_back(msi),
             }
         }
         any
     }
 
     /// The guest's unit has sent an Invalidate Request.
-    fn submit(&mut self, request: InvalidateRequest, now: Instant) {
+    fn submit(&mut self, index: usize, request: InvalidateRequest, now: Instant) {
+        if self.units.index(request.destination) != index {
+            return self.lose(index, request, now);
+        }
         if let Some((host, mut functions)) = self.downstream.host(now) {
             host.submit(request, &mut functions, now);
         } else {
             self.downstream.send_request(now);
             self.deliver_request(request, now);
+        }
+    }
+
+    /// A unit has sent a request to a function of another unit, to which it has no path. Nothing
+    /// answers. A unit above a host has no time-out of its own: the host refuses.
+    fn lose(&mut self, index: usize, request: InvalidateRequest, now: Instant) {
+        if self.downstream.host.is_some()
+            && let Some(GuestUnit { unit, .. }) = self.units.get_mut(index)
+        {
+            unit.time_out(request.destination, request.itag, now);
         }
     }
 
@@ -418,9 +362,11 @@ impl RootComplex {
         if self.downstream.host.is_some() {
             return self.downstream.deliver_completion(completion, now);
         }
-        let ended = self.unit.accept_completion(completion, now);
+        let GuestUnit { unit, .. } = self.units.of(completion.requester);
+        let ended = unit.accept_completion(completion, now);
         self.downstream.note_completion(ended, now);
-        self.unit.finish_completion(&self.memory, now);
+        let GuestUnit { unit, .. } = self.units.of(completion.requester);
+        unit.finish_completion(&self.memory, now);
     }
 
     fn forward_messages(&mut self, now: Instant) -> bool {
@@ -436,13 +382,14 @@ impl RootComplex {
                 }
                 // The hierarchy has root ports for these.
                 UpstreamMessage::Error { .. } => {}
-                // As with DMA, the guest's unit is the only one on this path.
+                // As with DMA, the guest's units are the only ones on this path.
                 UpstreamMessage::PageRequest(request) => {
                     let (_, to_memory) = self.split();
                     if to_memory.admit(request.requester, request.address, now).is_err() {
                         continue;
                     }
-                    self.unit.handle_page_request(request, &self.memory, now);
+                    let GuestUnit { unit, .. } = self.units.of(request.requester);
+                    unit.handle_page_request(request, &self.memory, now);
                 }
             }
         }
@@ -455,10 +402,11 @@ impl RootComplex {
         while let Some(answer) = self.downstream.poll_verdict(now) {
             any = true;
             for request in answer.flush.device_tlbs() {
+                let GuestUnit { unit, .. } = self.units.of(request.destination);
                 if answer.verdict.is_success() {
-                    self.unit.acknowledge(request.destination, request.itag, &self.memory, now);
+                    unit.acknowledge(request.destination, request.itag, &self.memory, now);
                 } else {
-                    self.unit.time_out(request.destination, request.itag, now);
+                    unit.time_out(request.destination, request.itag, now);
                 }
             }
         }
@@ -496,6 +444,9 @@ mod integrated_tests;
 
 #[cfg(test)]
 mod interrupt_tests;
+
+#[cfg(test)]
+mod units_tests;
 
 #[cfg(test)]
 mod page_request_tests;

@@ -20,6 +20,7 @@ use crate::fault::FaultMode;
 use crate::pcie::ConfigClient;
 use crate::pcie::spec::header::Command;
 use crate::pcie::spec::{ats, pasid, pri};
+use iommu::unit::UnitConfig;
 
 const RING: u64 = 0x1000;
 const ROOT: u64 = 0x3000;

@@ -8,7 +8,7 @@ use iommu::spec::descriptor::{DeviceTlbDescriptor, IotlbDescriptor, WaitDescript
 use iommu::spec::fault::FaultStatus;
 use iommu::spec::offset;
 use iommu::time::Timeout;
-use iommu::unit::Ordering;
+use iommu::unit::{Ordering, UnitConfig};
 use vm_memory::{Bytes, GuestAddress};
 
 use super::tests::{BOUND, ENTRY, IOVA, Rig, TARGET, function};

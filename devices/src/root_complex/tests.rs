@@ -13,7 +13,7 @@ use iommu::spec::queue::QueueErrorRecord;
 use iommu::spec::tables::{ContextHigh, ContextLow, RootEntry, SecondStageEntry};
 use iommu::submit::Verdict;
 use iommu::time::Timeout;
-use iommu::unit::Ordering;
+use iommu::unit::{Ordering, UnitConfig};
 use vm_memory::{Bytes, GuestAddress};
 
 use super::*;
@@ -23,7 +23,7 @@ use crate::pcie::ConfigClient;
 use crate::pcie::caps::express::HotPlug;
 use crate::pcie::spec::header::Command;
 use crate::pcie::spec::{ats, dpc};
-use crate::topology::{DeviceSpec, simple_devices};
+use crate::topology::{DeviceSpec, Topology, simple_devices};
 
 const RING: u64 = 0x1000;
 const STATUS: u64 = 0x2000;

@@ -16,20 +16,19 @@ use iommu::ids::{Bdf, Gpa, Iova, Pasid};
 use iommu::spec::fault::FaultReason;
 use iommu::submit::HostSide;
 use iommu::time::Instant;
-use iommu::unit::{Unit, in_interrupt_range};
+use iommu::unit::in_interrupt_range;
 use vm_memory::{Bytes, GuestAddress};
 
 use super::IO_APIC_ID;
+use super::units::{GuestUnit, Units};
 use crate::pcie::Upstream;
-use crate::stale::Oracle;
 
 /// The path of a function's requests through the unit into memory.
 pub(super) struct ToMemory<'a> {
-    pub(super) unit: &'a mut Unit,
+    pub(super) units: &'a mut Units,
     pub(super) host: Option<&'a HostSide>,
     pub(super) memory: &'a Memory,
     pub(super) tracer: &'a Tracer,
-    pub(super) oracle: Option<&'a mut Oracle>,
     /// What the function's ATC has translated for its next request.
     pub(super) origin: Option<(Option<Pasid>, Iova)>,
     /// The interrupts that reach the CPUs.
@@ -37,15 +36,21 @@ pub(super) struct ToMemory<'a> {
 }
 
 impl ToMemory<'_> {
-    /// An interrupt goes through remapping to the CPUs, or nowhere. Only an I/O APIC can be without
-    /// a requester id.
-    pub(super) fn interrupt(&mut self, requester: Option<Bdf>, msi: Msi, now: Instant) {
+    /// An interrupt of a device of the chipset that is no PCI function, which is the first unit's. It
+    /// may have no requester id.
+    pub(super) fn platform_interrupt(&mut self, requester: Option<Bdf>, msi: Msi, now: Instant) {
+        self.interrupt(0, requester, msi, now);
+    }
+
+    /// An interrupt goes through remapping by the unit with this index to the CPUs, or nowhere.
+    fn interrupt(&mut self, unit: usize, requester: Option<Bdf>, msi: Msi, now: Instant) {
         self.tracer.emit(now, || Event::Interrupt {
             requester: requester.unwrap_or(IO_APIC_ID),
             address: msi.address,
             data: msi.data,
         });
-        if let Ok(msi) = self.unit.remap_interrupt(requester, msi, self.memory, now) {
+        let Some(GuestUnit { unit, .. }) = self.units.get_mut(unit) else { return };
+        if let Ok(msi) = unit.remap_interrupt(requester, msi, self.memory, now) {
             self.interrupts.push_back(msi);
         }
     }
@@ -97,12 +102,18 @@ impl ToMemory<'_> {
             length: u32::try_from(length).unwrap_or(u32::MAX),
         });
         let origin = self.origin.take();
-        if let Some(oracle) = self.oracle.as_mut()
-            && let Some(event) =
-                oracle.judge(request, origin, target, (self.unit, self.memory), now)
+        let GuestUnit { unit, oracle } = self.units.of(request.requester);
+        if let Some(oracle) = oracle
+            && let Some(event) = oracle.judge(request, origin, target, (unit, self.memory), now)
         {
             self.tracer.emit(now, || event);
         }
+    }
+
+    /// A request to the interrupt range that is no interrupt.
+    fn refuse(&mut self, request: &DmaRequest, now: Instant) -> RequestError {
+        let function = request.requester;
+        self.units.of(function).unit.refuse_in_interrupt_range(function, now)
     }
 
     /// Whether a request is for interrupt remapping, whatever the tables map there (`VT-d 3.15`).
@@ -117,9 +128,14 @@ impl ToMemory<'_> {
         match <[u8; 4]>::try_from(data) {
             Ok(data) if request.address.0.is_multiple_of(4) => {
                 let msi = Msi { address: request.address.0, data: u32::from_le_bytes(data) };
-                self.interrupt(Some(request.requester), msi, now);
+                self.interrupt(
+                    self.units.index(request.requester),
+                    Some(request.requester),
+                    msi,
+                    now,
+                );
             }
-            _ => _ = self.unit.refuse_in_interrupt_range(request.requester, now),
+            _ => _ = self.refuse(request, now),
         }
     }
 }
@@ -133,9 +149,10 @@ impl Upstream for ToMemory<'_> {
     ) -> Result<(), RequestError> {
         self.admit(request.requester, request.address, now)?;
         if Self::is_for_interrupts(&request) {
-            return Err(self.unit.refuse_in_interrupt_range(request.requester, now));
+            return Err(self.refuse(&request, now));
         }
-        let address = self.unit.dma(&request, self.memory, now)?;
+        let unit = &mut self.units.of(request.requester).unit;
+        let address = unit.dma(&request, self.memory, now)?;
         self.memory
             .read_slice(data, GuestAddress::from(address))
             .map_err(|_| RequestError::UnsupportedRequest)?;
@@ -159,7 +176,8 @@ impl Upstream for ToMemory<'_> {
             self.interrupt_write(&request, data, now);
             return Ok(());
         }
-        let address = self.unit.dma(&request, self.memory, now)?;
+        let unit = &mut self.units.of(request.requester).unit;
+        let address = unit.dma(&request, self.memory, now)?;
         self.memory
             .write_slice(data, GuestAddress::from(address))
             .map_err(|_| RequestError::UnsupportedRequest)?;
@@ -181,9 +199,10 @@ impl Upstream for ToMemory<'_> {
         now: Instant,
     ) -> Result<Translation, RequestError> {
         self.admit(request.requester, request.address, now)?;
-        let translation = self.unit.translation_request(&request, self.memory, now)?;
-        if let Some(oracle) = self.oracle.as_mut() {
-            oracle.translated(&request, &translation, (self.unit, self.memory));
+        let GuestUnit { unit, oracle } = self.units.of(request.requester);
+        let translation = unit.translation_request(&request, self.memory, now)?;
+        if let Some(oracle) = oracle {
+            oracle.translated(&request, &translation, (unit, self.memory));
         }
         Ok(translation)
     }

@@ -25,6 +25,7 @@ impl DeviceSpec {
                 with(ids, spec.subvendor, spec.subsystem)
             }
             Self::NvmeNs(_)
+            | Self::Drhd(_)
             | Self::Rmrr(_)
             | Self::Andd(_)
             | Self::Hpet(_)

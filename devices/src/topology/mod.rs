@@ -38,7 +38,9 @@ use crate::pcie::header::{HeaderType, Ids};
 use crate::pcie::{Function, Hierarchy};
 use plan::{FunctionKind, Medium, Step};
 use platform::Platform;
-pub use platform::{Andd, DeviceScope, Names, NamespaceDevice, ReservedMemory, Rmrr};
+pub use platform::{
+    Andd, DeviceScope, Drhd, Names, NamespaceDevice, ReservedMemory, Rmrr, ScopedUnit,
+};
 pub use spec::{
     DeviceSpec, Disk, Endpoint, Integrated, Namespace, Onboard, RootPort, Satc, Switch,
 };
@@ -162,6 +164,11 @@ impl Topology {
             }
             _ => None,
         })
+    }
+
+    /// The remapping units for some functions, in the order of the entries.
+    pub fn units(&self) -> &[ScopedUnit] {
+        &self.platform.units
     }
 
     /// Reserved memory of functions, in the order of the entries.

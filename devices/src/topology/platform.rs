@@ -1,5 +1,5 @@
-//! Entries that are neither port nor function, which firmware reports in ACPI tables: reserved memory
-//! of functions, and devices that only the ACPI namespace has.
+//! Entries that are neither port nor function, which firmware reports in ACPI tables: remapping units
+//! for some functions, reserved memory of functions, and devices that only the ACPI namespace has.
 
 use iommu::ids::{Bdf, PAGE_SIZE};
 use serde::{Deserialize, Deserializer};
@@ -8,12 +8,23 @@ use super::plan::{Plan, Step};
 use super::text::{Address, number};
 use super::{DeviceSpec, TopologyError};
 use crate::Error;
-use crate::chipset::map::Range;
+use crate::chipset::map::{MAX_UNITS, Range};
 
 /// Boot data is below, which an operating system reads and writes.
 const LOWEST_RESERVED: u64 = 1 << 20;
 /// The highest address behind reserved memory: that of the largest host address width.
 const HIGHEST_RESERVED: u64 = 1 << 52;
+
+/// A remapping unit for some root ports and functions on bus 0: a DRHD structure without
+/// `INCLUDE_PCI_ALL` (`VT-d 8.3`). The unit that each machine has is responsible for the rest.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Drhd {
+    /// Its name, for its settings.
+    pub id: String,
+    /// Root ports, with all that is below them, and functions on bus 0.
+    pub scope: Names,
+}
 
 /// Memory that functions use by DMA before an operating system starts: an RMRR structure (`VT-d
 /// 8.4`). The memory map has it as reserved.
@@ -63,6 +74,22 @@ pub struct DeviceScope {
     pub path: Vec<Address>,
 }
 
+/// A remapping unit besides the one with `INCLUDE_PCI_ALL`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ScopedUnit {
+    /// The name of its entry.
+    pub id: String,
+    /// Root ports and functions on bus 0. No other unit has them.
+    pub scopes: Vec<DeviceScope>,
+}
+
+impl ScopedUnit {
+    /// The device and function numbers of its root ports and functions on bus 0.
+    pub fn devfns(&self) -> impl Iterator<Item = u8> {
+        self.scopes.iter().filter_map(|scope| scope.path.first()).map(|address| address.devfn())
+    }
+}
+
 /// Reserved memory.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ReservedMemory {
@@ -103,6 +130,7 @@ pub struct NamespaceDevice {
 /// The entries for ACPI tables, checked.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(super) struct Platform {
+    pub(super) units: Vec<ScopedUnit>,
     pub(super) reserved: Vec<ReservedMemory>,
     pub(super) namespace: Vec<NamespaceDevice>,
 }
@@ -113,6 +141,10 @@ impl Plan<'_> {
         let mut platform = Platform::default();
         for (index, device) in self.devices.iter().enumerate() {
             match device {
+                DeviceSpec::Drhd(drhd) => {
+                    let unit = self.scoped_unit(index, drhd, &platform.units)?;
+                    platform.units.push(unit);
+                }
                 DeviceSpec::Rmrr(rmrr) => {
                     let region = self.reserved_memory(index, rmrr)?;
                     self.check_overlap(index, &region, &platform.reserved)?;
@@ -126,6 +158,34 @@ impl Plan<'_> {
             }
         }
         Ok(platform)
+    }
+
+    fn scoped_unit(
+        &self,
+        index: usize,
+        drhd: &Drhd,
+        others: &[ScopedUnit],
+    ) -> Result<ScopedUnit, TopologyError> {
+        if others.len() + 1 == MAX_UNITS {
+            let reason = format!("a machine can have {MAX_UNITS} units, with the one for the rest");
+            return Err(self.error(index, reason));
+        }
+        let mut unit = ScopedUnit { id: drhd.id.clone(), scopes: Vec::new() };
+        for name in &drhd.scope.0 {
+            let scope = self.scope(index, name)?;
+            let [address] = scope.path[..] else {
+                let reason = format!("'{name}' is not on bus 0; name the root port above it");
+                return Err(self.error(index, reason));
+            };
+            let claims = |unit: &&ScopedUnit| unit.devfns().any(|devfn| devfn == address.devfn());
+            if let Some(other) = others.iter().chain([&unit]).find(claims) {
+                let reason =
+                    format!("drhd '{}' has '{name}' already; a function has one unit", other.id);
+                return Err(self.error(index, reason));
+            }
+            unit.scopes.push(scope);
+        }
+        Ok(unit)
     }
 
     fn reserved_memory(&self, index: usize, rmrr: &Rmrr) -> Result<ReservedMemory, TopologyError> {

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use serde::Deserialize;
 
 use super::plan::Medium;
-use super::platform::{Andd, Rmrr};
+use super::platform::{Andd, Drhd, Rmrr};
 use super::text::{Address, number, on_off, some_number, some_on_off, some_text};
 use crate::dma::atc::Geometry;
 use crate::endpoint::traffic::Traffic;
@@ -33,6 +33,8 @@ pub enum DeviceSpec {
     Edu(Integrated),
     /// QEMU's `iommu-testdev`, on bus 0.
     IommuTestdev(Integrated),
+    /// A remapping unit for some root ports and functions on bus 0.
+    Drhd(Drhd),
     /// Reserved memory of functions.
     Rmrr(Rmrr),
     /// A device of the ACPI namespace.
@@ -434,6 +436,7 @@ impl DeviceSpec {
             Self::Nvme(disk) => disk.id.as_deref(),
             Self::NvmeNs(namespace) => namespace.id.as_deref(),
             Self::Edu(device) | Self::IommuTestdev(device) => device.id.as_deref(),
+            Self::Drhd(drhd) => Some(&drhd.id),
             Self::Rmrr(rmrr) => Some(&rmrr.id),
             Self::Andd(andd) => Some(&andd.id),
             Self::Hpet(device) | Self::PcTestdev(device) => device.id.as_deref(),
@@ -450,6 +453,7 @@ impl DeviceSpec {
             Self::RootPort(_)
             | Self::Edu(_)
             | Self::IommuTestdev(_)
+            | Self::Drhd(_)
             | Self::Rmrr(_)
             | Self::Andd(_)
             | Self::Hpet(_)
@@ -466,6 +470,7 @@ impl DeviceSpec {
             Self::NvmeNs(_) => "nvme-ns",
             Self::Edu(_) => "edu",
             Self::IommuTestdev(_) => "iommu-testdev",
+            Self::Drhd(_) => "drhd",
             Self::Rmrr(_) => "rmrr",
             Self::Andd(_) => "andd",
             Self::Hpet(_) => "hpet",

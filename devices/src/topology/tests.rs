@@ -276,6 +276,13 @@ fn reserved_memory_and_namespace_devices_that_cannot_be_are_refused() {
     const RP0: &str = "root-port,id=rp0";
     const EP: &str = "ats-endpoint,id=e,bus=rp0";
     let cases: &[(&[&str], usize, &str)] = &[
+        (&[RP0, "drhd,id=u,scope=rp1"], 1, "scope 'rp1' names no function"),
+        (&[RP0, "drhd,id=u,scope="], 1, "scope '' names no function"),
+        (&[RP0, "drhd,id=u,scope=u"], 1, "scope 'u' names no function"),
+        (&[RP0, EP, "drhd,id=u,scope=e"], 2, "'e' is not on bus 0; name the root port"),
+        (&[RP0, "drhd,id=u,scope=rp0+rp0"], 1, "drhd 'u' has 'rp0' already"),
+        (&[RP0, "drhd,id=u,scope=rp0", "drhd,id=v,scope=rp0"], 2, "drhd 'u' has 'rp0' already"),
+        (&[RP0, "drhd,id=u,scope=rp0", "drhd,id=u,scope=rp0"], 2, "has that name, too"),
         (&[RP0, "rmrr,id=r,scope=e,base=0x100000,size=0x1000"], 1, "scope 'e' names no function"),
         (&[RP0, EP, "rmrr,id=r,scope=,base=0x100000,size=0x1000"], 2, "scope '' names no function"),
         (&[RP0, "rmrr,id=r,scope=r,base=0x100000,size=0x1000"], 1, "scope 'r' names no function"),

@@ -1,7 +1,7 @@
 //! The types of devices and their keys, for users.
 
 /// All types with their keys. Each key has an explanation, with its default in brackets.
-pub const TYPES: [(&str, &[(&str, &str)]); 11] = [
+pub const TYPES: [(&str, &[(&str, &str)]); 12] = [
     (
         "root-port",
         &[
@@ -87,6 +87,13 @@ pub const TYPES: [(&str, &[(&str, &str)]); 11] = [
     ),
     ("edu", &INTEGRATED),
     ("iommu-testdev", &INTEGRATED),
+    (
+        "drhd",
+        &[
+            ("id=NAME", "needed; its settings say --unit NAME.KEY=VALUE"),
+            ("scope=NAME[+NAME..]", "needed: its root ports, and functions on bus 0"),
+        ],
+    ),
     (
         "rmrr",
         &[

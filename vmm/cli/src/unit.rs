@@ -33,7 +33,8 @@ pub(super) struct UnitArgs {
         value_name = "KEY=VALUE",
         // Not a doc comment, which would want backticks.
         help = "Settings of the remapping units: preset=server-legacy, server-scalable or full, then \
-                others such as interrupt_remapping=true; may be repeated, and overrides all else"
+                others such as interrupt_remapping=true; NAME.KEY=VALUE is for the unit of --device \
+                drhd,id=NAME; may be repeated, and overrides all else"
     )]
     unit: Vec<Setting>,
 
@@ -129,6 +130,14 @@ pub(super) enum UnitError {
     /// The settings contradict each other.
     #[error(transparent)]
     Impossible(#[from] UnitConfigError),
+    /// Those of a further unit do.
+    #[error("unit '{name}': {error}")]
+    Further {
+        /// Its name.
+        name: String,
+        /// The contradiction.
+        error: UnitConfigError,
+    },
 }
 
 impl UnitArgs {
@@ -138,26 +147,34 @@ impl UnitArgs {
         host: HostChoice,
     ) -> Result<RootComplexConfig, UnitError> {
         let io_apic = self.io_apic_id.0;
-        Ok(RootComplexConfig { io_apic, ..host.into_root_complex(self.into_config()?) })
+        let (unit, unit_settings) = self.into_configs()?;
+        Ok(RootComplexConfig { io_apic, unit_settings, ..host.into_root_complex(unit) })
     }
 
-    /// The physical unit.
-    fn into_config(self) -> Result<UnitConfig, UnitError> {
+    /// The physical unit, and the further units with settings of their own.
+    fn into_configs(self) -> Result<(UnitConfig, Vec<(String, UnitConfig)>), UnitError> {
         let (presets, settings): (Vec<_>, Vec<_>) =
             self.unit.into_iter().partition(|setting| setting.key == "preset");
         let base = match presets.last() {
             Some(setting) => setting.preset()?.config(UnitRole::Guest),
             None => UnitConfig::new(UnitRole::Guest),
         };
-        let mut config = UnitConfig { ict: self.ict, ordering: self.ordering, ..base };
+        let mut units = Units::new(UnitConfig { ict: self.ict, ordering: self.ordering, ..base });
         if let Some(path) = self.unit_config {
-            config = from_file(config, &path)?;
+            let settings = TomlFile::read(&path, "settings of the unit")?.parse()?;
+            units.change(settings, &path)?;
         }
+        let (further, settings): (Vec<_>, Vec<_>) =
+            settings.into_iter().partition(|setting| setting.key.contains('.'));
         for Setting { text, key, value } in settings {
-            config = with(config, Table::from_iter([(key, value)]), || format!("'{text}'"))?;
+            units.first = with(units.first, [(key, value)], || format!("'{text}'"))?;
         }
-        config.check()?;
-        Ok(config)
+        for Setting { text, key, value } in further {
+            let (name, key) = key.split_once('.').unwrap_or_default();
+            let unit = units.further(name);
+            *unit = with(*unit, [(key.to_owned(), value)], || format!("'{text}'"))?;
+        }
+        units.check()
     }
 }
 
@@ -167,28 +184,64 @@ pub(super) fn root_complex(
     settings: Table,
     path: &Path,
 ) -> Result<RootComplexConfig, UnitError> {
-    let config = from_table(UnitConfig::new(UnitRole::Guest), settings, path)?;
-    config.check()?;
-    Ok(host.into_root_complex(config))
+    let mut units = Units::new(UnitConfig::new(UnitRole::Guest));
+    units.change(settings, path)?;
+    let (unit, unit_settings) = units.check()?;
+    Ok(RootComplexConfig { unit_settings, ..host.into_root_complex(unit) })
 }
 
-fn from_file(config: UnitConfig, path: &Path) -> Result<UnitConfig, UnitError> {
-    let settings = TomlFile::read(path, "settings of the unit")?.parse()?;
-    from_table(config, settings, path)
+/// The unit that each machine has, and the further ones with settings of their own.
+struct Units {
+    first: UnitConfig,
+    further: Vec<(String, UnitConfig)>,
 }
 
-fn from_table(config: UnitConfig, settings: Table, path: &Path) -> Result<UnitConfig, UnitError> {
-    let mut settings = settings.into_iter().map(|setting| Table::from_iter([setting]));
-    settings.try_fold(config, |config, setting| {
-        let shown = setting.to_string();
-        with(config, setting, || format!("'{}' in '{}'", shown.trim(), path.display()))
-    })
+impl Units {
+    fn new(first: UnitConfig) -> Self {
+        Self { first, further: Vec::new() }
+    }
+
+    /// The further unit of that name, which is as the first one until it is changed.
+    fn further(&mut self, name: &str) -> &mut UnitConfig {
+        let index = self.further.iter().position(|(other, _)| other == name).unwrap_or_else(|| {
+            self.further.push((name.to_owned(), self.first));
+            self.further.len() - 1
+        });
+        &mut self.further[index].1
+    }
+
+    /// Changes what the file `path` says: a table is of the unit with its name.
+    fn change(&mut self, settings: Table, path: &Path) -> Result<(), UnitError> {
+        let (further, settings): (Vec<_>, Vec<_>) =
+            settings.into_iter().partition(|(_, value)| value.is_table());
+        let origin = |text: &str| format!("'{}' in '{}'", text.trim(), path.display());
+        for setting in settings {
+            let shown = Table::from_iter([setting.clone()]).to_string();
+            self.first = with(self.first, [setting], || origin(&shown))?;
+        }
+        for (name, settings) in further {
+            let unit = self.further(&name);
+            for setting in settings.as_table().cloned().unwrap_or_default() {
+                let shown = format!("{name}.{}", Table::from_iter([setting.clone()]));
+                *unit = with(*unit, [setting], || origin(&shown))?;
+            }
+        }
+        Ok(())
+    }
+
+    fn check(self) -> Result<(UnitConfig, Vec<(String, UnitConfig)>), UnitError> {
+        self.first.check()?;
+        for (name, unit) in &self.further {
+            unit.check().map_err(|error| UnitError::Further { name: name.clone(), error })?;
+        }
+        Ok((self.first, self.further))
+    }
 }
 
 /// The unit with some settings changed.
 fn with(
     config: UnitConfig,
-    settings: Table,
+    settings: [(String, Value); 1],
     origin: impl FnOnce() -> String,
 ) -> Result<UnitConfig, UnitError> {
     let change = || {
@@ -201,4 +254,54 @@ fn with(
 
 fn first_line(text: &str) -> String {
     text.lines().next().unwrap_or_default().to_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::host::HostChoice;
+
+    fn units(text: &str) -> Result<RootComplexConfig, String> {
+        let settings = text.parse().unwrap();
+        root_complex(HostChoice::Direct, settings, Path::new("file")).map_err(|e| e.to_string())
+    }
+
+    #[test]
+    fn a_table_has_the_settings_of_the_unit_with_its_name() {
+        let config =
+            units("fault_records = 4\n[u]\nfault_records = 1\n[v]\ndomain_bits = 8").unwrap();
+        assert_eq!(config.guest_unit.fault_records, 4);
+        let settings = config.unit_settings.iter();
+        let settings: Vec<_> = settings
+            .map(|(name, unit)| (&name[..], unit.fault_records, unit.domain_bits))
+            .collect();
+        assert_eq!(settings, [("u", 1, 16), ("v", 4, 8)], "the others are those of the first unit");
+    }
+
+    #[test]
+    fn options_have_the_name_in_front_of_the_key() {
+        let unit = ["u.fault_records=1", "fault_records=4", "u.proximity=2"];
+        let args = UnitArgs {
+            ict: Timeout::Never,
+            ordering: Ordering::Serial,
+            unit: unit.map(|text| text.parse().unwrap()).to_vec(),
+            unit_config: None,
+            io_apic_id: RequesterId(None),
+        };
+        let (first, further) = args.into_configs().unwrap();
+        assert_eq!((first.fault_records, first.proximity), (4, None));
+        let [(name, unit)] = &further[..] else { panic!("{further:?}") };
+        assert_eq!((&name[..], unit.fault_records, unit.proximity), ("u", 1, Some(2)));
+    }
+
+    #[test]
+    fn errors_name_the_unit() {
+        for (text, expected) in [
+            ("[u]\ndomain_bits = 5", "unit 'u': impossible remapping unit: domain_bits"),
+            ("[u]\ndomain_bit = 5", "'u.domain_bit = 5' in 'file' is not a setting of the unit"),
+        ] {
+            let error = units(text).unwrap_err();
+            assert!(error.starts_with(expected), "{error}");
+        }
+    }
 }

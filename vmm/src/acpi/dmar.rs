@@ -1,6 +1,6 @@
-//! The DMAR table (`VT-d 8.1`): one remapping unit for everything, reserved memory, the root ports
-//! below which functions may use ATS, the integrated functions that may, the unit's proximity domain,
-//! and devices of the ACPI namespace.
+//! The DMAR table (`VT-d 8.1`): remapping units, reserved memory, the root ports below which functions
+//! may use ATS, the integrated functions that may, the units' proximity domains, and devices of the
+//! ACPI namespace.
 
 use acpi_tables::sdt::Sdt;
 use devices::root_complex::{HPET_ID, IO_APIC_ID, RootComplexConfig};
@@ -9,7 +9,7 @@ use iommu::ids::Bdf;
 
 use super::tables::IO_APIC_NUMBER;
 use super::{OEM, OEM_REVISION, OEM_TABLE};
-use crate::layout::UNIT;
+use crate::layout;
 
 /// Table flag: interrupts can be remapped.
 const INTR_REMAP: u8 = 1;
@@ -55,7 +55,13 @@ pub(super) fn build(config: &RootComplexConfig) -> Vec<u8> {
     // remapped by software that does not find it.
     let io_apic = scope(IO_APIC, IO_APIC_NUMBER, config.io_apic.unwrap_or(IO_APIC_ID));
     let namespace = || (1_u8..).zip(config.topology.namespace_devices());
-    let mut drhd = [&UNIT.start.to_le_bytes()[..], &io_apic].concat();
+    let base = |index: usize| layout::unit(index).start.to_le_bytes();
+    for (index, unit) in (1..).zip(config.topology.units()) {
+        let scopes: Vec<u8> = unit.scopes.iter().flat_map(path_scope).collect();
+        table.append_slice(&structure(DRHD, 0, &[&base(index)[..], &scopes].concat()));
+    }
+    // The last, since software takes the first that has a function.
+    let mut drhd = [&base(0)[..], &io_apic].concat();
     drhd.extend(namespace().flat_map(|(n, device)| scope(NAMESPACE_DEVICE, n, device.source)));
     if config.topology.hpet {
         drhd.extend(scope(HPET, HPET_NUMBER, HPET_ID));
@@ -74,9 +80,11 @@ pub(super) fn build(config: &RootComplexConfig) -> Vec<u8> {
         let scopes: Vec<u8> = allowed().flat_map(|port| scope(BRIDGE, 0, port.function)).collect();
         table.append_slice(&structure(ATSR, 0, &scopes));
     }
-    if let Some(domain) = unit.proximity {
-        let (base, domain) = (UNIT.start.to_le_bytes(), domain.to_le_bytes());
-        table.append_slice(&structure(RHSA, 0, &[&base[..], &domain].concat()));
+    for (index, unit) in config.units().iter().enumerate() {
+        if let Some(domain) = unit.proximity {
+            let domain = domain.to_le_bytes();
+            table.append_slice(&structure(RHSA, 0, &[&base(index)[..], &domain].concat()));
+        }
     }
     for (number, device) in namespace() {
         let name = format!("\\_SB.{:_<4}\0", device.name);

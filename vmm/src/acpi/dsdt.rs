@@ -13,7 +13,9 @@ use devices::root_complex::inta_pin;
 use devices::topology::{NamespaceDevice, RootPortInfo, Topology};
 
 use super::{OEM, OEM_REVISION, OEM_TABLE, bytes};
-use crate::layout::{COM1_PIN, ECAM, HPET, IO_APIC, PCI_MEMORY, Range, SLEEP_TYPE_OFF, UNIT, port};
+use crate::layout::{
+    COM1_PIN, ECAM, HPET, IO_APIC, PCI_MEMORY, Range, SLEEP_TYPE_OFF, UNITS, port,
+};
 
 /// The UUID in calls of a PCIe host bridge's `_OSC` (`PCI Firmware 4.5`).
 const OSC_UUID: &str = "33DB4D5B-1FF7-401C-9657-7441C03DD766";
@@ -166,8 +168,8 @@ fn control() -> Encoded {
 /// Memory that belongs to no bus, which the operating system must not assign.
 fn motherboard() -> Encoded {
     let fixed = |range: Range| Memory32Fixed::new(true, range.start as u32, range.size as u32);
-    let (ecam, unit, io_apic) = (fixed(ECAM), fixed(UNIT), fixed(IO_APIC));
-    let resources = ResourceTemplate::new(vec![&ecam, &io_apic, &unit]);
+    let (ecam, units, io_apic) = (fixed(ECAM), fixed(UNITS), fixed(IO_APIC));
+    let resources = ResourceTemplate::new(vec![&ecam, &io_apic, &units]);
     encoded(&Device::new(
         "MBRD".into(),
         vec![

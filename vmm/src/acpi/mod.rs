@@ -63,7 +63,7 @@ fn build(cpus: u8, ram: &[Range], config: &RootComplexConfig) -> Vec<(u64, Vec<u
         placed.add(bytes(&tables::mcfg())),
         placed.add(dmar::build(config)),
     ];
-    if config.guest_unit.proximity.is_some() {
+    if config.units().iter().any(|unit| unit.proximity.is_some()) {
         listed.push(placed.add(tables::srat(cpus, ram)));
     }
     if config.topology.hpet {

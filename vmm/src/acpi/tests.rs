@@ -191,6 +191,30 @@ fn dmar_has_reserved_memory_with_the_paths_of_its_functions() {
 }
 
 #[test]
+fn dmar_has_the_units_for_some_functions_in_front_of_the_one_for_the_rest() {
+    let devices = [
+        "root-port,id=a",
+        "root-port,id=b",
+        "edu,id=edu0,addr=10",
+        "drhd,id=u,scope=b+edu0",
+        "drhd,id=v,scope=a",
+    ];
+    let mut config = config(&devices, UnitConfig::new(UnitRole::Host));
+    let near = UnitConfig { proximity: Some(0), ..config.guest_unit };
+    config.unit_settings.push(("v".to_owned(), near));
+    let tables = build(1, &RAM, &config);
+    let dmar = table(&tables, "DMAR");
+    assert_eq!(&dmar[48..56], [0, 0, 32, 0, 0, 0, 0, 0], "a DRHD with two scopes");
+    assert_eq!(u64_at(dmar, 56), 0xfed9_1000);
+    assert_eq!(&dmar[64..80], [[2, 8, 0, 0, 0, 0, 2, 0], [1, 8, 0, 0, 0, 0, 0x10, 0]].concat());
+    assert_eq!((&dmar[80..85], u64_at(dmar, 88)), (&[0, 0, 24, 0, 0][..], 0xfed9_2000));
+    assert_eq!((&dmar[104..109], u64_at(dmar, 112)), (&[0, 0, 24, 0, 1][..], 0xfed9_0000));
+    assert_eq!(&dmar[120..123], [3, 8, 0], "the I/O APIC is in the last");
+    assert_eq!((dmar[128], dmar[136]), (2, 3), "ATSR, RHSA");
+    assert_eq!((u64_at(dmar, 144), u32_at(dmar, 152), dmar.len()), (0xfed9_2000, 0, 156));
+}
+
+#[test]
 fn dmar_has_the_units_proximity_domain_and_srat_has_the_memory() {
     let unit = UnitConfig { proximity: Some(7), ..UnitConfig::new(UnitRole::Host) };
     let tables = build(2, &RAM, &config(&["root-port,id=a"], unit));

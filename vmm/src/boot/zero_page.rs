@@ -9,7 +9,7 @@ use vm_memory::GuestAddress;
 use super::Ram;
 use crate::Error;
 use crate::layout::{
-    ACPI, ACPI_NVS, BOOT_PARAMS, CMDLINE, ECAM, FIRMWARE, HIGH_RAM, LOW_RAM_END, Range, UNIT,
+    ACPI, ACPI_NVS, BOOT_PARAMS, CMDLINE, ECAM, FIRMWARE, HIGH_RAM, LOW_RAM_END, Range, UNITS,
 };
 use crate::memory;
 
@@ -86,7 +86,7 @@ pub(super) fn memory_map(ram: Ram<'_>) -> Vec<(Range, RangeType)> {
         (ACPI_NVS, RangeType::AcpiNvs),
         (FIRMWARE, RangeType::Reserved),
         (ECAM, RangeType::Reserved),
-        (UNIT, RangeType::Reserved),
+        (UNITS, RangeType::Reserved),
     ];
     map.extend(ram.reserved.iter().map(|range| (*range, RangeType::Reserved)));
     for range in memory::ranges(ram.size) {

@@ -94,7 +94,7 @@ impl VmConfig {
         if !(1..=MAX_CPUS).contains(&self.cpus) {
             return Err(Error::Cpus { cpus: self.cpus });
         }
-        Ok(self.root_complex.check_memory(&memory::ranges(self.memory))?)
+        Ok(self.root_complex.check(&memory::ranges(self.memory))?)
     }
 
     /// The reserved memory regions of functions, in ascending order.

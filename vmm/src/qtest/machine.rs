@@ -64,7 +64,7 @@ impl Machine {
     /// # Errors
     /// [`Error::NoMemory`], [`Error::Devices`].
     pub fn new(config: MachineConfig) -> Result<Self, Error> {
-        config.root_complex.check_memory(&memory::ranges(config.memory))?;
+        config.root_complex.check(&memory::ranges(config.memory))?;
         let memory = memory::allocate(config.memory)?;
         let files = storage::open_all(&config.root_complex.topology)?;
         let chipset = chipset(&config, &files, &memory)?;

@@ -93,9 +93,9 @@ impl VmHandle {
         self.machine.with(|chipset, _| chipset.root_complex().stale_counts())
     }
 
-    /// The remapping unit's registers that outlast the guest's reset, for the root complex of the
+    /// The remapping units' registers that outlast the guest's reset, for the root complex of the
     /// next machine. Also after the run, but not after [`Error::Stuck`].
-    pub fn sticky_registers(&self) -> StickyRegisters {
+    pub fn sticky_registers(&self) -> Vec<StickyRegisters> {
         self.machine.with(|chipset, _| chipset.sticky_registers())
     }
 

@@ -128,6 +128,12 @@ impl Hierarchy {
         self.index.owner(bus, || self.find_bus_owner(bus))
     }
 
+    /// The device and function number of the root port that leads to `bus`.
+    pub fn root_port(&self, bus: u8) -> Option<u8> {
+        let port = self.child(None, |node| node.port.owns_bus(bus))?;
+        Some(self.ports[port].devfn)
+    }
+
     fn find_bus_owner(&self, bus: u8) -> Option<Option<usize>> {
         let mut above = None;
         while self.secondary_bus(above) != bus {

@@ -5,6 +5,7 @@ use iommu::spec::offset;
 use iommu::time::Instant;
 
 use super::RootComplex;
+use super::units::GuestUnit;
 use crate::fault::{FaultMode, Point};
 
 impl RootComplex {
@@ -45,14 +46,35 @@ impl RootComplex {
         }
     }
 
-    /// Lets the guest's unit go on if it has stopped behind a descriptor that a fault waits for.
-    /// Returns whether it had.
+    /// Lets the guest's units go on that have stopped behind a descriptor that a fault waits for.
+    /// Returns whether there were any. Faults count the descriptors of all units together.
     pub(super) fn pass_pause(&mut self, now: Instant) -> bool {
-        let Some(fetched) = self.unit.take_pause() else { return false };
+        let several = self.units.len() > 1;
+        // A bit for each unit that has stopped.
+        let (mut stopped, mut fetched) = (0_u8, 0);
+        for (index, GuestUnit { unit, .. }) in self.units.iter_mut().enumerate() {
+            match unit.take_pause() {
+                Some(count) => (stopped, fetched) = (stopped | 1 << index, fetched + count),
+                None if several => fetched += unit.fetched(),
+                None => {}
+            }
+        }
+        if stopped == 0 && fetched == 0 {
+            return false;
+        }
         self.downstream.note_descriptors(fetched, now);
-        self.unit.pause_after(self.downstream.next_pause());
-        self.unit.resume(&self.memory, now);
-        true
+        self.pause_units();
+        let is_stopped = |(index, _): &(usize, _)| stopped & 1 << index != 0;
+        for (_, GuestUnit { unit, .. }) in self.units.iter_mut().enumerate().filter(is_stopped) {
+            unit.resume(&self.memory, now);
+        }
+        stopped != 0
+    }
+
+    /// Lets each unit stop behind the descriptor that a fault waits for.
+    pub(super) fn pause_units(&mut self) {
+        let next = self.downstream.next_pause();
+        self.units.iter_mut().for_each(|GuestUnit { unit, .. }| unit.pause_after(next));
     }
 }
 

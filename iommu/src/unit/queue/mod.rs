@@ -253,6 +253,11 @@ impl Unit {
         paused
     }
 
+    /// The number of descriptors fetched since [`Self::pause_after`], which is to be called next.
+    pub fn fetched(&self) -> u64 {
+        self.queue.pause_after - self.queue.to_pause
+    }
+
     /// Fetches on after a pause.
     pub fn resume(&mut self, memory: &Memory, now: Instant) {
         self.run_queue(memory, now);
