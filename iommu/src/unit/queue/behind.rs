@@ -5,7 +5,6 @@
 //! in a list. It executes them, in order, when no request is outstanding any more. ITE drops them.
 //! A Device-TLB invalidation is sent at once if only other requests stand in front of it.
 
-use super::fetch::{Fetcher, check_ring};
 use super::{BEHIND, PendingWait};
 use crate::Memory;
 use crate::spec::descriptor::Descriptor;
@@ -13,46 +12,25 @@ use crate::time::Instant;
 use crate::unit::Unit;
 
 /// The most invalidations in the list. The unit stops fetching while there are as many.
-const LIMIT: usize = 1024;
+pub(super) const LIMIT: usize = 1024;
 
 impl Unit {
-    /// Fetches descriptors behind an outstanding request.
+    /// Keeps a descriptor that was fetched behind an outstanding request. Returns false if the list
+    /// is full, so that the unit must stop fetching.
     #[cold]
-    pub(super) fn fetch_behind(&mut self, memory: &Memory, now: Instant) {
-        let (ring, tail) = (self.queue.ring, self.registers.tail());
-        let fetcher = Fetcher::new(ring, memory);
-        loop {
-            let head = self.registers.head();
-            let status = self.registers.fault_status();
-            let stopped = status.queue_error() || status.timeout_error() || self.queue.is_full();
-            let goes_on = self.queue.enabled && self.queue.stops == BEHIND && !stopped;
-            if head == tail || !goes_on || self.queue.behind.len() >= LIMIT {
-                return;
+    pub(super) fn keep_behind(&mut self, descriptor: Descriptor, now: Instant) -> bool {
+        let epoch = self.queue.epoch;
+        match descriptor {
+            Descriptor::Wait(wait) => {
+                self.queue.epoch += 1;
+                self.queue.waits.push_back(PendingWait { wait, epoch });
             }
-            let fetched = check_ring(ring, tail, self.mode, &self.config)
-                .and_then(|()| fetcher.fetch(head))
-                .and_then(|raw| Ok((raw, Descriptor::decode(raw, &self.rules)?)));
-            let (raw, descriptor) = match fetched {
-                Ok(fetched) => fetched,
-                Err(reason) => return self.queue_error(reason, now),
-            };
-            if self.is_watched {
-                self.announce_fetched(raw, &descriptor, now);
+            Descriptor::DeviceTlb(invalidate) if self.queue.behind.is_empty() => {
+                self.send_or_defer(invalidate, epoch, now);
             }
-            self.registers.set_head((head + ring.descriptor_bytes()) & (ring.bytes() - 1));
-            self.queue.to_pause -= 1;
-            let epoch = self.queue.epoch;
-            match descriptor {
-                Descriptor::Wait(wait) => {
-                    self.queue.epoch += 1;
-                    self.queue.waits.push_back(PendingWait { wait, epoch });
-                }
-                Descriptor::DeviceTlb(invalidate) if self.queue.behind.is_empty() => {
-                    self.send_or_defer(invalidate, epoch, now);
-                }
-                _ => self.queue.behind.push_back((descriptor, epoch)),
-            }
+            _ => self.queue.behind.push_back((descriptor, epoch)),
         }
+        self.queue.behind.len() < LIMIT
     }
 
     /// A request has ended: executes what stood behind it, up to the next request that is
