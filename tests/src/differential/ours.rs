@@ -32,7 +32,8 @@ pub fn unit(mode: Mode) -> UnitConfig {
         fault_records: 1,
         interrupt_remapping: mode == Mode::Remapping,
         scalable_mode: mode.is_scalable(),
-        second_stage,
+        // QEMU has one stage only with `fsts=on`, but looks at the second stage's width even so.
+        second_stage: mode.is_scalable(),
         supervisor_requests: second_stage,
         snoop_control: second_stage,
         first_stage,

@@ -297,10 +297,21 @@ fn number(answer: &str) -> Result<u64, QemuError> {
 }
 
 fn bytes(answer: &str) -> Result<Vec<u8>, QemuError> {
-    let digits = answer.strip_prefix("0x").unwrap_or_default();
-    let pairs = (0..digits.len() / 2).map(|at| digits.get(2 * at..2 * at + 2));
-    let bytes = pairs.map(|pair| u8::from_str_radix(pair?, 16).ok()).collect::<Option<_>>();
-    bytes.ok_or_else(|| QemuError::Answer(answer.to_owned()))
+    let digits = answer.strip_prefix("0x").unwrap_or_default().as_bytes();
+    let nibble = |digit: u8| match digit {
+        b'0'..=b'9' => Some(digit - b'0'),
+        b'a'..=b'f' => Some(digit - b'a' + 10),
+        _ => None,
+    };
+    let mut bytes = Vec::with_capacity(digits.len() / 2);
+    // A loop, as there are a hundred thousand digits in a script, in a build without optimization.
+    for pair in digits.chunks_exact(2) {
+        match (nibble(pair[0]), nibble(pair[1])) {
+            (Some(high), Some(low)) => bytes.push(high << 4 | low),
+            _ => return Err(QemuError::Answer(answer.to_owned())),
+        }
+    }
+    Ok(bytes)
 }
 
 /// The message in a trace line: the last address and data in it.

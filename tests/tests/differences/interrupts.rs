@@ -59,3 +59,31 @@ fn interrupt_entries_are_cached() {
         Observed::Messages(vec![(0xfee0_0000, 0x4042)]),
     );
 }
+
+/// Asserts the messages that come of an interrupt remapped by an entry with one more bit.
+fn message_with(bit: u64, ours: Observed, qemu: Observed) {
+    differ(
+        Mode::Remapping,
+        |group| {
+            remap(group, (1 | 0x41 << 16 | bit, 0));
+            send(group, 0xfee0_0010, 0);
+            group.step(Step::Settle);
+        },
+        ours,
+        qemu,
+    );
+}
+
+#[test]
+fn posted_entries_without_the_capability() {
+    let passed = Observed::Messages(vec![(0xfee0_0000, 0x4041)]);
+    message_with(1 << 15, Observed::Messages(vec![]), passed);
+}
+
+#[test]
+fn destination_bits_without_eim() {
+    for bit in [1 << 32, 1 << 63] {
+        let passed = Observed::Messages(vec![(0xfee0_0000, 0x4041)]);
+        message_with(bit, Observed::Messages(vec![]), passed);
+    }
+}

@@ -108,3 +108,56 @@ fn device_tlb_of_a_function_without_ats() {
         value(7),
     );
 }
+
+#[test]
+fn status_outside_memory() {
+    differ(
+        Mode::Legacy,
+        |group| {
+            submit(group, &[(0x25 | 7 << 32, 0x4000_0000)]);
+            group.check(FSTS, u32::MAX);
+        },
+        value(0),
+        value(QUEUE_ERROR),
+    );
+}
+
+#[test]
+fn page_group_response_without_page_requests() {
+    differ_on_eleven(
+        Mode::Legacy,
+        |group| {
+            submit(group, &[(0x19, 0)]);
+            group.check(FSTS, u32::MAX);
+        },
+        value(QUEUE_ERROR),
+        value(0),
+    );
+}
+
+#[test]
+fn index_mask_of_an_interrupt_entry_invalidation() {
+    differ(
+        Mode::Remapping,
+        |group| {
+            // 16, while MHMV is 15.
+            submit(group, &[(0x14 | 16 << 27, 0)]);
+            group.check(FSTS, u32::MAX);
+        },
+        value(QUEUE_ERROR),
+        value(0),
+    );
+}
+
+#[test]
+fn interrupt_entry_invalidation_without_remapping() {
+    differ_on_eleven(
+        Mode::Legacy,
+        |group| {
+            submit(group, &[(0x04, 0)]);
+            group.check(FSTS, u32::MAX);
+        },
+        value(QUEUE_ERROR),
+        value(0),
+    );
+}

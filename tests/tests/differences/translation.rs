@@ -167,3 +167,66 @@ fn caches_after_set_root_table_pointer() {
         value(FAULT),
     );
 }
+
+#[test]
+fn width_of_a_pass_through_context() {
+    differ(
+        Mode::Legacy,
+        |group| {
+            translate(group, 2 << 2, 3, 0);
+            // AW: 39 bits; the unit has 48 as well.
+            group.poke(CONTEXTS + 16 * u64::from(edu_id(0)) + 8, 0x101);
+            read_memory(group, PATTERN);
+            group.check(FSTS, u32::MAX);
+        },
+        value(FAULT),
+        value(0),
+    );
+}
+
+#[test]
+fn fault_event_of_a_record_that_is_cleared() {
+    differ(
+        Mode::Legacy,
+        |group| {
+            translate(group, 0, 3, 0);
+            read_memory(group, 0);
+            group.set(0x22c, 1 << 31).check(0x38, u32::MAX);
+        },
+        value(0x8000_0000),
+        value(0xc000_0000),
+    );
+}
+
+#[test]
+fn domain_of_a_context_invalidation() {
+    // By domain 2 and by function with domain 2, while the function's is 1.
+    for low in [0x21, 0x31 | u64::from(edu_id(0)) << 32] {
+        differ(
+            Mode::Legacy,
+            |group| {
+                translate(group, 0, 3, PATTERN | 3);
+                read_memory(group, 0);
+                group.poke(CONTEXTS + 16 * u64::from(edu_id(0)), 0);
+                group.set_quad(0x90, RING).set(0x18, 1 << 31 | 1 << 26);
+                group.poke(RING, low | 2 << 16).poke(RING + 16, 0x12).set(0x88, 32);
+                read_memory(group, 0);
+                group.check(FSTS, u32::MAX);
+            },
+            value(0),
+            value(FAULT),
+        );
+    }
+}
+
+#[test]
+fn granularity_of_a_context_invalidation_by_register() {
+    differ(
+        Mode::Legacy,
+        |group| {
+            group.set_quad(0x28, 1 << 63 | 2 << 61 | 1).check(0x2c, 3 << 27);
+        },
+        value(2 << 27),
+        value(1 << 27),
+    );
+}

@@ -116,7 +116,7 @@ fn stale(scene: &mut Scene, edu: u8, mappings: &[Mapping]) {
 }
 
 /// Does what a descriptor says, by the queue or, while that is off, by registers.
-fn invalidate(scene: &mut Scene, (low, high): (u64, u64)) {
+pub(super) fn invalidate(scene: &mut Scene, (low, high): (u64, u64)) {
     if scene.queue.is_some() {
         queue::submit(scene, "invalidate some", &[(low, high)]);
         return;

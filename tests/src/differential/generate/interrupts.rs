@@ -64,6 +64,17 @@ fn entry(random: &mut Random) -> (u64, u64) {
     (low, high)
 }
 
+/// A device sends a message with an address below 4 GiB and data of 16 bits.
+pub(super) fn send(group: &mut Group, edu: u8, address: u64, data: u64) {
+    let device = EDU_DEVICE + edu;
+    group.step(Step::Config(device, 0x44, address as u32)).step(Step::Config(device, 0x48, 0));
+    group.step(Step::Config(device, 0x4c, data as u32));
+    group.step(Step::Config(device, 0x40, 0x0081_0005));
+    group.step(Step::WriteLong(edu_bar(edu) + 0x60, 1));
+    group.step(Step::WriteLong(edu_bar(edu) + 0x64, 1));
+    group.step(Step::Config(device, 0x40, 0x0080_0005)).step(Step::Settle);
+}
+
 /// A device sends a message in one format or the other.
 fn messages(scene: &mut Scene) {
     let random = &mut scene.random;
@@ -81,14 +92,7 @@ fn messages(scene: &mut Scene) {
         true => (0xfee0_0000 | random.below(16) << 12, random.below(256)),
         false => (address, subhandle),
     };
-    let device = EDU_DEVICE + edu;
-    // Below 4 GiB; the data have 16 bits.
-    group.step(Step::Config(device, 0x44, address as u32)).step(Step::Config(device, 0x48, 0));
-    group.step(Step::Config(device, 0x4c, data as u32));
-    group.step(Step::Config(device, 0x40, 0x0081_0005));
-    group.step(Step::WriteLong(edu_bar(edu) + 0x60, 1));
-    group.step(Step::WriteLong(edu_bar(edu) + 0x64, 1));
-    group.step(Step::Config(device, 0x40, 0x0080_0005)).step(Step::Settle);
+    send(&mut group, edu, address, data);
     group.set(0x22c, 0x8000_0000).set(0x34, bits::PFO);
     scene.groups.push(group);
 }

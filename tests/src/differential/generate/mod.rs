@@ -3,14 +3,20 @@
 //! A script begins with [`prologue`], which puts both machines into the same state, and ends with
 //! `epilogue`, which compares their final states. In between are a few scenes of one kind each.
 
+mod caches;
 mod dma;
 mod events;
+mod faults;
+pub mod flips;
+mod image;
 mod interrupts;
 mod io_apic;
+pub mod kinds;
 mod queue;
 mod registers;
 mod scalable;
 mod tables;
+mod walks;
 
 use super::Mode;
 use super::place::{self, EDUS};
@@ -56,6 +62,12 @@ pub struct Scene {
 }
 
 impl Scene {
+    /// A unit after power-on.
+    pub fn new(seed: u64, mode: Mode, release: Release) -> Self {
+        let random = Random::new(seed);
+        Self { random, mode, release, command: 0, queue: None, groups: Vec::new() }
+    }
+
     /// A write of GCMD that switches `bits` on, and a look at GSTS.
     pub fn switch_on(&mut self, group: &mut Group, bits: u32) {
         self.command |= bits;
@@ -76,14 +88,8 @@ impl Scene {
 
 /// The script of `seed`.
 pub fn script(seed: u64, mode: Mode, release: Release) -> Script {
-    let mut scene = Scene {
-        random: Random::new(seed),
-        mode,
-        release,
-        command: 0,
-        queue: None,
-        groups: vec![prologue()],
-    };
+    let mut scene = Scene::new(seed, mode, release);
+    scene.groups.push(prologue());
     if mode.is_scalable() {
         scalable::latch(&mut scene);
     }

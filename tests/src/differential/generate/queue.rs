@@ -96,6 +96,28 @@ pub(super) fn submit(scene: &mut Scene, label: &str, descriptors: &[(u64, u64)])
     scene.groups.push(group);
 }
 
+/// Submits one descriptor, looks at what has come of it, and mends it if it was refused.
+pub(super) fn try_one(scene: &mut Scene, label: &str, qwords: [u64; 4]) {
+    let Some(mut queue) = scene.queue else { return };
+    let mut group = Group::new(label);
+    let slot = queue.address(queue.tail);
+    put(&mut group, &mut queue, (qwords[0], qwords[1]));
+    if queue.wide {
+        group.poke(slot + 16, qwords[2]).poke(slot + 24, qwords[3]);
+    }
+    ring(&mut group, queue);
+    group.poke(slot, 0x12).poke(slot + 8, 0);
+    if queue.wide {
+        group.poke(slot + 16, 0).poke(slot + 24, 0);
+    }
+    // QEMU needs the tail to be written again.
+    group.set(0x34, bits::IQE);
+    ring(&mut group, queue);
+    group.set(0x9c, 1).check(0x9c, u32::MAX);
+    scene.queue = Some(queue);
+    scene.groups.push(group);
+}
+
 /// Drops all that the unit may have cached.
 pub(super) fn flush(scene: &mut Scene) {
     let all: &[_] = match scene.mode {
