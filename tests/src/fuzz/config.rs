@@ -87,12 +87,19 @@ struct Machine {
 pub(super) fn run(input: &mut Input<'_>) {
     let Ok(memory) = Memory::from_ranges(&[(GuestAddress(0), MEMORY)]) else { return };
     let devices = DEVICES.map(|text| text.parse::<DeviceSpec>().expect("it describes a device"));
-    let policy = "bounded:2ms".parse().expect("there is such a policy");
-    let host = UnitConfig {
+    let shape = input.byte();
+    let unit = UnitConfig {
         ict: Timeout::After(Duration::from_millis(5)),
-        ..UnitConfig::new(UnitRole::Host)
+        ..UnitConfig::new(UnitRole::Guest)
     };
-    let mut config = RootComplexConfig::forwarded(policy, host);
+    // Bit 2 is set on bare metal: the guest's unit sends its requests to the links itself.
+    let mut config = match shape & 4 {
+        0 => {
+            let policy = "bounded:2ms".parse().expect("there is such a policy");
+            RootComplexConfig::forwarded(policy, unit)
+        }
+        _ => RootComplexConfig::direct(unit),
+    };
     config.topology = Topology::new(&devices).expect("they fit together");
     let topology = config.topology.clone();
     let config = ChipsetConfig { root_complex: config, memory: MEMORY as u64, cpus: 1, tsc_khz: 0 };
@@ -103,9 +110,15 @@ pub(super) fn run(input: &mut Input<'_>) {
     let mut machine = Machine { chipset, memory, now, tail: 0, next_bus: 1, next_bar: BARS };
     let identity = machine.bus_0();
     machine.unit_write(offset::IQA, &RING.to_le_bytes());
-    let on = GlobalBits::new().with_queued_invalidation(true).into_bits();
-    machine.unit_write(offset::GCMD, &on.to_le_bytes());
-    if input.byte() & 3 != 0 {
+    let mut on = GlobalBits::new().with_queued_invalidation(true);
+    machine.unit_write(offset::GCMD, &on.into_bits().to_le_bytes());
+    // Bit 3 enables translation, without which the unit takes no Invalidate Completions.
+    if shape & 8 != 0 {
+        on.set_translation(true);
+        let latch = on.with_set_root_table(true).into_bits();
+        machine.unit_write(offset::GCMD, &latch.to_le_bytes());
+    }
+    if shape & 3 != 0 {
         machine.enumerate(0);
     }
     while !input.0.is_empty() {
