@@ -75,11 +75,11 @@ pub(crate) enum CliError {
     Output(std::io::Error),
     /// The built-in guest did not finish.
     #[error(
-        "the guest ended with {exit:?} under '{policy}', {scenario}; the end of its console:\n{console}"
+        "the guest ended with {exit:?} on host '{host}', {scenario}; the end of its console:\n{console}"
     )]
     Guest {
-        /// The policy.
-        policy: String,
+        /// The host, with its policy.
+        host: String,
         /// The scenario.
         scenario: &'static str,
         /// The way in which the guest ended.

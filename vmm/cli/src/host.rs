@@ -1,6 +1,8 @@
 //! Options that choose what carries out the guest's Device-TLB invalidations: its own unit, or a
 //! host with a policy.
 
+use std::fmt;
+
 use clap::{Args, ValueEnum};
 use devices::root_complex::RootComplexConfig;
 use iommu::event::UnitRole;
@@ -39,7 +41,7 @@ pub(crate) struct HostArgs {
 }
 
 /// The host below the guest, without its unit.
-#[derive(Debug, Clone, PartialEq, Default)]
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub(crate) enum HostChoice {
     /// None: the guest's unit is the physical one.
     #[default]
@@ -59,6 +61,13 @@ pub(crate) struct PolicyWithoutHost {
     given: String,
 }
 
+impl PolicyWithoutHost {
+    /// The error for an option or key, given with its value.
+    pub(crate) const fn new(given: String) -> Self {
+        Self { given }
+    }
+}
+
 impl HostChoice {
     /// The host of that kind. Without a kind a policy means a forwarded one.
     ///
@@ -70,11 +79,27 @@ impl HostChoice {
     ) -> Result<Self, PolicyWithoutHost> {
         match (kind, policy) {
             (Some(HostKind::Direct), Some(policy)) => {
-                Err(PolicyWithoutHost { given: format!("policy '{policy}'") })
+                Err(PolicyWithoutHost::new(format!("policy '{policy}'")))
             }
             (Some(HostKind::Direct) | None, None) => Ok(Self::Direct),
             (Some(HostKind::Forwarded), None) => Ok(Self::Forwarded(PRESETS[0].policy())),
             (_, Some(policy)) => Ok(Self::Forwarded(policy)),
+        }
+    }
+
+    /// The word for options and tables.
+    pub(crate) const fn kind(&self) -> &'static str {
+        match self {
+            Self::Direct => "direct",
+            Self::Forwarded(_) => "forwarded",
+        }
+    }
+
+    /// The name of the host's policy, if there is a host.
+    pub(crate) fn policy(&self) -> Option<&str> {
+        match self {
+            Self::Direct => None,
+            Self::Forwarded(policy) => Some(&policy.name),
         }
     }
 
@@ -88,6 +113,16 @@ impl HostChoice {
     }
 }
 
+/// `direct`, or `forwarded, bounded:100ms`.
+impl fmt::Display for HostChoice {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Direct => f.write_str(self.kind()),
+            Self::Forwarded(policy) => write!(f, "{}, {policy}", self.kind()),
+        }
+    }
+}
+
 impl HostArgs {
     /// The host.
     pub(crate) fn into_host(self) -> Result<HostChoice, PoliciesError> {
@@ -95,7 +130,7 @@ impl HostArgs {
             (self.host, &self.policy, self.policies.file())
         {
             let given = format!("--policies-file '{}'", file.display());
-            return Err(PolicyWithoutHost { given }.into());
+            return Err(PolicyWithoutHost::new(given).into());
         }
         let policy = match (self.policy, self.policies.file()) {
             (None, None) => None,
@@ -106,6 +141,30 @@ impl HostArgs {
         };
         Ok(HostChoice::new(self.host, policy)?)
     }
+}
+
+/// The hosts of a comparison: bare metal and a host with each policy of `usual`, or those that the
+/// command line chooses by kind and by policies.
+///
+/// # Errors
+/// For an unknown policy, and for policies without a host that has them.
+pub(crate) fn compared(
+    kind: Option<HostKind>,
+    chosen: &[String],
+    policies: &PoliciesArgs,
+    usual: Vec<Policy>,
+) -> Result<Vec<HostChoice>, PoliciesError> {
+    let forwarded = match (kind, chosen) {
+        (Some(HostKind::Direct), []) => Vec::new(),
+        (Some(HostKind::Direct), [policy, ..]) => {
+            return Err(PolicyWithoutHost::new(format!("policy '{policy}'")).into());
+        }
+        (_, []) => usual,
+        (_, chosen) => policies.choose(chosen)?,
+    };
+    let has_direct = kind != Some(HostKind::Forwarded) && chosen.is_empty();
+    let direct = has_direct.then_some(HostChoice::Direct);
+    Ok(direct.into_iter().chain(forwarded.into_iter().map(HostChoice::Forwarded)).collect())
 }
 
 #[cfg(test)]
@@ -128,6 +187,19 @@ mod tests {
         ] {
             assert_eq!(HostChoice::new(kind, policy), Ok(choice));
         }
+    }
+
+    #[test]
+    fn a_comparison_has_both_unless_the_command_line_chooses() {
+        let kinds = |kind, chosen: &[&str]| {
+            let chosen: Vec<String> = chosen.iter().map(|&name| name.to_owned()).collect();
+            let hosts = compared(kind, &chosen, &PoliciesArgs::default(), vec![policy()]);
+            hosts.unwrap().iter().map(HostChoice::kind).collect::<Vec<_>>()
+        };
+        assert_eq!(kinds(None, &[]), ["direct", "forwarded"]);
+        assert_eq!(kinds(Some(HostKind::Direct), &[]), ["direct"]);
+        assert_eq!(kinds(Some(HostKind::Forwarded), &[]), ["forwarded"]);
+        assert_eq!(kinds(None, &["amd", "linux"]), ["forwarded", "forwarded"]);
     }
 
     #[test]

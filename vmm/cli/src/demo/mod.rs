@@ -1,4 +1,5 @@
-//! `ghostlink demo`: runs the built-in guest once with each policy, and compares its waiting times.
+//! `ghostlink demo`: runs the built-in guest once on bare metal and once above a host with each
+//! policy, and compares its waiting times.
 //!
 //! Times are scaled so that all of it takes half a minute: the physical unit gives up after two
 //! seconds, where PCIe allows a function one to two minutes to answer, and the guest after three,
@@ -14,11 +15,12 @@ use devices::fault::{Fault, FaultMode, Trigger};
 use devices::root_complex::RootComplexConfig;
 use iommu::event::{Recorder, Tracer, UnitRole};
 use iommu::ids::Bdf;
-use iommu::submit::{PRESETS, Policy, Preset};
+use iommu::submit::{PRESETS, Preset};
 use iommu::time::Timeout;
 use iommu::unit::{Ordering, UnitConfig};
 use vmm::{Console, Exit, Kernel, MemorySize, Summary, Vm, VmConfig};
 
+use super::host::{self, HostChoice, HostKind};
 use super::policies::PoliciesArgs;
 use super::progress::Progress;
 use crate::CliError;
@@ -39,6 +41,11 @@ pub(super) struct DemoArgs {
     /// What to print
     #[arg(long, value_enum, default_value_t = Format::Table)]
     format: Format,
+
+    /// Only this kind of host: the guest's unit is the physical one (direct), or a host with a policy
+    /// is below it (forwarded) [default: both, or forwarded with --policy]
+    #[arg(long, value_enum, value_name = "HOST")]
+    host: Option<HostKind>,
 
     /// Only this policy; may be given several times [default: linux, bounded, amd, present+bounded]
     #[arg(long, value_name = "POLICY")]
@@ -63,6 +70,7 @@ impl Default for DemoArgs {
         let policies = PoliciesArgs::default();
         Self {
             format: Format::Table,
+            host: None,
             policy: Vec::new(),
             policies,
             ict,
@@ -104,7 +112,7 @@ impl Scenario {
 /// One run, before it and after it.
 #[derive(Debug)]
 struct Run {
-    policy: Policy,
+    host: HostChoice,
     scenario: Scenario,
     /// Time-out of the physical unit.
     ict: Timeout,
@@ -117,7 +125,7 @@ pub(super) fn run(args: &DemoArgs) -> Result<u8, CliError> {
     let progress = Progress::new(runs.len());
     let mut rows = Vec::with_capacity(runs.len());
     for (index, run) in runs.into_iter().enumerate() {
-        progress.begin(index, format!("{}, {}", run.policy, run.scenario.name()));
+        progress.begin(index, format!("{}, {}", run.host, run.scenario.name()));
         let summary = match boot(&run)? {
             RunEnd::Interrupted(status) => return Ok(status),
             RunEnd::Done(summary) => summary,
@@ -136,17 +144,15 @@ pub(super) fn run(args: &DemoArgs) -> Result<u8, CliError> {
 
 /// All runs. The healthy ones come first, as the reference for the others.
 fn plan(args: &DemoArgs) -> Result<Vec<Run>, CliError> {
-    let policies = match args.policy.as_slice() {
-        [] => PRESETS.iter().filter(|p| SHOWN.contains(&p.name)).map(Preset::policy).collect(),
-        chosen => args.policies.choose(chosen)?,
-    };
+    let shown = PRESETS.iter().filter(|preset| SHOWN.contains(&preset.name)).map(Preset::policy);
+    let hosts = host::compared(args.host, &args.policy, &args.policies, shown.collect())?;
     let mut scenarios = vec![(Scenario::Healthy, args.ict), (Scenario::Silent, args.ict)];
     if args.ict != Timeout::Never {
         scenarios.push((Scenario::SilentNoIte, Timeout::Never));
     }
     let ordering = args.ordering;
     let run = |(scenario, ict)| {
-        policies.iter().cloned().map(move |policy| Run { policy, scenario, ict, ordering })
+        hosts.iter().cloned().map(move |host| Run { host, scenario, ict, ordering })
     };
     Ok(scenarios.into_iter().flat_map(run).collect())
 }
@@ -166,7 +172,7 @@ fn boot(run: &Run) -> Result<RunEnd, CliError> {
         Exit::DebugExit(0) => Ok(RunEnd::Done(Summary::new(&events.events(), VICTIM))),
         exit @ (Exit::Signal(_) | Exit::Stopped) => Ok(RunEnd::Interrupted(exit.status())),
         exit => Err(CliError::Guest {
-            policy: run.policy.to_string(),
+            host: run.host.to_string(),
             scenario: run.scenario.name(),
             exit,
             console: last_lines(&console),
@@ -186,12 +192,11 @@ fn last_lines(console: &Mutex<Vec<u8>>) -> String {
 impl Run {
     fn config(&self, tracer: Tracer, console: Arc<Mutex<Vec<u8>>>) -> VmConfig {
         let scenario = if self.scenario == Scenario::Healthy { "healthy" } else { "silent" };
-        let mut host_unit = UnitConfig::new(UnitRole::Host);
-        host_unit.ict = self.ict;
-        host_unit.ordering = self.ordering;
+        let (ict, ordering) = (self.ict, self.ordering);
+        let unit = UnitConfig { ict, ordering, ..UnitConfig::new(UnitRole::Guest) };
         let silent =
             Fault { trigger: Trigger::Doorbell, port: None, mode: FaultMode::Silent, lasts: None };
-        let root_complex = RootComplexConfig::forwarded(self.policy.clone(), host_unit);
+        let root_complex = self.host.clone().into_root_complex(unit);
         VmConfig {
             kernel: Kernel::Image { name: "the built-in guest", bytes: resources::GUEST },
             cmdline: format!(

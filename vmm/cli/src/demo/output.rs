@@ -14,10 +14,13 @@ use super::{DemoArgs, GIVE_UP, Run, VICTIM};
 /// One run as JSON. Times are nanoseconds; null stands for phases that the guest did not reach.
 #[derive(Debug, Serialize)]
 struct Row<'a> {
-    policy: &'a str,
+    host: &'a str,
+    /// Null without a host.
+    policy: Option<&'a str>,
     scenario: &'a str,
     outcome: Option<Outcome>,
     guest_stall_ns: Option<u128>,
+    /// 0 without a host.
     host_stall_ns: u128,
     waits_aborted: u32,
     /// Whether the guest-visible unit has raised ITE.
@@ -34,7 +37,8 @@ struct Row<'a> {
 /// Prints one run as a line of JSON.
 pub(super) fn write_json(run: &Run, summary: &Summary) -> io::Result<()> {
     let row = Row {
-        policy: &run.policy.name,
+        host: run.host.kind(),
+        policy: run.host.policy(),
         scenario: run.scenario.name(),
         outcome: summary.outcome,
         guest_stall_ns: summary.guest_stall.map(|time| time.as_nanos()),
@@ -59,6 +63,7 @@ pub(super) fn write_table(args: &DemoArgs, rows: &[(Run, Summary)]) -> io::Resul
     table.load_style(ASCII_MARKDOWN);
     table.set_header([
         "scenario",
+        "host",
         "policy",
         "outcome",
         "guest stall",
@@ -72,10 +77,11 @@ pub(super) fn write_table(args: &DemoArgs, rows: &[(Run, Summary)]) -> io::Resul
     for (run, summary) in rows {
         table.add_row([
             run.scenario.name().to_owned(),
-            run.policy.name.clone(),
+            run.host.kind().to_owned(),
+            run.host.policy().unwrap_or("-").to_owned(),
             outcome(summary.outcome),
             time(summary.guest_stall),
-            time(Some(summary.host_stall)),
+            time(run.host.policy().map(|_| summary.host_stall)),
             summary.waits_aborted.to_string(),
             summary.timeouts.first().map_or("-".to_owned(), Bdf::to_string),
             outcome(summary.neighbor_outcome),
@@ -83,7 +89,7 @@ pub(super) fn write_table(args: &DemoArgs, rows: &[(Run, Summary)]) -> io::Resul
             summary.stale_accesses.to_string(),
         ]);
     }
-    for column in [3, 4, 5, 8, 9] {
+    for column in [4, 5, 6, 9, 10] {
         if let Some(column) = table.column_mut(column) {
             column.set_cell_alignment(CellAlignment::Right);
         }

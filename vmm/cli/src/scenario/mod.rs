@@ -96,7 +96,8 @@ pub(super) fn run(path: &Path, args: ScenarioArgs) -> Result<u8, CliError> {
 fn head(name: &str, scenario: &Scenario) -> String {
     let lines = scenario.about.trim().lines();
     let about: String = lines.map(|line| format!("#   {line}\n")).collect();
-    format!("KTAP version 1\n# {name}: {}\n{about}", scenario.title)
+    let host = &scenario.below;
+    format!("KTAP version 1\n# {name}: {}\n#   host: {host}\n{about}", scenario.title)
 }
 
 fn cmdline(scenario: &Scenario, more: &str) -> String {

@@ -9,6 +9,7 @@ use iommu::time::Instant;
 
 use super::file::Scenario;
 use super::judge::Observed;
+use crate::host::HostChoice;
 
 const HEAD: &str = "title = 't'\nabout = 'a'\npolicy = 'linux'\n";
 const DEVICE: &str = "[[device]]\ntype = 'root-port'\nid = 'rp0'\n";
@@ -157,6 +158,12 @@ fn the_repository_s_scenarios_are_right_and_the_runner_knows_their_steps() {
         count += 1;
         let scenario = Scenario::read(&path).unwrap_or_else(|error| panic!("{error}"));
         super::root_complex(&scenario, &path).unwrap_or_else(|error| panic!("{error}"));
+        // Each file says whether the guest is above a host. The names of the others say it.
+        let host = format!("\nhost = \"{}\"\n", scenario.below.kind());
+        assert!(fs::read_to_string(&path).unwrap().contains(&host), "{}", path.display());
+        let name = path.file_stem().unwrap().to_string_lossy();
+        let is_direct = name.split('-').any(|word| word == "direct");
+        assert_eq!(scenario.below == HostChoice::Direct, is_direct, "{}", path.display());
         for step in &scenario.steps {
             let name = step.words.split(':').next().unwrap();
             let known = runner.contains(&format!("\nstep_{name}() {{"));

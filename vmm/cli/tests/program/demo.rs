@@ -26,7 +26,7 @@ fn demo(options: &[&str]) -> HashMap<(String, String), Value> {
 
 /// Every key that the format promises, with its type.
 fn assert_complete(run: &Value) {
-    for key in ["policy", "scenario"] {
+    for key in ["host", "policy", "scenario"] {
         assert!(run[key].is_string(), "{key}: {run}");
     }
     let times = ["guest_stall_ns", "host_stall_ns", "neighbor_stall_ns"];
@@ -74,6 +74,29 @@ fn a_physical_unit_with_ite_is_shown_without_it_too() {
     assert_eq!(scenarios, ["healthy", "silent", "silent-no-ite"]);
     runs.values().for_each(assert_complete);
     assert!(runs.values().all(|run| run["outcome"] == "completed"), "{runs:?}");
+}
+
+#[test]
+fn bare_metal_has_no_policy_and_waits_for_its_own_ite() {
+    if !wanted(Need::Kvm) {
+        return;
+    }
+    let arguments = ["demo", "--format", "json", "--host", "direct", "--ict", "200ms"];
+    let output = ghostlink(&arguments).output().unwrap();
+    let stdout = String::from_utf8(output.stdout).unwrap();
+    let runs: Vec<Value> = stdout.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    assert_eq!(runs.len(), 3, "{stdout}");
+    for run in &runs {
+        assert_eq!((&run["host"], &run["policy"]), (&"direct".into(), &Value::Null), "{run}");
+        assert_eq!(run["host_stall_ns"], 0, "{run}");
+        let outcome = match run["scenario"].as_str() {
+            Some("healthy") => "completed",
+            Some("silent") => "timed_out",
+            _ => "stalled",
+        };
+        assert_eq!(run["outcome"], outcome, "{run}");
+    }
+    assert_eq!(runs[1]["ite_sid"], "01:00.0");
 }
 
 #[test]

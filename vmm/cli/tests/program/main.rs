@@ -9,6 +9,7 @@ mod doctor;
 #[path = "../../../tests/machine/elf.rs"]
 #[expect(dead_code, reason = "the machines of vmm's tests use the rest")]
 mod elf;
+mod host;
 mod lab;
 mod qemu_qtest;
 mod validate;
