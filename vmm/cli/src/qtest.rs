@@ -51,9 +51,11 @@ pub(super) struct QtestArgs {
     #[command(flatten)]
     unit: UnitArgs,
 
-    /// Find DMA by translations whose invalidation was reported complete, or has failed: command
-    /// 'stale_accesses', events 'stale_access', and a summary at the end
-    #[arg(long)]
+    #[arg(
+        long,
+        help = "Find DMA by translations whose invalidation was reported complete, or has failed: \
+                command 'stale_accesses', events 'stale_access', and a summary at the end"
+    )]
     oracle: bool,
 
     /// Write events as JSON lines to this file

@@ -71,9 +71,11 @@ pub(super) struct RunArgs {
     #[arg(long, value_name = "FILE")]
     events: Option<PathBuf>,
 
-    /// Find DMA by translations whose invalidation was reported complete, or has failed: events
-    /// 'stale_access', and a summary at the end. A scenario always does this
-    #[arg(long)]
+    #[arg(
+        long,
+        help = "Find DMA by translations whose invalidation was reported complete, or has failed: \
+                events 'stale_access', and a summary at the end. A scenario always does this"
+    )]
     oracle: bool,
 
     /// End the run after this time, with status 124
