@@ -55,7 +55,7 @@ impl InvalidateBehavior {
 }
 
 /// The last Invalidate Request of each function, if its range is still to be dropped. The oldest one
-/// beyond [`Self::MOST`] is forgotten: a guest may give virtual functions new ids again and again.
+/// beyond `Self::MOST` is forgotten: a guest may give virtual functions new ids again and again.
 #[derive(Debug, Default)]
 pub struct PendingInvalidations(Vec<InvalidateRequest>);
 
