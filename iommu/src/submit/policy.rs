@@ -146,7 +146,7 @@ mod tests {
     fn an_invalid_policy_is_named_with_advice() {
         let message = |text: &str| text.parse::<Policy>().unwrap_err().to_string();
         assert!(message("linus").contains("'linus'"));
-        assert!(message("linus").contains("linux-7.0, bounded:<t>"));
+        assert!(message("linus").contains("linux-7.0, pass-through, bounded:<t>"));
         assert!(message("bounded:0s").contains("'0s'"));
         assert!(message("bounded:").contains("bounded:"));
         assert!(message("linux:1s").contains("bounded:1s"));
