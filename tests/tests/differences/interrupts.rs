@@ -81,6 +81,21 @@ fn posted_entries_without_the_capability() {
 }
 
 #[test]
+fn source_validation_type_3() {
+    const RECORD_END: u16 = 0x22c;
+    differ(
+        Mode::Remapping,
+        |group| {
+            remap(group, (1 | 0x41 << 16, 3 << 18));
+            send(group, 0xfee0_0010, 0);
+            group.check(RECORD_END, u32::MAX);
+        },
+        value(0x8000_0024),
+        value(by_release(0, 0x8000_0026)),
+    );
+}
+
+#[test]
 fn destination_bits_without_eim() {
     for bit in [1 << 32, 1 << 63] {
         let passed = Observed::Messages(vec![(0xfee0_0000, 0x4041)]);

@@ -144,9 +144,10 @@ fn is_known_table(mode: Mode, flip: u64) -> bool {
     }
 }
 
-/// IM, which asks for posting, and the destination's bits that have no meaning without EIM.
+/// IM, which asks for posting, the destination's bits that have no meaning without EIM, and the bit
+/// that makes SVT of the second entry 3.
 fn is_known_interrupt(flip: u64) -> bool {
-    matches!(flip % 128, 15 | 32..=39 | 48..=63)
+    matches!(flip % 128, 15 | 32..=39 | 48..=63) || flip == 128 + 83
 }
 
 fn is_known_descriptor(mode: Mode, flip: u64) -> bool {
