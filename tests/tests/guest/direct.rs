@@ -51,17 +51,18 @@ fn a_healthy_flush_crosses_one_unit_and_the_link() {
     assert_eq!(run.summary().outcome, Some(Outcome::Completed));
 }
 
+/// As Linux does, the guest gives up at ITE if the function is gone, and submits again if it answers.
 #[test]
 fn the_guest_waits_for_ite_of_its_own_unit() {
-    for fault in ["silent", "no-completion"] {
+    for (fault, timeouts) in [("silent", 1..=1), ("no-completion", 2..=usize::MAX)] {
         let Some(rig) = alone(fault, "") else { return };
         let run = rig.ict(ICT).run().passed();
         assert_no_host(&run);
-        assert_eq!(run.timeouts(UnitRole::Guest, VICTIM), 1, "{fault}");
+        let count = run.timeouts(UnitRole::Guest, VICTIM);
+        assert!(timeouts.contains(&count), "{fault}: {count}");
         assert_eq!(run.report(Metric::TimeoutSource), Some(VICTIM.into_bits().into()));
         let summary = run.summary();
-        assert_eq!(summary.outcome, Some(Outcome::TimedOut), "{fault}");
-        assert_eq!(summary.waits_aborted, 1);
+        assert_eq!(usize::try_from(summary.waits_aborted), Ok(count), "{fault}");
         assert!(summary.guest_stall.is_some_and(|stall| stall >= ICT), "{summary:?}");
     }
 }
