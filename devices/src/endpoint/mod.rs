@@ -38,7 +38,7 @@ use crate::pcie::caps::pasid::Pasid;
 use crate::pcie::caps::power::PowerManagement;
 use crate::pcie::caps::pri::Pri;
 use crate::pcie::caps::{ari, dsn, secondary};
-use crate::pcie::header::{self, Bar, ConfigBuilder, HeaderType, Identity};
+use crate::pcie::header::{Bar, ConfigBuilder, HeaderType, Identity};
 use crate::pcie::reset::Reset;
 use crate::pcie::spec::aer::Uncorrectable;
 use crate::pcie::spec::pasid::PasidControl;
@@ -49,7 +49,6 @@ use regs::{Command, Counters, Opcode, Registers, Status};
 use traffic::Traffic;
 
 pub use crate::pcie::caps::sriov::VirtualFunctions;
-pub use virtual_functions::PhysicalFunction;
 
 /// Vendor ID of the endpoint.
 pub const VENDOR_ID: u16 = 0x1234;
@@ -87,7 +86,7 @@ pub struct EndpointConfig {
     pub is_function_0: bool,
     /// ARI Next Function Number, 0 in the last function; `None` without ARI.
     pub next_function: Option<u8>,
-    /// Its virtual functions, for [`PhysicalFunction::new`].
+    /// Its virtual functions, for [`PhysicalFunction`](crate::pcie::PhysicalFunction).
     pub virtual_functions: Option<VirtualFunctions>,
 }
 
@@ -263,10 +262,7 @@ impl AtsEndpoint {
                 let offset = bar.offset(config, address, length);
                 offset.or_else(|| in_data().map(|at| regs::BUFFER + at))
             }),
-            Window::Assigned(base) => {
-                let offset = header::offset(base?, regs::SIZE.into(), address, length);
-                offset.filter(|_| self.core.is_on())
-            }
+            Window::Assigned(base) => self.core.claim_assigned(base, regs::SIZE, address, length),
         }
     }
 

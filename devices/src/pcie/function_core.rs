@@ -27,8 +27,7 @@ pub struct FunctionCore {
     bar: Option<Bar>,
     power: Option<PowerManagement>,
     flr: Option<Express>,
-    /// A virtual function: its physical function is not in D0. The specification leaves open what
-    /// the virtual one does then; here it sleeps too (`PCIe 9.6.2`).
+    /// A virtual function: its physical function is not in D0.
     pub physical_sleeps: bool,
     /// The function was reset, or was in D3hot, and is ready at this time. The hierarchy watches it.
     pub ready_at: Option<Instant>,
@@ -105,6 +104,20 @@ impl FunctionCore {
             return None;
         }
         decode(&self.config).filter(|_| self.is_on())
+    }
+
+    /// The offset of an access in the `size` bytes of registers at `base`, if the virtual function
+    /// claims it. Its physical function has set `base`; Memory Space Enable of a virtual function
+    /// does not exist.
+    #[inline]
+    pub fn claim_assigned(
+        &self,
+        base: Option<u64>,
+        size: u32,
+        address: u64,
+        length: usize,
+    ) -> Option<u64> {
+        header::offset(base?, size.into(), address, length).filter(|_| self.is_on())
     }
 
     /// The Command register.

@@ -15,6 +15,7 @@
 //!   below a port.
 //! - [`readiness`]: how long functions take to become ready.
 //! - [`function`]: all other functions. [`function_core`]: what functions have in common.
+//! - [`physical_function`]: functions with SR-IOV, of any kind.
 
 pub mod caps;
 pub mod client;
@@ -25,6 +26,7 @@ pub mod header;
 pub mod hierarchy;
 pub mod host_bridge;
 pub mod link;
+pub mod physical_function;
 pub mod port;
 pub mod readiness;
 pub mod reset;
@@ -42,6 +44,7 @@ pub use client::{ConfigAccess, ConfigClient};
 pub use function::Function;
 pub use function_core::FunctionCore;
 pub use hierarchy::Hierarchy;
+pub use physical_function::{Inherited, PhysicalFunction, SriovFunction};
 pub use reset::Reset;
 
 /// The requests that a function can send up its link: in the end, to the root complex.

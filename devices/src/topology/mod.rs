@@ -28,14 +28,14 @@ use iommu::ids::Bdf;
 
 use crate::Error;
 use crate::edu::Edu;
-use crate::endpoint::{AtsEndpoint, PhysicalFunction};
+use crate::endpoint::AtsEndpoint;
 use crate::fault::PortInfo;
 use crate::iommu_testdev::IommuTestdev;
 use crate::nvme::storage::{BLOCK_SIZE, MemoryStorage, Storage};
 use crate::nvme::{DEFAULT_LATENCY, Nvme};
 use crate::pcie::caps::express::HotPlug;
 use crate::pcie::header::{HeaderType, Ids};
-use crate::pcie::{Function, Hierarchy};
+use crate::pcie::{Function, Hierarchy, PhysicalFunction};
 use plan::{FunctionKind, Medium, Step};
 use platform::Platform;
 pub use platform::{
@@ -239,7 +239,7 @@ fn function(
     Ok(match kind {
         FunctionKind::AtsEndpoint(config) => match config.virtual_functions {
             Some(virtual_functions) => {
-                Box::new(PhysicalFunction::new(*config, virtual_functions, tracer)?)
+                Box::new(PhysicalFunction::<AtsEndpoint>::new(*config, virtual_functions, tracer)?)
             }
             None => Box::new(AtsEndpoint::new(*config, tracer.clone())?),
         },

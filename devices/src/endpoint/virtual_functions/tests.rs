@@ -1,5 +1,7 @@
 //! Virtual functions, as a driver enables and uses them.
 
+use iommu::ids::Bdf;
+
 use super::*;
 use crate::fault::FaultMode;
 use crate::pcie::spec::{ats, express, header, pasid, sriov};

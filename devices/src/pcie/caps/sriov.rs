@@ -83,6 +83,11 @@ impl Sriov {
         config.get::<u16>(self.at + NUM_VFS).min(self.functions.total)
     }
 
+    /// Whether software has enabled virtual functions.
+    pub fn is_enabled(self, config: &ConfigSpace) -> bool {
+        config.get::<Control>(self.at + CONTROL).vf_enable()
+    }
+
     /// From the physical function's id to that of virtual function `index`.
     pub fn id_offset(self, config: &ConfigSpace, index: u16) -> u16 {
         config.get::<u16>(self.at + FIRST_OFFSET).saturating_add(index * IDS_APART)
