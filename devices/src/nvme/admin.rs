@@ -103,8 +103,9 @@ impl Controller {
     }
 
     fn identify(&mut self, command: &Command, memory: &mut Memory<'_>) -> Outcome {
-        let (cns, namespace) = (command.dword::<10>() as u8, command.namespace());
-        let data = self.identity.structure(cns, namespace, &self.namespaces)?;
+        let (dword10, namespace) = (command.dword::<10>(), command.namespace());
+        let (cns, first) = (dword10 as u8, (dword10 >> 16) as u16);
+        let data = self.identity.structure(cns, first, namespace, &self.namespaces)?;
         send(command, &data, memory)
     }
 

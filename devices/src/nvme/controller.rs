@@ -74,12 +74,15 @@ pub(super) struct Controller {
 impl Controller {
     pub(super) fn new(
         namespaces: Vec<Box<dyn Storage>>,
-        serial: &str,
+        identity: Identity,
         latency: Duration,
         hang_after: Option<u32>,
     ) -> Self {
         Self {
-            registers: Registers::default(),
+            registers: Registers {
+                is_virtual: identity.role.is_secondary(),
+                ..Registers::default()
+            },
             submission: Default::default(),
             completion: Default::default(),
             in_flight: VecDeque::with_capacity(MAX_IN_FLIGHT),
@@ -93,7 +96,7 @@ impl Controller {
             events: Events::default(),
             features: Features::default(),
             logs: Logs::default(),
-            identity: Identity::new(serial),
+            identity,
             namespaces,
             buffer: vec![0; MAX_TRANSFER],
             latency,
@@ -122,17 +125,23 @@ impl Controller {
     /// Resets everything but the namespaces, the logs and CSTS.NSSRO.
     pub(super) fn reset(&mut self) {
         let status = self.registers.status_after_reset();
-        self.registers = Registers { status, ..Registers::default() };
+        let is_virtual = self.registers.is_virtual;
+        self.registers = Registers { status, is_virtual, ..Registers::default() };
         self.clear();
     }
 
-    /// Counts a power cycle in the logs, and power-cycles the namespaces.
+    /// Counts a power cycle in the logs, and power-cycles the namespaces. The logs of a virtual
+    /// function begin anew: its next user may be another one.
     pub(super) fn power_cycle(&mut self) {
         const COMPLETE: u8 = 2;
         let safe =
             self.registers.status.shutdown() == COMPLETE || !self.registers.configuration.enable();
-        self.logs.unsafe_shutdowns += u64::from(!safe);
-        self.logs.power_losses += 1;
+        if self.registers.is_virtual {
+            self.logs = Logs::default();
+        } else {
+            self.logs.unsafe_shutdowns += u64::from(!safe);
+            self.logs.power_losses += 1;
+        }
         self.registers.status.set_subsystem_reset(false);
         self.commands_until_hang = self.hang_after;
         self.namespaces.iter_mut().for_each(|medium| medium.power_cycle());

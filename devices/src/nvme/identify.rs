@@ -6,7 +6,7 @@ use super::model::{
 };
 use super::regs;
 use super::spec::identify::controller::{self, *};
-use super::spec::identify::{SIZE, cns, descriptor, namespace};
+use super::spec::identify::{SIZE, cns, descriptor, namespace, primary, secondary};
 use super::spec::{COMMAND_SIZE_ORDER, COMPLETION_SIZE_ORDER, Status, namespace_index, put};
 use super::storage::{BLOCK_SIZE, Storage};
 
@@ -15,6 +15,51 @@ const ABORT_LIMIT: u8 = 4;
 /// Maximum power, in 10 mW.
 const MAX_POWER: u16 = 500;
 
+/// The Controller ID of a physical function. Those of its virtual functions follow.
+const FIRST_CONTROLLER: u16 = 1;
+
+/// The place of a controller among those of its device (`NVMe 8.5`).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Role {
+    /// It is the only one.
+    Alone,
+    /// The primary controller: the physical function.
+    Primary {
+        /// Its secondary controllers.
+        total: u16,
+        /// Those that are online, from the first: their virtual functions are enabled.
+        online: u16,
+    },
+    /// A secondary controller.
+    Secondary {
+        /// Its virtual function's number, from 1 up.
+        number: u16,
+    },
+}
+
+impl Role {
+    pub(super) fn is_secondary(self) -> bool {
+        matches!(self, Self::Secondary { .. })
+    }
+
+    /// CNTLID.
+    fn controller(self) -> u16 {
+        match self {
+            Self::Alone | Self::Primary { .. } => FIRST_CONTROLLER,
+            Self::Secondary { number } => FIRST_CONTROLLER + number,
+        }
+    }
+
+    /// CMIC.
+    fn sharing(self) -> u8 {
+        match self {
+            Self::Alone => 0,
+            Self::Primary { .. } => SEVERAL_CONTROLLERS,
+            Self::Secondary { .. } => SEVERAL_CONTROLLERS | VIRTUAL_FUNCTION,
+        }
+    }
+}
+
 /// The identification of this controller.
 #[derive(Debug)]
 pub(super) struct Identity {
@@ -22,14 +67,15 @@ pub(super) struct Identity {
     /// Those of configuration space.
     vendor: u16,
     subsystem_vendor: u16,
+    pub(super) role: Role,
 }
 
 impl Identity {
     /// The Serial Number is the first 20 printable ASCII characters of `serial`.
-    pub(super) fn new(serial: &str) -> Self {
+    pub(super) fn new(serial: &str, role: Role) -> Self {
         let serial = serial.chars().filter(|char| matches!(char, ' '..='~'));
         let serial = serial.take(SN_LENGTH).collect();
-        Self { serial, vendor: VENDOR_ID, subsystem_vendor: VENDOR_ID }
+        Self { serial, vendor: VENDOR_ID, subsystem_vendor: VENDOR_ID, role }
     }
 
     /// Configuration space has other vendors.
@@ -38,10 +84,11 @@ impl Identity {
         self.subsystem_vendor = subsystem_vendor.or(vendor).unwrap_or(self.subsystem_vendor);
     }
 
-    /// The structure `cns`.
+    /// The structure `cns`. `first` is the first Controller ID of a list of controllers.
     pub(super) fn structure(
         &self,
         cns: u8,
+        first: u16,
         namespace: u32,
         namespaces: &[Box<dyn Storage>],
     ) -> Result<Vec<u8>, Status> {
@@ -60,6 +107,16 @@ impl Identity {
                 Ok(active_namespaces(namespace, count))
             }
             cns::ACTIVE_NAMESPACES => Err(Status::InvalidNamespace),
+            // Of the primary controller that executes the command.
+            cns::PRIMARY_CAPABILITIES | cns::SECONDARY_CONTROLLERS => match self.role {
+                Role::Primary { .. } if cns == cns::PRIMARY_CAPABILITIES => {
+                    let mut data = vec![0; SIZE];
+                    put(&mut data, primary::CNTLID, &FIRST_CONTROLLER.to_le_bytes());
+                    Ok(data)
+                }
+                Role::Primary { total, online } => Ok(secondary_controllers(first, total, online)),
+                Role::Alone | Role::Secondary { .. } => Err(Status::InvalidField),
+            },
             _ => Err(Status::InvalidField),
         }
     }
@@ -73,8 +130,9 @@ impl Identity {
         put(&mut data, SN, &padded::<SN_LENGTH>(&self.serial));
         put(&mut data, MN, &padded::<MN_LENGTH>(MODEL));
         put(&mut data, FR, FIRMWARE);
+        put(&mut data, CMIC, &[self.role.sharing()]);
         put(&mut data, MDTS, &[MAX_TRANSFER_ORDER]);
-        put(&mut data, CNTLID, &1_u16.to_le_bytes());
+        put(&mut data, CNTLID, &self.role.controller().to_le_bytes());
         put(&mut data, VER, &regs::VERSION.to_le_bytes());
         put(&mut data, CNTRLTYPE, &[IO_CONTROLLER]);
         put(&mut data, ACL, &[ABORT_LIMIT - 1]);
@@ -101,6 +159,8 @@ impl Identity {
         for at in [namespace::NSZE, namespace::NCAP, namespace::NUSE] {
             put(&mut data, at, &blocks.to_le_bytes());
         }
+        let shared = self.role != Role::Alone;
+        put(&mut data, namespace::NMIC, &[if shared { namespace::SHARED } else { 0 }]);
         put(&mut data, namespace::EUI64, &self.eui64(id));
         put(&mut data, namespace::LBADS0, &[BLOCK_SIZE.trailing_zeros() as u8]);
         data
@@ -136,6 +196,24 @@ fn active_namespaces(namespace: u32, count: usize) -> Vec<u8> {
     let above = (1..=count as u32).filter(|number| *number > namespace);
     for (entry, number) in data.as_chunks_mut::<4>().0.iter_mut().zip(above) {
         *entry = number.to_le_bytes();
+    }
+    data
+}
+
+/// The list of the secondary controllers from the Controller ID `first` up: `total` in all, of which
+/// the first `online` are online.
+fn secondary_controllers(first: u16, total: u16, online: u16) -> Vec<u8> {
+    let mut data = vec![0; SIZE];
+    let listed = (1..=total).filter(|number| FIRST_CONTROLLER + number >= first);
+    let listed: Vec<u16> = listed.take(secondary::MAX_ENTRIES).collect();
+    put(&mut data, secondary::NUMBER, &[listed.len() as u8]);
+    let entries = data[secondary::ENTRIES..].chunks_exact_mut(secondary::ENTRY_SIZE);
+    for (entry, number) in entries.zip(listed) {
+        let state = if number <= online { secondary::ONLINE } else { 0 };
+        put(entry, secondary::SCID, &(FIRST_CONTROLLER + number).to_le_bytes());
+        put(entry, secondary::PCID, &FIRST_CONTROLLER.to_le_bytes());
+        put(entry, secondary::SCS, &[state]);
+        put(entry, secondary::VFN, &number.to_le_bytes());
     }
     data
 }

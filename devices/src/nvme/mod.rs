@@ -31,6 +31,7 @@ pub mod regs;
 mod sgl;
 mod spec;
 pub mod storage;
+mod virtual_functions;
 
 use std::time::Duration;
 
@@ -47,16 +48,19 @@ use crate::pcie::caps::ats::{Ats, AtsFeatures};
 use crate::pcie::caps::express::{Express, PortType};
 use crate::pcie::caps::msix::{Msix, MsixTable};
 use crate::pcie::caps::power::PowerManagement;
-use crate::pcie::caps::secondary;
+use crate::pcie::caps::sriov::VirtualFunctions;
+use crate::pcie::caps::{ari, secondary};
 use crate::pcie::header::{ConfigBuilder, HeaderType, Identity, Ids};
 use crate::pcie::reset::Reset;
 use crate::pcie::spec::aer::Uncorrectable;
 use crate::pcie::spec::pasid::PasidControl;
 use crate::pcie::{Function, FunctionCore, Upstream};
 use controller::Controller;
+use identify::{Identity as ControllerIdentity, Role};
 use memory::Memory;
 pub use model::{
     DEFAULT_LATENCY, DEVICE_ID, MAX_NAMESPACES, MAX_TRANSFER, MIN_LATENCY, VECTORS, VENDOR_ID,
+    VF_DEVICE_ID,
 };
 use regs::Doorbell;
 use storage::Storage;
@@ -74,18 +78,31 @@ pub struct NvmeFeatures {
     /// It hangs once after power-on, instead of executing the I/O command after so many. It then
     /// executes nothing, and CSTS does not tell of that. A reset of any kind ends this.
     pub hang_after: Option<u32>,
+    /// Its virtual functions, for [`PhysicalFunction`](crate::pcie::PhysicalFunction).
+    pub virtual_functions: Option<VirtualFunctions>,
 }
 
 impl Default for NvmeFeatures {
     fn default() -> Self {
-        Self { ats: true, immediate_readiness: false, hang_after: None }
+        Self { ats: true, immediate_readiness: false, hang_after: None, virtual_functions: None }
     }
+}
+
+/// The state of a virtual function that its physical function sets.
+#[derive(Debug, Clone, Copy, Default)]
+struct Assigned {
+    /// The address of the registers.
+    registers: Option<u64>,
+    /// log2 of the pages in the Smallest Translation Unit.
+    translation_unit: u8,
 }
 
 /// An NVMe controller as a function.
 #[derive(Debug)]
 pub struct Nvme {
     core: FunctionCore,
+    /// `None` in a physical function, which has BAR 0.
+    assigned: Option<Assigned>,
     express: Express,
     msix: Msix,
     ats: Option<Ats>,
@@ -111,33 +128,54 @@ impl Nvme {
         features: NvmeFeatures,
         tracer: Tracer,
     ) -> Result<Self, Error> {
-        let mut builder = ConfigBuilder::new(IDENTITY, HeaderType::Endpoint);
-        let bar = builder.memory_bar_64(0, regs::SIZE, false);
+        let builder = ConfigBuilder::new(IDENTITY, HeaderType::Endpoint);
+        Self::with_role(builder, Role::Alone, namespaces, serial, latency, features, tracer)
+    }
+
+    /// A controller with this place among those of its device. `builder` may have capabilities.
+    fn with_role(
+        mut builder: ConfigBuilder,
+        role: Role,
+        namespaces: Vec<Box<dyn Storage>>,
+        serial: &str,
+        latency: Duration,
+        features: NvmeFeatures,
+        tracer: Tracer,
+    ) -> Result<Self, Error> {
+        let is_virtual = role.is_secondary();
+        let bar = (!is_virtual).then(|| builder.memory_bar_64(0, regs::SIZE, false));
         let power = PowerManagement::add(&mut builder)?;
         let msix = Msix::add(&mut builder, VECTORS, 0, regs::MSIX_TABLE, regs::MSIX_PENDING)?;
         let express = Express::add(&mut builder, PortType::Endpoint)?;
-        let add_ats = || Ats::add(&mut builder, AtsFeatures::default(), false);
+        let add_ats = || Ats::add(&mut builder, AtsFeatures::default(), is_virtual);
         let ats = features.ats.then(add_ats).transpose()?;
-        let aer = Aer::add(&mut builder, AerKind::Endpoint)?;
-        secondary::add(&mut builder, false)?;
+        let add_aer = || Aer::add(&mut builder, AerKind::Endpoint);
+        let aer = (!is_virtual).then(add_aer).transpose()?;
+        if !is_virtual {
+            secondary::add(&mut builder, false)?;
+        }
+        if role != Role::Alone {
+            ari::add(&mut builder, 0)?;
+        }
         if features.immediate_readiness {
             builder.is_ready_at_once();
             power.is_ready_at_once(&mut builder);
         }
-        let core = FunctionCore::new(builder, Some(bar)).with_power(power).with_flr(express);
+        let mut core = FunctionCore::new(builder, bar).with_power(power).with_flr(express);
+        if let Some(aer) = aer {
+            core = core.with_errors(aer, express);
+        }
+        let identity = ControllerIdentity::new(serial, role);
+        let latency = latency.max(MIN_LATENCY);
         Ok(Self {
-            core: core.with_errors(aer, express),
+            core,
+            assigned: is_virtual.then(Assigned::default),
             express,
             msix,
             ats,
             table: MsixTable::new(VECTORS),
             dma: Dma::new(Geometry::default()),
-            controller: Controller::new(
-                namespaces,
-                serial,
-                latency.max(MIN_LATENCY),
-                features.hang_after,
-            ),
+            controller: Controller::new(namespaces, identity, latency, features.hang_after),
             error_due: None,
             tracer,
         })
@@ -146,8 +184,12 @@ impl Nvme {
     /// Identify returns the vendors of `ids`, which configuration space is to have (`NVMe 5.15.2.2`).
     #[must_use]
     pub fn with_vendors(mut self, ids: Ids) -> Self {
-        self.controller.identity.set_vendors(ids.vendor, ids.subsystem_vendor);
+        self.set_vendors(ids);
         self
+    }
+
+    fn set_vendors(&mut self, ids: Ids) {
+        self.controller.identity.set_vendors(ids.vendor, ids.subsystem_vendor);
     }
 
     /// Whether it has ATS, and software has enabled it.
@@ -157,7 +199,30 @@ impl Nvme {
 
     /// log2 of the pages in the Smallest Translation Unit.
     fn translation_unit_order(&self) -> u8 {
-        self.ats.map_or(0, |ats| ats.smallest_translation_unit(&self.core.config))
+        match self.assigned {
+            None => self.ats.map_or(0, |ats| ats.smallest_translation_unit(&self.core.config)),
+            Some(assigned) => assigned.translation_unit,
+        }
+    }
+
+    /// The offset of an access in the registers, if the function claims it.
+    #[inline]
+    fn claim(&self, address: u64, length: usize) -> Option<u64> {
+        match self.assigned {
+            None => self.core.claim(address, length),
+            Some(Assigned { registers, .. }) => {
+                self.core.claim_assigned(registers, regs::SIZE, address, length)
+            }
+        }
+    }
+
+    /// Goes on after a change of configuration or of the power state. `was_bus_master`: the function
+    /// could send requests before.
+    fn configured(&mut self, was_bus_master: bool, now: Instant) {
+        if self.core.is_bus_master() && !was_bus_master {
+            self.controller.resume(now);
+        }
+        self.send_pending();
     }
 
     /// Calls the controller with access to memory, and sends the interrupts that it raises.
@@ -224,10 +289,11 @@ impl Function for Nvme {
         if !self.uses_ats() {
             self.dma.disable_ats(self.core.id, &self.tracer, now);
         }
-        if self.core.is_bus_master() && !was_bus_master {
-            self.controller.resume(now);
-        }
-        self.send_pending();
+        self.configured(was_bus_master, now);
+    }
+
+    fn claims(&self, address: u64, length: usize) -> bool {
+        self.claim(address, length).is_some()
     }
 
     fn memory_read(
@@ -237,7 +303,7 @@ impl Function for Nvme {
         _upstream: &mut dyn Upstream,
         _now: Instant,
     ) {
-        match self.core.claim(address, data.len()) {
+        match self.claim(address, data.len()) {
             Some(offset @ PENDING..) => self.table.read_pending(offset - PENDING, data),
             Some(offset @ TABLE..) => self.table.read(offset - TABLE, data),
             Some(offset) => self.controller.registers.read(offset, data),
@@ -252,7 +318,7 @@ impl Function for Nvme {
         upstream: &mut dyn Upstream,
         now: Instant,
     ) {
-        match self.core.claim(address, data.len()) {
+        match self.claim(address, data.len()) {
             None | Some(PENDING..) => {}
             Some(offset @ TABLE..) => {
                 self.table.write(offset - TABLE, data);
@@ -308,7 +374,8 @@ impl Function for Nvme {
         }
     }
 
-    /// A cold reset also power-cycles the namespaces, which lose data that was not flushed.
+    /// A cold reset also power-cycles the namespaces, which lose data that was not flushed. That of a
+    /// virtual function leaves the namespaces alone: they are its physical function's.
     fn reset(&mut self, reset: Reset, now: Instant) {
         if reset == Reset::Cold {
             self.controller.power_cycle();

@@ -6,6 +6,8 @@ use std::time::Duration;
 pub const VENDOR_ID: u16 = 0x1234;
 /// Device ID.
 pub const DEVICE_ID: u16 = 0x6c6e;
+/// Device ID of virtual functions.
+pub const VF_DEVICE_ID: u16 = 0x6c6f;
 /// Model Number.
 pub(super) const MODEL: &str = "ghostlink NVMe controller";
 /// Firmware Revision.

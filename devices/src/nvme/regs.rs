@@ -6,7 +6,7 @@
 //! | 0x08 | VS | RO: 1.4 |
 //! | 0x14 | CC | RW |
 //! | 0x1c | CSTS | RO, but for NSSRO, which is cleared by writing 1 |
-//! | 0x20 | NSSR | WO: [`SUBSYSTEM_RESET`] resets the subsystem |
+//! | 0x20 | NSSR | WO: [`SUBSYSTEM_RESET`] resets the subsystem; not in virtual functions |
 //! | 0x24 | AQA | RW while CC.EN = 0 |
 //! | 0x28, 0x30 | ASQ, ACQ | RW while CC.EN = 0, 64 bits |
 //! | 0x1000 | doorbells | WO: tail of queue 0, head of queue 0, tail of queue 1, ... |
@@ -165,6 +165,8 @@ pub(super) struct Registers {
     pub(super) attributes: AdminQueueAttributes,
     pub(super) submission_base: u64,
     pub(super) completion_base: u64,
+    /// A virtual function, which has no NSSR: it would reset all other controllers.
+    pub(super) is_virtual: bool,
 }
 
 impl Registers {
@@ -208,7 +210,9 @@ impl Registers {
             (CSTS, _) if ControllerStatus::from(value).subsystem_reset() => {
                 self.status.set_subsystem_reset(false);
             }
-            (NSSR, _) if value == SUBSYSTEM_RESET => return Some(Effect::SubsystemReset),
+            (NSSR, _) if value == SUBSYSTEM_RESET && !self.is_virtual => {
+                return Some(Effect::SubsystemReset);
+            }
             (AQA, false) => self.attributes = value.into(),
             (ASQ, false) => self.submission_base = low(self.submission_base),
             (ASQ_HIGH, false) => self.submission_base = high(self.submission_base),
@@ -234,7 +238,7 @@ impl Registers {
             .with_max_queue_entries(MAX_ENTRIES - 1)
             .with_contiguous_queues_required(true)
             .with_timeout(10)
-            .with_subsystem_reset(true)
+            .with_subsystem_reset(!self.is_virtual)
             .with_nvm_command_set(true)
             .into_bits();
         match offset {

@@ -1,7 +1,9 @@
-//! The storage of a namespace: a trait, and an implementation in memory.
+//! The storage of a namespace: a trait, an implementation in memory, and one medium for several
+//! controllers.
 
 use std::fmt;
 use std::ops::Range;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 /// Bytes in a logical block.
 pub const BLOCK_SIZE: u64 = 512;
@@ -120,10 +122,81 @@ impl Storage for MemoryStorage {
     }
 }
 
+/// A medium that several controllers of one device share. They have one write cache.
+///
+/// The controllers run on one thread at a time, so the lock is always free.
+#[derive(Debug)]
+pub(super) struct SharedStorage {
+    medium: Arc<Mutex<Box<dyn Storage>>>,
+    blocks: u64,
+    /// A power cycle of this controller is one of the medium: it is that of the physical function.
+    is_owner: bool,
+}
+
+impl SharedStorage {
+    /// `medium`, for the physical function.
+    pub(super) fn new(medium: Box<dyn Storage>) -> Self {
+        let blocks = medium.blocks();
+        Self { medium: Arc::new(Mutex::new(medium)), blocks, is_owner: true }
+    }
+
+    /// The same medium, for a virtual function.
+    pub(super) fn share(&self) -> Self {
+        Self { medium: self.medium.clone(), blocks: self.blocks, is_owner: false }
+    }
+
+    fn medium(&self) -> MutexGuard<'_, Box<dyn Storage>> {
+        self.medium.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Storage for SharedStorage {
+    fn blocks(&self) -> u64 {
+        self.blocks
+    }
+
+    fn read(&mut self, offset: u64, data: &mut [u8]) -> Result<(), StorageError> {
+        self.medium().read(offset, data)
+    }
+
+    fn write(&mut self, offset: u64, data: &[u8]) -> Result<(), StorageError> {
+        self.medium().write(offset, data)
+    }
+
+    fn flush(&mut self) -> Result<(), StorageError> {
+        self.medium().flush()
+    }
+
+    fn power_cycle(&mut self) {
+        if self.is_owner {
+            self.medium().power_cycle();
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
     use proptest::prelude::*;
+
+    #[test]
+    fn one_medium_loses_power_with_the_physical_function_only() {
+        let mut owner = SharedStorage::new(Box::new(MemoryStorage::new(8)));
+        let mut other = owner.share();
+        let read = |storage: &mut SharedStorage| {
+            let mut data = [0; 4];
+            storage.read(512, &mut data).unwrap();
+            data
+        };
+        assert_eq!(other.blocks(), 8);
+        other.write(512, &[1; 4]).unwrap();
+        other.power_cycle();
+        assert_eq!(read(&mut owner), [1; 4]);
+        other.flush().unwrap();
+        owner.write(512, &[2; 4]).unwrap();
+        owner.power_cycle();
+        assert_eq!(read(&mut other), [1; 4]);
+    }
 
     const SIZE: usize = 8 * BLOCK_SIZE as usize;
 

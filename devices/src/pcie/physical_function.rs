@@ -59,6 +59,11 @@ impl<F: SriovFunction> PhysicalFunction<F> {
         Self { function, sriov, virtual_functions, enabled: 0 }
     }
 
+    /// The physical function, and all virtual functions, enabled or not.
+    pub(crate) fn all_mut(&mut self) -> impl Iterator<Item = &mut F> {
+        std::iter::once(&mut self.function).chain(&mut self.virtual_functions)
+    }
+
     /// The virtual functions that are enabled.
     fn enabled(&self) -> &[F] {
         &self.virtual_functions[..self.enabled]
@@ -111,8 +116,7 @@ impl<F: SriovFunction> Function for PhysicalFunction<F> {
     }
 
     fn for_each_core(&mut self, act: &mut dyn FnMut(&mut FunctionCore)) {
-        let Self { function, virtual_functions, .. } = self;
-        std::iter::once(function).chain(virtual_functions).for_each(|it| act(it.core_mut()));
+        self.all_mut().for_each(|it| act(it.core_mut()));
     }
 
     fn config_write(&mut self, id: Bdf, offset: u16, data: &[u8], now: Instant) {
@@ -198,7 +202,6 @@ impl<F: SriovFunction> Function for PhysicalFunction<F> {
     }
 
     fn poll_reset(&mut self) -> Option<Bdf> {
-        let Self { function, virtual_functions, .. } = self;
-        std::iter::once(function).chain(virtual_functions).find_map(Function::poll_reset)
+        self.all_mut().find_map(Function::poll_reset)
     }
 }

@@ -9,7 +9,7 @@ use crate::pcie::caps::ats::AtsFeatures;
 use crate::pcie::header::Ids;
 
 use super::{
-    DeviceSpec, Endpoint, MAX_MIB, MAX_ROOT_PORTS, MAX_SWITCH_PORTS, MAX_VFS, TopologyError,
+    DeviceSpec, Disk, Endpoint, MAX_MIB, MAX_ROOT_PORTS, MAX_SWITCH_PORTS, MAX_VFS, TopologyError,
 };
 
 /// Checks each entry, and the names of all.
@@ -55,6 +55,7 @@ pub(super) fn check(devices: &[DeviceSpec]) -> Result<(), TopologyError> {
                 return Err(error(format!("ports={ports} is not 1 to {MAX_SWITCH_PORTS}")));
             }
             DeviceSpec::AtsEndpoint(endpoint) => check_endpoint(endpoint).map_err(error)?,
+            DeviceSpec::Nvme(disk) => check_disk(disk).map_err(error)?,
             DeviceSpec::Hpet(_) | DeviceSpec::PcTestdev(_) => {
                 let same = |other: &&&DeviceSpec| discriminant(**other) == discriminant(device);
                 if let Some(other) = onboard.iter().find(same) {
@@ -84,6 +85,15 @@ fn check_id(id: &str) -> Result<(), String> {
         return Err(format!("'{id}' is no name; write letters, digits, - and _"));
     }
     Ok(())
+}
+
+fn check_disk(disk: &Disk) -> Result<(), String> {
+    match disk.vfs {
+        Some(vfs) if !(1..=MAX_VFS).contains(&vfs) => Err(format!(
+            "vfs={vfs} is not 1 to {MAX_VFS}; leave vfs= out for a controller without SR-IOV"
+        )),
+        _ => Ok(()),
+    }
 }
 
 fn check_endpoint(endpoint: &Endpoint) -> Result<(), String> {

@@ -28,10 +28,9 @@ impl<'a> Plan<'a> {
             self.place(index, Some(above), endpoint.addr)?;
             devices.entry(above).or_default().push((index, endpoint));
         }
-        let mut buses = self.ports.len();
         for (above, mut functions) in devices {
             functions.sort_by_key(|(_, endpoint)| endpoint.addr);
-            self.add_functions(above, &functions, &mut buses)?;
+            self.add_functions(above, &functions)?;
         }
         Ok(())
     }
@@ -41,7 +40,6 @@ impl<'a> Plan<'a> {
         &mut self,
         above: usize,
         functions: &[(usize, &Endpoint)],
-        buses: &mut usize,
     ) -> Result<(), TopologyError> {
         let mut physical = functions.iter().filter(|(_, endpoint)| endpoint.vfs > 0);
         let (with_vfs, second) = (physical.next(), physical.next());
@@ -50,19 +48,12 @@ impl<'a> Plan<'a> {
             return Err(self.error(*index, reason));
         }
         let last = functions.last().map_or(0, |(_, endpoint)| endpoint.addr.devfn());
-        let last_virtual = with_vfs.map_or(0, |(_, pf)| u16::from(last) + pf.vfs);
-        if let Some((index, pf)) = with_vfs {
-            if last_virtual > 0xff {
-                let reason = format!("vfs={} are more than the function numbers left", pf.vfs);
-                return Err(self.error(*index, reason));
+        let virtual_functions = match with_vfs {
+            Some((index, pf)) => {
+                Some(self.virtual_functions(*index, pf.vfs, pf.addr.devfn(), last)?)
             }
-            // Without ARI they are on the next bus.
-            *buses += usize::from(last_virtual > 7);
-            if *buses > MAX_BUSES {
-                let reason = "there are no bus numbers left for its virtual functions".to_owned();
-                return Err(self.error(*index, reason));
-            }
-        }
+            None => None,
+        };
         let has_ari = last > 7 || with_vfs.is_some();
         for (at, (index, endpoint)) in functions.iter().enumerate() {
             let devfn = endpoint.addr.devfn();
@@ -80,11 +71,7 @@ impl<'a> Plan<'a> {
                 is_multi_function: functions.len() > 1,
                 is_function_0: devfn == 0,
                 next_function: has_ari.then_some(next),
-                virtual_functions: (endpoint.vfs > 0).then_some(VirtualFunctions {
-                    total: endpoint.vfs,
-                    offset: u16::from(last - devfn) + 1,
-                    needs_ari: last_virtual > 7,
-                }),
+                virtual_functions: virtual_functions.filter(|_| endpoint.vfs > 0),
             };
             let kind = FunctionKind::AtsEndpoint(config);
             let (above, satc, device) = (Some(above), Satc::Off, &self.devices[*index]);
@@ -92,6 +79,31 @@ impl<'a> Plan<'a> {
             self.steps.push(Step::Function { above, devfn, kind, readiness, satc, ids });
         }
         Ok(())
+    }
+
+    /// The `total` virtual functions of the function at `devfn`. The device's last function is at
+    /// `last`.
+    fn virtual_functions(
+        &mut self,
+        index: usize,
+        total: u16,
+        devfn: u8,
+        last: u8,
+    ) -> Result<VirtualFunctions, TopologyError> {
+        let last_virtual = u16::from(last) + total;
+        if last_virtual > 0xff {
+            let reason = format!("vfs={total} are more than the function numbers left");
+            return Err(self.error(index, reason));
+        }
+        // Without ARI they are on the next bus.
+        let needs_ari = last_virtual > 7;
+        self.virtual_buses += usize::from(needs_ari);
+        if self.ports.len() + self.virtual_buses > MAX_BUSES {
+            let reason = "there are no bus numbers left for its virtual functions".to_owned();
+            return Err(self.error(index, reason));
+        }
+        let offset = u16::from(last - devfn) + 1;
+        Ok(VirtualFunctions { total, offset, needs_ari })
     }
 
     pub(super) fn add_disks(&mut self) -> Result<(), TopologyError> {
@@ -113,8 +125,12 @@ impl<'a> Plan<'a> {
             let more = namespaces_of(self.devices, disk).map(|(_, namespace)| namespace.medium());
             let namespaces = std::iter::once(disk.medium()).chain(more).collect();
             let immediate_readiness = disk.ready == NotReadyAnswer::Immediate;
-            let features =
-                NvmeFeatures { ats: disk.ats, immediate_readiness, hang_after: disk.hang };
+            let virtual_functions = match disk.vfs {
+                Some(total) => Some(self.virtual_functions(index, total, 0, 0)?),
+                None => None,
+            };
+            let (ats, hang_after) = (disk.ats, disk.hang);
+            let features = NvmeFeatures { ats, immediate_readiness, hang_after, virtual_functions };
             let kind = FunctionKind::Nvme { serial, namespaces, features };
             let (above, devfn, satc) = (Some(above), 0, Satc::Off);
             let (readiness, ids) = (device.readiness(), device.ids());

@@ -247,8 +247,23 @@ fn function(
             let namespaces = namespaces.iter().map(|medium| open(medium, media));
             let namespaces = namespaces.collect::<Result<_, _>>()?;
             let latency = DEFAULT_LATENCY;
-            let nvme = Nvme::new(namespaces, serial, latency, *features, tracer.clone())?;
-            Box::new(nvme.with_vendors(ids))
+            match features.virtual_functions {
+                Some(virtual_functions) => {
+                    let nvme = PhysicalFunction::<Nvme>::new(
+                        namespaces,
+                        serial,
+                        latency,
+                        *features,
+                        virtual_functions,
+                        tracer,
+                    )?;
+                    Box::new(nvme.with_vendors(ids))
+                }
+                None => {
+                    let nvme = Nvme::new(namespaces, serial, latency, *features, tracer.clone())?;
+                    Box::new(nvme.with_vendors(ids))
+                }
+            }
         }
         FunctionKind::Edu => Box::new(Edu::new()?),
         FunctionKind::IommuTestdev => Box::new(IommuTestdev::new()),

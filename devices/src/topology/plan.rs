@@ -77,13 +77,15 @@ pub(super) struct Plan<'a> {
     pub(super) ports: Vec<Port>,
     pub(super) places: Places,
     slots: BTreeSet<u8>,
+    /// Buses of virtual functions, beside those of ports.
+    pub(super) virtual_buses: usize,
 }
 
 /// The steps that build `devices`, and what firmware reports besides.
 pub(super) fn plan(devices: &[DeviceSpec]) -> Result<(Vec<Step>, Platform), TopologyError> {
     let (steps, ports) = (Vec::new(), Vec::new());
     let (places, slots) = (Places::new(), BTreeSet::new());
-    let mut plan = Plan { devices, steps, ports, places, slots };
+    let mut plan = Plan { devices, steps, ports, places, slots, virtual_buses: 0 };
     plan.reserve()?;
     plan.add_root_ports()?;
     plan.add_switches()?;

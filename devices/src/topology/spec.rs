@@ -253,6 +253,9 @@ pub struct Disk {
     /// It hangs once after power-on, instead of executing the I/O command after so many.
     #[serde(default, deserialize_with = "some_number")]
     pub hang: Option<u32>,
+    /// Number of virtual functions. Default: no SR-IOV.
+    #[serde(default, deserialize_with = "some_number")]
+    pub vfs: Option<u16>,
     /// As [`Endpoint::reset`].
     #[serde(default, deserialize_with = "some_text")]
     pub reset: Option<ReadyTime>,
@@ -306,6 +309,7 @@ impl Disk {
             file: None,
             ats: true,
             hang: None,
+            vfs: None,
             reset: None,
             wake: None,
             ready: NotReadyAnswer::default(),

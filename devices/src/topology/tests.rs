@@ -174,6 +174,8 @@ fn what_cannot_be_is_refused_with_the_entry_and_the_reason() {
         (&[RP0, EP, "ats-endpoint,bus=rp0,addr=0.1,serial=1"], 2, "give it to function 0"),
         (&[RP0, EP, "nvme,bus=rp0"], 2, "'rp0' has ats-endpoint on 'rp0' already"),
         (&[RP0, "nvme,bus=rp0,mib=0"], 1, "mib=0 is not 1 to 4096"),
+        (&[RP0, "nvme,bus=rp0,vfs=0"], 1, "vfs=0 is not 1 to 64; leave vfs= out"),
+        (&[RP0, "nvme,bus=rp0,vfs=65"], 1, "vfs=65 is not 1 to 64"),
         (&["root-port,id=rp0,ats=off", "nvme,bus=rp0"], 1, "give it ats=off, too"),
         (&[RP0, "nvme,bus=rp0,mib=1,file=x"], 1, "mib= or file="),
         (&[RP0, "nvme,id=d,bus=rp0,file=x", "nvme-ns,bus=d,file=x"], 2, "is in 'x' already"),
@@ -222,6 +224,14 @@ fn there_are_limits() {
     assert!(Topology::new(&wide(6)).is_ok(), "1 + 33 + 6 * 33 buses");
     let error = Topology::new(&wide(7)).unwrap_err();
     assert!(error.index == 8 && error.reason.contains("bus numbers"), "{error}");
+
+    let mut disks = wide(6);
+    let disk = |n: u8| format!("nvme,bus=s{}.{},mib=1,vfs=8", 1 + n / 32, n % 32);
+    disks.extend((0..23).map(|n| disk(n).parse::<DeviceSpec>().unwrap()));
+    assert!(Topology::new(&disks).is_ok(), "232 buses of ports, and 23 of virtual functions");
+    disks.push(disk(23).parse().unwrap());
+    let error = Topology::new(&disks).unwrap_err();
+    assert!(error.index == 31 && error.reason.contains("bus numbers left"), "{error}");
 
     let edus = |count: usize| Topology::new(&vec!["edu".parse().unwrap(); count]);
     assert!(edus(20).is_ok());

@@ -66,6 +66,7 @@ pub const TYPES: [(&str, &[(&str, &str)]); 12] = [
             ("file=PATH", "or the file that it is in, as long as that is"),
             ("ats=on|off", "it has an ATC [on]"),
             ("hang=N", "it hangs once, after N I/O commands; a reset helps [never]"),
+            ("vfs=N", "it has SR-IOV, with so many virtual functions, 1 to 64 [no SR-IOV]"),
             ("reset=TIME", "as for ats-endpoint"),
             ("wake=TIME", "as for ats-endpoint"),
             ("ready=ANSWER", "as for ats-endpoint"),

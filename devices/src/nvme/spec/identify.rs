@@ -9,6 +9,8 @@ pub(crate) mod cns {
     pub(crate) const CONTROLLER: u8 = 1;
     pub(crate) const ACTIVE_NAMESPACES: u8 = 2;
     pub(crate) const NAMESPACE_DESCRIPTORS: u8 = 3;
+    pub(crate) const PRIMARY_CAPABILITIES: u8 = 0x14;
+    pub(crate) const SECONDARY_CONTROLLERS: u8 = 0x15;
 }
 
 /// Identify Controller.
@@ -25,6 +27,8 @@ pub(crate) mod controller {
     pub(crate) const MN_LENGTH: usize = 40;
     /// Firmware Revision: eight characters.
     pub(crate) const FR: usize = 64;
+    /// Controller Multi-Path I/O and Namespace Sharing Capabilities.
+    pub(crate) const CMIC: usize = 76;
     /// Maximum Data Transfer Size: log2, in pages.
     pub(crate) const MDTS: usize = 77;
     /// Controller ID.
@@ -64,6 +68,10 @@ pub(crate) mod controller {
     /// Power State 0 Descriptor; its first field is the maximum power, in 10 mW.
     pub(crate) const PSD0: usize = 2048;
 
+    /// CMIC: the subsystem can have several controllers.
+    pub(crate) const SEVERAL_CONTROLLERS: u8 = 1 << 1;
+    /// CMIC: the controller is a virtual function.
+    pub(crate) const VIRTUAL_FUNCTION: u8 = 1 << 2;
     /// CNTRLTYPE: an I/O controller.
     pub(crate) const IO_CONTROLLER: u8 = 1;
     /// FRMW: one slot, read-only.
@@ -88,10 +96,46 @@ pub(crate) mod namespace {
     pub(crate) const NCAP: usize = 8;
     /// Namespace Utilization, in blocks.
     pub(crate) const NUSE: usize = 16;
+    /// Namespace Multi-path I/O and Namespace Sharing Capabilities.
+    pub(crate) const NMIC: usize = 30;
     /// IEEE Extended Unique Identifier.
     pub(crate) const EUI64: usize = 120;
     /// LBA Data Size of LBA format 0: log2, in bytes.
     pub(crate) const LBADS0: usize = 130;
+
+    /// NMIC: several controllers have the namespace.
+    pub(crate) const SHARED: u8 = 1;
+}
+
+/// Primary Controller Capabilities. Controller Resource Types (CRT) is 0: no queues and interrupts
+/// can be moved from one controller to another. The fields about them are then 0, too.
+pub(crate) mod primary {
+    /// Controller ID.
+    pub(crate) const CNTLID: usize = 0;
+}
+
+/// Secondary Controller List: the number of entries, and from `ENTRIES` on the entries.
+pub(crate) mod secondary {
+    /// Number of entries.
+    pub(crate) const NUMBER: usize = 0;
+    /// The first entry.
+    pub(crate) const ENTRIES: usize = 32;
+    /// Bytes in an entry.
+    pub(crate) const ENTRY_SIZE: usize = 32;
+    /// Entries at the most.
+    pub(crate) const MAX_ENTRIES: usize = 127;
+
+    /// In an entry: Secondary Controller Identifier.
+    pub(crate) const SCID: usize = 0;
+    /// In an entry: Primary Controller Identifier.
+    pub(crate) const PCID: usize = 2;
+    /// In an entry: Secondary Controller State.
+    pub(crate) const SCS: usize = 4;
+    /// In an entry: Virtual Function Number, from 1 up.
+    pub(crate) const VFN: usize = 8;
+
+    /// SCS: online.
+    pub(crate) const ONLINE: u8 = 1;
 }
 
 /// Namespace Identification Descriptor.

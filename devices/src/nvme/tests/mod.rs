@@ -6,6 +6,7 @@ mod driver;
 mod faults;
 mod hostile;
 mod lifecycle;
+mod virtual_functions;
 
 use super::regs;
 use crate::pcie::Function;
