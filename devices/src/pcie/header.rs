@@ -34,15 +34,19 @@ pub struct Ids {
 }
 
 impl Ids {
-    /// Replaces the registers in a header of this type.
+    /// Replaces the registers in a header of this type. Vendor and device of a virtual function go on
+    /// reading all ones (`PCIe 9.3.4.1.1`).
     pub(crate) fn replace(self, config: &mut ConfigSpace, header: HeaderType) {
+        let is_virtual = config.get::<u16>(VENDOR_ID) == u16::MAX;
         let mut declare = |offset, id: Option<u16>| {
             if let Some(id) = id {
                 config.declare(offset, Register::new(id));
             }
         };
-        declare(VENDOR_ID, self.vendor);
-        declare(DEVICE_ID, self.device);
+        if !is_virtual {
+            declare(VENDOR_ID, self.vendor);
+            declare(DEVICE_ID, self.device);
+        }
         if header == HeaderType::Endpoint {
             declare(SUBSYSTEM_VENDOR_ID, self.subsystem_vendor.or(self.vendor));
             declare(SUBSYSTEM_ID, self.subsystem.or(self.device));

@@ -221,7 +221,9 @@ impl Topology {
                 }
                 Step::Function { above, devfn, kind, readiness, ids, .. } => {
                     let mut function = function(kind, *ids, media, tracer)?;
-                    ids.replace(&mut function.core_mut().config, HeaderType::Endpoint);
+                    function.for_each_core(&mut |core| {
+                        ids.replace(&mut core.config, HeaderType::Endpoint);
+                    });
                     hierarchy.add_slow_function(*above, *devfn, function, *readiness);
                 }
             }

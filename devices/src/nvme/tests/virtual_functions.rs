@@ -63,7 +63,11 @@ struct Rig {
 
 impl Rig {
     fn new(vfs: u16) -> Self {
-        let disk = format!("nvme,id=disk,bus=rp0,mib=1,vfs={vfs}");
+        Self::with(&format!("vfs={vfs}"))
+    }
+
+    fn with(options: &str) -> Self {
+        let disk = format!("nvme,id=disk,bus=rp0,mib=1,{options}");
         let mut driver = Driver::new(&["root-port,id=rp0", &disk, "nvme-ns,bus=disk,mib=1"]);
         driver.machine.config_write(Bdf::new(0, 1, 0), header::SUBORDINATE_BUS, &[3]);
         driver.machine.upstream.map(0, 32, 0, true, true);
@@ -386,6 +390,19 @@ fn virtual_functions_sleep_with_their_physical_one_and_go_on() {
     rig.set_power(PF, D0);
     rig.settle();
     assert_eq!(rig.outcome(&first, 1), Some(0));
+
+    let bus_master = |on| header::Command::new().with_bus_master(on);
+    rig.driver.machine.function(first.id).set_command(bus_master(false));
+    let read = Sqe::blocks(READ, 0, 1).prp(first.data(), 0);
+    rig.submit(&mut first, 1, read);
+    rig.set_power(PF, D3HOT);
+    rig.driver.machine.function(first.id).set_command(bus_master(true));
+    rig.settle();
+    assert_eq!(rig.outcome(&first, 1), None);
+    rig.set_power(PF, D0);
+    rig.settle();
+    assert_eq!(rig.outcome(&first, 1), Some(0), "it is fetched although no doorbell follows");
+
     rig.set_power(second, D3HOT);
     rig.block(&mut first, READ, 1, 0);
     assert_eq!(rig.driver.invalidate(second), []);
@@ -406,6 +423,34 @@ fn a_fault_of_the_link_is_one_of_all_functions() {
     rig.driver.machine.lift(0, FaultMode::Silent);
     assert!(rig.is_present(PF) && !rig.is_present(first.id), "the link has reset VF Enable");
     assert_eq!(rig.driver.machine.hierarchy.poll_timeout(), None::<Instant>);
+}
+
+#[test]
+fn other_ids_are_those_of_virtual_functions_too() {
+    let mut rig = Rig::with("vfs=1,vendor=0x144d,device=0xa808,subvendor=0x103c,revision=7");
+    rig.enable(1, VF_ENABLE);
+    let mut first = rig.start(1);
+    let machine = &mut rig.driver.machine;
+    let [ids, class, subsystem] = [0, 8, 0x2c].map(|at| machine.config_u32(first.id, at));
+    assert_eq!((ids, class, subsystem), (ABSENT, 0x0108_0207, 0xa808_103c));
+    assert_eq!(rig.identify(&mut first, 1, 0)[..4], [0x4d, 0x14, 0x3c, 0x10]);
+}
+
+#[test]
+fn each_controller_hangs_after_its_own_commands() {
+    let mut rig = Rig::with("vfs=1,hang=1");
+    rig.enable(1, VF_ENABLE);
+    let (mut pf, mut first) = (rig.start(0), rig.start(1));
+    for controller in [&mut pf, &mut first] {
+        rig.block(controller, READ, 1, 0);
+    }
+    let read = Sqe::blocks(READ, 0, 1).prp(first.data(), 0);
+    rig.submit(&mut first, 1, read);
+    rig.settle();
+    assert_eq!((rig.outcome(&first, 1), rig.register(&first, regs::CSTS)), (None, 1));
+    rig.write(&first, regs::CC, 0);
+    let mut first = rig.start(1);
+    rig.block(&mut first, READ, 1, 0);
 }
 
 #[test]
