@@ -41,7 +41,7 @@ const DEVICES: [&str; 13] = [
     "ats-endpoint,bus=sw0.0,addr=0.3",
     "ats-endpoint,bus=sw0.0,addr=2.1",
     "ats-endpoint,bus=sw1.1,traffic=write:64*4/100us@0x8000+0x4000:random:atc",
-    "nvme,id=disk,bus=sw0.2,mib=1",
+    "nvme,id=disk,bus=sw0.2,mib=1,vfs=3",
     "nvme-ns,bus=disk,mib=1",
     "root-port,id=rp1,hotplug=none",
     "ats-endpoint,bus=rp1,pasid=off",
