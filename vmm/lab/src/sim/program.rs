@@ -226,7 +226,7 @@ impl Machine<'_> {
             let Mapping { space, iova, .. } = *self.oracle.get(page);
             self.tables.free(device, space, iova);
         }
-        if self.spec.workload.kind == Kind::Forwarded && self.is_victim(device) {
+        if self.spec.workload.kind.is_built_in_guest() && self.is_victim(device) {
             self.touch_after_flush(touched);
         }
         if let Some(next) = self.devices[usize::from(device)].lock.release() {
@@ -258,8 +258,7 @@ impl Machine<'_> {
         self.cpu(cpu).state = State::Idle;
         let device = self.cpu(cpu).device;
         let mut pause = self.rest(cpu);
-        // The built-in guest, which `Forwarded` is compared with, does not reset its devices.
-        let resets = self.spec.workload.kind != Kind::Forwarded;
+        let resets = !self.spec.workload.kind.is_built_in_guest();
         if std::mem::take(&mut self.cpu(cpu).timed_out)
             && resets
             && !self.devices[usize::from(device)].works

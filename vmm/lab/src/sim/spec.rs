@@ -29,10 +29,21 @@ pub enum Kind {
     Teardown,
     /// As [`Self::Teardown`], after a Function Level Reset, as VFIO does it.
     Detach,
-    /// As [`Self::Strict`] in a guest, whose own unit does the IOTLB part: only the Device-TLB part
+    /// As [`Self::Strict`] by a driver that does not reset its devices. The victim writes to the page of
+    /// each flush some more times.
+    Direct,
+    /// As [`Self::Direct`] in a guest, whose own unit does the IOTLB part: only the Device-TLB part
     /// comes here. A page is out of the guest's unit then, so that its device can only reach it by
-    /// its ATC. The victim writes to the page of each flush some more times.
+    /// its ATC.
     Forwarded,
+}
+
+impl Kind {
+    /// Whether the drivers do what the built-in guest does: no resets, and some more writes to the
+    /// page of each flush.
+    pub(super) const fn is_built_in_guest(self) -> bool {
+        matches!(self, Self::Direct | Self::Forwarded)
+    }
 }
 
 /// The work of the machine's drivers and devices.

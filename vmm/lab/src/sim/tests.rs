@@ -90,6 +90,31 @@ fn what_a_guest_forwards_has_no_wait_in_an_even_slot() {
 }
 
 #[test]
+fn a_built_in_guest_has_its_victim_write_to_pages_that_it_has_flushed() {
+    let stale = |kind| {
+        let mut spec = spec("linux/early/victim/1");
+        (spec.workload.kind, spec.workload.touches) = (kind, 0);
+        run(&spec, &Tracer::none()).unwrap().stale_accesses
+    };
+    let strict = stale(Kind::Strict);
+    for kind in [Kind::Direct, Kind::Forwarded] {
+        assert!(stale(kind) > 2 * strict, "four more writes for each flush: {kind:?}");
+    }
+}
+
+#[test]
+fn a_built_in_guest_does_not_reset_its_devices() {
+    let resets = |kind| {
+        let mut spec = spec("bounded:100ms/flap/victim/1");
+        spec.workload.kind = kind;
+        let (events, _) = record(&spec);
+        events.iter().filter(|it| matches!(it.event, Event::DriverReset { .. })).count()
+    };
+    assert!(resets(Kind::Strict) > 0);
+    assert_eq!((resets(Kind::Direct), resets(Kind::Forwarded)), (0, 0));
+}
+
+#[test]
 fn a_mute_device_makes_linux_wait_for_ever_although_the_unit_gives_up() {
     let result = simulate("linux/no-completion/victim/1");
     assert!(result.never_returned >= 1 && result.host.resubmitted >= 2);
