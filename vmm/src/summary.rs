@@ -23,8 +23,8 @@ pub enum Outcome {
 }
 
 impl Outcome {
-    /// The outcome that the guest reports as `value`.
-    fn from_report(value: u64) -> Option<Self> {
+    /// The outcome that the guest reports as `value`; `None` for an unknown one.
+    pub const fn from_report(value: u64) -> Option<Self> {
         match value {
             0 => Some(Self::Completed),
             1 => Some(Self::TimedOut),

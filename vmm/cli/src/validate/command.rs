@@ -15,6 +15,7 @@ use lab::text::time;
 use serde::Serialize;
 
 use crate::CliError;
+use crate::host::{self, HostKind};
 use crate::policies::PoliciesArgs;
 use crate::progress::Progress;
 
@@ -24,6 +25,11 @@ const DISAGREES: u8 = 1;
 /// Options of `ghostlink validate`.
 #[derive(Debug, Args)]
 pub(crate) struct ValidateArgs {
+    /// Only this kind of host: the guest's unit is the physical one (direct), or a host with a policy
+    /// is below it (forwarded) [default: both, or forwarded with --policies]
+    #[arg(long, value_enum, value_name = "HOST")]
+    host: Option<HostKind>,
+
     /// Only these policies, see 'ghostlink policies' [default: all whose bound is below
     /// 10 s]
     #[arg(long, value_name = "NAME,..", value_delimiter = ',')]
@@ -102,10 +108,8 @@ pub(crate) fn run(args: &ValidateArgs) -> Result<u8, CliError> {
 impl ValidateArgs {
     /// All pairs, fault by fault.
     fn pairs(&self) -> Result<Vec<Pair>, CliError> {
-        let policies = match self.policies.as_slice() {
-            [] => validate::usual_policies(self.long),
-            chosen => self.own.choose(chosen)?,
-        };
+        let usual = validate::usual_policies(self.long);
+        let hosts = host::compared(self.host, &self.policies, &self.own, usual)?;
         let faults = match self.faults.as_slice() {
             [] => FAULTS.to_vec(),
             chosen => {
@@ -113,9 +117,8 @@ impl ValidateArgs {
                 rows?.concat()
             }
         };
-        let of_fault = |(fault, when)| {
-            policies.iter().cloned().map(move |policy| Pair { policy, fault, when })
-        };
+        let of_fault =
+            |(fault, when)| hosts.iter().cloned().map(move |host| Pair { host, fault, when });
         Ok(faults.into_iter().flat_map(of_fault).collect())
     }
 }
@@ -156,6 +159,7 @@ fn write_table(measured: &Measured, rows: &[(Pair, Agreement)]) -> Result<(), io
     table.load_style(ASCII_MARKDOWN);
     table.set_header([
         "fault",
+        "host",
         "policy",
         "verdict",
         "submitted",
@@ -176,7 +180,8 @@ fn write_table(measured: &Measured, rows: &[(Pair, Agreement)]) -> Result<(), io
         };
         table.add_row([
             format!("{}/{}", pair.fault, pair.when.name()),
-            pair.policy.name.clone(),
+            pair.host.kind().to_owned(),
+            pair.host.policy().unwrap_or("-").to_owned(),
             both(verdict_text),
             both(|it| it.submissions.to_string()),
             both(|it| if it.dropped { "dropped" } else { "holds" }.to_owned()),
@@ -189,7 +194,7 @@ fn write_table(measured: &Measured, rows: &[(Pair, Agreement)]) -> Result<(), io
             judgement(agreement),
         ]);
     }
-    for column in [3, 6, 7, 9, 10] {
+    for column in [4, 7, 8, 10, 11] {
         if let Some(column) = table.column_mut(column) {
             column.set_cell_alignment(CellAlignment::Right);
         }

@@ -10,8 +10,10 @@ use iommu::time::Timeout;
 use iommu::unit::{Ordering, UnitConfig};
 
 use super::ValidateError;
+use super::direct::DirectObserver;
 use super::observe::{Observation, Observer, Start};
 use super::pair::{Pair, When};
+use crate::host::HostChoice;
 use vmm::{Console, Exit, Kernel, MemorySize, Vm, VmConfig};
 
 /// Healthy flushes before the one that is observed.
@@ -21,9 +23,20 @@ const SLACK: Duration = Duration::from_secs(60);
 
 /// Runs the pair once.
 pub(super) fn run(pair: &Pair, ordering: Ordering) -> Result<Observation, ValidateError> {
-    let observer = Arc::new(Observer::new(Start::Doorbell, pair.patience()));
-    boot(pair, ordering, observer.clone(), "blame=first unmap=on")?;
-    observer.result().ok_or(ValidateError::Unmeasured("a flush"))
+    let observation = match pair.host {
+        HostChoice::Direct => {
+            // Both CPUs race for the ITE. By `blame=owner` it makes no difference which one finds it.
+            let observer = Arc::new(DirectObserver::new(pair.patience()));
+            boot(pair, ordering, observer.clone(), "blame=owner unmap=on")?;
+            observer.result()
+        }
+        HostChoice::Forwarded(_) => {
+            let observer = Arc::new(Observer::new(Start::Doorbell, pair.patience()));
+            boot(pair, ordering, observer.clone(), "blame=first unmap=on")?;
+            observer.result()
+        }
+    };
+    observation.ok_or(ValidateError::Unmeasured("a flush"))
 }
 
 /// Runs the guest to its end, with `words` added to its command line.
@@ -34,9 +47,9 @@ pub(super) fn boot(
     words: &str,
 ) -> Result<(), ValidateError> {
     let console = Arc::new(Mutex::new(Vec::new()));
-    let mut host_unit = UnitConfig::new(UnitRole::Host);
-    (host_unit.ict, host_unit.ordering) = (Timeout::After(pair.ict()), ordering);
-    let root_complex = RootComplexConfig::forwarded(pair.policy.clone(), host_unit);
+    let ict = Timeout::After(pair.ict());
+    let unit = UnitConfig { ict, ordering, ..UnitConfig::new(UnitRole::Guest) };
+    let root_complex = pair.host.clone().into_root_complex(unit);
     let patience = pair.patience();
     let config = VmConfig {
         kernel: Kernel::Image { name: "the built-in guest", bytes: resources::GUEST },

@@ -1,19 +1,21 @@
-//! Runs the same policy and fault under KVM and in the simulation, and compares the results.
+//! Runs the same host and fault under KVM and in the simulation, and compares the results.
 //!
 //! ```text
 //!   calibrate: the guest measures what an exit, a doorbell, a check cost --> Measured --> sim::Costs
 //!
-//!   Pair (policy, fault, when) --+--> kvm: the built-in guest flushes ------> events --> Observer --+
-//!                                |                                                                  +--> Agreement
-//!                                +--> simulated: lab::sim, these costs --> events --> Observer --+
+//!   Pair (host, fault, when) --+--> kvm: the built-in guest flushes ------> events --> Observer --+
+//!                              |                                                                  +--> Agreement
+//!                              +--> simulated: lab::sim, these costs --> events --> Observer --+
 //! ```
 //!
-//! Both observe the *host side's caller* of one flush for the victim: below a guest that is the unit that
-//! the guest sees, in the simulation a CPU. What is compared and why is in `docs/validation.md`.
+//! Both observe the *caller* of one flush for the victim. With a host that is the unit that the guest
+//! sees, on bare metal the guest's driver, in the simulation a CPU. `docs/validation.md` says what is
+//! compared and why.
 
 mod agreement;
 pub(crate) mod command;
 mod costs;
+mod direct;
 mod kvm;
 mod observe;
 mod pair;
@@ -21,6 +23,7 @@ mod simulated;
 
 use iommu::unit::Ordering;
 
+use crate::host::HostChoice;
 use vmm::{Error, Exit};
 
 pub(crate) use agreement::Agreement;
@@ -45,7 +48,7 @@ pub(crate) enum ValidateError {
     /// The guest did not finish.
     #[error("the guest ended with {exit:?} under '{pair}'; the end of its console:\n{console}")]
     Guest {
-        /// Policy and fault.
+        /// Host and fault.
         pair: String,
         /// The way in which the guest ended.
         exit: Exit,
@@ -80,6 +83,10 @@ pub(crate) fn run(
 ) -> Result<Agreement, ValidateError> {
     let simulated = simulated::run(pair, ordering, measured)?;
     let limits = Limits::new(measured.exit);
+    let limits = match pair.host {
+        HostChoice::Direct => limits.with_own_resubmission(pair.ict()),
+        HostChoice::Forwarded(_) => limits,
+    };
     let attempt = || -> Result<Agreement, ValidateError> {
         Ok(Agreement::new(kvm::run(pair, ordering)?, simulated.clone(), limits))
     };

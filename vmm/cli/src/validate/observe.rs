@@ -13,10 +13,10 @@ use serde::{Serialize, Serializer};
 
 /// The victim, and its neighbour: what is behind the first port and behind the second, in both.
 pub(super) const VICTIM: Bdf = Bdf::new(1, 0, 0);
-const NEIGHBOR: Bdf = Bdf::new(2, 0, 0);
+pub(super) const NEIGHBOR: Bdf = Bdf::new(2, 0, 0);
 
 /// Shortest wait of the neighbour that counts as an effect of the fault.
-const AFFECTED: Duration = Duration::from_millis(10);
+pub(super) const AFFECTED: Duration = Duration::from_millis(10);
 
 /// Selects the flush that is observed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -47,6 +47,13 @@ pub(crate) enum Told {
     Success,
     /// It has failed.
     Failure,
+}
+
+impl Told {
+    /// The answer that an event reports.
+    pub(super) const fn new(success: bool) -> Self {
+        if success { Self::Success } else { Self::Failure }
+    }
 }
 
 /// The result of a flush for the victim.
@@ -187,8 +194,7 @@ impl State {
             Event::StaleAccess { function: VICTIM, told_success, mapped: false, age, .. }
                 if self.next_verdict.is_none_or(|next| at < next + *age) =>
             {
-                let told = if *told_success { Told::Success } else { Told::Failure };
-                self.stale.get_or_insert(told);
+                self.stale.get_or_insert(Told::new(*told_success));
             }
             Event::AtcInvalidated { function: VICTIM, dropped } if self.verdict.is_none() => {
                 self.dropped |= *dropped > 0;

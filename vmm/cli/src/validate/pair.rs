@@ -1,4 +1,4 @@
-//! The unit of comparison: a policy, a fault, and the moment of the fault.
+//! The unit of comparison: a host, a fault, and the moment of the fault.
 
 use std::fmt;
 use std::time::Duration;
@@ -7,6 +7,8 @@ use devices::fault::{FaultMode, current_name};
 use iommu::submit::{PRESETS, Policy, Preset};
 use iommu::time::Timeout;
 use serde::{Serialize, Serializer};
+
+use crate::host::HostChoice;
 
 /// The moment of a fault, relative to the observed flush.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize)]
@@ -42,6 +44,7 @@ pub(crate) const FAULTS: &[(&str, When)] = &[
     ("late:200ms", When::Before),
     ("slow:20ms", When::Before),
     ("dup", When::Before),
+    ("early", When::Before),
     ("flap:150ms", When::Before),
     ("flap:150ms:keep", When::Before),
 ];
@@ -91,11 +94,11 @@ pub(crate) fn usual_policies(long: bool) -> Vec<Policy> {
     short.chain(long).collect()
 }
 
-/// A policy and a fault.
+/// A host and a fault.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Pair {
-    /// The host's policy for invalidations that take too long.
-    pub(crate) policy: Policy,
+    /// The host below the guest, with its policy for invalidations that take too long.
+    pub(crate) host: HostChoice,
     /// The fault mode, or `none`.
     pub(crate) fault: &'static str,
     /// The moment of the fault.
@@ -106,10 +109,18 @@ pub(crate) struct Pair {
 const AFTER_BOUND: Duration = Duration::from_millis(300);
 
 impl Pair {
-    /// Nothing happens, under the policy that asks for nothing.
-    pub(super) fn healthy() -> Self {
-        let policy = PRESETS[0].policy();
-        Self { policy, fault: "none", when: When::Before }
+    /// Nothing happens, with a host that has this policy.
+    pub(super) fn healthy(policy: Policy) -> Self {
+        Self { host: HostChoice::Forwarded(policy), fault: "none", when: When::Before }
+    }
+
+    /// The policy of the driver that waits: the host's, or that of the guest's driver on bare metal,
+    /// which waits as Linux does.
+    pub(super) fn policy(&self) -> Policy {
+        match &self.host {
+            HostChoice::Direct => PRESETS[0].policy(),
+            HostChoice::Forwarded(policy) => policy.clone(),
+        }
     }
 
     /// The fault's mode; nothing for `none`.
@@ -128,7 +139,7 @@ impl Pair {
     /// The unit's own time-out. It is shorter than on hardware, and longer than the policy's bound, so
     /// that both occur.
     pub(crate) fn ict(&self) -> Duration {
-        let bound = match self.policy.deadline {
+        let bound = match self.policy().deadline {
             Timeout::After(bound) => bound,
             Timeout::Never => Duration::ZERO,
         };
@@ -144,7 +155,7 @@ impl Pair {
 
 impl fmt::Display for Pair {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}, {}/{}", self.policy, self.fault, self.when.name())
+        write!(f, "{}, {}/{}", self.host, self.fault, self.when.name())
     }
 }
 
@@ -153,14 +164,16 @@ impl Serialize for Pair {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         #[derive(Serialize)]
         struct Names<'a> {
-            policy: &'a str,
+            host: &'a str,
+            policy: Option<&'a str>,
             fault: &'a str,
             when: When,
             ict_ns: u128,
             patience_ns: u128,
         }
         let names = Names {
-            policy: &self.policy.name,
+            host: self.host.kind(),
+            policy: self.host.policy(),
             fault: self.fault,
             when: self.when,
             ict_ns: self.ict().as_nanos(),

@@ -1,5 +1,6 @@
-//! The pair in the simulation: a victim and a neighbour below a guest. Only the Device-TLB part of each
-//! flush reaches the host side.
+//! The pair in the simulation: a victim and a neighbour. Below a guest only the Device-TLB part of each
+//! flush reaches the host side. On bare metal all of it does, and the simulated driver stands for the
+//! guest's.
 //!
 //! ```text
 //!   victim's CPU   flush | I/O  .  I/O, flush | I/O  .  I/O, flush            two I/Os for a flush
@@ -19,6 +20,7 @@ use super::ValidateError;
 use super::costs::{IO_TIMEOUT, Measured, PACE};
 use super::observe::{Observation, Observer, Start, VICTIM};
 use super::pair::{Pair, When};
+use crate::host::HostChoice;
 
 /// Healthy flushes of the victim before the one that is observed.
 const FLUSHES: u64 = 3;
@@ -63,18 +65,23 @@ fn spec(pair: &Pair, ordering: Ordering, measured: &Measured) -> RunSpec {
         When::Before => (2, 2),
         When::Sent => (1, 1),
     };
-    let about = "the built-in guest's flushes, as they reach its host";
+    let (name, about, kind) = match pair.host {
+        HostChoice::Direct => ("direct", "the built-in guest's flushes", Kind::Direct),
+        HostChoice::Forwarded(_) => {
+            ("forwarded", "the built-in guest's flushes, as they reach its host", Kind::Forwarded)
+        }
+    };
     let workload = Workload {
         burst: BURST,
         period: PACE,
         trickle: pair.patience(),
         touches: 0,
         batch,
-        ..Workload::new("forwarded", about, Kind::Forwarded, devices, devices)
+        ..Workload::new(name, about, kind, devices, devices)
     };
     let fault =
         FaultRow { name: pair.fault.to_owned(), about: String::new(), fault: None, spread: 0 };
-    let spec = RunSpec::new(pair.policy.clone(), fault, workload, 0);
+    let spec = RunSpec::new(pair.policy(), fault, workload, 0);
     let ict = Timeout::After(pair.ict());
     // Twice as long as the slowest of what comes before, for each of the CPUs.
     let io = 2 * PACE * 3 + IO_TIMEOUT;

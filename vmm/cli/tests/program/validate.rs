@@ -47,6 +47,33 @@ fn policies_come_to_the_same_under_kvm_and_in_the_simulation() {
 }
 
 #[test]
+fn a_guest_on_bare_metal_comes_to_the_same_as_the_simulation() {
+    if !wanted(Need::Kvm) {
+        return;
+    }
+    let (_, rows) =
+        validate(&["--host", "direct", "--faults", "none,silent,no-completion,late:200ms,early"]);
+    assert_eq!(rows.len(), 6);
+    for row in &rows {
+        assert_eq!((&row["host"], &row["policy"]), (&"direct".into(), &Value::Null), "{row}");
+    }
+    let verdict = |fault: &str| {
+        let is_meant = |row: &&Value| row["fault"] == fault && row["when"] == "before";
+        let row = rows.iter().find(is_meant).unwrap();
+        for key in ["verdict", "stale"] {
+            assert_eq!(row["kvm"][key], row["simulated"][key], "{row}");
+        }
+        assert_eq!(row["kvm"]["stale"] == "success", fault == "early", "{row}");
+        row["kvm"]["verdict"].clone()
+    };
+    assert_eq!(verdict("none"), "completed");
+    assert_eq!(verdict("silent"), "unit_timed_out");
+    assert_eq!(verdict("no-completion"), Value::Null);
+    assert_eq!(verdict("late:200ms"), "completed");
+    assert_eq!(verdict("early"), "completed");
+}
+
+#[test]
 fn a_fault_that_only_one_of_both_can_have_is_refused() {
     let output = ghostlink(&["validate", "--faults", "all-ones-unit"]).output().unwrap();
     assert_eq!(output.status.code(), Some(2));
