@@ -2,6 +2,7 @@
 //! host with a policy.
 
 use std::fmt;
+use std::path::Path;
 
 use clap::{Args, ValueEnum};
 use devices::root_complex::RootComplexConfig;
@@ -66,6 +67,11 @@ impl PolicyWithoutHost {
     pub(crate) const fn new(given: String) -> Self {
         Self { given }
     }
+
+    /// The error for a file of policies.
+    fn file(path: &Path) -> Self {
+        Self::new(format!("--policies-file '{}'", path.display()))
+    }
 }
 
 impl HostChoice {
@@ -129,8 +135,7 @@ impl HostArgs {
         if let (Some(HostKind::Direct), None, Some(file)) =
             (self.host, &self.policy, self.policies.file())
         {
-            let given = format!("--policies-file '{}'", file.display());
-            return Err(PolicyWithoutHost::new(given).into());
+            return Err(PolicyWithoutHost::file(file).into());
         }
         let policy = match (self.policy, self.policies.file()) {
             (None, None) => None,
@@ -155,7 +160,10 @@ pub(crate) fn compared(
     usual: Vec<Policy>,
 ) -> Result<Vec<HostChoice>, PoliciesError> {
     let forwarded = match (kind, chosen) {
-        (Some(HostKind::Direct), []) => Vec::new(),
+        (Some(HostKind::Direct), []) => match policies.file() {
+            Some(file) => return Err(PolicyWithoutHost::file(file).into()),
+            None => Vec::new(),
+        },
         (Some(HostKind::Direct), [policy, ..]) => {
             return Err(PolicyWithoutHost::new(format!("policy '{policy}'")).into());
         }

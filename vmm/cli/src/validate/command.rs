@@ -15,8 +15,8 @@ use lab::text::time;
 use serde::Serialize;
 
 use crate::CliError;
-use crate::host::{self, HostKind};
-use crate::policies::PoliciesArgs;
+use crate::host::{self, HostKind, PolicyWithoutHost};
+use crate::policies::{PoliciesArgs, PoliciesError};
 use crate::progress::Progress;
 
 /// Exit status if something does not agree.
@@ -108,6 +108,9 @@ pub(crate) fn run(args: &ValidateArgs) -> Result<u8, CliError> {
 impl ValidateArgs {
     /// All pairs, fault by fault.
     fn pairs(&self) -> Result<Vec<Pair>, CliError> {
+        if self.long && self.host == Some(HostKind::Direct) {
+            return Err(PoliciesError::from(PolicyWithoutHost::new("--long".to_owned())).into());
+        }
         let usual = validate::usual_policies(self.long);
         let hosts = host::compared(self.host, &self.policies, &self.own, usual)?;
         let faults = match self.faults.as_slice() {

@@ -74,6 +74,22 @@ fn a_guest_on_bare_metal_comes_to_the_same_as_the_simulation() {
 }
 
 #[test]
+fn what_only_a_forwarded_host_has_is_refused_for_a_direct_one() {
+    for (option, named) in [
+        (&["--policies", "amd"][..], "policy 'amd'"),
+        (&["--policies-file", "own.toml"], "--policies-file 'own.toml'"),
+        (&["--long"], "--long"),
+    ] {
+        let arguments = [&["validate", "--host", "direct"], option].concat();
+        let output = ghostlink(&arguments).output().unwrap();
+        assert_eq!(output.status.code(), Some(2), "{option:?}");
+        let stderr = String::from_utf8(output.stderr).unwrap();
+        assert_eq!(stderr.lines().count(), 1, "{stderr}");
+        assert!(stderr.contains(&format!("{named} is for a forwarded host")), "{stderr}");
+    }
+}
+
+#[test]
 fn a_fault_that_only_one_of_both_can_have_is_refused() {
     let output = ghostlink(&["validate", "--faults", "all-ones-unit"]).output().unwrap();
     assert_eq!(output.status.code(), Some(2));
