@@ -100,11 +100,18 @@ fn in_serial_order_the_neighbor_waits_for_ite_of_the_victim() {
     assert!(run.report(Metric::NeighborResubmissions) >= Some(1), "{run}");
 }
 
+/// Without ITE the neighbor stalls in parallel order as well, once the ring is full behind the slot that
+/// never completes.
 #[test]
-fn in_parallel_order_the_neighbor_is_not_delayed() {
-    let Some(rig) = beside(Ordering::Parallel, Duration::from_secs(1)) else { return };
-    let run = rig.run().passed();
-    let summary = run.summary();
-    assert_eq!(summary.outcome, Some(Outcome::Stalled));
-    assert_eq!(summary.neighbor_outcome, Some(Outcome::Completed));
+fn behind_a_lost_request_waits_complete_in_parallel_order_only() {
+    for (ordering, completed) in [(Ordering::Serial, 0..=1), (Ordering::Parallel, 10..=255)] {
+        let Some(rig) = beside(ordering, Duration::from_secs(1)) else { return };
+        let run = rig.run().passed();
+        assert_eq!(run.summary().outcome, Some(Outcome::Stalled), "{ordering}");
+        let lost = |event: &Event| matches!(event, Event::FaultInjected { .. });
+        let behind = run.events.iter().skip_while(|record| !lost(&record.event));
+        let waits = behind.filter(|record| matches!(record.event, Event::WaitCompleted { .. }));
+        let count = waits.count();
+        assert!(completed.contains(&count), "{ordering}: {count}");
+    }
 }
