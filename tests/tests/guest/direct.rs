@@ -54,7 +54,9 @@ fn a_healthy_flush_crosses_one_unit_and_the_link() {
 /// As Linux does, the guest gives up at ITE if the function is gone, and submits again if it answers.
 #[test]
 fn the_guest_waits_for_ite_of_its_own_unit() {
-    for (fault, timeouts) in [("silent", 1..=1), ("no-completion", 2..=usize::MAX)] {
+    for (fault, timeouts, outcome) in
+        [("silent", 1..=1, Outcome::TimedOut), ("no-completion", 2..=usize::MAX, Outcome::Stalled)]
+    {
         let Some(rig) = alone(fault, "") else { return };
         let run = rig.ict(ICT).run().passed();
         assert_no_host(&run);
@@ -62,6 +64,7 @@ fn the_guest_waits_for_ite_of_its_own_unit() {
         assert!(timeouts.contains(&count), "{fault}: {count}");
         assert_eq!(run.report(Metric::TimeoutSource), Some(VICTIM.into_bits().into()));
         let summary = run.summary();
+        assert_eq!(summary.outcome, Some(outcome), "{fault}");
         assert_eq!(usize::try_from(summary.waits_aborted), Ok(count), "{fault}");
         assert!(summary.guest_stall.is_some_and(|stall| stall >= ICT), "{summary:?}");
     }
