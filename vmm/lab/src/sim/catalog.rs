@@ -60,7 +60,11 @@ const FAULTS: &[(&str, &str, &str)] = &[
         "after=requests:20,mode=drop-at-next",
     ),
     ("sleep", "the functions are put into D3hot", "after=requests:20,mode=sleep"),
-    ("sleep:30s", "the functions are put into D3hot for 30 s", "after=requests:20,mode=sleep,for=30s"),
+    (
+        "sleep:30s",
+        "the functions are put into D3hot for 30 s",
+        "after=requests:20,mode=sleep,for=30s",
+    ),
     (
         "slow-reset",
         "devices take 2 s to become ready after a reset, and drivers wait for them",
