@@ -21,9 +21,9 @@ pub mod regs;
 pub mod traffic;
 mod virtual_functions;
 
-use iommu::ats::{InvalidateRequest, PageGroupResponse};
+use iommu::ats::{InvalidateRequest, PageGroupResponse, Translation};
 use iommu::event::Tracer;
-use iommu::ids::Bdf;
+use iommu::ids::{Bdf, Iova};
 use iommu::time::Instant;
 
 use crate::Error;
@@ -409,6 +409,10 @@ impl Function for AtsEndpoint {
 
     fn caches(&self, request: &InvalidateRequest) -> bool {
         self.engine.dma.atc.holds(Spaces::of(request), request.range)
+    }
+
+    fn cached(&self, pasid: Option<iommu::ids::Pasid>, address: Iova) -> Option<Translation> {
+        self.engine.dma.atc.lookup(pasid, address)
     }
 
     fn page_group_response(&mut self, response: PageGroupResponse) {

@@ -5,8 +5,8 @@
 
 use std::fmt;
 
-use iommu::ats::{InvalidateRequest, PageGroupResponse};
-use iommu::ids::Bdf;
+use iommu::ats::{InvalidateRequest, PageGroupResponse, Translation};
+use iommu::ids::{Bdf, Iova, Pasid};
 use iommu::time::Instant;
 
 use super::reset::Reset;
@@ -91,6 +91,12 @@ pub trait Function: fmt::Debug + Send {
     /// simulation ask: PCIe has no such request.
     fn caches(&self, _request: &InvalidateRequest) -> bool {
         false
+    }
+
+    /// The ATC's translation of `address` in the address space of `pasid`. As for
+    /// [`Self::caches`], only checks ask.
+    fn cached(&self, _pasid: Option<Pasid>, _address: Iova) -> Option<Translation> {
+        None
     }
 
     /// A PRG Response. Each function of a device gets it, and compares the destination.

@@ -64,7 +64,7 @@ impl Quarantine {
         self.blocked.keys().chain(&self.removed).copied()
     }
 
-    /// How often the answer of [`Self::is_blocked`] may have changed.
+    /// How often the answer of [`Self::is_blocked`] or [`Self::isolated`] may have changed.
     pub(super) fn changes(&self) -> u64 {
         self.changes
     }
@@ -125,7 +125,9 @@ impl Quarantine {
 
     /// Treats `function` as removed. Returns whether that is new.
     pub(super) fn remove(&mut self, function: Bdf) -> bool {
-        self.removed.insert(function)
+        let is_new = self.removed.insert(function);
+        self.changes += u64::from(is_new);
+        is_new
     }
 
     /// `waiter` stops waiting for `function`, whose requests the unit may still hold.

@@ -27,6 +27,7 @@ mod narrate;
 pub mod plan;
 mod plot;
 pub mod policies;
+pub mod properties;
 mod record;
 mod report;
 pub mod shard;

@@ -29,9 +29,9 @@ use std::collections::{BTreeMap, VecDeque};
 use std::ops::RangeInclusive;
 use std::time::Duration;
 
-use iommu::ats::{InvalidateRequest, PageGroupResponse};
+use iommu::ats::{InvalidateRequest, PageGroupResponse, Translation};
 use iommu::event::{Lost, Tracer};
-use iommu::ids::Bdf;
+use iommu::ids::{Bdf, Iova, Pasid};
 use iommu::time::Instant;
 
 use super::header;
@@ -229,6 +229,12 @@ impl Hierarchy {
     /// Whether the ATC of the function with index `index` holds an entry that `request` would drop.
     pub fn caches(&self, index: usize, request: &InvalidateRequest) -> bool {
         self.functions.get(index).is_some_and(|node| node.function.caches(request))
+    }
+
+    /// The translation of `address` that the ATC of the function with index `index` holds in the
+    /// address space of `pasid`.
+    pub fn cached(&self, index: usize, pasid: Option<Pasid>, address: Iova) -> Option<Translation> {
+        self.functions.get(index)?.function.cached(pasid, address)
     }
 
     /// When [`Self::handle_timeout`] must be called next, `None` if nothing is due.

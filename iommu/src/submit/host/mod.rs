@@ -145,7 +145,7 @@ impl HostSide {
         self.submitter.quarantine().is_blocked(function)
     }
 
-    /// How often the result of [`Self::is_blocked`] may have changed, for any function.
+    /// How often the result of [`Self::is_blocked`] or [`Self::isolated`] may have changed.
     pub fn block_changes(&self) -> u64 {
         self.submitter.quarantine().changes()
     }
@@ -153,6 +153,11 @@ impl HostSide {
     /// The functions in quarantine, and those treated as removed.
     pub fn isolated(&self) -> impl Iterator<Item = Bdf> {
         self.submitter.quarantine().isolated()
+    }
+
+    /// Whether `function` is treated as removed.
+    pub fn is_removed(&self, function: Bdf) -> bool {
+        self.submitter.quarantine().is_removed(function)
     }
 
     /// Whether `function` is in quarantine or treated as removed.

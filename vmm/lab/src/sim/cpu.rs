@@ -1,6 +1,7 @@
 //! CPUs: the state of each, and the lock that those of one device share.
 
 use std::collections::VecDeque;
+use std::time::Duration;
 
 use iommu::ats::PageRange;
 use iommu::submit::Ticket;
@@ -56,6 +57,8 @@ pub(super) struct Job {
     pub(super) locked: Option<Instant>,
     /// The caller was told that it is complete.
     pub(super) told_success: bool,
+    /// The ATC still held something of the range when the caller was told.
+    pub(super) held_by_atc: bool,
 }
 
 /// A CPU that does I/O, or a helper of a device: the context in which deferred flushes run, and the
@@ -75,6 +78,8 @@ pub(super) struct Cpu {
     pub(super) done: bool,
     /// The driver has given its last I/O up.
     pub(super) timed_out: bool,
+    /// Time with interrupts off so far.
+    pub(super) interrupts_off: Duration,
     pub(super) job: Job,
 }
 
@@ -87,6 +92,7 @@ impl Cpu {
             since: Instant::START,
             locked: None,
             told_success: false,
+            held_by_atc: false,
         };
         let state = if is_helper { State::Retired } else { State::Idle };
         Self {
@@ -98,6 +104,7 @@ impl Cpu {
             held: Vec::new(),
             done: false,
             timed_out: false,
+            interrupts_off: Duration::ZERO,
             job,
         }
     }

@@ -20,6 +20,8 @@ pub(super) struct DmaPath<'a> {
     pub(super) tracer: &'a Tracer,
     /// The mapping by which the request has reached memory, if it has.
     pub(super) arrived: Option<(MappingId, Option<Stale>)>,
+    /// The device has asked for a translation, which its ATC may hold now in place of another.
+    pub(super) translated: bool,
     #[cfg(test)]
     pub(super) check: &'a mut super::check::Check,
 }
@@ -89,6 +91,7 @@ impl Upstream for DmaPath<'_> {
         request: TranslationRequest,
         now: Instant,
     ) -> Result<Translation, RequestError> {
+        self.translated = true;
         let translation = self.unit.translation_request(&request, self.memory, now)?;
         #[cfg(test)]
         self.check.translated(&request, &translation, (self.unit, self.memory));

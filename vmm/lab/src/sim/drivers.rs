@@ -16,6 +16,8 @@ pub(super) struct Drivers {
     pub(super) layout: Layout,
     /// Whether the hot-plug driver has marked each device as disconnected.
     pub(super) disconnected: Vec<bool>,
+    /// How often each device was reset by a driver or by the policy.
+    pub(super) resets: Vec<u32>,
     /// Devices that were reset, and are to be set up when they are ready.
     pub(super) resetting: Vec<u16>,
     /// The next answer to a read of a vendor ID, if the read was made some time ago.
@@ -24,18 +26,31 @@ pub(super) struct Drivers {
 
 impl Drivers {
     pub(super) fn new(slots: SlotMap, layout: Layout) -> Self {
-        let disconnected = vec![false; usize::from(slots.devices())];
-        Self { slots, layout, disconnected, resetting: Vec::new(), sample: None }
+        let devices = usize::from(slots.devices());
+        Self {
+            slots,
+            layout,
+            disconnected: vec![false; devices],
+            resets: vec![0; devices],
+            resetting: Vec::new(),
+            sample: None,
+        }
     }
-}
 
-impl Drivers {
     /// Sets up the devices that were reset, and are ready now.
     pub(super) fn set_up_ready(&mut self, hierarchy: &mut Hierarchy, now: Instant) {
         for device in std::mem::take(&mut self.resetting) {
-            let function = self.slots.function(device);
-            downstream::Drivers::set_up(self, hierarchy, function, now);
+            self.set_up_device(device, hierarchy, now);
         }
+    }
+
+    /// Sets up a device that was reset, now or when it is ready.
+    fn set_up_device(&mut self, device: u16, hierarchy: &mut Hierarchy, now: Instant) {
+        if hierarchy.ready_at(usize::from(device)).is_some() {
+            return self.resetting.push(device);
+        }
+        let mut driver = Driver { hierarchy, slots: self.slots, now };
+        driver.enable_device(device, &self.layout);
     }
 }
 
@@ -51,11 +66,8 @@ impl downstream::Drivers for Drivers {
 
     fn set_up(&mut self, hierarchy: &mut Hierarchy, function: Bdf, now: Instant) {
         if let Some(device) = self.slots.device(function) {
-            if hierarchy.ready_at(usize::from(device)).is_some() {
-                return self.resetting.push(device);
-            }
-            let mut driver = Driver { hierarchy, slots: self.slots, now };
-            driver.enable_device(device, &self.layout);
+            self.resets[usize::from(device)] += 1;
+            self.set_up_device(device, hierarchy, now);
         }
     }
 }

@@ -16,6 +16,7 @@ use iommu::unit::UnitConfig;
 
 use super::cpu::{Cpu, Lock, Tickets};
 use super::drivers::Drivers;
+use super::exposure::Exposed;
 use super::firmware::{self, Driver};
 use super::memory::{Stage, Tables};
 use super::oracle::{MappingId, Oracle};
@@ -58,6 +59,18 @@ pub(super) struct Device {
     pub(super) recent: Vec<MappingId>,
     /// Pages that are unmapped, and not yet invalidated.
     pub(super) deferred: Vec<MappingId>,
+    /// Pages that it could still reach when they were given back.
+    pub(super) exposed: Exposed,
+    /// Resets that the workload wants.
+    pub(super) planned_resets: u32,
+    /// It was in quarantine.
+    pub(super) was_fenced: bool,
+    /// It was taken for removed, or its driver has let it go.
+    pub(super) was_removed: bool,
+    /// Its driver has given an I/O up.
+    pub(super) has_failed_io: bool,
+    /// Its accesses to pages that had been given back.
+    pub(super) stale_accesses: u64,
 }
 
 /// The machine in the middle of a run.
@@ -82,6 +95,12 @@ pub(super) struct Machine<'a> {
     /// Whether the victim's link was up, and how often quarantines had changed, when that was
     /// looked at last.
     pub(super) watched: (bool, u64),
+    /// How often quarantines had changed when healthy devices were looked at last.
+    pub(super) isolations: u64,
+    /// Devices with pages in [`Device::exposed`].
+    pub(super) exposed: Vec<u16>,
+    /// The ATC of a device in [`Self::exposed`] may have changed in this step.
+    pub(super) has_atc_changed: bool,
     /// When no more I/O begins: a CPU that waits at the horizon has waited for long.
     pub(super) quiet: Instant,
     pub(super) result: RunResult,
@@ -136,6 +155,9 @@ impl<'a> Machine<'a> {
             devices: (0..workload.devices).map(|_| Device::default()).collect(),
             tickets: Tickets::default(),
             watched: (true, 0),
+            isolations: 0,
+            exposed: Vec::new(),
+            has_atc_changed: false,
             quiet: Instant::START + (spec.horizon - spec.horizon / 10),
             result: RunResult { runs: 1, ..RunResult::default() },
         })
@@ -154,6 +176,8 @@ impl<'a> Machine<'a> {
             if self.step() {
                 self.settle();
                 self.watch_victim();
+                self.watch_isolation();
+                self.watch_exposed();
             }
         }
         self.now = end;
@@ -194,6 +218,7 @@ impl<'a> Machine<'a> {
                 if let Some(device) = self.slots.device(request.destination) {
                     let hierarchy = &mut self.downstream.hierarchy;
                     hierarchy.collect_messages_of(usize::from(device), self.now);
+                    self.note_atc_change(device);
                 }
             }
             Task::Completion => {

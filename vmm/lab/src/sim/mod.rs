@@ -27,7 +27,9 @@ mod cpu;
 mod dma_path;
 mod drivers;
 mod error;
+mod exposure;
 mod firmware;
+mod healthy;
 mod id;
 mod machine;
 mod memory;
@@ -44,6 +46,7 @@ mod traffic;
 
 pub use catalog::{Catalog, CatalogError};
 pub use error::SimulationError;
+pub use healthy::Healthy;
 pub use id::{ParseRunIdError, RunId};
 pub use result::{Answers, Latencies, RunResult, Told};
 pub use spec::{Costs, FaultRow, Kind, RunSpec, Workload};

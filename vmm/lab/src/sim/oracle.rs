@@ -103,6 +103,11 @@ impl Oracle {
         self.free.push(mapping.page);
     }
 
+    /// When the page was given back, if it was.
+    pub(super) fn released(&self, id: MappingId) -> Option<Instant> {
+        self.get(id).released.map(|end| end.at)
+    }
+
     /// A device's access comes out of the unit at `address`: by which mapping, and whether that is
     /// stale. `None` if it is no stamped address.
     pub(super) fn judge(&self, address: Gpa, now: Instant) -> Option<(MappingId, Option<Stale>)> {

@@ -20,7 +20,8 @@ impl Machine<'_> {
         });
         self.result.told.count(*verdict, held);
         self.cpu(cpu).state = State::Returning;
-        self.cpu(cpu).job.told_success = verdict.is_success();
+        let job = &mut self.cpu(cpu).job;
+        (job.told_success, job.held_by_atc) = (verdict.is_success(), held);
         self.wake(cpu, self.spec.costs.poll);
     }
 
@@ -69,6 +70,10 @@ impl Machine<'_> {
                 self.note_interrupts_off(cpu);
             }
         }
+        self.end_exposure();
+        self.result.healthy = self.harm_to_healthy();
+        let healthy = (0..).zip(&self.devices).filter(|(index, _)| !self.is_victim(*index));
+        self.result.stale_innocent = healthy.map(|(_, device)| device.stale_accesses).sum();
         for device in &mut self.devices {
             if let Some(gone) = device.gone.take() {
                 self.result.zombie.record(end - gone);

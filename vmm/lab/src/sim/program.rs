@@ -65,7 +65,8 @@ impl Machine<'_> {
         let is_done = std::mem::take(&mut self.cpu(cpu).done);
         let is_aborted = self.devices[usize::from(device)].unbinding;
         if !is_done && !is_aborted {
-            self.devices[usize::from(device)].works = false;
+            let state = &mut self.devices[usize::from(device)];
+            (state.works, state.has_failed_io) = (false, true);
             self.cpu(cpu).timed_out = true;
             let function = self.slots.function(device);
             self.tracer.emit(self.now, || Event::IoTimedOut { cpu, function });
@@ -79,6 +80,7 @@ impl Machine<'_> {
         }
         if self.spec.workload.kind == Kind::Detach && !is_aborted {
             let time = self.reset_device(device);
+            self.devices[usize::from(device)].planned_resets += 1;
             self.cpu(cpu).state = State::Resetting;
             return self.wake(cpu, time);
         }
@@ -221,8 +223,12 @@ impl Machine<'_> {
         #[cfg(test)]
         self.check.conclude(cpu, end);
         let touched = pages.first().copied();
+        let is_held = std::mem::take(&mut self.cpu(cpu).job.held_by_atc);
         for page in pages {
             self.oracle.release(page, end);
+            if is_held {
+                self.expose(page);
+            }
             let Mapping { space, iova, .. } = *self.oracle.get(page);
             self.tables.free(device, space, iova);
         }
@@ -277,6 +283,7 @@ impl Machine<'_> {
             return usual;
         }
         self.downstream.reset(function, now);
+        self.note_atc_change(device);
         self.tracer.emit(now, || Event::DriverReset { function });
         let ready = self.downstream.hierarchy.ready_at(usize::from(device));
         ready.map_or(usual, |ready| usual.max(ready - now))
@@ -298,6 +305,10 @@ impl Machine<'_> {
             None => whole,
         };
         self.result.interrupts_off.record(whole);
+        let state = &mut self.cpus[usize::from(cpu)];
+        state.interrupts_off += whole;
+        let total = &mut self.result.interrupts_off_one_cpu;
+        *total = state.interrupts_off.max(*total);
         self.result.hard_lockups += u64::from(unpetted >= LockupDetector::Hard.threshold());
         self.result.soft_lockups += u64::from(unpetted >= LockupDetector::Soft.threshold());
     }

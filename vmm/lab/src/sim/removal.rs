@@ -100,7 +100,7 @@ impl Machine<'_> {
     pub(super) fn unbound(&mut self, device: u16) {
         let now = self.now;
         let state = &mut self.devices[usize::from(device)];
-        state.unbound = true;
+        (state.unbound, state.was_removed) = (true, true);
         let powers_down = std::mem::take(&mut state.powers_down);
         if let Some(gone) = state.gone.take() {
             self.result.zombie.record(now - gone);

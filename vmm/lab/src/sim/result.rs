@@ -7,6 +7,7 @@ use hdrhistogram::Histogram;
 use iommu::submit::{Counters, Verdict};
 use serde::{Deserialize, Serialize};
 
+use super::healthy::Healthy;
 use super::text;
 
 /// Durations, to two significant digits, with exact count, sum and maximum.
@@ -200,7 +201,11 @@ pub struct RunResult {
     /// The time for which callers that never returned had been waiting at the horizon.
     pub waiting: Latencies,
     /// Stretches of time with interrupts off on one CPU, those that last to the horizon included.
+    /// Their sum is the total time with interrupts off, of all CPUs.
     pub interrupts_off: Latencies,
+    /// The most time that one CPU had interrupts off, all its stretches together.
+    #[serde(default, with = "text::nanos")]
+    pub interrupts_off_one_cpu: Duration,
     /// The number of reports of the hard lock-up detector: interrupts off for 10 s.
     pub hard_lockups: u64,
     /// The number of reports of the soft lock-up detector: no other task for 20 s.
@@ -220,6 +225,17 @@ pub struct RunResult {
     pub stale_age: Duration,
     /// Stale accesses to pages that belonged to another device by then.
     pub stale_foreign: u64,
+    /// Stale accesses by healthy devices: those behind ports without a fault.
+    #[serde(default)]
+    pub stale_innocent: u64,
+    /// For each page that was given back while its device could still reach it: the time until the
+    /// device could not, because its ATC had dropped the translation, the unit blocked it, or its
+    /// link was down. A translation that only the IOTLB held counts if it was used.
+    #[serde(default)]
+    pub exposure: Latencies,
+    /// Harm to healthy devices.
+    #[serde(default)]
+    pub healthy: Healthy,
     /// DMA that reached memory by a translation of a page that was unmapped, and whose invalidation
     /// had been put off and was not over: lazy mode allows it.
     #[serde(default)]
@@ -244,6 +260,11 @@ pub struct RunResult {
 }
 
 impl RunResult {
+    /// Stale accesses by devices behind the port to which the fault happened.
+    pub const fn stale_stuck(&self) -> u64 {
+        self.stale_accesses - self.stale_innocent
+    }
+
     /// Adds all of `other`.
     pub fn merge(&mut self, other: &Self) {
         self.runs += other.runs;
@@ -254,6 +275,7 @@ impl RunResult {
         self.never_returned += other.never_returned;
         self.waiting.merge(&other.waiting);
         self.interrupts_off.merge(&other.interrupts_off);
+        self.interrupts_off_one_cpu = self.interrupts_off_one_cpu.max(other.interrupts_off_one_cpu);
         self.hard_lockups += other.hard_lockups;
         self.soft_lockups += other.soft_lockups;
         self.host.merge(&other.host);
@@ -262,6 +284,9 @@ impl RunResult {
         self.stale_bytes += other.stale_bytes;
         self.stale_age = self.stale_age.max(other.stale_age);
         self.stale_foreign += other.stale_foreign;
+        self.stale_innocent += other.stale_innocent;
+        self.exposure.merge(&other.exposure);
+        self.healthy.merge(other.healthy);
         self.deferred_accesses += other.deferred_accesses;
         self.deferred_age = self.deferred_age.max(other.deferred_age);
         self.told.merge(&other.told);

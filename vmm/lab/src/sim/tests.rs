@@ -398,6 +398,9 @@ proptest! {
         prop_assert_eq!(result.interrupts_off.count(), blocked);
         prop_assert_eq!(result.stale_accesses, count(|event| matches!(event, Event::StaleAccess { .. })));
         prop_assert_eq!(result.waiting.count(), result.never_returned);
+        prop_assert!(result.stale_innocent <= result.stale_accesses);
+        prop_assert!(result.stale_accesses == 0 || result.exposure.count() > 0, "used, and not exposed");
+        prop_assert!(result.healthy.fenced + result.healthy.removed <= 2 * result.healthy.devices);
         let told: u64 = result.told.all().iter().map(|(_, told)| told.dropped + told.held).sum();
         prop_assert!(told >= released && told <= blocked);
         prop_assert!(events.is_sorted_by_key(|event| event.at));

@@ -65,6 +65,7 @@ impl Machine<'_> {
             oracle,
             tracer,
             arrived: None,
+            translated: false,
             #[cfg(test)]
             check: &mut check,
         };
@@ -82,12 +83,15 @@ impl Machine<'_> {
             }
             write(regs::COMMAND, &command.into_bits().to_le_bytes());
         });
-        let arrived = path.arrived;
+        let (arrived, translated) = (path.arrived, path.translated);
         #[cfg(test)]
         {
             self.check = check;
         }
         self.downstream.check_dma(self.now);
+        if translated {
+            self.note_atc_change(target.device);
+        }
         let Some((by, stale)) = arrived else { return };
         let deferred = self.oracle.get(by).deferred.filter(|_| stale.is_none());
         if let Some(since) = deferred {
@@ -99,6 +103,8 @@ impl Machine<'_> {
             self.result.stale_bytes += u64::from(ACCESS);
             self.result.stale_age = self.result.stale_age.max(stale.age);
             self.result.stale_foreign += u64::from(stale.foreign);
+            self.devices[usize::from(target.device)].stale_accesses += 1;
+            self.expose(by);
             let (function, mapping) = (self.slots.function(target.device), self.oracle.get(by));
             self.tracer.emit(self.now, || Event::StaleAccess {
                 function,
