@@ -8,7 +8,6 @@ use std::thread::available_parallelism;
 use clap::{Args, ValueEnum};
 use indicatif::{ProgressBar, ProgressStyle};
 use iommu::time::Timeout;
-use iommu::unit::Ordering;
 use lab::file;
 use lab::matrix::{Matrix, Selection};
 use lab::plan::Plan;
@@ -31,11 +30,21 @@ pub(super) struct CompareArgs {
     #[arg(long, value_name = "NAME,..", value_delimiter = ',')]
     faults: Vec<String>,
 
-    /// Only these workloads [default: three of them]
+    /// Only these workloads; NAME@N has N CPUs for each device [default: three of them]
     #[arg(long, value_name = "NAME,..", value_delimiter = ',')]
     workloads: Vec<String>,
 
-    /// Runs of each policy, fault and workload, each with its own random seed [default: 20]
+    /// Remapping units, by the order in which their waits complete: serial, parallel, or your own
+    /// [default: serial]
+    #[arg(long, alias = "ordering", value_name = "NAME,..", value_delimiter = ',')]
+    units: Vec<String>,
+
+    /// Run each workload with each of these numbers of CPUs for each device [default: as the
+    /// workloads say]
+    #[arg(long, value_name = "N,..", value_delimiter = ',')]
+    cpus_per_device: Vec<u16>,
+
+    /// Runs of each policy, fault, workload and unit, each with its own random seed [default: 20]
     #[arg(long, value_name = "N")]
     seeds: Option<u64>,
 
@@ -66,7 +75,7 @@ pub(super) struct CompareArgs {
 /// Options of the simulated machine, for a comparison and for one run.
 #[derive(Debug, Default, Args)]
 pub(super) struct MachineArgs {
-    /// TOML file with your own policies, faults and workloads, and a selection of them: see
+    /// TOML file with your own policies, faults, workloads and units, and a selection of them: see
     /// docs/scaling.md
     #[arg(long, value_name = "FILE")]
     matrix: Option<PathBuf>,
@@ -77,11 +86,6 @@ pub(super) struct MachineArgs {
     /// Time after which the physical unit raises ITE, or never [default: 1m 30s, as PCIe recommends]
     #[arg(long, value_name = "TIME")]
     ict: Option<Timeout>,
-
-    /// Whether a wait in the unit's queue completes after everything in front of it (serial), or only
-    /// after what stands between it and the previous wait (parallel) [default: serial]
-    #[arg(long, value_name = "ORDER")]
-    ordering: Option<Ordering>,
 }
 
 impl MachineArgs {
@@ -93,8 +97,7 @@ impl MachineArgs {
             Some(path) => file::read(path, &mut catalog)?,
             None => Selection::default(),
         };
-        let (ict, ordering) = (self.ict.or(of_file.ict), self.ordering.or(of_file.ordering));
-        Ok((catalog, Selection { ict, ordering, ..of_file }))
+        Ok((catalog, Selection { ict: self.ict.or(of_file.ict), ..of_file }))
     }
 
     /// The options as written on a command line.
@@ -104,7 +107,6 @@ impl MachineArgs {
             option("matrix", path),
             option("policies-file", self.policies.file().map(|path| path.display().to_string())),
             option("ict", self.ict.map(|ict| ict.to_string().replace(' ', ""))),
-            option("ordering", self.ordering.map(|ordering| ordering.to_string())),
         ]
         .concat()
     }
@@ -120,7 +122,7 @@ fn option(name: &str, value: Option<String>) -> String {
 pub(super) enum Format {
     /// A line for each policy, for people.
     Table,
-    /// A line for each policy, fault and workload, for spreadsheets.
+    /// A line for each policy, fault, workload and unit, for spreadsheets.
     Csv,
     /// Nothing: the files are enough.
     None,
@@ -208,6 +210,11 @@ impl CompareArgs {
             policies: or(&self.policies, of_file.policies),
             faults: or(&self.faults, of_file.faults),
             workloads: or(&self.workloads, of_file.workloads),
+            units: or(&self.units, of_file.units),
+            cpus_per_device: match self.cpus_per_device.as_slice() {
+                [] => of_file.cpus_per_device,
+                ours => ours.to_vec(),
+            },
             seeds: self.seeds.or(of_file.seeds),
             ..of_file
         };
@@ -217,10 +224,13 @@ impl CompareArgs {
     /// The options that select the runs, as written on a command line.
     fn selection(&self) -> String {
         let names = |names: &[String]| (!names.is_empty()).then(|| names.join(","));
+        let cpus: Vec<String> = self.cpus_per_device.iter().map(u16::to_string).collect();
         [
             option("policies", names(&self.policies)),
             option("faults", names(&self.faults)),
             option("workloads", names(&self.workloads)),
+            option("units", names(&self.units)),
+            option("cpus-per-device", names(&cpus)),
             option("seeds", self.seeds.map(|seeds| seeds.to_string())),
         ]
         .concat()

@@ -7,7 +7,8 @@ use std::path::{Path, PathBuf};
 use clap::Args;
 use iommu::event::TimedEvent;
 use iommu::time::Instant;
-use lab::matrix::{self, Matrix, MatrixError, Selection};
+use iommu::unit::Ordering;
+use lab::matrix::{self, MatrixError};
 use lab::plan::Plan;
 use lab::sim::{RunId, RunSpec};
 use lab::{narrate, replay, write_trace};
@@ -18,15 +19,19 @@ use crate::CliError;
 /// Options of `ghostlink explain`.
 #[derive(Debug, Args)]
 pub(super) struct ExplainArgs {
-    /// Run to replay: policy/fault/workload/seed, as in results.jsonl and in the report
+    /// Run to replay: policy/fault/workload/unit/seed, as in results.jsonl and in the report
     run: RunId,
 
-    /// Take policy, fault and workload from the comparison in this directory
+    /// Take policy, fault, workload and unit from the comparison in this directory
     #[arg(long, value_name = "DIR", conflicts_with_all = ["matrix", "policies_file", "ict", "ordering"])]
     from: Option<PathBuf>,
 
     #[command(flatten)]
     machine: MachineArgs,
+
+    /// The unit of a run whose name has four parts, as earlier versions wrote it
+    #[arg(long, hide = true)]
+    ordering: Option<Ordering>,
 
     /// Write a trace for ui.perfetto.dev
     #[arg(long, value_name = "FILE")]
@@ -62,9 +67,10 @@ fn header(spec: &RunSpec, out: &mut dyn Write) -> io::Result<()> {
     writeln!(out, "  workload: {}", spec.workload.about)?;
     writeln!(
         out,
-        "  the unit raises ITE after {}; times are counted from the fault\n",
-        spec.unit.ict
-    )
+        "  unit: {}, which completes waits in {} order and raises ITE after {}",
+        spec.unit_name, spec.unit.ordering, spec.unit.ict
+    )?;
+    writeln!(out, "  times are counted from the fault\n")
 }
 
 fn lines(events: &[TimedEvent], out: &mut dyn Write) -> io::Result<()> {
@@ -91,17 +97,15 @@ impl ExplainArgs {
     /// The run that the options name.
     fn spec(&self) -> Result<RunSpec, CliError> {
         let unknown = |error| MatrixError::Name(matrix::explain(&error));
+        let mut run = self.run.clone();
+        if let Some(ordering) = self.ordering {
+            run.unit = ordering.to_string();
+        }
         if let Some(directory) = &self.from {
             let plan = Plan::read(directory).map_err(lab::LabError::from)?;
-            return Ok(plan.spec(&self.run).map_err(unknown)?);
+            return Ok(plan.spec(&run).map_err(unknown)?);
         }
         let (catalog, selection) = self.machine.read()?;
-        let mut spec = catalog.spec(&self.run).map_err(unknown)?;
-        Matrix::new(
-            &catalog,
-            &Selection { ict: selection.ict, ordering: selection.ordering, ..Selection::default() },
-        )?
-        .set_unit(&mut spec);
-        Ok(spec)
+        Ok(selection.machine().spec(&catalog, &run).map_err(unknown)?)
     }
 }

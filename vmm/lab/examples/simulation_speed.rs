@@ -51,7 +51,7 @@ fn matrix(catalog: &Catalog, workload: &Workload) -> (RunResult, u64) {
 fn devices(catalog: &Catalog, sizes: &[u16]) {
     println!("devices    steps  runs    µs/run  ns/step  peak MiB");
     for &devices in sizes {
-        let mut workload = catalog.workload("wide").expect("it is built in").clone();
+        let mut workload = catalog.workload("wide").expect("it is built in");
         (workload.devices, workload.cpus, workload.functions) = (devices, devices, 32);
         let policy = "linux".parse().expect("it is built in");
         let fault = catalog.fault("none").expect("it is built in").clone();

@@ -100,8 +100,7 @@ struct RunLog {
 
 impl RunLog {
     fn open(plan: &Plan, options: &Options<'_>) -> Result<Self, LabError> {
-        let [policies, faults, workloads] = plan.matrix.names();
-        let mut summary = Summary::new(policies, faults, workloads);
+        let mut summary = Summary::new(plan.matrix.names());
         let Some(directory) = options.out else {
             return Ok(Self { directory: None, summary, done: 0 });
         };

@@ -1,5 +1,5 @@
-//! The cells as CSV, for spreadsheets: a line for each policy, fault and workload. Times are whole
-//! nanoseconds.
+//! The cells as CSV, for spreadsheets: a line for each policy, fault, workload and unit. Times are
+//! whole nanoseconds.
 
 use std::io::{self, Write};
 use std::time::Duration;
@@ -15,17 +15,11 @@ use super::summary::{Summary, Totals};
 /// `out` cannot be written.
 pub fn write(summary: &Summary, out: &mut dyn Write) -> io::Result<()> {
     let names: Vec<&str> = columns(&Totals::default()).into_iter().map(|(name, _)| name).collect();
-    writeln!(out, "policy,fault,workload,{}", names.join(","))?;
-    for (policy, policy_name) in summary.policies.iter().enumerate() {
-        for (fault, fault_name) in summary.faults.iter().enumerate() {
-            for (workload, workload_name) in summary.workloads.iter().enumerate() {
-                let cell = columns(summary.cell(policy, fault, workload));
-                let values: Vec<String> =
-                    cell.into_iter().map(|(_, value)| value.to_string()).collect();
-                let names = [policy_name, fault_name, workload_name].map(|name| quoted(name));
-                writeln!(out, "{},{}", names.join(","), values.join(","))?;
-            }
-        }
+    writeln!(out, "policy,fault,workload,unit,{}", names.join(","))?;
+    for (names, totals) in summary.cells() {
+        let values: Vec<String> =
+            columns(totals).into_iter().map(|(_, value)| value.to_string()).collect();
+        writeln!(out, "{},{}", names.map(quoted).join(","), values.join(","))?;
     }
     Ok(())
 }

@@ -1,9 +1,8 @@
-//! The runs of a comparison: every policy with every fault, workload and seed.
+//! The runs of a comparison: every policy with every fault, workload, unit and seed.
 
-use crate::sim::{Catalog, CatalogError, FaultRow, RunId, RunSpec, Workload};
+use crate::sim::{Catalog, CatalogError, FaultRow, RunId, RunSpec, UnitRow, Workload};
 use iommu::submit::Policy;
 use iommu::time::Timeout;
-use iommu::unit::Ordering;
 use serde::{Deserialize, Serialize};
 
 use super::text::suggestion;
@@ -12,22 +11,54 @@ use super::text::suggestion;
 pub const SEEDS: u64 = 20;
 /// The workloads that are compared if nothing else is said.
 pub const WORKLOADS: [&str; 3] = ["strict", "lazy", "teardown"];
+/// The units that are compared if nothing else is said.
+pub const UNITS: [&str; 1] = [UnitRow::DEFAULT];
+
+/// The settings of the simulated machine that all runs of a comparison share.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct MachineSettings {
+    /// The time-out of a unit whose row has none.
+    pub ict: Timeout,
+}
+
+impl Default for MachineSettings {
+    fn default() -> Self {
+        Self { ict: Timeout::After(RunSpec::ICT) }
+    }
+}
+
+impl MachineSettings {
+    /// The run that `id` names, with the rows of `catalog`, on this machine.
+    ///
+    /// # Errors
+    ///
+    /// A name that is in no table.
+    pub fn spec(&self, catalog: &Catalog, id: &RunId) -> Result<RunSpec, CatalogError> {
+        Ok(self.apply(catalog.spec(id)?, catalog.unit(&id.unit)?))
+    }
+
+    fn apply(&self, mut spec: RunSpec, unit: &UnitRow) -> RunSpec {
+        spec.unit.ict = self.ict;
+        spec.on(unit)
+    }
+}
 
 /// Rows and seeds: everything that decides what is run.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Matrix {
     /// Seeds for each cell, from 0.
     pub seeds: u64,
-    /// The unit's own time-out.
-    pub ict: Timeout,
-    /// The invalidations for which a wait descriptor waits.
-    pub ordering: Ordering,
+    /// The machine.
+    #[serde(flatten)]
+    pub machine: MachineSettings,
     /// Its rows.
     pub policies: Vec<Policy>,
     /// Its columns.
     pub faults: Vec<FaultRow>,
     /// The workloads.
     pub workloads: Vec<Workload>,
+    /// The units.
+    pub units: Vec<UnitRow>,
 }
 
 /// Names that a user selects from the tables; an empty list selects the usual rows.
@@ -39,12 +70,22 @@ pub struct Selection {
     pub faults: Vec<String>,
     /// [`WORKLOADS`] and all that a file adds, if it is empty.
     pub workloads: Vec<String>,
+    /// [`UNITS`] and all that a file adds, if it is empty.
+    pub units: Vec<String>,
+    /// Numbers of CPUs for each device: each workload is run with each of them. As the workloads
+    /// say, if it is empty.
+    pub cpus_per_device: Vec<u16>,
     /// [`SEEDS`], if it is missing.
     pub seeds: Option<u64>,
     /// [`RunSpec::ICT`], if it is missing.
     pub ict: Option<Timeout>,
-    /// Serial, if it is missing.
-    pub ordering: Option<Ordering>,
+}
+
+impl Selection {
+    /// The settings of the machine.
+    pub fn machine(&self) -> MachineSettings {
+        MachineSettings { ict: self.ict.unwrap_or(Timeout::After(RunSpec::ICT)) }
+    }
 }
 
 /// A matrix that cannot be made.
@@ -75,20 +116,24 @@ impl Matrix {
         };
         let workloads = match selection.workloads.as_slice() {
             [] => usual_workloads(catalog),
-            names => named(names, |name| catalog.workload(name).cloned())?,
+            names => named(names, |name| catalog.workload(name))?,
+        };
+        let workloads = with_cpus(workloads, &selection.cpus_per_device)?;
+        let units = match selection.units.as_slice() {
+            [] => usual_units(catalog),
+            names => named(names, |name| catalog.unit(name).cloned())?,
         };
         let seeds = selection.seeds.unwrap_or(SEEDS);
         if seeds == 0 {
             return Err(MatrixError::NoSeeds);
         }
-        let ict = selection.ict.unwrap_or(Timeout::After(RunSpec::ICT));
-        let ordering = selection.ordering.unwrap_or_default();
-        Ok(Self { seeds, ict, ordering, policies, faults, workloads })
+        Ok(Self { seeds, machine: selection.machine(), policies, faults, workloads, units })
     }
 
     /// The number of runs.
     pub fn len(&self) -> usize {
-        let cells = self.policies.len() * self.faults.len() * self.workloads.len();
+        let rows = [self.policies.len(), self.faults.len(), self.workloads.len(), self.units.len()];
+        let cells = rows.into_iter().fold(1, usize::saturating_mul);
         cells.saturating_mul(usize::try_from(self.seeds).unwrap_or(usize::MAX))
     }
 
@@ -97,28 +142,22 @@ impl Matrix {
         self.len() == 0
     }
 
-    /// The run at `place`, from 0: policy by policy, fault by fault, workload by workload, seed by
-    /// seed. `None` after the last.
+    /// The run at `place`, from 0: policy by policy, fault by fault, workload by workload, unit by
+    /// unit, seed by seed. `None` after the last.
     pub fn spec(&self, place: usize) -> Option<RunSpec> {
         let place = u64::try_from(place).ok()?;
         let (rest, seed) = (place / self.seeds, place % self.seeds);
         let rest = usize::try_from(rest).ok()?;
+        let (rest, unit) = (rest / self.units.len(), rest % self.units.len());
         let (rest, workload) = (rest / self.workloads.len(), rest % self.workloads.len());
         let (policy, fault) = (rest / self.faults.len(), rest % self.faults.len());
-        let mut spec = RunSpec::new(
+        let spec = RunSpec::new(
             self.policies.get(policy)?.clone(),
             self.faults[fault].clone(),
             self.workloads[workload].clone(),
             seed,
         );
-        self.set_unit(&mut spec);
-        Some(spec)
-    }
-
-    /// Gives a run of these rows this matrix's unit.
-    pub fn set_unit(&self, spec: &mut RunSpec) {
-        spec.unit.ict = self.ict;
-        spec.unit.ordering = self.ordering;
+        Some(self.machine.apply(spec, &self.units[unit]))
     }
 
     /// The identifier of the run at `place`.
@@ -126,12 +165,13 @@ impl Matrix {
         self.spec(place).map(|spec| spec.id())
     }
 
-    /// Names of policies, faults and workloads.
-    pub fn names(&self) -> [Vec<String>; 3] {
+    /// Names of policies, faults, workloads and units.
+    pub fn names(&self) -> [Vec<String>; 4] {
         [
             self.policies.iter().map(|row| row.name.clone()).collect(),
             self.faults.iter().map(|row| row.name.clone()).collect(),
             self.workloads.iter().map(|row| row.name.clone()).collect(),
+            self.units.iter().map(|row| row.name.clone()).collect(),
         ]
     }
 }
@@ -143,6 +183,38 @@ fn usual_workloads(catalog: &Catalog) -> Vec<Workload> {
         WORKLOADS.contains(&row.name.as_str()) || built_in.workload(&row.name).is_err()
     };
     catalog.workloads.iter().filter(is_usual).cloned().collect()
+}
+
+/// As [`usual_workloads`], for units.
+fn usual_units(catalog: &Catalog) -> Vec<UnitRow> {
+    let built_in = Catalog::default();
+    let is_usual =
+        |row: &&UnitRow| UNITS.contains(&row.name.as_str()) || built_in.unit(&row.name).is_err();
+    catalog.units.iter().filter(is_usual).cloned().collect()
+}
+
+/// Each workload with each number of CPUs for each device.
+fn with_cpus(workloads: Vec<Workload>, cpus: &[u16]) -> Result<Vec<Workload>, MatrixError> {
+    if cpus.is_empty() {
+        return Ok(workloads);
+    }
+    for (index, number) in cpus.iter().enumerate() {
+        let twice = cpus[..index].contains(number);
+        let named = workloads.iter().find(|row| row.name.contains('@'));
+        let reason = match named {
+            _ if *number == 0 => "0 CPUs for each device do nothing; give at least 1".to_owned(),
+            _ if twice => format!("{number} CPUs for each device are named twice; name them once"),
+            Some(row) => format!(
+                "'{}' has its number of CPUs already; name the workload without it, or leave out \
+                 the numbers for all workloads",
+                row.name
+            ),
+            None => continue,
+        };
+        return Err(MatrixError::Name(reason));
+    }
+    let each = |row: &Workload| cpus.iter().map(|cpus| row.with_cpus_per_device(*cpus)).collect();
+    Ok(workloads.iter().flat_map(|row| -> Vec<Workload> { each(row) }).collect())
 }
 
 fn named<T>(
@@ -191,6 +263,61 @@ mod tests {
         assert_eq!((&*ids[0].policy, &*ids[ids.len() - 1].policy), ("linux", "amd"));
         let different: std::collections::HashSet<&RunId> = ids.iter().collect();
         assert_eq!(different.len(), ids.len());
+    }
+
+    #[test]
+    fn units_and_cpus_for_each_device_are_axes() {
+        let own = UnitRow {
+            name: "impatient".into(),
+            ict: Some("1s".parse().unwrap()),
+            ..UnitRow::default()
+        };
+        let mut catalog = Catalog::default();
+        catalog.units.push(own);
+        let selection = Selection {
+            faults: vec!["silent".into()],
+            workloads: vec!["strict".into(), "lazy".into()],
+            units: vec!["parallel".into(), "impatient".into()],
+            cpus_per_device: vec![2, 16],
+            ict: Some("3s".parse().unwrap()),
+            ..selection(&["linux"], 1)
+        };
+        let matrix = Matrix::new(&catalog, &selection).unwrap();
+        let ids: Vec<String> =
+            (0..matrix.len()).map(|place| matrix.id(place).unwrap().to_string()).collect();
+        assert_eq!(ids.len(), 8);
+        assert_eq!(ids[0], "linux/silent/strict@2/parallel/0");
+        assert_eq!(ids[3], "linux/silent/strict@16/impatient/0");
+        let spec = |place| matrix.spec(place).unwrap();
+        assert_eq!((spec(0).workload.cpus, spec(3).workload.cpus), (4, 32));
+        let icts = [0, 3].map(|place| spec(place).unit.ict.to_string());
+        assert_eq!(icts, ["3s", "1s"], "a row's own time-out precedes the one of the comparison");
+        // A name alone says the same.
+        let id = ids[3].parse().unwrap();
+        assert_eq!(matrix.machine.spec(&catalog, &id).unwrap(), spec(3));
+    }
+
+    #[test]
+    fn impossible_axes_are_refused_with_the_value() {
+        let refused = |workload: &str, units: &[&str], cpus: &[u16]| {
+            let selection = Selection {
+                workloads: vec![workload.to_owned()],
+                units: units.iter().map(|name| (*name).to_owned()).collect(),
+                cpus_per_device: cpus.to_vec(),
+                ..selection(&["linux"], 1)
+            };
+            Matrix::new(&Catalog::default(), &selection).unwrap_err().to_string()
+        };
+        assert!(refused("strict", &["serail"], &[]).contains("did you mean 'serial'?"));
+        assert!(refused("strict", &["serial", "serial"], &[]).contains("'serial' is named twice"));
+        assert!(refused("strict", &[], &[0]).contains("0 CPUs"));
+        assert!(refused("strict", &[], &[2, 2]).contains("2 CPUs"));
+        assert!(refused("strict@4", &[], &[2]).contains("'strict@4'"));
+        for number in ["0", "-1", "many", "", "70000"] {
+            let error = refused(&format!("strict@{number}"), &[], &[]);
+            assert!(error.contains(&format!("'{number}'")) && error.contains("strict@16"));
+        }
+        assert!(refused("stritc@4", &[], &[]).contains("did you mean 'strict'?"));
     }
 
     #[test]

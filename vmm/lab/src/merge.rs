@@ -57,8 +57,7 @@ pub fn merge(directories: &[PathBuf], out: &Path) -> Result<(Plan, Summary), Lab
         parts.push((store::read_results(directory)?, directory));
     }
     let (mut store, _) = Store::open(out, &plan.json(), false, |_| None)?;
-    let [policies, faults, workloads] = plan.matrix.names();
-    let mut summary = Summary::new(policies, faults, workloads);
+    let mut summary = Summary::new(plan.matrix.names());
     let count = parts.len();
     for place in 0..plan.len() {
         let (lines, directory) = &mut parts[place % count];

@@ -48,10 +48,9 @@ impl Plan {
     ///
     /// It is of other rows.
     pub fn spec(&self, run: &RunId) -> Result<RunSpec, CatalogError> {
-        let Matrix { policies, faults, workloads, .. } = self.matrix.clone();
-        let mut spec = Catalog { policies, faults, workloads }.spec(run)?;
-        self.matrix.set_unit(&mut spec);
-        Ok(spec)
+        let Matrix { policies, faults, workloads, units, .. } = self.matrix.clone();
+        let catalog = Catalog { policies, faults, workloads, units };
+        self.matrix.machine.spec(&catalog, run)
     }
 
     /// The number of runs in this part.

@@ -16,6 +16,8 @@ pub struct Record {
     pub fault: String,
     /// Its workload.
     pub workload: String,
+    /// Its unit.
+    pub unit: String,
     /// Seed of the random numbers.
     pub seed: u64,
     /// Times are nanoseconds of virtual time.
@@ -25,8 +27,8 @@ pub struct Record {
 impl Record {
     /// The record of a run.
     pub fn new(spec: &RunSpec, result: RunResult) -> Self {
-        let RunId { policy, fault, workload, seed } = spec.id();
-        Self { run: spec.id(), policy, fault, workload, seed, result }
+        let RunId { policy, fault, workload, unit, seed } = spec.id();
+        Self { run: spec.id(), policy, fault, workload, unit, seed, result }
     }
 
     /// The beginning of a run's line, which does not depend on the measurement.

@@ -6,7 +6,6 @@ use std::path::Path;
 
 use crate::sim::{self, Catalog};
 use iommu::event::Tracer;
-use iommu::unit::Ordering;
 
 use super::matrix::{Matrix, Selection};
 use super::record::Record;
@@ -18,8 +17,7 @@ fn names(names: &str) -> Vec<String> {
 
 fn summary(selection: &Selection) -> Summary {
     let matrix = Matrix::new(&Catalog::default(), selection).unwrap();
-    let [policies, faults, workloads] = matrix.names();
-    let mut summary = Summary::new(policies, faults, workloads);
+    let mut summary = Summary::new(matrix.names());
     for place in 0..matrix.len() {
         let spec = matrix.spec(place).unwrap();
         let result = sim::run(&spec, &Tracer::none()).unwrap();
@@ -53,19 +51,19 @@ fn snapshot_of_the_table_and_of_the_cells() {
 }
 
 /// The comparison that README.md and `docs/policies.md` quote.
-fn documented(ordering: Ordering) -> Summary {
+fn documented(unit: &str) -> Summary {
     summary(&Selection {
         faults: names("none silent surprise ignore-invalidate slow:50ms late flap:keep"),
         workloads: names("strict teardown"),
         seeds: Some(1),
-        ordering: Some(ordering),
+        units: names(unit),
         ..Selection::default()
     })
 }
 
 #[test]
 fn readme_shows_rows_of_what_the_program_prints() {
-    let table = table::text(&documented(Ordering::Serial), false);
+    let table = table::text(&documented("serial"), false);
     let readme = include_str!("../../../README.md");
     let block = readme.split("```").find(|block| block.contains("| live | safe |")).unwrap();
     let known = |line: &str| table.lines().any(|other| other == line);
@@ -77,8 +75,8 @@ fn readme_shows_rows_of_what_the_program_prints() {
 fn policies_md_has_the_longest_waits() {
     let text = include_str!("../../../docs/policies.md");
     let (serial, parallel) = text.split_once("completes waits out of order** the same").unwrap();
-    for (ordering, text) in [(Ordering::Serial, serial), (Ordering::Parallel, parallel)] {
-        let summary = documented(ordering);
+    for (unit, text) in [("serial", serial), ("parallel", parallel)] {
+        let summary = documented(unit);
         let rows: Vec<_> = (0..summary.policies.len()).map(|at| waits(&summary, at)).collect();
         let quoted = |line: &&str| line.starts_with("| `") && line.matches('|').count() == 9;
         let header = |line: &&str| line.contains("`none`");

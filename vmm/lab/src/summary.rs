@@ -1,4 +1,5 @@
-//! Results of many runs: sums for each policy, for each policy and fault, and for each cell.
+//! Results of many runs: sums for each policy, for each policy and fault, and for each cell of policy,
+//! fault, workload and unit.
 //!
 //! The sums do not depend on the order in which runs are added. Their size grows with the matrix,
 //! not with the number of runs.
@@ -119,42 +120,52 @@ pub struct Summary {
     pub faults: Vec<String>,
     /// Names, in the order of the plan.
     pub workloads: Vec<String>,
+    /// Names, in the order of the plan.
+    pub units: Vec<String>,
     by_policy: Vec<Totals>,
     /// Policy by policy, fault by fault.
     by_fault: Vec<Totals>,
-    /// Policy by policy, fault by fault, workload by workload.
+    /// Policy by policy, fault by fault, workload by workload, unit by unit.
     cells: Vec<Totals>,
 }
 
 impl Summary {
-    /// Nothing yet.
-    pub fn new(policies: Vec<String>, faults: Vec<String>, workloads: Vec<String>) -> Self {
+    /// Nothing yet. The names are those of policies, faults, workloads and units.
+    pub fn new([policies, faults, workloads, units]: [Vec<String>; 4]) -> Self {
         let totals = |count| vec![Totals::default(); count];
         Self {
             by_policy: totals(policies.len()),
             by_fault: totals(policies.len() * faults.len()),
-            cells: totals(policies.len() * faults.len() * workloads.len()),
+            cells: totals(policies.len() * faults.len() * workloads.len() * units.len()),
             policies,
             faults,
             workloads,
+            units,
         }
     }
 
     /// Adds a run; `false` if it is not of this plan.
     pub fn add(&mut self, record: &Record) -> bool {
         let find = |names: &[String], name: &str| names.iter().position(|other| other == name);
-        let (Some(policy), Some(fault), Some(workload)) = (
+        let (Some(policy), Some(fault), Some(workload), Some(unit)) = (
             find(&self.policies, &record.policy),
             find(&self.faults, &record.fault),
             find(&self.workloads, &record.workload),
+            find(&self.units, &record.unit),
         ) else {
             return false;
         };
-        let pair = policy * self.faults.len() + fault;
+        let place = self.place(policy, fault, workload, unit);
         self.by_policy[policy].add(record);
-        self.by_fault[pair].add(record);
-        self.cells[pair * self.workloads.len() + workload].add(record);
+        self.by_fault[policy * self.faults.len() + fault].add(record);
+        self.cells[place].add(record);
         true
+    }
+
+    /// The place of a cell.
+    fn place(&self, policy: usize, fault: usize, workload: usize, unit: usize) -> usize {
+        let pair = policy * self.faults.len() + fault;
+        (pair * self.workloads.len() + workload) * self.units.len() + unit
     }
 
     /// Totals of one policy.
@@ -167,10 +178,24 @@ impl Summary {
         &self.by_fault[policy * self.faults.len() + fault]
     }
 
-    /// Totals of one policy under one fault with one workload.
-    pub fn cell(&self, policy: usize, fault: usize, workload: usize) -> &Totals {
-        let pair = policy * self.faults.len() + fault;
-        &self.cells[pair * self.workloads.len() + workload]
+    /// Totals of one policy under one fault with one workload on one unit.
+    pub fn cell(&self, policy: usize, fault: usize, workload: usize, unit: usize) -> &Totals {
+        &self.cells[self.place(policy, fault, workload, unit)]
+    }
+
+    /// All cells in the order of the plan, with the names of policy, fault, workload and unit.
+    pub fn cells(&self) -> impl Iterator<Item = ([&str; 4], &Totals)> {
+        let Self { policies, faults, workloads, units, .. } = self;
+        let names = policies.iter().flat_map(move |policy| {
+            faults.iter().flat_map(move |fault| {
+                workloads.iter().flat_map(move |workload| {
+                    units
+                        .iter()
+                        .map(move |unit| [policy, fault, workload, unit].map(String::as_str))
+                })
+            })
+        });
+        names.zip(&self.cells)
     }
 
     /// Each policy's rank in liveness and in safety, from 1; equals share one.

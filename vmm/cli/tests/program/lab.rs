@@ -103,7 +103,7 @@ fn each_run_is_a_line_and_its_name_replays_it() {
     let lines = fs::read_to_string(directory.join("results.jsonl")).unwrap();
     assert_eq!(lines.lines().count(), RUNS);
     let run: Value = serde_json::from_str(lines.lines().next().unwrap()).unwrap();
-    assert_eq!(run["run"], "linux-7.0/none/victim/0");
+    assert_eq!(run["run"], "linux-7.0/none/victim/serial/0");
     assert_eq!((&run["policy"], &run["seed"]), (&"linux-7.0".into(), &0.into()));
     assert!(run["result"]["innocent"]["max"].is_u64(), "{run}");
     let cells = fs::read_to_string(directory.join("cells.csv")).unwrap();
@@ -278,7 +278,7 @@ fn well_formed(page: &str) {
 fn a_run_is_told_step_by_step_and_drawn() {
     let place = Place::new();
     let (trace, events) = (place.text("trace.json"), place.text("events.jsonl"));
-    let run = "linux-7.0/no-completion/victim/0";
+    let run = "linux-7.0/no-completion/victim/serial/0";
     let output = output(&["explain", run, "--trace", &trace, "--events", &events]);
     assert_eq!(output.status.code(), Some(0), "{}", String::from_utf8_lossy(&output.stderr));
     let story = String::from_utf8(output.stdout).unwrap();
@@ -297,7 +297,7 @@ fn a_run_is_told_step_by_step_and_drawn() {
     let error = complaint(&["explain", "linus/no-completion/victim/0"]);
     assert!(error.contains("did you mean 'linux'?"), "{error}");
     let error = complaint(&["explain", "linux"]);
-    assert!(error.contains("policy/fault/workload/seed"), "{error}");
+    assert!(error.contains("policy/fault/workload/unit/seed"), "{error}");
 }
 
 #[test]

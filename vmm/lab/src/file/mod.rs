@@ -1,4 +1,5 @@
-//! The file in which users write policies, faults and workloads of their own, and select those that
+//! The file in which users write policies, faults, workloads and units of
+//! their own, and select those that
 //! are compared. Every command that takes one of these tables takes the whole file.
 //!
 //! ```toml
@@ -18,7 +19,7 @@
 
 use std::path::Path;
 
-use crate::sim::{Catalog, FaultRow, Workload};
+use crate::sim::{Catalog, FaultRow, UnitRow, Workload};
 use iommu::time::Timeout;
 use iommu::unit::Ordering;
 use serde::Deserialize;
@@ -38,15 +39,22 @@ struct File {
     faults: Vec<String>,
     #[serde(default)]
     workloads: Vec<String>,
+    #[serde(default)]
+    units: Vec<String>,
+    #[serde(default)]
+    cpus_per_device: Vec<u16>,
     seeds: Option<u64>,
     ict: Option<Timeout>,
-    ordering: Option<Ordering>,
+    /// What `units` was called before there was a table of them.
+    ordering: Option<Spanned<Ordering>>,
     #[serde(default)]
     policy: Vec<Spanned<Row>>,
     #[serde(default)]
     fault: Vec<Spanned<FaultRow>>,
     #[serde(default)]
     workload: Vec<Spanned<Workload>>,
+    #[serde(default)]
+    unit: Vec<Spanned<UnitRow>>,
 }
 
 /// Reads a user's rows into `catalog`, and returns the selection in the file.
@@ -72,13 +80,25 @@ fn parse(text: &str, catalog: &mut Catalog) -> Result<Selection, Mistake> {
     for row in file.workload {
         add(catalog, &row, |row| Catalog { workloads: vec![row], ..empty() })?;
     }
+    for row in file.unit {
+        add(catalog, &row, |row| Catalog { units: vec![row], ..empty() })?;
+    }
+    let mut units = file.units;
+    if let Some(ordering) = file.ordering {
+        if !units.is_empty() {
+            let reason = "`ordering` is the earlier name of `units`; keep only `units`";
+            return Err((ordering.span().start, reason.to_owned()));
+        }
+        units.push(ordering.get_ref().to_string());
+    }
     Ok(Selection {
         policies: file.policies,
         faults: file.faults,
         workloads: file.workloads,
+        units,
+        cpus_per_device: file.cpus_per_device,
         seeds: file.seeds,
         ict: file.ict,
-        ordering: file.ordering,
     })
 }
 
@@ -92,7 +112,7 @@ fn add<T: Clone>(
 }
 
 const fn empty() -> Catalog {
-    Catalog { policies: Vec::new(), faults: Vec::new(), workloads: Vec::new() }
+    Catalog { policies: Vec::new(), faults: Vec::new(), workloads: Vec::new(), units: Vec::new() }
 }
 
 #[cfg(test)]

@@ -22,6 +22,8 @@ fn a_file_adds_rows_and_says_what_is_compared() {
         policies = ["linux", "bounded:20ms", "patient"]
         seeds = 5
         ict = "1s"
+        units = ["parallel", "old"]
+        cpus_per_device = [4]
         [[policy]]
         name = "patient"
         base = "bounded:1s"
@@ -30,13 +32,20 @@ fn a_file_adds_rows_and_says_what_is_compared() {
         name = "slower"
         about = "answers take 2 s"
         fault = "before=completion:3,mode=slow:2s"
+        [[unit]]
+        name = "old"
+        about = "has no ITESID"
+        itesid = "00:00.0"
     "#;
     let mut catalog = Catalog::default();
     let selection = parse(text, &mut catalog).unwrap();
     let matrix = Matrix::new(&catalog, &selection).unwrap();
     assert_eq!(matrix.names()[0], ["linux", "bounded:20ms", "patient"]);
     assert!(matrix.policies[2].watchdog);
-    assert_eq!((matrix.seeds, matrix.ict), (5, "1s".parse().unwrap()));
+    assert_eq!((matrix.seeds, matrix.machine.ict), (5, "1s".parse().unwrap()));
+    assert_eq!(matrix.names()[3], ["parallel", "old"]);
+    assert_eq!(matrix.units[1].itesid, Some("00:00.0".parse().unwrap()));
+    assert_eq!(matrix.workloads[0].name, "strict@4");
     assert!(matrix.faults.iter().any(|row| row.name == "slower"));
 }
 
@@ -48,6 +57,9 @@ fn mistakes_in_a_file_have_a_position_and_a_suggestion() {
         ("[[fault]]\nname = \"silent\"\nabout = \"\"\n", "line 1", "already a fault 'silent'"),
         ("[[fault]]\nname = \"a b\"\nabout = \"\"\n", "line 1", "'a b' cannot name"),
         ("ict = \"soon\"\n", "line 1, column 7", "'soon'"),
+        ("units = [\"serial\"]\nordering = \"parallel\"\n", "line 2, column 12", "`units`"),
+        ("[[unit]]\nname = \"serial\"\nabout = \"\"\n", "line 1", "already a unit 'serial'"),
+        ("[[unit]]\nname = \"u\"\nabout = \"\"\nordering = \"random\"\n", "line 4", "random"),
         ("seeds = -1\n", "line 1, column 9", "invalid value"),
         (
             "[[fault]]\nname = \"f\"\nabout = \"\"\nfault = \"at=1s,mode=quiet\"\n",

@@ -75,11 +75,12 @@ impl Report<'_> {
             page,
             "<h1>When a device stops answering, who waits, for how long, and is it safe?</h1>\n\
              <p>{} policies that wait for a Device-TLB invalidation, {} faults, {} workloads, {} \
-             seeds: {runs} runs in virtual time, of the code that also drives machines under \
+             units, {} seeds: {runs} runs in virtual time, of the code that also drives machines under \
              KVM. ghostlink {}; the same command writes the same bytes.</p>\n",
             summary.policies.len(),
             summary.faults.len(),
             summary.workloads.len(),
+            summary.units.len(),
             self.plan.matrix.seeds,
             env!("CARGO_PKG_VERSION"),
         )?;
@@ -127,18 +128,19 @@ impl Report<'_> {
         list(page, "Faults", faults)?;
         let workloads = matrix.workloads.iter().map(|row| (row.name.clone(), row.about.clone()));
         list(page, "Workloads", workloads)?;
+        let units = matrix.units.iter().map(|row| (row.name.clone(), row.about.clone()));
+        list(page, "Units", units)?;
         list(page, "Parameters of the model", self.parameters().into_iter())
     }
 
     /// The parameters of all runs.
     fn parameters(&self) -> Vec<(String, String)> {
-        let Some(RunSpec { unit, costs, horizon, .. }) = self.plan.matrix.spec(0) else {
+        let Some(RunSpec { costs, horizon, .. }) = self.plan.matrix.spec(0) else {
             return Vec::new();
         };
         let mut parameters = vec![
             ("horizon".to_owned(), text::time(horizon)),
-            ("ict".to_owned(), format!("{} until the unit raises ITE", unit.ict)),
-            ("ordering".to_owned(), unit.ordering.to_string()),
+            ("ict".to_owned(), format!("{} until a unit raises ITE", self.plan.matrix.machine.ict)),
         ];
         let costs = serde_json::to_value(costs).unwrap_or_default();
         for (name, value) in costs.as_object().into_iter().flatten() {

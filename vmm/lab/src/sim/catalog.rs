@@ -1,11 +1,11 @@
-//! The tables in which the names of a run stand: policies, faults, workloads. Rows of one's own are
-//! added by [`Catalog::add`].
+//! The tables in which the names of a run stand: policies, faults, workloads, units. Rows of one's own
+//! are added by [`Catalog::add`].
 
 use devices::fault::current_name;
 use iommu::submit::{PRESETS, Policy, Preset};
 use serde::{Deserialize, Serialize};
 
-use super::{FaultRow, Kind, RunId, RunSpec, Workload};
+use super::{FaultRow, Kind, RunId, RunSpec, UnitRow, Workload};
 
 /// Faults, by name, what they stand for, and when they happen.
 const FAULTS: &[(&str, &str, &str)] = &[
@@ -171,7 +171,7 @@ fn workloads() -> Vec<Workload> {
     ]
 }
 
-/// Policies, faults and workloads, each under its name.
+/// Policies, faults, workloads and units, each under its name.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Catalog {
@@ -184,6 +184,9 @@ pub struct Catalog {
     /// The workloads.
     #[serde(default, rename = "workload")]
     pub workloads: Vec<Workload>,
+    /// The units.
+    #[serde(default, rename = "unit")]
+    pub units: Vec<UnitRow>,
 }
 
 /// An invalid row of a table, or an unknown name.
@@ -198,7 +201,7 @@ pub enum CatalogError {
         name: String,
     },
     /// A name that is none, because it stands in a [`RunId`].
-    #[error("'{name}' cannot name a {table}: it is empty, or has a space or a slash")]
+    #[error("'{name}' cannot name a {table}: it is empty, or has a space, a slash or an '@'")]
     Name {
         /// The table.
         table: &'static str,
@@ -215,10 +218,15 @@ pub enum CatalogError {
         /// The names in the table.
         known: String,
     },
+    /// A workload with an impossible number of CPUs for each device.
+    #[error(
+        "'{0}' is not a number of CPUs for each device; write a number from 1, as in strict@16"
+    )]
+    Cpus(String),
 }
 
 impl Default for Catalog {
-    /// The built-in tables: all presets, all faults, all workloads.
+    /// The built-in tables: all presets, all faults, all workloads, all units.
     fn default() -> Self {
         let fault = |(name, about, text): &(&str, &str, &str)| FaultRow {
             name: (*name).to_owned(),
@@ -230,6 +238,7 @@ impl Default for Catalog {
             policies: PRESETS.iter().map(Preset::policy).collect(),
             faults: FAULTS.iter().map(fault).collect(),
             workloads: workloads(),
+            units: UnitRow::built_in(),
         }
     }
 }
@@ -243,9 +252,11 @@ impl Catalog {
         check("policy", &self.policies, &other.policies, |row| &row.name)?;
         check("fault", &self.faults, &other.faults, |row| &row.name)?;
         check("workload", &self.workloads, &other.workloads, |row| &row.name)?;
+        check("unit", &self.units, &other.units, |row| &row.name)?;
         self.policies.extend(other.policies);
         self.faults.extend(other.faults);
         self.workloads.extend(other.workloads);
+        self.units.extend(other.units);
         Ok(())
     }
 
@@ -272,21 +283,40 @@ impl Catalog {
         })
     }
 
-    /// The workload with that name.
+    /// The workload with that name: a row, or a row and a number of CPUs for each device, as in
+    /// `strict@16`.
+    ///
+    /// # Errors
+    /// [`CatalogError::Unknown`] and [`CatalogError::Cpus`].
+    pub fn workload(&self, name: &str) -> Result<Workload, CatalogError> {
+        let row = |name| find("workload", &self.workloads, name, |row| &row.name);
+        match (row(name), name.split_once('@')) {
+            (Ok(row), _) => Ok(row.clone()),
+            (Err(error), None) => Err(error),
+            (Err(_), Some((base, cpus))) => {
+                let number = cpus.parse().ok().filter(|number| *number > 0);
+                let number = number.ok_or_else(|| CatalogError::Cpus(cpus.to_owned()))?;
+                row(base).map(|row| row.with_cpus_per_device(number))
+            }
+        }
+    }
+
+    /// The unit with that name.
     ///
     /// # Errors
     /// [`CatalogError::Unknown`].
-    pub fn workload(&self, name: &str) -> Result<&Workload, CatalogError> {
-        find("workload", &self.workloads, name, |row| &row.name)
+    pub fn unit(&self, name: &str) -> Result<&UnitRow, CatalogError> {
+        find("unit", &self.units, name, |row| &row.name)
     }
 
     /// The run that `id` names, in the default machine.
     ///
     /// # Errors
-    /// [`CatalogError::Unknown`].
+    /// [`CatalogError::Unknown`] and [`CatalogError::Cpus`].
     pub fn spec(&self, id: &RunId) -> Result<RunSpec, CatalogError> {
-        let (fault, workload) = (self.fault(&id.fault)?, self.workload(&id.workload)?);
-        Ok(RunSpec::new(self.policy(&id.policy)?, fault.clone(), workload.clone(), id.seed))
+        let (policy, fault) = (self.policy(&id.policy)?, self.fault(&id.fault)?.clone());
+        let spec = RunSpec::new(policy, fault, self.workload(&id.workload)?, id.seed);
+        Ok(spec.on(self.unit(&id.unit)?))
     }
 }
 
@@ -310,7 +340,7 @@ fn check<T>(
 ) -> Result<(), CatalogError> {
     for (index, row) in new.iter().enumerate() {
         let name = name_of(row).clone();
-        if name.is_empty() || name.contains(|c: char| c == '/' || c.is_whitespace()) {
+        if name.is_empty() || name.contains(|c: char| "/@".contains(c) || c.is_whitespace()) {
             return Err(CatalogError::Name { table, name });
         }
         if old.iter().chain(&new[..index]).any(|other| *name_of(other) == name) {

@@ -5,8 +5,12 @@ use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
-/// A run's name: `policy/fault/workload/seed`, as in `bounded:100ms/no-completion/strict/17`. With
-/// the tables that the names stand in, it says everything about the run.
+use super::UnitRow;
+
+/// A run's name: `policy/fault/workload/unit/seed`, as in
+/// `bounded:100ms/no-completion/strict/serial/17`. With the tables that the names stand in, it says
+/// everything about the run. A name of four parts, as earlier versions wrote them, is a run on the
+/// unit `serial`.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct RunId {
     /// The policy's name.
@@ -15,6 +19,8 @@ pub struct RunId {
     pub fault: String,
     /// The workload's name.
     pub workload: String,
+    /// The unit's name.
+    pub unit: String,
     /// The seed of all random choices.
     pub seed: u64,
 }
@@ -22,7 +28,8 @@ pub struct RunId {
 /// The error of [`RunId::from_str`].
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error(
-    "'{0}' is not a run; write policy/fault/workload/seed, as in bounded:100ms/no-completion/strict/17"
+    "'{0}' is not a run; write policy/fault/workload/unit/seed, as in \
+     bounded:100ms/no-completion/strict/serial/17"
 )]
 pub struct ParseRunIdError(String);
 
@@ -30,20 +37,29 @@ impl FromStr for RunId {
     type Err = ParseRunIdError;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
-        let parse = || {
-            let mut words = text.split('/').map(str::to_owned);
-            let mut word = || words.next().filter(|word| !word.is_empty());
-            let (policy, fault, workload) = (word()?, word()?, word()?);
-            let seed = word()?.parse().ok()?;
-            words.next().is_none().then_some(Self { policy, fault, workload, seed })
+        let words: Vec<&str> = text.split('/').collect();
+        let parsed = match words[..] {
+            [policy, fault, workload, unit, seed] => Some(([policy, fault, workload, unit], seed)),
+            [policy, fault, workload, seed] => {
+                Some(([policy, fault, workload, UnitRow::DEFAULT], seed))
+            }
+            _ => None,
         };
-        parse().ok_or_else(|| ParseRunIdError(text.to_owned()))
+        let error = || ParseRunIdError(text.to_owned());
+        let (names, seed) = parsed.ok_or_else(error)?;
+        if names.contains(&"") {
+            return Err(error());
+        }
+        let seed = seed.parse().map_err(|_| error())?;
+        let [policy, fault, workload, unit] = names.map(str::to_owned);
+        Ok(Self { policy, fault, workload, unit, seed })
     }
 }
 
 impl fmt::Display for RunId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}/{}/{}/{}", self.policy, self.fault, self.workload, self.seed)
+        let Self { policy, fault, workload, unit, seed } = self;
+        write!(f, "{policy}/{fault}/{workload}/{unit}/{seed}")
     }
 }
 
@@ -69,17 +85,36 @@ mod tests {
         fn every_id_survives_being_written_and_read(
             policy in "[a-z+:0-9]{1,20}",
             fault in "[a-z:.0-9]{1,20}",
-            workload in "[a-z0-9-]{1,20}",
+            workload in "[a-z0-9@-]{1,20}",
+            unit in "[a-z0-9-]{1,20}",
             seed: u64,
         ) {
-            let id = RunId { policy, fault, workload, seed };
+            let id = RunId { policy, fault, workload, unit, seed };
             prop_assert_eq!(id.to_string().parse(), Ok(id));
         }
     }
 
     #[test]
+    fn four_parts_are_a_run_on_a_serial_unit() {
+        let id: RunId = "linux/silent/strict/7".parse().unwrap();
+        assert_eq!((&*id.unit, id.seed), ("serial", 7));
+        assert_eq!(id.to_string(), "linux/silent/strict/serial/7");
+    }
+
+    #[test]
     fn nonsense_is_refused_with_its_text() {
-        for text in ["", "a/b/c", "a/b/c/d", "a//c/1", "a/b/c/1/", "a/b/c/-1"] {
+        for text in [
+            "",
+            "a/b/c",
+            "a/b/c/d",
+            "a//c/1",
+            "a/b/c/1/",
+            "a/b/c/-1",
+            "a/b/c//1",
+            "a/b/c/d/-1",
+            "a/b/c/d/1/",
+            "a/b/c/d/e/1",
+        ] {
             let error = text.parse::<RunId>().unwrap_err();
             assert!(error.to_string().starts_with(&format!("'{text}'")), "{error}");
         }

@@ -43,6 +43,7 @@ mod slot_map;
 mod spec;
 mod text;
 mod traffic;
+mod unit_row;
 
 pub use catalog::{Catalog, CatalogError};
 pub use error::SimulationError;
@@ -50,6 +51,7 @@ pub use healthy::Healthy;
 pub use id::{ParseRunIdError, RunId};
 pub use result::{Answers, Latencies, RunResult, Told};
 pub use spec::{Costs, FaultRow, Kind, RunSpec, Workload};
+pub use unit_row::UnitRow;
 
 use iommu::event::Tracer;
 

@@ -1,4 +1,4 @@
-//! The description of a run: policy, fault, workload, seed, unit and costs. All of it is data.
+//! The description of a run: policy, fault, workload, unit, seed and costs. All of it is data.
 
 use std::time::Duration;
 
@@ -10,7 +10,7 @@ use iommu::unit::UnitConfig;
 use serde::{Deserialize, Serialize};
 
 use super::memory::PASIDS;
-use super::{RunId, SimulationError, slot_map, text};
+use super::{RunId, SimulationError, UnitRow, slot_map, text};
 
 /// The drivers' use of mappings. It decides when pages are used again, and which CPU waits for
 /// which invalidation.
@@ -108,6 +108,17 @@ const fn flush_limit() -> u32 {
 }
 
 impl Workload {
+    /// The same work with `cpus` CPUs for each device, called `name@cpus`. At most 65,535 CPUs.
+    #[must_use]
+    pub fn with_cpus_per_device(&self, cpus: u16) -> Self {
+        Self {
+            name: format!("{}@{cpus}", self.name),
+            about: format!("{}; {cpus} CPUs for each device", self.about),
+            cpus: self.devices.saturating_mul(cpus),
+            ..self.clone()
+        }
+    }
+
     /// A workload of that kind with the pace, the batch and the limits of most rows of the tables.
     pub fn new(name: &str, about: &str, kind: Kind, devices: u16, cpus: u16) -> Self {
         Self {
@@ -226,6 +237,8 @@ pub struct RunSpec {
     pub workload: Workload,
     /// The seed of all random choices.
     pub seed: u64,
+    /// The name of the remapping unit's row.
+    pub unit_name: String,
     /// The configuration of the remapping unit.
     pub unit: UnitConfig,
     /// The costs of operations, in time.
@@ -260,10 +273,19 @@ impl RunSpec {
             fault,
             workload,
             seed,
+            unit_name: UnitRow::DEFAULT.to_owned(),
             unit,
             costs: Costs::default(),
             horizon: Self::HORIZON,
         }
+    }
+
+    /// The same run on another unit.
+    #[must_use]
+    pub fn on(mut self, unit: &UnitRow) -> Self {
+        self.unit_name.clone_from(&unit.name);
+        unit.apply(&mut self.unit);
+        self
     }
 
     /// The smallest width of domain ids, in bits, with an id for each device. Id 0 is not used.
@@ -272,12 +294,13 @@ impl RunSpec {
         widths.find(|bits| devices < 1 << bits).unwrap_or(16)
     }
 
-    /// The name of the run. Unit, costs and horizon are no part of it.
+    /// The name of the run. Costs and horizon are no part of it.
     pub fn id(&self) -> RunId {
         RunId {
             policy: self.policy.name.clone(),
             fault: self.fault.name.clone(),
             workload: self.workload.name.clone(),
+            unit: self.unit_name.clone(),
             seed: self.seed,
         }
     }

@@ -255,7 +255,7 @@ fn earlier_names_of_faults_stand_for_the_rows_of_today() {
         ("deaf:30s", "ignore-invalidate:30s"),
     ] {
         let run = spec(&format!("linux/{earlier}/strict/1"));
-        assert_eq!(run.id().to_string(), format!("linux/{name}/strict/1"));
+        assert_eq!(run.id().to_string(), format!("linux/{name}/strict/serial/1"));
     }
 }
 
@@ -265,7 +265,8 @@ fn what_cannot_be_is_refused_in_one_line() {
     let mut no_cpus = spec("linux/none/strict/1");
     no_cpus.workload.cpus = 0;
     assert!(
-        refused(&no_cpus).contains("linux/none/strict/1") && refused(&no_cpus).contains("CPUs")
+        refused(&no_cpus).contains("linux/none/strict/serial/1")
+            && refused(&no_cpus).contains("CPUs")
     );
     let mut no_pasids = spec("linux/none/sva/1");
     no_pasids.unit.pasid_bits = None;
