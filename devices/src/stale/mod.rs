@@ -151,7 +151,7 @@ impl Oracle {
             Observation::Completed { wait } => {
                 let first = match self.ordering {
                     // It says that all before it are complete.
-                    Ordering::Serial => 0,
+                    Ordering::Serial | Ordering::Blocking => 0,
                     Ordering::Parallel => self.pending.partition_point(|it| it.wait < wait),
                 };
                 let end = self.pending.partition_point(|it| it.wait <= wait);

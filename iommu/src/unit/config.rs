@@ -20,7 +20,7 @@ pub struct UnitConfig {
     /// before it sets ITE. PCIe recommends that a function answers within a minute, plus half a
     /// minute (`PCIe 10.3.1`).
     pub ict: Timeout,
-    /// When a wait descriptor may complete.
+    /// When a wait descriptor may complete, and whether the unit fetches on before it does.
     pub ordering: Ordering,
     /// A fixed ITESID for all time-outs, such as `00:00.0` for units older than the field. `None`
     /// for the function whose request timed out (`VT-d 11.4.9.9`).
@@ -292,9 +292,9 @@ impl UnitConfig {
             (
                 matches!(
                     (self.ite_loses, self.ordering),
-                    (IteLoses::Nothing, _) | (_, Ordering::Serial)
+                    (IteLoses::Nothing, _) | (_, Ordering::Serial | Ordering::Blocking)
                 ),
-                "ite_loses=all needs ordering=serial, as a parallel unit does not wait for the request",
+                "ite_loses=all needs ordering=serial or blocking, as a parallel unit does not wait for the request",
             ),
             (
                 !self.sirtp_flushes || self.interrupt_remapping,

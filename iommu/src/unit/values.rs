@@ -5,32 +5,40 @@ use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
-/// The invalidations for which a wait descriptor waits. `VT-d 6.5.2.12` leaves this open.
+/// The order in which wait descriptors complete, and how far the unit runs ahead of them. `VT-d
+/// 6.5.2.12` permits all three.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Ordering {
-    /// All in front of it. An invalidation without completion thus holds up every later wait of the
-    /// unit.
+    /// A wait completes after everything in front of it. An invalidation without completion thus
+    /// holds up every later wait of the unit.
     #[default]
     Serial,
-    /// Those between it and the previous wait, which is all that the specification promises.
+    /// A wait completes after what stands between it and the previous wait, which is all that the
+    /// specification promises.
     Parallel,
+    /// As [`Self::Serial`], and the unit fetches no descriptor behind a pending wait, as if every
+    /// wait had the Fence flag. An invalidation without completion thus keeps later ones from being
+    /// executed.
+    Blocking,
+}
+
+impl Ordering {
+    /// All of them.
+    pub const ALL: [Self; 3] = [Self::Serial, Self::Parallel, Self::Blocking];
 }
 
 /// The error of [`Ordering::from_str`].
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("'{0}' is not an ordering; it is serial or parallel")]
+#[error("'{0}' is not an ordering; it is serial, parallel or blocking")]
 pub struct ParseOrderingError(String);
 
 impl FromStr for Ordering {
     type Err = ParseOrderingError;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
-        match text {
-            "serial" => Ok(Self::Serial),
-            "parallel" => Ok(Self::Parallel),
-            _ => Err(ParseOrderingError(text.to_owned())),
-        }
+        let named = Self::ALL.into_iter().find(|ordering| ordering.to_string() == text);
+        named.ok_or_else(|| ParseOrderingError(text.to_owned()))
     }
 }
 
@@ -39,6 +47,7 @@ impl fmt::Display for Ordering {
         f.write_str(match self {
             Self::Serial => "serial",
             Self::Parallel => "parallel",
+            Self::Blocking => "blocking",
         })
     }
 }

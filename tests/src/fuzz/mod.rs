@@ -129,7 +129,11 @@ pub fn run(target: Target, bytes: &[u8]) {
     let Ok(memory) = Memory::from_ranges(&[(GuestAddress(0), MEMORY)]) else { return };
     let choice = input.byte();
     let built = if choice & 1 == 0 { UnitConfig::new } else { UnitConfig::full };
-    let ordering = if choice & 2 == 0 { Ordering::Serial } else { Ordering::Parallel };
+    let ordering = match choice & 0x82 {
+        0x82 => Ordering::Blocking,
+        0x02 => Ordering::Parallel,
+        _ => Ordering::Serial,
+    };
     let ict = Timeout::After(Duration::from_secs(1));
     let config = UnitConfig { ordering, ict, ..built(UnitRole::Guest) };
     let unit = Unit::new(config, Tracer::none());

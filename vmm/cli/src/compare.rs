@@ -34,8 +34,8 @@ pub(super) struct CompareArgs {
     #[arg(long, value_name = "NAME,..", value_delimiter = ',')]
     workloads: Vec<String>,
 
-    /// Remapping units, by the order in which their waits complete: serial, parallel, or your own
-    /// [default: serial]
+    /// Remapping units, by the order in which their waits complete: serial, parallel, blocking, or
+    /// your own [default: serial]
     #[arg(long, alias = "ordering", value_name = "NAME,..", value_delimiter = ',')]
     units: Vec<String>,
 

@@ -163,7 +163,7 @@ mod tests {
             ("run --time-limit soon", "'soon'", "60s"),
             ("run --drop-link now", "'now'", "key=value"),
             ("run --fault at=1s,mode=quiet", "'quiet'", "silent"),
-            ("run --ordering random", "'random'", "serial or parallel"),
+            ("run --ordering random", "'random'", "serial, parallel or blocking"),
             ("run --cpus 9", "'9'", "1..=8"),
             ("run --ports 0", "'0'", "1..=8"),
             ("run --device edo", "`edo`", "`edu`"),

@@ -5,7 +5,7 @@
 //! in a list. It executes them, in order, when no request is outstanding any more. ITE drops them.
 //! A Device-TLB invalidation is sent at once if only other requests stand in front of it.
 
-use super::{BEHIND, PendingWait};
+use super::BEHIND;
 use crate::Memory;
 use crate::spec::descriptor::Descriptor;
 use crate::time::Instant;
@@ -23,7 +23,7 @@ impl Unit {
         match descriptor {
             Descriptor::Wait(wait) => {
                 self.queue.epoch += 1;
-                self.queue.waits.push_back(PendingWait { wait, epoch });
+                self.queue.pend(wait, epoch, self.config.ordering);
             }
             Descriptor::DeviceTlb(invalidate) if self.queue.behind.is_empty() => {
                 self.send_or_defer(invalidate, epoch, now);

@@ -11,7 +11,8 @@
 //!
 //! Each wait descriptor ends an epoch, and a request belongs to the epoch in which it was fetched.
 //! A serial unit completes a wait when no request of its epoch or an earlier one is outstanding. A
-//! parallel unit completes it when no request of its own epoch is.
+//! parallel unit completes it when no request of its own epoch is. A blocking unit is serial, and
+//! fetches nothing while a wait is pending.
 
 mod answers;
 mod behind;
@@ -122,15 +123,23 @@ impl Queue {
 
     fn covered(&self, pending: &PendingWait, ordering: Ordering) -> bool {
         match ordering {
-            Ordering::Serial => self.outstanding.first_epoch().is_none_or(|at| at > pending.epoch),
+            Ordering::Serial | Ordering::Blocking => {
+                self.outstanding.first_epoch().is_none_or(|at| at > pending.epoch)
+            }
             Ordering::Parallel => !self.outstanding.has_epoch(pending.epoch),
         }
+    }
+
+    /// Keeps a wait that cannot complete yet. A blocking unit treats each as a fence.
+    fn pend(&mut self, wait: Wait, epoch: u64, ordering: Ordering) {
+        let fence = wait.fence || ordering == Ordering::Blocking;
+        self.waits.push_back(PendingWait { wait: Wait { fence, ..wait }, epoch });
     }
 
     /// Takes the first pending wait that may complete.
     fn take_completed(&mut self, ordering: Ordering) -> Option<PendingWait> {
         let done = match ordering {
-            Ordering::Serial => {
+            Ordering::Serial | Ordering::Blocking => {
                 self.waits.front().is_some_and(|wait| self.covered(wait, ordering)).then_some(0)
             }
             Ordering::Parallel => self.waits.iter().position(|w| self.covered(w, ordering)),
@@ -313,7 +322,7 @@ impl Unit {
                     self.translator.drain();
                     self.complete(&wait, epoch, memory, now);
                 } else {
-                    self.queue.waits.push_back(PendingWait { wait, epoch });
+                    self.queue.pend(wait, epoch, self.config.ordering);
                     self.complete_waits(memory, now);
                 }
             }

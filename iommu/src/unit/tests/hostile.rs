@@ -139,9 +139,9 @@ proptest! {
     fn no_register_write_panics_or_hangs(
         steps in proptest::collection::vec(step(), 1..80),
         scalable: bool,
-        parallel: bool,
+        order in 0_usize..Ordering::ALL.len(),
     ) {
-        let ordering = if parallel { Ordering::Parallel } else { Ordering::Serial };
+        let ordering = Ordering::ALL[order];
         let built = if scalable { UnitConfig::full } else { UnitConfig::new };
         let ict = Timeout::After(Duration::from_secs(1));
         let config = UnitConfig { ordering, ict, ..built(UnitRole::Guest) };

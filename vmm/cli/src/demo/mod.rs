@@ -58,8 +58,9 @@ pub(super) struct DemoArgs {
     #[arg(long, value_name = "TIME", default_value = "2s")]
     ict: Timeout,
 
-    /// Whether a wait in the units' queues completes after everything in front of it (serial), or
-    /// only after what stands between it and the previous wait (parallel)
+    /// Order in which waits in the units' queues complete: serial (after everything in front),
+    /// parallel (after what stands between a wait and the previous one), or blocking (as serial, and
+    /// nothing is fetched behind a pending wait)
     #[arg(long, value_name = "ORDER", default_value_t)]
     ordering: Ordering,
 }

@@ -53,6 +53,10 @@ impl UnitRow {
                 Ordering::Parallel,
                 "a wait completes after what stands between it and the previous wait",
             ),
+            Self::new(
+                Ordering::Blocking,
+                "as serial, and the unit fetches nothing behind a pending wait",
+            ),
         ]
     }
 

@@ -127,6 +127,41 @@ fn in_parallel_order_a_wait_completes_with_its_own_epoch() {
 }
 
 #[test]
+fn a_blocking_unit_fetches_nothing_behind_a_pending_wait() {
+    let config = UnitConfig { ordering: Ordering::Blocking, ..UnitConfig::new(UnitRole::Guest) };
+    let mut rig = Rig::with(config).enable(QueueAddress::new(), ROOT);
+    // Without a wait between them, both are sent.
+    rig.submit(&[device_tlb(VICTIM), device_tlb(NEIGHBOR), wait(0).into_bits()]);
+    rig.submit(&[device_tlb(NEIGHBOR), wait(1).into_bits()]);
+    let requests = rig.requests();
+    assert_eq!((requests.len(), rig.head()), (2, 3));
+    rig.answer(requests[1]);
+    assert_eq!((rig.done(0), rig.head()), (false, 3), "the victim has not answered");
+    rig.answer(requests[0]);
+    assert_eq!((rig.done(0), rig.done(1), rig.head()), (true, false, 5));
+    let requests = rig.requests();
+    assert_eq!(requests[0].destination, NEIGHBOR);
+    rig.answer(requests[0]);
+    assert!(rig.done(1));
+    // A wait with nothing in front of it completes at once, and holds nothing up.
+    rig.submit(&[wait(2).into_bits(), device_tlb(NEIGHBOR)]);
+    assert!(rig.done(2) && rig.requests().len() == 1);
+}
+
+#[test]
+fn a_blocking_unit_that_has_timed_out_fetches_on_when_ite_is_cleared() {
+    let (ordering, ict) = (Ordering::Blocking, Timeout::After(ICT));
+    let config = UnitConfig { ordering, ict, ..UnitConfig::new(UnitRole::Guest) };
+    let mut rig = Rig::with(config).enable(QueueAddress::new(), ROOT);
+    rig.submit(&[device_tlb(VICTIM), wait(0).into_bits(), wait(1).into_bits()]);
+    rig.pass(ICT);
+    assert!(rig.fault_status().timeout_error() && rig.head() == 2);
+    rig.clear_faults(FaultStatus::new().with_timeout_error(true));
+    // The aborted wait never completes; the one that was not fetched does.
+    assert_eq!((rig.done(0), rig.done(1), rig.head()), (false, true, 3));
+}
+
+#[test]
 fn a_ring_beyond_the_end_of_memory_is_read_up_to_there() {
     let mut rig = Rig::new();
     // The ring has two pages, of which the first is in memory.

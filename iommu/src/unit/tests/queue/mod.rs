@@ -1,6 +1,7 @@
 //! Fetching, waits, fences and time-outs.
 
 mod in_flight;
+mod orders;
 
 use super::*;
 
