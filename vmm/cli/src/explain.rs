@@ -1,4 +1,4 @@
-//! `ghostlink explain`: replays one run, and explains its events.
+//! `ghostlink explain`: replays one run, sums it up in ten lines, and narrates its events.
 
 use std::fs::File;
 use std::io::{self, BufWriter, Write};
@@ -11,10 +11,14 @@ use iommu::unit::Ordering;
 use lab::matrix::{self, MatrixError};
 use lab::plan::Plan;
 use lab::sim::{RunId, RunSpec};
-use lab::{narrate, replay, write_trace};
+use lab::{digest, narrate, replay, write_trace};
 
 use super::compare::MachineArgs;
 use crate::CliError;
+
+/// Lines with steps that are printed without `--all`: a first unsafe event is nearly always among
+/// them, and the summary above them stays on the screen.
+const STEPS: usize = 100;
 
 /// Options of `ghostlink explain`.
 #[derive(Debug, Args)]
@@ -33,6 +37,10 @@ pub(super) struct ExplainArgs {
     #[arg(long, hide = true)]
     ordering: Option<Ordering>,
 
+    /// Print every step, not only the first 100 lines of them
+    #[arg(long)]
+    all: bool,
+
     /// Write a trace for ui.perfetto.dev
     #[arg(long, value_name = "FILE")]
     trace: Option<PathBuf>,
@@ -45,17 +53,20 @@ pub(super) struct ExplainArgs {
 /// Runs it again; returns the exit status.
 pub(super) fn run(args: &ExplainArgs) -> Result<u8, CliError> {
     let spec = args.spec()?;
-    let events = replay(&spec)?;
+    let replay = replay(&spec)?;
+    let events = &replay.events;
     if let Some(path) = &args.trace {
         let end = Instant::START + spec.horizon;
-        write(path, |out| write_trace(&events, end, out))?;
+        write(path, |out| write_trace(events, end, out))?;
     }
     if let Some(path) = &args.events {
-        write(path, |out| lines(&events, out))?;
+        write(path, |out| lines(events, out))?;
     }
     let mut out = BufWriter::new(io::stdout().lock());
     header(&spec, &mut out)
-        .and_then(|()| narrate(&events, &mut out))
+        .and_then(|()| digest(&spec, &replay, &mut out))
+        .and_then(|()| writeln!(out))
+        .and_then(|()| narrate(events, (!args.all).then_some(STEPS), &mut out))
         .and_then(|()| out.flush())
         .map_err(CliError::Output)?;
     Ok(0)
@@ -63,14 +74,13 @@ pub(super) fn run(args: &ExplainArgs) -> Result<u8, CliError> {
 
 fn header(spec: &RunSpec, out: &mut dyn Write) -> io::Result<()> {
     writeln!(out, "{}", spec.id())?;
-    writeln!(out, "  fault: {}", spec.fault.about)?;
-    writeln!(out, "  workload: {}", spec.workload.about)?;
+    writeln!(out, "  {}", spec.workload.about)?;
     writeln!(
         out,
         "  unit: {}, which completes waits in {} order and raises ITE after {}",
         spec.unit_name, spec.unit.ordering, spec.unit.ict
     )?;
-    writeln!(out, "  times are counted from the fault\n")
+    writeln!(out, "  times are counted from the fault")
 }
 
 fn lines(events: &[TimedEvent], out: &mut dyn Write) -> io::Result<()> {

@@ -9,7 +9,7 @@
 //!                                       |                                    |
 //!                              merge: shards --> one                table, CSV, report with plots
 //!
-//!   explain: RunId --> RunSpec --> events --> narration, trace
+//!   explain: RunId --> RunSpec --> events --> summary, steps, trace
 //! ```
 //!
 //! Everything is a function of the plan: neither the number of threads nor of machines, nor an
@@ -18,6 +18,7 @@
 
 mod compare;
 pub mod csv;
+mod digest;
 mod error;
 pub mod explore;
 pub mod file;
@@ -46,12 +47,13 @@ mod views;
 mod work;
 
 pub use compare::{Options, Outcome, compare};
+pub use digest::digest;
 pub use error::LabError;
 pub use merge::{MergeError, merge};
 pub use narrate::narrate;
 pub use record::Record;
 pub use store::StoreError;
 pub use summary::{Summary, Totals, Worst};
-pub use timelines::replay;
+pub use timelines::{Replay, replay};
 pub use trace::write as write_trace;
 pub use views::{CSV, REPORT};

@@ -5,13 +5,14 @@ use std::time::Duration;
 /// A time with about three digits, in the unit that fits.
 pub fn time(time: Duration) -> String {
     let seconds = time.as_secs_f64();
+    // What would be rounded up to 1,000 of its unit is shown in the next one.
     match time.as_nanos() {
         0 => "0".to_owned(),
         1..1_000 => format!("{} ns", time.as_nanos()),
-        1_000..10_000 => format!("{:.1} µs", seconds * 1e6),
-        10_000..1_000_000 => format!("{:.0} µs", seconds * 1e6),
-        1_000_000..1_000_000_000 => format!("{:.1} ms", seconds * 1e3),
-        1_000_000_000..100_000_000_000 => format!("{seconds:.2} s"),
+        1_000..9_950 => format!("{:.1} µs", seconds * 1e6),
+        9_950..999_500 => format!("{:.0} µs", seconds * 1e6),
+        999_500..999_950_000 => format!("{:.1} ms", seconds * 1e3),
+        999_950_000..99_995_000_000 => format!("{seconds:.2} s"),
         _ => format!("{seconds:.0} s"),
     }
 }
@@ -75,6 +76,10 @@ mod tests {
         assert_eq!(text(12_345), "12 µs");
         assert_eq!(text(101_340_000), "101.3 ms");
         assert_eq!(text(2_004_000_000), "2.00 s");
+        assert_eq!(text(9_999), "10 µs");
+        assert_eq!(text(999_950), "1.0 ms");
+        assert_eq!(text(999_999_000), "1.00 s");
+        assert_eq!(text(99_999_999_999), "100 s");
         assert_eq!(text(180_004_000_000), "180 s");
         assert_eq!([0, 1023, 4096, 5 << 30].map(bytes).join(" "), "0 B 1023 B 4.0 KiB 5.0 GiB");
     }

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use crate::sim::RunSpec;
+use crate::sim::{RunResult, RunSpec};
 use iommu::event::{Recorder, TimedEvent, Tracer};
 use iommu::time::Instant;
 
@@ -15,16 +15,25 @@ use super::summary::{Summary, Worst};
 use super::text::time;
 use super::tracks::{State, Subject, Track, Tracks};
 
-/// Runs `spec` again, and returns its events.
+/// A run that was run again.
+#[derive(Debug)]
+pub struct Replay {
+    /// Its measurements.
+    pub result: RunResult,
+    /// Its events, in order.
+    pub events: Vec<TimedEvent>,
+}
+
+/// Runs `spec` again, and keeps its events.
 ///
 /// # Errors
 ///
 /// It cannot be run.
-pub fn replay(spec: &RunSpec) -> Result<Vec<TimedEvent>, LabError> {
+pub fn replay(spec: &RunSpec) -> Result<Replay, LabError> {
     let recorder = Arc::new(Recorder::default());
-    crate::sim::run(spec, &Tracer::to(recorder.clone()))
+    let result = crate::sim::run(spec, &Tracer::to(recorder.clone()))
         .map_err(|source| LabError::Run { run: Box::new(spec.id()), source: Box::new(source) })?;
-    Ok(recorder.events())
+    Ok(Replay { result, events: recorder.events() })
 }
 
 /// One for each policy.
@@ -38,7 +47,7 @@ pub(super) fn choose(plan: &Plan, summary: &Summary) -> Result<Vec<Timeline>, La
     let timeline = |worst: &Worst| {
         // It was run under this plan, so its rows are there.
         let Ok(spec) = plan.spec(&worst.run) else { return Ok(None) };
-        let events = replay(&spec)?;
+        let events = replay(&spec)?.events;
         let safety = if worst.is_unsafe { "unsafe" } else { "safe" };
         let caption = format!(
             "Where {} did worst: {safety}, and the longest wait was {}.",

@@ -279,10 +279,16 @@ fn a_run_is_told_step_by_step_and_drawn() {
     let place = Place::new();
     let (trace, events) = (place.text("trace.json"), place.text("events.jsonl"));
     let run = "linux-7.0/no-completion/victim/serial/0";
-    let output = output(&["explain", run, "--trace", &trace, "--events", &events]);
+    let output = output(&["explain", run, "--all", "--trace", &trace, "--events", &events]);
     assert_eq!(output.status.code(), Some(0), "{}", String::from_utf8_lossy(&output.stderr));
     let story = String::from_utf8(output.stdout).unwrap();
     assert!(story.starts_with(run), "{story}");
+    // Ten lines say it all, before the steps.
+    let summary: Vec<&str> = story.lines().take_while(|line| !line.contains("THE FAULT")).collect();
+    for line in ["promised", "outcome", "NOT LIVE", "longest wait", "lock-ups", "at the end"] {
+        assert!(summary.iter().any(|other| other.contains(line)), "{line}: {story}");
+    }
+    assert!(summary.len() < 20, "{story}");
     for step in ["THE FAULT", "FSTS.ITE", "HARD LOCK-UP", "more, up to"] {
         assert!(story.contains(step), "{step}: {story}");
     }

@@ -1,5 +1,6 @@
 //! A run, step by step: numbered, with times from the fault. What repeats is narrated once.
 
+use std::collections::BTreeSet;
 use std::io::{self, Write};
 use std::time::Duration;
 
@@ -12,23 +13,30 @@ use crate::text::time;
 /// The highest number of steps in a sequence that repeats.
 const PERIOD: usize = 12;
 
-/// Narrates what happened. Times are relative to the first fault; what came before it is summed up.
+/// Narrates what happened, in at most `limit` lines, if there is a limit; a last line says how many
+/// steps are left out. Times are relative to the first fault; what came before it is summed up.
 ///
 /// # Errors
 ///
 /// `out` cannot be written.
-pub fn narrate(events: &[TimedEvent], out: &mut dyn Write) -> io::Result<()> {
+pub fn narrate(events: &[TimedEvent], limit: Option<usize>, out: &mut dyn Write) -> io::Result<()> {
     let is_fault = |event: &TimedEvent| matches!(event.event, Event::FaultInjected { .. });
     let fault = events.iter().position(is_fault).unwrap_or(0);
     let zero = events.get(fault).filter(|event| is_fault(event));
     let zero = zero.map_or(Instant::START, |event| event.at);
     before(&events[..fault], out)?;
+    let falsely = falsely_completed(events);
     let steps: Vec<Step> =
-        events[fault..].iter().filter_map(|event| Step::new(event, zero)).collect();
+        events[fault..].iter().filter_map(|event| Step::new(event, zero, &falsely)).collect();
     let mut number = 1;
     let mut at = 0;
+    let mut lines = 0;
     while at < steps.len() {
+        if limit.is_some_and(|limit| lines >= limit) {
+            return writeln!(out, "{:19}  ... {} more steps: --all", "", steps.len() - at);
+        }
         let (period, times) = repetition(&steps[at..]);
+        lines += period + usize::from(times > 1);
         for step in &steps[at..at + period] {
             writeln!(out, "{number:5}  {:>12}  {}", step.when, step.text)?;
             number += 1;
@@ -43,6 +51,15 @@ pub fn narrate(events: &[TimedEvent], out: &mut dyn Write) -> io::Result<()> {
         }
     }
     Ok(())
+}
+
+/// The tickets whose callers took another's status write for their own.
+fn falsely_completed(events: &[TimedEvent]) -> BTreeSet<u64> {
+    let ticket = |event: &TimedEvent| match event.event {
+        Event::FalseCompletion { ticket } => Some(ticket.0),
+        _ => None,
+    };
+    events.iter().filter_map(ticket).collect()
 }
 
 /// Sums up what was before the fault.
@@ -70,8 +87,13 @@ struct Step {
 }
 
 impl Step {
-    fn new(event: &TimedEvent, zero: Instant) -> Option<Self> {
-        let text = sentence(&event.event).filter(|_| is_step(&event.event))?;
+    fn new(event: &TimedEvent, zero: Instant, falsely: &BTreeSet<u64>) -> Option<Self> {
+        let mut text = sentence(&event.event).filter(|_| is_step(&event.event))?;
+        if let Event::Verdict { ticket, .. } = &event.event
+            && falsely.contains(&ticket.0)
+        {
+            text += ", FALSELY";
+        }
         let when = format!("+{}", time(event.at - zero));
         let shape = shape(&text);
         Some(Self { when, text, shape })
