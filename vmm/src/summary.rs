@@ -48,6 +48,11 @@ impl Outcome {
 pub struct Summary {
     /// The end of the measured flush.
     pub outcome: Option<Outcome>,
+    /// Whether the host took another's status write for the completion of an invalidation of the
+    /// victim: an outcome of [`Outcome::Completed`] is false then.
+    pub false_completion: bool,
+    /// As `false_completion`, for the neighbour.
+    pub neighbor_false_completion: bool,
     /// The time for which the guest's CPU was stuck in it.
     pub guest_stall: Option<Duration>,
     /// The longest that the host waited for an invalidation of the victim. A wait that had no end
@@ -92,7 +97,10 @@ impl Summary {
                 _ => None,
             })
             .unzip();
+        let (victims, others) = false_completions(events, victim);
         Self {
+            false_completion: victims,
+            neighbor_false_completion: others,
             outcome: report(Metric::Outcome).and_then(Outcome::from_report),
             guest_stall: time(Metric::GuestStall),
             host_stall: longest_host_wait(events, victim),
@@ -110,6 +118,26 @@ fn stale_accesses(events: &[TimedEvent]) -> u64 {
     let is_stale =
         |timed: &&TimedEvent| matches!(timed.event, Event::StaleAccess { mapped: false, .. });
     events.iter().filter(is_stale).count() as u64
+}
+
+/// Whether callers of the host were woken by the status write for another: those of `victim`, and
+/// those of other functions.
+fn false_completions(events: &[TimedEvent], victim: Bdf) -> (bool, bool) {
+    let mut functions: HashMap<Ticket, Bdf> = HashMap::new();
+    let mut found = (false, false);
+    for TimedEvent { event, .. } in events {
+        match event {
+            Event::Submitted { ticket, function, .. } => {
+                functions.entry(*ticket).or_insert(*function);
+            }
+            Event::FalseCompletion { ticket } => match functions.get(ticket) {
+                Some(function) if *function == victim => found.0 = true,
+                _ => found.1 = true,
+            },
+            _ => {}
+        }
+    }
+    found
 }
 
 fn longest_host_wait(events: &[TimedEvent], victim: Bdf) -> Duration {
@@ -160,6 +188,19 @@ mod tests {
         assert_eq!(Summary::new(&ended, VICTIM).host_stall, Duration::from_nanos(100));
         let endless = [at(100, submitted(0)), at(200, verdict(0, 100)), at(300, submitted(1)), end];
         assert_eq!(Summary::new(&endless, VICTIM).host_stall, Duration::from_nanos(600));
+    }
+
+    #[test]
+    fn a_false_completion_belongs_to_the_function_whose_caller_it_wakes() {
+        let neighbor = Bdf::new(2, 0, 0);
+        let other = Event::Submitted { ticket: Ticket(1), function: neighbor, attempt: 1 };
+        let woken = |ticket| Event::FalseCompletion { ticket: Ticket(ticket) };
+        let found = |ticket| {
+            let events = [at(1, submitted(0)), at(2, other.clone()), at(3, woken(ticket))];
+            let summary = Summary::new(&events, VICTIM);
+            (summary.false_completion, summary.neighbor_false_completion)
+        };
+        assert_eq!((found(0), found(1)), ((true, false), (false, true)));
     }
 
     #[test]

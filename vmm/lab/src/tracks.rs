@@ -113,6 +113,8 @@ pub(super) struct Tracks {
     pub(super) fault: Option<Instant>,
     cpus: BTreeMap<u16, (Instant, Bdf)>,
     callers: BTreeMap<u64, (Instant, Bdf)>,
+    /// Tickets whose callers took another's status write for their own.
+    woken_falsely: BTreeSet<u64>,
     slots: VecDeque<(u32, u8, Instant)>,
     requests: BTreeMap<(Bdf, u8), Instant>,
     down: BTreeMap<Bdf, Instant>,
@@ -156,6 +158,7 @@ impl Tracks {
                 self.verdict(*ticket, *function, *verdict, at);
             }
             Event::FalseCompletion { ticket } => {
+                self.woken_falsely.insert(ticket.0);
                 if let Some((_, function)) = self.callers.get(&ticket.0).copied() {
                     self.moment(Subject::Callers(function), event, State::False);
                 }
@@ -246,12 +249,15 @@ impl Tracks {
     fn verdict(&mut self, ticket: Ticket, function: Bdf, verdict: Verdict, at: Instant) {
         // A skipped invalidation was never submitted.
         let (from, _) = self.callers.remove(&ticket.0).unwrap_or((at, function));
+        let is_false = self.woken_falsely.remove(&ticket.0);
         let state = match verdict {
+            _ if is_false => State::False,
             _ if at - from >= LockupDetector::Hard.threshold() => State::Stuck,
             Verdict::Completed | Verdict::Skipped => State::Well,
             _ => State::GivenUp,
         };
-        let text = narrate::verdict(verdict).to_owned();
+        let falsely = if is_false { "falsely " } else { "" };
+        let text = format!("{falsely}{}", narrate::verdict(verdict));
         self.track(Subject::Callers(function)).add(from, at, state, text);
     }
 

@@ -19,6 +19,8 @@ struct Row<'a> {
     policy: Option<&'a str>,
     scenario: &'a str,
     outcome: Option<Outcome>,
+    /// Whether the victim's invalidation was reported complete by the status write for another.
+    false_completion: bool,
     guest_stall_ns: Option<u128>,
     /// 0 without a host.
     host_stall_ns: u128,
@@ -29,6 +31,7 @@ struct Row<'a> {
     ite_sid: Option<Bdf>,
     neighbor_stall_ns: Option<u128>,
     neighbor_outcome: Option<Outcome>,
+    neighbor_false_completion: bool,
     stale_accesses: u64,
     ict: iommu::time::Timeout,
     ordering: iommu::unit::Ordering,
@@ -41,6 +44,7 @@ pub(super) fn write_json(run: &Run, summary: &Summary) -> io::Result<()> {
         policy: run.host.policy(),
         scenario: run.scenario.name(),
         outcome: summary.outcome,
+        false_completion: summary.false_completion,
         guest_stall_ns: summary.guest_stall.map(|time| time.as_nanos()),
         host_stall_ns: summary.host_stall.as_nanos(),
         waits_aborted: summary.waits_aborted,
@@ -48,6 +52,7 @@ pub(super) fn write_json(run: &Run, summary: &Summary) -> io::Result<()> {
         ite_sid: summary.timeouts.first().copied(),
         neighbor_stall_ns: summary.neighbor_stall.map(|time| time.as_nanos()),
         neighbor_outcome: summary.neighbor_outcome,
+        neighbor_false_completion: summary.neighbor_false_completion,
         stale_accesses: summary.stale_accesses,
         ict: run.ict,
         ordering: run.ordering,
@@ -79,12 +84,12 @@ pub(super) fn write_table(args: &DemoArgs, rows: &[(Run, Summary)]) -> io::Resul
             run.scenario.name().to_owned(),
             run.host.kind().to_owned(),
             run.host.policy().unwrap_or("-").to_owned(),
-            outcome(summary.outcome),
+            outcome(summary.outcome, summary.false_completion),
             time(summary.guest_stall),
             time(run.host.policy().map(|_| summary.host_stall)),
             summary.waits_aborted.to_string(),
             summary.timeouts.first().map_or("-".to_owned(), Bdf::to_string),
-            outcome(summary.neighbor_outcome),
+            outcome(summary.neighbor_outcome, summary.neighbor_false_completion),
             time(summary.neighbor_stall),
             summary.stale_accesses.to_string(),
         ]);
@@ -96,6 +101,13 @@ pub(super) fn write_table(args: &DemoArgs, rows: &[(Run, Summary)]) -> io::Resul
     }
     let mut out = io::stdout().lock();
     writeln!(out, "{table}")?;
+    if rows.iter().any(|(_, run)| run.false_completion || run.neighbor_false_completion) {
+        writeln!(
+            out,
+            "FALSELY: the status write for another wait has ended this one, and the invalidation \
+             was not done"
+        )?;
+    }
     writeln!(
         out,
         "victim {VICTIM}; physical unit: ICT {}, never in silent-no-ite, ordering {}; the guest \
@@ -106,8 +118,12 @@ pub(super) fn write_table(args: &DemoArgs, rows: &[(Run, Summary)]) -> io::Resul
     )
 }
 
-fn outcome(outcome: Option<Outcome>) -> String {
-    outcome.map_or("-", Outcome::name).to_owned()
+/// The outcome of a flush. A completion that was another's is not shown as a success.
+fn outcome(outcome: Option<Outcome>, is_false: bool) -> String {
+    match outcome {
+        Some(Outcome::Completed) if is_false => "FALSELY completed".to_owned(),
+        outcome => outcome.map_or("-", Outcome::name).to_owned(),
+    }
 }
 
 /// A time with about three digits.
@@ -125,6 +141,15 @@ fn time(time: Option<Duration>) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_false_completion_is_not_shown_as_a_success() {
+        assert_eq!(outcome(Some(Outcome::Completed), false), "completed");
+        assert_eq!(outcome(Some(Outcome::Completed), true), "FALSELY completed");
+        // The guest gave up, or has the verdict of a later try.
+        assert_eq!(outcome(Some(Outcome::TimedOut), true), "timed_out");
+        assert_eq!(outcome(None, false), "-");
+    }
 
     #[test]
     fn times_are_short_and_have_their_unit() {

@@ -33,6 +33,9 @@ fn assert_complete(run: &Value) {
     for key in times.into_iter().chain(["waits_aborted", "stale_accesses"]) {
         assert!(run[key].is_u64(), "{key}: {run}");
     }
+    for key in ["false_completion", "neighbor_false_completion"] {
+        assert!(run[key].is_boolean(), "{key}: {run}");
+    }
     let outcome = run["outcome"].as_str().unwrap();
     assert!(["completed", "timed_out", "stalled"].contains(&outcome), "{run}");
     let ite = run["ite"].as_bool().unwrap();
@@ -74,6 +77,26 @@ fn a_physical_unit_with_ite_is_shown_without_it_too() {
     assert_eq!(scenarios, ["healthy", "silent", "silent-no-ite"]);
     runs.values().for_each(assert_complete);
     assert!(runs.values().all(|run| run["outcome"] == "completed"), "{runs:?}");
+}
+
+#[test]
+fn a_rising_number_on_a_parallel_unit_completes_falsely_and_the_table_says_so() {
+    if !wanted(Need::Kvm) {
+        return;
+    }
+    // The neighbour's wait completes first, and its number wakes the victim's caller.
+    let options = ["--policy", "amd", "--ordering", "parallel", "--ict", "never"];
+    let runs = demo(&options);
+    let run = |scenario: &str| &runs[&("amd".to_owned(), scenario.to_owned())];
+    assert_eq!(run("healthy")["false_completion"], false);
+    let silent = run("silent");
+    assert_eq!(silent["outcome"], "completed", "the guest is told so: {silent}");
+    assert_eq!(silent["false_completion"], true, "{silent}");
+    let output = ghostlink(&[&["demo"], &options[..]].concat()).output().unwrap();
+    let table = String::from_utf8(output.stdout).unwrap();
+    let row = table.lines().find(|line| line.contains("| silent")).unwrap();
+    assert!(row.contains("FALSELY completed"), "{table}");
+    assert!(table.contains("was not done"), "{table}");
 }
 
 #[test]
