@@ -1,4 +1,5 @@
-//! The guest that ghostlink boots by default, built from source and embedded.
+//! The guest that ghostlink boots by default, built from source, and the experiments of
+//! `docs/results.md`. Both are embedded.
 //!
 //! [`GUEST`] is a small driver for the bare (virtual) machine. `resources/README.md` describes it
 //! and the words of its command line.
@@ -6,6 +7,10 @@
 /// The test guest: an ELF64 executable for x86-64, linked at 1 MiB, entered in long mode (Linux's
 /// 64-bit boot protocol) or by its PVH note.
 pub static GUEST: &[u8] = include_bytes!(env!("GHOSTLINK_GUEST"));
+
+mod experiments;
+
+pub use experiments::EXPERIMENTS;
 
 #[cfg(test)]
 mod tests {

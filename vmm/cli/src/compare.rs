@@ -155,7 +155,7 @@ pub(super) fn run(args: &CompareArgs) -> Result<u8, CliError> {
 }
 
 /// A bar with the time that is left, on a terminal.
-fn progress(runs: usize) -> ProgressBar {
+pub(super) fn progress(runs: usize) -> ProgressBar {
     let bar = ProgressBar::new(runs as u64);
     let template = "{bar:30} {pos}/{len} runs, {per_sec}, {eta} left";
     if let Ok(style) = ProgressStyle::with_template(template) {

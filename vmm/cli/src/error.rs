@@ -55,6 +55,9 @@ pub(crate) enum CliError {
     /// A file with the user's own rows is invalid.
     #[error(transparent)]
     File(#[from] lab::toml_file::FileError),
+    /// Unusable experiment.
+    #[error(transparent)]
+    Experiment(#[from] crate::experiment::ExperimentError),
     /// Signals cannot be taken.
     #[error("cannot take signals: {0}; see that the process may open files")]
     Signals(std::io::Error),
@@ -106,6 +109,7 @@ impl CliError {
             | Self::Topology(_)
             | Self::Matrix(_)
             | Self::File(_)
+            | Self::Experiment(_)
             | Self::Scenario(_) => USAGE,
             Self::Validate(_)
             | Self::Lab(_)

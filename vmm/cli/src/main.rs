@@ -8,6 +8,7 @@ mod compare;
 mod demo;
 mod doctor;
 mod error;
+mod experiment;
 mod explain;
 mod explore;
 mod faults;
@@ -68,6 +69,8 @@ enum Command {
     Doctor(doctor::DoctorArgs),
     /// Simulate every policy with every fault, and compare the results
     Compare(compare::CompareArgs),
+    /// Run the experiments of docs/results.md: a question, a table and a figure each
+    Experiment(experiment::ExperimentArgs),
     /// Join the parts of a comparison that several machines have run
     Merge(merge::MergeArgs),
     /// Replay one simulated run, and explain its events in order
@@ -97,6 +100,7 @@ fn run() -> u8 {
         Command::Demo(args) => report(demo::run(&args)),
         Command::Doctor(args) => report(doctor::run(&args).map_err(CliError::Output)),
         Command::Compare(args) => report(compare::run(&args)),
+        Command::Experiment(args) => report(experiment::run(&args)),
         Command::Merge(args) => report(merge::run(&args)),
         Command::Explain(args) => report(explain::run(&args)),
         Command::Validate(args) => report(validate::command::run(&args)),

@@ -20,6 +20,7 @@ mod compare;
 pub mod csv;
 mod digest;
 mod error;
+pub mod experiment;
 pub mod explore;
 pub mod file;
 pub mod matrix;

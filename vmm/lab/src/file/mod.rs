@@ -70,19 +70,8 @@ pub fn read(path: &Path, catalog: &mut Catalog) -> Result<Selection, FileError> 
 /// As [`read`], from a text; an error has the offset of its byte.
 fn parse(text: &str, catalog: &mut Catalog) -> Result<Selection, Mistake> {
     let file: File = toml_file::parse(text)?;
-    for row in file.policy {
-        let policy = row.into_inner().into_policy(&catalog.policies)?;
-        catalog.policies.push(policy);
-    }
-    for row in file.fault {
-        add(catalog, &row, |row| Catalog { faults: vec![row], ..empty() })?;
-    }
-    for row in file.workload {
-        add(catalog, &row, |row| Catalog { workloads: vec![row], ..empty() })?;
-    }
-    for row in file.unit {
-        add(catalog, &row, |row| Catalog { units: vec![row], ..empty() })?;
-    }
+    let File { policy, fault, workload, unit, .. } = file;
+    Rows { policy, fault, workload, unit }.add_to(catalog)?;
     let mut units = file.units;
     if let Some(ordering) = file.ordering {
         if !units.is_empty() {
@@ -100,6 +89,39 @@ fn parse(text: &str, catalog: &mut Catalog) -> Result<Selection, Mistake> {
         seeds: file.seeds,
         ict: file.ict,
     })
+}
+
+/// The rows of a file, each with its place there.
+#[derive(Debug)]
+pub(crate) struct Rows {
+    pub(crate) policy: Vec<Spanned<Row>>,
+    pub(crate) fault: Vec<Spanned<FaultRow>>,
+    pub(crate) workload: Vec<Spanned<Workload>>,
+    pub(crate) unit: Vec<Spanned<UnitRow>>,
+}
+
+impl Rows {
+    /// Adds them to `catalog`.
+    ///
+    /// # Errors
+    ///
+    /// A row is invalid, or its name is taken.
+    pub(crate) fn add_to(self, catalog: &mut Catalog) -> Result<(), Mistake> {
+        for row in self.policy {
+            let policy = row.into_inner().into_policy(&catalog.policies)?;
+            catalog.policies.push(policy);
+        }
+        for row in self.fault {
+            add(catalog, &row, |row| Catalog { faults: vec![row], ..empty() })?;
+        }
+        for row in self.workload {
+            add(catalog, &row, |row| Catalog { workloads: vec![row], ..empty() })?;
+        }
+        for row in self.unit {
+            add(catalog, &row, |row| Catalog { units: vec![row], ..empty() })?;
+        }
+        Ok(())
+    }
 }
 
 fn add<T: Clone>(

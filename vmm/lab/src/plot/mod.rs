@@ -3,6 +3,7 @@
 
 mod axis;
 mod canvas;
+pub(super) mod curves;
 pub(super) mod pareto;
 pub(super) mod stalls;
 pub(super) mod timeline;

@@ -67,9 +67,7 @@ impl Machine<'_> {
                 let waited = end - self.cpu(cpu).job.since;
                 self.result.never_returned += 1;
                 self.result.waiting.record(waited);
-                if self.cpu(cpu).state != State::Outside {
-                    self.note_interrupts_off(cpu);
-                }
+                self.note_interrupts_off(cpu);
             }
         }
         self.end_exposure();

@@ -306,7 +306,7 @@ impl RunSpec {
     }
 
     /// Refuses what cannot be simulated.
-    pub(super) fn check(&self) -> Result<(), SimulationError> {
+    pub(crate) fn check(&self) -> Result<(), SimulationError> {
         let workload = &self.workload;
         let per_device = u64::from(workload.cpus.div_ceil(workload.devices.max(1)));
         let needs_pasids = workload.kind == Kind::Sva;
