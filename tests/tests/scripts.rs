@@ -3,9 +3,12 @@
 //! The scripts run with programs in place of apt's that know no network and note how they are called.
 
 use std::fs;
+use std::io::{BufRead, BufReader};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output};
+use std::process::{Command, Output, Stdio};
+use std::sync::mpsc;
+use std::time::Duration;
 
 use tests::repository::{root, texts};
 
@@ -114,6 +117,20 @@ impl Sandbox {
         format!("{}:{}", self.path("bin"), std::env::var("PATH").expect("it is set"))
     }
 
+    /// A `PATH` with only these programs of this machine.
+    fn tools(&self, names: &[&str]) -> String {
+        let bin = self.directory.join("tools");
+        fs::create_dir_all(&bin).expect("the directory is writable");
+        for name in names {
+            let program = std::env::split_paths(&std::env::var("PATH").expect("it is set"))
+                .map(|directory| directory.join(name))
+                .find(|path| path.exists())
+                .expect("every machine has it");
+            std::os::unix::fs::symlink(program, bin.join(name)).expect("the directory is writable");
+        }
+        bin.display().to_string()
+    }
+
     /// Runs `script`, which fails; returns its lines on standard error without those about its
     /// progress.
     #[track_caller]
@@ -176,16 +193,7 @@ fn a_download_that_fails_is_the_only_error() {
 #[test]
 fn without_apt_scripts_name_what_they_need() {
     let sandbox = Sandbox::new("no-apt", "", "");
-    let bin = sandbox.directory.join("tools");
-    fs::create_dir_all(&bin).expect("the directory is writable");
-    for name in ["bash", "dirname", "realpath", "mkdir", "id", "ls"] {
-        let program = std::env::split_paths(&std::env::var("PATH").expect("it is set"))
-            .map(|directory| directory.join(name))
-            .find(|path| path.exists())
-            .expect("every machine has it");
-        std::os::unix::fs::symlink(program, bin.join(name)).expect("the directory is writable");
-    }
-    let path = bin.display().to_string();
+    let path = sandbox.tools(&["bash", "dirname", "realpath", "mkdir", "id", "ls"]);
     for (script, wanted) in [
         (["resources/packages", "qemu"].as_slice(), "gets qemu-system-x86_64; install it"),
         (&["resources/linux/get", "6.12"], "gets Debian's kernels; pass a kernel of your own"),
@@ -233,6 +241,7 @@ fn wrong_arguments_are_one_message() {
         (&["resources/linux/get", "--initramfs", "file"], "--initramfs takes a file, and"),
         (&["resources/linux/build-kernel", "--nonsense"], "unknown option '--nonsense'"),
         (&["resources/testhost/run"], "the command is missing"),
+        (&["resources/tied"], "the program is missing"),
         (&["resources/testhost/run", "--cpus", "x", "true"], "--cpus takes a number, not 'x'"),
         (&["resources/scenarios/table", "/nosuch"], "there are no results in '/nosuch'"),
         (&["resources/scenarios/run", "nosuch"], "there is no scenario 'nosuch'"),
@@ -242,4 +251,44 @@ fn wrong_arguments_are_one_message() {
     ] {
         sandbox.one_message(script, message);
     }
+}
+
+/// Starts `sleep` by `resources/tied` from a shell with this `PATH`, kills the shell, and waits until
+/// `sleep` has ended.
+#[track_caller]
+fn ends_with_its_caller(path: &str) {
+    let script = root().join("resources/tied");
+    let mut caller = Command::new("sh")
+        .args(["-c", "\"$0\" sh -c 'echo started; exec sleep 600' & wait"])
+        .arg(script)
+        .env("PATH", path)
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .spawn()
+        .expect("there is a shell");
+    let mut output = BufReader::new(caller.stdout.take().expect("it is piped"));
+    let mut line = String::new();
+    output.read_line(&mut line).expect("it is readable");
+    assert_eq!(line, "started\n");
+    caller.kill().expect("it runs");
+    caller.wait().expect("it is a child");
+    // The pipe has an end when all that could write to it have ended.
+    let (sender, ended) = mpsc::channel();
+    std::thread::spawn(move || {
+        sender.send(output.read_line(&mut line).is_ok_and(|read| read == 0))
+    });
+    assert_eq!(ended.recv_timeout(Duration::from_secs(60)), Ok(true), "the program goes on");
+}
+
+#[test]
+fn a_tied_program_ends_when_its_caller_is_killed() {
+    ends_with_its_caller(&std::env::var("PATH").expect("it is set"));
+}
+
+/// As on a machine without util-linux.
+#[test]
+fn a_tied_program_needs_no_setpriv() {
+    let sandbox = Sandbox::new("no-setpriv", "", "");
+    let tools = sandbox.tools(&["sh", "sed", "sleep", "true"]);
+    ends_with_its_caller(&tools);
 }
