@@ -35,6 +35,8 @@ pub(crate) struct Rights {
     pub(crate) unit: TranslationUnit,
     /// PASID Control.
     pub(crate) pasid: PasidControl,
+    /// Tags for requests with a completion. One whose completion does not come keeps its tag.
+    pub(crate) tags: u8,
 }
 
 /// The addresses and sizes of ranges in ATS messages.
@@ -76,6 +78,17 @@ pub(crate) enum DmaError {
     BusMasterOff,
     /// PASIDs are disabled.
     PasidOff,
+    /// All tags are in use.
+    NoTag,
+}
+
+impl DmaError {
+    /// Whether the request has got no completion. It ends when the function's Completion Timeout
+    /// has passed.
+    pub(crate) const fn is_unanswered(self) -> bool {
+        const LOST: RequestError = RequestError::CompletionTimeout;
+        matches!(self, Self::Read(LOST) | Self::Translation(LOST))
+    }
 }
 
 /// The path of a request to memory.
@@ -131,7 +144,8 @@ pub(crate) struct Dma {
     /// Requests done, wraps. A posted write is done when it is sent: the function does not learn
     /// more.
     pub(crate) done: u32,
-    /// Requests that failed, wraps.
+    /// Requests that failed, wraps. The function adds those that are not answered when it gives
+    /// them up.
     pub(crate) failed: u32,
     /// The output address of the last translation that was used.
     pub(crate) translated: Gpa,
@@ -208,10 +222,11 @@ impl Dma {
                 Transfer::Read(data) => Transfer::Read(&mut data[done..end]),
                 Transfer::Write(data) => Transfer::Write(&data[done..end]),
             };
-            let outcome = self.piece(at, piece, path, bus);
-            let counter = if outcome.is_ok() { &mut self.done } else { &mut self.failed };
-            *counter = counter.wrapping_add(1);
-            outcome?;
+            if let Err(error) = self.piece(at, piece, path, bus) {
+                self.failed = self.failed.wrapping_add(u32::from(!error.is_unanswered()));
+                return Err(error);
+            }
+            self.done = self.done.wrapping_add(1);
             done = end;
         }
         Ok(())
@@ -266,10 +281,12 @@ impl Dma {
         let request = DmaRequest { requester, pasid, privileged, address, address_type, access };
         match transfer {
             Transfer::Read(data) => {
-                bus.upstream.read(request, data, bus.now).map_err(|error| {
-                    self.timed_out |= error == RequestError::CompletionTimeout;
-                    DmaError::Read(error)
-                })?;
+                if bus.rights.tags == 0 {
+                    return Err(DmaError::NoTag);
+                }
+                bus.upstream
+                    .read(request, data, bus.now)
+                    .map_err(|error| self.failed_request(DmaError::Read(error), bus))?;
             }
             Transfer::Write(data) => bus.upstream.write(request, data, bus.now),
         }
@@ -320,6 +337,9 @@ impl Dma {
         if !self.uses_ats(&bus.rights) {
             return Err(DmaError::AtsOff);
         }
+        if bus.rights.tags == 0 {
+            return Err(DmaError::NoTag);
+        }
         let requester = bus.rights.requester;
         let request = TranslationRequest {
             requester,
@@ -335,8 +355,7 @@ impl Dma {
                     self.refused = true;
                     self.clear_atc(requester, bus.tracer, bus.now);
                 }
-                self.timed_out |= error == RequestError::CompletionTimeout;
-                return Err(DmaError::Translation(error));
+                return Err(self.failed_request(DmaError::Translation(error), bus));
             }
         };
         if !(translation.read || translation.write) || !translation.range.contains(address) {
@@ -349,6 +368,15 @@ impl Dma {
             order: translation.range.order(),
         });
         Ok(translation)
+    }
+
+    /// Notes a request that is not answered, which keeps its tag.
+    fn failed_request(&mut self, error: DmaError, bus: &mut Bus<'_>) -> DmaError {
+        if error.is_unanswered() {
+            self.timed_out = true;
+            bus.rights.tags = bus.rights.tags.saturating_sub(1);
+        }
+        error
     }
 
     fn clear_atc(&mut self, function: Bdf, tracer: &Tracer, now: Instant) {

@@ -5,8 +5,9 @@ use std::time::Duration;
 use iommu::ats::Access;
 use iommu::time::Instant;
 
+use super::outstanding::{Outstanding, Sender};
 use super::regs::{Command, Opcode, Registers, Status};
-use super::traffic::{GENERATORS, Generator, Order, Running, STEP, Traffic};
+use super::traffic::{CONTROL, GENERATORS, Generator, Order, Running, STEP, Traffic};
 use crate::dma::atc::Geometry;
 use crate::dma::{Bus, Dma, DmaPath, Transfer};
 
@@ -18,6 +19,17 @@ pub(super) struct Engine {
     generators: [Generator; GENERATORS],
     /// The traffic of the first generator after a reset.
     configured: Option<Traffic>,
+    pub(super) outstanding: Outstanding,
+}
+
+/// The requests that have ended by the Completion Timeout.
+#[derive(Debug, Default)]
+pub(super) struct TimedOut {
+    pub(super) requests: u32,
+    /// The last command has ended.
+    pub(super) last_command: bool,
+    /// Commands that end with the function's MSI.
+    pub(super) interrupts: u32,
 }
 
 impl Engine {
@@ -26,7 +38,8 @@ impl Engine {
         if let Some(traffic) = configured {
             generators[0] = Generator::running(traffic);
         }
-        Self { dma: Dma::new(geometry), repeating: None, generators, configured }
+        let (dma, outstanding) = (Dma::new(geometry), Outstanding::default());
+        Self { dma, repeating: None, generators, configured, outstanding }
     }
 
     /// Restores the state after power-on.
@@ -35,14 +48,40 @@ impl Engine {
     }
 
     /// Runs `command`. The caller sends the interrupt of [`Opcode::Interrupt`] and of the interrupt
-    /// bit, and page requests.
+    /// bit, and page requests. A request that is not answered ends after `timeout`, or never.
     pub(super) fn run(
         &mut self,
         command: Command,
         registers: &mut Registers,
         bus: &mut Bus<'_>,
+        timeout: Option<Duration>,
     ) -> Status {
-        self.try_run(command, registers, bus).err().unwrap_or_default()
+        let status = self.try_run(command, registers, bus).err().unwrap_or_default();
+        if status == Status::Pending {
+            let sender = Sender::Command { is_last: true, interrupt: command.interrupt() };
+            self.outstanding.add(sender, 1, timeout, bus.now);
+        }
+        status
+    }
+
+    /// Ends the requests whose Completion Timeout has passed.
+    pub(super) fn time_out(&mut self, now: Instant) -> TimedOut {
+        let mut ended = TimedOut::default();
+        while let Some(sender) = self.outstanding.time_out(now) {
+            ended.requests += 1;
+            match sender {
+                Sender::Command { is_last, interrupt } => {
+                    ended.last_command |= is_last;
+                    ended.interrupts += u32::from(interrupt);
+                }
+                Sender::Generator(index) => {
+                    self.generators.get_mut(index).into_iter().for_each(Generator::note_time_out);
+                }
+                Sender::Repeating | Sender::Earlier => {}
+            }
+        }
+        self.dma.failed = self.dma.failed.wrapping_add(ended.requests);
+        ended
     }
 
     /// Whether a repeating write runs.
@@ -50,17 +89,26 @@ impl Engine {
         self.repeating.is_some()
     }
 
-    /// When [`Self::handle_timeout`] must be called next.
+    /// When [`Self::handle_timeout`] must be called next, while the function may send requests.
     pub(super) fn poll_timeout(&self) -> Option<Instant> {
         let generators = self.generators.iter().filter_map(Generator::poll_timeout);
         generators.chain(self.repeating.as_ref().map(Running::due)).min()
     }
 
-    /// Sends the requests that are due.
-    pub(super) fn handle_timeout(&mut self, bus: &mut Bus<'_>) {
-        let Self { dma, repeating, generators, .. } = self;
-        repeating.iter_mut().for_each(|running| running.send_all(dma, bus));
-        generators.iter_mut().for_each(|generator| generator.handle_timeout(dma, bus));
+    /// Sends the requests that are due. Those that are not answered end after `timeout`, or never.
+    pub(super) fn handle_timeout(&mut self, bus: &mut Bus<'_>, timeout: Option<Duration>) {
+        let Self { dma, repeating, generators, outstanding, .. } = self;
+        let mut add = |sender, count, now| {
+            if count > 0 {
+                outstanding.add(sender, count, timeout, now);
+            }
+        };
+        if let Some(running) = repeating {
+            add(Sender::Repeating, running.send_all(dma, bus), bus.now);
+        }
+        for (index, generator) in generators.iter_mut().enumerate() {
+            add(Sender::Generator(index), generator.handle_timeout(dma, bus), bus.now);
+        }
     }
 
     /// Reads the generators' registers, which begin at offset 0.
@@ -85,7 +133,11 @@ impl Engine {
         if is_register(offset, data.len()) {
             let of_endpoint = (registers.pasid, registers.pattern);
             for (at, bytes) in (offset..).step_by(4).zip(data.as_chunks::<4>().0) {
-                if let Some(generator) = self.generators.get_mut((at / STEP) as usize) {
+                let index = (at / STEP) as usize;
+                if let Some(generator) = self.generators.get_mut(index) {
+                    if at % STEP == CONTROL {
+                        self.outstanding.start_generator(index);
+                    }
                     generator.write(at % STEP, u32::from_le_bytes(*bytes), of_endpoint, now);
                 }
             }

@@ -16,10 +16,13 @@
 //! requests with a completion fail.
 
 mod engine;
+mod outstanding;
 mod page_requests;
 pub mod regs;
 pub mod traffic;
 mod virtual_functions;
+
+use std::time::Duration;
 
 use iommu::ats::{InvalidateRequest, PageGroupResponse, Translation};
 use iommu::event::Tracer;
@@ -134,6 +137,9 @@ pub struct AtsEndpoint {
     /// Smallest Translation Unit of the physical function, which also applies to its virtual
     /// functions.
     physical_unit: u8,
+    express: Express,
+    /// Completion Timeout of the physical function, which also applies to its virtual functions.
+    physical_timeout: Option<Duration>,
     registers: Registers,
     engine: Engine,
     requester: PageRequester,
@@ -219,6 +225,8 @@ impl AtsEndpoint {
             physical_pasid: PasidControl::new(),
             ats_features: config.ats_features,
             physical_unit: 0,
+            express,
+            physical_timeout: None,
             registers: Registers::default(),
             engine: Engine::new(config.atc, config.traffic),
             requester: PageRequester::default(),
@@ -247,11 +255,28 @@ impl AtsEndpoint {
         }
     }
 
-    /// Logs that a request got no completion, if one did.
-    fn log_time_out(&mut self) {
-        if self.engine.dma.take_timed_out() {
-            self.core.detect(Uncorrectable::CompletionTimeout);
+    /// The time after which the function gives a request up; `None` if that is disabled.
+    fn completion_timeout(&self) -> Option<Duration> {
+        match self.window {
+            Window::Bars(..) => self.express.completion_timeout(&self.core.config),
+            Window::Assigned(_) => self.physical_timeout,
         }
+    }
+
+    /// Ends the requests whose Completion Timeout has passed, and logs them.
+    fn end_requests(&mut self, now: Instant) {
+        let ended = self.engine.time_out(now);
+        if ended.last_command {
+            self.registers.result = Status::CompletionTimeout;
+        }
+        (0..ended.requests).for_each(|_| self.core.detect(Uncorrectable::CompletionTimeout));
+        (0..ended.interrupts).for_each(|_| self.interrupt());
+    }
+
+    /// Device Status shows whether requests wait for completions.
+    fn show_pending(&mut self) {
+        let waits = !self.engine.outstanding.is_empty();
+        self.express.set_pending(&mut self.core.config, waits);
     }
 
     /// The offset of an access in the registers, if the function claims it.
@@ -286,6 +311,7 @@ impl AtsEndpoint {
                 unaligned: !self.ats_features.page_aligned,
             },
             pasid: self.pasid.map_or(self.physical_pasid, |pasid| pasid.control(&self.core.config)),
+            tags: self.engine.outstanding.free_tags(),
         }
     }
 
@@ -294,6 +320,7 @@ impl AtsEndpoint {
         let atc = dma.atc.geometry();
         Counters {
             busy: self.engine.is_busy(),
+            waits: !self.engine.outstanding.is_empty(),
             done: dma.done,
             failed: dma.failed,
             atc_entries: dma.atc.len(),
@@ -329,6 +356,8 @@ impl Function for AtsEndpoint {
         if !self.rights().ats {
             self.engine.dma.disable_ats(self.core.id, &self.tracer, now);
         }
+        let timeout = self.completion_timeout();
+        self.engine.outstanding.set_timeout(timeout, now);
         if self.core.is_bus_master() {
             let unmasked = self.msi.take_pending(&mut self.core.config);
             self.core.send_msi(unmasked);
@@ -372,15 +401,19 @@ impl Function for AtsEndpoint {
         let Some(command) = self.registers.write(offset, data) else {
             return;
         };
+        self.engine.outstanding.start_command();
         self.registers.result = match Opcode::decode(command.opcode()) {
             Some(Opcode::PageRequest | Opcode::StopMarker) => self.request_page(command),
             _ => {
+                let timeout = self.completion_timeout();
                 let mut bus = Bus { rights: self.rights(), upstream, tracer: &self.tracer, now };
-                let status = self.engine.run(command, &mut self.registers, &mut bus);
-                self.log_time_out();
-                status
+                self.engine.run(command, &mut self.registers, &mut bus, timeout)
             }
         };
+        if self.registers.result == Status::Pending {
+            self.show_pending();
+            return;
+        }
         let asks = Opcode::decode(command.opcode()) == Some(Opcode::Interrupt)
             && self.registers.result == Status::Ok;
         if asks || command.interrupt() {
@@ -422,14 +455,22 @@ impl Function for AtsEndpoint {
     }
 
     fn poll_timeout(&self) -> Option<Instant> {
-        self.engine.poll_timeout().filter(|_| self.core.is_bus_master())
+        let traffic = self.engine.poll_timeout().filter(|_| self.core.is_bus_master());
+        Instant::earliest([traffic, self.engine.outstanding.poll_timeout()])
     }
 
     fn handle_timeout(&mut self, upstream: &mut dyn Upstream, now: Instant) {
+        let waited = !self.engine.outstanding.is_empty();
+        if waited {
+            self.end_requests(now);
+        }
         if self.core.is_bus_master() {
+            let timeout = self.completion_timeout();
             let mut bus = Bus { rights: self.rights(), upstream, tracer: &self.tracer, now };
-            self.engine.handle_timeout(&mut bus);
-            self.log_time_out();
+            self.engine.handle_timeout(&mut bus, timeout);
+        }
+        if waited || !self.engine.outstanding.is_empty() {
+            self.show_pending();
         }
     }
 
@@ -445,6 +486,9 @@ impl Function for AtsEndpoint {
 
 #[cfg(test)]
 mod ats_tests;
+
+#[cfg(test)]
+mod completion_timeout_tests;
 
 #[cfg(test)]
 mod tests;

@@ -4,7 +4,7 @@
 //! | offset | register | |
 //! |---|---|---|
 //! | 0x00 | [`ID`] | RO |
-//! | 0x04 | [`STATUS`] | RO bit 0: the repeating write runs |
+//! | 0x04 | [`STATUS`] | RO bit 0: the repeating write runs; bit 1: a request waits for its completion |
 //! | 0x08 | [`COMMAND`] | WO, see [`Command`] |
 //! | 0x0c | [`RESULT`] | RO outcome of the last command, see [`Status`] |
 //! | 0x10 | [`IOVA`] | RW, 64 bits |
@@ -47,7 +47,7 @@ const RESET_PERIOD: u32 = 1000;
 
 /// Identification.
 pub const ID: u64 = 0x00;
-/// Bit 0: the repeating write runs.
+/// Bit 0: the repeating write runs. Bit 1: a request waits for its completion.
 pub const STATUS: u64 = 0x04;
 /// Starts a command.
 pub const COMMAND: u64 = 0x08;
@@ -166,7 +166,7 @@ pub enum Status {
     UnsupportedRequest = 1,
     /// Completer Abort.
     CompleterAbort = 2,
-    /// Completion Timeout: the link is gone.
+    /// Completion Timeout: no completion has come in time.
     CompletionTimeout = 3,
     /// The page has no translation, or one that does not permit the access.
     NoTranslation = 4,
@@ -183,6 +183,10 @@ pub enum Status {
     NoAllocation = 9,
     /// PASIDs are disabled.
     PasidOff = 10,
+    /// The command has not ended: it waits for a completion.
+    Pending = 11,
+    /// All tags are in use: 32 requests wait for completions.
+    NoTag = 12,
 }
 
 impl From<RequestError> for Status {
@@ -198,7 +202,10 @@ impl From<RequestError> for Status {
 impl From<DmaError> for Status {
     fn from(error: DmaError) -> Self {
         match error {
+            // The function tells them that their time is over.
+            error if error.is_unanswered() => Self::Pending,
             DmaError::Read(error) | DmaError::Translation(error) => error.into(),
+            DmaError::NoTag => Self::NoTag,
             DmaError::NoTranslation => Self::NoTranslation,
             DmaError::AtsOff => Self::AtsOff,
             DmaError::BusMasterOff => Self::BusMasterOff,
@@ -211,6 +218,7 @@ impl From<DmaError> for Status {
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Counters {
     pub(super) busy: bool,
+    pub(super) waits: bool,
     pub(super) done: u32,
     pub(super) failed: u32,
     pub(super) atc_entries: u32,
@@ -321,7 +329,7 @@ impl Registers {
     fn register(&self, offset: u64, counters: Counters) -> u32 {
         match offset {
             ID => ID_VALUE,
-            STATUS => counters.busy.into(),
+            STATUS => u32::from(counters.busy) | u32::from(counters.waits) << 1,
             RESULT => self.result as u32,
             IOVA => half(self.iova.0, 0),
             IOVA_HIGH => half(self.iova.0, 32),

@@ -84,9 +84,7 @@ impl Memory<'_> {
             privileged: false,
         };
         let outcome = self.dma.run(Iova(address), transfer, path, &mut self.bus);
-        const LOST: RequestError = RequestError::CompletionTimeout;
-        self.is_unanswered |=
-            matches!(outcome, Err(DmaError::Read(LOST) | DmaError::Translation(LOST)));
+        self.is_unanswered |= outcome.is_err_and(DmaError::is_unanswered);
         outcome
     }
 }

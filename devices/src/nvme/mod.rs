@@ -95,6 +95,8 @@ struct Assigned {
     registers: Option<u64>,
     /// log2 of the pages in the Smallest Translation Unit.
     translation_unit: u8,
+    /// Completion Timeout; `None` if it is disabled.
+    completion_timeout: Option<Duration>,
 }
 
 /// An NVMe controller as a function.
@@ -205,6 +207,14 @@ impl Nvme {
         }
     }
 
+    /// The time after which it gives a request up; `None` if that is disabled.
+    fn completion_timeout(&self) -> Option<Duration> {
+        match self.assigned {
+            None => self.express.completion_timeout(&self.core.config),
+            Some(assigned) => assigned.completion_timeout,
+        }
+    }
+
     /// The offset of an access in the registers, if the function claims it.
     #[inline]
     fn claim(&self, address: u64, length: usize) -> Option<u64> {
@@ -241,9 +251,10 @@ impl Nvme {
                 ..TranslationUnit::default()
             },
             pasid: PasidControl::new(),
+            tags: u8::MAX,
         };
         let bus = Bus { rights, upstream, tracer: &self.tracer, now };
-        let completion_timeout = self.express.completion_timeout(&self.core.config);
+        let completion_timeout = self.completion_timeout();
         let dma = &mut self.dma;
         let mut memory = Memory { dma, bus, completion_timeout, is_unanswered: false };
         call(&mut self.controller, &mut memory);

@@ -77,6 +77,7 @@ pub struct ConfigBuilder {
     next_extended: u16,
     /// The last extended capability, whose header points to the next one.
     last_extended: Option<u16>,
+    is_virtual: bool,
 }
 
 /// The bits of Command that software can set in a function without I/O space.
@@ -96,6 +97,7 @@ impl ConfigBuilder {
             pointer: CAPABILITIES_POINTER,
             next_extended: FIRST_EXTENDED,
             last_extended: None,
+            is_virtual: false,
         };
         let class = identity.class << 8 | u32::from(identity.revision);
         builder.declare(VENDOR_ID, Register::new(identity.vendor));
@@ -123,7 +125,12 @@ impl ConfigBuilder {
         builder.declare(COMMAND, Register::new(Command::new()).writable(command));
         builder.declare(CACHE_LINE_SIZE, Register::new(0_u8));
         builder.declare(INTERRUPT_LINE, Register::new(0_u8));
-        builder
+        Self { is_virtual: true, ..builder }
+    }
+
+    /// Whether the function is a virtual one.
+    pub fn is_virtual(&self) -> bool {
+        self.is_virtual
     }
 
     /// Declares the register at `offset`.

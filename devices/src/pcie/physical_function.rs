@@ -8,6 +8,8 @@
 //!   power state, STU, PASID Control -----------> apply to them too: `Inherited`
 //! ```
 
+use std::time::Duration;
+
 use iommu::ats::{InvalidateRequest, PageGroupResponse};
 use iommu::ids::Bdf;
 use iommu::time::Instant;
@@ -27,6 +29,8 @@ pub struct Inherited {
     pub translation_unit: u8,
     /// PASID Control (`PCIe 9.3.7`).
     pub pasid: PasidControl,
+    /// Completion Timeout; `None` if it is disabled (`PCIe 9.3.5`).
+    pub completion_timeout: Option<Duration>,
 }
 
 /// A kind of function that can be a physical function or a virtual one.

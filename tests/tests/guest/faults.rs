@@ -59,7 +59,7 @@ fn flap() {
 
 #[test]
 fn flap_that_keeps_the_state_of_the_device() {
-    fault("flap:500ms:keep", "flap-keep");
+    fault("flap:900ms:keep", "flap-keep");
 }
 
 #[test]

@@ -236,6 +236,7 @@ mod tests;
 
 #[cfg(test)]
 pub(super) mod testkit {
+    use devices::fault::Fault;
     use devices::root_complex::RootComplexConfig;
     use devices::topology::Topology;
     use iommu::event::{Tracer, UnitRole};
@@ -251,11 +252,21 @@ pub(super) mod testkit {
 
     /// As [`session`], with the stale-DMA oracle or without.
     pub(in crate::qtest) fn session_with(oracle: bool) -> Session {
+        session_of(oracle, Vec::new())
+    }
+
+    /// As [`session_with`], with faults.
+    pub(in crate::qtest) fn session_of(oracle: bool, faults: Vec<Fault>) -> Session {
         let unit = UnitConfig::new(UnitRole::Guest);
         let topology = Topology::simple(2, 1);
         let config = MachineConfig {
             memory: "64M".parse().unwrap(),
-            root_complex: RootComplexConfig { topology, oracle, ..RootComplexConfig::direct(unit) },
+            root_complex: RootComplexConfig {
+                topology,
+                oracle,
+                faults,
+                ..RootComplexConfig::direct(unit)
+            },
             tracer: Tracer::none(),
         };
         Session::new(Machine::new(config).unwrap())

@@ -153,3 +153,42 @@ proptest! {
         }
     }
 }
+
+/// The endpoint reads each millisecond. From 10 ms to 30 ms its reads are lost, and each of them ends
+/// 50 ms later.
+#[test]
+fn a_read_that_is_lost_ends_when_the_clock_gets_there() {
+    let flap = "at=10ms,mode=flap:20ms:keep".parse().unwrap();
+    let mut session = super::testkit::session_of(false, vec![flap]);
+    let mut last = |script: &str| {
+        let answers = script.lines().map(|line| session.execute(line.trim()));
+        answers.last().unwrap().trim_end().to_owned()
+    };
+    let config = [
+        (0x8000_0818_u32, 0x0001_0100_u32), // the root port's buses
+        (0x8000_0820, 0xc000_c000),         // its window
+        (0x8000_0804, 6),
+        (0x8001_0010, 0xc000_0000), // BAR 0 of the endpoint
+        (0x8001_0004, 6),
+    ];
+    for (address, value) in config {
+        last(&format!("outl 0xcf8 {address:#x}\noutl 0xcfc {value:#x}"));
+    }
+    let generator = [(0x04, 1000), (0x08, 0x2000), (0x20, 30), (0x00, 1)];
+    for (register, value) in generator {
+        last(&format!("writel {:#x} {value}", 0xc000_0100_u32 + register));
+    }
+    let mut at = |nanos: u64| {
+        last(&format!("clock_set {nanos}"));
+        // Whether requests wait, and the generator's DONE and FAILED.
+        [0x004, 0x124, 0x128].map(|at| {
+            let answer = last(&format!("readl {:#x}", 0xc000_0000_u32 + at));
+            u64::from_str_radix(answer.trim_start_matches("OK 0x"), 16).unwrap()
+        })
+    };
+    assert_eq!(at(31_000_000), [2, 10, 0]);
+    assert_eq!(at(59_999_999), [2, 10, 0]);
+    assert_eq!(at(60_000_000), [2, 10, 1]);
+    assert_eq!(at(78_999_999), [2, 10, 19]);
+    assert_eq!(at(79_000_000), [0, 10, 20]);
+}

@@ -19,8 +19,9 @@
 //! | 0x28 | FAILED | RO requests failed, wraps |
 //!
 //! A value out of range is replaced by the nearest one in range. A write while the generator runs
-//! has an effect when it is started again. While bus mastering is disabled the generator pauses,
-//! and does not send the bursts that it has missed later.
+//! has an effect when it is started again. A request that is not answered fails when the Completion
+//! Timeout has passed; the generator goes on meanwhile, as long as the function has tags. While bus
+//! mastering is disabled the generator pauses, and does not send the bursts that it has missed later.
 
 mod text;
 
@@ -42,7 +43,7 @@ pub const MAX_BURST: u32 = 64;
 /// Bytes from one generator's registers to the next one's.
 pub const STEP: u64 = 0x40;
 
-const CONTROL: u64 = 0x00;
+pub(super) const CONTROL: u64 = 0x00;
 const PERIOD: u64 = 0x04;
 const ADDRESS: u64 = 0x08;
 const ADDRESS_HIGH: u64 = 0x0c;
@@ -121,6 +122,8 @@ pub(super) struct Running {
 struct Counts {
     done: u32,
     failed: u32,
+    /// Without a completion. They fail later, by the Completion Timeout.
+    unanswered: u32,
 }
 
 impl Running {
@@ -159,6 +162,7 @@ impl Running {
             let path = DmaPath { use_atc, pasid: self.pasid, privileged: false };
             match dma.run(address, transfer, path, bus) {
                 Ok(()) => counts.done += 1,
+                Err(error) if error.is_unanswered() => counts.unanswered += 1,
                 Err(_) => counts.failed += 1,
             }
             self.count = self.count.wrapping_add(1);
@@ -166,9 +170,10 @@ impl Running {
         counts
     }
 
-    /// As [`Self::send`], without a limit. `dma` counts the requests.
-    pub(super) fn send_all(&mut self, dma: &mut Dma, bus: &mut Bus<'_>) {
-        self.send(u32::MAX, dma, bus);
+    /// As [`Self::send`], without a limit. `dma` counts the requests. Returns how many are not
+    /// answered.
+    pub(super) fn send_all(&mut self, dma: &mut Dma, bus: &mut Bus<'_>) -> u32 {
+        self.send(u32::MAX, dma, bus).unanswered
     }
 
     fn next_address(&mut self) -> Iova {
@@ -304,19 +309,25 @@ impl Generator {
         self.running.as_ref().map(Running::due)
     }
 
-    /// Sends a burst if it is due.
-    pub(super) fn handle_timeout(&mut self, dma: &mut Dma, bus: &mut Bus<'_>) {
-        let Some(running) = &mut self.running else { return };
+    /// The Completion Timeout of a request has passed.
+    pub(super) fn note_time_out(&mut self) {
+        self.sent.failed = self.sent.failed.wrapping_add(1);
+    }
+
+    /// Sends a burst if it is due. Returns how many requests are not answered.
+    pub(super) fn handle_timeout(&mut self, dma: &mut Dma, bus: &mut Bus<'_>) -> u32 {
+        let Some(running) = &mut self.running else { return 0 };
         let left = match self.limit {
             0 => u32::MAX,
             limit => limit.saturating_sub(running.count),
         };
-        let Counts { done, failed } = running.send(left, dma, bus);
+        let Counts { done, failed, unanswered } = running.send(left, dma, bus);
         self.sent.done = self.sent.done.wrapping_add(done);
         self.sent.failed = self.sent.failed.wrapping_add(failed);
         if self.limit != 0 && running.count >= self.limit {
             self.running = None;
         }
+        unanswered
     }
 }
 

@@ -34,15 +34,18 @@ impl SriovFunction for AtsEndpoint {
             sleeps: self.core.sleeps(),
             translation_unit: self.translation_unit(),
             pasid: self.rights().pasid,
+            completion_timeout: self.completion_timeout(),
         }
     }
 
-    fn inherit(&mut self, inherited: Inherited, registers: Option<u64>, _now: Instant) {
-        let Inherited { sleeps, translation_unit, pasid } = inherited;
+    fn inherit(&mut self, inherited: Inherited, registers: Option<u64>, now: Instant) {
+        let Inherited { sleeps, translation_unit, pasid, completion_timeout } = inherited;
         self.core.physical_sleeps = sleeps;
         self.physical_unit = translation_unit;
         self.physical_pasid = pasid;
         self.window = Window::Assigned(registers);
+        self.physical_timeout = completion_timeout;
+        self.engine.outstanding.set_timeout(completion_timeout, now);
     }
 }
 

@@ -72,14 +72,15 @@ impl SriovFunction for Nvme {
             sleeps: self.core.sleeps(),
             translation_unit: self.translation_unit_order(),
             pasid: PasidControl::new(),
+            completion_timeout: self.completion_timeout(),
         }
     }
 
     fn inherit(&mut self, inherited: Inherited, registers: Option<u64>, now: Instant) {
         let was_bus_master = self.core.is_bus_master();
         self.core.physical_sleeps = inherited.sleeps;
-        let translation_unit = inherited.translation_unit;
-        self.assigned = Some(Assigned { registers, translation_unit });
+        let Inherited { translation_unit, completion_timeout, .. } = inherited;
+        self.assigned = Some(Assigned { registers, translation_unit, completion_timeout });
         self.configured(was_bus_master, now);
     }
 

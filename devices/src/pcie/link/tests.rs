@@ -100,6 +100,8 @@ fn a_repeating_write_that_needs_a_translation_does_not_get_one() {
     assert!(machine.upstream.translations.is_empty());
     assert_eq!(lost(&machine), [Lost::TranslationRequest; 2]);
     machine.lift(0, FLAP_KEEP);
+    assert_eq!(machine.register(0, regs::ERRORS), 0, "they wait for their completions");
+    machine.run_for(50_000);
     assert_eq!(machine.register(0, regs::ERRORS), 2);
 }
 

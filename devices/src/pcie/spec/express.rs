@@ -1,5 +1,7 @@
 //! PCI Express (`PCIe 7.5.3`).
 
+use std::time::Duration;
+
 use bitfield_struct::bitfield;
 
 use crate::pcie::config::register_layout;
@@ -109,7 +111,10 @@ pub struct DeviceStatus {
     /// Correctable, non-fatal, fatal errors and Unsupported Requests detected.
     #[bits(4)]
     pub errors: u8,
-    #[bits(12)]
+    __: bool,
+    /// The function has sent requests that are not completed.
+    pub transactions_pending: bool,
+    #[bits(10)]
     __: u16,
 }
 
@@ -260,8 +265,9 @@ pub struct RootStatus {
 /// Device Capabilities 2.
 #[bitfield(u32)]
 pub struct DeviceCapabilities2 {
+    /// Completion Timeout Ranges Supported: bit 0 is range A, of the shortest times, bit 3 range D.
     #[bits(4)]
-    __: u8,
+    pub completion_timeout_ranges: u8,
     pub completion_timeout_disable: bool,
     /// ARI Forwarding, of a port above a device: function numbers may have eight bits.
     pub ari_forwarding: bool,
@@ -278,12 +284,29 @@ pub struct DeviceCapabilities2 {
 /// Device Control 2.
 #[bitfield(u16)]
 pub struct DeviceControl2 {
+    /// Completion Timeout Value, see [`completion_timeout`].
     #[bits(4)]
-    __: u8,
+    pub completion_timeout_value: u8,
     pub completion_timeout_disable: bool,
     pub ari_forwarding: bool,
     #[bits(10)]
     __: u16,
+}
+
+/// The Completion Timeout for a [`DeviceControl2::completion_timeout_value`]: the longest time of
+/// its range (`PCIe 7.5.3.16`). A reserved value stands for the default.
+pub const fn completion_timeout(value: u8) -> Duration {
+    match value {
+        0b0001 => Duration::from_micros(100),
+        0b0010 => Duration::from_millis(10),
+        0b0101 => Duration::from_millis(55),
+        0b0110 => Duration::from_millis(210),
+        0b1001 => Duration::from_millis(900),
+        0b1010 => Duration::from_millis(3500),
+        0b1101 => Duration::from_secs(13),
+        0b1110 => Duration::from_secs(64),
+        _ => Duration::from_millis(50),
+    }
 }
 
 /// Link Capabilities 2.

@@ -31,6 +31,9 @@ pub mod register {
     pub const GROUP: u64 = 0x44;
     pub const RESPONSE: u64 = 0x48;
     pub const OUTSTANDING: u64 = 0x50;
+    pub const GENERATOR_CONTROL: u64 = 0x100;
+    pub const GENERATOR_PERIOD: u64 = 0x104;
+    pub const GENERATOR_ADDRESS: u64 = 0x108;
 }
 
 /// A command, by its number in the COMMAND register.
@@ -188,9 +191,17 @@ impl Endpoint {
         self.result()
     }
 
-    /// The result of the last command.
+    /// The result of the last command. Waits while the command waits for a completion.
     pub fn result(&self) -> Result<(), DmaError> {
-        match self.read(register::RESULT) {
+        const PENDING: u32 = 11;
+        // Longer than the longest Completion Timeout that the guest programs.
+        let limit = Ticks::from_ms(1000);
+        let mut result = PENDING;
+        poll(limit, || {
+            result = self.read(register::RESULT);
+            result != PENDING
+        });
+        match result {
             0 => Ok(()),
             1 => Err(DmaError::UnsupportedRequest),
             2 => Err(DmaError::CompleterAbort),
@@ -202,8 +213,38 @@ impl Endpoint {
             8 => Err(DmaError::PageRequestsOff),
             9 => Err(DmaError::NoAllocation),
             10 => Err(DmaError::PasidOff),
+            12 => Err(DmaError::NoTag),
             _ => Err(DmaError::Dead),
         }
+    }
+
+    /// Reads eight bytes at `iova` each millisecond, by the ATC, until the function is reset or
+    /// [`Self::stop_reads`].
+    pub fn start_reads(&self, iova: u64) {
+        const RUN: u32 = 1 << 0;
+        const USE_ATC: u32 = 1 << 2;
+        self.registers.write64(register::GENERATOR_ADDRESS, iova);
+        self.write(register::GENERATOR_PERIOD, 1000);
+        self.write(register::GENERATOR_CONTROL, RUN | USE_ATC);
+    }
+
+    /// Ends what [`Self::start_reads`] has started.
+    pub fn stop_reads(&self) {
+        self.write(register::GENERATOR_CONTROL, 0);
+    }
+
+    /// Whether no request of the function waits for its completion.
+    pub fn is_idle(&self) -> bool {
+        const WAITS: u32 = 1 << 1;
+        self.read(register::STATUS) & WAITS == 0
+    }
+
+    /// Whether the function has logged that the Completion Timeout of a request has passed.
+    pub fn has_timed_out(&self) -> bool {
+        const STATUS: u16 = 4;
+        const COMPLETION_TIMEOUT: u32 = 1 << 14;
+        config::extended_capability(self.bdf, config::EXTENDED_AER)
+            .is_some_and(|aer| config::read32(self.bdf, aer + STATUS) & COMPLETION_TIMEOUT != 0)
     }
 
     /// Waits for `times` more writes of the repeating write; false after `limit`.

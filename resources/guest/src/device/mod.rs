@@ -15,7 +15,7 @@ pub enum DmaError {
     UnsupportedRequest = 1,
     /// The root complex could not complete the request.
     CompleterAbort = 2,
-    /// No completion came: the link is down.
+    /// No completion came within the function's Completion Timeout.
     CompletionTimeout = 3,
     /// The page is not mapped, or does not permit that access.
     NoTranslation = 4,
@@ -31,8 +31,10 @@ pub enum DmaError {
     NoAllocation = 9,
     /// PASIDs are not enabled.
     PasidOff = 10,
+    /// As many requests wait for completions as the function has tags.
+    NoTag = 12,
     /// The device does not finish, or its registers read as all ones.
-    Dead = 11,
+    Dead = 255,
 }
 
 /// A device that copies memory.

@@ -126,12 +126,25 @@ impl Rig {
     fn repeat(&self) -> Result<(), &'static str> {
         self.endpoint.write(register::PERIOD, 1000);
         let started = self.endpoint.run(Command::StartRepeating, IOVA, LENGTH, Via::Atc);
-        ensure(started.is_ok(), "the repeating write cannot be started")
+        ensure(started.is_ok(), "the repeating write cannot be started")?;
+        self.endpoint.start_reads(IOVA);
+        Ok(())
+    }
+
+    /// Ends the traffic of a device that has kept its state. Reads that were lost have ended by the
+    /// Completion Timeout, and the device has logged that.
+    fn end_traffic(&self) -> Result<(), &'static str> {
+        self.endpoint.write(register::COMMAND, Command::StopRepeating as u32);
+        self.endpoint.stop_reads();
+        let limit = Ticks::from_ms(RETURN_LIMIT_MS);
+        ensure(poll(limit, || self.endpoint.is_idle()), "a read does not end")?;
+        let lost = self.endpoint.has_timed_out();
+        ensure(lost != self.row.answers, "AER does not show whether reads were lost")
     }
 }
 
 /// Sets the device up, and checks that it writes and that flushes complete. From here on the device
-/// writes repeatedly.
+/// writes and reads repeatedly.
 fn works(rig: &Rig) -> Result<(), &'static str> {
     rig.set_up()?;
     ensure(rig.write(0x1111_1111), "the device cannot write")?;
@@ -198,7 +211,7 @@ fn back_again(rig: &Rig) -> Result<(), &'static str> {
     let kept = rig.row.end == End::Kept;
     ensure((command != 0) == kept, "the reset state is not as expected")?;
     if kept {
-        rig.endpoint.write(register::COMMAND, Command::StopRepeating as u32);
+        rig.end_traffic()?;
     }
     rig.set_up()?;
     ensure(rig.endpoint.read(register::ATC_ENTRIES) == 0, "the ATC is not empty")?;

@@ -52,6 +52,7 @@ pub(super) struct Layout {
     port_msi: u16,
     port_aer: u16,
     port_dpc: u16,
+    endpoint_express: u16,
     endpoint_ats: u16,
     endpoint_pasid: u16,
 }
@@ -96,11 +97,14 @@ impl Driver<'_> {
         layout
     }
 
-    /// A device after reset: its BAR, memory, bus mastering, PASIDs, ATS.
+    /// A device after reset: its BAR, memory, bus mastering, error messages, PASIDs, ATS.
     pub(super) fn enable_device(&mut self, device: u16, layout: &Layout) {
         let mut function = self.client(self.slots.function(device));
         function.set_bar0(SlotMap::bar(device) as u32);
         function.set_command(Command::MEMORY_AND_MASTER);
+        let reported = express::REPORT_NON_FATAL | express::REPORT_FATAL;
+        let reports = express::DeviceControl::new().with_error_reporting(reported);
+        function.write(layout.endpoint_express + express::DEVICE_CONTROL, reports);
         // PASIDs before ATS: with ATS on that is undefined (PCIe 7.8.9.3).
         let pasids = pasid::PasidControl::new().with_enable(true);
         function.write(layout.endpoint_pasid + pasid::CONTROL, pasids);
@@ -167,9 +171,18 @@ impl Driver<'_> {
         let port_aer = port.extended_capability(aer::ID).unwrap_or_default();
         let port_dpc = port.extended_capability(dpc::ID).unwrap_or_default();
         let mut endpoint = self.client(self.slots.function(0));
+        let endpoint_express = endpoint.capability(express::ID).unwrap_or_default();
         let endpoint_ats = endpoint.extended_capability(ats::ID).unwrap_or_default();
         let endpoint_pasid = endpoint.extended_capability(pasid::ID).unwrap_or_default();
-        Layout { port_express, port_msi, port_aer, port_dpc, endpoint_ats, endpoint_pasid }
+        Layout {
+            port_express,
+            port_msi,
+            port_aer,
+            port_dpc,
+            endpoint_express,
+            endpoint_ats,
+            endpoint_pasid,
+        }
     }
 
     fn port(&mut self, slot: u16) -> ConfigClient<'_, Hierarchy> {

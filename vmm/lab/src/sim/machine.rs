@@ -39,6 +39,8 @@ pub(super) enum Task {
     Interrupt(u16),
     /// The flush timer of a device's domain goes off.
     Flush(u16),
+    /// The Completion Timeout of a device's request passes.
+    CompletionTimeout(u16),
 }
 
 /// A device and its driver.
@@ -71,6 +73,8 @@ pub(super) struct Device {
     pub(super) has_failed_io: bool,
     /// Its accesses to pages that had been given back.
     pub(super) stale_accesses: u64,
+    /// When the first of its requests without a completion is given up.
+    pub(super) timer: Option<Instant>,
 }
 
 /// The machine in the middle of a run.
@@ -227,6 +231,7 @@ impl<'a> Machine<'a> {
             }
             Task::Interrupt(slot) => self.interrupt(slot),
             Task::Flush(device) => self.flush(device),
+            Task::CompletionTimeout(device) => self.end_requests(device),
         }
         true
     }

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
-use iommu::event::{Event, Recorder};
+use iommu::event::{Event, Lost, Recorder};
 use iommu::submit::Verdict;
 use iommu::time::Timeout;
 use iommu::unit::Ordering;
@@ -40,6 +40,22 @@ fn a_healthy_machine_waits_for_microseconds_and_nothing_is_stale() {
             assert_eq!(result.host.false_completions, 0, "{id}");
         }
     }
+}
+
+#[test]
+fn a_device_without_its_link_gives_requests_up_after_the_completion_timeout() {
+    let (events, _) = record(&spec("bounded:100ms/silent/strict/1"));
+    let times = |wanted: Lost| {
+        let found = events.iter().filter(move |timed| match timed.event {
+            Event::Lost { what, .. } => what == wanted,
+            _ => false,
+        });
+        found.map(|timed| timed.at)
+    };
+    let ends = times(Lost::TranslationRequest).map(|sent| sent + Duration::from_millis(50));
+    let (ends, reports) = (ends.collect::<Vec<_>>(), times(Lost::ErrorMessage).collect::<Vec<_>>());
+    assert!(!ends.is_empty(), "no request was lost");
+    assert_eq!(ends, reports);
 }
 
 #[test]

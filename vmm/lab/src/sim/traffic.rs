@@ -5,13 +5,14 @@
 use std::time::Duration;
 
 use devices::endpoint::regs;
+use devices::pcie::{Function, Upstream};
 use devices::root_complex::downstream::Downstream;
 use iommu::event::{Event, TranslationCache};
 
 use super::cpu::State;
 use super::dma_path::DmaPath;
 use super::machine::{Machine, Task};
-use super::oracle::MappingId;
+use super::oracle::{MappingId, Stale};
 use super::slot_map::SlotMap;
 
 /// The number of its last pages that a device touches again.
@@ -53,26 +54,11 @@ impl Machine<'_> {
 
     /// A device writes to a page, by its ATC.
     pub(super) fn touch(&mut self, mapping: MappingId, cpu: Option<u16>) {
-        let target = *self.oracle.get(mapping);
-        #[cfg(test)]
-        let mut check = std::mem::take(&mut self.check);
-        let Self { downstream, oracle, tracer, now, .. } = self;
-        let Downstream { host, hierarchy, .. } = downstream;
-        let (unit, memory) = host.dma_path();
-        let mut path = DmaPath {
-            unit,
-            memory,
-            oracle,
-            tracer,
-            arrived: None,
-            translated: false,
-            #[cfg(test)]
-            check: &mut check,
-        };
-        hierarchy.drive(usize::from(target.device), &mut path, |function, upstream| {
+        let (target, now) = (*self.oracle.get(mapping), self.now);
+        let (arrived, translated) = self.on_function(target.device, |function, upstream| {
             let bar = SlotMap::bar(target.device);
             let mut write = |register: u64, data: &[u8]| {
-                function.memory_write(bar + register, data, upstream, *now);
+                function.memory_write(bar + register, data, upstream, now);
             };
             write(regs::IOVA, &target.iova.0.to_le_bytes());
             write(regs::LENGTH, &ACCESS.to_le_bytes());
@@ -83,11 +69,6 @@ impl Machine<'_> {
             }
             write(regs::COMMAND, &command.into_bits().to_le_bytes());
         });
-        let (arrived, translated) = (path.arrived, path.translated);
-        #[cfg(test)]
-        {
-            self.check = check;
-        }
         self.downstream.check_dma(self.now);
         if translated {
             self.note_atc_change(target.device);
@@ -126,5 +107,56 @@ impl Machine<'_> {
             self.devices[usize::from(target.device)].works = true;
             self.wake(cpu, Duration::ZERO);
         }
+    }
+
+    /// Ends the requests of a device whose Completion Timeout has passed.
+    pub(super) fn end_requests(&mut self, device: u16) {
+        let now = self.now;
+        let state = &mut self.devices[usize::from(device)];
+        if state.timer.take_if(|due| *due <= now).is_some() {
+            self.on_function(device, |function, upstream| function.handle_timeout(upstream, now));
+            self.downstream.hierarchy.collect_messages_of(usize::from(device), now);
+        }
+    }
+
+    /// Lets the function of a device act. Returns the mapping by which a request of it has reached
+    /// memory, and whether the unit has answered a Translation Request.
+    fn on_function(
+        &mut self,
+        device: u16,
+        act: impl FnOnce(&mut dyn Function, &mut dyn Upstream),
+    ) -> (Option<(MappingId, Option<Stale>)>, bool) {
+        #[cfg(test)]
+        let mut check = std::mem::take(&mut self.check);
+        let Self { downstream, oracle, tracer, .. } = self;
+        let Downstream { host, hierarchy, .. } = downstream;
+        let (unit, memory) = host.dma_path();
+        let mut path = DmaPath {
+            unit,
+            memory,
+            oracle,
+            tracer,
+            arrived: None,
+            translated: false,
+            #[cfg(test)]
+            check: &mut check,
+        };
+        let due = hierarchy.drive(usize::from(device), &mut path, |function, upstream| {
+            act(function, upstream);
+            function.poll_timeout()
+        });
+        let seen = (path.arrived, path.translated);
+        #[cfg(test)]
+        {
+            self.check = check;
+        }
+        let timer = &mut self.devices[usize::from(device)].timer;
+        if let Some(due) = due.flatten()
+            && timer.is_none_or(|timer| due < timer)
+        {
+            *timer = Some(due);
+            self.scheduler.at(due, Task::CompletionTimeout(device));
+        }
+        seen
     }
 }

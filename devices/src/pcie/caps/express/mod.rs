@@ -73,8 +73,6 @@ impl PortType {
     }
 }
 
-const COMPLETION_TIMEOUT: Duration = Duration::from_millis(50);
-
 /// The PCI Express capability of a function.
 #[derive(Debug, Clone, Copy)]
 pub struct Express {
@@ -126,11 +124,17 @@ impl Express {
     }
 
     /// The time after which the function gives a request up that is not answered; `None` with
-    /// Completion Timeout Disable. Without programmable ranges it lies between 50 us and 50 ms
-    /// (`PCIe 7.5.3.16`), and this is the longest.
+    /// Completion Timeout Disable. A virtual function has that of its physical one.
     pub fn completion_timeout(self, config: &ConfigSpace) -> Option<Duration> {
         let control = config.get::<DeviceControl2>(self.at + DEVICE_CONTROL_2);
-        (!control.completion_timeout_disable()).then_some(COMPLETION_TIMEOUT)
+        let value = control.completion_timeout_value();
+        (!control.completion_timeout_disable()).then(|| completion_timeout(value))
+    }
+
+    /// Device Status shows whether requests are not completed.
+    pub fn set_pending(self, config: &mut ConfigSpace, pending: bool) {
+        let status = config.get::<DeviceStatus>(self.at + DEVICE_STATUS);
+        config.set(self.at + DEVICE_STATUS, status.with_transactions_pending(pending));
     }
 
     /// Whether a root port shows Request Retry Status to software.
@@ -167,14 +171,18 @@ fn declare_device(builder: &mut ConfigBuilder, at: u16, port_type: PortType) {
         at + DEVICE_CAPABILITIES_2,
         Register::new(
             DeviceCapabilities2::new()
+                .with_completion_timeout_ranges(if is_endpoint { 0b1111 } else { 0 })
                 .with_completion_timeout_disable(true)
                 .with_ari_forwarding(is_above_device)
                 .with_end_end_tlp_prefix(true)
                 .with_max_end_end_tlp_prefixes(1),
         ),
     );
+    // The setting of a physical function is that of its virtual ones (PCIe 9.3.5).
+    let has_time_out = !builder.is_virtual();
     let writable = DeviceControl2::new()
-        .with_completion_timeout_disable(true)
+        .with_completion_timeout_value(if is_endpoint && has_time_out { 0xf } else { 0 })
+        .with_completion_timeout_disable(has_time_out)
         .with_ari_forwarding(is_above_device);
     builder.declare(at + DEVICE_CONTROL_2, Register::new(DeviceControl2::new()).writable(writable));
 }

@@ -12,6 +12,8 @@ use crate::pcie::spec::{ats, header, pri};
 use crate::testkit::Machine;
 
 const ENDPOINT: Bdf = Bdf::new(1, 0, 0);
+/// After a reset, in microseconds.
+const COMPLETION_TIMEOUT: u64 = 50_000;
 
 /// A machine whose first link is down.
 fn dropped() -> Machine {
@@ -43,6 +45,13 @@ fn command(machine: &mut Machine, command: u32) -> [u32; 3] {
     };
     write(regs::LENGTH, 8);
     write(regs::COMMAND, command);
+    counters(machine)
+}
+
+/// RESULT, COUNT and ERRORS of the function, without its link.
+fn counters(machine: &mut Machine) -> [u32; 3] {
+    let Machine { hierarchy, upstream, now, .. } = machine;
+    let (function, mut uplink) = hierarchy.function(0, upstream);
     [regs::RESULT, regs::COUNT, regs::ERRORS].map(|register| {
         let mut data = [0; 4];
         function.memory_read(Machine::bar(0) + register, &mut data, &mut uplink, *now);
@@ -84,11 +93,14 @@ fn the_function_counts_what_timed_out_and_not_what_was_posted() {
     let mut machine = dropped();
     let ats_control = 0x100 + 6;
     config_write(&mut machine, ats_control, &0x8000_u16.to_le_bytes());
-    let timeout = regs::Status::CompletionTimeout as u32;
+    let [timeout, pending] =
+        [regs::Status::CompletionTimeout, regs::Status::Pending].map(|status| status as u32);
     let [read, write, translate] = [1, 2, 6].map(|number| command(&mut machine, number));
-    assert_eq!(read, [timeout, 0, 1]);
-    assert_eq!(write, [0, 1, 1]);
-    assert_eq!(translate, [timeout, 1, 1]);
+    assert_eq!(read, [pending, 0, 0]);
+    assert_eq!(write, [0, 1, 0]);
+    assert_eq!(translate, [pending, 1, 0]);
+    machine.run_for(COMPLETION_TIMEOUT);
+    assert_eq!(counters(&mut machine), [timeout, 1, 2]);
 }
 
 #[test]
@@ -136,9 +148,10 @@ fn a_read_over_a_link_that_is_down_is_logged_and_its_message_is_lost() {
     let pci_express = (0x40..0x100).step_by(4).find(|at| core(&machine).get::<u8>(*at) == 0x10);
     config_write(&mut machine, pci_express.unwrap() + 8, &[2]);
     command(&mut machine, 1);
+    machine.run_for(COMPLETION_TIMEOUT - 1);
+    assert_eq!(core(&machine).get::<u32>(at + aer::UNCORRECTABLE_STATUS), 0);
+    machine.run_for(1);
     assert_eq!(core(&machine).get::<u32>(at + aer::UNCORRECTABLE_STATUS), 1 << 14);
-    let now = machine.now;
-    machine.hierarchy.collect_messages(now);
     assert_eq!(lost(&machine), [Lost::Dma, Lost::ErrorMessage]);
 }
 
