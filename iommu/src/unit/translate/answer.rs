@@ -4,7 +4,7 @@ use super::context::{self, ContextEntry, ScalableContext};
 use super::failure::{Answer, CA, Failure, Fault, S0, UR};
 use super::first_stage::{FirstStageWalk, NOTHING, Request};
 use super::iotlb::Age;
-use super::paging::LastTable;
+use super::paging::Table;
 use super::pasid::{self, FirstStage, Stage};
 use super::second_stage::{Walk, Walked};
 use super::shard::{Caches, Context, LastHit};
@@ -311,8 +311,12 @@ impl Lookup<'_> {
         }
         let known = caches.paging.lookup(tag, address, oldest);
         let mut tries = 0;
+        let keeps_upper = self.translator.config.honor_hint;
         let (mapping, last) = loop {
             caches.updates.clear();
+            if keeps_upper {
+                caches.updates.trail.clear();
+            }
             let walked = self.walk(context, request, known, &mut caches.updates)?;
             if is_interrupt(request, &walked.0) {
                 let reason = context.pick(R::INTERRUPT_RANGE, R::SM_INTERRUPT_RANGE);
@@ -327,8 +331,11 @@ impl Lookup<'_> {
                 break walked;
             }
         };
-        if let Some(table) = last.filter(|_| known.is_none()) {
+        if let Some(table) = last.filter(|table| known != Some(*table)) {
             caches.paging.insert(tag, address, age, table);
+        }
+        if keeps_upper && !matches!(context.stage, Stage::Nested { .. }) {
+            caches.paging.insert_upper(tag, address, age, &caches.updates.trail);
         }
         // A part of a large page may lie in the interrupt range, so that each access is checked.
         let caches_absent = self.translator.config.caching_mode;
@@ -370,7 +377,7 @@ impl Lookup<'_> {
         &self,
         context: &Context,
         request: &Request,
-        known: Option<LastTable>,
+        known: Option<Table>,
         updates: &mut Updates,
     ) -> Result<Walked, Failure> {
         let second = |root, levels, dirty| Walk {

@@ -4,7 +4,7 @@
 use super::super::config::UnitConfig;
 use super::context::read_qword;
 use super::failure::{CA, Failure, S0};
-use super::paging::LastTable;
+use super::paging::Table;
 use super::pasid::FirstStage;
 use super::second_stage::{Walk, WalkError, Walked};
 use super::update::{TableStage, Updates};
@@ -77,29 +77,21 @@ impl FirstStageWalk<'_> {
         if extended.cast_unsigned() != request.address {
             return Err(self.fail(R::FIRST_STAGE_NOT_CANONICAL));
         }
-        let top = LastTable { address: self.tables.root.0, read: true, write: true, user: true };
-        self.descend(request, self.tables.levels, top, updates)
+        let FirstStage { root: Gpa(address), levels: level, .. } = self.tables;
+        let top = Table { address, level, read: true, write: true, user: true };
+        self.resume(request, top, updates)
     }
 
-    /// Continues from the last-level table of an earlier walk.
+    /// Continues from a table of an earlier walk.
     pub(super) fn resume(
         &self,
         request: &Request,
-        table: LastTable,
-        updates: &mut Updates,
-    ) -> Result<Walked, Failure> {
-        self.descend(request, 1, table, updates)
-    }
-
-    fn descend(
-        &self,
-        request: &Request,
-        mut level: u8,
-        mut table: LastTable,
+        mut table: Table,
         updates: &mut Updates,
     ) -> Result<Walked, Failure> {
         let mut visited = [Visited::default(); 5];
         loop {
+            let level = table.level;
             let order = 12 + 9 * (level - 1);
             let index = (request.address >> order) & 0x1ff;
             let slot = self.entry_address(table.address, level, updates)? + index * 8;
@@ -119,8 +111,9 @@ impl FirstStageWalk<'_> {
                 return Err(self.fail(R::FIRST_STAGE_RESERVED));
             }
             visited[usize::from(level) - 1] = Visited { slot, table: table.address, bits };
-            let below = LastTable {
+            let below = Table {
                 address: entry.page() * PAGE_SIZE,
+                level: level - 1,
                 read: true,
                 write: table.write && entry.write(),
                 user: table.user && entry.user(),
@@ -129,7 +122,10 @@ impl FirstStageWalk<'_> {
                 let last = (level == 1).then_some(table);
                 return Ok((self.finish(request, &visited, order, below, updates)?, last));
             }
-            (table, level) = (below, level - 1);
+            table = below;
+            if self.config.honor_hint {
+                updates.trail.add(table);
+            }
         }
     }
 
@@ -179,7 +175,7 @@ impl FirstStageWalk<'_> {
         request: &Request,
         visited: &[Visited; 5],
         order: u8,
-        granted: LastTable,
+        granted: Table,
         updates: &mut Updates,
     ) -> Result<Mapping, Failure> {
         if !granted.user && !request.privileged {

@@ -3,7 +3,7 @@
 use super::super::config::UnitConfig;
 use super::super::values::LargePages;
 use super::context::read_qword;
-use super::paging::LastTable;
+use super::paging::Table;
 use super::update::{TableStage, Updates};
 use super::{Mapping, with_offset};
 use crate::Memory;
@@ -36,7 +36,7 @@ pub(super) enum WalkError {
 }
 
 /// The mapping, and the last-level table if the walk has reached one.
-pub(super) type Walked = (Mapping, Option<LastTable>);
+pub(super) type Walked = (Mapping, Option<Table>);
 
 impl Walk<'_> {
     /// Walks from the root to the page of `address`. An entry without permissions ends the walk
@@ -51,30 +51,21 @@ impl Walk<'_> {
         if address >> (12 + 9 * u32::from(self.levels)) != 0 {
             return Err(WalkError::BeyondWidth);
         }
-        let top = LastTable { address: self.root.0, read: true, write: true, user: true };
-        self.descend(address, write, self.levels, top, updates)
+        let (level, root) = (self.levels, self.root.0);
+        let top = Table { address: root, level, read: true, write: true, user: true };
+        self.resume(address, write, top, updates)
     }
 
-    /// Continues from the last-level table of an earlier walk.
+    /// Continues from a table of an earlier walk.
     pub(super) fn resume(
         &self,
         address: u64,
-        write: bool,
-        table: LastTable,
-        updates: &mut Updates,
-    ) -> Result<Walked, WalkError> {
-        self.descend(address, write, 1, table, updates)
-    }
-
-    fn descend(
-        &self,
-        address: u64,
         writes: bool,
-        mut level: u8,
-        mut table: LastTable,
+        mut table: Table,
         updates: &mut Updates,
     ) -> Result<Walked, WalkError> {
         loop {
+            let level = table.level;
             let order = 12 + 9 * (level - 1);
             let slot = table.address + ((address >> order) & 0x1ff) * 8;
             let inaccessible = match level == self.levels {
@@ -106,8 +97,11 @@ impl Walk<'_> {
                 let last = (level == 1).then_some(table);
                 return Ok((Mapping { output, order, read, write, dirty }, last));
             }
-            table = LastTable { address: entry.page() * PAGE_SIZE, read, write, user: true };
-            level -= 1;
+            let below = entry.page() * PAGE_SIZE;
+            table = Table { address: below, level: level - 1, read, write, user: true };
+            if self.config.honor_hint {
+                updates.trail.add(table);
+            }
         }
     }
 

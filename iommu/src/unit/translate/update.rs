@@ -9,6 +9,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use vm_memory::{GuestAddress, GuestMemoryBackend, VolatileMemory};
 
+use super::paging::Trail;
 use crate::Memory;
 
 /// The most entries of a walk: in nested mode five first-stage entries and the page, and for the
@@ -33,16 +34,17 @@ struct Update {
     stage: TableStage,
 }
 
-/// The entries of one walk that lack an accessed or dirty bit.
+/// The entries of one walk that lack an accessed or dirty bit, and the tables that it has passed.
 #[derive(Debug)]
 pub(super) struct Updates {
+    pub(super) trail: Trail,
     entries: [Update; MOST],
     count: usize,
 }
 
 impl Default for Updates {
     fn default() -> Self {
-        Self { entries: [Update::default(); MOST], count: 0 }
+        Self { trail: Trail::default(), entries: [Update::default(); MOST], count: 0 }
     }
 }
 

@@ -156,6 +156,82 @@ fn ih_keeps_paging_structure_entries_with_honor_hint_only() {
     }
 }
 
+/// A page that was never used, below an upper table that another page has brought into the caches.
+#[derive(Debug)]
+struct Neighbor {
+    stage: u8,
+    /// The level of the table.
+    level: u64,
+}
+
+impl Neighbor {
+    /// The bits of an address below an entry of a table of `level`.
+    fn order(level: u64) -> u64 {
+        12 + 9 * (level - 1)
+    }
+
+    fn address(&self) -> u64 {
+        IOVA + (1 << Self::order(self.level))
+    }
+
+    fn entry(&self, address: u64) -> u64 {
+        match self.stage {
+            FIRST_STAGE => first(address).into_bits(),
+            _ => second(address).into_bits(),
+        }
+    }
+
+    /// The table of `level` on the way to IOVA, as the rig has it.
+    fn table(&self, level: u64) -> u64 {
+        (if self.stage == FIRST_STAGE { FIRST } else { SECOND }) + (4 - level) * PAGE_SIZE
+    }
+
+    /// Maps the page by the table at `top`, with lower tables from `tables` on.
+    fn map(&self, rig: &Rig, top: u64, tables: u64, output: u64) {
+        let slot = |table, level| table + 8 * (self.address() >> Self::order(level) & 0x1ff);
+        let mut table = top;
+        for level in (2..=self.level).rev() {
+            let below = tables + level * PAGE_SIZE;
+            rig.poke(slot(table, level), self.entry(below));
+            table = below;
+        }
+        rig.poke(slot(table, 1), self.entry(output));
+    }
+
+    fn flush(&self, rig: &mut Rig, hint: bool) {
+        let page = page(self.address());
+        let descriptor = if self.stage == FIRST_STAGE { pasid_iotlb(page) } else { iotlb(3, page) };
+        rig.submit(&[descriptor.with_hint(hint).into_bits()]);
+    }
+}
+
+#[test]
+fn ih_keeps_upper_tables_with_honor_hint_only() {
+    const TABLES: u64 = 0x70_0000;
+    for (stage, level) in [(FIRST_STAGE, 2), (FIRST_STAGE, 3), (SECOND_STAGE, 2), (SECOND_STAGE, 3)]
+    {
+        for (honor_hint, hint) in [(false, true), (true, false), (true, true)] {
+            let neighbor = Neighbor { stage, level };
+            let case = format!("{neighbor:?}, honor_hint {honor_hint}, IH {hint}");
+            let mut rig = rig_with(UnitConfig { honor_hint, ..full() }, stage);
+            rig.map_leaf(stage, OLD);
+            neighbor.map(&rig, neighbor.table(level), TABLES, OLD);
+            assert_eq!(rig.go(IOVA, Access::Read), Ok(Gpa(OLD)), "{case}");
+            // Another table takes the place of the one that both pages have in common.
+            let table = TABLES + 0x8000;
+            neighbor.map(&rig, table, TABLES + 0x1_0000, NEW);
+            rig.poke(neighbor.table(level + 1), neighbor.entry(table));
+            neighbor.flush(&mut rig, hint);
+            let expected = if honor_hint && hint { OLD } else { NEW };
+            let address = neighbor.address();
+            assert_eq!(rig.go(address, Access::Read), Ok(Gpa(expected)), "{case}");
+            // Without IH the tables on the way to the page are dropped.
+            neighbor.flush(&mut rig, false);
+            assert_eq!(rig.go(address, Access::Read), Ok(Gpa(NEW)), "{case}, then IH 0");
+        }
+    }
+}
+
 #[test]
 fn a_large_page_needs_its_address_mask_with_exact_pages_only() {
     for (exact_pages, mask, expected) in
