@@ -147,6 +147,18 @@ words! {
     }
 }
 
+words! {
+    /// The functions against which a waiter acts whose deadline has passed.
+    Suspects = "suspects" {
+        /// All functions of its submission.
+        #[default]
+        Every = "every",
+        /// As [`Self::Every`], but only if no older wait of another function is without a completion.
+        /// Otherwise the unit may stand at that one, and the waiter ends with a failure.
+        Oldest = "oldest",
+    }
+}
+
 /// The submitter's action when the deadline passes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
 pub enum OnTimeout {
@@ -223,6 +235,7 @@ mod tests {
         assert!(OnIte::ALL.iter().copied().all(survives));
         assert!(IteMarks::ALL.iter().copied().all(survives));
         assert!(Completion::ALL.iter().copied().all(survives));
+        assert!(Suspects::ALL.iter().copied().all(survives));
         for value in ["report", "quarantine", "quarantine(posted)", "remove", "reset"] {
             assert_eq!(value.parse::<OnTimeout>().unwrap().to_string(), value);
         }

@@ -14,6 +14,7 @@
 //! A waiter that gives up leaves its descriptors in the physical unit's queue. Other submitters
 //! stand behind them, and their status write may still come.
 
+mod back_pressure;
 mod fields;
 mod flush;
 mod hardware;
@@ -31,7 +32,7 @@ mod waiters;
 
 use serde::{Deserialize, Serialize};
 
-pub use fields::{Completion, IteMarks, OnIte, OnTimeout, ParseFieldError, Precheck};
+pub use fields::{Completion, IteMarks, OnIte, OnTimeout, ParseFieldError, Precheck, Suspects};
 pub use flush::Flush;
 pub use host::{HostError, HostSide};
 pub use policy::{ImpossiblePolicy, ParsePolicyError, Policy};
@@ -63,12 +64,15 @@ pub enum Verdict {
     Removed,
     /// Success: the function was reset, and its ATC is empty.
     Reset,
+    /// Failure: the function has timed out before and was not reset since, so that the policy sends it
+    /// no invalidation. Those of the unit's own caches were carried out.
+    Withheld,
 }
 
 impl Verdict {
     /// Whether the caller learns that the invalidation is complete.
     pub const fn is_success(self) -> bool {
-        !matches!(self, Self::DeadlinePassed | Self::UnitTimedOut)
+        !matches!(self, Self::DeadlinePassed | Self::UnitTimedOut | Self::Withheld)
     }
 }
 
@@ -98,6 +102,10 @@ pub struct Counters {
     pub aborted: u64,
     /// Calls that found the ring full.
     pub queue_full: u64,
+    /// Calls that waited outside the ring, because it held as many invalidations of the function as the
+    /// policy allows.
+    #[serde(default)]
+    pub held_back: u64,
     /// Reads of vendor IDs.
     pub presence_checks: u64,
     /// Waiters that took another's status write for their own, before the unit had completed their
@@ -112,6 +120,7 @@ impl Counters {
         self.resubmitted += other.resubmitted;
         self.aborted += other.aborted;
         self.queue_full += other.queue_full;
+        self.held_back += other.held_back;
         self.presence_checks += other.presence_checks;
         self.false_completions += other.false_completions;
     }

@@ -2,11 +2,12 @@
 //! new one is a row in [`super::presets`].
 
 use std::fmt;
+use std::num::NonZeroU16;
 use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
-use super::fields::{Completion, IteMarks, OnIte, OnTimeout, Precheck};
+use super::fields::{Completion, IteMarks, OnIte, OnTimeout, Precheck, Suspects};
 use super::presets::{self, PRESETS};
 use crate::time::{ParseDurationError, Timeout};
 
@@ -29,6 +30,15 @@ pub struct Policy {
     pub completion: Completion,
     /// Whether the waiting loop resets the lock-up detectors.
     pub watchdog: bool,
+    /// Back pressure: how many invalidations of one function may be in the ring at once, `None` for
+    /// any number. Further callers wait outside the ring, with interrupts enabled. A function that has
+    /// timed out gets no invalidation until it is reset. With [`Completion::Leak`] the invalidations
+    /// that were given up count until the unit has answered them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub in_flight: Option<NonZeroU16>,
+    /// Against which functions `on_timeout` acts.
+    #[serde(default)]
+    pub suspects: Suspects,
 }
 
 /// The error of [`Policy::from_str`].

@@ -1,9 +1,10 @@
 //! The policies with a name, and the system that each reproduces. Only the handling of time-outs is
 //! reproduced: all policies drive the same VT-d unit.
 
+use std::num::NonZeroU16;
 use std::time::Duration;
 
-use super::fields::{Completion, IteMarks, OnIte, OnTimeout, Precheck};
+use super::fields::{Completion, IteMarks, OnIte, OnTimeout, Precheck, Suspects};
 use super::policy::Policy;
 use crate::time::Timeout;
 
@@ -25,9 +26,13 @@ pub struct Preset {
     ite_marks: IteMarks,
     completion: Completion,
     watchdog: bool,
+    in_flight: Option<NonZeroU16>,
+    suspects: Suspects,
 }
 
 const HUNDRED_MS: Timeout = Timeout::After(Duration::from_millis(100));
+
+const FOUR: Option<NonZeroU16> = NonZeroU16::new(4);
 
 const fn seconds(seconds: u64) -> Timeout {
     Timeout::After(Duration::from_secs(seconds))
@@ -46,6 +51,8 @@ const LINUX: Preset = Preset {
     ite_marks: IteMarks::All,
     completion: Completion::Slot,
     watchdog: false,
+    in_flight: None,
+    suspects: Suspects::Every,
 };
 
 /// A wait of 100 ms, or of a duration that the user gives.
@@ -131,6 +138,23 @@ pub const PRESETS: &[Preset] = &[
         on_timeout: OnTimeout::QuarantinePosted,
         on_ite: OnIte::Quarantine,
         completion: Completion::Leak,
+        ..BOUNDED
+    },
+    Preset {
+        name: "bounded+in-flight",
+        reproduces: "the bound with back pressure: at most four invalidations of a function in the ring, and none to one that has timed out",
+        source: "none: the objection of linux-iommu, 2026-03-10, that a device fills the queue without back pressure",
+        in_flight: FOUR,
+        ..BOUNDED
+    },
+    Preset {
+        name: "quarantine+in-flight",
+        reproduces: "the fence with back pressure",
+        source: "none: 'quarantine' with the limit of 'bounded+in-flight'",
+        on_timeout: OnTimeout::Quarantine,
+        on_ite: OnIte::Quarantine,
+        completion: Completion::Leak,
+        in_flight: FOUR,
         ..BOUNDED
     },
     Preset {
@@ -250,6 +274,8 @@ impl Preset {
             ite_marks: self.ite_marks,
             completion: self.completion,
             watchdog: self.watchdog,
+            in_flight: self.in_flight,
+            suspects: self.suspects,
         }
     }
 }

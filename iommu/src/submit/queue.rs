@@ -1,6 +1,7 @@
 //! The driver's side of the invalidation queue: the ring, the status words, and which waits are polled.
 
 use super::Policy;
+use super::back_pressure::BackPressure;
 use super::flush::Flush;
 use super::hardware::Hardware;
 use super::ring::Ring;
@@ -34,6 +35,7 @@ pub(super) struct QueueLayout {
 pub(super) struct SubmissionQueue {
     ring: Ring,
     status: StatusWords,
+    pub(super) pressure: BackPressure,
     max_mask: Option<u8>,
     has_fenced_waits: bool,
     /// Waiters in [`Stage::Polling`].
@@ -49,6 +51,7 @@ impl SubmissionQueue {
         Self {
             ring: Ring::new(layout.ring, layout.slot_bytes),
             status: StatusWords::new(policy.completion, layout.status),
+            pressure: BackPressure::new(policy),
             max_mask: layout.max_mask,
             has_fenced_waits: false,
             polling: 0,
@@ -92,6 +95,7 @@ impl SubmissionQueue {
             (Stage::Polling(token), wait_slot, self.waits);
         self.polling += 1;
         self.waits += 1;
+        self.pressure.enter(waiter);
         let wait = WaitDescriptor::new()
             .with_status_write(true)
             .with_fence(self.has_fenced_waits)
@@ -129,6 +133,7 @@ impl SubmissionQueue {
         self.polling -= 1;
         self.status.release(token);
         self.ring.release(waiter.ticket, waiter.attempt);
+        self.pressure.complete(waiter);
     }
 
     /// `waiter` gives up its attempt. The unit may still hold the descriptors.
@@ -138,8 +143,10 @@ impl SubmissionQueue {
         self.ring.release(waiter.ticket, waiter.attempt);
         if waiter.is_aborted {
             self.status.release(token);
+            self.pressure.abort(waiter);
         } else {
-            self.status.abandon(token);
+            let can_recall = self.status.abandon(token);
+            self.pressure.give_up(waiter, token.word, can_recall);
         }
         waiter.stage = Stage::Queued;
         waiter.is_aborted = false;
@@ -150,8 +157,18 @@ impl SubmissionQueue {
         waiter.is_polling() && self.ring.is_fetched(waiter.ticket, waiter.attempt, head)
     }
 
+    /// Looks which of the status words that were given up the unit has written meanwhile.
+    pub(super) fn recall(&mut self, memory: &Memory) {
+        if self.pressure.is_on() {
+            self.status.reclaim(memory);
+            let Self { status, pressure, .. } = self;
+            pressure.recall(|word| status.is_leaked(word));
+        }
+    }
+
     /// The unit has dropped all waits that it held, abandoned ones too.
     pub(super) fn forget_abandoned(&mut self) {
         self.status.forget_leaked();
+        self.pressure.forget_given_up();
     }
 }

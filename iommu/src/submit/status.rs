@@ -26,7 +26,7 @@ const DONE: u32 = 2;
 /// The word and the value that a wait descriptor writes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Token {
-    word: u32,
+    pub(super) word: u32,
     /// The value that the unit writes.
     pub(super) data: u32,
 }
@@ -113,12 +113,19 @@ impl StatusWords {
         self.taken[token.word as usize] = false;
     }
 
-    /// The waiter gives up `token`, which the unit may still write.
-    pub(super) fn abandon(&mut self, token: Token) {
-        match self.completion {
-            Completion::Leak => self.leaked.push(token.word),
-            _ => self.taken[token.word as usize] = false,
+    /// The waiter gives up `token`, which the unit may still write. Returns whether that will show.
+    pub(super) fn abandon(&mut self, token: Token) -> bool {
+        let is_leaked = self.completion == Completion::Leak;
+        match is_leaked {
+            true => self.leaked.push(token.word),
+            false => self.taken[token.word as usize] = false,
         }
+        is_leaked
+    }
+
+    /// Whether no waiter has `word`, and the unit may still write it.
+    pub(super) fn is_leaked(&self, word: u32) -> bool {
+        self.leaked.contains(&word)
     }
 
     /// The unit has dropped all waits: leaked words are free again.
@@ -129,7 +136,7 @@ impl StatusWords {
     }
 
     /// Frees the leaked words that the unit has written meanwhile.
-    fn reclaim(&mut self, memory: &Memory) {
+    pub(super) fn reclaim(&mut self, memory: &Memory) {
         let mut leaked = std::mem::take(&mut self.leaked);
         leaked.retain(|word| {
             let written = self.load(Token { word: *word, data: DONE }, memory) == DONE;

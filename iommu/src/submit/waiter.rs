@@ -55,6 +55,8 @@ pub(super) struct Waiter {
     pub(super) aborts: u32,
     /// The unit has dropped its wait descriptor, and the driver has noticed.
     pub(super) is_aborted: bool,
+    /// It may not be put in the ring yet: it does not spin, and its deadline does not count.
+    pub(super) is_outside: bool,
 }
 
 impl Waiter {
@@ -75,6 +77,7 @@ impl Waiter {
             wait: 0,
             aborts: 0,
             is_aborted: false,
+            is_outside: false,
         }
     }
 

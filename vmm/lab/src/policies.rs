@@ -1,7 +1,9 @@
 //! The user's own policies: a row lists the differences from its base.
 
+use std::num::NonZeroU16;
+
 use iommu::submit::{
-    Completion, IteMarks, OnIte, OnTimeout, PRESETS, ParsePolicyError, Policy, Precheck,
+    Completion, IteMarks, OnIte, OnTimeout, PRESETS, ParsePolicyError, Policy, Precheck, Suspects,
 };
 use iommu::time::Timeout;
 use serde::Deserialize;
@@ -20,6 +22,8 @@ pub(super) struct Row {
     ite_marks: Option<IteMarks>,
     completion: Option<Completion>,
     watchdog: Option<bool>,
+    in_flight: Option<Spanned<u16>>,
+    suspects: Option<Suspects>,
 }
 
 /// The policy of that name: the user's, or a preset.
@@ -85,6 +89,14 @@ impl Row {
             }
             None => PRESETS[0].policy(),
         };
+        let in_flight = self.in_flight.map(|given| {
+            NonZeroU16::new(*given.get_ref()).ok_or_else(|| {
+                let reason = "in_flight is 0, so that no invalidation is ever sent; write 1 or more, or \
+                              leave it out for no limit";
+                (given.span().start, reason.to_owned())
+            })
+        });
+        let in_flight = in_flight.transpose()?;
         let policy = Policy {
             name: self.name.get_ref().clone(),
             precheck: self.precheck.unwrap_or(base.precheck),
@@ -94,6 +106,8 @@ impl Row {
             ite_marks: self.ite_marks.unwrap_or(base.ite_marks),
             completion: self.completion.unwrap_or(base.completion),
             watchdog: self.watchdog.unwrap_or(base.watchdog),
+            in_flight: in_flight.or(base.in_flight),
+            suspects: self.suspects.unwrap_or(base.suspects),
         };
         let at = self.name.span().start;
         policy.check().map_err(|error| (at, error.to_string()))?;

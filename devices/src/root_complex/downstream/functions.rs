@@ -70,8 +70,9 @@ impl<H: HostLayer, D: Drivers> Downstream<H, D> {
     /// A configuration write from above. If it initiates an FLR of a function in quarantine, that
     /// ends the quarantine.
     pub fn config_write(&mut self, function: Bdf, offset: u16, data: &[u8], now: Instant) {
-        let is_reset = self.host.side().is_some_and(|host| host.is_isolated(function))
-            && self.functions(now).client(function).initiates_flr(offset, data);
+        let is_reset =
+            self.host.side().is_some_and(|host| host.awaiting_reset().any(|of| of == function))
+                && self.functions(now).client(function).initiates_flr(offset, data);
         self.hierarchy.config_write(function, offset, data, now);
         if is_reset {
             self.handle_reset(function, now);
@@ -95,7 +96,7 @@ impl<H: HostLayer, D: Drivers> Downstream<H, D> {
         while let Some(buses) = self.hierarchy.poll_reset() {
             any = true;
             let held: Vec<Bdf> =
-                self.host.side().into_iter().flat_map(HostSide::isolated).collect();
+                self.host.side().into_iter().flat_map(HostSide::awaiting_reset).collect();
             for function in held.into_iter().filter(|function| buses.contains(&function.bus())) {
                 self.handle_reset(function, now);
             }

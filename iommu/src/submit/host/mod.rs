@@ -160,6 +160,12 @@ impl HostSide {
         self.submitter.quarantine().is_removed(function)
     }
 
+    /// The functions that a reset lets work again: those that are isolated, and those that get no
+    /// invalidation.
+    pub fn awaiting_reset(&self) -> impl Iterator<Item = Bdf> {
+        self.isolated().chain(self.submitter.withheld())
+    }
+
     /// Whether `function` is in quarantine or treated as removed.
     pub fn is_isolated(&self, function: Bdf) -> bool {
         self.isolated().any(|isolated| isolated == function)

@@ -56,6 +56,7 @@ impl Submitter {
         hw: &mut Hardware<'_>,
         now: Instant,
     ) {
+        self.queue.pressure.reset(function);
         let was_fencing = self.quarantine.is_fencing(function);
         if !self.quarantine.end(function, hw.memory) {
             return;

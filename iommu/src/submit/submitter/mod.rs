@@ -9,6 +9,7 @@
 //! ```
 
 mod isolation;
+mod pressure;
 mod time_outs;
 
 use std::collections::VecDeque;
@@ -93,10 +94,12 @@ impl Submitter {
             return ticket;
         }
         waiter.stage = self.quarantine.stage(&waiter);
+        let is_held_back = self.hold_outside(&mut waiter);
         self.waiters.push(waiter);
         self.enqueue_backlog(hw, now);
         let is_queued = |waiter: &Waiter| waiter.ticket == ticket && waiter.stage == Stage::Queued;
-        self.counters.queue_full += u64::from(self.waiters.last().is_some_and(is_queued));
+        let is_queued = !is_held_back && self.waiters.last().is_some_and(is_queued);
+        self.counters.queue_full += u64::from(is_queued);
         ticket
     }
 
@@ -120,6 +123,7 @@ impl Submitter {
     fn waive_unneeded(&mut self, waiter: &mut Waiter, hw: &mut Hardware<'_>, now: Instant) {
         waiter.waive(Verdict::Quarantined, |function| self.quarantine.is_blocked(function));
         waiter.waive(Verdict::Skipped, |function| self.quarantine.is_removed(function));
+        self.waive_withheld(waiter, hw, now);
         if self.policy.precheck == Precheck::None {
             return;
         }
@@ -149,6 +153,7 @@ impl Submitter {
     /// Every waiter polls once: status words, FSTS, its timers.
     pub(super) fn poll(&mut self, hw: &mut Hardware<'_>, now: Instant) {
         self.collect_completed(hw, now);
+        self.queue.recall(hw.memory);
         if FaultStatus::from_bits(hw.read(offset::FSTS)).timeout_error() {
             self.handle_timeout_error(hw, now);
         }
@@ -214,15 +219,24 @@ impl Submitter {
 
     /// Puts queued jobs in the ring, oldest first, until one does not fit.
     fn enqueue_backlog(&mut self, hw: &mut Hardware<'_>, now: Instant) {
-        if self.queue.polling() == self.waiters.len() || !self.queue.make_room(hw) {
+        if self.queue.polling() == self.waiters.len() {
             return;
+        }
+        if !self.queue.make_room(hw) {
+            return self.let_inside(now);
         }
         let mut has_pushed = false;
         for waiter in self.waiters.iter_mut().filter(|waiter| waiter.stage == Stage::Queued) {
+            if !self.queue.pressure.admits(waiter) {
+                continue;
+            }
             if !self.queue.push(waiter, hw.memory) {
                 break;
             }
             has_pushed = true;
+            if std::mem::take(&mut waiter.is_outside) {
+                waiter.start(Timer::Deadline, &mut self.timers, now);
+            }
             waiter.begin_attempt(&mut self.timers, now);
             self.counters.submitted += 1;
             self.counters.resubmitted += u64::from(waiter.attempt > 1);

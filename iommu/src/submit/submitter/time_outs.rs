@@ -7,7 +7,7 @@ use crate::ids::Bdf;
 use crate::spec::fault::FaultStatus;
 use crate::spec::offset;
 use crate::spec::queue::QueueErrorRecord;
-use crate::submit::fields::{IteMarks, OnIte, OnTimeout};
+use crate::submit::fields::{IteMarks, OnIte, OnTimeout, Suspects};
 use crate::submit::hardware::Hardware;
 use crate::submit::timers::Timer;
 use crate::submit::waiter::{Stage, Waiter};
@@ -40,6 +40,9 @@ impl Submitter {
         }
         for waiter in self.waiters.iter_mut().filter(|waiter| waiter.is_aborted) {
             self.queue.withdraw(waiter);
+        }
+        if is_named {
+            self.withhold_on_ite(source, now);
         }
     }
 
@@ -105,14 +108,17 @@ impl Submitter {
     }
 
     fn handle_deadline(&mut self, ticket: Ticket, hw: &mut Hardware<'_>, now: Instant) {
+        let on_timeout = self.action_against(ticket);
         let Some(mut waiter) = self.waiters.entry(ticket) else { return };
-        match self.policy.on_timeout {
+        match on_timeout {
             OnTimeout::Retry(_) if waiter.retries_left > 0 => {
                 self.queue.withdraw(&mut waiter);
                 waiter.retries_left -= 1;
                 waiter.start(Timer::Deadline, &mut self.timers, now);
             }
             OnTimeout::Report | OnTimeout::Retry(_) => {
+                self.withhold_functions(ticket, now);
+                let Some(waiter) = self.waiters.entry(ticket) else { return };
                 let mut waiter = waiter.remove();
                 self.queue.withdraw(&mut waiter);
                 self.conclude(waiter, Verdict::DeadlinePassed, now);
@@ -124,6 +130,19 @@ impl Submitter {
                 }
             }
             OnTimeout::Reset => self.reset_functions(ticket, hw, now),
+        }
+    }
+
+    /// The action when the deadline of `ticket` has passed. There is none against functions that are
+    /// not to blame.
+    fn action_against(&self, ticket: Ticket) -> OnTimeout {
+        let stands_behind =
+            |waiter: &Waiter| waiter.is_polling() && !self.queue.pressure.blames(waiter);
+        match self.policy.suspects {
+            Suspects::Oldest if self.waiters.get(ticket).is_some_and(stands_behind) => {
+                OnTimeout::Report
+            }
+            _ => self.policy.on_timeout,
         }
     }
 
@@ -152,6 +171,7 @@ impl Submitter {
         }
         self.queue.withdraw(&mut waiter);
         for function in waiter.functions() {
+            self.queue.pressure.pause(function);
             hw.functions.reset(function, now);
             self.tracer.emit(now, || Event::FunctionResetByHost { function });
         }
@@ -169,7 +189,10 @@ impl Submitter {
             for index in waiter.remaining() {
                 let function = waiter.function_at(index);
                 if self.check_presence(function, hw, now) {
+                    self.queue.pressure.reset(function);
                     waiter.waive(Verdict::Reset, |other| other == function);
+                } else {
+                    self.withhold(function, now);
                 }
             }
             // The unit has invalidated the IOTLB before it sent requests to the functions.

@@ -6,7 +6,7 @@ mod file;
 use std::io::{self, Write};
 
 use clap::{Args, ValueEnum};
-use iommu::submit::{PRESETS, Policy};
+use iommu::submit::{PRESETS, Policy, Suspects};
 use serde::Serialize;
 
 use crate::CliError;
@@ -85,9 +85,10 @@ fn write_text(entry: &Entry, out: &mut dyn Write) -> io::Result<()> {
     if let Some(source) = entry.source {
         writeln!(out, "    source: {source}")?;
     }
+    let in_flight = policy.in_flight.map(|limit| format!(", in flight {limit}"));
     writeln!(
         out,
-        "    precheck {}, deadline {}, on time-out {}, on ITE {} (marks {}), completion {}{}",
+        "    precheck {}, deadline {}, on time-out {}, on ITE {} (marks {}), completion {}{}{}{}",
         policy.precheck,
         policy.deadline,
         policy.on_timeout,
@@ -95,5 +96,7 @@ fn write_text(entry: &Entry, out: &mut dyn Write) -> io::Result<()> {
         policy.ite_marks,
         policy.completion,
         if policy.watchdog { ", watchdog" } else { "" },
+        in_flight.unwrap_or_default(),
+        if policy.suspects == Suspects::Oldest { ", suspects oldest" } else { "" },
     )
 }

@@ -1,6 +1,8 @@
 //! Valid files, and the errors for invalid ones.
 
-use iommu::submit::{Completion, IteMarks, OnIte, OnTimeout, Policy, Precheck};
+use std::num::NonZeroU16;
+
+use iommu::submit::{Completion, IteMarks, OnIte, OnTimeout, Policy, Precheck, Suspects};
 use proptest::prelude::*;
 
 use super::*;
@@ -126,6 +128,9 @@ fn mistakes_in_a_policy_have_a_position_and_a_suggestion() {
         (with("name = \"patient\"\n", ""), 2, "missing field `name`"),
         (with("\"patient\"", "patient"), 3, "string"),
         (with("watchdog = true", "watchdog = 1"), 11, "a boolean"),
+        (with("watchdog = true", "in_flight = 0"), 11, "in_flight is 0, so that"),
+        (with("watchdog = true", "in_flight = 65536"), 11, "65536"),
+        (with("watchdog = true", "suspects = \"old\""), 11, "'old' is not a value of 'suspects'"),
     ] {
         let (at, reason) = policies(&wrong).unwrap_err();
         let at = position(&wrong, at);
@@ -167,10 +172,24 @@ fn policy() -> impl Strategy<Value = Policy> {
         any_of(IteMarks::ALL),
         any_of(Completion::ALL),
         any::<bool>(),
+        proptest::option::of(any::<NonZeroU16>()),
+        any_of(Suspects::ALL),
     );
     ("[a-z][a-z0-9_.+-]{4,12}z", fields).prop_map(|(name, fields)| {
-        let (precheck, deadline, on_timeout, on_ite, ite_marks, completion, watchdog) = fields;
-        Policy { name, precheck, deadline, on_timeout, on_ite, ite_marks, completion, watchdog }
+        let (precheck, deadline, on_timeout, on_ite, ite_marks, completion, ..) = fields;
+        let (.., watchdog, in_flight, suspects) = fields;
+        Policy {
+            name,
+            precheck,
+            deadline,
+            on_timeout,
+            on_ite,
+            ite_marks,
+            completion,
+            watchdog,
+            in_flight,
+            suspects,
+        }
     })
 }
 

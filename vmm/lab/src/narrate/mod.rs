@@ -23,6 +23,7 @@ pub(super) const fn verdict(verdict: Verdict) -> &'static str {
         Verdict::UnitTimedOut => "given up: the unit has timed out, and the device is gone",
         Verdict::Quarantined => "the device is in quarantine",
         Verdict::Removed => "the device is taken for removed",
+        Verdict::Withheld => "the device has timed out before, and was not asked",
         Verdict::Reset => "the device was reset",
     }
 }

@@ -18,6 +18,8 @@ pub(super) enum State {
     Io(MappingId),
     /// It has initiated a Function Level Reset before a detach, and gives the device its time.
     Resetting,
+    /// The ring holds as many invalidations of the device as the policy allows. Interrupts are on.
+    Outside,
     /// It spins on the domain's lock, or has just got it.
     Locking,
     /// It holds the lock, has made the policy's presence check, and writes descriptors.
@@ -51,8 +53,10 @@ pub(super) struct Job {
     /// `None` for everything in the domain.
     pub(super) range: Option<PageRange>,
     pub(super) pages: Vec<MappingId>,
-    /// When it was wanted. Interrupts are off from then on.
+    /// When it was wanted.
     pub(super) since: Instant,
+    /// Since when interrupts have been off: since it was wanted, unless the CPU had to wait outside.
+    pub(super) off: Instant,
     /// When the CPU got the lock.
     pub(super) locked: Option<Instant>,
     /// The caller was told that it is complete.
@@ -90,6 +94,7 @@ impl Cpu {
             range: None,
             pages: Vec::new(),
             since: Instant::START,
+            off: Instant::START,
             locked: None,
             told_success: false,
             held_by_atc: false,
@@ -109,11 +114,15 @@ impl Cpu {
         }
     }
 
-    /// Whether it is between wanting an invalidation and going on, with interrupts off.
+    /// Whether it is between wanting an invalidation and going on.
     pub(super) fn is_stuck(&self) -> bool {
         matches!(
             self.state,
-            State::Locking | State::Submitting { .. } | State::Waiting | State::Returning
+            State::Outside
+                | State::Locking
+                | State::Submitting { .. }
+                | State::Waiting
+                | State::Returning
         )
     }
 
@@ -139,6 +148,33 @@ impl Tickets {
     /// Ends the wait for a ticket, and returns the CPU that waited.
     pub(super) fn take(&mut self, ticket: Ticket) -> Option<u16> {
         self.0.get_mut(ticket.0 as usize)?.take()
+    }
+}
+
+/// The CPUs that may put an invalidation of a device in the ring, and those that wait for others to
+/// be done.
+#[derive(Debug, Default)]
+pub(super) struct Gate {
+    inside: u16,
+    outside: VecDeque<u16>,
+}
+
+impl Gate {
+    /// Whether `cpu` may go in now, with at most `limit` inside; else it is in the queue.
+    pub(super) fn enter(&mut self, cpu: u16, limit: u16) -> bool {
+        if self.inside < limit {
+            self.inside += 1;
+            return true;
+        }
+        self.outside.push_back(cpu);
+        false
+    }
+
+    /// A CPU leaves. Returns the one that goes in instead.
+    pub(super) fn leave(&mut self) -> Option<u16> {
+        let next = self.outside.pop_front();
+        self.inside -= u16::from(next.is_none());
+        next
     }
 }
 
@@ -171,6 +207,14 @@ impl Lock {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_gate_lets_as_many_in_as_its_limit() {
+        let mut gate = Gate::default();
+        assert!(gate.enter(0, 2) && gate.enter(1, 2) && !gate.enter(2, 2) && !gate.enter(3, 2));
+        assert_eq!([gate.leave(), gate.leave(), gate.leave()], [Some(2), Some(3), None]);
+        assert!(gate.enter(4, 2) && !gate.enter(5, 2));
+    }
 
     #[test]
     fn a_lock_goes_round_in_the_order_of_asking() {

@@ -14,7 +14,7 @@ use iommu::submit::{HostSide, Precheck};
 use iommu::time::Instant;
 use iommu::unit::UnitConfig;
 
-use super::cpu::{Cpu, Lock, Tickets};
+use super::cpu::{Cpu, Gate, Lock, Tickets};
 use super::drivers::Drivers;
 use super::exposure::Exposed;
 use super::firmware::{self, Driver};
@@ -46,6 +46,7 @@ pub(super) enum Task {
 /// A device and its driver.
 #[derive(Debug, Default)]
 pub(super) struct Device {
+    pub(super) gate: Gate,
     pub(super) lock: Lock,
     /// Its driver has let it go, or is about to.
     pub(super) unbinding: bool,

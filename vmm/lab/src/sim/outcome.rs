@@ -67,7 +67,9 @@ impl Machine<'_> {
                 let waited = end - self.cpu(cpu).job.since;
                 self.result.never_returned += 1;
                 self.result.waiting.record(waited);
-                self.note_interrupts_off(cpu);
+                if self.cpu(cpu).state != State::Outside {
+                    self.note_interrupts_off(cpu);
+                }
             }
         }
         self.end_exposure();

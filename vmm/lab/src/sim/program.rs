@@ -29,6 +29,7 @@ impl Machine<'_> {
             State::Idle => self.begin_io(cpu),
             State::Io(mapping) => self.end_io(cpu, mapping),
             State::Resetting => self.detach(cpu),
+            State::Outside => self.go_inside(cpu),
             State::Locking => self.look(cpu),
             State::Submitting { present } => self.submit(cpu, present),
             State::Waiting | State::Retired => {}
@@ -140,8 +141,8 @@ impl Machine<'_> {
         }
     }
 
-    /// A CPU wants a range invalidated, or all of its device's domain: interrupts are off from now
-    /// on.
+    /// A CPU wants a range invalidated, or all of its device's domain. Interrupts are off from now on,
+    /// unless the policy lets it wait until fewer of the device's invalidations are in the ring.
     pub(super) fn want(
         &mut self,
         cpu: u16,
@@ -153,12 +154,25 @@ impl Machine<'_> {
         let state = self.cpu(cpu);
         (state.job.purpose, state.job.range, state.job.pages) = (purpose, range, pages);
         (state.job.since, state.job.locked) = (now, None);
-        state.state = State::Locking;
+        state.state = State::Outside;
         state.generation = state.generation.wrapping_add(1);
         let device = state.device;
         let function = self.slots.function(device);
         self.tracer.emit(now, || Event::CpuBlocked { cpu, function });
-        if self.devices[usize::from(device)].lock.acquire(cpu) {
+        let limit = self.spec.policy.in_flight;
+        let gate = &mut self.devices[usize::from(device)].gate;
+        if limit.is_none_or(|limit| gate.enter(cpu, limit.get())) {
+            self.go_inside(cpu);
+        }
+    }
+
+    /// Interrupts are off from now on: the CPU takes the domain's lock.
+    fn go_inside(&mut self, cpu: u16) {
+        let now = self.now;
+        let state = self.cpu(cpu);
+        (state.job.off, state.state) = (now, State::Locking);
+        let device = usize::from(state.device);
+        if self.devices[device].lock.acquire(cpu) {
             self.look(cpu);
         }
     }
@@ -238,6 +252,11 @@ impl Machine<'_> {
         if let Some(next) = self.devices[usize::from(device)].lock.release() {
             self.wake(next, self.spec.costs.lock);
         }
+        if self.spec.policy.in_flight.is_some()
+            && let Some(next) = self.devices[usize::from(device)].gate.leave()
+        {
+            self.wake(next, self.spec.costs.lock);
+        }
         let latencies = match self.is_victim(device) {
             true => &mut self.result.stuck,
             false => &mut self.result.innocent,
@@ -298,10 +317,10 @@ impl Machine<'_> {
     /// A stretch of time with interrupts off is over on a CPU, or at the horizon.
     pub(super) fn note_interrupts_off(&mut self, cpu: u16) {
         let (now, job) = (self.now, &self.cpus[usize::from(cpu)].job);
-        let whole = now - job.since;
+        let whole = now - job.off;
         // The submit-and-wait loop resets the watchdog; a CPU that spins on a lock does not.
         let unpetted = match job.locked.filter(|_| self.spec.policy.watchdog) {
-            Some(locked) => locked - job.since,
+            Some(locked) => locked - job.off,
             None => whole,
         };
         self.result.interrupts_off.record(whole);

@@ -148,11 +148,14 @@ pub struct Told {
     pub removed: Answers,
     /// All is well: the device has been reset.
     pub reset: Answers,
+    /// Not complete: the device has timed out before, and is not asked until it is reset.
+    #[serde(default)]
+    pub withheld: Answers,
 }
 
 impl Told {
     /// All of them, with the verdict that each is about.
-    pub fn all(&self) -> [(Verdict, Answers); 7] {
+    pub fn all(&self) -> [(Verdict, Answers); 8] {
         [
             (Verdict::Completed, self.completed),
             (Verdict::Skipped, self.skipped),
@@ -160,6 +163,7 @@ impl Told {
             (Verdict::UnitTimedOut, self.unit_timed_out),
             (Verdict::Quarantined, self.quarantined),
             (Verdict::Removed, self.removed),
+            (Verdict::Withheld, self.withheld),
             (Verdict::Reset, self.reset),
         ]
     }
@@ -172,6 +176,7 @@ impl Told {
             Verdict::UnitTimedOut => &mut self.unit_timed_out,
             Verdict::Quarantined => &mut self.quarantined,
             Verdict::Removed => &mut self.removed,
+            Verdict::Withheld => &mut self.withheld,
             Verdict::Reset => &mut self.reset,
         };
         let counter = if held { &mut answers.held } else { &mut answers.dropped };
@@ -306,6 +311,7 @@ impl Told {
         self.unit_timed_out.merge(other.unit_timed_out);
         self.quarantined.merge(other.quarantined);
         self.removed.merge(other.removed);
+        self.withheld.merge(other.withheld);
         self.reset.merge(other.reset);
     }
 }

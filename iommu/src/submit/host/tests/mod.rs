@@ -1,5 +1,6 @@
 //! The host's wait, for functions that answer, answer late, or do not answer.
 
+mod back_pressure;
 mod flushes;
 mod presets;
 mod quarantine;
@@ -61,10 +62,14 @@ impl Rig {
     }
 
     fn with(policy: &str, ict: Timeout, ordering: Ordering) -> Self {
+        Self::with_policy(policy.parse().unwrap(), ict, ordering)
+    }
+
+    fn with_policy(policy: Policy, ict: Timeout, ordering: Ordering) -> Self {
         let recorder = Arc::new(Recorder::default());
         let config = UnitConfig { ict, ordering, ..UnitConfig::new(UnitRole::Host) };
         let tracer = Tracer::to(recorder.clone());
-        let host = HostSide::new(config, policy.parse().unwrap(), tracer).unwrap();
+        let host = HostSide::new(config, policy, tracer).unwrap();
         let (functions, now) = (Functions::default(), Instant::START);
         Self { host, functions, recorder, now, unanswered: Vec::new() }
     }

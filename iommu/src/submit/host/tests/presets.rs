@@ -46,6 +46,8 @@ fn each_preset_waits_for_a_mute_function_as_documented() {
         // The unit completes waits in order, and the fence stands behind the stuck invalidation.
         ("quarantine", after(Quarantined, 60_000)),
         ("quarantine-posted", after(Quarantined, 100)),
+        ("bounded+in-flight", after(DeadlinePassed, 100)),
+        ("quarantine+in-flight", after(Quarantined, 60_000)),
         ("late-removal", after(Removed, 100)),
         ("flr", after(Reset, 200)),
         ("pcie-60s", after(DeadlinePassed, 60_000)),
