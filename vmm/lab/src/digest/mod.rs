@@ -315,5 +315,6 @@ const fn word(verdict: Verdict) -> &'static str {
         Verdict::Quarantined => "quarantined",
         Verdict::Removed => "removed",
         Verdict::Reset => "reset",
+        Verdict::Withheld => "withheld",
     }
 }
