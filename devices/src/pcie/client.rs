@@ -127,6 +127,11 @@ impl<'a, A: ConfigAccess + ?Sized> ConfigClient<'a, A> {
         self.write(ats + ats_capability::CONTROL, control);
     }
 
+    /// Turns ATS off in the capability at `ats`.
+    pub fn disable_ats(&mut self, ats: u16) {
+        self.write(ats + ats_capability::CONTROL, ats_capability::Control::new());
+    }
+
     /// Turns MSI on in the capability at `msi`, with one vector that sends `message`.
     pub fn enable_msi(&mut self, msi: u16, message: ats::Msi) {
         self.write(msi + msi::ADDRESS, message.address as u32);

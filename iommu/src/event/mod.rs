@@ -211,6 +211,17 @@ pub enum Event {
         /// The function.
         function: Bdf,
     },
+    /// The host side has turned ATS off in a function, for good. The write may be lost.
+    AtsDisabledByHost {
+        /// The function.
+        function: Bdf,
+    },
+    /// The loop by which the host side marks waits as aborted has no end, since IQT is odd. It holds
+    /// the lock of the queue.
+    HostWalkHasNoEnd {
+        /// The slot at IQT.
+        tail: u32,
+    },
     /// The host side has marked waits as aborted, after ITE of the physical unit.
     HostWaitsAborted {
         /// The number of waits.

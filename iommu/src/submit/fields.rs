@@ -96,6 +96,96 @@ words! {
 }
 
 words! {
+    /// The paths on which [`Precheck`] is made.
+    PrecheckOn = "precheck_on" {
+        /// On every path.
+        #[default]
+        Every = "every",
+        /// Wherever a device or an address space is let go, or a device is reset, but not where
+        /// pages are unmapped.
+        Teardown = "teardown",
+    }
+}
+
+words! {
+    /// The path in a kernel on which an invalidation is submitted.
+    FlushPath = "path" {
+        /// Pages are unmapped, at once or later by a flush queue: the frequent path.
+        #[default]
+        Unmap = "unmap",
+        /// A device, a domain or an address space is let go.
+        Teardown = "teardown",
+        /// A device is about to be reset, or was reset.
+        Reset = "reset",
+    }
+}
+
+words! {
+    /// The path in a kernel that a policy describes.
+    PolicyPath = "path" {
+        /// All of them.
+        #[default]
+        Any = "any",
+        /// [`FlushPath::Unmap`].
+        Unmap = "unmap",
+        /// [`FlushPath::Teardown`].
+        Teardown = "teardown",
+        /// [`FlushPath::Reset`].
+        Reset = "reset",
+    }
+}
+
+impl PolicyPath {
+    /// Whether a policy for this path describes an invalidation on `path`.
+    pub const fn includes(self, path: FlushPath) -> bool {
+        match self {
+            Self::Any => true,
+            Self::Unmap => matches!(path, FlushPath::Unmap),
+            Self::Teardown => matches!(path, FlushPath::Teardown),
+            Self::Reset => matches!(path, FlushPath::Reset),
+        }
+    }
+}
+
+words! {
+    /// How the descriptors of one call share a wait descriptor.
+    Slots = "slots" {
+        /// All in one submission: IOTLB, Device-TLBs, wait.
+        #[default]
+        Batch = "batch",
+        /// Each in a submission of its own, one after the other: IOTLB and wait, then each
+        /// Device-TLB and wait.
+        Pair = "pair",
+        /// As [`Self::Batch`] where pages are unmapped, as [`Self::Pair`] on other paths.
+        ByPath = "by-path",
+    }
+}
+
+words! {
+    /// The remapping units with which the system of a policy exists.
+    Units = "units" {
+        /// Any.
+        #[default]
+        Any = "any",
+        /// Those whose wait covers all invalidations in front of it.
+        InOrder = "in-order",
+    }
+}
+
+words! {
+    /// The lock that a caller holds from before its submission until its wait has ended.
+    LockScope = "lock" {
+        /// One for each domain: its callers wait one after the other.
+        #[default]
+        Domain = "domain",
+        /// One for the whole unit: all callers wait one after the other.
+        Unit = "unit",
+        /// None: all callers wait at the same time.
+        None = "none",
+    }
+}
+
+words! {
     /// The action of a waiter that reads FSTS.ITE as set. While ITE is set, the unit does not
     /// fetch.
     OnIte = "on_ite" {
@@ -115,6 +205,11 @@ words! {
         /// failure, whether the function answers or not. Of several waits it is the oldest. If
         /// ITESID is 0, it is the oldest of all.
         Report = "report",
+        /// Clear ITE, and submit only the wait descriptors of what the unit has aborted. The
+        /// invalidation that was lost is not sent again, so that its caller is told success.
+        RepeatWait = "repeat-wait",
+        /// As [`Self::RepeatWait`], and turn ATS off for good in the function in IQERCD.ITESID.
+        DisableAts = "disable-ats",
     }
 }
 
@@ -127,6 +222,11 @@ words! {
         /// The odd slots that the unit has fetched. A waiter with an even slot keeps polling,
         /// although the unit has aborted its wait.
         Odd = "odd",
+        /// As [`Self::Odd`], by the loop of Linux 5.8 to fe89277c9ceb: from the slot before IQH, made
+        /// odd, in steps of two down to the slot before IQT. If IQT is odd the loop has no end, with
+        /// the lock of the queue held: no submitter and no waiter of the unit goes on. If IQH is odd,
+        /// the slot at IQH is marked too, which the unit has not fetched.
+        OddWalk = "odd-walk",
     }
 }
 
@@ -180,6 +280,13 @@ pub enum OnTimeout {
     /// Reset the function by FLR, which empties its ATC. If the function answers after that, end
     /// the wait with success, otherwise with a failure.
     Reset,
+    /// Turn ATS off in the function, and end the wait with success. From then on the function gets no
+    /// invalidations, even after a reset. If the function does not see the write to its
+    /// configuration space, nothing stops it from using stale translations.
+    DisableAts,
+    /// As [`Self::DisableAts`] if the wait is for a Device-TLB, and in any case end the domain of the
+    /// caller.
+    Crash,
 }
 
 impl fmt::Display for OnTimeout {
@@ -191,6 +298,8 @@ impl fmt::Display for OnTimeout {
             Self::QuarantinePosted => f.write_str("quarantine(posted)"),
             Self::Remove => f.write_str("remove"),
             Self::Reset => f.write_str("reset"),
+            Self::DisableAts => f.write_str("disable-ats"),
+            Self::Crash => f.write_str("crash"),
         }
     }
 }
@@ -199,8 +308,16 @@ impl FromStr for OnTimeout {
     type Err = ParseFieldError;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
-        const KNOWN: [&str; 6] =
-            ["report", "retry(n)", "quarantine", "quarantine(posted)", "remove", "reset"];
+        const KNOWN: [&str; 8] = [
+            "report",
+            "retry(n)",
+            "quarantine",
+            "quarantine(posted)",
+            "remove",
+            "reset",
+            "disable-ats",
+            "crash",
+        ];
         let retries = || text.strip_prefix("retry(")?.strip_suffix(')')?.parse().ok();
         match text {
             "report" => Ok(Self::Report),
@@ -208,6 +325,8 @@ impl FromStr for OnTimeout {
             "quarantine(posted)" => Ok(Self::QuarantinePosted),
             "remove" => Ok(Self::Remove),
             "reset" => Ok(Self::Reset),
+            "disable-ats" => Ok(Self::DisableAts),
+            "crash" => Ok(Self::Crash),
             _ => retries()
                 .map(Self::Retry)
                 .ok_or_else(|| ParseFieldError::new(text, "on_timeout", &KNOWN)),
@@ -236,7 +355,22 @@ mod tests {
         assert!(IteMarks::ALL.iter().copied().all(survives));
         assert!(Completion::ALL.iter().copied().all(survives));
         assert!(Suspects::ALL.iter().copied().all(survives));
-        for value in ["report", "quarantine", "quarantine(posted)", "remove", "reset"] {
+        assert!(PrecheckOn::ALL.iter().copied().all(survives));
+        assert!(FlushPath::ALL.iter().copied().all(survives));
+        assert!(PolicyPath::ALL.iter().copied().all(survives));
+        assert!(Slots::ALL.iter().copied().all(survives));
+        assert!(Units::ALL.iter().copied().all(survives));
+        assert!(LockScope::ALL.iter().copied().all(survives));
+        let actions = [
+            "report",
+            "quarantine",
+            "quarantine(posted)",
+            "remove",
+            "reset",
+            "disable-ats",
+            "crash",
+        ];
+        for value in actions {
             assert_eq!(value.parse::<OnTimeout>().unwrap().to_string(), value);
         }
     }

@@ -6,6 +6,7 @@
 //!   a fence:                    [context cache] [IOTLB]                             [wait]
 //! ```
 
+use super::fields::FlushPath;
 use crate::ats::{InvalidateRequest, PageRange};
 use crate::ids::{Bdf, DomainId};
 use crate::spec::descriptor::{
@@ -26,6 +27,7 @@ enum DeviceTlbs {
 pub struct Flush {
     iotlb: Option<IotlbScope>,
     device_tlbs: DeviceTlbs,
+    path: FlushPath,
 }
 
 impl Flush {
@@ -33,14 +35,25 @@ impl Flush {
     pub const MAX: usize = 16;
 
     /// Invalidates the IOTLB first, and then Device-TLBs, as an unmap does. `None` for more than
-    /// [`Self::MAX`] requests, which the caller must split.
+    /// [`Self::MAX`] requests, which the caller must split. Its path is [`FlushPath::Unmap`].
     pub fn new(iotlb: Option<IotlbScope>, device_tlbs: &[InvalidateRequest]) -> Option<Self> {
         let device_tlbs = match device_tlbs {
             [one] => DeviceTlbs::One(*one),
             many if many.len() <= Self::MAX => DeviceTlbs::Many(many.into()),
             _ => return None,
         };
-        Some(Self { iotlb, device_tlbs })
+        Some(Self { iotlb, device_tlbs, path: FlushPath::Unmap })
+    }
+
+    /// The same invalidations on another path in the kernel.
+    #[must_use]
+    pub fn on(self, path: FlushPath) -> Self {
+        Self { path, ..self }
+    }
+
+    /// The path in the kernel on which they are submitted.
+    pub const fn path(&self) -> FlushPath {
+        self.path
     }
 
     /// The part of the IOTLB to invalidate.
@@ -61,23 +74,25 @@ impl Flush {
         self.device_tlbs().first().map_or(Bdf::default(), |request| request.destination)
     }
 
-    /// The descriptors, without the Device-TLBs whose bit is set in `waived`. The unit accepts
-    /// ranges of up to 2^`max_mask` pages, or none.
+    /// The descriptors, with that of the IOTLB if `with_iotlb` is set, and without the Device-TLBs
+    /// whose bit is set in `waived`. The unit accepts ranges of up to 2^`max_mask` pages, or none.
     pub(super) fn descriptors(
         &self,
+        with_iotlb: bool,
         waived: u16,
         max_mask: Option<u8>,
     ) -> impl Iterator<Item = u128> {
         let requests = self.device_tlbs().iter().enumerate();
         let wanted = requests.filter(move |(index, _)| waived & 1 << index == 0);
-        let iotlb = self.iotlb.map(|scope| iotlb(scope, max_mask));
+        let iotlb = self.iotlb.filter(|_| with_iotlb).map(|scope| iotlb(scope, max_mask));
         iotlb.into_iter().chain(wanted.map(|(_, request)| device_tlb(request)))
     }
 }
 
 impl From<InvalidateRequest> for Flush {
     fn from(request: InvalidateRequest) -> Self {
-        Self { iotlb: None, device_tlbs: DeviceTlbs::One(request) }
+        let device_tlbs = DeviceTlbs::One(request);
+        Self { iotlb: None, device_tlbs, path: FlushPath::Unmap }
     }
 }
 

@@ -32,7 +32,10 @@ mod waiters;
 
 use serde::{Deserialize, Serialize};
 
-pub use fields::{Completion, IteMarks, OnIte, OnTimeout, ParseFieldError, Precheck, Suspects};
+pub use fields::{
+    Completion, FlushPath, IteMarks, LockScope, OnIte, OnTimeout, ParseFieldError, PolicyPath,
+    Precheck, PrecheckOn, Slots, Suspects, Units,
+};
 pub use flush::Flush;
 pub use host::{HostError, HostSide};
 pub use policy::{ImpossiblePolicy, ParsePolicyError, Policy};
@@ -67,12 +70,16 @@ pub enum Verdict {
     /// Failure: the function has timed out before and was not reset since, so that the policy sends it
     /// no invalidation. Those of the unit's own caches were carried out.
     Withheld,
+    /// Success: the host has turned ATS off in the function, which may not have noticed.
+    AtsDisabled,
+    /// Failure: the host has ended the domain of the caller.
+    Crashed,
 }
 
 impl Verdict {
     /// Whether the caller learns that the invalidation is complete.
     pub const fn is_success(self) -> bool {
-        !matches!(self, Self::DeadlinePassed | Self::UnitTimedOut | Self::Withheld)
+        !matches!(self, Self::DeadlinePassed | Self::UnitTimedOut | Self::Withheld | Self::Crashed)
     }
 }
 
@@ -137,4 +144,8 @@ pub trait FunctionAccess {
     /// Initiates a Function Level Reset (`PCIe 6.6.2`). The driver does not learn whether the reset
     /// arrives, or whether the function supports it.
     fn reset(&mut self, _function: Bdf, _now: Instant) {}
+
+    /// Turns ATS off in the function, for good (`PCIe 10.5.1`). The driver does not learn whether
+    /// the write arrives.
+    fn disable_ats(&mut self, _function: Bdf, _now: Instant) {}
 }

@@ -7,19 +7,33 @@ use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
-use super::fields::{Completion, IteMarks, OnIte, OnTimeout, Precheck, Suspects};
-use super::presets::{self, PRESETS};
+use super::fields::{
+    Completion, FlushPath, IteMarks, LockScope, OnIte, OnTimeout, PolicyPath, Precheck, PrecheckOn,
+    Slots, Suspects, Units,
+};
+use super::presets::{self, Preset};
 use crate::time::{ParseDurationError, Timeout};
+use crate::unit::Ordering;
 
 /// The actions of software when a Device-TLB invalidation takes too long.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Policy {
     /// The name, which [`Policy::from_str`] reads.
     pub name: String,
+    /// The path in a kernel that it describes.
+    #[serde(default)]
+    pub path: PolicyPath,
     /// The check before a submission.
     pub precheck: Precheck,
+    /// The paths on which that check is made.
+    #[serde(default)]
+    pub precheck_on: PrecheckOn,
     /// How long a waiter waits. The unit has a time-out of its own, ICT.
     pub deadline: Timeout,
+    /// How long a waiter waits for a submission without Device-TLB invalidations; if it is missing,
+    /// as long as [`Self::deadline`].
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub other_deadline: Option<Timeout>,
     /// The submitter's action when the deadline passes.
     pub on_timeout: OnTimeout,
     /// The action of a waiter when the unit has set ITE.
@@ -28,6 +42,17 @@ pub struct Policy {
     pub ite_marks: IteMarks,
     /// How a waiter recognizes its completion.
     pub completion: Completion,
+    /// How the descriptors of one call share a wait descriptor.
+    #[serde(default)]
+    pub slots: Slots,
+    /// Whether wait descriptors have FN set: the unit then executes no later descriptor before the
+    /// wait has completed (`VT-d 6.5.2.9`).
+    #[serde(default, rename = "fn")]
+    pub fenced_waits: bool,
+    /// The lock that callers hold while they wait. The simulation applies it; [`super::HostSide`]
+    /// takes submissions at any time.
+    #[serde(default)]
+    pub lock: LockScope,
     /// Whether the waiting loop resets the lock-up detectors.
     pub watchdog: bool,
     /// Back pressure: how many invalidations of one function may be in the ring at once, `None` for
@@ -39,6 +64,9 @@ pub struct Policy {
     /// Against which functions `on_timeout` acts.
     #[serde(default)]
     pub suspects: Suspects,
+    /// The units with which its system exists.
+    #[serde(default)]
+    pub units: Units,
 }
 
 /// The error of [`Policy::from_str`].
@@ -73,27 +101,85 @@ pub enum ParsePolicyError {
 
 /// Fields of a policy that contradict each other.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error(
-    "the deadline of '{name}' never passes, so that on_timeout = \"{on_timeout}\" has no effect; give \
-     it a deadline, or leave on_timeout out"
-)]
-pub struct ImpossiblePolicy {
-    /// The name of the policy.
-    pub name: String,
-    /// The action after a deadline that never passes.
-    pub on_timeout: OnTimeout,
+pub enum ImpossiblePolicy {
+    /// An action after a deadline that never passes.
+    #[error(
+        "the deadline of '{name}' never passes, so that on_timeout = \"{on_timeout}\" has no effect; \
+         give it a deadline, or leave on_timeout out"
+    )]
+    NoDeadline {
+        /// The name of the policy.
+        name: String,
+        /// The action.
+        on_timeout: OnTimeout,
+    },
+    /// A path for a check that is not made.
+    #[error(
+        "'{name}' makes no check, so that precheck_on = \"{precheck_on}\" has no effect; give it a \
+         precheck, or leave precheck_on out"
+    )]
+    NoPrecheck {
+        /// The name of the policy.
+        name: String,
+        /// The path.
+        precheck_on: PrecheckOn,
+    },
 }
 
 impl Policy {
     /// Checks the fields against each other.
     ///
     /// # Errors
-    /// If the policy has an action after a deadline that never passes.
+    /// If the policy has an action after a deadline that never passes, or a path for a check that it
+    /// does not make.
     pub fn check(&self) -> Result<(), ImpossiblePolicy> {
-        if self.deadline == Timeout::Never && self.on_timeout != OnTimeout::Report {
-            return Err(ImpossiblePolicy { name: self.name.clone(), on_timeout: self.on_timeout });
+        let name = || self.name.clone();
+        let never = |deadline: Timeout| deadline == Timeout::Never;
+        let has_no_deadline = never(self.deadline) && self.other_deadline.is_none_or(never);
+        if has_no_deadline && self.on_timeout != OnTimeout::Report {
+            let on_timeout = self.on_timeout;
+            return Err(ImpossiblePolicy::NoDeadline { name: name(), on_timeout });
+        }
+        if self.precheck == Precheck::None && self.precheck_on != PrecheckOn::Every {
+            let precheck_on = self.precheck_on;
+            return Err(ImpossiblePolicy::NoPrecheck { name: name(), precheck_on });
         }
         Ok(())
+    }
+
+    /// The check before a submission on `path`.
+    pub const fn precheck_on(&self, path: FlushPath) -> Precheck {
+        match (self.precheck_on, path) {
+            (PrecheckOn::Teardown, FlushPath::Unmap) => Precheck::None,
+            _ => self.precheck,
+        }
+    }
+
+    /// Whether the descriptors of a call on `path` are submitted one after the other, each with a
+    /// wait descriptor of its own.
+    pub const fn splits(&self, path: FlushPath) -> bool {
+        match self.slots {
+            Slots::Batch => false,
+            Slots::Pair => true,
+            Slots::ByPath => !matches!(path, FlushPath::Unmap),
+        }
+    }
+
+    /// Whether the system of this policy exists with such a unit. If not, a result has no meaning
+    /// for any machine: tables show *n/a*, and the run is made only if both were asked for by name.
+    pub const fn applies_to(&self, ordering: Ordering) -> bool {
+        match self.units {
+            Units::Any => true,
+            // AMD's COMPLETION_WAIT, Arm's CMD_SYNC and RISC-V's IOFENCE.C cover all commands in
+            // front of them.
+            Units::InOrder => !matches!(ordering, Ordering::Parallel),
+        }
+    }
+
+    /// Whether this policy describes invalidations on `path`. If not, the same holds as for
+    /// [`Self::applies_to`].
+    pub const fn describes(&self, path: FlushPath) -> bool {
+        self.path.includes(path)
     }
 }
 
@@ -106,8 +192,9 @@ impl FromStr for Policy {
             Some((name, duration)) => (name, Some(duration)),
             None => (text, None),
         };
-        let preset = PRESETS.iter().find(|preset| preset.name == name).ok_or_else(|| {
-            ParsePolicyError::Unknown { text: text.to_owned(), known: presets::names() }
+        let preset = Preset::find(name).ok_or_else(|| ParsePolicyError::Unknown {
+            text: text.to_owned(),
+            known: presets::names(),
         })?;
         let mut policy = preset.policy();
         if let Some(given) = duration {
@@ -135,6 +222,7 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
+    use crate::submit::PRESETS;
 
     #[test]
     fn a_preset_is_parsed_from_its_text() {
@@ -156,9 +244,54 @@ mod tests {
     fn an_invalid_policy_is_named_with_advice() {
         let message = |text: &str| text.parse::<Policy>().unwrap_err().to_string();
         assert!(message("linus").contains("'linus'"));
-        assert!(message("linus").contains("linux-7.0, pass-through, bounded:<t>"));
+        assert!(message("linus").contains("linux-iqe, pass-through, bounded:<t>"));
         assert!(message("bounded:0s").contains("'0s'"));
         assert!(message("bounded:").contains("bounded:"));
         assert!(message("linux:1s").contains("bounded:1s"));
+    }
+
+    #[test]
+    fn fields_that_contradict_each_other_are_refused_by_name() {
+        let message = |policy: Policy| policy.check().unwrap_err().to_string();
+        let linux: Policy = "linux".parse().unwrap();
+        let acts = Policy { on_timeout: OnTimeout::Crash, ..linux.clone() };
+        assert!(message(acts.clone()).contains("on_timeout = \"crash\""));
+        let other_deadline = Some(Timeout::After(Duration::from_millis(1)));
+        assert_eq!(Policy { other_deadline, ..acts }.check(), Ok(()));
+        let unchecked = Policy { precheck_on: PrecheckOn::Teardown, ..linux };
+        assert!(message(unchecked).contains("precheck_on = \"teardown\""));
+        for preset in PRESETS {
+            assert_eq!(preset.policy().check(), Ok(()), "{}", preset.name);
+        }
+    }
+
+    #[test]
+    fn a_policy_of_another_unit_does_not_apply_where_waits_cover_less() {
+        let applies = |name: &str| {
+            let policy: Policy = name.parse().unwrap();
+            [Ordering::Serial, Ordering::Parallel].map(|ordering| policy.applies_to(ordering))
+        };
+        for name in ["amd", "amd-6.6", "smmuv3", "smmuv3-quarantine", "riscv", "riscv-ats-broken"] {
+            assert_eq!(applies(name), [true, false], "{name}");
+        }
+        for name in ["linux", "bounded", "xen", "xen-4.15", "vt-d-sequence"] {
+            assert_eq!(applies(name), [true, true], "{name}");
+        }
+    }
+
+    #[test]
+    fn a_row_with_a_path_describes_that_path_only() {
+        use FlushPath::*;
+        for preset in PRESETS {
+            let policy = preset.policy();
+            let paths = [Unmap, Teardown, Reset].map(|path| policy.describes(path));
+            let expected = match preset.name.rsplit('-').next() {
+                Some("unmap" | "iqe") => [true, false, false],
+                Some("teardown") => [false, true, false],
+                Some("reset") => [false, false, true],
+                _ => [true; 3],
+            };
+            assert_eq!(paths, expected, "{}", preset.name);
+        }
     }
 }

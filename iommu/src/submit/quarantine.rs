@@ -1,5 +1,6 @@
 //! Functions that the host isolates until they are reset: those in quarantine, which the unit blocks,
-//! and those treated as removed, which the unit does not block.
+//! and those treated as removed, which the unit does not block. Functions whose ATS the host has turned
+//! off for good are here too.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -31,6 +32,8 @@ struct Blocked {
 pub(super) struct Quarantine {
     blocked: BTreeMap<Bdf, Blocked>,
     removed: BTreeSet<Bdf>,
+    /// Functions without ATS from now on. A reset does not end that.
+    broken: BTreeSet<Bdf>,
     /// Functions that were reset while the unit held requests to them. The unit may still name them
     /// once in ITE.
     ignore_next_ite: BTreeSet<Bdf>,
@@ -57,6 +60,16 @@ impl Quarantine {
 
     pub(super) fn is_removed(&self, function: Bdf) -> bool {
         self.removed.contains(&function)
+    }
+
+    /// Whether `function` gets no invalidations: it is treated as removed, or has no ATS any more.
+    pub(super) fn is_skipped(&self, function: Bdf) -> bool {
+        self.removed.contains(&function) || self.broken.contains(&function)
+    }
+
+    /// The host turns ATS off in `function` for good. Returns whether that is new.
+    pub(super) fn break_ats(&mut self, function: Bdf) -> bool {
+        self.broken.insert(function)
     }
 
     /// All isolated functions, also those whose fence is not done.
@@ -133,7 +146,8 @@ impl Quarantine {
     /// `waiter` stops waiting for `function`, whose requests the unit may still hold.
     pub(super) fn leave_in_unit(&mut self, function: Bdf, waiter: &Waiter) {
         if let Some(blocked) = self.blocked.get_mut(&function) {
-            blocked.has_requests_in_unit |= waiter.is_in_unit();
+            let is_sent = waiter.submitted_functions().any(|sent| sent == function);
+            blocked.has_requests_in_unit |= waiter.is_in_unit() && is_sent;
         }
     }
 

@@ -53,7 +53,7 @@ impl SubmissionQueue {
             status: StatusWords::new(policy.completion, layout.status),
             pressure: BackPressure::new(policy),
             max_mask: layout.max_mask,
-            has_fenced_waits: false,
+            has_fenced_waits: policy.fenced_waits,
             polling: 0,
             waits: 0,
             completed: 0,
@@ -164,6 +164,11 @@ impl SubmissionQueue {
             let Self { status, pressure, .. } = self;
             pressure.recall(|word| status.is_leaked(word));
         }
+    }
+
+    /// The slot of a head or tail in bytes, as in the register.
+    pub(super) fn slot_at(&self, bytes: u32) -> u32 {
+        self.ring.slot_at(bytes)
     }
 
     /// The unit has dropped all waits that it held, abandoned ones too.

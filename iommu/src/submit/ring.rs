@@ -104,8 +104,13 @@ impl Ring {
         behind >= self.unfetched(head)
     }
 
+    /// The slot of a head or tail in bytes.
+    pub(super) fn slot_at(&self, bytes: u32) -> u32 {
+        bytes / self.slot_bytes % Self::ENTRIES
+    }
+
     fn unfetched(&self, head: u32) -> u32 {
-        let head = head / self.slot_bytes % Self::ENTRIES;
+        let head = self.slot_at(head);
         (self.tail + Self::ENTRIES - head) % Self::ENTRIES
     }
 }

@@ -1,7 +1,7 @@
 //! The times at which waiters have to be looked at.
 //!
-//! All timers of one kind run equally long. A queue for each kind is thus in the order of time,
-//! however many callers wait. A timer is never cancelled: its entry becomes void when its waiter
+//! All timers of one kind run equally long, but for deadlines under a policy that has two of them. A
+//! queue for each kind is thus in the order of time, however many callers wait. A timer is never cancelled: its entry becomes void when its waiter
 //! leaves, or starts the timer again. Void entries are dropped at the front of their queue, or when
 //! the queue grows too long.
 
@@ -74,20 +74,45 @@ pub(super) type DueTimes = Table<Option<Instant>>;
 pub(super) struct Timers {
     durations: Table<Timeout>,
     queues: Table<VecDeque<(Instant, Ticket)>>,
+    /// There are deadlines of two lengths, whose queue has to be kept in order.
+    has_two_deadlines: bool,
 }
 
 impl Timers {
     pub(super) fn new(policy: &Policy) -> Self {
         let durations = Table(Timer::ALL.map(|timer| timer.duration(policy)));
-        Self { durations, queues: Table::default() }
+        let has_two_deadlines = policy.other_deadline.is_some();
+        Self { durations, queues: Table::default(), has_two_deadlines }
     }
 
     /// Starts `timer` of the waiter `ticket` at `from`. Returns when it ends, `None` for never.
     /// Callers start timers of one kind in the order of time.
     pub(super) fn start(&mut self, timer: Timer, ticket: Ticket, from: Instant) -> Option<Instant> {
         let at = self.durations[timer].expires(from)?;
-        self.queues[timer].push_back((at, ticket));
+        if self.has_two_deadlines && timer == Timer::Deadline {
+            self.insert_deadline(at, ticket);
+        } else {
+            self.queues[timer].push_back((at, ticket));
+        }
         Some(at)
+    }
+
+    /// Starts the deadline of the waiter `ticket` at `from`, which runs for `duration`, under a policy
+    /// with two deadlines. Returns when it ends, `None` for never.
+    pub(super) fn start_for(
+        &mut self,
+        duration: Timeout,
+        ticket: Ticket,
+        from: Instant,
+    ) -> Option<Instant> {
+        let at = duration.expires(from)?;
+        self.insert_deadline(at, ticket);
+        Some(at)
+    }
+
+    fn insert_deadline(&mut self, at: Instant, ticket: Ticket) {
+        let queue = &mut self.queues[Timer::Deadline];
+        queue.insert(queue.partition_point(|(earlier, _)| *earlier <= at), (at, ticket));
     }
 
     /// The earliest time in all queues, or in all but that of deadlines.
@@ -175,6 +200,24 @@ mod tests {
         }
         assert_eq!(timers.take_due(Timer::Deadline, due), None);
         assert_eq!(timers.next_timeout(false), None);
+    }
+
+    #[test]
+    fn deadlines_of_two_lengths_are_taken_in_the_order_of_time() {
+        let mut timers = Timers::new(&"xen-4.15".parse().unwrap());
+        let mut ends = Vec::new();
+        for ticket in 0..1200 {
+            let from = Instant::START + MS * ticket;
+            let ticket = Ticket(ticket.into());
+            ends.extend(match ticket.0 % 3 {
+                0 => timers.start(Timer::Deadline, ticket, from),
+                _ => timers.start_for(Timeout::After(MS), ticket, from),
+            });
+        }
+        ends.sort();
+        let end = Instant::START + MS * 10_000;
+        let taken = std::iter::from_fn(|| timers.take_due(Timer::Deadline, end));
+        assert_eq!(taken.map(|(at, _)| at).collect::<Vec<_>>(), ends);
     }
 
     #[test]

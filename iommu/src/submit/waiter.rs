@@ -40,6 +40,12 @@ pub(super) struct Waiter {
     waived: u16,
     /// The verdict if the rest of the flush completes.
     pub(super) waived_as: Verdict,
+    /// Each descriptor of the flush is submitted with a wait of its own, one after the other.
+    pub(super) is_split: bool,
+    /// The invalidation of the IOTLB is complete, and the Device-TLBs of a split flush follow.
+    iotlb_done: bool,
+    /// The next submission has no invalidations, only a wait descriptor.
+    pub(super) repeats_wait: bool,
     pub(super) since: Instant,
     /// When the current attempt began. Linux lets interrupts in between two attempts.
     pub(super) attempted: Instant,
@@ -68,6 +74,9 @@ impl Waiter {
             stage: Stage::Queued,
             waived: 0,
             waived_as: Verdict::Completed,
+            is_split: false,
+            iotlb_done: false,
+            repeats_wait: false,
             since: now,
             attempted: now,
             due: DueTimes::default(),
@@ -152,10 +161,44 @@ impl Waiter {
 
     /// Whether nothing is left to do.
     pub(super) fn is_satisfied(&self) -> bool {
-        match &self.job {
-            Job::Flush(flush) => flush.iotlb().is_none() && self.functions().next().is_none(),
-            Job::Fence(..) => false,
+        !self.needs_iotlb() && self.functions().next().is_none() && self.is_caller()
+    }
+
+    /// Whether its flush has an invalidation of the IOTLB that is not known to be complete.
+    pub(super) fn needs_iotlb(&self) -> bool {
+        matches!(&self.job, Job::Flush(flush) if flush.iotlb().is_some() && !self.iotlb_done)
+    }
+
+    /// The Device-TLBs in its next submission, or in that which is in the ring, a bit for each.
+    fn submitted(&self) -> u16 {
+        let remaining = self.remaining().fold(0, |bits, index| bits | 1 << index);
+        match (self.is_split, self.needs_iotlb()) {
+            (false, _) => remaining,
+            (true, true) => 0,
+            // The lowest bit.
+            (true, false) => remaining & remaining.wrapping_neg(),
         }
+    }
+
+    /// Whether its submission has an invalidation of a Device-TLB.
+    pub(super) fn submits_device_tlb(&self) -> bool {
+        self.submitted() != 0
+    }
+
+    /// The functions whose Device-TLBs its submission invalidates.
+    pub(super) fn submitted_functions(&self) -> impl Iterator<Item = Bdf> {
+        let submitted = self.submitted();
+        self.remaining()
+            .filter(move |index| submitted & 1 << index != 0)
+            .map(|index| self.function_at(index))
+    }
+
+    /// The wait of a submission of a split flush has ended. Returns whether another one follows.
+    pub(super) fn finish_part(&mut self) -> bool {
+        self.waived |= self.submitted();
+        self.iotlb_done = true;
+        self.repeats_wait = false;
+        self.functions().next().is_some()
     }
 
     /// The function that stands for the job in events.
@@ -174,7 +217,12 @@ impl Waiter {
             count += 1;
         };
         match &self.job {
-            Job::Flush(flush) => flush.descriptors(self.waived, max_mask).for_each(&mut put),
+            Job::Flush(_) if self.repeats_wait => {}
+            Job::Flush(flush) if self.is_split => {
+                let left_out = !self.submitted();
+                flush.descriptors(self.needs_iotlb(), left_out, max_mask).for_each(&mut put);
+            }
+            Job::Flush(flush) => flush.descriptors(true, self.waived, max_mask).for_each(&mut put),
             Job::Fence(function, domain) => {
                 flush::fence(*function, *domain).into_iter().for_each(&mut put);
             }

@@ -23,6 +23,11 @@ impl Waiters {
         self.0.push_back(waiter);
     }
 
+    /// Puts a waiter back to where it was, behind `at` others.
+    pub(super) fn put_back(&mut self, at: usize, waiter: Waiter) {
+        self.0.insert(at, waiter);
+    }
+
     pub(super) fn len(&self) -> usize {
         self.0.len()
     }

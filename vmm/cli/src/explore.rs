@@ -22,7 +22,8 @@ const BROKEN: u8 = 3;
 /// Options of `ghostlink explore`.
 #[derive(Debug, Args)]
 pub(super) struct ExploreArgs {
-    /// Only this policy; may be given several times [default: every preset]
+    /// Only this policy; may be given several times [default: every preset with a row in tables whose
+    /// system exists with such a unit]
     #[arg(long, value_name = "POLICY")]
     policy: Vec<String>,
 
@@ -91,7 +92,12 @@ struct Row {
 /// Explores everything; returns the exit status.
 pub(super) fn run(args: &ExploreArgs) -> Result<u8, CliError> {
     let policies: Vec<Policy> = match args.policy.as_slice() {
-        [] => PRESETS.iter().map(Preset::policy).collect(),
+        [] => PRESETS
+            .iter()
+            .filter(|preset| preset.in_tables)
+            .map(Preset::policy)
+            .filter(|policy| policy.applies_to(args.ordering))
+            .collect(),
         chosen => args.policies.choose(chosen)?,
     };
     let faults =

@@ -59,6 +59,20 @@ pub struct Matrix {
     pub workloads: Vec<Workload>,
     /// The units.
     pub units: Vec<UnitRow>,
+    /// The tables from which a user has chosen rows by name.
+    #[serde(default)]
+    pub named: Named,
+}
+
+/// The tables from which a user has chosen rows by name.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct Named {
+    /// Policies.
+    pub policies: bool,
+    /// Workloads.
+    pub workloads: bool,
+    /// Units.
+    pub units: bool,
 }
 
 /// Names that a user selects from the tables; an empty list selects the usual rows.
@@ -127,13 +141,66 @@ impl Matrix {
         if seeds == 0 {
             return Err(MatrixError::NoSeeds);
         }
-        Ok(Self { seeds, machine: selection.machine(), policies, faults, workloads, units })
+        let named = Named {
+            policies: !selection.policies.is_empty(),
+            workloads: !selection.workloads.is_empty(),
+            units: !selection.units.is_empty(),
+        };
+        let machine = selection.machine();
+        let mut matrix = Self { seeds, machine, policies, faults, workloads, units, named };
+        matrix.leave_out_policies_without_runs()?;
+        Ok(matrix)
+    }
+
+    /// Whether `policy` is run with `workload` on `unit`. If its system does not exist with such a
+    /// unit, or it describes another path in the kernel, the result would have no meaning for any
+    /// machine: the run is made only if both were chosen by name.
+    pub fn applies(&self, policy: &Policy, workload: &Workload, unit: &UnitRow) -> bool {
+        let Named { policies, workloads, units } = self.named;
+        (policy.applies_to(unit.ordering) || policies && units)
+            && (policy.describes(workload.kind.path()) || policies && workloads)
+    }
+
+    /// The workloads and units with which `policy` is run, by their indices.
+    fn cells_of(&self, policy: &Policy) -> Vec<(usize, usize)> {
+        let units = |workload| (0..self.units.len()).map(move |unit| (workload, unit));
+        let pairs = (0..self.workloads.len()).flat_map(units);
+        let applies = |&(workload, unit): &(usize, usize)| {
+            self.applies(policy, &self.workloads[workload], &self.units[unit])
+        };
+        pairs.filter(applies).collect()
+    }
+
+    /// A policy that applies to nothing here is refused if it was named, and else left out.
+    fn leave_out_policies_without_runs(&mut self) -> Result<(), MatrixError> {
+        let mut policies = std::mem::take(&mut self.policies);
+        let has_runs = |policy: &Policy| !self.cells_of(policy).is_empty();
+        if self.named.policies
+            && let Some(policy) = policies.iter().find(|policy| !has_runs(policy))
+        {
+            let is_on_path = |row: &Workload| policy.describes(row.kind.path());
+            let reason = match self.workloads.iter().any(is_on_path) {
+                true => format!(
+                    "'{policy}' exists with no unit of this order; to run it all the same, name the \
+                     unit"
+                ),
+                false => format!(
+                    "'{policy}' describes the path {}, on which no workload here is; to run it all the \
+                     same, name the workload",
+                    policy.path
+                ),
+            };
+            return Err(MatrixError::Name(reason));
+        }
+        policies.retain(has_runs);
+        self.policies = policies;
+        Ok(())
     }
 
     /// The number of runs.
     pub fn len(&self) -> usize {
-        let rows = [self.policies.len(), self.faults.len(), self.workloads.len(), self.units.len()];
-        let cells = rows.into_iter().fold(1, usize::saturating_mul);
+        let cells = self.policies.iter().map(|policy| self.cells_of(policy).len());
+        let cells = cells.sum::<usize>().saturating_mul(self.faults.len());
         cells.saturating_mul(usize::try_from(self.seeds).unwrap_or(usize::MAX))
     }
 
@@ -147,12 +214,17 @@ impl Matrix {
     pub fn spec(&self, place: usize) -> Option<RunSpec> {
         let place = u64::try_from(place).ok()?;
         let (rest, seed) = (place / self.seeds, place % self.seeds);
-        let rest = usize::try_from(rest).ok()?;
-        let (rest, unit) = (rest / self.units.len(), rest % self.units.len());
-        let (rest, workload) = (rest / self.workloads.len(), rest % self.workloads.len());
-        let (policy, fault) = (rest / self.faults.len(), rest % self.faults.len());
+        let mut rest = usize::try_from(rest).ok()?;
+        let mut rows = self.policies.iter().map(|policy| (policy, self.cells_of(policy)));
+        let (policy, cells) = rows.find(|(_, cells)| {
+            let runs = cells.len() * self.faults.len();
+            let is_here = rest < runs;
+            rest -= if is_here { 0 } else { runs };
+            is_here
+        })?;
+        let (fault, (workload, unit)) = (rest / cells.len(), cells[rest % cells.len()]);
         let spec = RunSpec::new(
-            self.policies.get(policy)?.clone(),
+            policy.clone(),
             self.faults[fault].clone(),
             self.workloads[workload].clone(),
             seed,
@@ -332,5 +404,42 @@ mod tests {
         // A preset with a duration of one's own is as good as a row.
         let matrix = Matrix::new(&Catalog::default(), &selection(&["bounded:7ms"], 1)).unwrap();
         assert_eq!(matrix.policies[0].name, "bounded:7ms");
+    }
+
+    #[test]
+    fn a_policy_is_not_run_with_a_unit_or_on_a_path_that_it_does_not_describe() {
+        let names = |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect();
+        let select = |policies: &[&str], workloads: &[&str], units: &[&str]| Selection {
+            policies: names(policies),
+            faults: names(&["none"]),
+            workloads: names(workloads),
+            units: names(units),
+            seeds: Some(1),
+            ..Selection::default()
+        };
+        let runs = |selection: &Selection| -> Result<Vec<String>, String> {
+            let matrix = Matrix::new(&Catalog::default(), selection).map_err(|e| e.to_string())?;
+            let ids: Vec<_> =
+                (0..matrix.len()).map(|n| matrix.id(n).unwrap().to_string()).collect();
+            assert_eq!(matrix.id(ids.len()), None);
+            Ok(ids)
+        };
+        let has = |runs: &[String], run: &str| runs.iter().any(|other| other.starts_with(run));
+        let usual = runs(&select(&[], &[], &[])).unwrap();
+        assert!(has(&usual, "linux-7.0-unmap/none/strict/"), "{usual:?}");
+        assert!(has(&usual, "linux-7.0-unmap/none/lazy/"));
+        assert!(!has(&usual, "linux-7.0-unmap/none/teardown/"));
+        assert!(has(&usual, "linux-7.0-teardown/none/teardown/"));
+        assert!(!has(&usual, "linux-7.0-teardown/none/strict/"));
+        assert!(has(&usual, "amd/none/strict/serial/"));
+        let parallel = runs(&select(&[], &[], &["parallel"])).unwrap();
+        assert!(!has(&parallel, "amd/") && has(&parallel, "vt-d-sequence:100ms/"));
+        // What was named on both sides is run.
+        let asked = runs(&select(&["amd"], &["strict"], &["parallel"])).unwrap();
+        assert_eq!(asked, ["amd/none/strict/parallel/0"]);
+        let asked = runs(&select(&["linux-7.0-teardown"], &["strict"], &[])).unwrap();
+        assert_eq!(asked, ["linux-7.0-teardown/none/strict/serial/0"]);
+        let refused = runs(&select(&["linux-7.0-reset"], &[], &[])).unwrap_err();
+        assert!(refused.contains("'linux-7.0-reset' describes the path reset"), "{refused}");
     }
 }

@@ -3,7 +3,8 @@
 use std::num::NonZeroU16;
 
 use iommu::submit::{
-    Completion, IteMarks, OnIte, OnTimeout, PRESETS, ParsePolicyError, Policy, Precheck, Suspects,
+    Completion, IteMarks, LockScope, OnIte, OnTimeout, PRESETS, ParsePolicyError, Policy,
+    PolicyPath, Precheck, PrecheckOn, Slots, Suspects, Units,
 };
 use iommu::time::Timeout;
 use serde::Deserialize;
@@ -15,15 +16,23 @@ use toml::Spanned;
 pub(super) struct Row {
     name: Spanned<String>,
     base: Option<Spanned<String>>,
+    path: Option<PolicyPath>,
     precheck: Option<Precheck>,
+    precheck_on: Option<PrecheckOn>,
     deadline: Option<Timeout>,
+    other_deadline: Option<Timeout>,
     on_timeout: Option<OnTimeout>,
     on_ite: Option<OnIte>,
     ite_marks: Option<IteMarks>,
     completion: Option<Completion>,
+    slots: Option<Slots>,
+    #[serde(rename = "fn")]
+    fenced_waits: Option<bool>,
+    lock: Option<LockScope>,
     watchdog: Option<bool>,
     in_flight: Option<Spanned<u16>>,
     suspects: Option<Suspects>,
+    units: Option<Units>,
 }
 
 /// The policy of that name: the user's, or a preset.
@@ -97,17 +106,29 @@ impl Row {
             })
         });
         let in_flight = in_flight.transpose()?;
+        // A row that takes the base's check away takes the check's path away too.
+        let inherited_on = match self.precheck {
+            Some(Precheck::None) => PrecheckOn::default(),
+            _ => base.precheck_on,
+        };
         let policy = Policy {
             name: self.name.get_ref().clone(),
+            path: self.path.unwrap_or(base.path),
             precheck: self.precheck.unwrap_or(base.precheck),
+            precheck_on: self.precheck_on.unwrap_or(inherited_on),
             deadline: self.deadline.unwrap_or(base.deadline),
+            other_deadline: self.other_deadline.or(base.other_deadline),
             on_timeout: self.on_timeout.unwrap_or(base.on_timeout),
             on_ite: self.on_ite.unwrap_or(base.on_ite),
             ite_marks: self.ite_marks.unwrap_or(base.ite_marks),
             completion: self.completion.unwrap_or(base.completion),
+            slots: self.slots.unwrap_or(base.slots),
+            fenced_waits: self.fenced_waits.unwrap_or(base.fenced_waits),
+            lock: self.lock.unwrap_or(base.lock),
             watchdog: self.watchdog.unwrap_or(base.watchdog),
             in_flight: in_flight.or(base.in_flight),
             suspects: self.suspects.unwrap_or(base.suspects),
+            units: self.units.unwrap_or(base.units),
         };
         let at = self.name.span().start;
         policy.check().map_err(|error| (at, error.to_string()))?;

@@ -239,6 +239,7 @@ impl Tracks {
             }
             Event::RemovalSimulated { function }
             | Event::FunctionResetByHost { function }
+            | Event::AtsDisabledByHost { function }
             | Event::QuarantineBegan { function } => {
                 self.moment(Subject::Function(*function), event, State::Blocked);
             }

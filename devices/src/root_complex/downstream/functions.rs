@@ -12,6 +12,7 @@ use iommu::submit::{FunctionAccess, HostSide};
 use iommu::time::Instant;
 
 use super::{Downstream, HostLayer};
+use crate::pcie::spec::ats;
 use crate::pcie::{ConfigClient, Hierarchy};
 
 /// The host's drivers: their knowledge of functions beyond the hierarchy's answers, and their setup
@@ -29,6 +30,10 @@ pub trait Drivers {
 
     /// The host has initiated an FLR of `function`: its driver may set it up again.
     fn set_up(&mut self, _hierarchy: &mut Hierarchy, _function: Bdf, _now: Instant) {}
+
+    /// The host has turned ATS off in `function` for good: its driver does not turn it on again.
+    /// `has_arrived`: the function has got the write.
+    fn ats_disabled(&mut self, _function: Bdf, _has_arrived: bool) {}
 }
 
 /// Drivers that know what the hierarchy says. A guest sets up its functions itself.
@@ -63,6 +68,15 @@ impl<D: Drivers> FunctionAccess for Functions<'_, D> {
     fn reset(&mut self, function: Bdf, now: Instant) {
         self.client(function).initiate_flr();
         self.drivers.set_up(self.hierarchy, function, now);
+    }
+
+    fn disable_ats(&mut self, function: Bdf, _now: Instant) {
+        let mut client = self.client(function);
+        let at = client.extended_capability(ats::ID);
+        if let Some(at) = at {
+            client.disable_ats(at);
+        }
+        self.drivers.ats_disabled(function, at.is_some());
     }
 }
 

@@ -93,7 +93,8 @@ impl HostSide {
     }
 
     /// Whether the driver sets FN in wait descriptors from now on: the unit then executes no later
-    /// descriptor before the wait has completed (`VT-d 6.5.2.9`). FN is clear at first.
+    /// descriptor before the wait has completed (`VT-d 6.5.2.9`). At first [`Policy::fenced_waits`]
+    /// decides, and FN stays set if that does.
     pub fn set_fenced_waits(&mut self, fenced: bool) {
         self.submitter.set_fenced_waits(fenced);
     }

@@ -14,7 +14,7 @@ mod time_outs;
 
 use std::collections::VecDeque;
 
-use super::fields::{OnTimeout, Precheck};
+use super::fields::{FlushPath, OnTimeout, Precheck};
 use super::flush::Flush;
 use super::hardware::Hardware;
 use super::policy::Policy;
@@ -42,6 +42,9 @@ pub(super) struct Submitter {
     verdicts: VecDeque<Conclusion>,
     next_ticket: u64,
     counters: Counters,
+    /// A CPU walks the ring without end, with the lock of the queue held: see
+    /// [`super::fields::IteMarks::OddWalk`].
+    is_walking: bool,
 }
 
 impl Submitter {
@@ -54,6 +57,7 @@ impl Submitter {
             verdicts: VecDeque::new(),
             next_ticket: 0,
             counters: Counters::default(),
+            is_walking: false,
             policy,
             tracer,
         }
@@ -78,22 +82,27 @@ impl Submitter {
         self.timers.len()
     }
 
-    /// Whether wait descriptors have FN set from now on.
+    /// Whether wait descriptors have FN set from now on, even if the policy leaves FN clear.
     pub(super) fn set_fenced_waits(&mut self, fenced: bool) {
-        self.queue.set_fenced_waits(fenced);
+        self.queue.set_fenced_waits(fenced || self.policy.fenced_waits);
     }
 
     /// A caller submits an invalidation, and begins to wait.
     pub(super) fn submit(&mut self, flush: Flush, hw: &mut Hardware<'_>, now: Instant) -> Ticket {
+        let path = flush.path();
         let mut waiter = self.new_waiter(Job::Flush(flush), now);
+        waiter.is_split = self.policy.splits(path);
         let ticket = waiter.ticket;
-        self.waive_unneeded(&mut waiter, hw, now);
+        self.waive_unneeded(&mut waiter, path, hw, now);
         if waiter.is_satisfied() {
             let verdict = waiter.waived_as;
             self.conclude(waiter, verdict, now);
             return ticket;
         }
         waiter.stage = self.quarantine.stage(&waiter);
+        if self.policy.other_deadline.is_some() {
+            self.restart_deadline(&mut waiter, now);
+        }
         let is_held_back = self.hold_outside(&mut waiter);
         self.waiters.push(waiter);
         self.enqueue_backlog(hw, now);
@@ -120,23 +129,46 @@ impl Submitter {
     }
 
     /// Waives the Device-TLBs of functions that are isolated, or gone by the policy's precheck.
-    fn waive_unneeded(&mut self, waiter: &mut Waiter, hw: &mut Hardware<'_>, now: Instant) {
+    fn waive_unneeded(
+        &mut self,
+        waiter: &mut Waiter,
+        path: FlushPath,
+        hw: &mut Hardware<'_>,
+        now: Instant,
+    ) {
         waiter.waive(Verdict::Quarantined, |function| self.quarantine.is_blocked(function));
-        waiter.waive(Verdict::Skipped, |function| self.quarantine.is_removed(function));
+        waiter.waive(Verdict::Skipped, |function| self.quarantine.is_skipped(function));
         self.waive_withheld(waiter, hw, now);
-        if self.policy.precheck == Precheck::None {
-            return;
+        let precheck = self.policy.precheck_on(path);
+        // The check comes directly before the submission with the Device-TLBs.
+        if precheck != Precheck::None && !(waiter.is_split && waiter.needs_iotlb()) {
+            self.waive_gone(waiter, precheck, hw, now);
         }
+    }
+
+    fn waive_gone(
+        &mut self,
+        waiter: &mut Waiter,
+        precheck: Precheck,
+        hw: &mut Hardware<'_>,
+        now: Instant,
+    ) {
         for index in waiter.remaining() {
             let function = waiter.function_at(index);
-            if self.is_gone(function, hw, now) {
+            if self.is_gone(function, precheck, hw, now) {
                 waiter.waive(Verdict::Skipped, |other| other == function);
             }
         }
     }
 
-    fn is_gone(&mut self, function: Bdf, hw: &mut Hardware<'_>, now: Instant) -> bool {
-        match self.policy.precheck {
+    fn is_gone(
+        &mut self,
+        function: Bdf,
+        precheck: Precheck,
+        hw: &mut Hardware<'_>,
+        now: Instant,
+    ) -> bool {
+        match precheck {
             Precheck::None => false,
             Precheck::Disconnected => hw.functions.is_disconnected(function),
             Precheck::Present => !self.check_presence(function, hw, now),
@@ -152,6 +184,9 @@ impl Submitter {
 
     /// Every waiter polls once: status words, FSTS, its timers.
     pub(super) fn poll(&mut self, hw: &mut Hardware<'_>, now: Instant) {
+        if self.is_walking {
+            return self.report_lockups(now);
+        }
         self.collect_completed(hw, now);
         self.queue.recall(hw.memory);
         if FaultStatus::from_bits(hw.read(offset::FSTS)).timeout_error() {
@@ -160,9 +195,13 @@ impl Submitter {
         self.finish_resets(hw, now);
         self.handle_deadlines(hw, now);
         self.report_lockups(now);
-        self.enqueue_backlog(hw, now);
-        // The unit may have answered a submission at once.
-        self.collect_completed(hw, now);
+        // The unit may answer a submission at once, and the next part of a split flush follows.
+        loop {
+            self.enqueue_backlog(hw, now);
+            if !self.collect_completed(hw, now) {
+                break;
+            }
+        }
         let waiters = &self.waiters;
         self.timers.drop_void(waiters.len(), |timer, at, ticket| {
             waiters.get(ticket).is_some_and(|waiter| waiter.due[timer] == Some(at))
@@ -171,23 +210,32 @@ impl Submitter {
 
     /// When the next timer ends. Deadlines do not count while callers wait for a fence.
     pub(super) fn poll_timeout(&self) -> Option<Instant> {
-        self.timers.next_timeout(!self.quarantine.is_any_fencing())
+        self.timers.next_timeout(!self.quarantine.is_any_fencing() && !self.is_walking)
     }
 
-    /// Ends the waits whose status words the unit has written since the last call.
-    fn collect_completed(&mut self, hw: &mut Hardware<'_>, now: Instant) {
+    /// Ends the waits whose status words the unit has written since the last call. Returns whether
+    /// another part of a split flush is to be submitted.
+    fn collect_completed(&mut self, hw: &mut Hardware<'_>, now: Instant) -> bool {
         if !self.queue.has_news(hw) {
-            return;
+            return false;
         }
-        while let Some(function) = self.collect_until_fence(hw, now) {
+        let mut has_parts = false;
+        while let Some(function) = self.collect_until_fence(&mut has_parts, hw, now) {
             self.fence_done(function, hw, now);
         }
+        has_parts
     }
 
     /// Ends waits whose status words are written, oldest first. Stops after a fence, and returns its
     /// function.
-    fn collect_until_fence(&mut self, hw: &Hardware<'_>, now: Instant) -> Option<Bdf> {
-        let words = self.queue.words(hw.memory);
+    fn collect_until_fence(
+        &mut self,
+        has_parts: &mut bool,
+        hw: &mut Hardware<'_>,
+        now: Instant,
+    ) -> Option<Bdf> {
+        let memory = hw.memory;
+        let words = self.queue.words(memory);
         let (mut at, mut left) = (0, self.queue.polling());
         while left > 0
             && let Some(entry) = self.waiters.entry_at(at)
@@ -201,7 +249,7 @@ impl Submitter {
                 at += 1;
                 continue;
             }
-            let waiter = entry.remove();
+            let mut waiter = entry.remove();
             self.queue.complete(&waiter);
             if hw.unit.is_wait_pending(waiter.wait) {
                 self.counters.false_completions += 1;
@@ -211,15 +259,53 @@ impl Submitter {
             if let Job::Fence(function, _) = waiter.job {
                 return Some(function);
             }
+            if waiter.is_split && self.begin_next_part(&mut waiter, hw, now) {
+                self.waiters.put_back(at, waiter);
+                (*has_parts, at) = (true, at + 1);
+                continue;
+            }
             let verdict = waiter.waived_as;
             self.conclude(waiter, verdict, now);
         }
         None
     }
 
+    /// A wait of a split flush has ended. Returns `false` if it was the last one.
+    #[cold]
+    fn begin_next_part(
+        &mut self,
+        waiter: &mut Waiter,
+        hw: &mut Hardware<'_>,
+        now: Instant,
+    ) -> bool {
+        if !waiter.finish_part() {
+            return false;
+        }
+        if let Job::Flush(flush) = &waiter.job {
+            let path = flush.path();
+            self.waive_unneeded(waiter, path, hw, now);
+        }
+        if waiter.is_satisfied() {
+            return false;
+        }
+        waiter.stage = self.quarantine.stage(waiter);
+        self.restart_deadline(waiter, now);
+        true
+    }
+
+    /// The deadline of the submission that comes next begins now.
+    fn restart_deadline(&mut self, waiter: &mut Waiter, now: Instant) {
+        waiter.due[Timer::Deadline] = match self.policy.other_deadline {
+            Some(other) if !waiter.submits_device_tlb() => {
+                self.timers.start_for(other, waiter.ticket, now)
+            }
+            _ => self.timers.start(Timer::Deadline, waiter.ticket, now),
+        };
+    }
+
     /// Puts queued jobs in the ring, oldest first, until one does not fit.
     fn enqueue_backlog(&mut self, hw: &mut Hardware<'_>, now: Instant) {
-        if self.queue.polling() == self.waiters.len() {
+        if self.queue.polling() == self.waiters.len() || self.is_walking {
             return;
         }
         if !self.queue.make_room(hw) {

@@ -30,16 +30,22 @@ impl Submitter {
         }
         let cleared = FaultStatus::new().with_timeout_error(true);
         hw.write(offset::FSTS, cleared.into_bits(), now);
+        if self.policy.ite_marks == IteMarks::OddWalk && self.walks_without_end(hw, now) {
+            return;
+        }
         // Old units leave ITESID 0.
         let is_named = source != Bdf::default();
         match self.policy.on_ite {
             OnIte::Check if is_named => self.check_ite_source(source, hw, now),
             OnIte::Quarantine if is_named => self.quarantine_on_ite(source, hw, now),
             OnIte::Report => self.report_ite(is_named.then_some(source), now),
+            OnIte::DisableAts if is_named => self.break_ats(source, hw, now),
             _ => {}
         }
+        let repeats_wait = matches!(self.policy.on_ite, OnIte::RepeatWait | OnIte::DisableAts);
         for waiter in self.waiters.iter_mut().filter(|waiter| waiter.is_aborted) {
             self.queue.withdraw(waiter);
+            waiter.repeats_wait = repeats_wait;
         }
         if is_named {
             self.withhold_on_ite(source, now);
@@ -82,13 +88,28 @@ impl Submitter {
         }
     }
 
+    /// The loop of [`IteMarks::OddWalk`] visits odd slots and ends at the slot before IQT. Returns
+    /// whether that is an even one.
+    fn walks_without_end(&mut self, hw: &Hardware<'_>, now: Instant) -> bool {
+        let tail = self.queue.slot_at(hw.read(offset::IQT));
+        self.is_walking = tail % 2 == 1;
+        if self.is_walking {
+            self.tracer.emit(now, || Event::HostWalkHasNoEnd { tail });
+        }
+        self.is_walking
+    }
+
     /// The unit has dropped the waits that it had fetched.
     fn mark_aborted(&mut self, head: u32, now: Instant) {
         let marks = self.policy.ite_marks;
         let is_marked = |slot: u32| marks == IteMarks::All || slot % 2 == 1;
+        // Where the walk begins at an odd IQH, it marks that slot too.
+        let unfetched = (marks == IteMarks::OddWalk).then(|| self.queue.slot_at(head));
         let mut count = 0;
         for waiter in self.waiters.iter_mut() {
-            waiter.is_aborted = is_marked(waiter.wait_slot) && self.queue.is_fetched(waiter, head);
+            let is_seen = self.queue.is_fetched(waiter, head)
+                || waiter.is_polling() && unfetched == Some(waiter.wait_slot);
+            waiter.is_aborted = is_marked(waiter.wait_slot) && is_seen;
             waiter.aborts += u32::from(waiter.is_aborted);
             count += u32::from(waiter.is_aborted);
         }
@@ -114,6 +135,7 @@ impl Submitter {
             OnTimeout::Retry(_) if waiter.retries_left > 0 => {
                 self.queue.withdraw(&mut waiter);
                 waiter.retries_left -= 1;
+                waiter.repeats_wait = false;
                 waiter.start(Timer::Deadline, &mut self.timers, now);
             }
             OnTimeout::Report | OnTimeout::Retry(_) => {
@@ -130,6 +152,32 @@ impl Submitter {
                 }
             }
             OnTimeout::Reset => self.reset_functions(ticket, hw, now),
+            OnTimeout::DisableAts | OnTimeout::Crash => {
+                let waiter = waiter.remove();
+                self.disable_ats(waiter, hw, now);
+            }
+        }
+    }
+
+    /// Turns ATS off in the functions of a submission, and ends its wait. Other callers wait for their
+    /// own submissions.
+    fn disable_ats(&mut self, mut waiter: Waiter, hw: &mut Hardware<'_>, now: Instant) {
+        for function in waiter.submitted_functions() {
+            self.break_ats(function, hw, now);
+        }
+        let verdict = match self.policy.on_timeout {
+            OnTimeout::Crash => Verdict::Crashed,
+            _ if waiter.submits_device_tlb() => Verdict::AtsDisabled,
+            _ => Verdict::DeadlinePassed,
+        };
+        self.queue.withdraw(&mut waiter);
+        self.conclude(waiter, verdict, now);
+    }
+
+    fn break_ats(&mut self, function: Bdf, hw: &mut Hardware<'_>, now: Instant) {
+        if self.quarantine.break_ats(function) {
+            hw.functions.disable_ats(function, now);
+            self.tracer.emit(now, || Event::AtsDisabledByHost { function });
         }
     }
 

@@ -146,6 +146,7 @@ pub(super) fn run(args: &DemoArgs) -> Result<u8, CliError> {
 /// All runs. The healthy ones come first, as the reference for the others.
 fn plan(args: &DemoArgs) -> Result<Vec<Run>, CliError> {
     let shown = PRESETS.iter().filter(|preset| SHOWN.contains(&preset.name)).map(Preset::policy);
+    let shown = shown.filter(|policy| policy.applies_to(args.ordering));
     let hosts = host::compared(args.host, &args.policy, &args.policies, shown.collect())?;
     let mut scenarios = vec![(Scenario::Healthy, args.ict), (Scenario::Silent, args.ict)];
     if args.ict != Timeout::Never {

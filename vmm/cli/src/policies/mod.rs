@@ -6,7 +6,7 @@ mod file;
 use std::io::{self, Write};
 
 use clap::{Args, ValueEnum};
-use iommu::submit::{PRESETS, Policy, Suspects};
+use iommu::submit::{PRESETS, Policy, PrecheckOn, Suspects, Units};
 use serde::Serialize;
 
 use crate::CliError;
@@ -42,8 +42,12 @@ struct Entry {
     /// The system that it stands for; nothing for a user's own.
     #[serde(skip_serializing_if = "Option::is_none")]
     reproduces: Option<&'static str>,
+    /// File, function and commits, or list and date.
     #[serde(skip_serializing_if = "Option::is_none")]
     source: Option<&'static str>,
+    /// Whether tables have it unless policies are named; nothing for a user's own.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    in_tables: Option<bool>,
 }
 
 /// Writes the list to standard output; returns the exit status.
@@ -54,12 +58,14 @@ pub(super) fn list(args: &ListArgs) -> Result<u8, CliError> {
         policy: preset.policy(),
         reproduces: Some(preset.reproduces),
         source: Some(preset.source),
+        in_tables: Some(preset.in_tables),
     });
     let own = own.into_iter().map(|policy| Entry {
         usage: policy.name.clone(),
         policy,
         reproduces: None,
         source: None,
+        in_tables: None,
     });
     let entries = presets.chain(own);
     let write = match args.format {
@@ -88,15 +94,36 @@ fn write_text(entry: &Entry, out: &mut dyn Write) -> io::Result<()> {
     let in_flight = policy.in_flight.map(|limit| format!(", in flight {limit}"));
     writeln!(
         out,
-        "    precheck {}, deadline {}, on time-out {}, on ITE {} (marks {}), completion {}{}{}{}",
+        "    path {}, precheck {}{}, deadline {}{}, on time-out {}, on ITE {} (marks {})",
+        policy.path,
         policy.precheck,
+        match policy.precheck_on {
+            PrecheckOn::Every => String::new(),
+            path => format!(" (on {path})"),
+        },
         policy.deadline,
+        policy.other_deadline.map_or(String::new(), |other| format!(" (others {other})")),
         policy.on_timeout,
         policy.on_ite,
         policy.ite_marks,
+    )?;
+    writeln!(
+        out,
+        "    completion {}, slots {}{}, lock {}{}{}",
         policy.completion,
+        policy.slots,
+        if policy.fenced_waits { ", fn" } else { "" },
+        policy.lock,
         if policy.watchdog { ", watchdog" } else { "" },
         in_flight.unwrap_or_default(),
         if policy.suspects == Suspects::Oldest { ", suspects oldest" } else { "" },
-    )
+        match policy.units {
+            Units::Any => String::new(),
+            units => format!(", units {units}"),
+        },
+    )?;
+    match entry.in_tables {
+        Some(false) => writeln!(out, "    no row in tables unless it is named"),
+        _ => Ok(()),
+    }
 }

@@ -112,7 +112,7 @@ impl ValidateArgs {
         if self.long && self.host == Some(HostKind::Direct) {
             return Err(PoliciesError::from(PolicyWithoutHost::new("--long".to_owned())).into());
         }
-        let usual = validate::usual_policies(self.long);
+        let usual = validate::usual_policies(self.long, self.ordering);
         let hosts = host::compared(self.host, &self.policies, &self.own, usual)?;
         let faults = match self.faults.as_slice() {
             [] => FAULTS.to_vec(),
@@ -240,6 +240,8 @@ const fn verdict(verdict: Option<Verdict>) -> &'static str {
         Some(Verdict::Removed) => "removed",
         Some(Verdict::Withheld) => "withheld",
         Some(Verdict::Reset) => "reset",
+        Some(Verdict::AtsDisabled) => "ATS disabled",
+        Some(Verdict::Crashed) => "crashed",
         None => "none",
     }
 }

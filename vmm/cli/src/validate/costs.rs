@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use devices::bench::Metric;
 use iommu::event::{Event, EventSink, TimedEvent};
-use iommu::submit::{PRESETS, Precheck, Preset};
+use iommu::submit::{FlushPath, PRESETS, Precheck, Preset};
 use iommu::unit::Ordering;
 use lab::sim::Costs;
 use serde::Serialize;
@@ -74,7 +74,9 @@ impl Measured {
 /// presence check.
 pub(super) fn calibrate() -> Result<Measured, ValidateError> {
     let plain = measure(&Pair::healthy(PRESETS[0].policy()))?;
-    let looks = |policy: &iommu::submit::Policy| policy.precheck == Precheck::Present;
+    // A guest's flush is an unmap.
+    let looks =
+        |policy: &iommu::submit::Policy| policy.precheck_on(FlushPath::Unmap) == Precheck::Present;
     let looking = PRESETS.iter().map(Preset::policy).find(looks);
     let looking = measure(&Pair::healthy(looking.unwrap_or_else(|| PRESETS[0].policy())))?;
     let doorbell = plain.get(Metric::Doorbell, "the doorbell")?;

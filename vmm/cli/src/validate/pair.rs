@@ -4,8 +4,9 @@ use std::fmt;
 use std::time::Duration;
 
 use devices::fault::{FaultMode, current_name};
-use iommu::submit::{PRESETS, Policy, Preset};
+use iommu::submit::{FlushPath, PRESETS, Policy, Preset};
 use iommu::time::Timeout;
+use iommu::unit::Ordering;
 use serde::{Serialize, Serializer};
 
 use crate::host::HostChoice;
@@ -79,18 +80,23 @@ pub(crate) fn faults(name: &str) -> Result<Vec<(&'static str, When)>, UnknownFau
 /// The longest bound of a policy that is run unless others are asked for.
 const LONG: Duration = Duration::from_secs(10);
 
-/// The presets whose bound is below 10 s, and with `long` the others. A preset that takes a duration
-/// also runs with 100 ms.
-pub(crate) fn usual_policies(long: bool) -> Vec<Policy> {
+/// The presets whose bound is below 10 s, and with `long` the others, of those with a row in tables
+/// that apply: a guest's flush is an unmap. A preset that takes a duration also runs with 100 ms.
+pub(crate) fn usual_policies(long: bool, ordering: Ordering) -> Vec<Policy> {
+    let applies = |preset: &&Preset| {
+        let policy = preset.policy();
+        preset.in_tables && policy.applies_to(ordering) && policy.describes(FlushPath::Unmap)
+    };
     let is_long = |policy: &Policy| matches!(policy.deadline, Timeout::After(t) if t >= LONG);
-    let short = PRESETS.iter().filter_map(|preset| {
+    let short = PRESETS.iter().filter(applies).filter_map(|preset| {
         let policy = preset.policy();
         if preset.takes_duration && is_long(&policy) {
             return format!("{}:100ms", preset.name).parse().ok();
         }
         (!is_long(&policy)).then_some(policy)
     });
-    let long = PRESETS.iter().map(Preset::policy).filter(|policy| long && is_long(policy));
+    let usual = PRESETS.iter().filter(applies).map(Preset::policy);
+    let long = usual.filter(|policy| long && is_long(policy));
     short.chain(long).collect()
 }
 
@@ -201,10 +207,11 @@ mod tests {
     #[test]
     fn what_takes_minutes_is_left_out_unless_it_is_asked_for() {
         let names = |long| -> Vec<String> {
-            usual_policies(long).into_iter().map(|policy| policy.name).collect()
+            usual_policies(long, Ordering::Serial).into_iter().map(|policy| policy.name).collect()
         };
         let has = |names: &[String], name: &str| names.iter().any(|other| other == name);
-        for name in ["linux", "bounded:100ms", "bounded+watchdog:100ms", "smmuv3", "xen"] {
+        for name in ["linux-7.0-unmap", "bounded:100ms", "bounded+watchdog:100ms", "smmuv3", "xen"]
+        {
             assert!(has(&names(false), name) && has(&names(true), name), "{name}");
         }
         for name in ["pcie-90s", "bounded+watchdog:1m30s", "riscv"] {

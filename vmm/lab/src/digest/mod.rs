@@ -316,5 +316,7 @@ const fn word(verdict: Verdict) -> &'static str {
         Verdict::Removed => "removed",
         Verdict::Reset => "reset",
         Verdict::Withheld => "withheld",
+        Verdict::AtsDisabled => "ended with ATS turned off",
+        Verdict::Crashed => "ended with their domain",
     }
 }

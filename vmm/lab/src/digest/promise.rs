@@ -1,6 +1,6 @@
 //! The promise of a policy, in a sentence: its bound, and what it does against stale translations.
 
-use iommu::submit::{OnIte, OnTimeout, Policy, Precheck};
+use iommu::submit::{OnIte, OnTimeout, Policy, Precheck, PrecheckOn};
 use iommu::time::Timeout;
 
 use crate::text::time;
@@ -27,8 +27,12 @@ pub(super) fn promise(policy: &Policy, ict: Timeout) -> String {
         Precheck::Disconnected => "; a device that hot-plug has marked is skipped",
         Precheck::Present => "; a device that does not answer a read is skipped",
     };
+    let check_on = match policy.precheck_on {
+        PrecheckOn::Every => "",
+        PrecheckOn::Teardown => " on teardown, not on unmap",
+    };
     let watchdog = if policy.watchdog { "; the loop resets the watchdog" } else { "" };
-    format!("{wait}{check}{watchdog}")
+    format!("{wait}{check}{check_on}{watchdog}")
 }
 
 /// The action after the deadline.
@@ -44,6 +48,12 @@ fn after(policy: &Policy) -> String {
         }
         OnTimeout::Remove => "the device counts as removed; nothing stops its DMA".to_owned(),
         OnTimeout::Reset => "a Function Level Reset empties the ATC".to_owned(),
+        OnTimeout::DisableAts => {
+            "ATS is turned off in the device for good, if the write arrives; no fence".to_owned()
+        }
+        OnTimeout::Crash => {
+            "ATS is turned off in the device, and the caller's domain is ended".to_owned()
+        }
     }
 }
 
@@ -56,5 +66,7 @@ const fn ite(policy: &Policy) -> &'static str {
         OnIte::Check => "after which it is submitted again unless the device is gone",
         OnIte::Quarantine => "after which the device is fenced",
         OnIte::Report => "after which the caller gets a failure",
+        OnIte::RepeatWait => "after which the wait alone is repeated: success with a stale ATC",
+        OnIte::DisableAts => "after which ATS is turned off in the device, and the wait repeated",
     }
 }

@@ -31,7 +31,7 @@ mod world;
 
 use std::collections::BTreeMap;
 
-use iommu::submit::{HostError, OnTimeout, Policy, Precheck};
+use iommu::submit::{FlushPath, HostError, OnIte, OnTimeout, Policy, PolicyPath, Precheck};
 use iommu::time::Timeout;
 use iommu::unit::Ordering;
 use serde::Serialize;
@@ -70,19 +70,30 @@ impl Invariant {
     }
 
     /// Whether `policy` promises that the invariant holds. It promises nothing after a reported
-    /// failure. A policy that skips functions that look gone, or treats them as removed, reports
-    /// success without an answer of the hardware. Where the function lies under `fault`, no policy
+    /// failure. A policy that skips functions that look gone, treats them as removed, turns ATS off
+    /// in them, or does not send again what was lost, reports success without an answer of the
+    /// hardware. Where the function lies under `fault`, no policy
     /// can know that a translation is gone.
     pub fn is_claimed_by(self, policy: &Policy, fault: ExploredFault) -> bool {
         match self {
             Self::FalseCompletion | Self::LostWait => true,
             Self::StaleAfterSuccess => {
-                policy.precheck == Precheck::None
-                    && policy.on_timeout != OnTimeout::Remove
+                policy.precheck_on(explored_path(policy)) == Precheck::None
+                    && !matches!(policy.on_timeout, OnTimeout::Remove | OnTimeout::DisableAts)
+                    && !matches!(policy.on_ite, OnIte::RepeatWait | OnIte::DisableAts)
                     && !fault.lies()
             }
             Self::StaleAfterFailure => false,
         }
+    }
+}
+
+/// The path on which the explored calls are submitted: that which `policy` describes.
+pub(crate) const fn explored_path(policy: &Policy) -> FlushPath {
+    match policy.path {
+        PolicyPath::Any | PolicyPath::Unmap => FlushPath::Unmap,
+        PolicyPath::Teardown => FlushPath::Teardown,
+        PolicyPath::Reset => FlushPath::Reset,
     }
 }
 

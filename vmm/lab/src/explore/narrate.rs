@@ -115,6 +115,8 @@ fn is_noted(event: &Event) -> bool {
             | Event::QuarantineEnded { .. }
             | Event::RemovalSimulated { .. }
             | Event::FunctionResetByHost { .. }
+            | Event::AtsDisabledByHost { .. }
+            | Event::HostWalkHasNoEnd { .. }
             | Event::Lost { .. }
             | Event::Dropped { .. }
             | Event::AtcFilled { .. }

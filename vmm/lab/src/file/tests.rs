@@ -2,7 +2,10 @@
 
 use std::num::NonZeroU16;
 
-use iommu::submit::{Completion, IteMarks, OnIte, OnTimeout, Policy, Precheck, Suspects};
+use iommu::submit::{
+    Completion, IteMarks, LockScope, OnIte, OnTimeout, Policy, PolicyPath, Precheck, PrecheckOn,
+    Slots, Suspects, Units,
+};
 use proptest::prelude::*;
 
 use super::*;
@@ -125,6 +128,9 @@ fn mistakes_in_a_policy_have_a_position_and_a_suggestion() {
         (with("\"careful\"", "\"linux\""), 8, "there is a preset 'linux'"),
         (with("\"careful\"", "\"care:ful\""), 8, "is no name"),
         (with("base = \"bounded:5s\"", "base = \"linux\""), 3, "never passes"),
+        (with("watchdog = true", "precheck_on = \"teardown\""), 8, "makes no check"),
+        (with("watchdog = true", "fn = \"yes\""), 11, "a boolean"),
+        (with("watchdog = true", "path = \"unmapping\""), 11, "any, unmap, teardown, reset"),
         (with("name = \"patient\"\n", ""), 2, "missing field `name`"),
         (with("\"patient\"", "patient"), 3, "string"),
         (with("watchdog = true", "watchdog = 1"), 11, "a boolean"),
@@ -163,7 +169,12 @@ fn policy() -> impl Strategy<Value = Policy> {
         Just(OnTimeout::QuarantinePosted),
         Just(OnTimeout::Remove),
         Just(OnTimeout::Reset),
+        Just(OnTimeout::DisableAts),
+        Just(OnTimeout::Crash),
     ];
+    let where_ = (any_of(PolicyPath::ALL), any_of(PrecheckOn::ALL), any_of(LockScope::ALL));
+    let other = prop::option::of((1..u64::MAX).prop_map(std::time::Duration::from_nanos));
+    let shape = (any_of(Slots::ALL), any::<bool>(), any_of(Units::ALL), other);
     let fields = (
         any_of(Precheck::ALL),
         deadline.prop_map(Timeout::After),
@@ -175,20 +186,30 @@ fn policy() -> impl Strategy<Value = Policy> {
         proptest::option::of(any::<NonZeroU16>()),
         any_of(Suspects::ALL),
     );
-    ("[a-z][a-z0-9_.+-]{4,12}z", fields).prop_map(|(name, fields)| {
+    let all = ("[a-z][a-z0-9_.+-]{4,12}z", fields, where_, shape);
+    all.prop_map(|(name, fields, (path, precheck_on, lock), shape)| {
         let (precheck, deadline, on_timeout, on_ite, ite_marks, completion, ..) = fields;
         let (.., watchdog, in_flight, suspects) = fields;
+        let (slots, fenced_waits, units, other) = shape;
+        let has_check = precheck != Precheck::None;
         Policy {
             name,
+            path,
             precheck,
+            precheck_on: if has_check { precheck_on } else { PrecheckOn::Every },
             deadline,
+            other_deadline: other.map(Timeout::After),
             on_timeout,
             on_ite,
             ite_marks,
             completion,
+            slots,
+            fenced_waits,
+            lock,
             watchdog,
             in_flight,
             suspects,
+            units,
         }
     })
 }

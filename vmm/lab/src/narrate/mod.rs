@@ -25,6 +25,8 @@ pub(super) const fn verdict(verdict: Verdict) -> &'static str {
         Verdict::Removed => "the device is taken for removed",
         Verdict::Withheld => "the device has timed out before, and was not asked",
         Verdict::Reset => "the device was reset",
+        Verdict::AtsDisabled => "ATS is turned off in the device for good",
+        Verdict::Crashed => "the domain of the caller is ended",
     }
 }
 
@@ -102,6 +104,13 @@ fn host_side(event: &Event) -> Option<String> {
         }
         Event::RemovalSimulated { function } => format!("{function} is taken for removed"),
         Event::FunctionResetByHost { function } => format!("Function Level Reset of {function}"),
+        Event::AtsDisabledByHost { function } => {
+            format!("ATS is turned off in {function} for good, if the write arrives")
+        }
+        Event::HostWalkHasNoEnd { tail } => format!(
+            "IQT is at slot {tail}, an odd one: the walk over the slots NEVER ENDS, with the lock of \
+             the queue held"
+        ),
         Event::HostWaitsAborted { count } => format!("software finds {count} waits aborted"),
         Event::HostLockup { ticket, detector } => {
             let (name, limit) = match detector {

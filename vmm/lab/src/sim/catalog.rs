@@ -226,7 +226,7 @@ pub enum CatalogError {
 }
 
 impl Default for Catalog {
-    /// The built-in tables: all presets, all faults, all workloads, all units.
+    /// The built-in tables: the presets with a row, all faults, all workloads, all units.
     fn default() -> Self {
         let fault = |(name, about, text): &(&str, &str, &str)| FaultRow {
             name: (*name).to_owned(),
@@ -235,7 +235,11 @@ impl Default for Catalog {
             spread: SPREAD,
         };
         Self {
-            policies: PRESETS.iter().map(Preset::policy).collect(),
+            policies: PRESETS
+                .iter()
+                .filter(|preset| preset.in_tables)
+                .map(Preset::policy)
+                .collect(),
             faults: FAULTS.iter().map(fault).collect(),
             workloads: workloads(),
             units: UnitRow::built_in(),
@@ -260,14 +264,14 @@ impl Catalog {
         Ok(())
     }
 
-    /// The policy with that name: a row, or a preset with a duration of its own.
+    /// The policy with that name: a row, or a preset without a row or with a duration of its own.
     ///
     /// # Errors
     /// [`CatalogError::Unknown`].
     pub fn policy(&self, name: &str) -> Result<Policy, CatalogError> {
         match find("policy", &self.policies, name, |row| &row.name) {
             Ok(row) => Ok(row.clone()),
-            Err(error) => name.parse().map_err(|_| error),
+            Err(error) => name.parse().map_err(|_| with_presets(error)),
         }
     }
 
@@ -317,6 +321,19 @@ impl Catalog {
         let (policy, fault) = (self.policy(&id.policy)?, self.fault(&id.fault)?.clone());
         let spec = RunSpec::new(policy, fault, self.workload(&id.workload)?, id.seed);
         Ok(spec.on(self.unit(&id.unit)?))
+    }
+}
+
+/// The error for an unknown policy, with the presets that have no row.
+fn with_presets(error: CatalogError) -> CatalogError {
+    match error {
+        CatalogError::Unknown { table, name, known } => {
+            let others = PRESETS.iter().filter(|preset| !preset.in_tables);
+            let names = std::iter::once(known).chain(others.map(|preset| preset.name.to_owned()));
+            let known = names.collect::<Vec<_>>().join(", ");
+            CatalogError::Unknown { table, name, known }
+        }
+        other => other,
     }
 }
 

@@ -178,7 +178,7 @@ impl Gate {
     }
 }
 
-/// The lock of a domain, held over the whole of an invalidation, as Linux holds
+/// The lock of a domain or of the unit, held over the whole of an invalidation, as Linux holds
 /// `domain->cache_lock`. First come, first served.
 #[derive(Debug, Default)]
 pub(super) struct Lock {

@@ -40,7 +40,7 @@ impl DmaPath<'_> {
             return Err(RequestError::UnsupportedRequest);
         };
         #[cfg(test)]
-        {
+        if request.address_type == iommu::ats::AddressType::Translated {
             let output = Gpa(address.0 & !(PAGE_SIZE - 1));
             let by = (self.oracle.get(_by), _stale);
             self.check.access(request.requester, output, by, (self.unit, self.memory));

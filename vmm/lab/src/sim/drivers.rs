@@ -18,6 +18,11 @@ pub(super) struct Drivers {
     pub(super) disconnected: Vec<bool>,
     /// How often each device was reset by a driver or by the policy.
     pub(super) resets: Vec<u32>,
+    /// Whether ATS was turned off in each device for good.
+    pub(super) ats_off: Vec<bool>,
+    /// Whether each device makes its requests by its ATC: it does until it gets that write, or is set up
+    /// without ATS.
+    pub(super) uses_atc: Vec<bool>,
     /// Devices that were reset, and are to be set up when they are ready.
     pub(super) resetting: Vec<u16>,
     /// The next answer to a read of a vendor ID, if the read was made some time ago.
@@ -32,6 +37,8 @@ impl Drivers {
             layout,
             disconnected: vec![false; devices],
             resets: vec![0; devices],
+            ats_off: vec![false; devices],
+            uses_atc: vec![true; devices],
             resetting: Vec::new(),
             sample: None,
         }
@@ -44,13 +51,21 @@ impl Drivers {
         }
     }
 
+    /// A device is set up again. Returns whether its driver may turn ATS on.
+    pub(super) fn note_set_up(&mut self, device: u16) -> bool {
+        let has_ats = !self.ats_off[usize::from(device)];
+        self.uses_atc[usize::from(device)] = has_ats;
+        has_ats
+    }
+
     /// Sets up a device that was reset, now or when it is ready.
     fn set_up_device(&mut self, device: u16, hierarchy: &mut Hierarchy, now: Instant) {
         if hierarchy.ready_at(usize::from(device)).is_some() {
             return self.resetting.push(device);
         }
+        let has_ats = self.note_set_up(device);
         let mut driver = Driver { hierarchy, slots: self.slots, now };
-        driver.enable_device(device, &self.layout);
+        driver.enable_device(device, has_ats, &self.layout);
     }
 }
 
@@ -68,6 +83,13 @@ impl downstream::Drivers for Drivers {
         if let Some(device) = self.slots.device(function) {
             self.resets[usize::from(device)] += 1;
             self.set_up_device(device, hierarchy, now);
+        }
+    }
+
+    fn ats_disabled(&mut self, function: Bdf, has_arrived: bool) {
+        if let Some(device) = self.slots.device(function) {
+            self.ats_off[usize::from(device)] = true;
+            self.uses_atc[usize::from(device)] &= !has_arrived;
         }
     }
 }

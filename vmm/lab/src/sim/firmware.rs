@@ -91,14 +91,15 @@ impl Driver<'_> {
         for slot in 0..self.slots.count() {
             self.enable_reports(slot, contains, &layout);
             for device in self.slots.devices_in(slot) {
-                self.enable_device(device, &layout);
+                self.enable_device(device, true, &layout);
             }
         }
         layout
     }
 
-    /// A device after reset: its BAR, memory, bus mastering, error messages, PASIDs, ATS.
-    pub(super) fn enable_device(&mut self, device: u16, layout: &Layout) {
+    /// A device after reset: its BAR, memory, bus mastering, error messages, PASIDs, and ATS if the
+    /// driver may use it.
+    pub(super) fn enable_device(&mut self, device: u16, has_ats: bool, layout: &Layout) {
         let mut function = self.client(self.slots.function(device));
         function.set_bar0(SlotMap::bar(device) as u32);
         function.set_command(Command::MEMORY_AND_MASTER);
@@ -108,7 +109,9 @@ impl Driver<'_> {
         // PASIDs before ATS: with ATS on that is undefined (PCIe 7.8.9.3).
         let pasids = pasid::PasidControl::new().with_enable(true);
         function.write(layout.endpoint_pasid + pasid::CONTROL, pasids);
-        function.enable_ats(layout.endpoint_ats);
+        if has_ats {
+            function.enable_ats(layout.endpoint_ats);
+        }
     }
 
     /// Hot-plug events, containment and errors interrupt, and all functions can be reached.

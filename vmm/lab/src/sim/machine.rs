@@ -10,7 +10,7 @@ use devices::root_complex::downstream::Downstream;
 use iommu::Memory;
 use iommu::ats::{InvalidateCompletion, InvalidateRequest, PageRange};
 use iommu::event::{Tracer, UnitRole};
-use iommu::submit::{HostSide, Precheck};
+use iommu::submit::{FlushPath, HostSide, LockScope, Precheck};
 use iommu::time::Instant;
 use iommu::unit::UnitConfig;
 
@@ -56,6 +56,8 @@ pub(super) struct Device {
     /// Its slot is to be powered down when it has been let go.
     pub(super) powers_down: bool,
     pub(super) is_quarantined: bool,
+    /// The host has ended its domain: no I/O begins any more.
+    pub(super) has_crashed: bool,
     /// Its last I/O was done.
     pub(super) works: bool,
     /// The last pages that it was given, in no order.
@@ -304,9 +306,18 @@ impl<'a> Machine<'a> {
         self.victim() == Some(self.slots.slot(device))
     }
 
-    /// Whether a presence check comes before an invalidation.
-    pub(super) fn looks_first(&self) -> bool {
-        self.spec.policy.precheck == Precheck::Present
+    /// Whether a presence check comes before an invalidation on `path`.
+    pub(super) fn looks_first(&self, path: FlushPath) -> bool {
+        self.spec.policy.precheck_on(path) == Precheck::Present
+    }
+
+    /// The lock under which a CPU invalidates for `device`, by its index.
+    pub(super) fn lock_of(&self, device: u16) -> Option<usize> {
+        match self.spec.policy.lock {
+            LockScope::Domain => Some(usize::from(device)),
+            LockScope::Unit => Some(0),
+            LockScope::None => None,
+        }
     }
 }
 

@@ -69,4 +69,6 @@ pub fn run(spec: &RunSpec, tracer: &Tracer) -> Result<RunResult, SimulationError
 #[cfg(test)]
 mod back_pressure_tests;
 #[cfg(test)]
+mod path_tests;
+#[cfg(test)]
 mod tests;

@@ -1,6 +1,6 @@
 //! Notes on a run: devices that are gone, quarantines, and the end of the run.
 
-use iommu::submit::Conclusion;
+use iommu::submit::{Conclusion, Verdict};
 use iommu::time::Instant;
 
 use super::RunResult;
@@ -22,6 +22,11 @@ impl Machine<'_> {
         self.cpu(cpu).state = State::Returning;
         let job = &mut self.cpu(cpu).job;
         (job.told_success, job.held_by_atc) = (verdict.is_success(), held);
+        if *verdict == Verdict::Crashed {
+            let device = self.cpu(cpu).device;
+            let state = &mut self.devices[usize::from(device)];
+            (state.has_crashed, state.has_failed_io) = (true, true);
+        }
         self.wake(cpu, self.spec.costs.poll);
     }
 
@@ -81,7 +86,7 @@ impl Machine<'_> {
                 self.result.zombie.record(end - gone);
             }
         }
-        let ended_well = |device: &Device| device.unbound || device.works;
+        let ended_well = |device: &Device| device.unbound || device.works && !device.has_crashed;
         let has_faulted = self.downstream.happened().next().is_some();
         self.result.faulted = u64::from(has_faulted);
         let all = || has_faulted.then_some(0..self.spec.workload.devices);

@@ -14,7 +14,7 @@ use iommu::ats::{ITag, InvalidateRequest, PageRange};
 use iommu::event::{Event, LockupDetector};
 use iommu::ids::Pasid;
 use iommu::spec::descriptor::IotlbScope;
-use iommu::submit::Flush;
+use iommu::submit::{Flush, FlushPath};
 
 use super::Kind;
 use super::cpu::{Purpose, State};
@@ -40,7 +40,8 @@ impl Machine<'_> {
     /// Maps a page and gives it to the device.
     fn begin_io(&mut self, cpu: u16) {
         let device = self.cpu(cpu).device;
-        if self.devices[usize::from(device)].unbinding || self.now >= self.quiet {
+        let state = &self.devices[usize::from(device)];
+        if state.unbinding || state.has_crashed || self.now >= self.quiet {
             self.cpu(cpu).state = State::Retired;
             return;
         }
@@ -171,9 +172,18 @@ impl Machine<'_> {
         let now = self.now;
         let state = self.cpu(cpu);
         (state.job.off, state.state) = (now, State::Locking);
-        let device = usize::from(state.device);
-        if self.devices[device].lock.acquire(cpu) {
+        let device = state.device;
+        let lock = self.lock_of(device);
+        if lock.is_none_or(|lock| self.devices[lock].lock.acquire(cpu)) {
             self.look(cpu);
+        }
+    }
+
+    /// The path in the kernel on which a CPU invalidates.
+    fn flush_path(&self, cpu: u16) -> FlushPath {
+        match self.cpus[usize::from(cpu)].job.purpose {
+            Purpose::Unbind => FlushPath::Teardown,
+            Purpose::Reuse | Purpose::Deferred => self.spec.workload.kind.path(),
         }
     }
 
@@ -183,10 +193,14 @@ impl Machine<'_> {
         self.cpu(cpu).job.locked = Some(now);
         let function = self.slots.function(self.cpu(cpu).device);
         let mut time = costs.descriptor * 3 + costs.doorbell;
-        let present = self.looks_first().then(|| {
+        let path = self.flush_path(cpu);
+        let looks_first = self.looks_first(path);
+        if looks_first {
             time += costs.presence_check;
-            self.downstream.hierarchy.is_present(function, now)
-        });
+        }
+        // Where the IOTLB has a wait of its own, the device is looked at after that.
+        let looks_now = looks_first && !self.spec.policy.splits(path);
+        let present = looks_now.then(|| self.downstream.hierarchy.is_present(function, now));
         self.cpu(cpu).state = State::Submitting { present };
         self.wake(cpu, time);
     }
@@ -218,7 +232,9 @@ impl Machine<'_> {
             }
             _ => Some(scope),
         };
+        let path = self.flush_path(cpu);
         let Some(flush) = Flush::new(iotlb, &[request]) else { return };
+        let flush = flush.on(path);
         #[cfg(test)]
         self.check.ask(cpu, scope, &request);
         self.downstream.drivers.sample = present;
@@ -249,7 +265,8 @@ impl Machine<'_> {
         if self.spec.workload.kind.is_built_in_guest() && self.is_victim(device) {
             self.touch_after_flush(touched);
         }
-        if let Some(next) = self.devices[usize::from(device)].lock.release() {
+        let lock = self.lock_of(device);
+        if let Some(next) = lock.and_then(|lock| self.devices[lock].lock.release()) {
             self.wake(next, self.spec.costs.lock);
         }
         if self.spec.policy.in_flight.is_some()
@@ -310,8 +327,9 @@ impl Machine<'_> {
 
     /// Sets everything up again, after a reset that the driver has not asked for.
     pub(super) fn set_up(&mut self, device: u16) {
+        let has_ats = self.downstream.drivers.note_set_up(device);
         let (mut driver, layout) = self.driver();
-        driver.enable_device(device, layout);
+        driver.enable_device(device, has_ats, layout);
     }
 
     /// A stretch of time with interrupts off is over on a CPU, or at the horizon.

@@ -151,11 +151,17 @@ pub struct Told {
     /// Not complete: the device has timed out before, and is not asked until it is reset.
     #[serde(default)]
     pub withheld: Answers,
+    /// All is well: ATS is turned off in the device.
+    #[serde(default)]
+    pub ats_disabled: Answers,
+    /// The domain of the caller was ended.
+    #[serde(default)]
+    pub crashed: Answers,
 }
 
 impl Told {
     /// All of them, with the verdict that each is about.
-    pub fn all(&self) -> [(Verdict, Answers); 8] {
+    pub fn all(&self) -> [(Verdict, Answers); 10] {
         [
             (Verdict::Completed, self.completed),
             (Verdict::Skipped, self.skipped),
@@ -165,6 +171,8 @@ impl Told {
             (Verdict::Removed, self.removed),
             (Verdict::Withheld, self.withheld),
             (Verdict::Reset, self.reset),
+            (Verdict::AtsDisabled, self.ats_disabled),
+            (Verdict::Crashed, self.crashed),
         ]
     }
 
@@ -178,6 +186,8 @@ impl Told {
             Verdict::Removed => &mut self.removed,
             Verdict::Withheld => &mut self.withheld,
             Verdict::Reset => &mut self.reset,
+            Verdict::AtsDisabled => &mut self.ats_disabled,
+            Verdict::Crashed => &mut self.crashed,
         };
         let counter = if held { &mut answers.held } else { &mut answers.dropped };
         *counter += 1;

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use devices::fault::{Fault, Trigger};
 use iommu::event::UnitRole;
-use iommu::submit::Policy;
+use iommu::submit::{FlushPath, Policy};
 use iommu::time::Timeout;
 use iommu::unit::UnitConfig;
 use serde::{Deserialize, Serialize};
@@ -39,6 +39,17 @@ pub enum Kind {
 }
 
 impl Kind {
+    /// The path in a kernel on which its invalidations are submitted. Those of a driver that lets its
+    /// device go are on [`FlushPath::Teardown`] in every kind.
+    pub const fn path(self) -> FlushPath {
+        match self {
+            Self::Strict | Self::Lazy | Self::Sva | Self::Direct | Self::Forwarded => {
+                FlushPath::Unmap
+            }
+            Self::Teardown | Self::Detach => FlushPath::Teardown,
+        }
+    }
+
     /// Whether the drivers do what the built-in guest does: no resets, and some more writes to the
     /// page of each flush.
     pub(super) const fn is_built_in_guest(self) -> bool {

@@ -19,8 +19,8 @@ use super::slot_map::SlotMap;
 const RECENT: usize = 16;
 /// Bytes of one access.
 const ACCESS: u32 = 256;
-/// The endpoint's command: write the buffer to memory, by the ATC.
-const WRITE_BY_ATC: regs::Command = regs::Command::new().with_opcode(2).with_use_atc(true);
+/// The endpoint's command: write the buffer to memory.
+const WRITE: regs::Command = regs::Command::new().with_opcode(2);
 
 impl Machine<'_> {
     /// A device is given a page: it does one I/O with it, and will touch its latest pages again.
@@ -52,9 +52,10 @@ impl Machine<'_> {
         }
     }
 
-    /// A device writes to a page, by its ATC.
+    /// A device writes to a page, by its ATC unless ATS is off in it for good.
     pub(super) fn touch(&mut self, mapping: MappingId, cpu: Option<u16>) {
         let (target, now) = (*self.oracle.get(mapping), self.now);
+        let uses_atc = self.downstream.drivers.uses_atc[usize::from(target.device)];
         let (arrived, translated) = self.on_function(target.device, |function, upstream| {
             let bar = SlotMap::bar(target.device);
             let mut write = |register: u64, data: &[u8]| {
@@ -62,7 +63,7 @@ impl Machine<'_> {
             };
             write(regs::IOVA, &target.iova.0.to_le_bytes());
             write(regs::LENGTH, &ACCESS.to_le_bytes());
-            let mut command = WRITE_BY_ATC;
+            let mut command = WRITE.with_use_atc(uses_atc);
             if let Some(pasid) = target.space {
                 write(regs::PASID, &pasid.get().to_le_bytes());
                 command = command.with_pasid(true);

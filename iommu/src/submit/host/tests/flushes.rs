@@ -3,8 +3,9 @@
 use super::*;
 use crate::ids::DomainId;
 use crate::spec::descriptor::IotlbScope;
+use crate::submit::FlushPath;
 
-const BOTH: [Bdf; 2] = [VICTIM, NEIGHBOR];
+pub(super) const BOTH: [Bdf; 2] = [VICTIM, NEIGHBOR];
 
 fn request(destination: Bdf) -> InvalidateRequest {
     let range = PageRange::page(Iova(0x1000));
@@ -18,15 +19,24 @@ impl Rig {
     }
 
     pub(super) fn unmap_all(&mut self, functions: &[Bdf]) {
+        self.invalidate_all(functions, FlushPath::Unmap);
+    }
+
+    /// The same for the teardown of a domain.
+    pub(super) fn tear_down_all(&mut self, functions: &[Bdf]) {
+        self.invalidate_all(functions, FlushPath::Teardown);
+    }
+
+    fn invalidate_all(&mut self, functions: &[Bdf], path: FlushPath) {
         let requests: Vec<_> = functions.iter().map(|function| request(*function)).collect();
         let pages = IotlbScope::Pages(DomainId(1), PageRange::page(Iova(0x1000)));
-        let flush = Flush::new(Some(pages), &requests).unwrap();
+        let flush = Flush::new(Some(pages), &requests).unwrap().on(path);
         self.host.submit(flush, &mut self.functions, self.now);
         self.deliver();
     }
 
     /// The types of all descriptors that the unit has fetched.
-    fn fetched(&self) -> Vec<u8> {
+    pub(super) fn fetched(&self) -> Vec<u8> {
         let kind = |event: &Event| match event {
             Event::DescriptorFetched { descriptor_type, .. } => Some(*descriptor_type),
             _ => None,
@@ -46,7 +56,7 @@ fn an_unmap_is_one_submission_with_iotlb_device_tlb_and_wait() {
 
 #[test]
 fn the_precheck_skips_only_functions_that_are_gone() {
-    let mut rig = Rig::new("linux-7.0", Timeout::Never);
+    let mut rig = Rig::new("present+bounded", Timeout::Never);
     rig.drop_link(VICTIM);
     rig.unmap_all(&BOTH);
     assert_eq!(rig.fetched(), [2, 3, 5]);

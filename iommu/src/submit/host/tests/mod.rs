@@ -4,6 +4,7 @@ mod back_pressure;
 mod flushes;
 mod presets;
 mod quarantine;
+mod systems;
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -31,6 +32,8 @@ struct Functions {
     disconnected: BTreeSet<Bdf>,
     /// Functions for which an FLR was initiated.
     reset: Vec<Bdf>,
+    /// Functions in which ATS was turned off.
+    ats_off: Vec<Bdf>,
 }
 
 impl FunctionAccess for Functions {
@@ -44,6 +47,10 @@ impl FunctionAccess for Functions {
 
     fn reset(&mut self, function: Bdf, _: Instant) {
         self.reset.push(function);
+    }
+
+    fn disable_ats(&mut self, function: Bdf, _: Instant) {
+        self.ats_off.push(function);
     }
 }
 
@@ -379,7 +386,7 @@ fn retries_come_before_the_failure() {
 
 #[test]
 fn timer_entries_do_not_grow_with_finished_calls() {
-    let mut rig = Rig::new("linux-6.9", Timeout::Never);
+    let mut rig = Rig::new("late-removal", Timeout::Never);
     rig.functions.mute.insert(VICTIM);
     rig.functions.disconnected.insert(NEIGHBOR);
     rig.flush(VICTIM);

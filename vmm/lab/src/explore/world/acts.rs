@@ -25,6 +25,7 @@ impl World {
         let scope = IotlbScope::Pages(DomainId(destination.bus().into()), range);
         // One function is never too many.
         let flush = Flush::new(Some(scope), &[request]).unwrap_or(Flush::from(request));
+        let flush = flush.on(self.path);
         let tail = self.tail();
         let mut functions = Functions { devices: &mut self.devices, now: self.now };
         let ticket = self.host.submit(flush, &mut functions, self.now);
@@ -69,6 +70,9 @@ impl World {
     /// A function uses a page.
     pub(super) fn touch(&mut self, page: Page) {
         let device = &mut self.devices[page.0 as usize];
+        if device.ats_off {
+            return;
+        }
         let (unit, memory) = self.host.dma_path();
         let (requester, address) = (device.id, iova(page));
         let Some(hit) = device.atc.lookup(None, address) else {

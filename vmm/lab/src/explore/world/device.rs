@@ -20,6 +20,8 @@ pub(super) struct Device {
     pub(super) completion_fault: Option<CompletionFault>,
     /// Invalidations that it has put off.
     pub(super) pending: PendingInvalidations,
+    /// ATS is turned off in it: it translates nothing itself any more.
+    pub(super) ats_off: bool,
     /// It is in D3hot.
     pub(super) sleeps: bool,
     /// Under way to it, and from it. Each way keeps its order (`PCIe 2.4.1`).
@@ -37,6 +39,7 @@ impl Device {
             behavior: InvalidateBehavior::Complete,
             completion_fault: None,
             pending: PendingInvalidations::default(),
+            ats_off: false,
             sleeps: false,
             requests: VecDeque::new(),
             completions: VecDeque::new(),
@@ -89,6 +92,15 @@ impl FunctionAccess for Functions<'_> {
                 device.atc.clear();
                 device.requests.clear();
                 device.completions.clear();
+            }
+        }
+    }
+
+    fn disable_ats(&mut self, function: Bdf, now: Instant) {
+        for device in self.devices.iter_mut().filter(|device| device.id == function) {
+            if device.link.carries(Lost::ConfigWrite, now) {
+                device.atc.clear();
+                device.ats_off = true;
             }
         }
     }

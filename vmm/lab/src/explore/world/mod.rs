@@ -13,7 +13,7 @@ use iommu::Memory;
 use iommu::event::{Recorder, TimedEvent, Tracer, UnitRole};
 use iommu::ids::{Bdf, Gpa, Iova, PAGE_SIZE};
 use iommu::spec::offset;
-use iommu::submit::{HostError, HostSide, Ticket, Verdict};
+use iommu::submit::{FlushPath, HostError, HostSide, Ticket, Verdict};
 use iommu::time::Instant;
 use iommu::unit::UnitConfig;
 
@@ -71,6 +71,8 @@ pub(super) struct World {
     taken: Vec<(u64, bool)>,
     next_frame: u64,
     fault: ExploredFault,
+    /// The path on which calls are submitted.
+    path: FlushPath,
     /// Completions may come after the unit has given up on their requests.
     may_be_too_late: bool,
     /// The loss, the duplicate or the link-down of the fault has happened: each happens once.
@@ -109,6 +111,7 @@ impl World {
             taken: Vec::new(),
             next_frame: 0,
             fault: config.fault,
+            path: super::explored_path(&config.policy),
             may_be_too_late: config.fault.exceeds(config.ict),
             has_happened: false,
             abandoned: None,
