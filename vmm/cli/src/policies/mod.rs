@@ -109,7 +109,7 @@ fn write_text(entry: &Entry, out: &mut dyn Write) -> io::Result<()> {
     )?;
     writeln!(
         out,
-        "    completion {}, slots {}{}, lock {}{}{}",
+        "    completion {}, slots {}{}, lock {}{}{}{}{}",
         policy.completion,
         policy.slots,
         if policy.fenced_waits { ", fn" } else { "" },
