@@ -177,26 +177,30 @@ impl Dma {
         self.clear_atc(function, tracer, now);
     }
 
-    /// Drops the entries that the Invalidate Request `dropped` covers. Returns the completion of
-    /// `request`. The two differ only if the function has a fault.
-    ///
-    /// The function also completes requests while ATS is disabled. The specification leaves that
-    /// open, and some devices do not. Without a completion, a driver that disabled ATS too early
-    /// would wait for ever.
-    pub(crate) fn invalidate(
+    /// Drops the entries that the Invalidate Request `dropped` covers, which obeys `request`. The two
+    /// differ only if the function has a fault.
+    pub(crate) fn obey(
         &mut self,
         request: &InvalidateRequest,
         dropped: Option<&InvalidateRequest>,
         unit: TranslationUnit,
         tracer: &Tracer,
         now: Instant,
-    ) -> UpstreamMessage {
+    ) {
         let function = request.destination;
         let dropped =
             dropped.map_or(0, |it| self.atc.invalidate(Spaces::of(it), unit.around(it.range)));
         tracer.emit(now, || Event::AtcInvalidated { function, dropped });
+    }
+
+    /// The completion of `request`.
+    ///
+    /// The function also completes requests while ATS is disabled. The specification leaves that
+    /// open, and some devices do not. Without a completion, a driver that disabled ATS too early
+    /// would wait for ever.
+    pub(crate) fn completion(request: &InvalidateRequest) -> UpstreamMessage {
         UpstreamMessage::InvalidateCompletion(InvalidateCompletion {
-            requester: function,
+            requester: request.destination,
             itag_vector: request.itag.bit(),
             completion_count: 1,
         })

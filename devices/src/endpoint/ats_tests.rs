@@ -81,6 +81,7 @@ impl Rig {
         };
         let machine = &mut self.driver.machine;
         machine.hierarchy.invalidate_request(request, machine.now);
+        machine.hierarchy.collect_messages(machine.now);
     }
 }
 

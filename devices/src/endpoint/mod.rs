@@ -31,7 +31,7 @@ use iommu::time::Instant;
 
 use crate::Error;
 use crate::dma::atc::{Geometry, Spaces};
-use crate::dma::{Bus, Rights, TranslationUnit};
+use crate::dma::{Bus, Dma, Rights, TranslationUnit};
 use crate::pcie::caps::acs::Acs;
 use crate::pcie::caps::aer::{Aer, AerKind};
 use crate::pcie::caps::ats::{Ats, AtsFeatures};
@@ -422,18 +422,25 @@ impl Function for AtsEndpoint {
     }
 
     /// A function without ATS ignores the request.
-    fn invalidate_request(
+    fn invalidate_request(&mut self, request: InvalidateRequest) -> bool {
+        let takes_it = request.destination == self.core.id && self.ats.is_some();
+        if takes_it {
+            self.invalidations = self.invalidations.wrapping_add(1);
+            self.core.send(Dma::completion(&request));
+        }
+        takes_it
+    }
+
+    fn obey(
         &mut self,
         request: InvalidateRequest,
         dropped: Option<InvalidateRequest>,
         now: Instant,
     ) {
-        if request.destination != self.core.id || self.ats.is_none() {
-            return;
+        if request.destination == self.core.id && self.ats.is_some() {
+            let (unit, dma) = (self.rights().unit, &mut self.engine.dma);
+            dma.obey(&request, dropped.as_ref(), unit, &self.tracer, now);
         }
-        self.invalidations = self.invalidations.wrapping_add(1);
-        let (unit, dma) = (self.rights().unit, &mut self.engine.dma);
-        self.core.send(dma.invalidate(&request, dropped.as_ref(), unit, &self.tracer, now));
     }
 
     fn invalidate_queue_depth(&self) -> u8 {

@@ -189,6 +189,7 @@ fn each_address_space_has_its_own_translations() {
             range: PageRange::ALL,
         };
         machine.hierarchy.invalidate_request(request, machine.now);
+        machine.hierarchy.collect_messages(machine.now);
         assert_eq!(machine.register(0, ATC_ENTRIES), left, "{pasid:?}, global {global}");
     }
 }

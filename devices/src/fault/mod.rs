@@ -13,6 +13,7 @@
 //! - [`spec`]: one fault of a schedule, as it is written. `docs/faults.md` explains the syntax.
 //! - [`schedule`]: which of them are due.
 
+mod delay_text;
 pub mod effect;
 pub mod mode;
 mod mode_text;
@@ -20,6 +21,7 @@ pub mod schedule;
 pub mod spec;
 
 pub use crate::pcie::link::AnswerDelay;
+pub use delay_text::DELAYS;
 pub use effect::{Effect, PortEffect};
 pub use mode::FaultMode;
 pub use mode_text::{MODES, ParseModeError, current_name};

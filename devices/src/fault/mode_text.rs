@@ -9,7 +9,6 @@ use humantime::format_duration;
 use iommu::time::parse_duration;
 
 use super::mode::FaultMode;
-use crate::pcie::link::AnswerDelay;
 use crate::pcie::readiness::ReadyTime;
 
 /// The text of every mode with its parameter, and its effect in a line.
@@ -31,7 +30,7 @@ pub const MODES: [(&str, &str); 23] = [
     ("merge:T", "completions wait for T, and come as one message with several ITags"),
     ("split:N", "each completion comes in N messages, 2 to 8, with that Completion Count"),
     ("choke:N:T", "N requests at once, each for T; further ones are lost"),
-    ("slow:T", "completions come after T: 200ms, 1ms..90s (uniform), exp:50ms (mean)"),
+    ("slow:T", "completions come after T, a time or a distribution: 200ms, 1ms..90s, exp:50ms"),
     ("lossy:P", "this share of the completions is lost: 0.1"),
     ("dup", "each completion comes twice"),
     ("late:T", "completions come after T, when no caller waits any more"),
@@ -58,7 +57,7 @@ const LONGEST: Duration = Duration::from_secs(24 * 60 * 60);
 /// The error of [`FaultMode::from_str`].
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{0}")]
-pub struct ParseModeError(String);
+pub struct ParseModeError(pub(super) String);
 
 impl FromStr for FaultMode {
     type Err = ParseModeError;
@@ -89,7 +88,7 @@ impl FromStr for FaultMode {
             ("choke", Some(parameter)) => parse_choke(parameter)?,
             ("dup", None) => Self::Duplicate,
             ("all-ones-unit", None) => Self::AllOnesUnit,
-            ("slow", Some(delay)) => Self::Slow(parse_delay(delay)?),
+            ("slow", Some(delay)) => Self::Slow(delay.parse()?),
             ("lossy", Some(share)) => Self::Lossy(parse_share(share)?),
             ("late", Some(time)) => Self::Late(parse_time(time)?),
             ("flap", Some(parameter)) => parse_flap(parameter)?,
@@ -135,7 +134,7 @@ fn parse_choke(text: &str) -> Result<FaultMode, ParseModeError> {
     Ok(FaultMode::Choke { depth, time: parse_time(time)? })
 }
 
-fn parse_time(text: &str) -> Result<Duration, ParseModeError> {
+pub(super) fn parse_time(text: &str) -> Result<Duration, ParseModeError> {
     let time = parse_duration(text).map_err(|error| ParseModeError(error.to_string()))?;
     if time > LONGEST {
         return Err(ParseModeError(format!("'{text}' is too long; at most 24h")));
@@ -143,21 +142,7 @@ fn parse_time(text: &str) -> Result<Duration, ParseModeError> {
     Ok(time)
 }
 
-fn parse_delay(text: &str) -> Result<AnswerDelay, ParseModeError> {
-    if let Some(mean) = text.strip_prefix("exp:") {
-        return Ok(AnswerDelay::Exponential(parse_time(mean)?));
-    }
-    let Some((from, to)) = text.split_once("..") else {
-        return Ok(AnswerDelay::Fixed(parse_time(text)?));
-    };
-    let (from, to) = (parse_time(from)?, parse_time(to)?);
-    if from > to {
-        return Err(ParseModeError(format!("'{text}' ends before it begins")));
-    }
-    Ok(AnswerDelay::Uniform(from, to))
-}
-
-fn parse_share(text: &str) -> Result<u32, ParseModeError> {
+pub(super) fn parse_share(text: &str) -> Result<u32, ParseModeError> {
     match text.parse::<f64>() {
         // Exact for whole millionths; the range is checked.
         Ok(share) if (0.0..=1.0).contains(&share) => Ok((share * 1e6).round() as u32),
@@ -199,13 +184,7 @@ impl fmt::Display for FaultMode {
             Self::Choke { depth, time } => write!(f, "choke:{depth}:{}", format_duration(time)),
             Self::Duplicate => f.write_str("dup"),
             Self::AllOnesUnit => f.write_str("all-ones-unit"),
-            Self::Slow(AnswerDelay::Fixed(time)) => write!(f, "slow:{}", format_duration(time)),
-            Self::Slow(AnswerDelay::Uniform(from, to)) => {
-                write!(f, "slow:{}..{}", format_duration(from), format_duration(to))
-            }
-            Self::Slow(AnswerDelay::Exponential(mean)) => {
-                write!(f, "slow:exp:{}", format_duration(mean))
-            }
+            Self::Slow(delay) => write!(f, "slow:{delay}"),
             Self::Lossy(ppm) => write!(f, "lossy:{}", f64::from(ppm) / 1e6),
             Self::Late(time) => write!(f, "late:{}", format_duration(time)),
             Self::Flap { down, keep } => {

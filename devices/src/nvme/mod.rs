@@ -355,7 +355,15 @@ impl Function for Nvme {
         }
     }
 
-    fn invalidate_request(
+    fn invalidate_request(&mut self, request: InvalidateRequest) -> bool {
+        let is_mine = request.destination == self.core.id;
+        if is_mine {
+            self.core.send(Dma::completion(&request));
+        }
+        is_mine
+    }
+
+    fn obey(
         &mut self,
         request: InvalidateRequest,
         dropped: Option<InvalidateRequest>,
@@ -366,8 +374,7 @@ impl Function for Nvme {
                 order: self.translation_unit_order(),
                 ..TranslationUnit::default()
             };
-            let message = self.dma.invalidate(&request, dropped.as_ref(), unit, &self.tracer, now);
-            self.core.send(message);
+            self.dma.obey(&request, dropped.as_ref(), unit, &self.tracer, now);
         }
     }
 

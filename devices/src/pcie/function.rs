@@ -72,9 +72,15 @@ pub trait Function: fmt::Debug + Send {
         now: Instant,
     );
 
-    /// An Invalidate Request to the function, or to one of its virtual functions. The ATC drops the
-    /// range of `dropped`: of `request`, unless the function has a fault.
-    fn invalidate_request(
+    /// An Invalidate Request to the function, or to one of its virtual functions. Returns whether the
+    /// function sends a completion, which it does at once. [`Self::obey`] follows.
+    fn invalidate_request(&mut self, _request: InvalidateRequest) -> bool {
+        false
+    }
+
+    /// The ATC obeys an earlier `request`: it drops the range of `dropped`, which is `request` unless
+    /// the function has a fault.
+    fn obey(
         &mut self,
         _request: InvalidateRequest,
         _dropped: Option<InvalidateRequest>,

@@ -171,13 +171,17 @@ impl<F: SriovFunction> Function for PhysicalFunction<F> {
         }
     }
 
-    fn invalidate_request(
+    fn invalidate_request(&mut self, request: InvalidateRequest) -> bool {
+        self.functions_mut().any(|it| it.invalidate_request(request))
+    }
+
+    fn obey(
         &mut self,
         request: InvalidateRequest,
         dropped: Option<InvalidateRequest>,
         now: Instant,
     ) {
-        self.functions_mut().for_each(|it| it.invalidate_request(request, dropped, now));
+        self.functions_mut().for_each(|it| it.obey(request, dropped, now));
     }
 
     fn invalidate_queue_depth(&self) -> u8 {

@@ -10,6 +10,7 @@ use super::IO_APIC_ID;
 use crate::Error;
 use crate::chipset::map::Range;
 use crate::fault::Fault;
+use crate::pcie::link::Obeys;
 use crate::topology::Topology;
 
 /// What carries out the Device-TLB invalidations of the guest's unit.
@@ -45,6 +46,8 @@ pub struct RootComplexConfig {
     pub io_apic: Option<Bdf>,
     /// The faults, each with its trigger.
     pub faults: Vec<Fault>,
+    /// When ATCs drop what an Invalidate Request names.
+    pub obeys: Obeys,
     /// An [`Oracle`](crate::stale::Oracle) watches each of the guest's units. It allocates, and walks tables at each DMA.
     pub oracle: bool,
     /// The registers of the guest's units that have outlasted a reset of the machine, in the order of
@@ -63,6 +66,7 @@ impl RootComplexConfig {
             topology: Topology::simple(2, 0),
             io_apic: Some(IO_APIC_ID),
             faults: Vec::new(),
+            obeys: Obeys::default(),
             oracle: false,
             sticky: Vec::new(),
         }

@@ -114,7 +114,8 @@ impl RootComplex {
         tracer: Tracer,
     ) -> Result<Self, Error> {
         config.check(&ranges(&memory))?;
-        let hierarchy = config.topology.build(media, &tracer)?;
+        let mut hierarchy = config.topology.build(media, &tracer)?;
+        hierarchy.set_obeys(config.obeys);
         let units = Units::new(&config, &tracer);
         let host = match config.host {
             Host::Direct => None,

@@ -3,6 +3,7 @@
 
 use std::time::Duration;
 
+use devices::pcie::link::Obeys;
 use iommu::event::{Event, TranslationCache};
 use iommu::unit::Ordering;
 use tests::{Rig, Run, VICTIM, count};
@@ -43,7 +44,8 @@ fn what_the_host_tells_the_guest_decides_what_is_stale() {
         ("late-removal:50ms", "ignore-invalidate", (4, 0)),
         ("bounded:50ms", "ignore-invalidate", (0, 4)),
         ("quarantine:50ms", "ignore-invalidate", (0, 0)),
-        ("late-removal:50ms", "no-completion", (0, 0)),
+        ("late-removal:50ms", "no-completion", (4, 0)),
+        ("late-removal:50ms", "late:1m", (4, 0)),
         ("linux", "early", (4, 0)),
         ("linux", "byte-swap", (4, 0)),
         ("linux", "dup", (0, 0)),
@@ -60,10 +62,21 @@ fn without_a_host_the_unit_itself_tells_the_guest() {
         ("ignore-invalidate", (0, 4)),
         ("early", (4, 0)),
         ("drop-at-next", (4, 0)),
-        ("no-completion", (0, 0)),
+        ("no-completion", (0, 4)),
+        ("late:1m", (0, 4)),
     ] {
         let Some(rig) = rig() else { return };
         assert_eq!(stale(rig.direct().ict(ICT).fault(&on_doorbell(fault))), found, "{fault}");
+    }
+}
+
+#[test]
+fn a_device_that_obeys_at_once_has_nothing_stale() {
+    for fault in ["no-completion", "late:1m"] {
+        let Some(rig) = rig() else { return };
+        let mut rig = rig.direct().ict(ICT).fault(&on_doorbell(fault));
+        rig.config.root_complex.obeys = Obeys::AtOnce;
+        assert_eq!(stale(rig), (0, 0), "{fault}");
     }
 }
 

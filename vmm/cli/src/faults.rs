@@ -4,7 +4,7 @@ use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
 use clap::Args;
-use devices::fault::{Fault, MODES, ParseFaultError, Point, Schedule, ScheduleError};
+use devices::fault::{DELAYS, Fault, MODES, ParseFaultError, Point, Schedule, ScheduleError};
 use devices::topology::Topology;
 use lab::toml_file::{FileError, TomlFile};
 use serde::Deserialize;
@@ -93,6 +93,10 @@ pub(super) fn list() -> io::Result<()> {
     writeln!(out, "Modes, mode=MODE:")?;
     for (mode, text) in MODES {
         writeln!(out, "  {mode:17} {text}")?;
+    }
+    writeln!(out, "\nT of slow:T is a time or a distribution:")?;
+    for (delay, text) in DELAYS {
+        writeln!(out, "  {delay:17} {text}")?;
     }
     writeln!(out, "\nTriggers, one for each fault:")?;
     let triggers = [

@@ -5,6 +5,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use clap::Args;
+use devices::pcie::link::Obeys;
 use devices::root_complex::RootComplexConfig;
 use iommu::event::Tracer;
 use vmm::qtest::{Log, Machine, MachineConfig, SIGNALS, Session, Sockets, serve, serve_sockets};
@@ -50,6 +51,11 @@ pub(super) struct QtestArgs {
 
     #[command(flatten)]
     unit: UnitArgs,
+
+    /// When devices drop what an Invalidate Request names: when they answer it, which is the worst that
+    /// PCIe permits, or when it arrives
+    #[arg(long, value_name = "at-answer|at-once", default_value_t)]
+    obeys: Obeys,
 
     #[arg(
         long,
@@ -103,6 +109,7 @@ impl QtestArgs {
     fn machine(self, tracer: Tracer) -> Result<MachineConfig, CliError> {
         let root_complex = RootComplexConfig {
             topology: self.topology.into_topology(self.edus, "--edus")?,
+            obeys: self.obeys,
             oracle: self.oracle,
             ..self.unit.into_root_complex(self.host.into_host()?)?
         };

@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 
 use crate::kernel_config::KernelConfig;
 use clap::Args;
+use devices::pcie::link::Obeys;
 use devices::root_complex::RootComplexConfig;
 use devices::stale::StaleCounts;
 use iommu::time::{Timeout, parse_duration};
@@ -30,7 +31,7 @@ pub(super) struct RunArgs {
     /// print KTAP
     #[arg(long, value_name = "FILE", conflicts_with_all = [
         "memory", "cpus", "host", "policy", "policies_file", "ict", "ordering", "unit", "unit_config", "io_apic_id", "ports",
-        "device", "topology", "edu", "fault", "faults", "drop_link", "oracle", "time_limit",
+        "device", "topology", "edu", "fault", "faults", "drop_link", "obeys", "oracle", "time_limit",
     ])]
     scenario: Option<PathBuf>,
 
@@ -70,6 +71,11 @@ pub(super) struct RunArgs {
     /// Write events as JSON lines to this file
     #[arg(long, value_name = "FILE")]
     events: Option<PathBuf>,
+
+    /// When devices drop what an Invalidate Request names: when they answer it, which is the worst that
+    /// PCIe permits, or when it arrives
+    #[arg(long, value_name = "at-answer|at-once", default_value_t)]
+    obeys: Obeys,
 
     #[arg(
         long,
@@ -203,6 +209,7 @@ impl RunArgs {
         let root_complex = RootComplexConfig {
             faults: self.faults.into_faults(&topology)?,
             topology,
+            obeys: self.obeys,
             oracle: self.oracle,
             ..self.unit.into_root_complex(self.host.into_host()?)?
         };

@@ -52,7 +52,8 @@ fn an_invalidation_empties_the_atc_and_is_answered() {
         global: false,
         range: PageRange::page(Iova(DATA)),
     };
-    driver.nvme.invalidate_request(request, Some(request), driver.now);
+    assert!(driver.nvme.invalidate_request(request));
+    driver.nvme.obey(request, Some(request), driver.now);
     let Some(UpstreamMessage::InvalidateCompletion(answer)) = driver.nvme.poll_message() else {
         panic!("no answer");
     };
@@ -120,7 +121,8 @@ fn a_completion_that_has_no_translation_is_fatal() {
         global: false,
         range: PageRange::ALL,
     };
-    driver.nvme.invalidate_request(request, Some(request), driver.now);
+    assert!(driver.nvme.invalidate_request(request));
+    driver.nvme.obey(request, Some(request), driver.now);
     driver.settle();
     assert_eq!(driver.register(regs::CSTS), 0b11);
 }

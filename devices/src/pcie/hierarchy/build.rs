@@ -26,6 +26,8 @@ impl Hierarchy {
             delayed: Default::default(),
             late: 0,
             pending: Default::default(),
+            obeys: Default::default(),
+            owed: Default::default(),
             recoveries: Vec::new(),
             resets: Default::default(),
             returns: Vec::new(),

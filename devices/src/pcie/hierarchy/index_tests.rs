@@ -65,13 +65,9 @@ impl Function for Counting {
         self.count();
     }
 
-    fn invalidate_request(
-        &mut self,
-        _: InvalidateRequest,
-        _: Option<InvalidateRequest>,
-        _: Instant,
-    ) {
+    fn invalidate_request(&mut self, _: InvalidateRequest) -> bool {
         self.count();
+        false
     }
 
     fn poll_message(&mut self) -> Option<UpstreamMessage> {

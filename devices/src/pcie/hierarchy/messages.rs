@@ -2,12 +2,12 @@
 
 use std::collections::{BTreeMap, VecDeque};
 
-use iommu::ats::InvalidateCompletion;
+use iommu::ats::{InvalidateCompletion, InvalidateRequest};
 use iommu::event::{DropReason, Event, Lost};
 use iommu::ids::Bdf;
 use iommu::time::Instant;
 
-use super::{Hierarchy, PortNode, readiness, uplink};
+use super::{FunctionNode, Hierarchy, PortNode, readiness, uplink};
 use crate::pcie::UpstreamMessage;
 use crate::pcie::link::{CompletionOutcome, InvalidateBehavior, Link};
 
@@ -21,6 +21,16 @@ pub(super) struct Delayed {
     /// The port above the function that sends it.
     pub(super) above: Option<usize>,
     completion: InvalidateCompletion,
+    /// The requests that the ATC obeys when the completion is sent.
+    owed: Vec<Owed>,
+}
+
+/// An Invalidate Request that an ATC is yet to obey.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Owed {
+    pub(super) request: InvalidateRequest,
+    /// The request whose range the ATC drops.
+    pub(super) dropped: Option<InvalidateRequest>,
 }
 
 impl Hierarchy {
@@ -71,18 +81,22 @@ impl Hierarchy {
 
     /// Collects the messages of the function with index `index` that pass the links above it.
     pub fn collect_messages_of(&mut self, index: usize, now: Instant) {
-        let Self { ports, functions, messages, delayed, late, pending, recoveries, .. } = self;
+        let Self { ports, functions, messages, delayed, late, pending, recoveries, owed, .. } =
+            self;
         let Some(node) = functions.get_mut(index) else { return };
         while let Some(reset) = node.function.poll_reset() {
             delayed.retain(|_, held| held.completion.requester != reset);
             pending.forget(reset);
+            owed.retain(|it| it.request.destination != reset);
             let time = node.slow_reset.unwrap_or(node.readiness.reset);
             if !time.is_zero() {
                 readiness::begin(recoveries, node, index, reset, now + time);
             }
         }
         while let Some(message) = node.function.poll_message() {
+            let due = take_owed(owed, &message);
             if !uplink::passes_message(ports, node.above, &message, now) {
+                node.obey(due, now);
                 continue;
             }
             let completion = match message {
@@ -96,7 +110,17 @@ impl Hierarchy {
                     continue;
                 }
             };
-            match completion_outcome(ports, node.above, now) {
+            let outcome = completion_outcome(ports, node.above, now);
+            let is_sent_later = matches!(
+                outcome,
+                CompletionOutcome::ArrivesAfter(_)
+                    | CompletionOutcome::ArrivesMerged(_)
+                    | CompletionOutcome::IsNotSent
+            );
+            if !is_sent_later {
+                node.obey(due, now);
+            }
+            match outcome {
                 CompletionOutcome::Arrives => messages.push_back(message),
                 CompletionOutcome::ArrivesTwice => messages.extend([message; 2]),
                 CompletionOutcome::ArrivesInParts(parts) => {
@@ -104,17 +128,18 @@ impl Hierarchy {
                     let part = UpstreamMessage::InvalidateCompletion(part);
                     messages.extend(std::iter::repeat_n(part, parts.into()));
                 }
-                CompletionOutcome::ArrivesMerged(_) if merge(delayed, completion) => {}
+                CompletionOutcome::ArrivesMerged(_) if merge(delayed, completion, due) => {}
                 CompletionOutcome::ArrivesAfter(delay)
                 | CompletionOutcome::ArrivesMerged(delay) => {
                     if delayed.len() == MAX_DELAYED {
                         delayed.pop_first();
                     }
-                    let held = Delayed { above: node.above, completion };
+                    let owed = due.into_iter().collect();
+                    let held = Delayed { above: node.above, completion, owed };
                     delayed.insert((now + delay, *late), held);
                     *late += 1;
                 }
-                CompletionOutcome::IsLost => {}
+                CompletionOutcome::IsLost | CompletionOutcome::IsNotSent => {}
             }
         }
     }
@@ -158,12 +183,15 @@ impl Hierarchy {
     /// Sends delayed completions that are due, if the function is awake and the links above are up.
     pub(super) fn release_delayed(&mut self, now: Instant) {
         while let Some(next) = self.delayed.first_entry().filter(|next| next.key().0 <= now) {
-            let Delayed { above, completion } = next.remove();
+            let Delayed { above, completion, owed } = next.remove();
             let id = completion.requester;
             let function = self.function_or_physical(above, id);
             let sends = |index| self.is_awake(index, id, Lost::InvalidateCompletion, now);
             if !function.is_none_or(sends) {
                 continue;
+            }
+            if let Some(index) = function {
+                owed.into_iter().for_each(|due| self.functions[index].obey(Some(due), now));
             }
             let message = UpstreamMessage::InvalidateCompletion(completion);
             if uplink::passes_message(&mut self.ports, above, &message, now) {
@@ -173,11 +201,32 @@ impl Hierarchy {
     }
 }
 
-/// Adds the ITags of `completion` to one of the same function that waits. Returns whether there is
-/// one.
+impl FunctionNode {
+    /// The ATC obeys a request that it owed, if there is one.
+    fn obey(&mut self, due: Option<Owed>, now: Instant) {
+        if let Some(Owed { request, dropped }) = due {
+            self.function.obey(request, dropped, now);
+        }
+    }
+}
+
+/// Takes the request that `message` completes, if the ATC is yet to obey it.
+fn take_owed(owed: &mut VecDeque<Owed>, message: &UpstreamMessage) -> Option<Owed> {
+    let UpstreamMessage::InvalidateCompletion(completion) = message else { return None };
+    let is_it = |it: &Owed| {
+        it.request.destination == completion.requester
+            && it.request.itag.bit() == completion.itag_vector
+    };
+    let at = owed.iter().position(is_it)?;
+    owed.remove(at)
+}
+
+/// Adds the ITags of `completion` to one of the same function that waits, with the request that the
+/// ATC owes for it. Returns whether there is one.
 fn merge(
     delayed: &mut BTreeMap<(Instant, u64), Delayed>,
     completion: InvalidateCompletion,
+    due: Option<Owed>,
 ) -> bool {
     let is_mate = |held: &&mut Delayed| {
         let mate = &held.completion;
@@ -186,6 +235,7 @@ fn merge(
     let mate = delayed.values_mut().find(is_mate);
     if let Some(mate) = mate {
         mate.completion.itag_vector |= completion.itag_vector;
+        mate.owed.extend(due);
         return true;
     }
     false

@@ -39,10 +39,10 @@ use super::host_bridge::{EcamWindow, HostBridge};
 use super::port::Port;
 use super::{ConfigAccess, Function, Upstream, UpstreamMessage};
 use crate::fault::Effect;
-use crate::pcie::link::{InvalidateBehavior, Link, PendingInvalidations};
+use crate::pcie::link::{InvalidateBehavior, Link, Obeys, PendingInvalidations};
 use crate::pcie::readiness::Readiness;
 use index::Index;
-use messages::Delayed;
+use messages::{Delayed, Owed};
 use readiness::Recovery;
 use route::Target;
 use uplink::Uplink;
@@ -64,6 +64,10 @@ pub struct Hierarchy {
     resets: VecDeque<RangeInclusive<u8>>,
     /// Invalidations that a fault has put off until the next one.
     pending: PendingInvalidations,
+    /// When ATCs obey.
+    obeys: Obeys,
+    /// Invalidate Requests whose completion is yet to be collected, and that their ATCs obey then.
+    owed: VecDeque<Owed>,
     /// Functions that are not ready.
     recoveries: Vec<Recovery>,
     /// The faults that end by themselves: when, at which port, and what they did.
@@ -196,8 +200,13 @@ impl Hierarchy {
         }
     }
 
+    /// Says when ATCs drop what an Invalidate Request names.
+    pub fn set_obeys(&mut self, obeys: Obeys) {
+        self.obeys = obeys;
+    }
+
     /// Sends an Invalidate Request, which is posted. The completion is available after
-    /// [`Self::collect_messages`].
+    /// [`Self::collect_messages`], which is to follow.
     pub fn invalidate_request(&mut self, request: InvalidateRequest, now: Instant) {
         self.end_recoveries(now);
         let function = request.destination;
@@ -214,7 +223,13 @@ impl Hierarchy {
             && self.is_below_limit(index, function, now)
         {
             let dropped = behavior.dropped(request, &mut self.pending);
-            self.functions[index].function.invalidate_request(request, dropped, now);
+            let function = &mut self.functions[index].function;
+            let answers = function.invalidate_request(request);
+            let is_later = self.obeys == Obeys::AtAnswer && !behavior.lies();
+            match is_later && answers {
+                true => self.owed.push_back(Owed { request, dropped }),
+                false => function.obey(request, dropped, now),
+            }
         }
     }
 

@@ -1,9 +1,12 @@
 //! The answers of functions to Invalidate Requests: late, wrong, or missing.
 
+use std::fmt;
+use std::str::FromStr;
 use std::time::Duration;
 
 use iommu::ats::{InvalidateRequest, PageRange};
 use iommu::ids::Bdf;
+use serde::{Deserialize, Serialize};
 
 /// The behavior of the functions below a link on Invalidate Requests.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
@@ -11,7 +14,7 @@ pub enum InvalidateBehavior {
     /// Their ATCs drop the range, and they send a completion.
     #[default]
     Complete,
-    /// Their ATCs drop the range, and they send no completion.
+    /// They send no completion. Their ATCs drop the range if they obey [at once](Obeys::AtOnce).
     NoCompletion,
     /// Their ATCs keep their entries, and they send no completion.
     Ignore,
@@ -23,6 +26,47 @@ pub enum InvalidateBehavior {
     /// They send a completion at once, and their ATCs drop the range when the next Invalidate
     /// Request arrives.
     DropAtNext,
+}
+
+/// When an ATC drops what an Invalidate Request names. `PCIe 10.1.1` permits both: a function may use
+/// a translation until it sends the Invalidate Completion.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Obeys {
+    /// When the function sends the completion, and never if it sends none: the worst that the
+    /// specification permits.
+    #[default]
+    AtAnswer,
+    /// When the request arrives.
+    AtOnce,
+}
+
+impl Obeys {
+    /// Both.
+    pub const ALL: [Self; 2] = [Self::AtAnswer, Self::AtOnce];
+}
+
+impl fmt::Display for Obeys {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::AtAnswer => "at-answer",
+            Self::AtOnce => "at-once",
+        })
+    }
+}
+
+/// The error of [`Obeys::from_str`].
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("'{0}' does not say when an ATC obeys; write at-answer or at-once")]
+pub struct ParseObeysError(String);
+
+impl FromStr for Obeys {
+    type Err = ParseObeysError;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let named = Self::ALL.into_iter().find(|obeys| obeys.to_string() == text);
+        named.ok_or_else(|| ParseObeysError(text.to_owned()))
+    }
 }
 
 impl InvalidateBehavior {
@@ -131,6 +175,27 @@ pub enum AnswerDelay {
     Uniform(Duration, Duration),
     /// Exponentially distributed, with this mean.
     Exponential(Duration),
+    /// Pareto distributed: a heavy tail.
+    Pareto {
+        /// The mean.
+        mean: Duration,
+        /// The tail index, in thousandths: above 1000, so that the mean is finite.
+        milli_index: u32,
+    },
+    /// One of two.
+    Bimodal {
+        /// The usual one.
+        fast: Duration,
+        /// The other one.
+        slow: Duration,
+        /// The share of the other one, in parts per million.
+        slow_ppm: u32,
+    },
+}
+
+impl AnswerDelay {
+    /// The longest delay that is drawn from a distribution: a year, far beyond any wait.
+    pub const LONGEST: Duration = Duration::from_secs(366 * 24 * 60 * 60);
 }
 
 /// The outcome of an Invalidate Completion on its way up.
@@ -148,4 +213,6 @@ pub enum CompletionOutcome {
     ArrivesInParts(u8),
     /// The completion does not go on.
     IsLost,
+    /// The function sends no completion.
+    IsNotSent,
 }

@@ -23,7 +23,8 @@ use iommu::time::Instant;
 
 use crate::pcie::reset::Reset;
 pub use answers::{
-    AnswerDelay, CompletionFault, CompletionOutcome, InvalidateBehavior, PendingInvalidations,
+    AnswerDelay, CompletionFault, CompletionOutcome, InvalidateBehavior, Obeys, ParseObeysError,
+    PendingInvalidations,
 };
 
 /// The reasons for which a link is down. Without any, the link is up.
@@ -204,14 +205,14 @@ impl Link {
     }
 
     /// The outcome of an Invalidate Completion that is sent now. Emits [`Event::Lost`] if the
-    /// completion is lost.
+    /// completion is lost, or is not sent.
     pub fn completion_outcome(&mut self, now: Instant) -> CompletionOutcome {
         let outcome = if self.invalidate == InvalidateBehavior::NoCompletion {
-            CompletionOutcome::IsLost
+            CompletionOutcome::IsNotSent
         } else {
             self.draw_outcome()
         };
-        if outcome == CompletionOutcome::IsLost {
+        if matches!(outcome, CompletionOutcome::IsLost | CompletionOutcome::IsNotSent) {
             let what = Lost::InvalidateCompletion;
             self.tracer.emit(now, || Event::Lost { port: self.port, what });
         }
@@ -240,6 +241,16 @@ impl Link {
             }
             // The inverse of its distribution; 1 - f64() is never 0, and so nothing is infinite.
             AnswerDelay::Exponential(mean) => mean.mul_f64((1.0 - self.random.f64()).ln().abs()),
+            AnswerDelay::Pareto { mean, milli_index } => {
+                let index = f64::from(milli_index.max(1001)) / 1000.0;
+                let least = mean.as_secs_f64() * (index - 1.0) / index;
+                let drawn = least * (1.0 - self.random.f64()).powf(-1.0 / index);
+                let drawn = Duration::try_from_secs_f64(drawn).unwrap_or(AnswerDelay::LONGEST);
+                drawn.min(AnswerDelay::LONGEST)
+            }
+            AnswerDelay::Bimodal { fast, slow, slow_ppm } => {
+                if self.random.u32(0..1_000_000) < slow_ppm { slow } else { fast }
+            }
         }
     }
 }

@@ -141,3 +141,37 @@ fn a_link_reports_changes_once() {
     let port = Machine::port(1);
     assert_eq!(machine.events(), [Event::Link { port, state: LinkState::Down }]);
 }
+
+/// The share of drawn delays that are longer than `than`, and their mean.
+fn drawn(text: &str, than: Duration) -> (f64, Duration) {
+    const DRAWS: u32 = 100_000;
+    let mut link = Link::new(Machine::port(0), 1, Tracer::none());
+    let delay: AnswerDelay = text.parse().unwrap();
+    let delays: Vec<Duration> = (0..DRAWS).map(|_| link.draw(delay)).collect();
+    let longer = delays.iter().filter(|delay| **delay > than).count();
+    (longer as f64 / f64::from(DRAWS), delays.iter().sum::<Duration>() / DRAWS)
+}
+
+#[test]
+fn delays_have_the_distributions_that_their_names_say() {
+    let millis = Duration::from_millis;
+    let near = |found: f64, expected: f64| (found / expected - 1.0).abs() < 0.1;
+    for (text, than, share, mean) in [
+        ("exp:50ms", millis(100), (-2.0_f64).exp(), Some(50)),
+        // The least is 50 ms * 2 / 3, and (2 / 3 / 10)^3 of the answers are later than 500 ms.
+        ("pareto:50ms:3", millis(500), (2.0_f64 / 30.0).powi(3), Some(50)),
+        // A mean that exists and is reached slowly: only the tail is checked.
+        ("pareto:50ms:1.5", millis(500), (1.0_f64 / 30.0).powf(1.5), None),
+        ("bimodal:1ms:10s:0.01", millis(1), 0.01, Some(101)),
+        ("1ms..99ms", millis(50), 0.5, Some(50)),
+    ] {
+        let (found, drawn_mean) = drawn(text, than);
+        assert!(near(found, share), "{text}: {found}, not {share}");
+        if let Some(mean) = mean {
+            assert!(
+                near(drawn_mean.as_secs_f64() * 1000.0, f64::from(mean)),
+                "{text}: {drawn_mean:?}"
+            );
+        }
+    }
+}

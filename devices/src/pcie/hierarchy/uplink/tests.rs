@@ -162,7 +162,7 @@ fn messages_do_not_come_up() {
     let range = PageRange::ALL;
     let request =
         InvalidateRequest { destination: ENDPOINT, itag, pasid: None, global: false, range };
-    machine.hierarchy.functions[0].function.invalidate_request(request, Some(request), machine.now);
+    assert!(machine.hierarchy.functions[0].function.invalidate_request(request));
     let msi_control = 0x48 + 2;
     config_write(&mut machine, msi_control, &[1]);
     let (ats, pri) = (0x100, 0x108);

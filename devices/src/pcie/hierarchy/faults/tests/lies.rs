@@ -8,7 +8,7 @@ use super::*;
 use crate::testkit::driver::Driver;
 
 /// A function with translations of pages 0 and 1 in its ATC, and a fault.
-fn machine(mode: FaultMode) -> Machine {
+pub(super) fn machine(mode: FaultMode) -> Machine {
     let mut machine = Machine::ready();
     for page in 0..2 {
         machine.upstream.map(page << 12, 12, 0x8000 + (page << 12), true, true);
@@ -18,12 +18,12 @@ fn machine(mode: FaultMode) -> Machine {
     machine
 }
 
-fn page(number: u64) -> PageRange {
+pub(super) fn page(number: u64) -> PageRange {
     PageRange::page(Iova(number << 12))
 }
 
 /// ITag vector and Completion Count of each completion.
-fn completions(machine: &mut Machine) -> Vec<(u32, u8)> {
+pub(super) fn completions(machine: &mut Machine) -> Vec<(u32, u8)> {
     let completion = |message| match message {
         UpstreamMessage::InvalidateCompletion(InvalidateCompletion {
             itag_vector,
@@ -35,7 +35,7 @@ fn completions(machine: &mut Machine) -> Vec<(u32, u8)> {
     machine.messages().into_iter().filter_map(completion).collect()
 }
 
-fn entries(machine: &mut Machine) -> u32 {
+pub(super) fn entries(machine: &mut Machine) -> u32 {
     machine.register(0, regs::ATC_ENTRIES)
 }
 
@@ -123,6 +123,7 @@ fn a_function_that_chokes_loses_what_comes_beyond_its_limit() {
     machine.run_until(machine.now + SECOND);
     assert_eq!(completions(&mut machine), [(1 << 3, 1), (1 << 4, 1)]);
     machine.invalidate(0, 5, page(1));
+    machine.run_until(machine.now + SECOND);
     assert_eq!(entries(&mut machine), 1);
 }
 
@@ -148,7 +149,6 @@ fn a_fault_above_a_switch_is_one_of_the_functions_below_it() {
         driver.machine.inject(0, mode);
         assert_eq!(driver.invalidate(id).len(), completions, "{mode}");
         driver.machine.lift(0, mode);
-        let entries = driver.register(bar, regs::ATC_ENTRIES);
-        assert_eq!(entries, u32::from(mode != FaultMode::NoCompletion), "{mode}");
+        assert_eq!(driver.register(bar, regs::ATC_ENTRIES), 1, "{mode}");
     }
 }

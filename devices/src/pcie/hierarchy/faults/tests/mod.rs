@@ -399,4 +399,5 @@ fn there_is_nothing_to_happen_to_a_port_that_does_not_exist() {
 }
 
 mod lies;
+mod obeys;
 mod recovery;
