@@ -40,6 +40,13 @@ impl Tracer {
         Self(Some(sink))
     }
 
+    /// A tracer to the same sink that drops the events after `end`.
+    #[must_use]
+    pub fn until(&self, end: Instant) -> Self {
+        let sink = self.0.clone().map(|sink| Arc::new(Until { sink, end }) as Arc<dyn EventSink>);
+        Self(sink)
+    }
+
     /// Whether there is a sink.
     pub fn is_on(&self) -> bool {
         self.0.is_some()
@@ -57,6 +64,20 @@ impl Tracer {
 impl fmt::Debug for Tracer {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_tuple("Tracer").field(&self.0.is_some()).finish()
+    }
+}
+
+/// A sink for the events up to a moment.
+struct Until {
+    sink: Arc<dyn EventSink>,
+    end: Instant,
+}
+
+impl EventSink for Until {
+    fn record(&self, event: TimedEvent) {
+        if event.at <= self.end {
+            self.sink.record(event);
+        }
     }
 }
 

@@ -4,14 +4,15 @@
 //!   unmap of a page, as Linux submits it:  [IOTLB] [Device-TLB of each function ..] [wait]
 //!   what a guest-visible unit forwards:            [Device-TLB]                     [wait]
 //!   a fence:                    [context cache] [IOTLB]                             [wait]
+//!   an interrupt that moves:    [interrupt entry cache]                             [wait]
 //! ```
 
 use super::fields::FlushPath;
 use crate::ats::{InvalidateRequest, PageRange};
 use crate::ids::{Bdf, DomainId};
 use crate::spec::descriptor::{
-    ContextCacheDescriptor, DeviceTlbDescriptor, IotlbDescriptor, IotlbScope,
-    PasidDeviceTlbDescriptor, kind,
+    ContextCacheDescriptor, DeviceTlbDescriptor, InterruptEntryCacheDescriptor, IotlbDescriptor,
+    IotlbScope, PasidDeviceTlbDescriptor, kind,
 };
 
 /// The Device-TLB invalidations of one call. A single one is stored without an allocation.
@@ -28,6 +29,7 @@ pub struct Flush {
     iotlb: Option<IotlbScope>,
     device_tlbs: DeviceTlbs,
     path: FlushPath,
+    interrupt_entries: bool,
 }
 
 impl Flush {
@@ -42,7 +44,8 @@ impl Flush {
             many if many.len() <= Self::MAX => DeviceTlbs::Many(many.into()),
             _ => return None,
         };
-        Some(Self { iotlb, device_tlbs, path: FlushPath::Unmap })
+        let interrupt_entries = false;
+        Some(Self { iotlb, device_tlbs, path: FlushPath::Unmap, interrupt_entries })
     }
 
     /// The same invalidations on another path in the kernel.
@@ -54,6 +57,18 @@ impl Flush {
     /// The path in the kernel on which they are submitted.
     pub const fn path(&self) -> FlushPath {
         self.path
+    }
+
+    /// Invalidates all of the unit's interrupt entry cache, as Linux does when it moves an interrupt to
+    /// another CPU (`VT-d 6.5.2.8`). The unit must have interrupt remapping.
+    pub fn interrupt_entries() -> Self {
+        let device_tlbs = DeviceTlbs::Many(Box::default());
+        Self { iotlb: None, device_tlbs, path: FlushPath::Unmap, interrupt_entries: true }
+    }
+
+    /// Whether something of the unit itself is invalidated: its IOTLB, or its interrupt entry cache.
+    pub(super) const fn has_unit_part(&self) -> bool {
+        self.iotlb.is_some() || self.interrupt_entries
     }
 
     /// The part of the IOTLB to invalidate.
@@ -74,7 +89,7 @@ impl Flush {
         self.device_tlbs().first().map_or(Bdf::default(), |request| request.destination)
     }
 
-    /// The descriptors, with that of the IOTLB if `with_iotlb` is set, and without the Device-TLBs
+    /// The descriptors, with those of the unit itself if `with_iotlb` is set, and without the Device-TLBs
     /// whose bit is set in `waived`. The unit accepts ranges of up to 2^`max_mask` pages, or none.
     pub(super) fn descriptors(
         &self,
@@ -85,14 +100,17 @@ impl Flush {
         let requests = self.device_tlbs().iter().enumerate();
         let wanted = requests.filter(move |(index, _)| waived & 1 << index == 0);
         let iotlb = self.iotlb.filter(|_| with_iotlb).map(|scope| iotlb(scope, max_mask));
-        iotlb.into_iter().chain(wanted.map(|(_, request)| device_tlb(request)))
+        let interrupts = InterruptEntryCacheDescriptor::new().into_bits();
+        let interrupts = (self.interrupt_entries && with_iotlb).then_some(interrupts);
+        let parts = interrupts.into_iter().chain(iotlb);
+        parts.chain(wanted.map(|(_, request)| device_tlb(request)))
     }
 }
 
 impl From<InvalidateRequest> for Flush {
     fn from(request: InvalidateRequest) -> Self {
-        let device_tlbs = DeviceTlbs::One(request);
-        Self { iotlb: None, device_tlbs, path: FlushPath::Unmap }
+        let (device_tlbs, interrupt_entries) = (DeviceTlbs::One(request), false);
+        Self { iotlb: None, device_tlbs, path: FlushPath::Unmap, interrupt_entries }
     }
 }
 

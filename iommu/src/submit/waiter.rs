@@ -164,9 +164,10 @@ impl Waiter {
         !self.needs_iotlb() && self.functions().next().is_none() && self.is_caller()
     }
 
-    /// Whether its flush has an invalidation of the IOTLB that is not known to be complete.
+    /// Whether its flush has an invalidation of the unit itself, as of the IOTLB, that is not known to be
+    /// complete.
     pub(super) fn needs_iotlb(&self) -> bool {
-        matches!(&self.job, Job::Flush(flush) if flush.iotlb().is_some() && !self.iotlb_done)
+        matches!(&self.job, Job::Flush(flush) if flush.has_unit_part() && !self.iotlb_done)
     }
 
     /// The Device-TLBs in its next submission, or in that which is in the ring, a bit for each.
