@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use std::thread::available_parallelism;
 
 use clap::{Args, ValueEnum};
+use devices::pcie::link::Obeys;
 use indicatif::{ProgressBar, ProgressStyle};
 use iommu::time::Timeout;
 use lab::file;
@@ -86,6 +87,11 @@ pub(super) struct MachineArgs {
     /// Time after which the physical unit raises ITE, or never [default: 1m 30s, as PCIe recommends]
     #[arg(long, value_name = "TIME")]
     ict: Option<Timeout>,
+
+    /// When devices drop what an Invalidate Request names: when they answer it, which is the worst that
+    /// PCIe permits, or when it arrives [default: at-answer]
+    #[arg(long, value_name = "at-answer|at-once")]
+    obeys: Option<Obeys>,
 }
 
 impl MachineArgs {
@@ -97,7 +103,8 @@ impl MachineArgs {
             Some(path) => file::read(path, &mut catalog)?,
             None => Selection::default(),
         };
-        Ok((catalog, Selection { ict: self.ict.or(of_file.ict), ..of_file }))
+        let (ict, obeys) = (self.ict.or(of_file.ict), self.obeys.or(of_file.obeys));
+        Ok((catalog, Selection { ict, obeys, ..of_file }))
     }
 
     /// The options as written on a command line.
@@ -106,6 +113,7 @@ impl MachineArgs {
         [
             option("matrix", path),
             option("policies-file", self.policies.file().map(|path| path.display().to_string())),
+            option("obeys", self.obeys.map(|obeys| obeys.to_string())),
             option("ict", self.ict.map(|ict| ict.to_string().replace(' ', ""))),
         ]
         .concat()

@@ -27,7 +27,7 @@ pub(super) struct ExplainArgs {
     run: RunId,
 
     /// Take policy, fault, workload and unit from the comparison in this directory
-    #[arg(long, value_name = "DIR", conflicts_with_all = ["matrix", "policies_file", "ict", "ordering"])]
+    #[arg(long, value_name = "DIR", conflicts_with_all = ["matrix", "policies_file", "ict", "obeys", "ordering"])]
     from: Option<PathBuf>,
 
     #[command(flatten)]

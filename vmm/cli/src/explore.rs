@@ -7,6 +7,7 @@ use std::io::{self, Write};
 use clap::{Args, ValueEnum};
 use comfy_table::Table;
 use comfy_table::presets::ASCII_MARKDOWN;
+use devices::pcie::link::Obeys;
 use iommu::submit::{PRESETS, Policy, Preset};
 use iommu::time::Timeout;
 use iommu::unit::Ordering;
@@ -52,10 +53,16 @@ pub(super) struct ExploreArgs {
     #[arg(long, value_name = "TIME", default_value = "60s")]
     ict: Timeout,
 
-    /// Whether a wait in the unit's queue completes after everything in front of it (serial), or only
-    /// after what stands between it and the previous wait (parallel)
+    /// Order in which waits in the unit's queue complete: serial (after everything in front), parallel
+    /// (after what stands between a wait and the previous one), or blocking (as serial, and nothing is
+    /// fetched behind a pending wait)
     #[arg(long, value_name = "ORDER", default_value_t)]
     ordering: Ordering,
+
+    /// When devices drop what an Invalidate Request names: when they answer it, which is the worst that
+    /// PCIe permits, or when it arrives
+    #[arg(long, value_name = "at-answer|at-once", default_value_t)]
+    obeys: Obeys,
 
     /// Explain every violation that was found, also with several policies
     #[arg(long)]
@@ -125,6 +132,7 @@ fn row(policy: &Policy, fault: ExploredFault, args: &ExploreArgs) -> Result<Row,
         fault,
         ict: args.ict,
         ordering: args.ordering,
+        obeys: args.obeys,
         depth: args.depth.into(),
         random: args.random,
         seed: args.seed,

@@ -1,7 +1,7 @@
 //! The processor time of simulations: the matrix of all policies and faults for each workload, and
-//! machines of 1 to 4096 devices.
+//! machines of 1 to 4096 devices, and of 2 to 128 CPUs for each of two devices.
 //!
-//! `cargo run --release -p lab --example simulation_speed [-- WORKLOAD.. | devices | NUMBER..]`:
+//! `cargo run --release -p lab --example simulation_speed [-- WORKLOAD.. | devices | cpus | NUMBER..]`:
 //! only these workloads, only the machines, or only machines of so many devices.
 
 use iommu::event::Tracer;
@@ -30,6 +30,9 @@ fn main() {
             total.hard_lockups,
         );
     }
+    if is_wanted("cpus") {
+        cpus(&catalog, &[2, 8, 16, 64, 128]);
+    }
     if is_wanted("devices") {
         devices(&catalog, &[1, 4, 16, 64, 256, 1024, 4096]);
     }
@@ -47,6 +50,31 @@ fn matrix(catalog: &Catalog, workload: &Workload) -> (RunResult, u64) {
     (total, cpu_nanos() - start)
 }
 
+/// Two devices with more and more CPUs each, healthy and with a device that is gone.
+fn cpus(catalog: &Catalog, sizes: &[u16]) {
+    println!("run                                        steps  steps/I/O    µs/run  ns/step");
+    for id in ["linux/none/strict", "bounded:100ms/silent/strict", "quarantine:100ms/silent/strict"]
+    {
+        for cpus in sizes {
+            let id = format!("{id}@{cpus}/serial/1");
+            let spec = catalog.spec(&id.parse().expect("it has all parts")).expect("built in");
+            let (mut total, start) = (RunResult::default(), cpu_nanos());
+            while total.runs == 0 || cpu_nanos() - start < 100_000_000 {
+                total.merge(&simulate(&spec));
+            }
+            let time = (cpu_nanos() - start) as f64;
+            let waits = total.stuck.count() + total.innocent.count();
+            println!(
+                "{id:40} {:7} {:10.1} {:9.1} {:8.0}",
+                total.steps / total.runs,
+                total.steps as f64 / waits as f64,
+                time / 1000.0 / total.runs as f64,
+                time / total.steps as f64,
+            );
+        }
+    }
+}
+
 /// A healthy machine, from small to large: a device for each CPU, 32 on a card.
 fn devices(catalog: &Catalog, sizes: &[u16]) {
     println!("devices    steps  runs    µs/run  ns/step  peak MiB");
@@ -54,7 +82,7 @@ fn devices(catalog: &Catalog, sizes: &[u16]) {
         let mut workload = catalog.workload("wide").expect("it is built in");
         (workload.devices, workload.cpus, workload.functions) = (devices, devices, 32);
         let policy = "linux".parse().expect("it is built in");
-        let fault = catalog.fault("none").expect("it is built in").clone();
+        let fault = catalog.fault("none").expect("it is built in");
         let spec = RunSpec::new(policy, fault, workload, 1);
         let (mut total, start) = (RunResult::default(), cpu_nanos());
         while total.runs == 0 || cpu_nanos() - start < 300_000_000 {

@@ -43,11 +43,13 @@ fn columns(totals: &Totals) -> Vec<(&'static str, u128)> {
         ("stuck_runs", totals.stuck_runs),
         ("hard_lockup_runs", totals.hard_runs),
         ("soft_lockup_runs", totals.soft_runs),
-        ("never_returned_runs", totals.lost_runs),
+        ("never_returned_runs", totals.waiting_runs),
+        ("lost_runs", totals.lost_runs),
         ("unsafe_runs", totals.unsafe_runs),
         ("recovered_runs", sum.recovered),
         ("completed_io", sum.completed_io),
         ("never_returned", sum.never_returned),
+        ("lost", sum.lost),
         ("submitted", sum.host.submitted),
         ("resubmitted", sum.host.resubmitted),
         ("aborted", sum.host.aborted),
@@ -73,6 +75,7 @@ fn columns(totals: &Totals) -> Vec<(&'static str, u128)> {
         ("time_to_quarantine_max_ns", sum.time_to_quarantine.max()),
         ("zombie_max_ns", sum.zombie.max()),
         ("waiting_max_ns", sum.waiting.max()),
+        ("irq_move_max_ns", sum.irq_moves.max()),
     ];
     let counts = counts.into_iter().map(|(name, count)| (name, u128::from(count)));
     let times = times.into_iter().map(|(name, time)| (name, time.as_nanos()));

@@ -1,6 +1,7 @@
 //! The runs of a comparison: every policy with every fault, workload, unit and seed.
 
 use crate::sim::{Catalog, CatalogError, FaultRow, RunId, RunSpec, UnitRow, Workload};
+use devices::pcie::link::Obeys;
 use iommu::submit::Policy;
 use iommu::time::Timeout;
 use serde::{Deserialize, Serialize};
@@ -19,11 +20,14 @@ pub const UNITS: [&str; 1] = [UnitRow::DEFAULT];
 pub struct MachineSettings {
     /// The time-out of a unit whose row has none.
     pub ict: Timeout,
+    /// When ATCs drop what an Invalidate Request names.
+    #[serde(default)]
+    pub obeys: Obeys,
 }
 
 impl Default for MachineSettings {
     fn default() -> Self {
-        Self { ict: Timeout::After(RunSpec::ICT) }
+        Self { ict: Timeout::After(RunSpec::ICT), obeys: Obeys::default() }
     }
 }
 
@@ -38,7 +42,7 @@ impl MachineSettings {
     }
 
     fn apply(&self, mut spec: RunSpec, unit: &UnitRow) -> RunSpec {
-        spec.unit.ict = self.ict;
+        (spec.unit.ict, spec.obeys) = (self.ict, self.obeys);
         spec.on(unit)
     }
 }
@@ -93,12 +97,18 @@ pub struct Selection {
     pub seeds: Option<u64>,
     /// [`RunSpec::ICT`], if it is missing.
     pub ict: Option<Timeout>,
+    /// [`Obeys::AtAnswer`], if it is missing.
+    pub obeys: Option<Obeys>,
 }
 
 impl Selection {
     /// The settings of the machine.
     pub fn machine(&self) -> MachineSettings {
-        MachineSettings { ict: self.ict.unwrap_or(Timeout::After(RunSpec::ICT)) }
+        let usual = MachineSettings::default();
+        MachineSettings {
+            ict: self.ict.unwrap_or(usual.ict),
+            obeys: self.obeys.unwrap_or(usual.obeys),
+        }
     }
 }
 
@@ -126,7 +136,7 @@ impl Matrix {
         };
         let faults = match selection.faults.as_slice() {
             [] => catalog.faults.clone(),
-            names => named(names, |name| catalog.fault(name).cloned())?,
+            names => named(names, |name| catalog.fault(name))?,
         };
         let workloads = match selection.workloads.as_slice() {
             [] => usual_workloads(catalog),

@@ -23,6 +23,8 @@ pub struct Totals {
     pub soft_runs: u64,
     /// Runs with a caller that never returned.
     pub lost_runs: u64,
+    /// Runs with a caller that still waited at the horizon.
+    pub waiting_runs: u64,
     /// Runs with a stale access or a false completion.
     pub unsafe_runs: u64,
     /// The worst run, the first of equals.
@@ -44,11 +46,12 @@ impl Totals {
     /// Adds a run.
     fn add(&mut self, Record { run, result, .. }: &Record) {
         let (hard, soft) = (result.hard_lockups > 0, result.soft_lockups > 0);
-        let lost = result.never_returned > 0;
-        self.stuck_runs += u64::from(hard || soft || lost);
+        let waits = result.never_returned > 0;
+        self.stuck_runs += u64::from(hard || soft || waits);
         self.hard_runs += u64::from(hard);
         self.soft_runs += u64::from(soft);
-        self.lost_runs += u64::from(lost);
+        self.waiting_runs += u64::from(waits);
+        self.lost_runs += u64::from(result.lost > 0);
         let is_unsafe = result.stale_accesses > 0 || result.host.false_completions > 0;
         self.unsafe_runs += u64::from(is_unsafe);
         let longest = longest(result);

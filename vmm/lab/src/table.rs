@@ -29,7 +29,7 @@ const HEADER: [&str; 14] = [
 /// Explains the columns; for below the table.
 pub const LEGEND: &str = "live, safe: ranks, 1 is best.\n\
 own wait, neighbor's: the longest wait that ended, of callers whose own device has the fault, and of the others.\n\
-hard, soft: runs that trigger a lock-up detector. lost: runs in which a caller never returns.\n\
+hard, soft: runs that trigger a lock-up detector. lost: runs in which nothing can end a caller's wait.\n\
 unsafe: runs with stale DMA (by a translation that was to be invalidated) or a false done (a waiter takes\n\
 another's completion for its own). lazy DMA: between an unmapping and its deferred flush; lazy mode allows it.";
 

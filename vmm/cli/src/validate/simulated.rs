@@ -79,8 +79,13 @@ fn spec(pair: &Pair, ordering: Ordering, measured: &Measured) -> RunSpec {
         batch,
         ..Workload::new(name, about, kind, devices, devices)
     };
-    let fault =
-        FaultRow { name: pair.fault.to_owned(), about: String::new(), fault: None, spread: 0 };
+    let fault = FaultRow {
+        name: pair.fault.to_owned(),
+        about: String::new(),
+        fault: None,
+        spread: 0,
+        conforming: true,
+    };
     let spec = RunSpec::new(pair.policy(), fault, workload, 0);
     let ict = Timeout::After(pair.ict());
     // Twice as long as the slowest of what comes before, for each of the CPUs.

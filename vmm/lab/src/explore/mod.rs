@@ -31,6 +31,7 @@ mod world;
 
 use std::collections::BTreeMap;
 
+use devices::pcie::link::Obeys;
 use iommu::submit::{FlushPath, HostError, OnIte, OnTimeout, Policy, PolicyPath, Precheck};
 use iommu::time::Timeout;
 use iommu::unit::Ordering;
@@ -108,6 +109,8 @@ pub struct ExploreConfig {
     pub ict: Timeout,
     /// The order in which the unit completes waits.
     pub ordering: Ordering,
+    /// When ATCs drop what an Invalidate Request names.
+    pub obeys: Obeys,
     /// Actions in a row that are tried in every order.
     pub depth: usize,
     /// The number of random traces, which are three times as long as `depth`.

@@ -14,6 +14,7 @@ fn config(policy: &str, fault: &str) -> ExploreConfig {
         fault: fault.parse().unwrap(),
         ict: Timeout::After(ICT),
         ordering: Ordering::Serial,
+        obeys: Obeys::AtAnswer,
         depth: 5,
         random: 0,
         seed: 1,
@@ -76,11 +77,17 @@ fn a_bound_without_a_fence_is_unsafe_and_with_one_it_is_safe() {
 #[test]
 fn who_hangs_drops_what_it_is_told_to_and_never_says_so_and_who_is_deaf_does_not_even_drop_it() {
     use action::{Page, Who};
-    for (fault, drops) in [("no-completion", true), ("ignore-invalidate", false)] {
-        let mut world = world::World::new(&config("bounded", fault), false).unwrap();
+    for (fault, obeys, drops) in [
+        ("no-completion", Obeys::AtOnce, true),
+        ("no-completion", Obeys::AtAnswer, false),
+        ("ignore-invalidate", Obeys::AtOnce, false),
+    ] {
+        let config = ExploreConfig { obeys, ..config("bounded", fault) };
+        let mut world = world::World::new(&config, false).unwrap();
         let page = Page(Who::Victim, 0);
         assert!(world.act(Action::Unmap(page)));
-        assert_eq!(world.act(Action::Deliver(Who::Victim)), drops, "{fault}");
+        let arrives = fault == "no-completion";
+        assert_eq!(world.act(Action::Deliver(Who::Victim)), arrives, "{fault}");
         assert!(!world.enabled().contains(&Action::Answer(Who::Victim)), "{fault}");
         assert!(world.act(Action::Wait), "the deadline passes, and the page has another user");
         assert_eq!(world.act(Action::Use(page)) && world.broken.is_some(), !drops, "{fault}");

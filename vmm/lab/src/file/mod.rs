@@ -20,6 +20,7 @@
 use std::path::Path;
 
 use crate::sim::{Catalog, FaultRow, UnitRow, Workload};
+use devices::pcie::link::Obeys;
 use iommu::time::Timeout;
 use iommu::unit::Ordering;
 use serde::Deserialize;
@@ -45,6 +46,7 @@ struct File {
     cpus_per_device: Vec<u16>,
     seeds: Option<u64>,
     ict: Option<Timeout>,
+    obeys: Option<Obeys>,
     /// What `units` was called before there was a table of them.
     ordering: Option<Spanned<Ordering>>,
     #[serde(default)]
@@ -88,6 +90,7 @@ fn parse(text: &str, catalog: &mut Catalog) -> Result<Selection, Mistake> {
         cpus_per_device: file.cpus_per_device,
         seeds: file.seeds,
         ict: file.ict,
+        obeys: file.obeys,
     })
 }
 

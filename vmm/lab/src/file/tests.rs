@@ -27,6 +27,7 @@ fn a_file_adds_rows_and_says_what_is_compared() {
         policies = ["linux", "bounded:20ms", "patient"]
         seeds = 5
         ict = "1s"
+        obeys = "at-once"
         units = ["parallel", "old"]
         cpus_per_device = [4]
         [[policy]]
@@ -48,6 +49,7 @@ fn a_file_adds_rows_and_says_what_is_compared() {
     assert_eq!(matrix.names()[0], ["linux", "bounded:20ms", "patient"]);
     assert!(matrix.policies[2].watchdog);
     assert_eq!((matrix.seeds, matrix.machine.ict), (5, "1s".parse().unwrap()));
+    assert_eq!(matrix.spec(0).unwrap().obeys, Obeys::AtOnce);
     assert_eq!(matrix.names()[3], ["parallel", "old"]);
     assert_eq!(matrix.units[1].itesid, Some("00:00.0".parse().unwrap()));
     assert_eq!(matrix.workloads[0].name, "strict@4");
@@ -65,6 +67,7 @@ fn mistakes_in_a_file_have_a_position_and_a_suggestion() {
         ("units = [\"serial\"]\nordering = \"parallel\"\n", "line 2, column 12", "`units`"),
         ("[[unit]]\nname = \"serial\"\nabout = \"\"\n", "line 1", "already a unit 'serial'"),
         ("[[unit]]\nname = \"u\"\nabout = \"\"\nordering = \"random\"\n", "line 4", "random"),
+        ("obeys = \"late\"\n", "line 1, column 9", "at-answer"),
         ("seeds = -1\n", "line 1, column 9", "invalid value"),
         (
             "[[fault]]\nname = \"f\"\nabout = \"\"\nfault = \"at=1s,mode=quiet\"\n",

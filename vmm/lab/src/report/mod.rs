@@ -140,6 +140,7 @@ impl Report<'_> {
         };
         let mut parameters = vec![
             ("horizon".to_owned(), text::time(horizon)),
+            ("obeys".to_owned(), self.plan.matrix.machine.obeys.to_string()),
             ("ict".to_owned(), format!("{} until a unit raises ITE", self.plan.matrix.machine.ict)),
         ];
         let costs = serde_json::to_value(costs).unwrap_or_default();

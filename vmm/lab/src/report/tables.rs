@@ -63,8 +63,8 @@ impl Report<'_> {
              <p class=\"key heat\">The longest wait of any caller: \
              <span class=\"w0\">below 1 s</span><span class=\"w1\">below 10 s</span>\
              <span class=\"w2\">below 20 s</span><span class=\"w3\">longer</span> \
-             <span class=\"u\"><b>!</b> unsafe in some run</span> never: a caller was still waiting at the \
-             end of a run</p>\n\
+             <span class=\"u\"><b>!</b> unsafe in some run</span> &gt;: it still lasted at the end of a run, never: nothing \
+             could end it</p>\n\
              <div class=\"wide\"><table class=\"heat\">\n<thead><tr><th></th>",
         );
         for fault in &summary.faults {
@@ -92,7 +92,12 @@ impl Report<'_> {
         };
         let (class, mark) = if totals.is_safe() { ("", "") } else { (" u", "<b>!</b> ") };
         let worst = totals.worst.as_ref().map(|worst| self.plan.explain(&worst.run));
-        let longest = if totals.lost_runs > 0 { "never".to_owned() } else { time(longest) };
+        let still_lasts = totals.waiting_runs > 0 && totals.sum.waiting.max() == longest;
+        let longest = match totals.lost_runs {
+            0 if still_lasts => format!("&gt; {}", time(longest)),
+            0 => time(longest),
+            _ => "never".to_owned(),
+        };
         write!(
             page,
             "<td class=\"{heat}{class}\" title=\"{}\">{mark}{longest}</td>",

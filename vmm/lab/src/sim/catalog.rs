@@ -1,8 +1,11 @@
 //! The tables in which the names of a run stand: policies, faults, workloads, units. Rows of one's own
 //! are added by [`Catalog::add`].
 
-use devices::fault::current_name;
+use std::time::Duration;
+
+use devices::fault::{FaultMode, current_name};
 use iommu::submit::{PRESETS, Policy, Preset};
+use iommu::time::Timeout;
 use serde::{Deserialize, Serialize};
 
 use super::{FaultRow, Kind, RunId, RunSpec, UnitRow, Workload};
@@ -102,6 +105,18 @@ const FAULTS: &[(&str, &str, &str)] = &[
     ),
 ];
 
+/// The faults that PCIe forbids, with the section. A device that stops has failed, which is not
+/// forbidden; the remapping unit has a time-out for it.
+const FORBIDDEN: &[(&str, &str)] = &[
+    ("early", "PCIe 10.3.2: a completion follows the invalidation"),
+    ("byte-swap", "PCIe 10.3.2: the range of the request is invalidated"),
+    ("drop-at-next", "PCIe 10.3.2: a completion follows the invalidation"),
+    ("choke", "PCIe 10.3.5: a function accepts as many requests as its Invalidate Queue Depth"),
+    ("dup", "PCIe 10.3.2: as many completions as Completion Count says"),
+    ("slow-reset", "PCIe 6.6.2: a function is ready within 100 ms after FLR"),
+    ("flap:keep", "PCIe 6.6.1: a link that was down resets the function"),
+];
+
 /// The default of [`FaultRow::spread`] for the built-in faults.
 const SPREAD: u32 = 16;
 
@@ -157,6 +172,26 @@ fn workloads() -> Vec<Workload> {
                 2,
             ),
         ),
+        Workload {
+            trickle: Duration::from_millis(50),
+            ..Workload::new(
+                "busy",
+                "as strict, and after the burst each CPU still does one I/O per 50 ms",
+                Kind::Strict,
+                2,
+                4,
+            )
+        },
+        Workload {
+            irq_moves: Timeout::After(Duration::from_millis(50)),
+            ..Workload::new(
+                "irqs",
+                "as strict, and one more CPU moves an interrupt every 50 ms, by the same queue",
+                Kind::Strict,
+                2,
+                4,
+            )
+        },
         Workload::new("wide", "64 devices on 64 CPUs", Kind::Strict, 64, 64),
         Workload {
             functions: 16,
@@ -228,11 +263,18 @@ pub enum CatalogError {
 impl Default for Catalog {
     /// The built-in tables: the presets with a row, all faults, all workloads, all units.
     fn default() -> Self {
-        let fault = |(name, about, text): &(&str, &str, &str)| FaultRow {
-            name: (*name).to_owned(),
-            about: (*about).to_owned(),
-            fault: text.parse().ok(),
-            spread: SPREAD,
+        let fault = |(name, about, text): &(&str, &str, &str)| {
+            let forbidden = FORBIDDEN.iter().find(|(other, _)| other == name);
+            FaultRow {
+                name: (*name).to_owned(),
+                about: match forbidden {
+                    Some((_, rule)) => format!("{about} (forbidden by {rule})"),
+                    None => (*about).to_owned(),
+                },
+                fault: text.parse().ok(),
+                spread: SPREAD,
+                conforming: forbidden.is_none(),
+            }
         };
         Self {
             policies: PRESETS
@@ -275,15 +317,17 @@ impl Catalog {
         }
     }
 
-    /// The fault with that name, or with the name of today for an earlier one.
+    /// The fault with that name, or with the name of today for an earlier one; or a fault mode that
+    /// answers late, as in `slow:exp:50ms`.
     ///
     /// # Errors
     /// [`CatalogError::Unknown`].
-    pub fn fault(&self, name: &str) -> Result<&FaultRow, CatalogError> {
-        let row = find("fault", &self.faults, name, |row| &row.name);
+    pub fn fault(&self, name: &str) -> Result<FaultRow, CatalogError> {
+        let row = find("fault", &self.faults, name, |row| &row.name).cloned();
         row.or_else(|error| {
             let current = current_name(name);
-            self.faults.iter().find(|row| row.name == current).ok_or(error)
+            let known = self.faults.iter().find(|row| row.name == current).cloned();
+            known.or_else(|| late_answers(name)).ok_or(error)
         })
     }
 
@@ -318,7 +362,7 @@ impl Catalog {
     /// # Errors
     /// [`CatalogError::Unknown`] and [`CatalogError::Cpus`].
     pub fn spec(&self, id: &RunId) -> Result<RunSpec, CatalogError> {
-        let (policy, fault) = (self.policy(&id.policy)?, self.fault(&id.fault)?.clone());
+        let (policy, fault) = (self.policy(&id.policy)?, self.fault(&id.fault)?);
         let spec = RunSpec::new(policy, fault, self.workload(&id.workload)?, id.seed);
         Ok(spec.on(self.unit(&id.unit)?))
     }
@@ -335,6 +379,19 @@ fn with_presets(error: CatalogError) -> CatalogError {
         }
         other => other,
     }
+}
+
+/// The row for a mode that answers late, which is its own name.
+fn late_answers(name: &str) -> Option<FaultRow> {
+    let mode: FaultMode = name.parse().ok()?;
+    let is_slow = matches!(mode, FaultMode::Slow(_) | FaultMode::Late(_));
+    is_slow.then(|| FaultRow {
+        name: name.to_owned(),
+        about: format!("answers come late: {mode}"),
+        fault: format!("before=completion:20,mode={name}").parse().ok(),
+        spread: SPREAD,
+        conforming: true,
+    })
 }
 
 fn find<'a, T>(

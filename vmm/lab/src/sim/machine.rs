@@ -11,7 +11,7 @@ use iommu::Memory;
 use iommu::ats::{InvalidateCompletion, InvalidateRequest, PageRange};
 use iommu::event::{Tracer, UnitRole};
 use iommu::submit::{FlushPath, HostSide, LockScope, Precheck};
-use iommu::time::Instant;
+use iommu::time::{Instant, Timeout};
 use iommu::unit::UnitConfig;
 
 use super::cpu::{Cpu, Gate, Lock, Tickets};
@@ -108,7 +108,9 @@ pub(super) struct Machine<'a> {
     pub(super) exposed: Vec<u16>,
     /// The ATC of a device in [`Self::exposed`] may have changed in this step.
     pub(super) has_atc_changed: bool,
-    /// When no more I/O begins: a CPU that waits at the horizon has waited for long.
+    /// The CPU that moves interrupts; no CPU has this number if none does.
+    pub(super) mover: u16,
+    /// When no more I/O begins.
     pub(super) quiet: Instant,
     pub(super) result: RunResult,
 }
@@ -129,6 +131,7 @@ impl<'a> Machine<'a> {
         let slots = SlotMap::new(workload);
         let mut hierarchy = firmware::hierarchy(slots, hot_plug, tracer)?;
         hierarchy.seed(random.u64(..));
+        hierarchy.set_obeys(spec.obeys);
         let now = Instant::START;
         let contains = fault.as_ref().is_none_or(|fault| fault.mode != FaultMode::Aer);
         let layout = Driver { hierarchy: &mut hierarchy, slots, now }.bring_up(contains);
@@ -144,6 +147,8 @@ impl<'a> Machine<'a> {
         let downstream = Downstream::new(host, hierarchy, drivers, fault.as_slice(), driven, sink)?;
         let workers = (0..workload.cpus).map(|cpu| Cpu::new(cpu % workload.devices, false));
         let helpers = (0..workload.devices).map(|device| Cpu::new(device, true));
+        let moves = workload.irq_moves != Timeout::Never;
+        let mover = moves.then(|| Cpu { is_helper: true, ..Cpu::new(0, false) });
         Ok(Self {
             spec,
             tracer,
@@ -158,14 +163,15 @@ impl<'a> Machine<'a> {
             oracle: Oracle::new(),
             #[cfg(test)]
             check: super::check::Check::default(),
-            cpus: workers.chain(helpers).collect(),
+            cpus: workers.chain(helpers).chain(mover).collect(),
             devices: (0..workload.devices).map(|_| Device::default()).collect(),
             tickets: Tickets::default(),
             watched: (true, 0),
             isolations: 0,
             exposed: Vec::new(),
             has_atc_changed: false,
-            quiet: Instant::START + (spec.horizon - spec.horizon / 10),
+            mover: workload.cpus + workload.devices,
+            quiet: Instant::START + spec.quiet(),
             result: RunResult { runs: 1, ..RunResult::default() },
         })
     }
@@ -177,21 +183,30 @@ impl<'a> Machine<'a> {
             let delay = self.jitter(self.spec.workload.period);
             self.pause(cpu, delay);
         }
+        self.begin_moving();
         while let Some(next) = self.next_time().filter(|next| *next <= end) {
-            self.now = next;
             self.result.steps += 1;
-            if self.step() {
-                self.settle();
-                self.watch_victim();
-                self.watch_isolation();
-                self.watch_exposed();
-            }
+            self.advance(next);
         }
         self.now = end;
-        self.finish()
+        self.finish();
+        self.count_lost();
+        self.tables.give_back(self.downstream.host.dma_path().1);
+        self.result
     }
 
-    fn next_time(&self) -> Option<Instant> {
+    /// Does what is due next, at `next`.
+    pub(super) fn advance(&mut self, next: Instant) {
+        self.now = next;
+        if self.step() {
+            self.settle();
+            self.watch_victim();
+            self.watch_isolation();
+            self.watch_exposed();
+        }
+    }
+
+    pub(super) fn next_time(&self) -> Option<Instant> {
         Instant::earliest([self.scheduler.next_time(), self.downstream.poll_timeout()])
     }
 
@@ -206,6 +221,8 @@ impl<'a> Machine<'a> {
         let Downstream { hierarchy, drivers, .. } = &mut self.downstream;
         hierarchy.handle_link_timeout(now);
         drivers.set_up_ready(hierarchy, now);
+        // ATCs obey delayed answers when those are sent.
+        self.has_atc_changed |= !self.exposed.is_empty();
         true
     }
 

@@ -24,6 +24,8 @@ mod catalog;
 #[cfg(test)]
 mod check;
 mod cpu;
+#[cfg(test)]
+mod crowd_tests;
 mod dma_path;
 mod drivers;
 mod error;
@@ -31,6 +33,7 @@ mod exposure;
 mod firmware;
 mod healthy;
 mod id;
+mod interrupts;
 mod machine;
 mod memory;
 mod oracle;
@@ -54,6 +57,7 @@ pub use spec::{Costs, FaultRow, Kind, RunSpec, Workload};
 pub use unit_row::UnitRow;
 
 use iommu::event::Tracer;
+use iommu::time::Instant;
 
 /// Runs `spec` from its start to its horizon. Events go to `tracer`; the result does not depend on
 /// whether a sink listens.
@@ -63,6 +67,7 @@ use iommu::event::Tracer;
 /// [`SimulationError::Devices`] for a fault that is not possible in this machine, and if there is
 /// no memory for it.
 pub fn run(spec: &RunSpec, tracer: &Tracer) -> Result<RunResult, SimulationError> {
+    let tracer = &tracer.until(Instant::START + spec.horizon);
     Ok(machine::Machine::new(spec, tracer)?.run())
 }
 

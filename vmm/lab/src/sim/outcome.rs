@@ -65,7 +65,7 @@ impl Machine<'_> {
     }
 
     /// The horizon: CPUs that still wait, and the state of the victim.
-    pub(super) fn finish(mut self) -> RunResult {
+    pub(super) fn finish(&mut self) {
         let end = self.now;
         for cpu in 0..self.cpus.len() as u16 {
             if self.cpu(cpu).is_stuck() {
@@ -100,7 +100,35 @@ impl Machine<'_> {
         let checks = u32::try_from(self.result.host.presence_checks).unwrap_or(u32::MAX);
         self.result.presence_time = self.spec.costs.presence_check.saturating_mul(checks);
         self.result.virtual_time = end - Instant::START;
-        self.tables.give_back(self.downstream.host.dma_path().1);
-        self.result
+    }
+
+    /// Lets the waits at the horizon go on, while no I/O begins, and counts those that do not end.
+    /// What is measured meanwhile is no part of the result.
+    pub(super) fn count_lost(&mut self) {
+        if self.result.never_returned == 0 {
+            return;
+        }
+        let result = std::mem::take(&mut self.result);
+        let limit = self.now + self.spec.patience();
+        let workers = (0_u16..).zip(&self.cpus).filter(|(_, cpu)| cpu.is_stuck());
+        let mut waiters: Vec<(u16, Instant)> =
+            workers.map(|(index, cpu)| (index, cpu.job.since)).collect();
+        let mut ended = 0;
+        while let Some(next) = self.next_time().filter(|next| *next <= limit) {
+            self.advance(next);
+            let Self { result: RunResult { stuck, innocent, irq_moves, .. }, .. } = &self;
+            let returned = stuck.count() + innocent.count() + irq_moves.count();
+            if std::mem::replace(&mut ended, returned) == returned {
+                continue;
+            }
+            waiters.retain(|(index, since)| {
+                let cpu = &self.cpus[usize::from(*index)];
+                cpu.is_stuck() && cpu.job.since == *since
+            });
+            if waiters.is_empty() {
+                break;
+            }
+        }
+        self.result = RunResult { lost: waiters.len() as u64, ..result };
     }
 }

@@ -25,6 +25,9 @@ use super::oracle::{Mapping, MappingId};
 impl Machine<'_> {
     /// A CPU goes on.
     pub(super) fn go_on(&mut self, cpu: u16) {
+        if cpu == self.mover {
+            return self.go_on_moving();
+        }
         match self.cpu(cpu).state {
             State::Idle => self.begin_io(cpu),
             State::Io(mapping) => self.end_io(cpu, mapping),

@@ -211,10 +211,17 @@ pub struct RunResult {
     pub stuck: Latencies,
     /// As `stuck`, for invalidations of the devices behind other ports.
     pub innocent: Latencies,
-    /// Callers that had not gone on at the horizon.
+    /// As `stuck`, for invalidations of the interrupt entry cache, by which a CPU moves an interrupt.
+    #[serde(default)]
+    pub irq_moves: Latencies,
+    /// Callers that still waited at the horizon.
     pub never_returned: u64,
-    /// The time for which callers that never returned had been waiting at the horizon.
+    /// The time for which those had been waiting at the horizon.
     pub waiting: Latencies,
+    /// Those of them that never go on: nothing was left that could end their wait, or it had not
+    /// ended after as long again as the run and ten times the longest bound of unit and policy.
+    #[serde(default)]
+    pub lost: u64,
     /// Stretches of time with interrupts off on one CPU, those that last to the horizon included.
     /// Their sum is the total time with interrupts off, of all CPUs.
     pub interrupts_off: Latencies,
@@ -287,8 +294,10 @@ impl RunResult {
         self.completed_io += other.completed_io;
         self.stuck.merge(&other.stuck);
         self.innocent.merge(&other.innocent);
+        self.irq_moves.merge(&other.irq_moves);
         self.never_returned += other.never_returned;
         self.waiting.merge(&other.waiting);
+        self.lost += other.lost;
         self.interrupts_off.merge(&other.interrupts_off);
         self.interrupts_off_one_cpu = self.interrupts_off_one_cpu.max(other.interrupts_off_one_cpu);
         self.hard_lockups += other.hard_lockups;

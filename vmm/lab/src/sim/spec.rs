@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use devices::fault::{Fault, Trigger};
+use devices::pcie::link::Obeys;
 use iommu::event::UnitRole;
 use iommu::submit::{FlushPath, Policy};
 use iommu::time::Timeout;
@@ -92,6 +93,10 @@ pub struct Workload {
     /// done.
     #[serde(default)]
     pub fence: bool,
+    /// The mean time between two moves of an interrupt to another CPU, each of which invalidates the
+    /// interrupt entry cache by the same queue. One CPU more does that.
+    #[serde(default)]
+    pub irq_moves: Timeout,
     /// [`Kind::Lazy`]: how long after an unmapping the flush timer goes off.
     #[serde(default = "flush_after", with = "text::duration")]
     pub flush_after: Duration,
@@ -145,6 +150,7 @@ impl Workload {
             touches: 2,
             batch: one(),
             fence: false,
+            irq_moves: Timeout::Never,
             flush_after: flush_after(),
             flush_limit: flush_limit(),
         }
@@ -166,6 +172,14 @@ pub struct FaultRow {
     /// A fault that is counted happens up to this much later, as the seed decides.
     #[serde(default)]
     pub spread: u32,
+    /// Whether a device that conforms to PCIe can show it, also one that has failed. `false` for
+    /// what PCIe forbids.
+    #[serde(default = "conforming")]
+    pub conforming: bool,
+}
+
+const fn conforming() -> bool {
+    true
 }
 
 /// The costs of operations, in time. The defaults are those of [`Costs::default`], whose sources
@@ -252,9 +266,13 @@ pub struct RunSpec {
     pub unit_name: String,
     /// The configuration of the remapping unit.
     pub unit: UnitConfig,
+    /// When ATCs drop what an Invalidate Request names.
+    #[serde(default)]
+    pub obeys: Obeys,
     /// The costs of operations, in time.
     pub costs: Costs,
-    /// When the run ends. In its last tenth no I/O begins.
+    /// When the run ends. No I/O begins that may not have ended, by its data or by its time-out, a
+    /// tenth of this time before: a CPU that waits at the horizon has waited for that long.
     #[serde(with = "text::duration")]
     pub horizon: Duration,
 }
@@ -277,6 +295,7 @@ impl RunSpec {
             second_stage: is_scalable,
             pasid_bits: is_scalable.then_some(20),
             domain_bits: Self::domain_bits(workload.devices),
+            interrupt_remapping: workload.irq_moves != Timeout::Never,
             ..UnitConfig::new(UnitRole::Host)
         };
         Self {
@@ -286,6 +305,7 @@ impl RunSpec {
             seed,
             unit_name: UnitRow::DEFAULT.to_owned(),
             unit,
+            obeys: Obeys::default(),
             costs: Costs::default(),
             horizon: Self::HORIZON,
         }
@@ -303,6 +323,22 @@ impl RunSpec {
     fn domain_bits(devices: u16) -> u8 {
         let mut widths = (8..16).step_by(2);
         widths.find(|bits| devices < 1 << bits).unwrap_or(16)
+    }
+
+    /// When no more I/O begins.
+    pub(super) fn quiet(&self) -> Duration {
+        self.horizon.saturating_sub(self.horizon / 10).saturating_sub(self.costs.io_timeout)
+    }
+
+    /// How long after the horizon a wait may still end: as long again as the run, and ten times as
+    /// long as the unit and the policy wait. What has not ended by then is lost.
+    pub(super) fn patience(&self) -> Duration {
+        let bounds =
+            [self.unit.ict, self.policy.deadline].into_iter().filter_map(|bound| match bound {
+                Timeout::After(time) => Some(time),
+                Timeout::Never => None,
+            });
+        self.horizon.saturating_add(bounds.max().unwrap_or_default().saturating_mul(10))
     }
 
     /// The name of the run. Costs and horizon are no part of it.
@@ -336,7 +372,15 @@ impl RunSpec {
             ((1..=64).contains(&workload.batch), "batch is 1 to 64"),
             ((1..=4096).contains(&workload.flush_limit), "flush_limit is 1 to 4096"),
             (!workload.trickle.is_zero(), "trickle is longer than nothing"),
+            (
+                !self.quiet().is_zero(),
+                "no I/O would end before the horizon; make the horizon longer than io_timeout and a tenth",
+            ),
             (!workload.period.is_zero(), "period is longer than nothing"),
+            (
+                workload.irq_moves == Timeout::Never || self.unit.interrupt_remapping,
+                "irq_moves needs a unit with interrupt_remapping",
+            ),
             (!needs_pasids || self.unit.pasid_bits.is_some(), "sva needs a unit with pasid_bits"),
             (!needs_pasids || per_device < PASIDS, "sva has at most 63 CPUs for each device"),
             (

@@ -1,6 +1,5 @@
 //! The effects of the actions.
 
-use devices::dma::atc::Spaces;
 use devices::pcie::link::{InvalidateBehavior, LinkDownReasons};
 use iommu::ats::{
     Access, AddressType, DmaRequest, ITag, InvalidateCompletion, InvalidateRequest, PageRange,
@@ -49,9 +48,7 @@ impl World {
             self.tracer.emit(self.now, || Event::Dropped { function, what, reason });
             return;
         }
-        if let Some(dropped) = device.behavior.dropped(request, &mut device.pending) {
-            device.atc.invalidate(Spaces::of(&dropped), dropped.range);
-        }
+        device.receive(request);
         let answers = device.behavior.answers();
         if answers && device.link.carries(Lost::InvalidateCompletion, self.now) {
             device.complete(request.itag);
@@ -171,7 +168,7 @@ impl World {
         for _ in 0..PATIENCE {
             while !self.devices[neighbor].requests.is_empty() {
                 self.deliver(Who::Neighbor);
-                if let Some(answer) = self.devices[neighbor].completions.pop_front() {
+                if let Some(answer) = self.devices[neighbor].send() {
                     self.answer(Who::Neighbor, answer);
                 }
             }
@@ -194,15 +191,16 @@ impl World {
 
     /// Puts the victim into D3hot, or into D0. Both keep its state.
     pub(super) fn set_asleep(&mut self, sleeps: bool) {
-        self.devices[Who::Victim as usize].sleeps = sleeps;
+        let victim = &mut self.devices[Who::Victim as usize];
+        // A function in D3hot sends nothing: what is under way was sent before.
+        victim.obey_all();
+        victim.sleeps = sleeps;
     }
 
     /// FLR empties the ATC, and what the function has not answered it never will.
     pub(super) fn reset(&mut self) {
         let device = &mut self.devices[Who::Victim as usize];
-        device.atc.clear();
-        device.requests.clear();
-        device.completions.clear();
+        device.forget();
         device.behavior = InvalidateBehavior::Complete;
         device.completion_fault = None;
         device.pending.forget(device.id);

@@ -2,8 +2,8 @@
 
 use std::collections::VecDeque;
 
-use devices::dma::atc::Atc;
-use devices::pcie::link::{CompletionFault, InvalidateBehavior, Link, PendingInvalidations};
+use devices::dma::atc::{Atc, Spaces};
+use devices::pcie::link::{CompletionFault, InvalidateBehavior, Link, Obeys, PendingInvalidations};
 use iommu::ats::{ITag, InvalidateCompletion, InvalidateRequest};
 use iommu::event::{Lost, Tracer};
 use iommu::ids::Bdf;
@@ -22,6 +22,11 @@ pub(super) struct Device {
     pub(super) pending: PendingInvalidations,
     /// ATS is turned off in it: it translates nothing itself any more.
     pub(super) ats_off: bool,
+    /// When its ATC obeys.
+    pub(super) obeys: Obeys,
+    /// Requests whose completion has not been sent, and that its ATC obeys then: each with the one
+    /// whose range it drops.
+    pub(super) owed: Vec<(ITag, InvalidateRequest)>,
     /// It is in D3hot.
     pub(super) sleeps: bool,
     /// Under way to it, and from it. Each way keeps its order (`PCIe 2.4.1`).
@@ -31,7 +36,7 @@ pub(super) struct Device {
 
 impl Device {
     /// A healthy one that holds nothing.
-    pub(super) fn new(id: Bdf, tracer: Tracer) -> Self {
+    pub(super) fn new(id: Bdf, obeys: Obeys, tracer: Tracer) -> Self {
         Self {
             id,
             atc: Atc::new(Default::default()),
@@ -40,6 +45,8 @@ impl Device {
             completion_fault: None,
             pending: PendingInvalidations::default(),
             ats_off: false,
+            obeys,
+            owed: Vec::new(),
             sleeps: false,
             requests: VecDeque::new(),
             completions: VecDeque::new(),
@@ -48,6 +55,53 @@ impl Device {
 }
 
 impl Device {
+    /// A request has arrived: the ATC drops its range now, or when the completion is sent.
+    pub(super) fn receive(&mut self, request: InvalidateRequest) {
+        let Some(dropped) = self.behavior.dropped(request, &mut self.pending) else { return };
+        if self.obeys == Obeys::AtOnce || self.behavior.lies() {
+            self.atc.invalidate(Spaces::of(&dropped), dropped.range);
+        } else if self.behavior.answers() {
+            self.owed.push((request.itag, dropped));
+        }
+    }
+
+    /// A completion with these ITags is sent: the ATC obeys the oldest request with each of them. The
+    /// unit may have used an ITag again.
+    pub(super) fn obey(&mut self, itag_vector: u32) {
+        let mut left = itag_vector;
+        let Self { owed, atc, .. } = self;
+        owed.retain(|(itag, dropped)| {
+            let is_due = left & itag.bit() != 0;
+            if is_due {
+                left &= !itag.bit();
+                atc.invalidate(Spaces::of(dropped), dropped.range);
+            }
+            !is_due
+        });
+    }
+
+    /// The oldest completion arrives, and its requests are obeyed at the latest now.
+    pub(super) fn send(&mut self) -> Option<InvalidateCompletion> {
+        let completion = self.completions.pop_front()?;
+        self.obey(completion.itag_vector);
+        Some(completion)
+    }
+
+    /// All completions that are under way were sent.
+    pub(super) fn obey_all(&mut self) {
+        while !self.owed.is_empty() {
+            self.obey(u32::MAX);
+        }
+    }
+
+    /// A reset empties the ATC, and what was not answered never will be.
+    pub(super) fn forget(&mut self) {
+        self.atc.clear();
+        self.requests.clear();
+        self.completions.clear();
+        self.owed.clear();
+    }
+
     /// Sends the completion of a request, as the fault wants it.
     pub(super) fn complete(&mut self, itag: ITag) {
         let (parts, is_merged) = match self.completion_fault {
@@ -89,9 +143,7 @@ impl FunctionAccess for Functions<'_> {
     fn reset(&mut self, function: Bdf, now: Instant) {
         for device in self.devices.iter_mut().filter(|device| device.id == function) {
             if device.link.carries(Lost::ConfigWrite, now) {
-                device.atc.clear();
-                device.requests.clear();
-                device.completions.clear();
+                device.forget();
             }
         }
     }

@@ -105,7 +105,7 @@ impl World {
             memory,
             recorder,
             tracer: tracer.clone(),
-            devices: ids.map(|id| Device::new(id, tracer.clone())),
+            devices: ids.map(|id| Device::new(id, config.obeys, tracer.clone())),
             now: Instant::START,
             mappings: Vec::new(),
             taken: Vec::new(),
@@ -228,17 +228,18 @@ impl World {
             Action::Unmap(page) => self.unmap(page),
             Action::Deliver(who) => self.deliver(who),
             Action::Answer(who) => {
-                if let Some(completion) = self.devices[who as usize].completions.pop_front() {
+                if let Some(completion) = self.devices[who as usize].send() {
                     self.answer(who, completion);
                 }
             }
             Action::Lose(who) => {
                 self.has_happened = true;
-                self.devices[who as usize].completions.pop_front();
+                // It is lost after it was sent.
+                let _ = self.devices[who as usize].send();
             }
             Action::Twice(who) => {
                 self.has_happened = true;
-                if let Some(completion) = self.devices[who as usize].completions.pop_front() {
+                if let Some(completion) = self.devices[who as usize].send() {
                     self.answer(who, completion);
                     self.answer(who, completion);
                 }
@@ -310,6 +311,9 @@ impl World {
             self.host.is_blocked(device.id).hash(&mut hasher);
             for request in &device.requests {
                 (request.itag, request.range.start()).hash(&mut hasher);
+            }
+            for (itag, dropped) in &device.owed {
+                (itag, dropped.range.start()).hash(&mut hasher);
             }
             for completion in &device.completions {
                 completion.itag_vector.hash(&mut hasher);
