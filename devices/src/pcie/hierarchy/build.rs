@@ -31,6 +31,7 @@ impl Hierarchy {
             recoveries: Vec::new(),
             resets: Default::default(),
             returns: Vec::new(),
+            contained: None,
             tracer,
         }
     }

@@ -72,6 +72,8 @@ pub struct Hierarchy {
     recoveries: Vec<Recovery>,
     /// The faults that end by themselves: when, at which port, and what they did.
     returns: Vec<(Instant, usize, Effect)>,
+    /// A port that has contained an error of a request from below, and whose link is still to go down.
+    contained: Option<usize>,
     tracer: Tracer,
 }
 
@@ -180,6 +182,7 @@ impl Hierarchy {
         if let Some(index) = self.route_memory(address, data.len(), Lost::MemoryRead, now) {
             let (function, mut upstream) = self.function(index, upstream);
             function.memory_read(address, data, &mut upstream, now);
+            self.contain(now);
             self.collect_messages(now);
         }
     }
@@ -196,6 +199,7 @@ impl Hierarchy {
         if let Some(index) = self.route_memory(address, data.len(), Lost::MemoryWrite, now) {
             let (function, mut upstream) = self.function(index, upstream);
             function.memory_write(address, data, &mut upstream, now);
+            self.contain(now);
             self.collect_messages(now);
         }
     }
@@ -270,6 +274,7 @@ impl Hierarchy {
             let (function, mut upstream) = self.function(index, upstream);
             function.handle_timeout(&mut upstream, now);
         }
+        self.contain(now);
         self.handle_link_timeout(now);
         self.collect_messages(now);
     }
@@ -298,13 +303,16 @@ impl Hierarchy {
         &mut self,
         index: usize,
         upstream: &mut dyn Upstream,
+        now: Instant,
         action: impl FnOnce(&mut dyn Function, &mut dyn Upstream) -> R,
     ) -> Option<R> {
         if index >= self.functions.len() {
             return None;
         }
         let (function, mut upstream) = self.function(index, upstream);
-        Some(action(function, &mut upstream))
+        let result = action(function, &mut upstream);
+        self.contain(now);
+        Some(result)
     }
 
     /// A function, and the path of its requests.
@@ -313,9 +321,9 @@ impl Hierarchy {
         index: usize,
         upstream: &'a mut dyn Upstream,
     ) -> (&'a mut dyn Function, Uplink<'a>) {
-        let Self { ports, functions, .. } = self;
+        let Self { ports, functions, contained, .. } = self;
         let node = &mut functions[index];
-        (node.function.as_mut(), Uplink { ports, above: node.above, upstream })
+        (node.function.as_mut(), Uplink { ports, above: node.above, contained, upstream })
     }
 }
 
@@ -342,7 +350,7 @@ impl Hierarchy {
     ) {
         use crate::endpoint::regs;
         let bar = crate::testkit::Machine::bar(index as u8);
-        self.drive(index, upstream, |function, upstream| {
+        self.drive(index, upstream, now, |function, upstream| {
             let mut write = |register: u64, data: &[u8]| {
                 function.memory_write(bar + register, data, upstream, now);
             };

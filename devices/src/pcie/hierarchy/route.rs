@@ -1,6 +1,8 @@
 //! Requests and messages from the root complex: which function is the target, and whether the links
 //! on the path are up.
 
+use std::ops::RangeInclusive;
+
 use iommu::event::{DropReason, Event, Lost};
 use iommu::ids::Bdf;
 use iommu::time::Instant;
@@ -132,6 +134,14 @@ impl Hierarchy {
     pub fn root_port(&self, bus: u8) -> Option<u8> {
         let port = self.child(None, |node| node.port.owns_bus(bus))?;
         Some(self.ports[port].devfn)
+    }
+
+    /// The port at the upper end of the link above `function`, and the buses below that port.
+    pub fn port_above(&self, function: Bdf) -> Option<(Bdf, RangeInclusive<u8>)> {
+        let above = self.bus_owner(function.bus())??;
+        let mut ports = std::iter::successors(Some(above), |port| self.ports[*port].above);
+        let node = &self.ports[ports.find(|port| self.ports[*port].link.is_some())?];
+        Some((node.port.id(), node.port.buses()))
     }
 
     fn find_bus_owner(&self, bus: u8) -> Option<Option<usize>> {

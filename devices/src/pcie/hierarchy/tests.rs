@@ -5,7 +5,7 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::endpoint::regs;
-use crate::pcie::spec::{acs, express, header};
+use crate::pcie::spec::{acs, aer, dpc, express, header};
 use crate::testkit::Machine;
 
 const ABSENT: u32 = u32::MAX;
@@ -159,6 +159,36 @@ fn a_port_without_bus_mastering_forwards_no_requests_but_messages() {
     assert_eq!(machine.messages(), []);
     machine.invalidate(0, 0, PageRange::ALL);
     assert_eq!(machine.messages().len(), 1);
+}
+
+#[test]
+fn a_blocked_translation_is_an_acs_violation_that_a_port_logs_reports_or_contains() {
+    const VIOLATION: u32 = 1 << 21;
+    let port = Machine::port(0);
+    for (reports, contains) in [(false, false), (true, false), (true, true)] {
+        let mut machine = Machine::ready();
+        machine.upstream.map(0, 12, 0, true, true);
+        let mut at = |id| machine.function(port).extended_capability(id).unwrap();
+        let (acs, aer, dpc) = (at(acs::ID), at(aer::ID), at(dpc::ID));
+        let express = machine.function(port).capability(express::ID).unwrap();
+        if reports {
+            machine.config_write(port, express + express::DEVICE_CONTROL, &[2]);
+        }
+        if contains {
+            machine.config_write(port, dpc + dpc::CONTROL, &[dpc::TRIGGER_NON_FATAL]);
+        }
+        machine.config_write(port, acs + acs::CONTROL, &0b10_u16.to_le_bytes());
+        assert_eq!(machine.command(0, 1, 0, 8), 0, "untranslated requests pass");
+        machine.messages();
+        machine.invalidate(0, 0, PageRange::ALL);
+        assert_eq!(machine.messages().len(), 1, "so do Invalidate Completions");
+        machine.command(0, 6, 0, 0);
+        assert!(machine.upstream.translations.is_empty());
+        assert_eq!(machine.config_u32(port, aer + aer::UNCORRECTABLE_STATUS), VIOLATION);
+        let received = machine.config_u32(port, aer + aer::ROOT_STATUS) & 0x7f;
+        assert_eq!(received != 0, reports && !contains, "{reports} {contains}");
+        assert_eq!(machine.hierarchy.is_link_up(0), !contains, "{reports} {contains}");
+    }
 }
 
 #[test]

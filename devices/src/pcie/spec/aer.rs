@@ -38,6 +38,8 @@ pub enum Uncorrectable {
     SurpriseDown = 5,
     /// Completion Timeout.
     CompletionTimeout = 14,
+    /// ACS Violation.
+    AcsViolation = 21,
 }
 
 /// Advanced Error Capabilities and Control.

@@ -142,7 +142,7 @@ impl Machine<'_> {
             #[cfg(test)]
             check: &mut check,
         };
-        let due = hierarchy.drive(usize::from(device), &mut path, |function, upstream| {
+        let due = hierarchy.drive(usize::from(device), &mut path, self.now, |function, upstream| {
             act(function, upstream);
             function.poll_timeout()
         });

@@ -152,6 +152,14 @@ impl Hierarchy {
         }
     }
 
+    /// Takes down the link below a port that has contained an error of a request.
+    #[inline]
+    pub(super) fn contain(&mut self, now: Instant) {
+        if let Some(port) = self.contained.take() {
+            self.apply_commands(port, now);
+        }
+    }
+
     /// When the next link comes back by itself.
     pub(super) fn next_restore(&self) -> Option<Instant> {
         self.returns.iter().map(|(due, ..)| *due).min()

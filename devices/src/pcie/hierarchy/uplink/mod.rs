@@ -6,12 +6,16 @@ use iommu::ids::{Bdf, Gpa, Iova, Pasid};
 use iommu::time::Instant;
 
 use super::PortNode;
+use crate::pcie::port::ErrorOutcome;
+use crate::pcie::spec::aer::Uncorrectable;
 use crate::pcie::{Upstream, UpstreamMessage};
 
 /// The path from the bus below the port `above` to the root complex.
 pub(super) struct Uplink<'a> {
     pub(super) ports: &'a mut [PortNode],
     pub(super) above: Option<usize>,
+    /// The port that has contained an error of a request.
+    pub(super) contained: &'a mut Option<usize>,
     pub(super) upstream: &'a mut dyn Upstream,
 }
 
@@ -23,7 +27,8 @@ impl Uplink<'_> {
         address_type: AddressType,
         now: Instant,
     ) -> Result<(), RequestError> {
-        passes(self.ports, self.above, kind, Some((requester, address_type)), now)
+        let request = Some((requester, address_type));
+        passes(self.ports, self.above, kind, request, self.contained, now)
     }
 }
 
@@ -34,6 +39,7 @@ fn passes(
     above: Option<usize>,
     kind: Lost,
     request: Option<(Bdf, AddressType)>,
+    contained: &mut Option<usize>,
     now: Instant,
 ) -> Result<(), RequestError> {
     let mut above = above;
@@ -48,11 +54,33 @@ fn passes(
             return Err(RequestError::CompletionTimeout);
         }
         if let Some((requester, address_type)) = request {
-            node.port.admits(requester, address_type)?;
+            let admitted = node.port.admits(requester, address_type);
+            if admitted == Err(RequestError::CompleterAbort) {
+                report_violation(ports, port, contained);
+            }
+            admitted?;
         }
-        above = node.above;
+        above = ports[port].above;
     }
     Ok(())
+}
+
+/// A port has blocked a request: it logs an ACS Violation, and contains it or reports it to its root
+/// port (`PCIe 6.12.4`).
+#[cold]
+fn report_violation(ports: &mut [PortNode], port: usize, contained: &mut Option<usize>) {
+    match ports[port].port.detect(Uncorrectable::AcsViolation) {
+        ErrorOutcome::Logged => {}
+        ErrorOutcome::Contained => *contained = Some(port),
+        ErrorOutcome::Reported { fatal } => {
+            let source = ports[port].port.id();
+            let mut root = port;
+            while let Some(above) = ports[root].above {
+                root = above;
+            }
+            ports[root].port.receive_error(source, fatal);
+        }
+    }
 }
 
 /// Whether `message` from the bus below the port `above` reaches the root complex.
@@ -66,7 +94,7 @@ pub(super) fn passes_message(
         UpstreamMessage::Msi { requester, .. } => Some((*requester, AddressType::Untranslated)),
         _ => None,
     };
-    passes(ports, above, message.kind(), request, now).is_ok()
+    passes(ports, above, message.kind(), request, &mut None, now).is_ok()
 }
 
 impl Upstream for Uplink<'_> {
