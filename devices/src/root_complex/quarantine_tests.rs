@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use iommu::ats::AddressType;
 use iommu::event::{Event, UnitRole};
-use iommu::submit::Verdict;
+use iommu::submit::{PortFence, Verdict};
 use iommu::time::Timeout;
 use iommu::unit::Ordering;
 use vm_memory::{Bytes, GuestAddress};
@@ -12,6 +12,8 @@ use vm_memory::{Bytes, GuestAddress};
 use super::tests::{BOUND, ENTRY, Rig, TARGET, function};
 use super::*;
 use crate::fault::FaultMode;
+use crate::pcie::spec::header::{self, Command};
+use crate::pcie::spec::{acs, dpc, express};
 
 const ICT: Duration = Duration::from_secs(60);
 
@@ -170,4 +172,53 @@ fn flr_does_not_reach_what_is_gone_and_the_guest_is_told() {
     rig.pass(Duration::from_millis(200));
     assert_eq!(rig.ite(), Some(function(0)));
     assert_eq!(verdicts(&rig), [Verdict::DeadlinePassed]);
+}
+
+#[test]
+fn a_fence_at_the_port_needs_no_queue_and_ends_with_the_reset_of_the_function() {
+    for fence in PortFence::ALL {
+        for ordering in [Ordering::Serial, Ordering::Parallel] {
+            let mut rig = stale(fence.word(), Timeout::Never, ordering);
+            rig.complex.inject(0, FaultMode::IgnoreInvalidate, rig.now);
+            rig.pass(BOUND);
+            assert!(rig.done(0), "{fence}: the guest is told that all is well");
+            assert_eq!(use_stale(&mut rig), 1, "{fence}: the stale write has not reached memory");
+            assert_eq!(verdicts(&rig), [Verdict::Fenced], "{fence}");
+            rig.complex.lift(0, FaultMode::IgnoreInvalidate, rig.now);
+            let ended = Event::PortFenceEnded { function: function(0), fence };
+            assert!(!rig.has(|event| *event == ended), "{fence}");
+            let has_link = matches!(fence, PortFence::BlockTranslation | PortFence::BusMasterOff);
+            assert_eq!(rig.complex.downstream.hierarchy.is_link_up(0), has_link, "{fence}");
+            match has_link {
+                true => reset_by_guest(&mut rig),
+                false => end_by_port(&mut rig, fence),
+            }
+            assert!(rig.has(|event| *event == ended), "{fence}");
+            assert_eq!(host(&rig).awaiting_reset().count(), 0, "{fence}");
+        }
+    }
+}
+
+/// Software lets the link train again, which resets what is below.
+fn end_by_port(rig: &mut Rig, fence: PortFence) {
+    let mut port = rig.client(Bdf::new(0, 1, 0));
+    if fence == PortFence::Dpc {
+        let at = port.extended_capability(dpc::ID).unwrap();
+        return port.write(at + dpc::STATUS, dpc::Status::new().with_triggered(true));
+    }
+    let at = port.capability(express::ID).unwrap() + express::LINK_CONTROL;
+    let control = port.read::<express::LinkControl>(at).with_link_disable(false);
+    port.write(at, control);
+}
+
+#[test]
+fn messages_and_untranslated_requests_pass_what_blocks_translations() {
+    let mut rig = stale("block-translation", Timeout::Never, Ordering::Serial);
+    rig.complex.inject(0, FaultMode::IgnoreInvalidate, rig.now);
+    rig.pass(BOUND);
+    let acs = rig.client(Bdf::new(0, 1, 0)).extended_capability(acs::ID).unwrap();
+    let control: acs::AcsBits = rig.client(Bdf::new(0, 1, 0)).read(acs + acs::CONTROL);
+    assert!(control.translation_blocking() && !control.source_validation());
+    let command: Command = rig.client(Bdf::new(0, 1, 0)).read(header::COMMAND);
+    assert!(command.bus_master());
 }

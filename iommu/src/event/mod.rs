@@ -14,7 +14,7 @@ use crate::ats::{Access, AddressType, ITag, ResponseCode};
 use crate::ids::{Bdf, Gpa, Iova, Pasid};
 use crate::spec::fault::FaultReason;
 use crate::spec::queue::QueueErrorInfo;
-use crate::submit::{Ticket, Verdict};
+use crate::submit::{PortFence, Ticket, Verdict};
 
 pub use fields::{
     DropReason, LinkState, LockupDetector, Lost, PageRequestOutcome, TranslationCache, UnitRole,
@@ -200,6 +200,20 @@ pub enum Event {
     QuarantineEnded {
         /// The function.
         function: Bdf,
+    },
+    /// The host side has made the port above a function block it.
+    PortFenced {
+        /// The function.
+        function: Bdf,
+        /// The fence.
+        fence: PortFence,
+    },
+    /// All functions that a fence at a port was for were reset, and the fence has ended.
+    PortFenceEnded {
+        /// The function for which the fence began.
+        function: Bdf,
+        /// The fence.
+        fence: PortFence,
     },
     /// The host side treats a function as removed, until it is reset.
     RemovalSimulated {

@@ -15,13 +15,17 @@
 //! unit stands at is to blame: that of the oldest wait without a completion, unless a younger wait has
 //! completed, which shows that waits do not stand behind each other.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::num::NonZeroU16;
 
 use super::Policy;
 use super::fields::Suspects;
+use super::status::Token;
 use super::waiter::Waiter;
 use crate::ids::Bdf;
+
+/// The most waits of [`BackPressure::stuck`]: more than a unit holds requests to two functions.
+const MOST_STUCK: usize = 64;
 
 /// The submissions of one function.
 #[derive(Debug, Default)]
@@ -55,9 +59,10 @@ pub(super) struct BackPressure {
     is_on: bool,
     loads: BTreeMap<Bdf, Load>,
     /// The status words of submissions that waiters have given up, with the functions of each.
-    given_up: Vec<(u32, Bdf)>,
-    /// The oldest wait that was given up and may still be pending, and its function.
-    stuck: Option<(u64, Bdf)>,
+    given_up: Vec<(Token, Bdf)>,
+    /// Waits that were given up, whose own function was to blame, and whose requests the unit may still
+    /// hold: the number of each, and the function.
+    stuck: VecDeque<(u64, Bdf)>,
     /// One more than the highest number of a wait that has completed.
     completed: u64,
 }
@@ -66,8 +71,8 @@ impl BackPressure {
     pub(super) fn new(policy: &Policy) -> Self {
         let limit = policy.in_flight;
         let is_on = limit.is_some() || policy.suspects == Suspects::Oldest;
-        let (loads, given_up) = (BTreeMap::new(), Vec::new());
-        Self { limit, is_on, loads, given_up, stuck: None, completed: 0 }
+        let (loads, given_up, stuck) = (BTreeMap::new(), Vec::new(), VecDeque::new());
+        Self { limit, is_on, loads, given_up, stuck, completed: 0 }
     }
 
     /// Whether waits are watched.
@@ -124,23 +129,26 @@ impl BackPressure {
         }
         self.leave(waiter);
         self.completed = self.completed.max(waiter.wait + 1);
-        self.stuck = self.stuck.filter(|(wait, _)| *wait > waiter.wait);
+        self.stuck.retain(|(wait, _)| *wait > waiter.wait);
     }
 
-    /// `waiter`, which polled `word`, gives up. `can_recall` tells whether the driver will see when the
-    /// unit writes the word.
-    pub(super) fn give_up(&mut self, waiter: &Waiter, word: u32, can_recall: bool) {
+    /// `waiter`, which polled for `token`, gives up. `can_recall` tells whether the driver will see
+    /// when the unit writes that.
+    pub(super) fn give_up(&mut self, waiter: &Waiter, token: Token, can_recall: bool) {
         if !self.is_on() {
             return;
         }
         let is_to_blame = self.blames(waiter);
         self.leave(waiter);
-        if self.stuck.is_none_or(|(wait, _)| waiter.wait < wait) {
-            self.stuck = Some((waiter.wait, waiter.function()));
+        if !is_to_blame {
+            return;
         }
-        if is_to_blame && can_recall {
-            for function in waiter.functions() {
-                self.given_up.push((word, function));
+        for function in waiter.functions() {
+            if self.stuck.len() < MOST_STUCK {
+                self.stuck.push_back((waiter.wait, function));
+            }
+            if can_recall {
+                self.given_up.push((token, function));
                 self.loads.entry(function).or_default().unanswered += 1;
             }
         }
@@ -161,11 +169,11 @@ impl BackPressure {
         }
     }
 
-    /// The unit has written the words for which `is_pending` does not hold.
-    pub(super) fn recall(&mut self, is_pending: impl Fn(u32) -> bool) {
+    /// The unit has written the tokens for which `is_pending` does not hold.
+    pub(super) fn recall(&mut self, is_pending: impl Fn(Token) -> bool) {
         let Self { given_up, loads, .. } = self;
-        given_up.retain(|(word, function)| {
-            let is_pending = is_pending(*word);
+        given_up.retain(|(token, function)| {
+            let is_pending = is_pending(*token);
             if !is_pending && let Some(load) = loads.get_mut(function) {
                 load.unanswered = load.unanswered.saturating_sub(1);
             }
@@ -173,10 +181,18 @@ impl BackPressure {
         });
     }
 
-    /// The unit has aborted all waits.
-    pub(super) fn forget_given_up(&mut self) {
+    /// The unit has aborted all waits, after a request to `function`, or to one that it does not name.
+    /// It may still hold requests that were sent later.
+    pub(super) fn abort_all(&mut self, function: Option<Bdf>) {
         self.recall(|_| false);
-        self.stuck = None;
+        match function {
+            None => self.stuck.clear(),
+            Some(function) => {
+                if let Some(at) = self.stuck.iter().position(|(_, stuck)| *stuck == function) {
+                    self.stuck.remove(at);
+                }
+            }
+        }
     }
 
     /// Whether `waiter`, which has not seen its status write in time, waits for its own functions, as
@@ -184,7 +200,7 @@ impl BackPressure {
     pub(super) fn blames(&self, waiter: &Waiter) -> bool {
         let is_own = |function| waiter.functions().any(|own| own == function);
         self.completed > waiter.wait
-            || self.stuck.is_none_or(|(wait, function)| waiter.wait <= wait || is_own(function))
+            || self.stuck.iter().all(|(wait, function)| *wait >= waiter.wait || is_own(*function))
     }
 
     /// `function` has timed out. Returns whether that is new.

@@ -3,6 +3,8 @@
 use std::fmt;
 use std::str::FromStr;
 
+use super::port_fences::PortFence;
+
 /// The error for a word that is not a value of a policy's field.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("'{text}' is not a value of '{field}'; the values are {known}")]
@@ -199,7 +201,8 @@ words! {
         /// has polled longest gives up.
         #[default]
         Check = "check",
-        /// As [`Self::Resubmit`], and put the function in IQERCD.ITESID in quarantine.
+        /// As [`Self::Resubmit`], and put the function in IQERCD.ITESID in quarantine, or behind the
+        /// policy's fence at a port.
         Quarantine = "quarantine",
         /// As [`Self::Resubmit`], but the wait for the function in IQERCD.ITESID ends with a
         /// failure, whether the function answers or not. Of several waits it is the oldest. If
@@ -244,6 +247,8 @@ words! {
         Leak = "leak",
         /// By the status word of the CPU that waits, which its next wait uses again.
         Cpu = "cpu",
+        /// By the status word of its ring slot, to which each wait has a number of its own written.
+        Numbered = "numbered",
     }
 }
 
@@ -287,6 +292,10 @@ pub enum OnTimeout {
     /// As [`Self::DisableAts`] if the wait is for a Device-TLB, and in any case end the domain of the
     /// caller.
     Crash,
+    /// Make the port above the function block it, and end the wait for it with success. Until the
+    /// function is reset, all invalidations for it end with success. The unit's own caches are
+    /// invalidated as before, within a deadline of their own.
+    Port(PortFence),
 }
 
 impl fmt::Display for OnTimeout {
@@ -300,6 +309,7 @@ impl fmt::Display for OnTimeout {
             Self::Reset => f.write_str("reset"),
             Self::DisableAts => f.write_str("disable-ats"),
             Self::Crash => f.write_str("crash"),
+            Self::Port(fence) => fence.fmt(f),
         }
     }
 }
@@ -308,7 +318,7 @@ impl FromStr for OnTimeout {
     type Err = ParseFieldError;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
-        const KNOWN: [&str; 8] = [
+        const KNOWN: [&str; 12] = [
             "report",
             "retry(n)",
             "quarantine",
@@ -317,7 +327,14 @@ impl FromStr for OnTimeout {
             "reset",
             "disable-ats",
             "crash",
+            "block-translation",
+            "bus-master-off",
+            "link-disable",
+            "dpc",
         ];
+        if let Some(fence) = PortFence::ALL.into_iter().find(|fence| fence.word() == text) {
+            return Ok(Self::Port(fence));
+        }
         let retries = || text.strip_prefix("retry(")?.strip_suffix(')')?.parse().ok();
         match text {
             "report" => Ok(Self::Report),
@@ -373,6 +390,7 @@ mod tests {
         for value in actions {
             assert_eq!(value.parse::<OnTimeout>().unwrap().to_string(), value);
         }
+        assert!(PortFence::ALL.into_iter().map(OnTimeout::Port).all(survives));
     }
 
     proptest! {

@@ -20,6 +20,7 @@ mod flush;
 mod hardware;
 mod host;
 mod policy;
+mod port_fences;
 mod presets;
 mod quarantine;
 mod queue;
@@ -30,6 +31,8 @@ mod timers;
 mod waiter;
 mod waiters;
 
+use std::ops::RangeInclusive;
+
 use serde::{Deserialize, Serialize};
 
 pub use fields::{
@@ -39,6 +42,7 @@ pub use fields::{
 pub use flush::Flush;
 pub use host::{HostError, HostSide};
 pub use policy::{ImpossiblePolicy, ParsePolicyError, Policy};
+pub use port_fences::PortFence;
 pub use presets::{PRESETS, Preset};
 
 use crate::ids::Bdf;
@@ -67,6 +71,9 @@ pub enum Verdict {
     Removed,
     /// Success: the function was reset, and its ATC is empty.
     Reset,
+    /// Success: a port above the function blocks the requests by which it could use stale
+    /// translations.
+    Fenced,
     /// Failure: the function has timed out before and was not reset since, so that the policy sends it
     /// no invalidation. Those of the unit's own caches were carried out.
     Withheld,
@@ -148,4 +155,18 @@ pub trait FunctionAccess {
     /// Turns ATS off in the function, for good (`PCIe 10.5.1`). The driver does not learn whether
     /// the write arrives.
     fn disable_ats(&mut self, _function: Bdf, _now: Instant) {}
+
+    /// Sets up `fence` at the port above `function`, by writes to the port's configuration space.
+    /// Returns the buses below that port; `None` if there is no port that has the fence.
+    fn fence_port(
+        &mut self,
+        _function: Bdf,
+        _fence: PortFence,
+        _now: Instant,
+    ) -> Option<RangeInclusive<u8>> {
+        None
+    }
+
+    /// Ends `fence` at the port above `function`.
+    fn unfence_port(&mut self, _function: Bdf, _fence: PortFence, _now: Instant) {}
 }

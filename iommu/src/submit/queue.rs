@@ -8,7 +8,7 @@ use super::ring::Ring;
 use super::status::{StatusWords, Token, WordsView};
 use super::waiter::{Stage, Waiter};
 use crate::Memory;
-use crate::ids::Gpa;
+use crate::ids::{Bdf, Gpa};
 use crate::spec::descriptor::WaitDescriptor;
 use crate::spec::offset;
 use crate::time::Instant;
@@ -146,7 +146,7 @@ impl SubmissionQueue {
             self.pressure.abort(waiter);
         } else {
             let can_recall = self.status.abandon(token);
-            self.pressure.give_up(waiter, token.word, can_recall);
+            self.pressure.give_up(waiter, token, can_recall);
         }
         waiter.stage = Stage::Queued;
         waiter.is_aborted = false;
@@ -162,7 +162,7 @@ impl SubmissionQueue {
         if self.pressure.is_on() {
             self.status.reclaim(memory);
             let Self { status, pressure, .. } = self;
-            pressure.recall(|word| status.is_leaked(word));
+            pressure.recall(|token| status.is_pending(token, memory));
         }
     }
 
@@ -172,8 +172,9 @@ impl SubmissionQueue {
     }
 
     /// The unit has dropped all waits that it held, abandoned ones too.
-    pub(super) fn forget_abandoned(&mut self) {
+    /// `function` is the one that the unit names in ITE, if it names one.
+    pub(super) fn forget_abandoned(&mut self, function: Option<Bdf>) {
         self.status.forget_leaked();
-        self.pressure.forget_given_up();
+        self.pressure.abort_all(function);
     }
 }

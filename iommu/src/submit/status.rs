@@ -9,6 +9,7 @@
 //! | sequence | the shared word, with a number too low for any current waiter; if waits complete out of order, a higher number may wake the wrong waiter |
 //! | leak | a word without a waiter: it is used again only after the unit has completed or aborted the wait |
 //! | cpu | the word of the next wait of the same CPU |
+//! | numbered | the word of the next user of the ring slot, with a number that is not its own |
 
 use std::sync::atomic::Ordering;
 
@@ -22,11 +23,13 @@ use crate::ids::Gpa;
 /// Values of a word, as in Linux.
 const IN_USE: u32 = 1;
 const DONE: u32 = 2;
+/// Numbers start here. The value of a word whose wait has a number is the complement until then.
+const FIRST_NUMBER: u32 = 1;
 
 /// The word and the value that a wait descriptor writes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Token {
-    pub(super) word: u32,
+    word: u32,
     /// The value that the unit writes.
     pub(super) data: u32,
 }
@@ -60,7 +63,7 @@ impl StatusWords {
         Self {
             completion,
             base,
-            next_sequence: 1,
+            next_sequence: FIRST_NUMBER,
             taken: [false; Ring::ENTRIES as usize],
             leaked: Vec::with_capacity(Ring::ENTRIES as usize),
         }
@@ -75,6 +78,11 @@ impl StatusWords {
     pub(super) fn take(&mut self, slot: u32, memory: &Memory) -> Option<Token> {
         let token = match self.completion {
             Completion::Slot => Token { word: slot, data: DONE },
+            Completion::Numbered => {
+                let data = self.next_sequence;
+                self.next_sequence = data.wrapping_add(1).max(FIRST_NUMBER);
+                Token { word: slot, data }
+            }
             Completion::Sequence => {
                 let data = self.next_sequence;
                 self.next_sequence = data.wrapping_add(1);
@@ -88,7 +96,11 @@ impl StatusWords {
                 Token { word: word as u32, data: DONE }
             }
         };
-        self.store(token, IN_USE, memory);
+        let value = match self.completion {
+            Completion::Numbered => !token.data,
+            _ => IN_USE,
+        };
+        self.store(token, value, memory);
         Some(token)
     }
 
@@ -103,7 +115,9 @@ impl StatusWords {
     pub(super) fn is_done(&self, token: Token, words: &WordsView<'_>) -> bool {
         let word = words.load(token.word);
         match self.completion {
-            Completion::Slot | Completion::Leak | Completion::Cpu => word == token.data,
+            Completion::Slot | Completion::Leak | Completion::Cpu | Completion::Numbered => {
+                word == token.data
+            }
             Completion::Sequence => word.wrapping_sub(token.data).cast_signed() >= 0,
         }
     }
@@ -115,17 +129,21 @@ impl StatusWords {
 
     /// The waiter gives up `token`, which the unit may still write. Returns whether that will show.
     pub(super) fn abandon(&mut self, token: Token) -> bool {
-        let is_leaked = self.completion == Completion::Leak;
-        match is_leaked {
-            true => self.leaked.push(token.word),
-            false => self.taken[token.word as usize] = false,
+        match self.completion {
+            Completion::Leak => self.leaked.push(token.word),
+            _ => self.taken[token.word as usize] = false,
         }
-        is_leaked
+        matches!(self.completion, Completion::Leak | Completion::Numbered)
     }
 
-    /// Whether no waiter has `word`, and the unit may still write it.
-    pub(super) fn is_leaked(&self, word: u32) -> bool {
-        self.leaked.contains(&word)
+    /// Whether the unit may still write `token`, which was given up. If another wait uses the word by
+    /// now, that does not show.
+    pub(super) fn is_pending(&self, token: Token, memory: &Memory) -> bool {
+        match self.completion {
+            Completion::Leak => self.leaked.contains(&token.word),
+            Completion::Numbered => self.load(token, memory) == !token.data,
+            Completion::Slot | Completion::Sequence | Completion::Cpu => false,
+        }
     }
 
     /// The unit has dropped all waits: leaked words are free again.

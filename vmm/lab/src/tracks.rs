@@ -230,12 +230,14 @@ impl Tracks {
             Event::UnexpectedCompletion { unit: UnitRole::Host, .. } => {
                 self.moment(Subject::Requests, event, State::False);
             }
-            Event::Quarantined { function, .. } => _ = self.blocked.entry(*function).or_insert(at),
+            Event::Quarantined { function, .. } | Event::PortFenced { function, .. } => {
+                _ = self.blocked.entry(*function).or_insert(at);
+            }
             Event::QuarantineEnded { function } => {
-                if let Some(from) = self.blocked.remove(function) {
-                    let track = self.track(Subject::Function(*function));
-                    track.add(from, at, State::Blocked, "quarantined".to_owned());
-                }
+                self.end_block(*function, at, "quarantined".to_owned());
+            }
+            Event::PortFenceEnded { function, fence } => {
+                self.end_block(*function, at, fence.to_string());
             }
             Event::RemovalSimulated { function }
             | Event::FunctionResetByHost { function }
@@ -244,6 +246,13 @@ impl Tracks {
                 self.moment(Subject::Function(*function), event, State::Blocked);
             }
             _ => {}
+        }
+    }
+
+    /// A function was reset, and nothing blocks it any more.
+    fn end_block(&mut self, function: Bdf, at: Instant, by: String) {
+        if let Some(from) = self.blocked.remove(&function) {
+            self.track(Subject::Function(function)).add(from, at, State::Blocked, by);
         }
     }
 

@@ -7,11 +7,13 @@
 //!   a link that came back unnoticed by its port -----------------> nothing: the quarantine stays
 //! ```
 
+use std::ops::RangeInclusive;
+
 use iommu::ids::Bdf;
-use iommu::submit::{FunctionAccess, HostSide};
+use iommu::submit::{FunctionAccess, HostSide, PortFence};
 use iommu::time::Instant;
 
-use super::{Downstream, HostLayer};
+use super::{Downstream, HostLayer, fences};
 use crate::pcie::spec::ats;
 use crate::pcie::{ConfigClient, Hierarchy};
 
@@ -77,6 +79,19 @@ impl<D: Drivers> FunctionAccess for Functions<'_, D> {
             client.disable_ats(at);
         }
         self.drivers.ats_disabled(function, at.is_some());
+    }
+
+    fn fence_port(
+        &mut self,
+        function: Bdf,
+        fence: PortFence,
+        now: Instant,
+    ) -> Option<RangeInclusive<u8>> {
+        fences::set_up(self.hierarchy, function, fence, now)
+    }
+
+    fn unfence_port(&mut self, function: Bdf, fence: PortFence, now: Instant) {
+        fences::end(self.hierarchy, function, fence, now);
     }
 }
 

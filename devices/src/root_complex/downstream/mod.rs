@@ -20,10 +20,12 @@
 //! of the schedule acts there. The root complex does all steps at one moment; the simulation lets
 //! time pass between them. Both therefore see the same faults at the same points.
 //!
+//! - `fences`: fences at ports, by configuration writes.
 //! - `functions`: the answers of functions to the host's drivers, and resets.
 //! - `faults`: points, pauses, DMA counts, and what a fault does.
 
 mod faults;
+mod fences;
 mod functions;
 
 use iommu::ats::{InvalidateCompletion, InvalidateRequest};

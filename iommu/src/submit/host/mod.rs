@@ -146,9 +146,10 @@ impl HostSide {
         self.submitter.quarantine().is_blocked(function)
     }
 
-    /// How often the result of [`Self::is_blocked`] or [`Self::isolated`] may have changed.
+    /// How often the result of [`Self::is_blocked`], [`Self::isolated`] or [`Self::is_below_fence`] may
+    /// have changed.
     pub fn block_changes(&self) -> u64 {
-        self.submitter.quarantine().changes()
+        self.submitter.quarantine().changes() + self.submitter.ports().changes()
     }
 
     /// The functions in quarantine, and those treated as removed.
@@ -159,6 +160,11 @@ impl HostSide {
     /// Whether `function` is treated as removed.
     pub fn is_removed(&self, function: Bdf) -> bool {
         self.submitter.quarantine().is_removed(function)
+    }
+
+    /// Whether a port above `function` blocks it.
+    pub fn is_below_fence(&self, function: Bdf) -> bool {
+        self.submitter.ports().covers(function)
     }
 
     /// The functions that a reset lets work again: those that are isolated, and those that get no

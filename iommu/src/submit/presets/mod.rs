@@ -13,6 +13,7 @@ use super::fields::{
     Suspects, Units,
 };
 use super::policy::Policy;
+use super::port_fences::PortFence;
 use crate::time::Timeout;
 
 /// A policy with a name, its system, and its source.
@@ -81,6 +82,10 @@ pub const PRESETS: &[Preset] = &[
     proposals::QUARANTINE_POSTED,
     proposals::BOUNDED_IN_FLIGHT,
     proposals::QUARANTINE_IN_FLIGHT,
+    proposals::BLOCK_TRANSLATION,
+    proposals::BUS_MASTER_OFF,
+    proposals::LINK_DISABLE,
+    proposals::DPC,
     proposals::LATE_REMOVAL,
     proposals::FLR,
     proposals::PCIE_60S,

@@ -83,6 +83,43 @@ pub(super) const QUARANTINE_IN_FLIGHT: Preset = Preset {
     ..QUARANTINE
 };
 
+/// A fence at the port above a function. It acts against the function whose wait the unit stands at.
+pub(super) const BUS_MASTER_OFF: Preset = Preset {
+    name: "bus-master-off",
+    reproduces: "a fence outside the queue: Bus Master Enable is cleared at the port above the device",
+    source: "none: PCIe 7.5.1.1.3",
+    on_timeout: OnTimeout::Port(PortFence::BusMasterOff),
+    on_ite: OnIte::Quarantine,
+    completion: Completion::Numbered,
+    in_flight: FOUR,
+    suspects: Suspects::Oldest,
+    ..BOUNDED
+};
+
+pub(super) const BLOCK_TRANSLATION: Preset = Preset {
+    name: "block-translation",
+    reproduces: "a fence outside the queue: ACS Translation Blocking at the port above the device",
+    source: "none: PCIe 6.12.1.1; Linux sets the bit at enumeration only",
+    on_timeout: OnTimeout::Port(PortFence::BlockTranslation),
+    ..BUS_MASTER_OFF
+};
+
+pub(super) const LINK_DISABLE: Preset = Preset {
+    name: "link-disable",
+    reproduces: "a fence outside the queue: Link Disable at the port above the device",
+    source: "none: PCIe 7.5.3.7",
+    on_timeout: OnTimeout::Port(PortFence::LinkDisable),
+    ..BUS_MASTER_OFF
+};
+
+pub(super) const DPC: Preset = Preset {
+    name: "dpc",
+    reproduces: "a fence outside the queue: Downstream Port Containment that software triggers",
+    source: "none: PCIe 6.2.11; linux-pci, 2022-11, proposed the trigger as a method of reset",
+    on_timeout: OnTimeout::Port(PortFence::Dpc),
+    ..BUS_MASTER_OFF
+};
+
 pub(super) const LATE_REMOVAL: Preset = Preset {
     name: "late-removal",
     reproduces: "simulated removal: after the time-out the device is treated as removed",

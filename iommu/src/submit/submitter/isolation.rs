@@ -57,6 +57,7 @@ impl Submitter {
         now: Instant,
     ) {
         self.queue.pressure.reset(function);
+        self.end_port_fence(function, hw, now);
         let was_fencing = self.quarantine.is_fencing(function);
         if !self.quarantine.end(function, hw.memory) {
             return;

@@ -9,6 +9,7 @@
 //! ```
 
 mod isolation;
+mod ports;
 mod pressure;
 mod time_outs;
 
@@ -18,6 +19,7 @@ use super::fields::{FlushPath, OnTimeout, Precheck};
 use super::flush::Flush;
 use super::hardware::Hardware;
 use super::policy::Policy;
+use super::port_fences::PortFences;
 use super::quarantine::Quarantine;
 use super::queue::{QueueLayout, SubmissionQueue};
 use super::timers::{Timer, Timers};
@@ -39,6 +41,7 @@ pub(super) struct Submitter {
     waiters: Waiters,
     timers: Timers,
     quarantine: Quarantine,
+    ports: PortFences,
     verdicts: VecDeque<Conclusion>,
     next_ticket: u64,
     counters: Counters,
@@ -54,6 +57,7 @@ impl Submitter {
             waiters: Waiters::default(),
             timers: Timers::new(&policy),
             quarantine: Quarantine::default(),
+            ports: PortFences::default(),
             verdicts: VecDeque::new(),
             next_ticket: 0,
             counters: Counters::default(),
@@ -74,6 +78,10 @@ impl Submitter {
 
     pub(super) fn quarantine(&self) -> &Quarantine {
         &self.quarantine
+    }
+
+    pub(super) fn ports(&self) -> &PortFences {
+        &self.ports
     }
 
     /// Timer entries, void ones included.
@@ -138,6 +146,7 @@ impl Submitter {
     ) {
         waiter.waive(Verdict::Quarantined, |function| self.quarantine.is_blocked(function));
         waiter.waive(Verdict::Skipped, |function| self.quarantine.is_skipped(function));
+        self.waive_below_fences(waiter);
         self.waive_withheld(waiter, hw, now);
         let precheck = self.policy.precheck_on(path);
         // The check comes directly before the submission with the Device-TLBs.

@@ -2,7 +2,7 @@
 
 use super::Submitter;
 use crate::ids::Bdf;
-use crate::submit::fields::OnTimeout;
+use crate::submit::fields::{OnIte, OnTimeout};
 use crate::submit::hardware::Hardware;
 use crate::submit::timers::{DueTimes, Timer};
 use crate::submit::waiter::{Stage, Waiter};
@@ -12,7 +12,7 @@ use crate::time::Instant;
 impl Submitter {
     /// The functions that get no invalidation until they are reset.
     pub(in crate::submit) fn withheld(&self) -> impl Iterator<Item = Bdf> {
-        self.queue.pressure.withheld()
+        self.queue.pressure.withheld().chain(self.ports.waived())
     }
 
     /// Waives the Device-TLBs of functions that get no invalidation. With a policy that fences, those
@@ -26,20 +26,22 @@ impl Submitter {
         if !self.queue.pressure.is_on() {
             return;
         }
-        let fences =
-            matches!(self.policy.on_timeout, OnTimeout::Quarantine | OnTimeout::QuarantinePosted);
         for index in waiter.remaining() {
             let function = waiter.function_at(index);
             if !self.queue.pressure.is_withheld(function) || self.quarantine.is_fencing(function) {
                 continue;
             }
-            if fences {
-                self.begin_quarantine(function, hw, now);
-            } else {
-                waiter.waive(Verdict::Withheld, |other| other == function);
+            let on_timeout = self.policy.on_timeout;
+            match on_timeout {
+                OnTimeout::Quarantine | OnTimeout::QuarantinePosted => {
+                    self.begin_quarantine(function, hw, now);
+                }
+                OnTimeout::Port(fence) if self.fence_port(function, fence, hw, now) => {}
+                _ => waiter.waive(Verdict::Withheld, |other| other == function),
             }
         }
         waiter.waive(Verdict::Quarantined, |function| self.quarantine.is_blocked(function));
+        self.waive_below_fences(waiter);
     }
 
     /// A new waiter that may not be put in the ring yet. It does not spin, and its deadline does not
@@ -87,8 +89,14 @@ impl Submitter {
 
     /// ITE names `function`, which gets no further invalidation. Policies that fence do so instead.
     pub(super) fn withhold_on_ite(&mut self, function: Bdf, now: Instant) {
-        let is_fenced = self.quarantine.isolated().any(|isolated| isolated == function);
-        if self.queue.pressure.is_on() && !is_fenced && self.queue.pressure.is_new_ite(function) {
+        let is_fenced = self.ports.covers(function)
+            || self.quarantine.isolated().any(|isolated| isolated == function);
+        let fences = self.policy.on_ite == OnIte::Quarantine;
+        if self.queue.pressure.is_on()
+            && !fences
+            && !is_fenced
+            && self.queue.pressure.is_new_ite(function)
+        {
             self.withhold(function, now);
         }
     }

@@ -9,6 +9,7 @@ use crate::spec::offset;
 use crate::spec::queue::QueueErrorRecord;
 use crate::submit::fields::{IteMarks, OnIte, OnTimeout, Suspects};
 use crate::submit::hardware::Hardware;
+use crate::submit::port_fences::PortFence;
 use crate::submit::timers::Timer;
 use crate::submit::waiter::{Stage, Waiter};
 use crate::submit::{Ticket, Verdict};
@@ -26,7 +27,7 @@ impl Submitter {
         let record = QueueErrorRecord::from_bits(hw.read_qword(offset::IQERCD));
         let source = Bdf::from_bits(record.timeout_source());
         if self.policy.on_ite != OnIte::Clear {
-            self.mark_aborted(head, now);
+            self.mark_aborted(head, (source != Bdf::default()).then_some(source), now);
         }
         let cleared = FaultStatus::new().with_timeout_error(true);
         hw.write(offset::FSTS, cleared.into_bits(), now);
@@ -83,8 +84,16 @@ impl Submitter {
 
     /// The unit has set ITE with `function` as ITESID: puts the function in quarantine.
     fn quarantine_on_ite(&mut self, function: Bdf, hw: &mut Hardware<'_>, now: Instant) {
-        if self.quarantine.is_new_ite(function) {
-            self.begin_quarantine(function, hw, now);
+        match self.policy.on_timeout {
+            OnTimeout::Port(fence) => {
+                if self.ports.is_new_ite(function) {
+                    self.fence_port(function, fence, hw, now);
+                }
+            }
+            _ if self.quarantine.is_new_ite(function) => {
+                self.begin_quarantine(function, hw, now);
+            }
+            _ => {}
         }
     }
 
@@ -100,7 +109,7 @@ impl Submitter {
     }
 
     /// The unit has dropped the waits that it had fetched.
-    fn mark_aborted(&mut self, head: u32, now: Instant) {
+    fn mark_aborted(&mut self, head: u32, source: Option<Bdf>, now: Instant) {
         let marks = self.policy.ite_marks;
         let is_marked = |slot: u32| marks == IteMarks::All || slot % 2 == 1;
         // Where the walk begins at an odd IQH, it marks that slot too.
@@ -114,7 +123,7 @@ impl Submitter {
             count += u32::from(waiter.is_aborted);
         }
         self.counters.aborted += u64::from(count);
-        self.queue.forget_abandoned();
+        self.queue.forget_abandoned(source);
         self.tracer.emit(now, || Event::HostWaitsAborted { count });
     }
 
@@ -144,6 +153,23 @@ impl Submitter {
                 let mut waiter = waiter.remove();
                 self.queue.withdraw(&mut waiter);
                 self.conclude(waiter, Verdict::DeadlinePassed, now);
+            }
+            OnTimeout::Quarantine
+            | OnTimeout::QuarantinePosted
+            | OnTimeout::Remove
+            | OnTimeout::Port(_)
+                if waiter.functions().next().is_none() =>
+            {
+                // Only the unit's own caches are left, and the unit does not confirm them in time.
+                let mut waiter = waiter.remove();
+                self.queue.withdraw(&mut waiter);
+                self.conclude(waiter, Verdict::DeadlinePassed, now);
+            }
+            OnTimeout::Port(fence) => {
+                waiter.start(Timer::Deadline, &mut self.timers, now);
+                if waiter.stage != Stage::Queued {
+                    self.fence_ports(ticket, fence, hw, now);
+                }
             }
             OnTimeout::Quarantine | OnTimeout::QuarantinePosted | OnTimeout::Remove => {
                 waiter.start(Timer::Deadline, &mut self.timers, now);
@@ -204,6 +230,27 @@ impl Submitter {
                 OnTimeout::Remove => self.remove(function, now),
                 _ => self.begin_quarantine(function, hw, now),
             }
+        }
+    }
+
+    /// Fences all functions of a submission. Where no port has the fence, the wait ends with a failure.
+    fn fence_ports(
+        &mut self,
+        ticket: Ticket,
+        fence: PortFence,
+        hw: &mut Hardware<'_>,
+        now: Instant,
+    ) {
+        let Some(waiter) = self.waiters.get(ticket) else { return };
+        let functions: Vec<Bdf> = waiter.functions().collect();
+        let mut all = true;
+        for function in functions {
+            all &= self.fence_port(function, fence, hw, now);
+        }
+        if !all && let Some(entry) = self.waiters.entry(ticket) {
+            let mut waiter = entry.remove();
+            self.queue.withdraw(&mut waiter);
+            self.conclude(waiter, Verdict::DeadlinePassed, now);
         }
     }
 

@@ -238,6 +238,7 @@ const fn verdict(verdict: Option<Verdict>) -> &'static str {
         Some(Verdict::UnitTimedOut) => "unit timed out",
         Some(Verdict::Quarantined) => "quarantined",
         Some(Verdict::Removed) => "removed",
+        Some(Verdict::Fenced) => "fenced",
         Some(Verdict::Withheld) => "withheld",
         Some(Verdict::Reset) => "reset",
         Some(Verdict::AtsDisabled) => "ATS disabled",

@@ -123,7 +123,7 @@ impl Digest<'_> {
                 Completion::Slot => "the word of its ring slot, which an earlier wait still wrote",
                 Completion::Sequence => "one rising number for all, which a later wait wrote",
                 Completion::Cpu => "the word of its CPU, which an earlier wait still wrote",
-                Completion::Leak => "a word that another wait wrote",
+                Completion::Leak | Completion::Numbered => "a word that another wait wrote",
             };
             let behind = self.blocker(stretch.to);
             return format!("{caller} polled {word}; its own wait is not done{behind}");
@@ -315,6 +315,7 @@ const fn word(verdict: Verdict) -> &'static str {
         Verdict::Quarantined => "quarantined",
         Verdict::Removed => "removed",
         Verdict::Reset => "reset",
+        Verdict::Fenced => "fenced",
         Verdict::Withheld => "withheld",
         Verdict::AtsDisabled => "ended with ATS turned off",
         Verdict::Crashed => "ended with their domain",

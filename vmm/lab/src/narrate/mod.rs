@@ -23,6 +23,7 @@ pub(super) const fn verdict(verdict: Verdict) -> &'static str {
         Verdict::UnitTimedOut => "given up: the unit has timed out, and the device is gone",
         Verdict::Quarantined => "the device is in quarantine",
         Verdict::Removed => "the device is taken for removed",
+        Verdict::Fenced => "a port above the device blocks it",
         Verdict::Withheld => "the device has timed out before, and was not asked",
         Verdict::Reset => "the device was reset",
         Verdict::AtsDisabled => "ATS is turned off in the device for good",
@@ -101,6 +102,12 @@ fn host_side(event: &Event) -> Option<String> {
         }
         Event::QuarantineEnded { function } => {
             format!("{function} was reset, and leaves quarantine")
+        }
+        Event::PortFenced { function, fence } => {
+            format!("the port above {function} blocks it and what else is below: {fence}")
+        }
+        Event::PortFenceEnded { function, fence } => {
+            format!("what {fence} was for is reset, and the port above {function} lets it be")
         }
         Event::RemovalSimulated { function } => format!("{function} is taken for removed"),
         Event::FunctionResetByHost { function } => format!("Function Level Reset of {function}"),

@@ -123,7 +123,8 @@ impl Machine<'_> {
     /// Whether requests of a device get to memory.
     fn reaches_memory(&self, device: u16) -> bool {
         let slot = usize::from(self.slots.slot(device));
-        let is_blocked = self.downstream.host.is_blocked(self.slots.function(device));
+        let (host, function) = (&self.downstream.host, self.slots.function(device));
+        let is_blocked = host.is_blocked(function) || host.is_below_fence(function);
         self.downstream.hierarchy.is_link_up(slot) && !is_blocked
     }
 }

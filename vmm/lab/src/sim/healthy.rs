@@ -11,7 +11,7 @@ use super::machine::{Device, Machine};
 pub struct Healthy {
     /// Healthy devices.
     pub devices: u64,
-    /// Those that were put in quarantine.
+    /// Those that were put in quarantine, or that a port above blocked.
     pub fenced: u64,
     /// Those that were reset although the workload did not want it.
     pub reset: u64,
@@ -52,6 +52,9 @@ impl Machine<'_> {
                 true => state.was_removed = true,
                 false => state.was_fenced = true,
             }
+        }
+        for (device, state) in (0..).zip(&mut self.devices) {
+            state.was_fenced |= host.is_below_fence(self.slots.function(device));
         }
     }
 

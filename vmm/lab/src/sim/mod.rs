@@ -76,4 +76,6 @@ mod back_pressure_tests;
 #[cfg(test)]
 mod path_tests;
 #[cfg(test)]
+mod port_fence_tests;
+#[cfg(test)]
 mod tests;

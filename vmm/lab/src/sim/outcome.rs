@@ -53,7 +53,8 @@ impl Machine<'_> {
         } else if let Some(gone) = state.gone.take() {
             self.result.zombie.record(now - gone);
         }
-        let is_blocked = self.downstream.host.is_blocked(function);
+        let host = &self.downstream.host;
+        let is_blocked = host.is_blocked(function) || host.is_below_fence(function);
         let is_new = is_blocked && !std::mem::replace(&mut state.is_quarantined, is_blocked);
         if is_new {
             let helper = self.helper(device);

@@ -157,11 +157,14 @@ pub struct Told {
     /// The domain of the caller was ended.
     #[serde(default)]
     pub crashed: Answers,
+    /// All is well: a port above the device blocks it.
+    #[serde(default)]
+    pub fenced: Answers,
 }
 
 impl Told {
     /// All of them, with the verdict that each is about.
-    pub fn all(&self) -> [(Verdict, Answers); 10] {
+    pub fn all(&self) -> [(Verdict, Answers); 11] {
         [
             (Verdict::Completed, self.completed),
             (Verdict::Skipped, self.skipped),
@@ -170,6 +173,7 @@ impl Told {
             (Verdict::Quarantined, self.quarantined),
             (Verdict::Removed, self.removed),
             (Verdict::Withheld, self.withheld),
+            (Verdict::Fenced, self.fenced),
             (Verdict::Reset, self.reset),
             (Verdict::AtsDisabled, self.ats_disabled),
             (Verdict::Crashed, self.crashed),
@@ -185,6 +189,7 @@ impl Told {
             Verdict::Quarantined => &mut self.quarantined,
             Verdict::Removed => &mut self.removed,
             Verdict::Withheld => &mut self.withheld,
+            Verdict::Fenced => &mut self.fenced,
             Verdict::Reset => &mut self.reset,
             Verdict::AtsDisabled => &mut self.ats_disabled,
             Verdict::Crashed => &mut self.crashed,
@@ -331,6 +336,7 @@ impl Told {
         self.quarantined.merge(other.quarantined);
         self.removed.merge(other.removed);
         self.withheld.merge(other.withheld);
+        self.fenced.merge(other.fenced);
         self.reset.merge(other.reset);
     }
 }

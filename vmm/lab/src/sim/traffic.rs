@@ -142,10 +142,11 @@ impl Machine<'_> {
             #[cfg(test)]
             check: &mut check,
         };
-        let due = hierarchy.drive(usize::from(device), &mut path, self.now, |function, upstream| {
-            act(function, upstream);
-            function.poll_timeout()
-        });
+        let due =
+            hierarchy.drive(usize::from(device), &mut path, self.now, |function, upstream| {
+                act(function, upstream);
+                function.poll_timeout()
+            });
         let seen = (path.arrived, path.translated);
         #[cfg(test)]
         {

@@ -2,11 +2,13 @@
 
 mod back_pressure;
 mod flushes;
+mod port_fences;
 mod presets;
 mod quarantine;
 mod systems;
 
 use std::collections::BTreeSet;
+use std::ops::RangeInclusive;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -14,7 +16,7 @@ use super::*;
 use crate::ats::{ITag, PageRange};
 use crate::event::{Event, LockupDetector, Recorder, UnitRole};
 use crate::ids::{Bdf, Iova, Pasid};
-use crate::submit::Verdict;
+use crate::submit::{PortFence, Verdict};
 use crate::time::Timeout;
 use crate::unit::Ordering;
 
@@ -34,6 +36,10 @@ struct Functions {
     reset: Vec<Bdf>,
     /// Functions in which ATS was turned off.
     ats_off: Vec<Bdf>,
+    /// The fences at ports. There is one port above each bus.
+    fenced: Vec<(u8, PortFence)>,
+    /// The ports have no fences.
+    has_no_fences: bool,
 }
 
 impl FunctionAccess for Functions {
@@ -51,6 +57,23 @@ impl FunctionAccess for Functions {
 
     fn disable_ats(&mut self, function: Bdf, _: Instant) {
         self.ats_off.push(function);
+    }
+
+    fn fence_port(
+        &mut self,
+        function: Bdf,
+        fence: PortFence,
+        _: Instant,
+    ) -> Option<RangeInclusive<u8>> {
+        let bus = function.bus();
+        (!self.has_no_fences).then(|| {
+            self.fenced.push((bus, fence));
+            bus..=bus
+        })
+    }
+
+    fn unfence_port(&mut self, function: Bdf, fence: PortFence, _: Instant) {
+        self.fenced.retain(|fenced| *fenced != (function.bus(), fence));
     }
 }
 
