@@ -28,7 +28,7 @@ fn properties(result: &RunResult) -> String {
 fn a_bound_holds_behind_a_lost_link() {
     for (ordering, ict) in [(Ordering::Serial, 20), (Ordering::Parallel, 90)] {
         let without = simulate("bounded:100ms", "silent", ordering, ict, 40);
-        assert!(without.stale_accesses > 100, "{ordering}: {}", without.stale_accesses);
+        assert!(without.stale_accesses > 0, "{ordering}: {}", without.stale_accesses);
         assert!(without.interrupts_off.max() > Duration::from_secs(4), "{ordering}");
         let with = simulate("bounded+in-flight:100ms", "silent", ordering, ict, 40);
         assert_eq!(&properties(&with)[..2], "LS", "{ordering}");
