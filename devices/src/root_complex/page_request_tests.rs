@@ -20,6 +20,7 @@ use crate::fault::FaultMode;
 use crate::pcie::ConfigClient;
 use crate::pcie::spec::header::Command;
 use crate::pcie::spec::{ats, pasid, pri};
+use crate::topology::{DeviceSpec, Topology, simple_devices};
 use iommu::unit::UnitConfig;
 
 const RING: u64 = 0x1000;
@@ -44,25 +45,41 @@ struct Rig {
     recorder: Arc<Recorder>,
     memory: Memory,
     tail: u32,
+    port: Bdf,
+    registers: u64,
 }
 
 impl Rig {
     /// Bus, BAR, tables and rings are set up; ATS, PASIDs and page requests are on.
     fn new() -> Self {
+        let unit = UnitConfig::full(UnitRole::Guest);
+        Self::with(RootComplexConfig::direct(unit), PORT, 0)
+    }
+
+    /// The function is the one below the second of two root ports, for which there is a second unit.
+    fn with_second_unit() -> Self {
+        let unit = UnitConfig::full(UnitRole::Guest);
+        let mut devices = simple_devices(2, 0);
+        devices.push("drhd,id=u,scope=rp1".parse::<DeviceSpec>().unwrap());
+        let topology = Topology::new(&devices).unwrap();
+        let config = RootComplexConfig { topology, ..RootComplexConfig::direct(unit) };
+        Self::with(config, Bdf::new(0, 2, 0), Unit::SIZE)
+    }
+
+    /// `registers` is the offset of the unit that the function's port belongs to.
+    fn with(config: RootComplexConfig, port: Bdf, registers: u64) -> Self {
         let recorder = Arc::new(Recorder::default());
         let memory = Memory::from_ranges(&[(GuestAddress(0), 2 << 20)]).unwrap();
-        let unit = UnitConfig::full(UnitRole::Guest);
-        let config = RootComplexConfig::direct(unit);
         let tracer = Tracer::to(recorder.clone());
         let complex = RootComplex::new(config, memory.clone(), tracer).unwrap();
-        let mut rig = Self { complex, recorder, memory, tail: 0 };
+        let mut rig = Self { complex, recorder, memory, tail: 0, port, registers };
         rig.set_up_function();
         rig.set_up_unit();
         rig
     }
 
     fn set_up_function(&mut self) {
-        let mut bridge = self.client(PORT);
+        let mut bridge = self.client(self.port);
         bridge.set_buses(1, 1);
         bridge.set_memory_window(BAR as u32, BAR as u32);
         bridge.set_command(Command::MEMORY_AND_MASTER);
@@ -112,7 +129,7 @@ impl Rig {
     }
 
     fn unit(&mut self, at: u16, value: u32) {
-        self.complex.unit_write(at.into(), &value.to_le_bytes(), NOW);
+        self.complex.unit_write(self.registers + u64::from(at), &value.to_le_bytes(), NOW);
     }
 
     fn poke(&self, address: u64, value: u64) {
@@ -216,4 +233,24 @@ fn a_silent_link_loses_the_answer() {
     rig.respond(rig.slot(0), 0);
     let lost = |event: &Event| matches!(event, Event::Lost { what: Lost::PageGroupResponse, .. });
     assert!(rig.has(lost));
+}
+
+#[test]
+fn a_request_goes_to_the_queue_of_the_unit_that_has_the_port() {
+    let mut rig = Rig::with_second_unit();
+    let tails = |rig: &mut Rig| {
+        [0, Unit::SIZE].map(|unit| {
+            let mut data = [0; 8];
+            rig.complex.unit_read(unit + u64::from(offset::PQT), &mut data);
+            u64::from_le_bytes(data)
+        })
+    };
+    assert_eq!(rig.request(PAGE_REQUEST, 0x22), 0);
+    assert_eq!(tails(&mut rig), [0, 32]);
+    assert_eq!(rig.interrupts(), [EVENT]);
+    let request = rig.slot(0);
+    assert_eq!((request.requester(), request.group()), (ENDPOINT.into_bits(), 0x22));
+    rig.respond(request, 0);
+    assert_eq!(rig.register(regs::OUTSTANDING), 0);
+    assert_eq!(rig.register(regs::RESPONSE), 1 << 31 | 0x22 << 4);
 }

@@ -8,7 +8,7 @@ use iommu::spec::descriptor::{DeviceTlbDescriptor, IotlbDescriptor, WaitDescript
 use iommu::spec::fault::FaultStatus;
 use iommu::spec::offset;
 use iommu::time::Timeout;
-use iommu::unit::{Ordering, UnitConfig};
+use iommu::unit::{IteLoses, Ordering, UnitConfig};
 use vm_memory::{Bytes, GuestAddress};
 
 use super::tests::{BOUND, ENTRY, IOVA, Rig, TARGET, function};
@@ -280,6 +280,39 @@ fn a_wait_behind_ite_that_completes_tells_of_success_nonetheless() {
     assert!(rig.done(0));
     rig.fill(0, 3);
     assert_eq!((rig.counts().stale_accesses, rig.counts().told_success), (2, 1));
+}
+
+#[test]
+fn an_iotlb_invalidation_that_is_lost_with_ite_leaves_a_stale_page_until_it_is_repeated() {
+    for (ite_loses, stale) in [(IteLoses::Nothing, 0), (IteLoses::All, 1)] {
+        let ict = Timeout::After(ICT);
+        let unit = UnitConfig { ite_loses, ict, ..UnitConfig::new(UnitRole::Guest) };
+        let mut rig = Rig::direct(unit, &[]);
+        rig.fill_untranslated(1);
+        rig.unmap();
+        rig.inject(FaultMode::NoCompletion);
+        // The invalidation of the IOTLB stands behind the request that is not answered.
+        let request = DeviceTlbDescriptor::new().with_source_id(0x100).with_page(IOVA >> 12);
+        rig.queue(request.into_bits());
+        let domain = IotlbDescriptor::new().with_granularity(2).with_domain(1);
+        rig.queue(domain.into_bits());
+        let wait = WaitDescriptor::new().with_status_write(true).with_status_data(1);
+        rig.queue(wait.with_status_dword(0x2000 >> 2).into_bits());
+        rig.ring();
+        rig.pass(ICT);
+        assert_eq!(rig.ite(), Some(function(0)));
+        rig.fill_untranslated(2);
+        let counts = rig.counts();
+        assert_eq!((counts.stale_accesses, counts.told_success), (stale, 0), "{ite_loses:?}");
+        assert_eq!(rig.peek(TARGET), 1 + stale as u32, "{ite_loses:?}");
+        // Software that repeats it has a page that is out of reach.
+        rig.clear_ite();
+        rig.complex.lift(0, FaultMode::NoCompletion, rig.now);
+        rig.unmap_flush(0, 1);
+        assert!(rig.done(1));
+        rig.fill_untranslated(3);
+        assert_eq!(rig.counts().stale_accesses, stale, "{ite_loses:?}");
+    }
 }
 
 #[test]

@@ -232,6 +232,27 @@ fn ih_keeps_upper_tables_with_honor_hint_only() {
     }
 }
 
+/// Tables 43, 45 and 47: SNP is reserved in scalable mode as well.
+#[test]
+fn the_snoop_bit_is_reserved_without_snoop_control() {
+    const LARGE: u64 = 0x20_0000;
+    for snoop_control in [true, false] {
+        let config = UnitConfig { snoop_control, ..full() };
+        let mut rig = rig_with(config, SECOND_STAGE);
+        rig.poke(Rig::second_slot(IOVA), second(OLD).with_snoop(true).into_bits());
+        let large = second(OLD).with_large(true).with_snoop(true);
+        rig.poke(SECOND + 2 * PAGE_SIZE + 8, large.into_bits());
+        for address in [IOVA, LARGE] {
+            if snoop_control {
+                assert_eq!(rig.go(address, Access::Read), Ok(Gpa(OLD)), "{address:#x}");
+            } else {
+                let reason = rig.fault_of(address, Access::Read);
+                assert_eq!(reason, FaultReason::SM_PAGE_TABLE_RESERVED, "{address:#x}");
+            }
+        }
+    }
+}
+
 #[test]
 fn a_large_page_needs_its_address_mask_with_exact_pages_only() {
     for (exact_pages, mask, expected) in
