@@ -34,6 +34,7 @@ pub mod iommu_testdev;
 pub mod nvme;
 pub mod pcie;
 pub mod root_complex;
+pub mod rtc;
 pub mod stale;
 #[cfg(test)]
 mod testkit;

@@ -5,13 +5,13 @@
 
 use devices::topology::{DeviceSpec, Topology};
 use tests::Rig;
-use vmm::{Exit, Kernel};
+use vmm::{Exit, Kernel, Vm, VmConfig};
 
 /// The devices that the images expect.
 const DEVICES: [&str; 3] = ["edu", "pc-testdev", "hpet"];
 
-/// Runs an image on the machine of its configuration; returns its exit and its output.
-fn run(image: &str, cpus: u8) -> Option<(Exit, String)> {
+/// The machine for an image.
+fn rig(image: &str, cpus: u8) -> Option<Rig> {
     let directory = tests::directory("KVM_UNIT_TESTS")?;
     let mut rig = Rig::new("")?.cpus(cpus);
     rig.config.kernel = Kernel::File(directory.join("x86").join(image));
@@ -20,7 +20,16 @@ fn run(image: &str, cpus: u8) -> Option<(Exit, String)> {
     root_complex.topology = Topology::new(&devices).expect("they fit together");
     root_complex.io_apic = None;
     root_complex.guest_unit.interrupt_remapping = true;
-    let run = rig.run();
+    Some(rig)
+}
+
+fn config(image: &str, cpus: u8) -> Option<VmConfig> {
+    Some(rig(image, cpus)?.config)
+}
+
+/// Runs an image on the machine of its configuration; returns its exit and its output.
+fn run(image: &str, cpus: u8) -> Option<(Exit, String)> {
+    let run = rig(image, cpus)?.run();
     Some((run.exit.expect("it ends by itself"), run.console))
 }
 
@@ -83,4 +92,17 @@ fn kvm_unit_lam() {
 #[test]
 fn kvm_unit_tsc_adjust() {
     passes("tsc_adjust.flat", 1, 5, &["TSC adjustment for MSR_IA32_TSC_ADJUST value"]);
+}
+
+/// It sleeps until the clock's next second, and resumes in real mode with its memory.
+#[test]
+fn kvm_unit_s3() {
+    let Some(config) = config("s3.flat", 1) else { return };
+    let vm = Vm::new(config.clone()).expect("it can be built");
+    let handle = vm.handle();
+    assert_eq!(vm.run().expect("it runs"), Exit::Sleep);
+    let suspended = handle.suspended().expect("it can sleep");
+    std::thread::sleep(suspended.wake_after().expect("an alarm is set"));
+    let vm = Vm::resume(config, suspended).expect("it can be built");
+    assert_eq!(vm.run().expect("it runs"), Exit::DebugExit(0));
 }

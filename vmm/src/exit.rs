@@ -19,6 +19,8 @@ pub enum Exit {
     PowerOff,
     /// The guest has reset itself.
     Reset,
+    /// The guest has suspended itself to RAM: see [`VmHandle::suspended`](crate::VmHandle::suspended).
+    Sleep,
     /// This signal came.
     Signal(i32),
     /// The time limit has passed.
@@ -33,7 +35,7 @@ impl Exit {
     pub fn status(self) -> u8 {
         match self {
             Self::DebugExit(value) => (value << 1 | 1) as u8,
-            Self::PowerOff | Self::Reset | Self::Stopped => 0,
+            Self::PowerOff | Self::Reset | Self::Sleep | Self::Stopped => 0,
             Self::Signal(number) => 128_u8.saturating_add(u8::try_from(number).unwrap_or(u8::MAX)),
             Self::TimeLimit => 124,
         }
@@ -46,6 +48,7 @@ impl fmt::Display for Exit {
             Self::DebugExit(value) => write!(f, "debug exit {value:#x}"),
             Self::PowerOff => f.write_str("power-off"),
             Self::Reset => f.write_str("reset"),
+            Self::Sleep => f.write_str("suspend to RAM"),
             Self::Signal(number) => write!(f, "signal {number}"),
             Self::TimeLimit => f.write_str("its time limit"),
             Self::Stopped => f.write_str("its user"),
@@ -59,6 +62,7 @@ impl From<GuestExit> for Exit {
             GuestExit::Debug(value) => Self::DebugExit(value),
             GuestExit::PowerOff => Self::PowerOff,
             GuestExit::Reset => Self::Reset,
+            GuestExit::Sleep => Self::Sleep,
         }
     }
 }

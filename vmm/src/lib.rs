@@ -51,4 +51,4 @@ pub use exit::Exit;
 pub use kvm::{Activity, CpuState, FailureKind, GuestFailure, LastExit, VcpuSnapshot};
 pub use summary::{Outcome, Summary};
 pub use sys::SignalFd;
-pub use vm::{MachineThread, StuckThread, Vm, VmHandle};
+pub use vm::{MachineThread, StuckThread, Suspended, Vm, VmHandle};

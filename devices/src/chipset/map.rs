@@ -65,11 +65,15 @@ pub const fn unit(index: usize) -> Range {
 /// The I/O APIC pin of COM1.
 pub const COM1_PIN: u8 = 4;
 
+/// The sleep type of suspend to RAM, as `_S3` says it.
+pub const SLEEP_TYPE_RAM: u8 = 1;
 /// The sleep type that switches off, as `_S5` says it.
 pub const SLEEP_TYPE_OFF: u8 = 5;
 
 /// I/O ports.
 pub mod port {
+    /// The index and the data of the real-time clock.
+    pub const CLOCK: u16 = 0x70;
     /// The keyboard controller's command port.
     pub const KEYBOARD: u16 = 0x64;
     /// The twelve ports of `pc-testdev` that hold a value or drop a page.
@@ -92,6 +96,8 @@ pub mod port {
     pub const SLEEP_STATUS: u16 = 0x601;
     /// PM1a control, two bytes.
     pub const POWER: u16 = 0x604;
+    /// PM1a status and enable, two bytes each.
+    pub const POWER_EVENTS: u16 = 0x608;
     /// The first of the eight ports of PCI configuration and reset control.
     pub const PCI: u16 = 0xcf8;
     /// The reset control register, one byte, inside of [`PCI`].
@@ -108,18 +114,22 @@ pub(super) enum PortOwner {
     Bench,
     Sleep,
     Power,
+    PowerEvents,
+    Clock,
     Pci,
     Test,
     TestLines,
 }
 
-const PORT_OWNERS: [(u16, u16, PortOwner); 10] = [
+const PORT_OWNERS: [(u16, u16, PortOwner); 12] = [
     (port::COM1, 8, PortOwner::Com1),
     (port::PCI, 8, PortOwner::Pci),
     (port::BENCH, port::BENCH_SIZE, PortOwner::Bench),
     (port::DEBUG_EXIT, 4, PortOwner::DebugExit),
     (port::KEYBOARD, 1, PortOwner::Keyboard),
     (port::POWER, 2, PortOwner::Power),
+    (port::POWER_EVENTS, 4, PortOwner::PowerEvents),
+    (port::CLOCK, 2, PortOwner::Clock),
     (port::SLEEP_CONTROL, 2, PortOwner::Sleep),
     (port::FW_CFG, 2, PortOwner::FwCfg),
     (port::TEST, 12, PortOwner::Test),

@@ -26,6 +26,7 @@ pub mod map;
 mod onboard;
 mod pc_testdev;
 mod power;
+mod sleep;
 mod wires;
 
 use std::collections::VecDeque;
@@ -55,6 +56,8 @@ use map::{COM1_PIN, PortOwner, port};
 use pc_testdev::PcTestdev;
 pub use power::GuestExit;
 use power::ResetControl;
+use sleep::Sleep;
+pub use sleep::Suspended;
 use wires::{Source, Wires};
 
 /// The configuration of a chipset.
@@ -108,6 +111,8 @@ pub struct Chipset {
     fw_cfg: FwCfg,
     hpet: Option<Hpet>,
     pc_testdev: Option<PcTestdev>,
+    /// A machine with `pc-testdev` can sleep.
+    sleep: Option<Sleep>,
     wires: Wires,
     tracer: Tracer,
     /// Grows with what one access causes, and is empty after it.
@@ -148,6 +153,7 @@ impl Chipset {
             fw_cfg: FwCfg::new(size, cpus),
             hpet: hpet.then(Hpet::new),
             pc_testdev: pc_testdev.then(PcTestdev::new),
+            sleep: pc_testdev.then(Sleep::default),
             wires: Wires::default(),
             tracer,
             outputs: VecDeque::new(),
@@ -255,6 +261,11 @@ impl Chipset {
             PortOwner::DebugExit | PortOwner::Keyboard | PortOwner::Power | PortOwner::Sleep => {
                 data.fill(0);
             }
+            PortOwner::Clock => self.read_clock(offset, data, now),
+            PortOwner::PowerEvents => match &self.sleep {
+                Some(sleep) => sleep.read_events(offset, data),
+                None => data.fill(0xff),
+            },
             PortOwner::Test | PortOwner::TestLines => match &self.pc_testdev {
                 Some(device) if owner == PortOwner::Test => device.port_read(offset, data),
                 _ => data.fill(0xff),
@@ -279,7 +290,12 @@ impl Chipset {
                 Some(GuestExit::Debug(value))
             }
             PortOwner::Keyboard => power::keyboard(data),
-            PortOwner::Power => power::pm1a_control(data),
+            PortOwner::Power => power::pm1a_control(data, self.sleep.is_some()),
+            PortOwner::PowerEvents => {
+                let sleep = self.sleep.iter_mut();
+                return sleep.for_each(|sleep| sleep.write_events(offset, data));
+            }
+            PortOwner::Clock => return self.write_clock(offset, data, now),
             PortOwner::Sleep => power::sleep(offset, data),
             PortOwner::Test => {
                 if let Some(device) = &mut self.pc_testdev {
@@ -330,10 +346,12 @@ impl Chipset {
     /// When [`Self::handle_timeout`] wants to be called next.
     pub fn poll_timeout(&self) -> Option<Instant> {
         let due = self.root_complex.poll_timeout();
-        match &self.hpet {
-            None => due,
-            Some(hpet) => Instant::earliest([due, hpet.poll_timeout()]),
+        if self.hpet.is_none() && self.sleep.is_none() {
+            return due;
         }
+        let hpet = self.hpet.as_ref().and_then(Hpet::poll_timeout);
+        let alarm = self.sleep.as_ref().and_then(|sleep| sleep.rtc.poll_timeout());
+        Instant::earliest([due, hpet, alarm])
     }
 
     /// Does what is due at `now`.
@@ -343,6 +361,7 @@ impl Chipset {
             hpet.handle_timeout(now);
             self.forward_hpet(now);
         }
+        self.handle_alarm(now);
         self.settle(now);
     }
 
@@ -464,5 +483,7 @@ impl Chipset {
 
 #[cfg(test)]
 mod onboard_tests;
+#[cfg(test)]
+mod sleep_tests;
 #[cfg(test)]
 mod tests;

@@ -6,10 +6,10 @@
 //! | 0xf4 | debug exit, as QEMU's isa-debug-exit | any write, with its value |
 //! | 0x600 | sleep control of hardware-reduced ACPI (`ACPI 4.8.3.7`) | SLP_EN with the type of `_S5` |
 //! | 0x601 | sleep status | never |
-//! | 0x604 | PM1a control | SLP_EN with any sleep type |
+//! | 0x604 | PM1a control | SLP_EN with any sleep type; with that of `_S3` it sleeps, if it can |
 //! | 0xcf9 | reset control (ICH9 13.7.5) | RST_CPU resets; with SYS_RST and FULL_RST the power goes off and on |
 
-use super::map::SLEEP_TYPE_OFF;
+use super::map::{SLEEP_TYPE_OFF, SLEEP_TYPE_RAM};
 
 /// How the guest has ended its run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -20,6 +20,8 @@ pub enum GuestExit {
     PowerOff,
     /// It has reset the machine.
     Reset,
+    /// It has suspended the machine to RAM.
+    Sleep,
 }
 
 /// The value of a write to the debug-exit port.
@@ -34,10 +36,14 @@ pub(super) fn keyboard(data: &[u8]) -> Option<GuestExit> {
 }
 
 /// A write to PM1a control.
-pub(super) fn pm1a_control(data: &[u8]) -> Option<GuestExit> {
+pub(super) fn pm1a_control(data: &[u8], can_sleep: bool) -> Option<GuestExit> {
     const SLEEP_ENABLE: u16 = 1 << 13;
     let value = u16::from_le_bytes(data.try_into().ok()?);
-    (value & SLEEP_ENABLE != 0).then_some(GuestExit::PowerOff)
+    let exit = match (value >> 10 & 7) as u8 {
+        SLEEP_TYPE_RAM if can_sleep => GuestExit::Sleep,
+        _ => GuestExit::PowerOff,
+    };
+    (value & SLEEP_ENABLE != 0).then_some(exit)
 }
 
 /// A write to sleep control, which is at `offset` 0, or to sleep status.

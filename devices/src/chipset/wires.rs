@@ -14,11 +14,13 @@ pub(super) enum Source {
     Hpet,
     /// `pc-testdev`.
     TestDevice,
+    /// The real-time clock.
+    Clock,
 }
 
 /// The pins that each source asserts, a bit for each.
 #[derive(Debug, Default)]
-pub(super) struct Wires([u32; 4]);
+pub(super) struct Wires([u32; 5]);
 
 impl Wires {
     /// `source` asserts a pin or lets go of it. Returns the change of the pin, if it changes.

@@ -11,7 +11,9 @@ use devices::pcie::link::Obeys;
 use devices::root_complex::RootComplexConfig;
 use devices::stale::StaleCounts;
 use iommu::time::{Timeout, parse_duration};
-use vmm::{Console, Exit, FailureKind, Kernel, MemorySize, Module, VcpuSnapshot, Vm, VmConfig};
+use vmm::{
+    Console, Exit, FailureKind, Kernel, MemorySize, Module, Suspended, VcpuSnapshot, Vm, VmConfig,
+};
 
 use super::faults::FaultArgs;
 use super::host::HostArgs;
@@ -131,8 +133,12 @@ pub(super) fn run(args: RunArgs) -> Result<u8, CliError> {
     warn_missing_options(&config);
     let end = config.time_limit.map(|limit| Instant::now() + limit);
     let mut found = StaleCounts::default();
+    let mut suspended = None;
     loop {
-        let mut vm = Vm::new(config.clone())?;
+        let mut vm = match suspended.take() {
+            Some(suspended) => Vm::resume(config.clone(), suspended)?,
+            None => Vm::new(config.clone())?,
+        };
         watch_silence(&mut vm, silence);
         let handle = vm.handle();
         let outcome = vm.run();
@@ -154,12 +160,47 @@ pub(super) fn run(args: RunArgs) -> Result<u8, CliError> {
                 outcome?
             }
         };
-        if exit != Exit::Reset || no_reboot {
-            return Ok(exit.status());
+        let left = end.map(|end| end.saturating_duration_since(Instant::now()));
+        match exit {
+            Exit::Sleep => {
+                suspended = handle.suspended();
+                if !sleeps(suspended.as_ref(), left) {
+                    return Ok(Exit::TimeLimit.status());
+                }
+            }
+            Exit::Reset if !no_reboot => {
+                eprintln!("ghostlink: the guest has reset itself; restarting it");
+            }
+            exit => return Ok(exit.status()),
         }
         config.root_complex.sticky = handle.sticky_registers();
-        eprintln!("ghostlink: the guest has reset itself; restarting it");
         config.time_limit = end.map(|end| end.saturating_duration_since(Instant::now()));
+    }
+}
+
+/// Waits until the guest's alarm wakes the machine up. `false` if `limit` has passed before, or if
+/// there is no alarm and no limit.
+fn sleeps(suspended: Option<&Suspended>, limit: Option<Duration>) -> bool {
+    match suspended.and_then(Suspended::wake_after) {
+        Some(wake) if limit.is_none_or(|limit| wake < limit) => {
+            eprintln!("ghostlink: the guest sleeps for {} ms, until its alarm", wake.as_millis());
+            std::thread::sleep(wake);
+            true
+        }
+        Some(wake) => {
+            eprintln!(
+                "ghostlink: the guest sleeps for {} s, longer than --time-limit",
+                wake.as_secs()
+            );
+            false
+        }
+        None => {
+            eprintln!(
+                "ghostlink: the guest sleeps, and nothing wakes it up: it has not set an alarm of the \
+                 real-time clock with RTC_EN in PM1a enable"
+            );
+            false
+        }
     }
 }
 

@@ -14,7 +14,7 @@ use devices::topology::{NamespaceDevice, RootPortInfo, Topology};
 
 use super::{OEM, OEM_REVISION, OEM_TABLE, bytes};
 use crate::layout::{
-    COM1_PIN, ECAM, HPET, IO_APIC, PCI_MEMORY, Range, SLEEP_TYPE_OFF, UNITS, port,
+    COM1_PIN, ECAM, HPET, IO_APIC, PCI_MEMORY, Range, SLEEP_TYPE_OFF, SLEEP_TYPE_RAM, UNITS, port,
 };
 
 /// The UUID in calls of a PCIe host bridge's `_OSC` (`PCI Firmware 4.5`).
@@ -39,6 +39,11 @@ pub(super) fn build(topology: &Topology) -> Vec<u8> {
     let [zero, off] = [0, SLEEP_TYPE_OFF];
     let s5 = Name::new("_S5_".into(), &Package::new(vec![&off, &off, &zero, &zero]));
     table.append_slice(&bytes(&s5));
+    if topology.pc_testdev {
+        let ram = SLEEP_TYPE_RAM;
+        let s3 = Name::new("_S3_".into(), &Package::new(vec![&ram, &ram, &zero, &zero]));
+        table.append_slice(&bytes(&s3));
+    }
     table.as_slice().to_vec()
 }
 

@@ -28,6 +28,8 @@ use vm_memory::{Bytes, GuestAddress};
 use crate::Error;
 use crate::layout::{ACPI, ACPI_NVS, Range};
 
+/// The offset of the Firmware Waking Vector in FACS, four bytes (`ACPI 5.2.10`).
+pub(crate) const WAKING_VECTOR: u64 = 12;
 /// The OEM ID of the tables.
 const OEM: [u8; 6] = *b"GHOSTL";
 /// The OEM Table ID.
@@ -58,7 +60,7 @@ fn build(cpus: u8, ram: &[Range], config: &RootComplexConfig) -> Vec<(u64, Vec<u
     let mut placed = Placed { next: ACPI.start + Rsdp::len() as u64, tables: Vec::new() };
     let dsdt = placed.add(dsdt::build(&config.topology));
     let mut listed = vec![
-        placed.add(bytes(&tables::fadt(dsdt, ACPI_NVS.start))),
+        placed.add(bytes(&tables::fadt(dsdt, ACPI_NVS.start, config.topology.pc_testdev))),
         placed.add(bytes(&tables::madt(cpus))),
         placed.add(bytes(&tables::mcfg())),
         placed.add(dmar::build(config)),

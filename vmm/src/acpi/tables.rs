@@ -29,7 +29,7 @@ fn port_register(port: u16) -> GAS {
 
 /// The FADT: the registers for reset and sleep, and the addresses of DSDT and FACS. Its other fields
 /// are about hardware that does not exist here.
-pub(super) fn fadt(dsdt: u64, facs: u64) -> FADT {
+pub(super) fn fadt(dsdt: u64, facs: u64, can_sleep: bool) -> FADT {
     let mut table = FADTBuilder::new(OEM, OEM_TABLE, OEM_REVISION)
         .preferred_pm_profile(PmProfile::EnterpriseServer)
         .dsdt_64(dsdt)
@@ -44,11 +44,28 @@ pub(super) fn fadt(dsdt: u64, facs: u64) -> FADT {
     table.reset_value = RESET_VALUE;
     table.sleep_control_reg = port_register(port::SLEEP_CONTROL);
     table.sleep_status_reg = port_register(port::SLEEP_STATUS);
+    if can_sleep {
+        add_sleep_registers(&mut table, facs);
+    }
     table.hypervisor_vendor_identity = u64::from_le_bytes(*b"GHOSTLNK").into();
     table.finalize()
 }
 
-/// The FACS (`ACPI 5.2.10`): nothing wakes up here, and no firmware takes the global lock.
+/// The registers of a machine with `pc-testdev`, by which it sleeps: PM1a, and FACS by the field that
+/// kvm-unit-tests read.
+fn add_sleep_registers(table: &mut FADTBuilder, facs: u64) {
+    let flags = u32::from(table.flags) & !(Flags::HwReducedAcpi as u32);
+    table.flags = flags.into();
+    table.firmware_ctrl = (facs as u32).into();
+    table.x_firmware_ctrl = 0.into();
+    table.pm1a_evt_blk = u32::from(port::POWER_EVENTS).into();
+    table.pm1a_cnt_blk = u32::from(port::POWER).into();
+    table.pm1_evt_len = 4;
+    table.pm1_cnt_len = 2;
+}
+
+/// The FACS (`ACPI 5.2.10`). No firmware takes the global lock; an operating system that sleeps writes
+/// the waking vector.
 pub(super) fn facs() -> FACS {
     let mut table = FACS::new();
     table.version = 2;

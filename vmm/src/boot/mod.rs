@@ -60,6 +60,11 @@ pub(crate) enum Start {
         /// EAX: the magic number of the loader.
         magic: u64,
     },
+    /// In real mode, at the physical address that FACS has for the end of a sleep.
+    Real {
+        /// Below 1 MiB.
+        vector: u32,
+    },
 }
 
 impl Start {
@@ -236,6 +241,21 @@ mod tests {
         let error = write_cmdline(&memory, &"x".repeat(CMDLINE_MAX + 1)).unwrap_err();
         assert!(matches!(error, Error::CmdlineTooLong { length: 2048 }), "{error}");
         assert!(matches!(write_cmdline(&memory, "a\0b"), Err(Error::CmdlineZero)));
+    }
+
+    /// The kernel takes memory from 1 MiB up.
+    #[test]
+    fn a_kernel_in_reserved_memory_is_refused() {
+        let reserved = [Range { start: 0x10_2000, size: 0x1000 }];
+        let ram = Ram { size: MemorySize::MIN, reserved: &reserved };
+        let error = ram.check("vmlinuz", 0x10_2001).unwrap_err();
+        assert_eq!(
+            error.to_string(),
+            "'vmlinuz' needs memory up to 0x102001, and an rmrr reserves 0x102000 to 0x102fff; give \
+             the rmrr a higher base="
+        );
+        assert!(ram.check("vmlinuz", 0x10_2000).is_ok());
+        assert!(Ram { reserved: &[], ..ram }.check("vmlinuz", u64::MAX).is_ok());
     }
 
     #[test]

@@ -32,11 +32,20 @@ pub(crate) fn configure_registers(start: Start) -> kvm_regs {
         Start::Flat { entry, info, magic } => {
             kvm_regs { rip: entry, rax: magic, rbx: info, rflags: RFLAGS, ..Default::default() }
         }
+        Start::Real { vector } => {
+            kvm_regs { rip: u64::from(vector & 0xf), rflags: RFLAGS, ..Default::default() }
+        }
     }
 }
 
 /// System registers, on top of what they are after reset.
 pub(crate) fn configure_sregs(sregs: &mut kvm_sregs, start: Start) {
+    if let Start::Real { vector } = start {
+        // The rest is as after reset (ACPI 16.1.1).
+        sregs.cs.base = u64::from(vector & !0xf);
+        sregs.cs.selector = (vector >> 4) as u16;
+        return;
+    }
     let is_long = matches!(start, Start::Long { .. });
     sregs.cs = if is_long { gdt::code() } else { gdt::flat_code() };
     for segment in [&mut sregs.ds, &mut sregs.es, &mut sregs.fs, &mut sregs.gs, &mut sregs.ss] {

@@ -14,22 +14,24 @@ use std::os::fd::AsFd;
 use std::sync::Arc;
 use std::time::Duration;
 
-use devices::chipset::{Chipset, ChipsetConfig};
+use devices::chipset::{self, Chipset, ChipsetConfig};
 use devices::fault::FaultMode;
 use devices::stale::StaleCounts;
 use iommu::Memory;
 use iommu::unit::StickyRegisters;
+use vm_memory::{Bytes, GuestAddress};
 use vmm_sys_util::eventfd::{EFD_CLOEXEC, EFD_NONBLOCK, EventFd};
 
 use crate::Error;
 use crate::acpi;
-use crate::boot::{self, Ram};
+use crate::boot::{self, Ram, Start};
 use crate::bus::Bus;
 use crate::config::{Console, VmConfig};
 use crate::console::{Input, Output};
 use crate::event_loop::{Alarm, Deadlines, EventLoop, Signals, Subscriber};
 use crate::exit::{Exit, RunEnd};
 use crate::kvm::{Exits, Injector, KvmVm, Vcpu, VcpuSnapshot};
+use crate::layout::ACPI_NVS;
 use crate::machine::{Outside, SharedMachine};
 use crate::memory;
 use crate::storage;
@@ -45,6 +47,7 @@ const SIGNALS: [libc::c_int; 3] = [libc::SIGINT, libc::SIGTERM, libc::SIGHUP];
 /// A virtual machine that is ready to run.
 pub struct Vm {
     config: VmConfig,
+    memory: Memory,
     machine: Arc<SharedMachine>,
     run_end: Arc<RunEnd>,
     vcpu_threads: Arc<VcpuThreads>,
@@ -66,6 +69,7 @@ struct Silence {
 /// A way to reach a machine while it runs, from any thread. Cheap to clone; harmless afterwards.
 #[derive(Clone)]
 pub struct VmHandle {
+    memory: Memory,
     machine: Arc<SharedMachine>,
     run_end: Arc<RunEnd>,
     vcpu_threads: Arc<VcpuThreads>,
@@ -99,9 +103,29 @@ impl VmHandle {
         self.machine.with(|chipset, _| chipset.sticky_registers())
     }
 
+    /// The machine that sleeps, after [`Exit::Sleep`]; `None` for one that cannot sleep.
+    pub fn suspended(&self) -> Option<Suspended> {
+        let chipset = self.machine.with(|chipset, now| chipset.suspend(now))?;
+        Some(Suspended { memory: self.memory.clone(), chipset })
+    }
+
     /// Ends `mode` at port number `port`.
     pub fn lift(&self, port: usize, mode: FaultMode) {
         self.machine.with(|chipset, now| chipset.lift(port, mode, now));
+    }
+}
+
+/// A machine that sleeps (S3): its RAM, and the clock that wakes it up.
+#[derive(Debug)]
+pub struct Suspended {
+    memory: Memory,
+    chipset: chipset::Suspended,
+}
+
+impl Suspended {
+    /// The time after which the machine wakes up; `None` if nothing wakes it up.
+    pub fn wake_after(&self) -> Option<Duration> {
+        self.chipset.wake_after()
     }
 }
 
@@ -119,6 +143,34 @@ impl Vm {
         let start = boot::load(&memory, ram, &config.kernel, &config.cmdline, &config.modules)?;
         let ranges = memory::ranges(config.memory);
         acpi::write(&memory, &ranges, config.cpus, &config.root_complex)?;
+        Self::build(config, memory, start, None)
+    }
+
+    /// Builds a machine that wakes up: RAM is as it was, and the first CPU starts in real mode at the
+    /// waking vector that software has put into FACS (`ACPI 16.3`). All else is as after a reset. The
+    /// caller has waited for [`Suspended::wake_after`].
+    ///
+    /// # Errors
+    ///
+    /// As [`Self::new`].
+    pub fn resume(config: VmConfig, suspended: Suspended) -> Result<Self, Error> {
+        let Suspended { memory, chipset } = suspended;
+        let at = GuestAddress(ACPI_NVS.start + acpi::WAKING_VECTOR);
+        let vector = memory.read_obj::<u32>(at).map_err(|error| Error::Host {
+            action: "read the waking vector",
+            source: io::Error::other(error),
+        })?;
+        let start = Start::Real { vector: u32::from_le(vector) };
+        Self::build(config, memory, start, Some(chipset))
+    }
+
+    /// A machine whose memory has all that the first CPU needs.
+    fn build(
+        config: VmConfig,
+        memory: Memory,
+        start: Start,
+        suspended: Option<chipset::Suspended>,
+    ) -> Result<Self, Error> {
         let kvm = KvmVm::new(memory.clone())?;
         let vcpus = (0..config.cpus)
             .map(|id| Vcpu::new(kvm.clone(), id, config.cpus))
@@ -126,9 +178,13 @@ impl Vm {
         let boot_cpu = vcpus.first().ok_or(Error::Cpus { cpus: config.cpus })?;
         boot_cpu.start_at(start)?;
 
-        let mut chipset = build_chipset(&config, memory, boot_cpu)?;
+        let mut chipset = build_chipset(&config, memory.clone(), boot_cpu)?;
         chipset.set_up(&config.root_complex.topology);
-        if start.is_multiboot() {
+        let wakes = suspended.is_some();
+        if let Some(suspended) = suspended {
+            chipset.resume(suspended);
+        }
+        if start.is_multiboot() || wakes {
             chipset.place_bars(&config.root_complex.topology);
             if config.root_complex.topology.pc_testdev {
                 chipset.route_isa_interrupts();
@@ -146,13 +202,14 @@ impl Vm {
         };
         let machine = Arc::new(SharedMachine::new(chipset, outside)?);
         let vcpu_threads = Arc::new(VcpuThreads::new(&vcpus));
-        Ok(Self { config, machine, run_end, vcpu_threads, vcpus, room, silence: None })
+        Ok(Self { config, memory, machine, run_end, vcpu_threads, vcpus, room, silence: None })
     }
 
     /// A way to reach the machine while it runs.
     pub fn handle(&self) -> VmHandle {
-        let Self { machine, run_end, vcpu_threads, .. } = self;
+        let Self { memory, machine, run_end, vcpu_threads, .. } = self;
         VmHandle {
+            memory: memory.clone(),
             machine: machine.clone(),
             run_end: run_end.clone(),
             vcpu_threads: vcpu_threads.clone(),
@@ -179,7 +236,7 @@ impl Vm {
     /// A CPU cannot go on ([`Error::Guest`]), a thread does not come back from the monitor
     /// ([`Error::Stuck`]), or KVM or the host refuse something.
     pub fn run(self) -> Result<Exit, Error> {
-        let Self { config, machine, run_end, vcpu_threads, vcpus, room, silence } = self;
+        let Self { config, machine, run_end, vcpu_threads, vcpus, room, silence, .. } = self;
         // Before the threads, which inherit that these signals do not interrupt them.
         let signals = SignalFd::new(&SIGNALS).map_err(Error::host("take the signals"))?;
         let mut supervisor = EventLoop::new(run_end.clone())?;
