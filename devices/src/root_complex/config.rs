@@ -1,5 +1,7 @@
 //! The configuration of a root complex.
 
+use std::time::Duration;
+
 use iommu::event::UnitRole;
 use iommu::ids::Bdf;
 use iommu::submit::Policy;
@@ -48,6 +50,8 @@ pub struct RootComplexConfig {
     pub faults: Vec<Fault>,
     /// When ATCs drop what an Invalidate Request names.
     pub obeys: Obeys,
+    /// How long after a port's hot-plug interrupt the handler of the host's driver runs.
+    pub hot_plug: Duration,
     /// An [`Oracle`](crate::stale::Oracle) watches each of the guest's units. It allocates, and walks tables at each DMA.
     pub oracle: bool,
     /// The registers of the guest's units that have outlasted a reset of the machine, in the order of
@@ -56,6 +60,9 @@ pub struct RootComplexConfig {
 }
 
 impl RootComplexConfig {
+    /// The default of [`Self::hot_plug`].
+    pub const HOT_PLUG: Duration = Duration::from_millis(5);
+
     /// A machine without a host, as bare metal: `unit` is the only unit. It has two root ports, each
     /// with an ATS test endpoint behind it.
     pub fn direct(unit: UnitConfig) -> Self {
@@ -67,6 +74,7 @@ impl RootComplexConfig {
             io_apic: Some(IO_APIC_ID),
             faults: Vec::new(),
             obeys: Obeys::default(),
+            hot_plug: Self::HOT_PLUG,
             oracle: false,
             sticky: Vec::new(),
         }

@@ -49,7 +49,7 @@ use crate::pcie::{ConfigAccess, Hierarchy, UpstreamMessage};
 use crate::stale::StaleCounts;
 use crate::topology::Media;
 pub use config::{Host, RootComplexConfig};
-use downstream::{Downstream, NoDrivers};
+use downstream::{Downstream, HotPlugDriver};
 use units::{GuestUnit, Units};
 use upstream::ToMemory;
 
@@ -82,7 +82,7 @@ pub const fn inta_pin(device: u8) -> u8 {
 #[derive(Debug)]
 pub struct RootComplex {
     units: Units,
-    downstream: Downstream<Option<HostSide>, NoDrivers>,
+    downstream: Downstream<Option<HostSide>, HotPlugDriver>,
     memory: Memory,
     tracer: Tracer,
     io_apic: Option<Bdf>,
@@ -122,7 +122,8 @@ impl RootComplex {
             Host::Forwarded { unit, policy } => Some(HostSide::new(unit, policy, tracer.clone())?),
         };
         let (driven, sink) = (UnitRole::Guest, tracer.clone());
-        let downstream = Downstream::new(host, hierarchy, NoDrivers, &config.faults, driven, sink)?;
+        let drivers = HotPlugDriver::new(config.hot_plug);
+        let downstream = Downstream::new(host, hierarchy, drivers, &config.faults, driven, sink)?;
         let mut complex = Self {
             units,
             downstream,
@@ -210,12 +211,14 @@ impl RootComplex {
             self.units.poll_timeout(),
             self.downstream.poll_timeout(),
             self.downstream.hierarchy.poll_timeout(),
+            self.downstream.drivers.poll_timeout(),
         ])
     }
 
     /// Does what is due at `now`.
     pub fn handle_timeout(&mut self, now: Instant) {
         self.downstream.run_schedule(now);
+        self.downstream.run_hot_plug(now);
         self.units.iter_mut().for_each(|GuestUnit { unit, .. }| unit.handle_timeout(now));
         self.downstream.handle_host_timeout(now);
         self.observe(now);
@@ -283,6 +286,7 @@ impl RootComplex {
         {}
         self.observe(now);
         self.downstream.check_dma(now);
+        self.downstream.run_hot_plug(now);
         self.note_lines();
     }
 
@@ -451,6 +455,9 @@ mod units_tests;
 
 #[cfg(test)]
 mod page_request_tests;
+
+#[cfg(test)]
+mod hot_plug_tests;
 
 #[cfg(test)]
 mod quarantine_tests;

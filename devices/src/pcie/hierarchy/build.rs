@@ -32,6 +32,7 @@ impl Hierarchy {
             resets: Default::default(),
             returns: Vec::new(),
             contained: None,
+            hot_plug: Default::default(),
             tracer,
         }
     }

@@ -74,6 +74,8 @@ pub struct Hierarchy {
     returns: Vec<(Instant, usize, Effect)>,
     /// A port that has contained an error of a request from below, and whose link is still to go down.
     contained: Option<usize>,
+    /// Ports that have sent a hot-plug interrupt.
+    hot_plug: VecDeque<usize>,
     tracer: Tracer,
 }
 

@@ -229,7 +229,7 @@ proptest! {
         driver.machine.run_for(50);
         for bus in 0..=255 {
             driver.machine.config_u32(Bdf::new(bus, 0, 0), 0);
-            driver.machine.hierarchy.is_disconnected(Bdf::new(bus, 0, 0));
+            driver.machine.hierarchy.port_above(Bdf::new(bus, 0, 0));
         }
         let [id] = driver.machine.config::<1>(Bdf::new(0, 1, 0), 0);
         prop_assert_eq!(id, 0x86, "bus 0 stays what it is");

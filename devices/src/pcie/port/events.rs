@@ -89,10 +89,19 @@ impl Port {
         self.express.set_presence(&mut self.core.config, present);
     }
 
-    /// Latches `event`, and interrupts if that is enabled.
-    pub fn latch(&mut self, event: SlotEvent) {
+    /// Latches `event`, and interrupts if that is enabled. Returns whether it is: software that has
+    /// handled all earlier events learns of this one.
+    pub fn latch(&mut self, event: SlotEvent) -> bool {
         self.express.latch(&mut self.core.config, event);
         self.update_interrupts();
+        self.core.is_bus_master() && self.express.interrupts_on(&self.core.config, event)
+    }
+
+    /// Whether Slot Status shows a card, and Link Status an active link.
+    pub fn shows_card(&self) -> bool {
+        let config = &self.core.config;
+        self.express.slot_status(config).presence_detect_state()
+            && self.express.link_status(config).data_link_layer_active()
     }
 
     /// The port has detected `error`. An error that triggers containment is not also reported

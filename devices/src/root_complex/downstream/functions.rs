@@ -26,9 +26,7 @@ pub trait Drivers {
     }
 
     /// Whether the hot-plug driver has marked `function` as disconnected.
-    fn is_disconnected(&self, hierarchy: &Hierarchy, function: Bdf) -> bool {
-        hierarchy.is_disconnected(function)
-    }
+    fn is_disconnected(&self, function: Bdf) -> bool;
 
     /// The host has initiated an FLR of `function`: its driver may set it up again.
     fn set_up(&mut self, _hierarchy: &mut Hierarchy, _function: Bdf, _now: Instant) {}
@@ -37,12 +35,6 @@ pub trait Drivers {
     /// `has_arrived`: the function has got the write.
     fn ats_disabled(&mut self, _function: Bdf, _has_arrived: bool) {}
 }
-
-/// Drivers that know what the hierarchy says. A guest sets up its functions itself.
-#[derive(Debug)]
-pub struct NoDrivers;
-
-impl Drivers for NoDrivers {}
 
 /// The host's access to functions.
 #[derive(Debug)]
@@ -64,7 +56,7 @@ impl<D: Drivers> FunctionAccess for Functions<'_, D> {
     }
 
     fn is_disconnected(&self, function: Bdf) -> bool {
-        self.drivers.is_disconnected(self.hierarchy, function)
+        self.drivers.is_disconnected(function)
     }
 
     fn reset(&mut self, function: Bdf, now: Instant) {

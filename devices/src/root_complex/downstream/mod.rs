@@ -22,11 +22,13 @@
 //!
 //! - `fences`: fences at ports, by configuration writes.
 //! - `functions`: the answers of functions to the host's drivers, and resets.
+//! - `hot_plug`: what the host's hot-plug driver knows.
 //! - `faults`: points, pauses, DMA counts, and what a fault does.
 
 mod faults;
 mod fences;
 mod functions;
+mod hot_plug;
 
 use iommu::ats::{InvalidateCompletion, InvalidateRequest};
 use iommu::event::{Tracer, UnitRole};
@@ -35,7 +37,8 @@ use iommu::time::Instant;
 
 use crate::fault::{Fault, Point, Schedule, ScheduleError};
 use crate::pcie::Hierarchy;
-pub use functions::{Drivers, Functions, NoDrivers};
+pub use functions::{Drivers, Functions};
+pub use hot_plug::HotPlugDriver;
 
 /// A host side, or the possibility of one: what stands between the unit that software drives and
 /// the links.

@@ -104,6 +104,7 @@ impl Functions {
         // An empty slot needs a window, too, for hot-plug.
         self.next_address = self.next_address.max(window + 1).next_multiple_of(WINDOW_STEP);
         open_window(bridge, window, self.next_address - 1);
+        report_hot_plug(bridge);
     }
 
     fn assign_bars(&mut self, function: Bdf) {
@@ -148,6 +149,19 @@ fn open_window(bridge: Bdf, base: u32, last: u32) {
     // Base and limit, each the upper twelve bits of a 32-bit address; the limit is inclusive.
     config::write32(bridge, register::MEMORY_WINDOW, (last & 0xfff0_0000) | base >> 16);
     config::enable(bridge, config::COMMAND_MEMORY | config::COMMAND_BUS_MASTER);
+}
+
+/// Lets a port's slot report that its card or its link is gone. Without hot-plug the bits stay zero.
+fn report_hot_plug(bridge: Bdf) {
+    const SLOT_CONTROL: u16 = 0x18;
+    // Presence, the interrupt, and the state of the data link layer.
+    const REPORTS: u16 = 1 << 3 | 1 << 5 | 1 << 12;
+    const SLOT_IMPLEMENTED: u16 = 1 << 8;
+    let Some(express) = config::capability(bridge, config::CAPABILITY_EXPRESS) else { return };
+    if config::read16(bridge, express + 2) & SLOT_IMPLEMENTED != 0 {
+        let control = config::read16(bridge, express + SLOT_CONTROL);
+        config::write16(bridge, express + SLOT_CONTROL, control | REPORTS);
+    }
 }
 
 /// The size of the memory BAR at `at`, or 0. As firmware does, this writes ones, and reads which

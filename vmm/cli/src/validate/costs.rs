@@ -5,6 +5,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use devices::bench::Metric;
+use devices::root_complex::RootComplexConfig;
 use iommu::event::{Event, EventSink, TimedEvent};
 use iommu::submit::{FlushPath, PRESETS, Precheck, Preset};
 use iommu::unit::Ordering;
@@ -64,7 +65,7 @@ impl Measured {
             presence_check: self.presence_check,
             io: PACE,
             io_timeout: IO_TIMEOUT,
-            hot_plug: Duration::ZERO,
+            hot_plug: RootComplexConfig::HOT_PLUG,
             ..Costs::default()
         }
     }

@@ -74,7 +74,7 @@ impl downstream::Drivers for Drivers {
         self.sample.take().unwrap_or_else(|| hierarchy.is_present(function, now))
     }
 
-    fn is_disconnected(&self, _: &Hierarchy, function: Bdf) -> bool {
+    fn is_disconnected(&self, function: Bdf) -> bool {
         let device = self.slots.device(function);
         device.is_some_and(|device| self.disconnected[usize::from(device)])
     }

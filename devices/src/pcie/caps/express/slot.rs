@@ -93,6 +93,17 @@ impl Express {
         control.hot_plug_interrupt_enable() && events
     }
 
+    /// Whether the slot interrupts on `event`: both are enabled.
+    pub fn interrupts_on(self, config: &ConfigSpace, event: SlotEvent) -> bool {
+        let control = config.get::<SlotControl>(self.at + SLOT_CONTROL);
+        let is_enabled = match event {
+            SlotEvent::AttentionButtonPressed => control.attention_button_pressed_enable(),
+            SlotEvent::PresenceDetectChanged => control.presence_detect_changed_enable(),
+            SlotEvent::DataLinkLayerChanged => control.data_link_layer_changed_enable(),
+        };
+        control.hot_plug_interrupt_enable() && is_enabled
+    }
+
     /// Whether software has powered the slot off. A slot without power controller is always on.
     pub fn is_powered_off(self, config: &ConfigSpace) -> bool {
         config.get::<SlotControl>(self.at + SLOT_CONTROL).power_off()

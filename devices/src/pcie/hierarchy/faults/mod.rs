@@ -4,6 +4,7 @@
 //! reasons, latches events and interrupts. When the last reason is gone the link trains anew, and
 //! everything below is reset (`PCIe 6.6.1`).
 
+use std::ops::RangeInclusive;
 use std::time::Duration;
 
 use iommu::event::Lost;
@@ -89,17 +90,24 @@ impl Hierarchy {
         self.collect_messages(now);
     }
 
-    /// Whether a hot-plug event has reported that `function` is gone: a link on the path is down,
-    /// and its port has latched that.
-    pub fn is_disconnected(&self, function: Bdf) -> bool {
-        let mut above = self.bus_owner(function.bus()).flatten();
-        while let Some(node) = above.map(|port| &self.ports[port]) {
-            if node.link.as_ref().is_some_and(|link| !link.down().noticed().is_up()) {
-                return true;
-            }
-            above = node.above;
+    /// Takes the next port, by its index, that has sent a hot-plug interrupt.
+    pub fn poll_hot_plug(&mut self) -> Option<usize> {
+        self.hot_plug.pop_front()
+    }
+
+    /// The buses below the port with index `port`, if its Slot Status or its Link Status shows that
+    /// there is no card or no link.
+    pub fn disconnected_buses(&self, port: usize) -> Option<RangeInclusive<u8>> {
+        let port = &self.ports.get(port)?.port;
+        (!port.shows_card()).then(|| port.buses())
+    }
+
+    /// The port with index `port` latches `event`. If it interrupts, that is noted.
+    fn latch(&mut self, port: usize, event: SlotEvent) {
+        let interrupts = self.ports[port].port.latch(event);
+        if interrupts && !self.hot_plug.contains(&port) {
+            self.hot_plug.push_back(port);
         }
-        false
     }
 
     /// Whether the link below a port is up.
@@ -211,9 +219,8 @@ impl Hierarchy {
     fn set_card(&mut self, port: usize, present: bool, now: Instant) {
         let Some(down) = self.down(port) else { return };
         if down.absent() == present {
-            let node = &mut self.ports[port].port;
-            node.set_presence(present);
-            node.latch(SlotEvent::PresenceDetectChanged);
+            self.ports[port].port.set_presence(present);
+            self.latch(port, SlotEvent::PresenceDetectChanged);
             self.set_down(port, down.with_absent(!present), now);
         }
     }
@@ -249,7 +256,7 @@ impl Hierarchy {
         if before.looks_up() != down.looks_up() {
             node.port.set_link_active(down.looks_up());
             if before.noticed() != down.noticed() {
-                node.port.latch(SlotEvent::DataLinkLayerChanged);
+                self.latch(port, SlotEvent::DataLinkLayerChanged);
             }
         }
         if let Some(reset) = reset {

@@ -71,6 +71,8 @@ struct Rig {
     express: u16,
     dpc: u16,
     aer: u16,
+    /// What the hot-plug driver has found after the port's last interrupt.
+    disconnected: bool,
 }
 
 impl Rig {
@@ -91,7 +93,7 @@ impl Rig {
         machine.config_write(port, aer + aer::ROOT_COMMAND, &[7]);
         machine.upstream.map(0, 12, 0x8000, true, true);
         assert_eq!(machine.command(0, TRANSLATE, 0, 0), 0);
-        Self { machine, express, dpc, aer }
+        Self { machine, express, dpc, aer, disconnected: false }
     }
 
     /// As [`Self::new`], with containment of fatal errors and its interrupt enabled.
@@ -130,6 +132,9 @@ impl Rig {
 
     fn observe(&mut self) -> Observed {
         let interrupts = self.port_interrupts();
+        while let Some(port) = self.machine.hierarchy.poll_hot_plug() {
+            self.disconnected = self.machine.hierarchy.disconnected_buses(port).is_some();
+        }
         let machine = &mut self.machine;
         let config = machine.config_u32(Machine::endpoint(0), 0) == 0x6c6b_1234;
         let memory = machine.register(0, regs::ID) == regs::ID_VALUE;
@@ -154,7 +159,7 @@ impl Rig {
             interrupts,
             dma,
             completions,
-            disconnected: self.machine.hierarchy.is_disconnected(Machine::endpoint(0)),
+            disconnected: self.disconnected,
         }
     }
 
@@ -401,3 +406,15 @@ fn there_is_nothing_to_happen_to_a_port_that_does_not_exist() {
 mod lies;
 mod obeys;
 mod recovery;
+
+#[test]
+fn a_slot_that_is_not_hot_plug_capable_interrupts_on_nothing() {
+    for (hotplug, interrupts) in [("surprise", true), ("none", false)] {
+        let port = format!("root-port,id=rp0,hotplug={hotplug}");
+        let texts = [&*port, "ats-endpoint,bus=rp0", "root-port,id=rp1", "ats-endpoint,bus=rp1"];
+        let devices: Vec<_> = texts.iter().map(|text| text.parse().unwrap()).collect();
+        let mut rig = Rig::on(Machine::described(&devices).enumerate().enable());
+        rig.inject(FaultMode::Disable);
+        assert_eq!(rig.disconnected, interrupts, "{hotplug}");
+    }
+}
