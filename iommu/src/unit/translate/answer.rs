@@ -331,7 +331,7 @@ impl Lookup<'_> {
                 break walked;
             }
         };
-        if let Some(table) = last.filter(|table| known != Some(*table)) {
+        if let Some(table) = last.filter(|_| known.is_none_or(|known| known.level > 1)) {
             caches.paging.insert(tag, address, age, table);
         }
         if keeps_upper && !matches!(context.stage, Stage::Nested { .. }) {

@@ -32,10 +32,12 @@ pub(super) struct Trail {
 }
 
 impl Trail {
+    #[cold]
     pub(super) fn clear(&mut self) {
         self.tables = [None; LEVELS];
     }
 
+    #[cold]
     pub(super) fn add(&mut self, table: Table) {
         if let Some(slot) = self.tables.get_mut(usize::from(table.level)) {
             *slot = Some(table);
@@ -68,6 +70,7 @@ fn slot_of(tag: Tag, prefix: u64) -> usize {
 }
 
 impl<const ORDER: u8> Cache<ORDER> {
+    #[inline]
     fn lookup(&self, tag: Tag, address: Iova, oldest: Age) -> Option<Table> {
         let prefix = address.0 >> ORDER;
         let entry = (*self.slots.get(slot_of(tag, prefix))?)?;
@@ -83,6 +86,7 @@ impl<const ORDER: u8> Cache<ORDER> {
         self.slots[slot_of(tag, prefix)] = Some(Entry { age, tag, prefix, table });
     }
 
+    #[inline]
     fn drop_pages(&mut self, tag: Tag, range: PageRange) {
         let (first, last) = (range.start().0 >> ORDER, range.last().0 >> ORDER);
         if first != last {
@@ -94,6 +98,7 @@ impl<const ORDER: u8> Cache<ORDER> {
         }
     }
 
+    #[inline]
     fn drop_if(&mut self, range: Option<PageRange>, condition: impl Fn(Tag) -> bool) {
         for slot in &mut self.slots {
             let hit = slot.is_some_and(|entry| {
@@ -115,6 +120,31 @@ struct UpperCaches {
     level_4: Cache<48>,
 }
 
+// Most units do not have them, and pay as little as can be for that.
+impl UpperCaches {
+    #[cold]
+    fn lookup(&self, tag: Tag, address: Iova, oldest: Age) -> Option<Table> {
+        let level_2 = self.level_2.lookup(tag, address, oldest);
+        level_2
+            .or_else(|| self.level_3.lookup(tag, address, oldest))
+            .or_else(|| self.level_4.lookup(tag, address, oldest))
+    }
+
+    #[cold]
+    fn drop_pages(&mut self, tag: Tag, range: PageRange) {
+        self.level_2.drop_pages(tag, range);
+        self.level_3.drop_pages(tag, range);
+        self.level_4.drop_pages(tag, range);
+    }
+
+    #[cold]
+    fn drop_if(&mut self, range: Option<PageRange>, condition: &dyn Fn(Tag) -> bool) {
+        self.level_2.drop_if(range, condition);
+        self.level_3.drop_if(range, condition);
+        self.level_4.drop_if(range, condition);
+    }
+}
+
 /// The paging-structure caches of all levels.
 #[derive(Debug, Default)]
 pub(super) struct PagingCache {
@@ -130,11 +160,7 @@ impl PagingCache {
     pub(super) fn lookup(&self, tag: Tag, address: Iova, oldest: Age) -> Option<Table> {
         let last = self.last.lookup(tag, address, oldest);
         match &self.upper {
-            Some(upper) if last.is_none() => upper
-                .level_2
-                .lookup(tag, address, oldest)
-                .or_else(|| upper.level_3.lookup(tag, address, oldest))
-                .or_else(|| upper.level_4.lookup(tag, address, oldest)),
+            Some(upper) if last.is_none() => upper.lookup(tag, address, oldest),
             _ => last,
         }
     }
@@ -146,6 +172,7 @@ impl PagingCache {
     }
 
     /// Caches the upper tables that a walk has passed.
+    #[cold]
     pub(super) fn insert_upper(&mut self, tag: Tag, address: Iova, age: Age, trail: &Trail) {
         self.has_first_stage |= tag.is_first_stage();
         let upper = self.upper.get_or_insert_default();
@@ -163,9 +190,7 @@ impl PagingCache {
         let tag = Tag::new(domain, None);
         self.last.drop_pages(tag, range);
         if let Some(upper) = &mut self.upper {
-            upper.level_2.drop_pages(tag, range);
-            upper.level_3.drop_pages(tag, range);
-            upper.level_4.drop_pages(tag, range);
+            upper.drop_pages(tag, range);
         }
     }
 
@@ -180,9 +205,7 @@ impl PagingCache {
     pub(super) fn drop_if(&mut self, range: Option<PageRange>, condition: impl Fn(Tag) -> bool) {
         self.last.drop_if(range, &condition);
         if let Some(upper) = &mut self.upper {
-            upper.level_2.drop_if(range, &condition);
-            upper.level_3.drop_if(range, &condition);
-            upper.level_4.drop_if(range, &condition);
+            upper.drop_if(range, &condition);
         }
     }
 }
