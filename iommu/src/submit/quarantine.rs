@@ -43,6 +43,11 @@ pub(super) struct Quarantine {
 }
 
 impl Quarantine {
+    /// Whether no function is isolated, and all have ATS.
+    pub(super) fn is_empty(&self) -> bool {
+        self.blocked.is_empty() && self.removed.is_empty() && self.broken.is_empty()
+    }
+
     /// Whether the unit blocks `function`.
     pub(super) fn is_blocked(&self, function: Bdf) -> bool {
         self.blocked.get(&function).is_some_and(|blocked| blocked.is_done)
@@ -84,7 +89,7 @@ impl Quarantine {
 
     /// The stage of a waiter that is not in the ring.
     pub(super) fn stage(&self, waiter: &Waiter) -> Stage {
-        match waiter.functions().any(|function| self.is_fencing(function)) {
+        match self.fences > 0 && waiter.functions().any(|function| self.is_fencing(function)) {
             true => Stage::Fencing,
             false => Stage::Queued,
         }

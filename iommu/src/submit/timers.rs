@@ -87,6 +87,7 @@ impl Timers {
 
     /// Starts `timer` of the waiter `ticket` at `from`. Returns when it ends, `None` for never.
     /// Callers start timers of one kind in the order of time.
+    #[inline]
     pub(super) fn start(&mut self, timer: Timer, ticket: Ticket, from: Instant) -> Option<Instant> {
         let at = self.durations[timer].expires(from)?;
         if self.has_two_deadlines && timer == Timer::Deadline {

@@ -228,6 +228,11 @@ impl TryFrom<RawExpectation> for Expectation {
         if bounds.at_least > bounds.at_most {
             return Err(format!("'{that}': at_least is above at_most"));
         }
+        if bounds.at_least == 0 && bounds.at_most == u64::MAX {
+            return Err(format!(
+                "'{that}': at_least = 0 holds for every value; give at_least = 1 or more, or at_most"
+            ));
+        }
         let filtered = !with.is_empty();
         let look = match (raw.console, raw.absent, raw.event, raw.value) {
             (Some(pattern), None, None, None) if !bounded && !filtered => Look::Console(pattern),

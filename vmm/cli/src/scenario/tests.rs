@@ -41,6 +41,12 @@ fn mistakes_are_told_with_position_and_remedy() {
         ),
         (
             "steps = []",
+            "[[expect]]\nthat = 'x'\nvalue = 'y'\nat_least = 0\n",
+            "line 8, column 1",
+            "at_least = 0 holds for every value",
+        ),
+        (
+            "steps = []",
             "[[expect]]\nthat = 'x'\nvalue = 'y'\nat_least = 3\nat_most = 2\n",
             "line 8, column 1",
             "above at_most",
