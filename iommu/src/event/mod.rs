@@ -201,6 +201,18 @@ pub enum Event {
         /// The function.
         function: Bdf,
     },
+    /// A function has timed out, and a worker is to reset it. Its callers go on.
+    RecoveryBegan {
+        /// The function.
+        function: Bdf,
+    },
+    /// The time after the worker's reset is over.
+    RecoveryEnded {
+        /// The function.
+        function: Bdf,
+        /// Whether the function answers again. Otherwise it stays blocked until a reset from outside.
+        succeeded: bool,
+    },
     /// The host side has made the port above a function block it.
     PortFenced {
         /// The function.

@@ -292,6 +292,10 @@ pub enum OnTimeout {
     /// As [`Self::DisableAts`] if the wait is for a Device-TLB, and in any case end the domain of the
     /// caller.
     Crash,
+    /// End the wait with success, and let a worker reset the function by FLR, after it has turned Bus
+    /// Master and ATS off in the function. Until the function answers again, all invalidations for it
+    /// end with success. If it does not answer after that, a reset from outside is needed.
+    Recover,
     /// Make the port above the function block it, and end the wait for it with success. Until the
     /// function is reset, all invalidations for it end with success. The unit's own caches are
     /// invalidated as before, within a deadline of their own.
@@ -309,6 +313,7 @@ impl fmt::Display for OnTimeout {
             Self::Reset => f.write_str("reset"),
             Self::DisableAts => f.write_str("disable-ats"),
             Self::Crash => f.write_str("crash"),
+            Self::Recover => f.write_str("recover"),
             Self::Port(fence) => fence.fmt(f),
         }
     }
@@ -318,7 +323,8 @@ impl FromStr for OnTimeout {
     type Err = ParseFieldError;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
-        const KNOWN: [&str; 12] = [
+        const KNOWN: [&str; 13] = [
+            "recover",
             "report",
             "retry(n)",
             "quarantine",
@@ -342,6 +348,7 @@ impl FromStr for OnTimeout {
             "quarantine(posted)" => Ok(Self::QuarantinePosted),
             "remove" => Ok(Self::Remove),
             "reset" => Ok(Self::Reset),
+            "recover" => Ok(Self::Recover),
             "disable-ats" => Ok(Self::DisableAts),
             "crash" => Ok(Self::Crash),
             _ => retries()
@@ -386,6 +393,7 @@ mod tests {
             "reset",
             "disable-ats",
             "crash",
+            "recover",
         ];
         for value in actions {
             assert_eq!(value.parse::<OnTimeout>().unwrap().to_string(), value);

@@ -24,6 +24,7 @@ mod port_fences;
 mod presets;
 mod quarantine;
 mod queue;
+mod recovery;
 mod ring;
 mod status;
 mod submitter;
@@ -74,6 +75,8 @@ pub enum Verdict {
     /// Success: a port above the function blocks the requests by which it could use stale
     /// translations.
     Fenced,
+    /// Success: a worker resets the function. Until then the function can use stale translations.
+    Recovering,
     /// Failure: the function has timed out before and was not reset since, so that the policy sends it
     /// no invalidation. Those of the unit's own caches were carried out.
     Withheld,
@@ -155,6 +158,13 @@ pub trait FunctionAccess {
     /// Turns ATS off in the function, for good (`PCIe 10.5.1`). The driver does not learn whether
     /// the write arrives.
     fn disable_ats(&mut self, _function: Bdf, _now: Instant) {}
+
+    /// Clears Bus Master Enable and ATS Enable in the function, and initiates an FLR. The driver does
+    /// not learn whether the writes arrive.
+    fn begin_recovery(&mut self, _function: Bdf, _now: Instant) {}
+
+    /// Sets the function up as before [`Self::begin_recovery`].
+    fn end_recovery(&mut self, _function: Bdf, _now: Instant) {}
 
     /// Sets up `fence` at the port above `function`, by writes to the port's configuration space.
     /// Returns the buses below that port; `None` if there is no port that has the fence.

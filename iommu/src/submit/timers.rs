@@ -14,7 +14,7 @@ use crate::event::LockupDetector;
 use crate::time::{Instant, Timeout};
 
 /// How long a function may take after FLR before it must answer (`PCIe 6.6.2`).
-const RESET_TIME: Duration = Duration::from_millis(100);
+pub(super) const RESET_TIME: Duration = Duration::from_millis(100);
 /// A queue may hold two entries for each waiter, and this many more.
 const SLACK: usize = 64;
 

@@ -15,6 +15,7 @@ use iommu::time::Instant;
 
 use super::{Downstream, HostLayer, fences};
 use crate::pcie::spec::ats;
+use crate::pcie::spec::header::{self, Command};
 use crate::pcie::{ConfigClient, Hierarchy};
 
 /// The host's drivers: their knowledge of functions beyond the hierarchy's answers, and their setup
@@ -71,6 +72,20 @@ impl<D: Drivers> FunctionAccess for Functions<'_, D> {
             client.disable_ats(at);
         }
         self.drivers.ats_disabled(function, at.is_some());
+    }
+
+    fn begin_recovery(&mut self, function: Bdf, _now: Instant) {
+        let mut client = self.client(function);
+        let command = client.read::<Command>(header::COMMAND);
+        client.set_command(command.with_bus_master(false));
+        if let Some(at) = client.extended_capability(ats::ID) {
+            client.disable_ats(at);
+        }
+        client.initiate_flr();
+    }
+
+    fn end_recovery(&mut self, function: Bdf, now: Instant) {
+        self.drivers.set_up(self.hierarchy, function, now);
     }
 
     fn fence_port(

@@ -86,6 +86,7 @@ pub const PRESETS: &[Preset] = &[
     proposals::BUS_MASTER_OFF,
     proposals::LINK_DISABLE,
     proposals::DPC,
+    proposals::RECOVER,
     proposals::LATE_REMOVAL,
     proposals::FLR,
     proposals::PCIE_60S,

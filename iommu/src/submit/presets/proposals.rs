@@ -120,6 +120,16 @@ pub(super) const DPC: Preset = Preset {
     ..BUS_MASTER_OFF
 };
 
+pub(super) const RECOVER: Preset = Preset {
+    name: "recover",
+    reproduces: "recovery by a worker, proposed for SMMUv3: callers go on, the worker turns bus mastering \
+        and ATS off in the device and resets it",
+    source: "linux-iommu, 2026-03-05: 'Recover ATC invalidate timeouts' v1, not merged",
+    on_timeout: OnTimeout::Recover,
+    completion: Completion::Numbered,
+    ..BOUNDED
+};
+
 pub(super) const LATE_REMOVAL: Preset = Preset {
     name: "late-removal",
     reproduces: "simulated removal: after the time-out the device is treated as removed",

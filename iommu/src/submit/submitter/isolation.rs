@@ -58,6 +58,7 @@ impl Submitter {
     ) {
         self.queue.pressure.reset(function);
         self.end_port_fence(function, hw, now);
+        self.recoveries.end_failed(function);
         let was_fencing = self.quarantine.is_fencing(function);
         if !self.quarantine.end(function, hw.memory) {
             return;

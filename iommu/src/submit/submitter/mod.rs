@@ -11,6 +11,7 @@
 mod isolation;
 mod ports;
 mod pressure;
+mod recovery;
 mod time_outs;
 
 use std::collections::VecDeque;
@@ -22,6 +23,7 @@ use super::policy::Policy;
 use super::port_fences::PortFences;
 use super::quarantine::Quarantine;
 use super::queue::{QueueLayout, SubmissionQueue};
+use super::recovery::Recoveries;
 use super::timers::{Timer, Timers};
 use super::waiter::{Job, Stage, Waiter};
 use super::waiters::Waiters;
@@ -42,6 +44,7 @@ pub(super) struct Submitter {
     timers: Timers,
     quarantine: Quarantine,
     ports: PortFences,
+    recoveries: Recoveries,
     verdicts: VecDeque<Conclusion>,
     next_ticket: u64,
     counters: Counters,
@@ -58,6 +61,7 @@ impl Submitter {
             timers: Timers::new(&policy),
             quarantine: Quarantine::default(),
             ports: PortFences::default(),
+            recoveries: Recoveries::default(),
             verdicts: VecDeque::new(),
             next_ticket: 0,
             counters: Counters::default(),
@@ -149,6 +153,7 @@ impl Submitter {
             waiter.waive(Verdict::Skipped, |function| self.quarantine.is_skipped(function));
         }
         self.waive_below_fences(waiter);
+        self.waive_recovering(waiter);
         self.waive_withheld(waiter, hw, now);
         let precheck = self.policy.precheck_on(path);
         // The check comes directly before the submission with the Device-TLBs.
@@ -204,6 +209,7 @@ impl Submitter {
             self.handle_timeout_error(hw, now);
         }
         self.finish_resets(hw, now);
+        self.run_recoveries(hw, now);
         self.handle_deadlines(hw, now);
         self.report_lockups(now);
         // The unit may answer a submission at once, and the next part of a split flush follows.
@@ -221,7 +227,8 @@ impl Submitter {
 
     /// When the next timer ends. Deadlines do not count while callers wait for a fence.
     pub(super) fn poll_timeout(&self) -> Option<Instant> {
-        self.timers.next_timeout(!self.quarantine.is_any_fencing() && !self.is_walking)
+        let timer = self.timers.next_timeout(!self.quarantine.is_any_fencing() && !self.is_walking);
+        Instant::earliest([timer, self.recoveries.poll_timeout()])
     }
 
     /// Ends the waits whose status words the unit has written since the last call. Returns whether

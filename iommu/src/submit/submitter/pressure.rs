@@ -12,7 +12,7 @@ use crate::time::Instant;
 impl Submitter {
     /// The functions that get no invalidation until they are reset.
     pub(in crate::submit) fn withheld(&self) -> impl Iterator<Item = Bdf> {
-        self.queue.pressure.withheld().chain(self.ports.waived())
+        self.queue.pressure.withheld().chain(self.ports.waived()).chain(self.recoveries.failed())
     }
 
     /// Waives the Device-TLBs of functions that get no invalidation. With a policy that fences, those
@@ -36,12 +36,14 @@ impl Submitter {
                 OnTimeout::Quarantine | OnTimeout::QuarantinePosted => {
                     self.begin_quarantine(function, hw, now);
                 }
+                OnTimeout::Recover => self.begin_recovery(function, now),
                 OnTimeout::Port(fence) if self.fence_port(function, fence, hw, now) => {}
                 _ => waiter.waive(Verdict::Withheld, |other| other == function),
             }
         }
         waiter.waive(Verdict::Quarantined, |function| self.quarantine.is_blocked(function));
         self.waive_below_fences(waiter);
+        self.waive_recovering(waiter);
     }
 
     /// A new waiter that may not be put in the ring yet. It does not spin, and its deadline does not

@@ -157,6 +157,7 @@ impl Submitter {
             OnTimeout::Quarantine
             | OnTimeout::QuarantinePosted
             | OnTimeout::Remove
+            | OnTimeout::Recover
             | OnTimeout::Port(_)
                 if waiter.functions().next().is_none() =>
             {
@@ -171,7 +172,10 @@ impl Submitter {
                     self.fence_ports(ticket, fence, hw, now);
                 }
             }
-            OnTimeout::Quarantine | OnTimeout::QuarantinePosted | OnTimeout::Remove => {
+            OnTimeout::Quarantine
+            | OnTimeout::QuarantinePosted
+            | OnTimeout::Remove
+            | OnTimeout::Recover => {
                 waiter.start(Timer::Deadline, &mut self.timers, now);
                 if waiter.stage != Stage::Queued {
                     self.isolate_functions(ticket, hw, now);
@@ -228,6 +232,7 @@ impl Submitter {
         for function in functions {
             match self.policy.on_timeout {
                 OnTimeout::Remove => self.remove(function, now),
+                OnTimeout::Recover => self.begin_recovery(function, now),
                 _ => self.begin_quarantine(function, hw, now),
             }
         }

@@ -316,6 +316,7 @@ const fn word(verdict: Verdict) -> &'static str {
         Verdict::Removed => "removed",
         Verdict::Reset => "reset",
         Verdict::Fenced => "fenced",
+        Verdict::Recovering => "left to a worker",
         Verdict::Withheld => "withheld",
         Verdict::AtsDisabled => "ended with ATS turned off",
         Verdict::Crashed => "ended with their domain",

@@ -54,6 +54,7 @@ fn after(policy: &Policy) -> String {
         OnTimeout::Crash => {
             "ATS is turned off in the device, and the caller's domain is ended".to_owned()
         }
+        OnTimeout::Recover => "the caller goes on; a worker resets the device later".to_owned(),
         OnTimeout::Port(fence) => format!("the port above blocks the device: {fence}"),
     }
 }

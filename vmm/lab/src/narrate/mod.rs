@@ -23,6 +23,7 @@ pub(super) const fn verdict(verdict: Verdict) -> &'static str {
         Verdict::UnitTimedOut => "given up: the unit has timed out, and the device is gone",
         Verdict::Quarantined => "the device is in quarantine",
         Verdict::Removed => "the device is taken for removed",
+        Verdict::Recovering => "a worker resets the device",
         Verdict::Fenced => "a port above the device blocks it",
         Verdict::Withheld => "the device has timed out before, and was not asked",
         Verdict::Reset => "the device was reset",
@@ -102,6 +103,11 @@ fn host_side(event: &Event) -> Option<String> {
         }
         Event::QuarantineEnded { function } => {
             format!("{function} was reset, and leaves quarantine")
+        }
+        Event::RecoveryBegan { function } => format!("a worker is to reset {function}"),
+        Event::RecoveryEnded { function, succeeded: true } => format!("{function} answers again"),
+        Event::RecoveryEnded { function, succeeded: false } => {
+            format!("{function} does not answer after its reset, and stays blocked")
         }
         Event::PortFenced { function, fence } => {
             format!("the port above {function} blocks it and what else is below: {fence}")

@@ -78,4 +78,6 @@ mod path_tests;
 #[cfg(test)]
 mod port_fence_tests;
 #[cfg(test)]
+mod recovery_tests;
+#[cfg(test)]
 mod tests;

@@ -160,11 +160,14 @@ pub struct Told {
     /// All is well: a port above the device blocks it.
     #[serde(default)]
     pub fenced: Answers,
+    /// All is well: a worker resets the device.
+    #[serde(default)]
+    pub recovering: Answers,
 }
 
 impl Told {
     /// All of them, with the verdict that each is about.
-    pub fn all(&self) -> [(Verdict, Answers); 11] {
+    pub fn all(&self) -> [(Verdict, Answers); 12] {
         [
             (Verdict::Completed, self.completed),
             (Verdict::Skipped, self.skipped),
@@ -174,6 +177,7 @@ impl Told {
             (Verdict::Removed, self.removed),
             (Verdict::Withheld, self.withheld),
             (Verdict::Fenced, self.fenced),
+            (Verdict::Recovering, self.recovering),
             (Verdict::Reset, self.reset),
             (Verdict::AtsDisabled, self.ats_disabled),
             (Verdict::Crashed, self.crashed),
@@ -190,6 +194,7 @@ impl Told {
             Verdict::Removed => &mut self.removed,
             Verdict::Withheld => &mut self.withheld,
             Verdict::Fenced => &mut self.fenced,
+            Verdict::Recovering => &mut self.recovering,
             Verdict::Reset => &mut self.reset,
             Verdict::AtsDisabled => &mut self.ats_disabled,
             Verdict::Crashed => &mut self.crashed,
@@ -337,6 +342,7 @@ impl Told {
         self.removed.merge(other.removed);
         self.withheld.merge(other.withheld);
         self.fenced.merge(other.fenced);
+        self.recovering.merge(other.recovering);
         self.reset.merge(other.reset);
     }
 }

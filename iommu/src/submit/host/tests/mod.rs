@@ -5,6 +5,7 @@ mod flushes;
 mod port_fences;
 mod presets;
 mod quarantine;
+mod recovery;
 mod systems;
 
 use std::collections::BTreeSet;
@@ -36,6 +37,8 @@ struct Functions {
     reset: Vec<Bdf>,
     /// Functions in which ATS was turned off.
     ats_off: Vec<Bdf>,
+    /// Functions whose recovery has begun, and those whose has ended.
+    recoveries: [Vec<Bdf>; 2],
     /// The fences at ports. There is one port above each bus.
     fenced: Vec<(u8, PortFence)>,
     /// The ports have no fences.
@@ -57,6 +60,14 @@ impl FunctionAccess for Functions {
 
     fn disable_ats(&mut self, function: Bdf, _: Instant) {
         self.ats_off.push(function);
+    }
+
+    fn begin_recovery(&mut self, function: Bdf, _: Instant) {
+        self.recoveries[0].push(function);
+    }
+
+    fn end_recovery(&mut self, function: Bdf, _: Instant) {
+        self.recoveries[1].push(function);
     }
 
     fn fence_port(

@@ -64,6 +64,7 @@ fn each_preset_waits_for_a_mute_function_as_documented() {
         ("bus-master-off", after(Fenced, 100)),
         ("link-disable", after(Fenced, 100)),
         ("dpc", after(Fenced, 100)),
+        ("recover", after(Recovering, 100)),
         ("late-removal", after(Removed, 100)),
         ("flr", after(Reset, 200)),
         ("pcie-60s", after(DeadlinePassed, 60_000)),
