@@ -84,12 +84,12 @@ impl Submitter {
 
     /// The unit has set ITE with `function` as ITESID: puts the function in quarantine.
     fn quarantine_on_ite(&mut self, function: Bdf, hw: &mut Hardware<'_>, now: Instant) {
-        match self.policy.on_timeout {
-            OnTimeout::Port(fence) => {
-                if self.ports.is_new_ite(function) {
-                    self.fence_port(function, fence, hw, now);
-                }
+        let on_timeout = self.policy.on_timeout;
+        match on_timeout {
+            OnTimeout::Port(fence) if self.ports.is_new_ite(function) => {
+                self.fence_port(function, fence, hw, now);
             }
+            OnTimeout::Port(_) => {}
             _ if self.quarantine.is_new_ite(function) => {
                 self.begin_quarantine(function, hw, now);
             }
