@@ -11,3 +11,4 @@ mod interrupts;
 mod linux;
 mod multiboot;
 mod same_machine;
+mod sleep;
