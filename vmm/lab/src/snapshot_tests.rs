@@ -63,8 +63,21 @@ fn documented() -> Summary {
 #[test]
 fn readme_shows_rows_of_what_the_program_prints() {
     let table = table::text(&documented(), false);
-    let readme = include_str!("../../../README.md");
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../README.md");
+    let readme = std::fs::read_to_string(&path).unwrap();
     let block = readme.split("```").find(|block| block.contains("| live | safe |")).unwrap();
+    if std::env::var_os("GHOSTLINK_BLESS").is_some() {
+        let first = |line: &str| line.split('|').nth(1).map(|cell| cell.trim().to_owned());
+        let row = |line: &str| {
+            let same = table.lines().find(|other| first(other) == first(line));
+            same.unwrap_or(line).to_owned()
+        };
+        let rows: Vec<String> = block.trim_matches('\n').lines().map(row).collect();
+        let rows = rows
+            .join("\n")
+            .replace(block.trim().lines().nth(1).unwrap(), table.lines().nth(1).unwrap());
+        return std::fs::write(&path, readme.replace(block.trim_matches('\n'), &rows)).unwrap();
+    }
     let known = |line: &str| table.lines().any(|other| other == line);
     let unknown: Vec<_> = block.trim().lines().filter(|line| !known(line)).collect();
     assert!(unknown.is_empty(), "{unknown:#?} is not in\n{table}");
