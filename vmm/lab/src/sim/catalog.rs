@@ -172,26 +172,8 @@ fn workloads() -> Vec<Workload> {
                 2,
             ),
         ),
-        Workload {
-            trickle: Duration::from_millis(50),
-            ..Workload::new(
-                "busy",
-                "as strict, and after the burst each CPU still does one I/O per 50 ms",
-                Kind::Strict,
-                2,
-                4,
-            )
-        },
-        Workload {
-            irq_moves: Timeout::After(Duration::from_millis(50)),
-            ..Workload::new(
-                "irqs",
-                "as strict, and one more CPU moves an interrupt every 50 ms, by the same queue",
-                Kind::Strict,
-                2,
-                4,
-            )
-        },
+        busy(),
+        irqs(),
         Workload::new("wide", "64 devices on 64 CPUs", Kind::Strict, 64, 64),
         Workload {
             functions: 16,
@@ -204,6 +186,32 @@ fn workloads() -> Vec<Workload> {
             )
         },
     ]
+}
+
+fn busy() -> Workload {
+    Workload {
+        trickle: Duration::from_millis(50),
+        ..Workload::new(
+            "busy",
+            "as strict, and after the burst each CPU still does one I/O per 50 ms",
+            Kind::Strict,
+            2,
+            4,
+        )
+    }
+}
+
+fn irqs() -> Workload {
+    Workload {
+        irq_moves: Timeout::After(Duration::from_millis(50)),
+        ..Workload::new(
+            "irqs",
+            "as strict, and one more CPU moves an interrupt every 50 ms, by the same queue",
+            Kind::Strict,
+            2,
+            4,
+        )
+    }
 }
 
 /// Policies, faults, workloads and units, each under its name.
