@@ -15,6 +15,7 @@
 //! The function does not know its link. While the link is down the ATC keeps its entries, and only
 //! requests with a completion fail.
 
+mod config;
 mod engine;
 mod outstanding;
 mod page_requests;
@@ -30,7 +31,7 @@ use iommu::ids::{Bdf, Iova};
 use iommu::time::Instant;
 
 use crate::Error;
-use crate::dma::atc::{Geometry, Spaces};
+use crate::dma::atc::Spaces;
 use crate::dma::{Bus, Dma, Rights, TranslationUnit};
 use crate::pcie::caps::acs::Acs;
 use crate::pcie::caps::aer::{Aer, AerKind};
@@ -49,9 +50,9 @@ use crate::pcie::{Function, FunctionCore, Upstream, UpstreamMessage};
 use engine::Engine;
 use page_requests::PageRequester;
 use regs::{Command, Counters, Opcode, Registers, Status};
-use traffic::Traffic;
 
 pub use crate::pcie::caps::sriov::VirtualFunctions;
+pub use config::EndpointConfig;
 
 /// Vendor ID of the endpoint.
 pub const VENDOR_ID: u16 = 0x1234;
@@ -63,55 +64,6 @@ pub const VF_DEVICE_ID: u16 = 0x6c6c;
 /// The class code is that of devices that fit no defined class.
 const IDENTITY: Identity =
     Identity { vendor: VENDOR_ID, device: DEVICE_ID, class: 0xff_00_00, revision: 1 };
-
-/// The features of a function.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct EndpointConfig {
-    /// It has an ATC, and the ATS capability.
-    pub ats: bool,
-    /// The features of its ATC.
-    pub ats_features: AtsFeatures,
-    /// It has the PRI capability.
-    pub pri: bool,
-    /// It has the PASID capability.
-    pub pasid: bool,
-    /// Size and associativity of its ATC.
-    pub atc: Geometry,
-    /// Traffic that it sends as soon as bus mastering is enabled.
-    pub traffic: Option<Traffic>,
-    /// It claims Immediate Readiness.
-    pub immediate_readiness: bool,
-    /// Device Serial Number.
-    pub serial: u64,
-    /// The device has other functions.
-    pub is_multi_function: bool,
-    /// It is function 0, which has the capabilities of the device's link.
-    pub is_function_0: bool,
-    /// ARI Next Function Number, 0 in the last function; `None` without ARI.
-    pub next_function: Option<u8>,
-    /// Its virtual functions, for [`PhysicalFunction`](crate::pcie::PhysicalFunction).
-    pub virtual_functions: Option<VirtualFunctions>,
-}
-
-/// ATS, page requests and PASIDs, in a device with one function.
-impl Default for EndpointConfig {
-    fn default() -> Self {
-        Self {
-            ats: true,
-            ats_features: AtsFeatures::default(),
-            pri: true,
-            pasid: true,
-            atc: Geometry::default(),
-            traffic: None,
-            immediate_readiness: false,
-            serial: 0,
-            is_multi_function: false,
-            is_function_0: true,
-            next_function: None,
-            virtual_functions: None,
-        }
-    }
-}
 
 /// The addresses of the registers.
 #[derive(Debug, Clone, Copy)]
