@@ -19,7 +19,7 @@ mod rig;
 mod run;
 mod watch;
 
-pub use need::{Judge, Need, Release, directory, judge, qemu, wanted};
+pub use need::{Judge, Need, Release, browser, directory, judge, qemu, wanted};
 pub use rig::{Machine, Rig};
 pub use run::{Run, after, count};
 

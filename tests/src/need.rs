@@ -19,6 +19,8 @@ pub enum Need {
     Qemu,
     /// The QEMU of the comparison, see [`judge`]. `GHOSTLINK_NO_QEMU=1` skips.
     Judge,
+    /// A headless Chromium, see [`browser`]. `GHOSTLINK_NO_BROWSER=1` skips.
+    Browser,
 }
 
 impl Need {
@@ -26,6 +28,7 @@ impl Need {
         match self {
             Self::Kvm => "GHOSTLINK_NO_KVM",
             Self::Qemu | Self::Judge => "GHOSTLINK_NO_QEMU",
+            Self::Browser => "GHOSTLINK_NO_BROWSER",
         }
     }
 
@@ -37,17 +40,36 @@ impl Need {
                 Some(format!("cannot open /dev/kvm ({error})"))
             }
             Self::Qemu | Self::Judge => {
-                let path = env::var_os("PATH").unwrap_or_default();
                 let program = if self == Self::Judge { judging_qemu() } else { qemu() };
-                // Joining an absolute path gives that path.
-                let found = env::split_paths(&path).any(|entry| entry.join(&program).is_file());
-                (!found).then(|| {
+                (!is_found(&program)).then(|| {
                     let program = Path::new(&program).display();
                     format!("there is no {program}: 'resources/packages qemu' unpacks QEMU")
                 })
             }
+            Self::Browser => (!is_found(&browser())).then(|| {
+                let program = browser();
+                let program = Path::new(&program).display();
+                format!("there is no {program}: 'resources/packages browser' unpacks Chromium")
+            }),
         }
     }
+}
+
+/// Whether there is such a program: a path, or a name of one that is installed.
+fn is_found(program: &OsString) -> bool {
+    let path = env::var_os("PATH").unwrap_or_default();
+    // Joining an absolute path gives that path.
+    env::split_paths(&path).any(|entry| entry.join(program).is_file())
+}
+
+/// A headless Chromium: `GHOSTLINK_BROWSER`, which `tests/run` sets, the one in the cache, or the
+/// installed one.
+pub fn browser() -> OsString {
+    const NAME: &str = "chromium-headless-shell";
+    let cached = || cached(&format!("{NAME}-complete/run/{NAME}"));
+    env::var_os("GHOSTLINK_BROWSER")
+        .or_else(|| cached().map(PathBuf::into_os_string))
+        .unwrap_or_else(|| NAME.into())
 }
 
 /// QEMU's program: `GHOSTLINK_QEMU`, which `tests/run` sets, or the installed one.
@@ -108,10 +130,14 @@ fn judging_qemu() -> OsString {
 
 /// The place of QEMU 11 in the cache, if `resources/packages qemu 11` has unpacked it.
 fn cached_qemu() -> Option<PathBuf> {
+    cached("qemu-system-x86-complete-trixie-backports/run/qemu-system-x86_64")
+}
+
+/// The place of a program that `resources/packages` has unpacked into the cache.
+fn cached(program: &str) -> Option<PathBuf> {
     let cache = env::var_os("XDG_CACHE_HOME").map(PathBuf::from);
     let cache = cache.or_else(|| Some(PathBuf::from(env::var_os("HOME")?).join(".cache")))?;
-    let program = "ghostlink/qemu-system-x86-complete-trixie-backports/run/qemu-system-x86_64";
-    Some(cache.join(program)).filter(|program| program.is_file())
+    Some(cache.join("ghostlink").join(program)).filter(|program| program.is_file())
 }
 
 /// The directory that the environment names by `variable`, for things that no script can get. `None`

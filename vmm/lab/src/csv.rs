@@ -1,5 +1,6 @@
 //! The cells as CSV, for spreadsheets: a line for each policy, fault, workload and unit. Times are
-//! whole nanoseconds.
+//! whole nanoseconds. Intervals are of 95 % confidence, from 0 to 1. A cell without runs is of a
+//! policy and a unit, or a path, that exist together in no machine.
 
 use std::io::{self, Write};
 use std::time::Duration;
@@ -17,8 +18,7 @@ pub fn write(summary: &Summary, out: &mut dyn Write) -> io::Result<()> {
     let names: Vec<&str> = columns(&Totals::default()).into_iter().map(|(name, _)| name).collect();
     writeln!(out, "policy,fault,workload,unit,{}", names.join(","))?;
     for (names, totals) in summary.cells() {
-        let values: Vec<String> =
-            columns(totals).into_iter().map(|(_, value)| value.to_string()).collect();
+        let values: Vec<String> = columns(totals).into_iter().map(|(_, value)| value).collect();
         writeln!(out, "{},{}", names.map(quoted).join(","), values.join(","))?;
     }
     Ok(())
@@ -34,7 +34,7 @@ pub(crate) fn quoted(name: &str) -> String {
 }
 
 /// The values of a cell, with the names of their columns.
-fn columns(totals: &Totals) -> Vec<(&'static str, u128)> {
+fn columns(totals: &Totals) -> Vec<(&'static str, String)> {
     let sum = &totals.sum;
     let told = &sum.told;
     let counts = [
@@ -83,7 +83,48 @@ fn columns(totals: &Totals) -> Vec<(&'static str, u128)> {
     let innocent = ["innocent_waits", "innocent_p50_ns", "innocent_p99_ns", "innocent_max_ns"];
     let waits = [(stuck, &sum.stuck), (innocent, &sum.innocent)];
     let waits = waits.into_iter().flat_map(|(names, waits)| names.into_iter().zip(spread(waits)));
-    counts.chain(times).chain(waits).collect()
+    let numbers = counts.chain(times).chain(waits).chain(harm(totals));
+    numbers.map(|(name, value)| (name, value.to_string())).chain(intervals(totals)).collect()
+}
+
+/// Interrupts, exposure, and healthy devices.
+fn harm(totals: &Totals) -> impl Iterator<Item = (&'static str, u128)> {
+    let (sum, healthy) = (&totals.sum, totals.sum.healthy);
+    let times = [
+        ("longest_wait_median_ns", totals.typical()),
+        ("interrupts_off_sum_ns", sum.interrupts_off.sum()),
+        ("interrupts_off_one_cpu_max_ns", sum.interrupts_off_one_cpu),
+        ("exposure_sum_ns", sum.exposure.sum()),
+        ("exposure_max_ns", sum.exposure.max()),
+    ];
+    let counts = [
+        ("exposed_pages", sum.exposure.count()),
+        ("stale_by_healthy", sum.stale_innocent),
+        ("told_success_wrongly", totals.told_wrong()),
+        ("unfair_runs", totals.unfair_runs),
+        ("healthy_devices", healthy.devices),
+        ("healthy_fenced", healthy.fenced),
+        ("healthy_reset", healthy.reset),
+        ("healthy_removed", healthy.removed),
+        ("healthy_failed_io", healthy.failed_io),
+    ];
+    let times = times.into_iter().map(|(name, time)| (name, time.as_nanos()));
+    times.chain(counts.map(|(name, count)| (name, u128::from(count))))
+}
+
+/// The intervals of the three shares, empty without runs.
+fn intervals(totals: &Totals) -> impl Iterator<Item = (&'static str, String)> {
+    let shares = [
+        (["not_live_low", "not_live_high"], totals.not_live()),
+        (["not_safe_low", "not_safe_high"], totals.not_safe()),
+        (["not_fair_low", "not_fair_high"], totals.not_fair()),
+    ];
+    let is_run = totals.is_run();
+    shares.into_iter().flat_map(move |(names, share)| {
+        let interval = share.interval();
+        let text = move |end: f64| if is_run { format!("{end:.4}") } else { String::new() };
+        names.into_iter().zip([interval.low, interval.high].map(text))
+    })
 }
 
 fn spread(waits: &Latencies) -> [u128; 4] {

@@ -6,10 +6,9 @@ use iommu::submit::Policy;
 use iommu::time::Timeout;
 use serde::{Deserialize, Serialize};
 
+use super::seeds::{Place, Seeds};
 use super::text::suggestion;
 
-/// Seeds for each cell, if nothing else is said.
-pub const SEEDS: u64 = 20;
 /// The workloads that are compared if nothing else is said.
 pub const WORKLOADS: [&str; 3] = ["strict", "lazy", "teardown"];
 /// The units that are compared if nothing else is said.
@@ -51,7 +50,7 @@ impl MachineSettings {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Matrix {
     /// Seeds for each cell, from 0.
-    pub seeds: u64,
+    pub seeds: Seeds,
     /// The machine.
     #[serde(flatten)]
     pub machine: MachineSettings,
@@ -93,7 +92,8 @@ pub struct Selection {
     /// Numbers of CPUs for each device: each workload is run with each of them. As the workloads
     /// say, if it is empty.
     pub cpus_per_device: Vec<u16>,
-    /// [`SEEDS`], if it is missing.
+    /// As many as the intervals of the shares need, within a budget, if it is missing:
+    /// [`Seeds::within_budget`].
     pub seeds: Option<u64>,
     /// [`RunSpec::ICT`], if it is missing.
     pub ict: Option<Timeout>,
@@ -147,10 +147,12 @@ impl Matrix {
             [] => usual_units(catalog),
             names => named(names, |name| catalog.unit(name).cloned())?,
         };
-        let seeds = selection.seeds.unwrap_or(SEEDS);
-        if seeds == 0 {
-            return Err(MatrixError::NoSeeds);
-        }
+        let seeds = match selection.seeds {
+            Some(0) => return Err(MatrixError::NoSeeds),
+            Some(seeds) => Seeds::Fixed(seeds),
+            // Their cost is known when the cells are.
+            None => Seeds::within_budget(1),
+        };
         let named = Named {
             policies: !selection.policies.is_empty(),
             workloads: !selection.workloads.is_empty(),
@@ -159,6 +161,9 @@ impl Matrix {
         let machine = selection.machine();
         let mut matrix = Self { seeds, machine, policies, faults, workloads, units, named };
         matrix.leave_out_policies_without_runs()?;
+        if selection.seeds.is_none() {
+            matrix.seeds = Seeds::within_budget(matrix.cost());
+        }
         Ok(matrix)
     }
 
@@ -207,43 +212,52 @@ impl Matrix {
         Ok(())
     }
 
-    /// The number of runs.
-    pub fn len(&self) -> usize {
-        let cells = self.policies.iter().map(|policy| self.cells_of(policy).len());
-        let cells = cells.sum::<usize>().saturating_mul(self.faults.len());
-        cells.saturating_mul(usize::try_from(self.seeds).unwrap_or(usize::MAX))
+    /// The number of cells: of each policy with each fault, workload and unit, those included that
+    /// have no runs.
+    pub fn cells(&self) -> usize {
+        let rows = [self.policies.len(), self.faults.len(), self.workloads.len(), self.units.len()];
+        rows.into_iter().fold(1, usize::saturating_mul)
     }
 
-    /// Whether there are none.
-    pub fn is_empty(&self) -> bool {
-        self.len() == 0
+    /// The cells that have runs, in order.
+    pub fn cells_with_runs(&self) -> impl Iterator<Item = usize> {
+        (0..self.cells()).filter(|cell| {
+            self.rows(*cell)
+                .is_some_and(|(policy, _, workload, unit)| self.applies(policy, workload, unit))
+        })
     }
 
-    /// The run at `place`, from 0: policy by policy, fault by fault, workload by workload, unit by
-    /// unit, seed by seed. `None` after the last.
-    pub fn spec(&self, place: usize) -> Option<RunSpec> {
-        let place = u64::try_from(place).ok()?;
-        let (rest, seed) = (place / self.seeds, place % self.seeds);
-        let mut rest = usize::try_from(rest).ok()?;
-        let mut rows = self.policies.iter().map(|policy| (policy, self.cells_of(policy)));
-        let (policy, cells) = rows.find(|(_, cells)| {
-            let runs = cells.len() * self.faults.len();
-            let is_here = rest < runs;
-            rest -= if is_here { 0 } else { runs };
-            is_here
-        })?;
-        let (fault, (workload, unit)) = (rest / cells.len(), cells[rest % cells.len()]);
-        let spec = RunSpec::new(
-            policy.clone(),
-            self.faults[fault].clone(),
-            self.workloads[workload].clone(),
-            seed,
-        );
-        Some(self.machine.apply(spec, &self.units[unit]))
+    /// The cost of one seed for each cell, in runs of four CPUs.
+    fn cost(&self) -> u64 {
+        let cost = |policy: &Policy| {
+            let cpus = self
+                .cells_of(policy)
+                .into_iter()
+                .map(|(workload, _)| u64::from(self.workloads[workload].cpus).div_ceil(4).max(1));
+            cpus.sum::<u64>().saturating_mul(self.faults.len() as u64)
+        };
+        self.policies.iter().map(cost).fold(0, u64::saturating_add)
+    }
+
+    /// The rows of a cell. Cells are in order policy by policy, fault by fault, workload by workload,
+    /// unit by unit.
+    fn rows(&self, cell: usize) -> Option<(&Policy, &FaultRow, &Workload, &UnitRow)> {
+        let (rest, unit) = (cell / self.units.len(), cell % self.units.len());
+        let (rest, workload) = (rest / self.workloads.len(), rest % self.workloads.len());
+        let (policy, fault) = (rest / self.faults.len(), rest % self.faults.len());
+        let policy = self.policies.get(policy)?;
+        Some((policy, &self.faults[fault], &self.workloads[workload], &self.units[unit]))
+    }
+
+    /// The run at `place`; `None` if there is no such cell.
+    pub fn spec(&self, Place { cell, seed }: Place) -> Option<RunSpec> {
+        let (policy, fault, workload, unit) = self.rows(cell)?;
+        let spec = RunSpec::new(policy.clone(), fault.clone(), workload.clone(), seed);
+        Some(self.machine.apply(spec, unit))
     }
 
     /// The identifier of the run at `place`.
-    pub fn id(&self, place: usize) -> Option<RunId> {
+    pub fn id(&self, place: Place) -> Option<RunId> {
         self.spec(place).map(|spec| spec.id())
     }
 
@@ -327,6 +341,15 @@ pub fn explain(error: &CatalogError) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::seeds::Round;
+    use crate::shard::Shard;
+
+    /// All runs of a matrix with a fixed number of seeds.
+    fn ids(matrix: &Matrix) -> Vec<RunId> {
+        let round = Round::first(matrix.seeds, matrix.cells_with_runs(), Shard::WHOLE);
+        let places = (0..round.runs()).map(|nth| round.run(nth).unwrap());
+        places.map(|place| matrix.id(place).unwrap()).collect()
+    }
 
     fn selection(policies: &[&str], seeds: u64) -> Selection {
         let policies = policies.iter().map(|name| (*name).to_owned()).collect();
@@ -337,9 +360,9 @@ mod tests {
     fn runs_are_in_the_order_of_their_rows_and_each_is_there_once() {
         let catalog = Catalog::default();
         let matrix = Matrix::new(&catalog, &selection(&["linux", "amd"], 3)).unwrap();
-        let ids: Vec<RunId> = (0..matrix.len()).map(|place| matrix.id(place).unwrap()).collect();
+        let ids: Vec<RunId> = ids(&matrix);
         assert_eq!(ids.len(), 2 * catalog.faults.len() * WORKLOADS.len() * 3);
-        assert_eq!(matrix.id(ids.len()), None);
+        assert_eq!(matrix.id(Place { cell: matrix.cells(), seed: 0 }), None);
         let first: Vec<u64> = ids.iter().take(4).map(|id| id.seed).collect();
         assert_eq!(first, [0, 1, 2, 0]);
         assert_eq!((&*ids[0].policy, &*ids[ids.len() - 1].policy), ("linux", "amd"));
@@ -365,12 +388,11 @@ mod tests {
             ..selection(&["linux"], 1)
         };
         let matrix = Matrix::new(&catalog, &selection).unwrap();
-        let ids: Vec<String> =
-            (0..matrix.len()).map(|place| matrix.id(place).unwrap().to_string()).collect();
+        let ids: Vec<String> = ids(&matrix).iter().map(RunId::to_string).collect();
         assert_eq!(ids.len(), 8);
         assert_eq!(ids[0], "linux/silent/strict@2/parallel/0");
         assert_eq!(ids[3], "linux/silent/strict@16/impatient/0");
-        let spec = |place| matrix.spec(place).unwrap();
+        let spec = |cell| matrix.spec(Place { cell, seed: 0 }).unwrap();
         assert_eq!((spec(0).workload.cpus, spec(3).workload.cpus), (4, 32));
         let icts = [0, 3].map(|place| spec(place).unit.ict.to_string());
         assert_eq!(icts, ["3s", "1s"], "a row's own time-out precedes the one of the comparison");
@@ -411,6 +433,12 @@ mod tests {
         assert!(error.contains("'linus'") && error.contains("did you mean 'linux'?"), "{error}");
         assert!(refused(&["amd", "amd"], 1).contains("'amd' is named twice"));
         assert!(refused(&["amd"], 0).contains("0 seeds"));
+        // The cost grows with the CPUs: more of them, and each cell gets fewer seeds.
+        let precision = |cpus: &[u16]| {
+            let selection = Selection { cpus_per_device: cpus.to_vec(), ..Selection::default() };
+            Matrix::new(&Catalog::default(), &selection).unwrap().seeds
+        };
+        assert_ne!(precision(&[2]), precision(&[64]));
         // A preset with a duration of one's own is as good as a row.
         let matrix = Matrix::new(&Catalog::default(), &selection(&["bounded:7ms"], 1)).unwrap();
         assert_eq!(matrix.policies[0].name, "bounded:7ms");
@@ -429,10 +457,7 @@ mod tests {
         };
         let runs = |selection: &Selection| -> Result<Vec<String>, String> {
             let matrix = Matrix::new(&Catalog::default(), selection).map_err(|e| e.to_string())?;
-            let ids: Vec<_> =
-                (0..matrix.len()).map(|n| matrix.id(n).unwrap().to_string()).collect();
-            assert_eq!(matrix.id(ids.len()), None);
-            Ok(ids)
+            Ok(ids(&matrix).iter().map(RunId::to_string).collect::<Vec<_>>())
         };
         let has = |runs: &[String], run: &str| runs.iter().any(|other| other.starts_with(run));
         let usual = runs(&select(&[], &[], &[])).unwrap();

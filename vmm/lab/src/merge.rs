@@ -3,10 +3,9 @@
 use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
 
-use super::compare::line_begins;
+use super::compare::Results;
 use super::error::LabError;
 use super::plan::Plan;
-use super::record::Record;
 use super::shard::Shard;
 use super::store::{self, RESULTS, Store, StoreError};
 use super::summary::Summary;
@@ -54,27 +53,30 @@ pub fn merge(directories: &[PathBuf], out: &Path) -> Result<(Plan, Summary), Lab
     let (plan, ordered) = order(directories)?;
     let mut parts = Vec::with_capacity(ordered.len());
     for directory in &ordered {
-        parts.push((store::read_results(directory)?, directory));
+        parts.push((store::read_results(directory)?, directory, 0));
     }
-    let (mut store, _) = Store::open(out, &plan.json(), false, |_| None)?;
-    let mut summary = Summary::new(plan.matrix.names());
+    let unused = |_: &str| Err("the directory is new".to_owned());
+    let mut store = Store::open(out, &plan.json(), false, unused)?;
+    let mut results = Results::new(&plan);
     let count = parts.len();
-    for place in 0..plan.len() {
-        let (lines, directory) = &mut parts[place % count];
-        let wrong = |what: String| StoreError::Line {
-            path: directory.join(RESULTS),
-            line: place / count + 1,
-            what,
-        };
+    while let Some(place) = results.next() {
+        let (lines, directory, read) = &mut parts[place.cell % count];
+        *read += 1;
+        let (path, line) = (directory.join(RESULTS), *read);
+        let wrong = |what: String| StoreError::Line { path: path.clone(), line, what };
         let line = lines.next().transpose()?.ok_or_else(|| wrong("a run is missing".to_owned()))?;
-        let expected = line_begins(&plan, place).unwrap_or_default();
-        if !line.starts_with(&expected) {
-            return Err(wrong(format!("it should begin with {expected}")).into());
-        }
-        let record: Record = serde_json::from_str(&line).map_err(|e| wrong(e.to_string()))?;
-        summary.add(&record);
+        results.add_line(&line).map_err(wrong)?;
         store.append(&line)?;
     }
+    for (mut lines, directory, read) in parts {
+        if lines.next().transpose()?.is_some() {
+            let what = "there are more runs than planned".to_owned();
+            return Err(
+                StoreError::Line { path: directory.join(RESULTS), line: read + 1, what }.into()
+            );
+        }
+    }
+    let summary = results.summary;
     store.complete()?;
     views::write(out, &plan, &summary)?;
     Ok((plan, summary))

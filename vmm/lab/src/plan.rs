@@ -6,6 +6,7 @@ use crate::sim::{Catalog, CatalogError, RunId, RunSpec};
 use serde::{Deserialize, Serialize};
 
 use super::matrix::Matrix;
+use super::seeds::Round;
 use super::shard::Shard;
 use super::store::{self, StoreError};
 
@@ -53,14 +54,9 @@ impl Plan {
         self.matrix.machine.spec(&catalog, run)
     }
 
-    /// The number of runs in this part.
-    pub fn len(&self) -> usize {
-        self.shard.len(self.matrix.len())
-    }
-
-    /// Whether there are none.
-    pub fn is_empty(&self) -> bool {
-        self.len() == 0
+    /// The first runs of this part; which come after them, their results decide.
+    pub fn first_round(&self) -> Round {
+        Round::first(self.matrix.seeds, self.matrix.cells_with_runs(), self.shard)
     }
 
     /// The content of the file.

@@ -6,7 +6,7 @@ use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
-/// One of `count` equal parts, written `2/8`. Runs are dealt out like cards, so that each part has
+/// One of `count` parts, written `2/8`. Cells are dealt out like cards, so that each part has
 /// its share of the expensive ones.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(into = "String", try_from = "String")]
@@ -35,14 +35,9 @@ impl Shard {
         self.count.get()
     }
 
-    /// The number of runs in this part, if there are `total` in all parts.
-    pub const fn len(self, total: usize) -> usize {
-        total.saturating_sub(self.index).div_ceil(self.count.get())
-    }
-
-    /// The place in the whole of this part's run `nth`, both from 0.
-    pub const fn place(self, nth: usize) -> usize {
-        nth * self.count.get() + self.index
+    /// Whether the cell at `place` of the matrix belongs to this part, with all its runs.
+    pub const fn has(self, place: usize) -> bool {
+        place % self.count.get() == self.index
     }
 }
 
@@ -95,7 +90,7 @@ mod tests {
                 (1..=count).map(|index| format!("{index}/{count}").parse().unwrap()).collect();
             let mut places: Vec<usize> = parts
                 .iter()
-                .flat_map(|part| (0..part.len(total)).map(|nth| part.place(nth)))
+                .flat_map(|part| (0..total).filter(|place| part.has(*place)))
                 .collect();
             places.sort_unstable();
             prop_assert_eq!(places, (0..total).collect::<Vec<_>>());

@@ -15,8 +15,6 @@ use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io::{self, BufRead, BufReader, BufWriter, Seek, Write};
 use std::path::{Path, PathBuf};
 
-use super::record::Record;
-
 /// Name of the file with the plan.
 pub(super) const PLAN: &str = "plan.json";
 /// The runs, one a line.
@@ -96,8 +94,8 @@ pub(super) struct Store {
 }
 
 impl Store {
-    /// Opens `directory`, makes it if it does not exist, and returns the number of runs in it.
-    /// `plan` is the plan as JSON; `begins` returns the beginning of the line of a run.
+    /// Opens `directory`, and makes it if it does not exist. `plan` is the plan as JSON. `accept`
+    /// gets the line of each run that is there, in order, and says what is wrong with it.
     ///
     /// # Errors
     ///
@@ -107,8 +105,8 @@ impl Store {
         directory: &Path,
         plan: &str,
         resume: bool,
-        begins: impl Fn(usize) -> Option<String>,
-    ) -> Result<(Self, usize), StoreError> {
+        accept: impl FnMut(&str) -> Result<(), String>,
+    ) -> Result<Self, StoreError> {
         fs::create_dir_all(directory)
             .map_err(|source| StoreError::Directory { path: directory.to_owned(), source })?;
         let (part, complete) = (directory.join(PART), directory.join(RESULTS));
@@ -137,28 +135,8 @@ impl Store {
         if !occupied {
             write_whole(&directory.join(PLAN), |out| out.write_all(plan.as_bytes()))?;
         }
-        let done = finished_lines(&mut file, &part, begins)?;
-        Ok((Self { directory: directory.to_owned(), part: BufWriter::new(file) }, done))
-    }
-
-    /// The runs that are there.
-    ///
-    /// # Errors
-    ///
-    /// They cannot be read.
-    pub(super) fn records(
-        &self,
-    ) -> Result<impl Iterator<Item = Result<Record, StoreError>> + use<>, StoreError> {
-        let path = self.directory.join(PART);
-        let lines = BufReader::new(File::open(&path).map_err(read(&path))?).lines();
-        Ok(lines.enumerate().map(move |(line, text)| {
-            let wrong = |e: serde_json::Error| StoreError::Line {
-                path: path.clone(),
-                line: line + 1,
-                what: e.to_string(),
-            };
-            serde_json::from_str(&text.map_err(read(&path))?).map_err(wrong)
-        }))
+        finished_lines(&mut file, &part, accept)?;
+        Ok(Self { directory: directory.to_owned(), part: BufWriter::new(file) })
     }
 
     /// Adds the line of the next run.
@@ -271,13 +249,13 @@ pub(super) fn difference(there: &str, here: &str) -> Option<String> {
     Some(format!("its {PLAN} is not of this version"))
 }
 
-/// Counts the lines that are whole and of the right run, and cuts off what comes after them: the
-/// half of a line, if the disk was full.
+/// Hands out the lines that are whole, and cuts off what comes after them: the half of a line, if the
+/// disk was full.
 fn finished_lines(
     file: &mut File,
     path: &Path,
-    begins: impl Fn(usize) -> Option<String>,
-) -> Result<usize, StoreError> {
+    mut accept: impl FnMut(&str) -> Result<(), String>,
+) -> Result<(), StoreError> {
     file.rewind().map_err(read(path))?;
     let (mut reader, mut line) = (BufReader::new(&*file), Vec::new());
     let (mut whole, mut done) = (0, 0);
@@ -288,16 +266,12 @@ fn finished_lines(
             break;
         }
         let wrong = |what| StoreError::Line { path: path.to_owned(), line: done + 1, what };
-        let expected =
-            begins(done).ok_or_else(|| wrong("there are more runs than planned".to_owned()))?;
-        if !line.starts_with(expected.as_bytes()) {
-            return Err(wrong(format!("it should begin with {expected}")));
-        }
+        let text = std::str::from_utf8(&line[..length - 1]).map_err(|e| wrong(e.to_string()))?;
+        accept(text).map_err(wrong)?;
         whole += length as u64;
         done += 1;
     }
-    file.set_len(whole).map_err(write(path))?;
-    Ok(done)
+    file.set_len(whole).map_err(write(path))
 }
 
 #[cfg(test)]
@@ -307,10 +281,17 @@ mod tests {
 
     const PLAN_A: &str = r#"{"seeds":3}"#;
 
-    /// Opens a plan of three runs, `0`, `1` and `2`.
+    /// Opens a plan of three runs, `0`, `1` and `2`, and counts those that are done.
     fn open(directory: &TempDir, plan: &str, resume: bool) -> Result<(Store, usize), StoreError> {
-        let begins = |nth: usize| (nth < 3).then(|| nth.to_string());
-        Store::open(directory.as_path(), plan, resume, begins)
+        let mut done = 0;
+        let store = Store::open(directory.as_path(), plan, resume, |line| {
+            if !line.starts_with(&done.to_string()) {
+                return Err(format!("it should begin with {done}"));
+            }
+            done += 1;
+            Ok(())
+        });
+        Ok((store?, done))
     }
 
     #[test]

@@ -1,118 +1,14 @@
-//! Results of many runs: sums for each policy, for each policy and fault, and for each cell of policy,
-//! fault, workload and unit.
+//! Results of many runs: totals of each cell of policy, fault, workload and unit, and what is read off
+//! them.
 //!
-//! The sums do not depend on the order in which runs are added. Their size grows with the matrix,
-//! not with the number of runs.
+//! A *group* is a workload on a unit. Policies are ranked within a group, never over several: the
+//! workload and the unit decide too much. The totals do not depend on the order in which runs are
+//! added. Their size grows with the matrix, not with the number of runs.
 
-use std::time::Duration;
-
-use crate::sim::{RunId, RunResult};
-
+use super::matrix::Matrix;
 use super::record::Record;
-
-/// Totals of some runs.
-#[derive(Debug, Clone, Default)]
-pub struct Totals {
-    /// Sums, maxima and distributions of all that was measured.
-    pub sum: RunResult,
-    /// Runs that triggered a lock-up detector, or in which a caller never returned.
-    pub stuck_runs: u64,
-    /// Runs that triggered the hard detector.
-    pub hard_runs: u64,
-    /// Runs in which the soft one did.
-    pub soft_runs: u64,
-    /// Runs with a caller that never returned.
-    pub lost_runs: u64,
-    /// Runs with a caller that still waited at the horizon.
-    pub waiting_runs: u64,
-    /// Runs with a stale access or a false completion.
-    pub unsafe_runs: u64,
-    /// The worst run, the first of equals.
-    pub worst: Option<Worst>,
-}
-
-/// A run that did worse than others: an unsafe one, and of those the one with the longest wait.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Worst {
-    /// The id of the run.
-    pub run: RunId,
-    /// Whether the run had a stale access or a false completion.
-    pub is_unsafe: bool,
-    /// The longest wait in the run.
-    pub longest: Duration,
-}
-
-impl Totals {
-    /// Adds a run.
-    fn add(&mut self, Record { run, result, .. }: &Record) {
-        let (hard, soft) = (result.hard_lockups > 0, result.soft_lockups > 0);
-        let waits = result.never_returned > 0;
-        self.stuck_runs += u64::from(hard || soft || waits);
-        self.hard_runs += u64::from(hard);
-        self.soft_runs += u64::from(soft);
-        self.waiting_runs += u64::from(waits);
-        self.lost_runs += u64::from(result.lost > 0);
-        let is_unsafe = result.stale_accesses > 0 || result.host.false_completions > 0;
-        self.unsafe_runs += u64::from(is_unsafe);
-        let longest = longest(result);
-        let worst = self.worst.as_ref();
-        if worst.is_none_or(|worst| (worst.is_unsafe, worst.longest) < (is_unsafe, longest)) {
-            self.worst = Some(Worst { run: run.clone(), is_unsafe, longest });
-        }
-        self.sum.merge(result);
-    }
-
-    /// The number of runs.
-    pub const fn runs(&self) -> u64 {
-        self.sum.runs
-    }
-
-    /// Whether no run triggered a lock-up detector, and every caller returned.
-    pub const fn is_live(&self) -> bool {
-        self.stuck_runs == 0
-    }
-
-    /// Whether no run had a stale access or a false completion.
-    pub const fn is_safe(&self) -> bool {
-        self.unsafe_runs == 0
-    }
-
-    /// The longest wait of any caller, up to the horizon of the runs.
-    pub fn longest(&self) -> Duration {
-        longest(&self.sum)
-    }
-
-    /// The share of runs that were unsafe, from 0 to 1.
-    pub fn unsafe_share(&self) -> f64 {
-        share(self.unsafe_runs, self.runs())
-    }
-
-    /// Callers with a verdict of success although the ATC still held the page.
-    pub const fn told_wrong(&self) -> u64 {
-        self.sum.told.completed.held + self.sum.told.skipped.held
-    }
-
-    /// Smaller is more alive: first by detectors, then by the longest waits.
-    fn liveness(&self) -> impl PartialOrd + use<> {
-        (self.stuck_runs, self.hard_runs, self.longest(), self.sum.innocent.max())
-    }
-
-    /// Smaller is safer.
-    fn safety(&self) -> impl PartialOrd + use<> {
-        let sum = &self.sum;
-        (self.unsafe_runs, sum.host.false_completions, sum.stale_accesses, sum.stale_age)
-    }
-}
-
-fn longest(result: &RunResult) -> Duration {
-    result.stuck.max().max(result.innocent.max()).max(result.waiting.max())
-}
-
-/// `part` of `whole`, from 0 to 1.
-pub(super) fn share(part: u64, whole: u64) -> f64 {
-    // Counts of runs are far below 2^52.
-    if whole == 0 { 0.0 } else { part as f64 / whole as f64 }
-}
+use super::share::Share;
+pub use super::totals::{Totals, Worst};
 
 /// The totals of a comparison.
 #[derive(Debug, Clone)]
@@ -125,26 +21,69 @@ pub struct Summary {
     pub workloads: Vec<String>,
     /// Names, in the order of the plan.
     pub units: Vec<String>,
-    by_policy: Vec<Totals>,
-    /// Policy by policy, fault by fault.
-    by_fault: Vec<Totals>,
+    /// The kind of each fault.
+    pub kinds: Vec<FaultKind>,
     /// Policy by policy, fault by fault, workload by workload, unit by unit.
     cells: Vec<Totals>,
 }
 
+/// What a fault says about the device.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum FaultKind {
+    /// There is no fault.
+    Healthy,
+    /// A device that keeps to the specification can have it.
+    Conforming,
+    /// Only a device that breaks the specification has it.
+    Broken,
+}
+
+/// A workload on a unit, by their places in the plan.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Group {
+    /// The workload.
+    pub workload: usize,
+    /// The unit.
+    pub unit: usize,
+}
+
+/// A policy in a group.
+#[derive(Debug, Clone)]
+pub struct Row {
+    /// The policy.
+    pub policy: usize,
+    /// Its runs under faults of devices that keep to the specification, or of the kind that
+    /// [`Summary::ranked_kind`] names. Each fault weighs as much as its cell has runs: the same, with
+    /// a fixed number of seeds.
+    pub totals: Totals,
+    /// Its runs under faults of devices that break the specification.
+    pub broken: Totals,
+    /// Its runs without a fault.
+    pub healthy: Totals,
+    /// Its rank in liveness, from 1: one more than the number of policies whose share of runs that
+    /// are not live has an interval below that of this policy. Policies that the intervals do not
+    /// tell apart have one rank.
+    pub live: usize,
+    /// As `live`, for the runs that are not safe.
+    pub safe: usize,
+    /// The fault with the largest share of runs that are not live.
+    pub least_live: Option<(usize, Share)>,
+    /// The fault with the largest share of runs that are not safe.
+    pub least_safe: Option<(usize, Share)>,
+}
+
 impl Summary {
-    /// Nothing yet. The names are those of policies, faults, workloads and units.
-    pub fn new([policies, faults, workloads, units]: [Vec<String>; 4]) -> Self {
-        let totals = |count| vec![Totals::default(); count];
-        Self {
-            by_policy: totals(policies.len()),
-            by_fault: totals(policies.len() * faults.len()),
-            cells: totals(policies.len() * faults.len() * workloads.len() * units.len()),
-            policies,
-            faults,
-            workloads,
-            units,
-        }
+    /// Nothing yet, with the names of `matrix`.
+    pub fn new(matrix: &Matrix) -> Self {
+        let [policies, faults, workloads, units] = matrix.names();
+        let kinds = matrix.faults.iter().map(|row| match &row.fault {
+            None => FaultKind::Healthy,
+            Some(_) if row.conforming => FaultKind::Conforming,
+            Some(_) => FaultKind::Broken,
+        });
+        let kinds = kinds.collect();
+        let cells = vec![Totals::default(); matrix.cells()];
+        Self { policies, faults, workloads, units, kinds, cells }
     }
 
     /// Adds a run; `false` if it is not of this plan.
@@ -158,32 +97,26 @@ impl Summary {
         ) else {
             return false;
         };
-        let place = self.place(policy, fault, workload, unit);
-        self.by_policy[policy].add(record);
-        self.by_fault[policy * self.faults.len() + fault].add(record);
+        let place = self.place(policy, fault, Group { workload, unit });
         self.cells[place].add(record);
         true
     }
 
     /// The place of a cell.
-    fn place(&self, policy: usize, fault: usize, workload: usize, unit: usize) -> usize {
+    fn place(&self, policy: usize, fault: usize, Group { workload, unit }: Group) -> usize {
         let pair = policy * self.faults.len() + fault;
         (pair * self.workloads.len() + workload) * self.units.len() + unit
     }
 
-    /// Totals of one policy.
-    pub fn policy(&self, policy: usize) -> &Totals {
-        &self.by_policy[policy]
+    /// Totals of one policy under one fault in one group.
+    pub fn cell(&self, policy: usize, fault: usize, group: Group) -> &Totals {
+        &self.cells[self.place(policy, fault, group)]
     }
 
-    /// Totals of one policy under one fault.
-    pub fn fault(&self, policy: usize, fault: usize) -> &Totals {
-        &self.by_fault[policy * self.faults.len() + fault]
-    }
-
-    /// Totals of one policy under one fault with one workload on one unit.
-    pub fn cell(&self, policy: usize, fault: usize, workload: usize, unit: usize) -> &Totals {
-        &self.cells[self.place(policy, fault, workload, unit)]
+    /// Whether the cell at this place of the matrix has a share whose interval is wider than so many
+    /// percentage points.
+    pub fn is_open(&self, cell: usize, points: u32) -> bool {
+        self.cells.get(cell).is_some_and(|totals| totals.is_open(points))
     }
 
     /// All cells in the order of the plan, with the names of policy, fault, workload and unit.
@@ -201,23 +134,110 @@ impl Summary {
         names.zip(&self.cells)
     }
 
-    /// Each policy's rank in liveness and in safety, from 1; equals share one.
-    pub fn ranks(&self) -> Vec<(usize, usize)> {
-        let rank = |is_better: &dyn Fn(&Totals) -> bool| {
-            1 + self.by_policy.iter().filter(|other| is_better(other)).count()
-        };
-        let ranks = |totals: &Totals| {
-            let live = rank(&|other| other.liveness() < totals.liveness());
-            (live, rank(&|other| other.safety() < totals.safety()))
-        };
-        self.by_policy.iter().map(ranks).collect()
+    /// The number of runs.
+    pub fn runs(&self) -> u64 {
+        self.cells.iter().map(Totals::runs).sum()
     }
 
-    /// The policies, the most alive first, then the safest.
-    pub fn order(&self) -> Vec<usize> {
-        let ranks = self.ranks();
-        let mut order: Vec<usize> = (0..self.policies.len()).collect();
-        order.sort_by_key(|policy| ranks[*policy]);
-        order
+    /// The groups, unit by unit.
+    pub fn groups(&self) -> Vec<Group> {
+        let units = 0..self.units.len();
+        let group = |unit| (0..self.workloads.len()).map(move |workload| Group { workload, unit });
+        units.flat_map(group).collect()
+    }
+
+    /// The number of faults of a kind.
+    pub fn faults_of(&self, kind: FaultKind) -> usize {
+        self.kinds.iter().filter(|other| **other == kind).count()
+    }
+
+    /// The kind of faults that policies are ranked by: of devices that keep to the specification, or
+    /// others if there are none.
+    pub fn ranked_kind(&self) -> FaultKind {
+        let kinds = [FaultKind::Conforming, FaultKind::Broken];
+        kinds.into_iter().find(|kind| self.faults_of(*kind) > 0).unwrap_or(FaultKind::Healthy)
+    }
+
+    /// The name of a group: `strict on unit serial`.
+    pub fn group_name(&self, Group { workload, unit }: Group) -> String {
+        format!("{} on unit {}", self.workloads[workload], self.units[unit])
+    }
+
+    /// Totals of one policy in one group, of the faults that `wanted` selects.
+    pub fn totals(&self, policy: usize, group: Group, wanted: impl Fn(usize) -> bool) -> Totals {
+        let mut totals = Totals::default();
+        for fault in (0..self.faults.len()).filter(|fault| wanted(*fault)) {
+            totals.merge(self.cell(policy, fault, group));
+        }
+        totals
+    }
+
+    /// Totals of one policy over all groups, of the faults that `wanted` selects.
+    pub fn over_groups(&self, policy: usize, wanted: impl Fn(usize) -> bool) -> Totals {
+        let mut totals = Totals::default();
+        for group in self.groups() {
+            totals.merge(&self.totals(policy, group, &wanted));
+        }
+        totals
+    }
+
+    /// The policies without runs in a group: they exist with no such unit, or describe another path.
+    pub fn without_runs(&self, group: Group) -> impl Iterator<Item = usize> {
+        (0..self.policies.len()).filter(move |policy| {
+            !(0..self.faults.len()).any(|fault| self.cell(*policy, fault, group).is_run())
+        })
+    }
+
+    /// The policies with runs in a group: the most alive first, then the safest.
+    pub fn rows(&self, group: Group) -> Vec<Row> {
+        let missing: Vec<usize> = self.without_runs(group).collect();
+        let policies = (0..self.policies.len()).filter(|policy| !missing.contains(policy));
+        let mut rows: Vec<Row> = policies.map(|policy| self.row(policy, group)).collect();
+        let intervals: Vec<_> = rows
+            .iter()
+            .map(|row| (row.totals.not_live().interval(), row.totals.not_safe().interval()))
+            .collect();
+        for row in &mut rows {
+            let (live, safe) = (row.totals.not_live().interval(), row.totals.not_safe().interval());
+            row.live = 1 + intervals.iter().filter(|(other, _)| other.is_below(live)).count();
+            row.safe = 1 + intervals.iter().filter(|(_, other)| other.is_below(safe)).count();
+        }
+        rows.sort_by_key(|row| (row.live, row.safe));
+        rows
+    }
+
+    fn row(&self, policy: usize, group: Group) -> Row {
+        let faults =
+            || (0..self.faults.len()).filter(|fault| self.kinds[*fault] == self.ranked_kind());
+        let of_kind = |kind| self.totals(policy, group, |fault| self.kinds[fault] == kind);
+        let worst = |share: fn(&Totals) -> Share| {
+            let shares = faults().map(|fault| (fault, share(self.cell(policy, fault, group))));
+            let found = shares.filter(|(_, share)| share.part > 0);
+            // Of equals the first.
+            found.reduce(|a, b| if b.1.value() > a.1.value() { b } else { a })
+        };
+        Row {
+            policy,
+            totals: of_kind(self.ranked_kind()),
+            broken: of_kind(FaultKind::Broken),
+            healthy: of_kind(FaultKind::Healthy),
+            live: 0,
+            safe: 0,
+            least_live: worst(Totals::not_live),
+            least_safe: worst(Totals::not_safe),
+        }
+    }
+
+    /// The fewest and the most seeds of a cell that was run.
+    pub fn seeds(&self) -> (u64, u64) {
+        let runs = || self.cells.iter().map(Totals::runs).filter(|runs| *runs > 0);
+        (runs().min().unwrap_or(0), runs().max().unwrap_or(0))
+    }
+
+    /// Cells that were run, and those of them with a share whose interval is wider than so many
+    /// percentage points.
+    pub fn open_cells(&self, points: u32) -> (usize, usize) {
+        let run = || self.cells.iter().filter(|totals| totals.is_run());
+        (run().count(), run().filter(|totals| totals.is_open(points)).count())
     }
 }

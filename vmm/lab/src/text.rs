@@ -17,6 +17,36 @@ pub fn time(time: Duration) -> String {
     }
 }
 
+/// A time in five characters or fewer, for narrow tables: `137µs`, `1.5ms`, `90s`, `200s`. Times of a
+/// day and more are wider.
+pub fn short_time(time: Duration) -> String {
+    let nanos = time.as_nanos();
+    let (unit, base) = match nanos {
+        0 => return "0".to_owned(),
+        1..1_000 => ("ns", 1.0),
+        1_000..999_500 => ("µs", 1e3),
+        999_500..999_500_000 => ("ms", 1e6),
+        _ => ("s", 1e9),
+    };
+    // Exact below 2^53, and rounded anyway.
+    let value = nanos as f64 / base;
+    if value < 9.95 && unit != "ns" {
+        format!("{value:.1}{unit}")
+    } else {
+        format!("{value:.0}{unit}")
+    }
+}
+
+/// A count in five characters or fewer: a dash for none, thousands from 100,000 on.
+pub fn short_count(count: u64) -> String {
+    match count {
+        0 => "-".to_owned(),
+        1..100_000 => count.to_string(),
+        100_000..10_000_000 => format!("{}k", count / 1_000),
+        _ => format!("{}M", count / 1_000_000),
+    }
+}
+
 /// A number of bytes, in the unit that leaves it short.
 pub fn bytes(bytes: u64) -> String {
     const UNITS: [&str; 5] = ["B", "KiB", "MiB", "GiB", "TiB"];
@@ -27,6 +57,11 @@ pub fn bytes(bytes: u64) -> String {
         unit += 1;
     }
     if unit == 0 { format!("{bytes} B") } else { format!("{rest:.1} {}", UNITS[unit]) }
+}
+
+/// Text as HTML, or as XML.
+pub fn escape(text: &str) -> String {
+    text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;").replace('"', "&quot;")
 }
 
 /// A count that may be zero, which is the good case and shown as a dash.
@@ -81,6 +116,13 @@ mod tests {
         assert_eq!(text(999_999_000), "1.00 s");
         assert_eq!(text(99_999_999_999), "100 s");
         assert_eq!(text(180_004_000_000), "180 s");
+        let short = |nanos| short_time(Duration::from_nanos(nanos));
+        assert_eq!([0, 7, 1_510, 137_000, 999_700].map(short).join(" "), "0 7ns 1.5µs 137µs 1.0ms");
+        assert_eq!(
+            [100_000_210, 999_700_000, 9_960_000_000, 200_004_000_000].map(short).join(" "),
+            "100ms 1.0s 10s 200s"
+        );
+        assert_eq!([0, 99_999, 100_000, 12_345_678].map(short_count).join(" "), "- 99999 100k 12M");
         assert_eq!([0, 1023, 4096, 5 << 30].map(bytes).join(" "), "0 B 1023 B 4.0 KiB 5.0 GiB");
     }
 }

@@ -43,8 +43,8 @@ pub fn replay(spec: &RunSpec) -> Result<Replay, LabError> {
 /// A run cannot be run again.
 pub(super) fn choose(plan: &Plan, summary: &Summary) -> Result<Vec<Timeline>, LabError> {
     let policies = 0..summary.policies.len();
-    let worst = policies.filter_map(|policy| summary.policy(policy).worst.as_ref());
-    let timeline = |worst: &Worst| {
+    let worst = policies.filter_map(|policy| summary.over_groups(policy, |_| true).worst);
+    let timeline = |worst: Worst| {
         // It was run under this plan, so its rows are there.
         let Ok(spec) = plan.spec(&worst.run) else { return Ok(None) };
         let events = replay(&spec)?.events;
@@ -96,7 +96,11 @@ fn lane(subject: Subject, track: &Track, zero: Instant) -> Lane {
         text: span.text.clone(),
     });
     let moments = track.moments.iter().filter(|moment| moment.at >= zero);
-    let marks = moments.map(|moment| Mark { at: moment.at - zero, ink: ink(moment.state) });
+    let marks = moments.map(|moment| Mark {
+        at: moment.at - zero,
+        ink: ink(moment.state),
+        text: moment.text.clone(),
+    });
     let (name, rows) = (subject.name(), track.rows());
     Lane { name, rows, spans: spans.collect(), marks: marks.collect() }
 }

@@ -21,8 +21,8 @@ pub const REPORT: &str = "report.html";
 /// One cannot be written, or a run that is shown in the report cannot be run.
 pub(super) fn write(directory: &Path, plan: &Plan, summary: &Summary) -> Result<(), LabError> {
     write_whole(&directory.join(CSV), |out| csv::write(summary, out))?;
-    let report = Report { summary, plan, timelines: &timelines::choose(plan, summary)? };
-    let page = report.html();
+    let timelines = timelines::choose(plan, summary)?;
+    let page = Report::new(plan, summary, &timelines).html();
     write_whole(&directory.join(REPORT), |out| out.write_all(page.as_bytes()))?;
     Ok(())
 }

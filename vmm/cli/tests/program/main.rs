@@ -1,5 +1,6 @@
 //! The program `ghostlink` as its users see it.
 
+mod browser;
 mod cli;
 #[path = "../../../tests/machine/code.rs"]
 #[expect(dead_code, reason = "the machines of vmm's tests use the rest")]

@@ -3,8 +3,7 @@
 use std::time::Duration;
 
 use super::Cell;
-use crate::summary::share;
-use crate::table::of_runs;
+use crate::share::Share;
 use crate::text::time;
 
 /// A value of a measure.
@@ -29,7 +28,7 @@ impl Value {
             Self::Mean(value) if *value >= 100.0 => format!("{value:.0}"),
             Self::Mean(value) if *value >= 0.1 => format!("{value:.1}"),
             Self::Mean(value) => format!("{value:.1e}"),
-            Self::Share(part, runs) => of_runs(*part, *runs),
+            Self::Share(part, runs) => Share { part: *part, whole: *runs }.percent(),
             Self::Text(text) => text.clone(),
         }
     }
@@ -39,7 +38,7 @@ impl Value {
         match self {
             Self::Time(value) => value.as_nanos().to_string(),
             Self::Mean(value) => value.to_string(),
-            Self::Share(part, runs) => share(*part, *runs).to_string(),
+            Self::Share(part, runs) => Share { part: *part, whole: *runs }.value().to_string(),
             Self::Text(text) => text.clone(),
         }
     }

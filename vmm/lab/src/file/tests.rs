@@ -11,6 +11,7 @@ use proptest::prelude::*;
 use super::*;
 use crate::matrix::Matrix;
 use crate::policies::find;
+use crate::seeds::{Place, Seeds};
 use crate::text::position;
 
 /// The policies that a text adds.
@@ -48,8 +49,8 @@ fn a_file_adds_rows_and_says_what_is_compared() {
     let matrix = Matrix::new(&catalog, &selection).unwrap();
     assert_eq!(matrix.names()[0], ["linux", "bounded:20ms", "patient"]);
     assert!(matrix.policies[2].watchdog);
-    assert_eq!((matrix.seeds, matrix.machine.ict), (5, "1s".parse().unwrap()));
-    assert_eq!(matrix.spec(0).unwrap().obeys, Obeys::AtOnce);
+    assert_eq!((matrix.seeds, matrix.machine.ict), (Seeds::Fixed(5), "1s".parse().unwrap()));
+    assert_eq!(matrix.spec(Place { cell: 0, seed: 0 }).unwrap().obeys, Obeys::AtOnce);
     assert_eq!(matrix.names()[3], ["parallel", "old"]);
     assert_eq!(matrix.units[1].itesid, Some("00:00.0".parse().unwrap()));
     assert_eq!(matrix.workloads[0].name, "strict@4");

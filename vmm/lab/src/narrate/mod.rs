@@ -131,7 +131,14 @@ fn host_side(event: &Event) -> Option<String> {
                 LockupDetector::Soft => ("SOFT", detector.threshold()),
             };
             let limit = time(Duration::from_secs(limit.as_secs()));
-            format!("{name} LOCK-UP: the CPU of caller {} has been stuck for {limit}", ticket.0)
+            let when = match detector {
+                LockupDetector::Hard => "",
+                LockupDetector::Soft => ", and will be reported when its interrupts are on again",
+            };
+            format!(
+                "{name} LOCK-UP: the CPU of caller {} has been stuck for {limit}{when}",
+                ticket.0
+            )
         }
         _ => return None,
     })

@@ -4,12 +4,16 @@
 //! of the few colours to a variable (`[fill="#0072B2"] { fill: var(--link) }`), and these follow
 //! the reader's light or dark theme.
 
+use std::cell::RefCell;
+
 use plotters::backend::SVGBackend;
 use plotters::coord::Shift;
 use plotters::drawing::{DrawingArea, DrawingAreaErrorKind, IntoDrawingArea};
 use plotters::element::{Circle, PathElement, Polygon, Rectangle, Text};
 use plotters::style::text_anchor::{HPos, Pos, VPos};
 use plotters::style::{Color, IntoFont, IntoTextStyle, RGBColor, ShapeStyle};
+
+use crate::text::escape;
 
 /// Result of drawing. Drawing into memory does not fail.
 pub(super) type Drawn = Result<(), DrawingAreaErrorKind<std::io::Error>>;
@@ -107,6 +111,8 @@ pub(super) enum Anchor {
 /// A page of pixels.
 pub(super) struct Canvas<'a> {
     area: DrawingArea<SVGBackend<'a>, Shift>,
+    /// Areas with tooltips, as SVG: they lie above everything, and are invisible.
+    tips: RefCell<String>,
 }
 
 /// Draws on a new page; returns the SVG.
@@ -115,11 +121,16 @@ pub(super) fn draw(
     content: impl FnOnce(&Canvas<'_>) -> Drawn,
 ) -> String {
     let mut svg = String::new();
-    {
+    let tips = {
         let size = (width.unsigned_abs(), height.unsigned_abs());
-        let canvas = Canvas { area: SVGBackend::with_string(&mut svg, size).into_drawing_area() };
+        let area = SVGBackend::with_string(&mut svg, size).into_drawing_area();
+        let canvas = Canvas { area, tips: RefCell::default() };
         let drawn = content(&canvas).and_then(|()| canvas.area.present());
         debug_assert!(drawn.is_ok(), "memory takes everything: {drawn:?}");
+        canvas.tips.take()
+    };
+    if let Some(end) = svg.rfind("</svg>") {
+        svg.insert_str(end, &tips);
     }
     svg
 }
@@ -143,6 +154,17 @@ impl Canvas<'_> {
 
     pub(super) fn path(&self, points: Vec<(i32, i32)>, ink: Ink, width: u32) -> Drawn {
         self.area.draw(&PathElement::new(points, stroke(ink, width)))
+    }
+
+    /// Shows `text` while the pointer is between `from` and `to`.
+    pub(super) fn tip(&self, from: (i32, i32), to: (i32, i32), text: &str) {
+        let (width, height) = ((to.0 - from.0).max(1), (to.1 - from.1).max(1));
+        let text = escape(text);
+        *self.tips.borrow_mut() += &format!(
+            "<rect x=\"{}\" y=\"{}\" width=\"{width}\" height=\"{height}\" fill-opacity=\"0\">\
+             <title>{text}</title></rect>\n",
+            from.0, from.1
+        );
     }
 
     /// A vertical line of dashes.
@@ -210,6 +232,7 @@ mod tests {
         let svg = draw((10, 10), |canvas| {
             canvas.rect((0, 0), (5, 5), Ink::Good)?;
             canvas.line((0, 0), (5, 5), Ink::Wait, 1)?;
+            canvas.tip((0, 0), (5, 5), "1 < 2");
             canvas.text((1, 1), Anchor::Left, Ink::Text, 12, "a < b")
         });
         let css = theme_css();
@@ -217,6 +240,7 @@ mod tests {
             assert!(svg.contains(ink), "{ink}: {svg}");
             assert!(css.contains(&format!("[{ink}]")), "{ink}: {css}");
         }
+        assert!(svg.contains("<title>1 &lt; 2</title></rect>\n</svg>"), "{svg}");
         assert!(svg.contains("a &lt; b") && svg.contains("font-size=\"12\""), "{svg}");
     }
 }

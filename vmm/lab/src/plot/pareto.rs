@@ -1,4 +1,7 @@
 //! Safety against liveness: a mark for each policy, and the Pareto front.
+//!
+//! A name stands beside its mark, if all of them have room. If not, marks have numbers, which a key
+//! explains: those that lie on each other share one.
 
 use std::time::Duration;
 
@@ -7,9 +10,12 @@ use super::canvas::{Anchor, Canvas, Drawn, Ink, draw};
 
 const WIDTH: i32 = 920;
 const HEIGHT: i32 = 440;
-const TOP: i32 = 20;
+const TOP: i32 = 24;
 const BOTTOM: i32 = HEIGHT - 50;
-const LINE: i32 = 14;
+/// Radius of a mark with a number.
+const RADIUS: i32 = 10;
+/// Width of a letter at size 12, rounded up.
+const LETTER: i32 = 8;
 
 /// One policy.
 #[derive(Debug, Clone, PartialEq)]
@@ -19,6 +25,8 @@ pub(crate) struct Point {
     pub(crate) longest: Duration,
     /// The share of runs that were unsafe, from 0 to 1.
     pub(crate) unsafe_share: f64,
+    /// Its numbers, in words.
+    pub(crate) about: String,
 }
 
 impl Point {
@@ -34,47 +42,122 @@ pub(crate) fn front(points: &[Point]) -> Vec<bool> {
     points.iter().map(|point| !points.iter().any(|other| other.beats(point))).collect()
 }
 
-pub(crate) fn svg(points: &[Point]) -> String {
+/// The plot, and its key.
+#[derive(Debug)]
+pub(crate) struct Pareto {
+    pub(crate) svg: String,
+    /// The names at each number, from 1. Empty if the names stand at the marks.
+    pub(crate) key: Vec<Vec<String>>,
+}
+
+/// Marks that lie on each other.
+#[derive(Debug)]
+struct Cluster<'a> {
+    at: (i32, i32),
+    points: Vec<&'a Point>,
+    is_best: bool,
+}
+
+/// A name beside a mark.
+#[derive(Debug)]
+struct Label {
+    at: (i32, i32),
+    anchor: Anchor,
+    /// Left, top, right and bottom.
+    area: [i32; 4],
+}
+
+pub(crate) fn plot(points: &[Point]) -> Pareto {
     let axis = TimeAxis::around(points.iter().map(|point| point.longest), 70, WIDTH - 40);
     let top = points.iter().map(|point| point.unsafe_share).fold(0.0, f64::max);
     // Full tenths, so that the grid ends at a line.
     let top = ((top * 10.0).ceil() / 10.0).max(0.1);
     let y = |share: f64| BOTTOM - (share / top * f64::from(BOTTOM - TOP - 20)).round() as i32;
-    draw((WIDTH, HEIGHT), |canvas| {
+    let best = front(points);
+    let clusters = clusters(points, &best, |point| (axis.x(point.longest), y(point.unsafe_share)));
+    let labels = labels(&clusters);
+    let svg = draw((WIDTH, HEIGHT), |canvas| {
         axis.draw(canvas, (TOP, BOTTOM))?;
         for tenth in 0..=(top * 10.0).round() as i32 {
             let share = f64::from(tenth) / 10.0;
             canvas.line((axis.left, y(share)), (axis.right, y(share)), Ink::Grid, 1)?;
             let label = format!("{} %", tenth * 10);
-            canvas.text((axis.left - 8, y(share)), Anchor::Right, Ink::Muted, 11, &label)?;
+            canvas.text((axis.left - 14, y(share)), Anchor::Right, Ink::Muted, 11, &label)?;
         }
         let text = "longest wait in any run, logarithmic: further left is more alive";
-        canvas.text((axis.left, BOTTOM + 32), Anchor::Left, Ink::Muted, 11, text)?;
+        canvas.text((axis.left, BOTTOM + 34), Anchor::Left, Ink::Muted, 11, text)?;
         let text = "runs that were unsafe: further down is safer";
-        canvas.text((axis.left + 4, TOP - 10), Anchor::Left, Ink::Muted, 11, text)?;
-        let placed: Vec<(i32, i32, &Point)> =
-            points.iter().map(|p| (axis.x(p.longest), y(p.unsafe_share), p)).collect();
-        let best = front(points);
-        front_line(canvas, &placed, &best)?;
-        for ((x, y, point), best) in placed.iter().zip(&best) {
-            let ink = if point.unsafe_share > 0.0 { Ink::Unsafe } else { Ink::Good };
-            if point.unsafe_share > 0.0 {
-                canvas.diamond((*x, *y), 6, ink)?;
-            } else {
-                canvas.dot((*x, *y), 5, ink)?;
-            }
-            if *best {
-                canvas.ring((*x, *y), 9, Ink::Text)?;
-            }
+        canvas.text((axis.left + 4, TOP - 12), Anchor::Left, Ink::Muted, 11, text)?;
+        front_line(canvas, &clusters)?;
+        for (index, cluster) in clusters.iter().enumerate() {
+            let number = labels.is_none().then_some(index + 1);
+            cluster.draw(canvas, number)?;
         }
-        labels(canvas, &placed)
-    })
+        for (label, cluster) in labels.iter().flatten().zip(&clusters) {
+            canvas.text(label.at, label.anchor, Ink::Text, 12, &cluster.points[0].name)?;
+        }
+        Ok(())
+    });
+    let names = |cluster: &Cluster<'_>| cluster.points.iter().map(|p| p.name.clone()).collect();
+    let key = if labels.is_some() { Vec::new() } else { clusters.iter().map(names).collect() };
+    Pareto { svg, key }
+}
+
+/// Marks that would touch each other become one, at the place of its first. From left to right.
+fn clusters<'a>(
+    points: &'a [Point],
+    best: &[bool],
+    place: impl Fn(&Point) -> (i32, i32),
+) -> Vec<Cluster<'a>> {
+    let mut clusters: Vec<Cluster<'_>> = Vec::new();
+    for (point, is_best) in points.iter().zip(best) {
+        let (x, y) = place(point);
+        let near = |other: &&mut Cluster<'_>| {
+            (other.at.0 - x).abs() < 2 * RADIUS + 2 && (other.at.1 - y).abs() < 2 * RADIUS + 2
+        };
+        match clusters.iter_mut().find(near) {
+            Some(cluster) => {
+                cluster.points.push(point);
+                cluster.is_best |= is_best;
+            }
+            None => clusters.push(Cluster { at: (x, y), points: vec![point], is_best: *is_best }),
+        }
+    }
+    clusters.sort_by_key(|cluster| cluster.at);
+    clusters
+}
+
+impl Cluster<'_> {
+    fn draw(&self, canvas: &Canvas<'_>, number: Option<usize>) -> Drawn {
+        let (x, y) = self.at;
+        let is_unsafe = self.points.iter().any(|point| point.unsafe_share > 0.0);
+        let ink = if is_unsafe { Ink::Unsafe } else { Ink::Good };
+        let radius = if number.is_some() { RADIUS } else { 6 };
+        if is_unsafe {
+            canvas.diamond(self.at, radius + 2, ink)?;
+        } else {
+            canvas.dot(self.at, radius, ink)?;
+        }
+        if self.is_best {
+            canvas.ring(self.at, radius + 4, Ink::Text)?;
+        }
+        let about: Vec<String> =
+            self.points.iter().map(|point| format!("{}: {}", point.name, point.about)).collect();
+        let reach = radius + 4;
+        canvas.tip((x - reach, y - reach), (x + reach, y + reach), &about.join("\n"));
+        match number {
+            Some(number) => {
+                canvas.text(self.at, Anchor::Center, Ink::Paper, 11, &number.to_string())
+            }
+            None => Ok(()),
+        }
+    }
 }
 
 /// Steps through the points of the front, from left to right.
-fn front_line(canvas: &Canvas<'_>, placed: &[(i32, i32, &Point)], best: &[bool]) -> Drawn {
+fn front_line(canvas: &Canvas<'_>, clusters: &[Cluster<'_>]) -> Drawn {
     let mut corners: Vec<(i32, i32)> =
-        placed.iter().zip(best).filter(|(_, best)| **best).map(|((x, y, _), _)| (*x, *y)).collect();
+        clusters.iter().filter(|cluster| cluster.is_best).map(|cluster| cluster.at).collect();
     corners.sort_unstable_by_key(|(x, y)| (*x, std::cmp::Reverse(*y)));
     corners.dedup();
     let steps = corners.windows(2).flat_map(|pair| [pair[0], (pair[1].0, pair[0].1)]);
@@ -82,44 +165,40 @@ fn front_line(canvas: &Canvas<'_>, placed: &[(i32, i32, &Point)], best: &[bool])
     if path.len() > 1 { canvas.path(path, Ink::Muted, 1) } else { Ok(()) }
 }
 
-/// A name beside each mark; those of marks that lie on each other as a block, and no block on
-/// another.
-fn labels(canvas: &Canvas<'_>, placed: &[(i32, i32, &Point)]) -> Drawn {
-    let mut blocks: Vec<(i32, i32, Vec<&str>)> = Vec::new();
-    for (x, y, point) in placed {
-        let near =
-            |(bx, by, _): &&mut (i32, i32, Vec<&str>)| (*bx - x).abs() < 14 && (*by - y).abs() < 12;
-        match blocks.iter_mut().find(near) {
-            Some((_, _, names)) => names.push(&point.name),
-            None => blocks.push((*x, *y, vec![&point.name])),
-        }
-    }
-    // From the bottom up, each above those that are in its way.
-    blocks.sort_unstable_by_key(|(x, y, _)| (std::cmp::Reverse(*y), *x));
-    // Marks are in the way as well.
-    let mut taken: Vec<[i32; 4]> =
-        placed.iter().map(|(x, y, _)| [x - 9, y - 8, x + 9, y + 8]).collect();
-    for (x, y, names) in &blocks {
-        let lines = i32::try_from(names.len()).unwrap_or(1);
-        let longest = names.iter().map(|name| name.len()).max().unwrap_or(0);
-        let width = i32::try_from(longest).unwrap_or(0) * 7;
-        let right = *x < WIDTH * 3 / 5;
-        let (from, anchor) = if right { (x + 14, Anchor::Left) } else { (x - 14, Anchor::Right) };
-        let left = if right { from } else { from - width };
-        let mut bottom = (y + LINE / 2).max(TOP + lines * LINE);
-        let overlaps = |bottom: i32, [l, t, r, b]: &[i32; 4]| {
-            left < *r && left + width > *l && bottom - lines * LINE < *b && bottom > *t
+/// A name beside each mark, right of it or left of it; `None` if one has no room, or if marks lie on
+/// each other.
+fn labels(clusters: &[Cluster<'_>]) -> Option<Vec<Label>> {
+    let reach = RADIUS + 2;
+    let mut taken: Vec<[i32; 4]> = clusters
+        .iter()
+        .map(|Cluster { at: (x, y), .. }| [x - reach, y - reach, x + reach, y + reach])
+        .collect();
+    let mut labels = Vec::new();
+    for (index, Cluster { at: (x, y), points, .. }) in clusters.iter().enumerate() {
+        let [point] = points[..] else { return None };
+        let width = i32::try_from(point.name.len()).unwrap_or(WIDTH / LETTER) * LETTER;
+        let right = Label {
+            at: (x + reach + 2, *y),
+            anchor: Anchor::Left,
+            area: [x + reach + 1, y - 8, x + reach + 2 + width, y + 8],
         };
-        while let Some(other) = taken.iter().find(|other| overlaps(bottom, other)) {
-            bottom = other[1];
-        }
-        taken.push([left, bottom - lines * LINE, left + width, bottom]);
-        for (line, name) in names.iter().rev().enumerate() {
-            let line = i32::try_from(line).unwrap_or(0);
-            canvas.text((from, bottom - line * LINE - LINE / 2), anchor, Ink::Text, 12, name)?;
-        }
+        let left = Label {
+            at: (x - reach - 2, *y),
+            anchor: Anchor::Right,
+            area: [x - reach - 2 - width, y - 8, x - reach - 1, y + 8],
+        };
+        let has_room = |label: &Label| {
+            let [left, top, right, bottom] = label.area;
+            let is_apart = |(other, [l, t, r, b]): (usize, &[i32; 4])| {
+                other == index || left >= *r || right <= *l || top >= *b || bottom <= *t
+            };
+            left >= 0 && right <= WIDTH && taken.iter().enumerate().all(is_apart)
+        };
+        let label = [right, left].into_iter().find(has_room)?;
+        taken.push(label.area);
+        labels.push(label);
     }
-    Ok(())
+    Some(labels)
 }
 
 #[cfg(test)]
@@ -127,7 +206,8 @@ mod tests {
     use super::*;
 
     fn point(name: &str, seconds: u64, unsafe_share: f64) -> Point {
-        Point { name: name.to_owned(), longest: Duration::from_secs(seconds), unsafe_share }
+        let longest = Duration::from_secs(seconds);
+        Point { name: name.to_owned(), longest, unsafe_share, about: format!("{seconds} s") }
     }
 
     #[test]
@@ -144,11 +224,22 @@ mod tests {
     }
 
     #[test]
-    fn every_policy_is_named() {
-        let points = [point("a", 1, 0.5), point("b", 1, 0.5), point("c", 1, 0.49)];
-        let svg = svg(&points);
-        for name in ["a", "b", "c"] {
+    fn names_stand_at_their_marks_if_they_have_room() {
+        let Pareto { svg, key } = plot(&[point("a", 1, 0.5), point("b", 60, 0.0)]);
+        assert!(key.is_empty());
+        for name in ["a", "b"] {
             assert!(svg.contains(&format!("\n{name}\n")), "{name}: {svg}");
         }
+        assert!(svg.contains("<title>b: 60 s</title>"), "{svg}");
+    }
+
+    #[test]
+    fn names_without_room_become_numbers_with_a_key() {
+        let points =
+            [point("a", 1, 0.5), point("b", 1, 0.5), point("c", 60, 0.0), point("d", 1, 0.49)];
+        let Pareto { svg, key } = plot(&points);
+        assert_eq!(key, [vec!["a", "b", "d"], vec!["c"]]);
+        assert!(svg.contains("\n1\n") && svg.contains("\n2\n") && !svg.contains("\na\n"), "{svg}");
+        assert!(svg.contains("<title>a: 1 s\nb: 1 s\nd: 1 s</title>"), "{svg}");
     }
 }

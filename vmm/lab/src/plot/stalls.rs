@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use super::axis::TimeAxis;
 use super::canvas::{Anchor, Canvas, Drawn, Ink, draw};
+use crate::text::time;
 
 const WIDTH: i32 = 920;
 const LEFT: i32 = 190;
@@ -24,6 +25,17 @@ pub(crate) struct Quantiles {
     pub(crate) median: Duration,
     pub(crate) three_quarters: Duration,
     pub(crate) longest: Duration,
+}
+
+impl Quantiles {
+    fn text(self) -> String {
+        format!(
+            "median {}, three quarters within {}, longest {}",
+            time(self.median),
+            time(self.three_quarters),
+            time(self.longest)
+        )
+    }
 }
 
 /// One policy.
@@ -66,8 +78,18 @@ pub(crate) fn svg(rows: &[Row], marks: &[Mark; 2]) -> String {
         rows.iter().enumerate().try_for_each(|(index, row)| {
             let y = TOP + ROW * i32::try_from(index).unwrap_or(0) + ROW / 2;
             canvas.text((LEFT - 10, y), Anchor::Right, Ink::Text, 12, &row.name)?;
-            strip(canvas, axis, y - 5, row.stuck, Ink::Stuck)?;
-            strip(canvas, axis, y + 6, row.innocent, Ink::Neighbor)
+            for (waits, whose) in
+                [(row.stuck, "own device has the fault"), (row.innocent, "own device is healthy")]
+            {
+                let (aside, ink) =
+                    if whose.ends_with("fault") { (-5, Ink::Stuck) } else { (6, Ink::Neighbor) };
+                strip(canvas, axis, y + aside, waits, ink)?;
+                if let Some(waits) = waits {
+                    let text = format!("{}, {whose}: {}", row.name, waits.text());
+                    canvas.tip((axis.left, y + aside - 5), (axis.right, y + aside + 5), &text);
+                }
+            }
+            Ok(())
         })
     })
 }
@@ -75,9 +97,9 @@ pub(crate) fn svg(rows: &[Row], marks: &[Mark; 2]) -> String {
 fn legend(canvas: &Canvas<'_>) -> Drawn {
     let y = 10;
     canvas.rect((LEFT, y - 3), (LEFT + 18, y + 3), Ink::Stuck)?;
-    canvas.text((LEFT + 24, y), Anchor::Left, Ink::Text, 11, "whose device is gone")?;
-    canvas.rect((LEFT + 160, y - 3), (LEFT + 178, y + 3), Ink::Neighbor)?;
-    canvas.text((LEFT + 184, y), Anchor::Left, Ink::Text, 11, "whose device is well")
+    canvas.text((LEFT + 24, y), Anchor::Left, Ink::Text, 11, "own device has the fault")?;
+    canvas.rect((LEFT + 190, y - 3), (LEFT + 208, y + 3), Ink::Neighbor)?;
+    canvas.text((LEFT + 214, y), Anchor::Left, Ink::Text, 11, "own device is healthy")
 }
 
 fn strip(

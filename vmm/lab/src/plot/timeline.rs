@@ -7,10 +7,12 @@ use std::time::Duration;
 
 use super::axis::TimeAxis;
 use super::canvas::{Anchor, Canvas, Drawn, Ink, draw};
+use crate::text::time;
 
 const WIDTH: i32 = 920;
 const LEFT: i32 = 150;
-const TOP: i32 = 8;
+/// Below the legend.
+const TOP: i32 = 30;
 /// Height of a lane with one row.
 const LANE: i32 = 20;
 const GAP: i32 = 8;
@@ -39,11 +41,23 @@ pub(crate) struct Span {
 }
 
 /// Something that happens at once.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub(crate) struct Mark {
     pub(crate) at: Duration,
     pub(crate) ink: Ink,
+    /// What happens, for the tooltip.
+    pub(crate) text: String,
 }
+
+/// The meaning of colours in a timeline.
+const LEGEND: [(Ink, &str); 6] = [
+    (Ink::Good, "as in a healthy run"),
+    (Ink::Wait, "given up"),
+    (Ink::Stuck, "10 s or more, or no end"),
+    (Ink::Unsafe, "unsafe, or falsely done"),
+    (Ink::Device, "blocked, or a driver acts"),
+    (Ink::Muted, "link down"),
+];
 
 impl Lane {
     const fn height(&self) -> i32 {
@@ -58,6 +72,7 @@ pub(crate) fn svg(lanes: &[Lane]) -> String {
         axis.draw(canvas, (TOP, bottom))?;
         let text = "time since the fault, logarithmic";
         canvas.text((axis.left, bottom + 28), Anchor::Left, Ink::Muted, 11, text)?;
+        legend(canvas, lanes)?;
         let mut top = TOP;
         for lane in lanes {
             lane.draw(canvas, axis, top)?;
@@ -65,6 +80,23 @@ pub(crate) fn svg(lanes: &[Lane]) -> String {
         }
         Ok(())
     })
+}
+
+/// Names the colours that are used.
+fn legend(canvas: &Canvas<'_>, lanes: &[Lane]) -> Drawn {
+    let is_used = |ink: Ink| {
+        lanes.iter().any(|lane| {
+            lane.spans.iter().any(|span| span.ink == ink)
+                || lane.marks.iter().any(|mark| mark.ink == ink)
+        })
+    };
+    let mut x = 4;
+    for (ink, name) in LEGEND.into_iter().filter(|(ink, _)| is_used(*ink)) {
+        canvas.rect((x, 7), (x + 14, 17), ink)?;
+        canvas.text((x + 19, 12), Anchor::Left, Ink::Text, 11, name)?;
+        x += 34 + i32::try_from(name.len()).unwrap_or(0) * 6;
+    }
+    Ok(())
 }
 
 impl Lane {
@@ -84,6 +116,16 @@ impl Lane {
             }
             drawn.insert((row, span.ink), to.max(from + 1));
             canvas.rect((from, upper), (to, lower), span.ink)?;
+            if to - from < 2 {
+                continue;
+            }
+            let about = format!(
+                "{}, from +{} for {}",
+                span.text,
+                time(span.from),
+                time(span.to - span.from)
+            );
+            canvas.tip((from, upper), (to, lower), &about);
             let room = i32::try_from(span.text.len()).unwrap_or(i32::MAX / 8) * 7 + 8;
             if to - from > room && lower - upper >= 14 && !span.text.is_empty() {
                 let at = ((from + to) / 2, (upper + lower) / 2);
@@ -96,6 +138,8 @@ impl Lane {
             // One for all that lie on each other.
             if x > last + 3 {
                 canvas.diamond((x, middle), 5, mark.ink)?;
+                let about = format!("+{}: {}", time(mark.at), mark.text);
+                canvas.tip((x - 5, middle - 5), (x + 5, middle + 5), &about);
                 last = x;
             }
         }

@@ -7,41 +7,56 @@ use iommu::event::LockupDetector;
 
 use super::{Report, Timeline, command, escape};
 use crate::plot::pareto::{self, Point};
-use crate::plot::stalls::{self, Mark, Quantiles, Row};
+use crate::plot::stalls::{self, Mark, Quantiles};
 use crate::plot::timeline;
 use crate::summary::Totals;
+use crate::text::time;
 
 impl Report<'_> {
     pub(super) fn pareto(&self, page: &mut String) -> std::fmt::Result {
-        let summary = self.summary;
-        let points: Vec<Point> = summary
-            .policies
-            .iter()
-            .enumerate()
-            .map(|(policy, name)| {
-                let totals = summary.policy(policy);
-                let (longest, unsafe_share) = (totals.longest(), totals.unsafe_share());
-                Point { name: name.clone(), longest, unsafe_share }
-            })
-            .collect();
-        page.push_str("<h2>Safety against liveness</h2>\n");
-        figure(
-            page,
-            &pareto::svg(&points),
-            "Safety against liveness, a mark for each policy",
-            "Each mark is a policy, over all its runs. A circle is safe in every run, a diamond is \
-             not. A ring is around those that no other policy beats in both.",
-        )?;
+        page.push_str(
+            "<h2>Safety against liveness</h2>\n\
+             <p>Each mark is a policy, over its runs under all faults of devices that keep to the \
+             specification. A circle was safe in every run, a diamond was not. A ring is around those \
+             that no other policy beats in both.</p>\n",
+        );
+        self.for_each_group(page, |page, group, rows| {
+            let points = rows.iter().filter(|row| row.totals.is_run()).map(|row| {
+                let totals = &row.totals;
+                let share = totals.not_safe();
+                Point {
+                    name: self.summary.policies[row.policy].clone(),
+                    longest: totals.longest(),
+                    unsafe_share: share.value(),
+                    about: format!(
+                        "longest wait {}, unsafe in {} of {} runs",
+                        time(totals.longest()),
+                        share.part,
+                        share.whole
+                    ),
+                }
+            });
+            let plot = pareto::plot(&points.collect::<Vec<_>>());
+            let mut key = String::new();
+            for (number, names) in (1..).zip(&plot.key) {
+                let names: Vec<String> =
+                    names.iter().map(|name| format!("<code>{}</code>", escape(name))).collect();
+                write!(key, "<span class=\"entry\"><b>{number}</b> {}</span> ", names.join(", "))?;
+            }
+            let group = escape(&self.summary.group_name(group));
+            let label = format!("Safety against liveness, a mark for each policy: {group}");
+            figure(page, &plot.svg, &label, &key)
+        })?;
         command(page, &self.plan.command())
     }
 
     pub(super) fn stalls(&self, page: &mut String) -> std::fmt::Result {
         let summary = self.summary;
         page.push_str("<h2>Waiting times</h2>\n");
-        let rows = |of: &dyn Fn(usize) -> Totals| -> Vec<Row> {
+        let rows = |of: &dyn Fn(usize) -> Totals| -> Vec<stalls::Row> {
             let row = |(policy, name): (usize, &String)| {
                 let totals = of(policy);
-                Row {
+                stalls::Row {
                     name: name.clone(),
                     stuck: quantiles(&totals.sum.stuck),
                     innocent: quantiles(&totals.sum.innocent),
@@ -51,16 +66,16 @@ impl Report<'_> {
         };
         figure(
             page,
-            &stalls::svg(&rows(&|policy| summary.policy(policy).clone()), &marks()),
+            &stalls::svg(&rows(&|policy| summary.over_groups(policy, |_| true)), &marks()),
             "Distribution of waits for each policy",
-            "All runs. Thin line: every wait; thick: the middle half; tick: the median; dot or \
+            "All runs: all faults, workloads and units. Thin line: every wait; thick: the middle half; tick: the median; dot or \
              diamond: the longest.",
         )?;
         command(page, &self.plan.command())?;
         for (fault, name) in summary.faults.iter().enumerate() {
             let name = escape(name);
             writeln!(page, "<details><summary>Under <code>{name}</code></summary>")?;
-            let rows = rows(&|policy| summary.fault(policy, fault).clone());
+            let rows = rows(&|policy| summary.over_groups(policy, |other| other == fault));
             let label = format!("Distribution of waits for each policy under {name}");
             figure(page, &stalls::svg(&rows, &marks()), &label, "")?;
             command(page, &format!("{} --faults {name}", &self.plan.command()))?;

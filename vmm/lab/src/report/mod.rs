@@ -1,5 +1,6 @@
 //! `report.html`: one file without scripts and references to the network, in light and dark colours.
 
+mod advice;
 mod figures;
 mod tables;
 
@@ -10,8 +11,10 @@ use iommu::submit::{PRESETS, Policy, Preset};
 
 use super::plan::Plan;
 use super::plot::{self, timeline::Lane};
-use super::summary::Summary;
-use super::text;
+use super::seeds::Place;
+use super::summary::{Group, Row, Summary};
+use super::{table, text};
+pub(super) use text::escape;
 
 /// The input of a report.
 #[derive(Debug)]
@@ -22,6 +25,8 @@ pub(super) struct Report<'a> {
     pub(super) summary: &'a Summary,
     /// Single runs.
     pub(super) timelines: &'a [Timeline],
+    /// The rows of each group.
+    groups: Vec<(Group, Vec<Row>)>,
 }
 
 /// A single run.
@@ -36,6 +41,13 @@ pub(super) struct Timeline {
 }
 
 const STYLE: &str = include_str!("style.css");
+
+impl<'a> Report<'a> {
+    pub(super) fn new(plan: &'a Plan, summary: &'a Summary, timelines: &'a [Timeline]) -> Self {
+        let groups = summary.groups().into_iter().map(|group| (group, summary.rows(group)));
+        Self { plan, summary, timelines, groups: groups.collect() }
+    }
+}
 
 impl Report<'_> {
     /// The page.
@@ -56,6 +68,7 @@ impl Report<'_> {
             plot::theme_css()
         )?;
         self.head(page)?;
+        self.advice(page)?;
         self.verdict(page)?;
         self.pareto(page)?;
         self.policy_table(page)?;
@@ -69,50 +82,59 @@ impl Report<'_> {
 
     fn head(&self, page: &mut String) -> std::fmt::Result {
         let summary = self.summary;
-        let runs: u64 =
-            (0..summary.policies.len()).map(|policy| summary.policy(policy).runs()).sum();
+        let runs = summary.runs();
         write!(
             page,
             "<h1>When a device stops answering, who waits, for how long, and is it safe?</h1>\n\
              <p>{} policies that wait for a Device-TLB invalidation, {} faults, {} workloads, {} \
-             units, {} seeds: {runs} runs in virtual time, of the code that also drives machines under \
+             units, {}: {runs} runs in virtual time, of the code that also drives machines under \
              KVM. ghostlink {}; the same command writes the same bytes.</p>\n",
             summary.policies.len(),
             summary.faults.len(),
             summary.workloads.len(),
             summary.units.len(),
-            self.plan.matrix.seeds,
+            table::seeds(summary),
             env!("CARGO_PKG_VERSION"),
         )?;
+        if let Some(precision) = table::precision(summary, self.plan.matrix.seeds) {
+            writeln!(page, "<p>{}</p>", escape(&precision))?;
+        }
         command(page, &self.plan.command())
     }
 
-    /// Lists the policies that are live, safe, both or neither.
+    /// Lists the policies of each group by the properties that all their runs have.
     fn verdict(&self, page: &mut String) -> std::fmt::Result {
-        let summary = self.summary;
-        let names = |wanted: &dyn Fn(bool, bool) -> bool| {
-            let names = summary.policies.iter().enumerate().filter(|(policy, _)| {
-                let totals = summary.policy(*policy);
-                wanted(totals.is_live(), totals.is_safe())
-            });
-            let names: Vec<String> =
-                names.map(|(_, name)| format!("<code>{}</code>", escape(name))).collect();
-            if names.is_empty() { "none".to_owned() } else { names.join(", ") }
-        };
-        write!(
-            page,
-            "<dl>\n<dt class=\"good\">Live and safe in every run</dt><dd>{}</dd>\n\
-             <dt class=\"unsafe\">Live, but not safe</dt><dd>{}</dd>\n\
-             <dt class=\"stuck\">Safe, but not live</dt><dd>{}</dd>\n\
-             <dt>Neither</dt><dd>{}</dd>\n</dl>\n\
-             <p class=\"muted\">Live: no run triggers a lock-up detector, and every caller returns. Safe: no DMA uses a \
-             translation whose invalidation had been reported complete or given up, and no \
-             completion of another request wakes a waiter.</p>\n",
-            names(&|live, safe| live && safe),
-            names(&|live, safe| live && !safe),
-            names(&|live, safe| !live && safe),
-            names(&|live, safe| !live && !safe),
-        )
+        page.push_str(
+            "<h2>Live, safe, fair</h2>\n\
+             <p class=\"muted\">Live: no lock-up detector reports, and every caller is back within 10 s. \
+             Safe: no DMA uses a translation whose invalidation had been reported complete or given up, and \
+             no waiter takes the completion of another request for its own. Fair: no healthy device is \
+             fenced, reset, removed, or kept from working. In every run under faults of devices that keep \
+             to the specification.</p>\n",
+        );
+        self.for_each_group(page, |page, _, rows| {
+            page.push_str("<dl>\n");
+            for (class, title, live, safe) in [
+                ("good", "Live and safe", true, true),
+                ("unsafe", "Live, but not safe", true, false),
+                ("stuck", "Safe, but not live", false, true),
+                ("", "Neither", false, false),
+            ] {
+                let names = rows.iter().filter(|row| {
+                    let totals = &row.totals;
+                    totals.is_run() && (totals.is_live(), totals.is_safe()) == (live, safe)
+                });
+                let names = names.map(|row| {
+                    let fair = if row.totals.is_fair() { " (fair)" } else { "" };
+                    format!("{}{fair}", self.policy_name(row.policy))
+                });
+                let names: Vec<String> = names.collect();
+                let names = if names.is_empty() { "none".to_owned() } else { names.join(", ") };
+                writeln!(page, "<dt class=\"{class}\">{title}</dt><dd>{names}</dd>")?;
+            }
+            page.push_str("</dl>\n");
+            Ok(())
+        })
     }
 
     /// Definitions of the rows, and the parameters of all runs.
@@ -135,7 +157,9 @@ impl Report<'_> {
 
     /// The parameters of all runs.
     fn parameters(&self) -> Vec<(String, String)> {
-        let Some(RunSpec { costs, horizon, .. }) = self.plan.matrix.spec(0) else {
+        let Some(RunSpec { costs, horizon, .. }) =
+            self.plan.matrix.spec(Place { cell: 0, seed: 0 })
+        else {
             return Vec::new();
         };
         let mut parameters = vec![
@@ -182,9 +206,4 @@ fn list(
 /// A command that a reader can copy.
 fn command(page: &mut String, command: &str) -> std::fmt::Result {
     writeln!(page, "<pre>{}</pre>", escape(command))
-}
-
-/// Text as HTML.
-pub(super) fn escape(text: &str) -> String {
-    text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;").replace('"', "&quot;")
 }

@@ -44,7 +44,7 @@ impl Machine<'_> {
             State::Returning => {
                 let waited = now - self.cpu(cpu).job.since;
                 self.result.irq_moves.record(waited);
-                self.note_interrupts_off(cpu);
+                self.note_interrupts_off(cpu, true);
                 self.tracer.emit(now, || Event::CpuReleased { cpu, function: UNIT, waited });
                 self.cpu(cpu).state = State::Idle;
                 self.begin_moving();

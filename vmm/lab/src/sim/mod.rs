@@ -34,6 +34,7 @@ mod firmware;
 mod healthy;
 mod id;
 mod interrupts;
+mod latencies;
 mod machine;
 mod memory;
 mod oracle;
@@ -52,7 +53,8 @@ pub use catalog::{Catalog, CatalogError};
 pub use error::SimulationError;
 pub use healthy::Healthy;
 pub use id::{ParseRunIdError, RunId};
-pub use result::{Answers, Latencies, RunResult, Told};
+pub use latencies::Latencies;
+pub use result::{Answers, RunResult, Told};
 pub use spec::{Costs, FaultRow, Kind, RunSpec, Workload};
 pub use unit_row::UnitRow;
 

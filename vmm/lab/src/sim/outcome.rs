@@ -74,7 +74,7 @@ impl Machine<'_> {
                 self.result.never_returned += 1;
                 self.result.waiting.record(waited);
                 if self.cpu(cpu).state != State::Outside {
-                    self.note_interrupts_off(cpu);
+                    self.note_interrupts_off(cpu, false);
                 }
             }
         }

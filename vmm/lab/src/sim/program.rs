@@ -282,7 +282,7 @@ impl Machine<'_> {
             false => &mut self.result.innocent,
         };
         latencies.record(waited);
-        self.note_interrupts_off(cpu);
+        self.note_interrupts_off(cpu, true);
         let function = self.slots.function(device);
         self.tracer.emit(now, || Event::CpuReleased { cpu, function, waited });
         match purpose {
@@ -336,7 +336,7 @@ impl Machine<'_> {
     }
 
     /// A stretch of time with interrupts off is over on a CPU, or at the horizon.
-    pub(super) fn note_interrupts_off(&mut self, cpu: u16) {
+    pub(super) fn note_interrupts_off(&mut self, cpu: u16, has_ended: bool) {
         let (now, job) = (self.now, &self.cpus[usize::from(cpu)].job);
         let whole = now - job.off;
         // The submit-and-wait loop resets the watchdog; a CPU that spins on a lock does not.
@@ -350,7 +350,9 @@ impl Machine<'_> {
         let total = &mut self.result.interrupts_off_one_cpu;
         *total = state.interrupts_off.max(*total);
         self.result.hard_lockups += u64::from(unpetted >= LockupDetector::Hard.threshold());
-        self.result.soft_lockups += u64::from(unpetted >= LockupDetector::Soft.threshold());
+        // The soft detector reports from a timer interrupt: when interrupts are on again.
+        let is_soft = has_ended && unpetted >= LockupDetector::Soft.threshold();
+        self.result.soft_lockups += u64::from(is_soft);
     }
 
     /// The mean time between two I/Os of a CPU now.

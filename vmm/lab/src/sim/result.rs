@@ -3,121 +3,11 @@
 
 use std::time::Duration;
 
-use hdrhistogram::Histogram;
 use iommu::submit::{Counters, Verdict};
 use serde::{Deserialize, Serialize};
 
 use super::healthy::Healthy;
-use super::text;
-
-/// Durations, to two significant digits, with exact count, sum and maximum.
-///
-/// In JSON `{"max":ns,"sum":ns,"counts":[[ns,count],..]}`, the lower end of each bucket that is
-/// used.
-#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
-#[serde(into = "Sparse", from = "Sparse")]
-pub struct Latencies {
-    histogram: Option<Histogram<u64>>,
-    sum: u128,
-    max: u64,
-}
-
-#[derive(Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct Sparse {
-    max: u64,
-    sum: u128,
-    counts: Vec<(u64, u64)>,
-}
-
-impl Latencies {
-    const DIGITS: u8 = 2;
-
-    /// Adds one.
-    pub fn record(&mut self, latency: Duration) {
-        let nanos = u64::try_from(latency.as_nanos()).unwrap_or(u64::MAX);
-        self.sum += u128::from(nanos);
-        self.max = self.max.max(nanos);
-        self.add(nanos, 1);
-    }
-
-    fn add(&mut self, nanos: u64, count: u64) {
-        let histogram = self
-            .histogram
-            .get_or_insert_with(|| Histogram::new(Self::DIGITS).expect("2 is from 0 to 5"));
-        // Grows as needed, and u64 is all that it takes.
-        histogram.saturating_record_n(nanos, count);
-    }
-
-    /// Adds all of `other`.
-    pub fn merge(&mut self, other: &Self) {
-        self.sum += other.sum;
-        self.max = self.max.max(other.max);
-        if let Some(theirs) = &other.histogram {
-            match &mut self.histogram {
-                Some(ours) => ours.add(theirs).expect("it grows as needed"),
-                None => self.histogram = Some(theirs.clone()),
-            }
-        }
-    }
-
-    /// The number of latencies.
-    pub fn count(&self) -> u64 {
-        self.histogram.as_ref().map_or(0, Histogram::len)
-    }
-
-    /// The longest, exactly; zero if there is none.
-    pub fn max(&self) -> Duration {
-        Duration::from_nanos(self.max)
-    }
-
-    /// All together.
-    pub fn sum(&self) -> Duration {
-        Duration::from_nanos(u64::try_from(self.sum).unwrap_or(u64::MAX))
-    }
-
-    /// The mean; zero if there is none.
-    pub fn mean(&self) -> Duration {
-        let mean = self.sum.checked_div(u128::from(self.count())).unwrap_or(0);
-        Duration::from_nanos(u64::try_from(mean).unwrap_or(u64::MAX))
-    }
-
-    /// The latency that the share `quantile` of them, 0 to 1, does not exceed; zero if there is
-    /// none.
-    pub fn quantile(&self, quantile: f64) -> Duration {
-        let value = |histogram: &Histogram<u64>| histogram.value_at_quantile(quantile);
-        Duration::from_nanos(self.histogram.as_ref().map_or(0, value).min(self.max))
-    }
-
-    /// The buckets that are used, in rising order: lower end, and how many.
-    pub fn buckets(&self) -> Vec<(Duration, u64)> {
-        let recorded = self.histogram.iter().flat_map(|histogram| {
-            histogram.iter_recorded().map(|bucket| {
-                let low = histogram.lowest_equivalent(bucket.value_iterated_to());
-                (Duration::from_nanos(low), bucket.count_at_value())
-            })
-        });
-        recorded.collect()
-    }
-}
-
-impl From<Latencies> for Sparse {
-    fn from(latencies: Latencies) -> Self {
-        let nanos = |low: Duration| u64::try_from(low.as_nanos()).unwrap_or(u64::MAX);
-        let counts = latencies.buckets().into_iter().map(|(low, count)| (nanos(low), count));
-        Self { max: latencies.max, sum: latencies.sum, counts: counts.collect() }
-    }
-}
-
-impl From<Sparse> for Latencies {
-    fn from(sparse: Sparse) -> Self {
-        let mut latencies = Self { sum: sparse.sum, max: sparse.max, histogram: None };
-        for (nanos, count) in sparse.counts {
-            latencies.add(nanos, count);
-        }
-        latencies
-    }
-}
+use super::{Latencies, text};
 
 /// Verdicts of one kind, by whether the device's ATC had really dropped the range.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
@@ -240,7 +130,9 @@ pub struct RunResult {
     pub interrupts_off_one_cpu: Duration,
     /// The number of reports of the hard lock-up detector: interrupts off for 10 s.
     pub hard_lockups: u64,
-    /// The number of reports of the soft lock-up detector: no other task for 20 s.
+    /// The number of reports of the soft lock-up detector: no other task for 20 s. As in Linux
+    /// (`watchdog_timer_fn`) it reports from a timer interrupt, which comes when interrupts are on
+    /// again: never for a CPU that waits to the end of the run.
     pub soft_lockups: u64,
     /// The counters of the submit-and-wait loop.
     pub host: Counters,

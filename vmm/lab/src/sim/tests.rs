@@ -26,6 +26,25 @@ fn record(spec: &RunSpec) -> (Vec<iommu::event::TimedEvent>, RunResult) {
     (recorder.events(), result)
 }
 
+/// The soft detector reports from a timer interrupt, which a CPU that never comes back does not get.
+#[test]
+fn a_soft_lockup_is_reported_when_interrupts_are_on_again() {
+    let counts = |id: &str, ict: u64| {
+        let mut spec = Catalog::default().spec(&id.parse().unwrap()).unwrap();
+        spec.unit.ict = Timeout::After(Duration::from_secs(ict));
+        let result = run(&spec, &Tracer::none()).unwrap();
+        (result.hard_lockups > 0, result.soft_lockups > 0, result.never_returned > 0)
+    };
+    // It waits for the unit's time-out, and goes on as the device is gone.
+    assert_eq!(counts("linux/surprise/victim/1", 15), (true, false, false), "15 s are hard only");
+    assert_eq!(counts("linux/surprise/victim/1", 30), (true, true, false), "30 s are both");
+    assert_eq!(
+        counts("xen/ignore-invalidate/victim/1", 30),
+        (true, false, true),
+        "no end, no report"
+    );
+}
+
 #[test]
 fn a_healthy_machine_waits_for_microseconds_and_nothing_is_stale() {
     for workload in ["strict", "lazy", "victim", "sva", "teardown", "detach"] {
