@@ -79,6 +79,11 @@ impl Latencies {
         });
         Duration::from_nanos(found.map_or(0, |(low, _)| highest(*low)).min(self.max))
     }
+
+    /// The buckets that are used, in rising order: lower end, and how many.
+    pub fn buckets(&self) -> Vec<(Duration, u64)> {
+        self.counts.iter().map(|(low, count)| (Duration::from_nanos(*low), *count)).collect()
+    }
 }
 
 /// The number of low bits that do not decide the bucket of `nanos`.
