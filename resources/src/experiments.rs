@@ -10,8 +10,17 @@ macro_rules! experiments {
 }
 
 experiments! {
-    "bound",
-    "cpus",
-    "ict",
     "answer",
+    "bound",
+    "cost",
+    "cpus",
+    "fences",
+    "ict",
+    "irqs",
+    "itesid",
+    "obeys",
+    "reset",
+    "tail",
+    "units",
+    "zombie",
 }

@@ -36,7 +36,7 @@ pub(super) struct ExperimentArgs {
     #[arg(long, value_name = "N")]
     jobs: Option<NonZeroUsize>,
 
-    /// Write the table, all measures and the figure to this directory: NAME.md, NAME.csv, NAME.svg
+    /// Write a page with the table, all measures and the figure to this directory: NAME.md, NAME.csv, NAME.svg
     #[arg(long, value_name = "DIR")]
     out: Option<PathBuf>,
 
@@ -177,7 +177,7 @@ fn show(format: Format, results: &Results<'_>, with_title: bool) -> io::Result<(
 
 fn write(directory: &Path, results: &Results<'_>) -> Result<(), ExperimentError> {
     let files =
-        [("md", Some(results.markdown())), ("csv", Some(results.csv())), ("svg", results.svg())];
+        [("md", Some(results.page())), ("csv", Some(results.csv())), ("svg", results.svg())];
     let failed = |path: &Path| {
         let path = path.to_owned();
         move |source| ExperimentError::Write { path, source }

@@ -3,6 +3,8 @@
 
 use std::collections::BTreeMap;
 use std::io::{self, Write};
+use std::num::NonZeroUsize;
+use std::thread::available_parallelism;
 
 use clap::{Args, ValueEnum};
 use comfy_table::Table;
@@ -11,7 +13,9 @@ use devices::pcie::link::Obeys;
 use iommu::submit::{PRESETS, Policy, Preset};
 use iommu::time::Timeout;
 use iommu::unit::Ordering;
-use lab::explore::{ExploreConfig, ExploredFault, Invariant, Report, explore};
+use lab::explore::{
+    ExploreConfig, ExploredFault, Fate, Invariant, Report, candidates, explore, try_candidates,
+};
 use serde::Serialize;
 
 use super::policies::PoliciesArgs;
@@ -63,6 +67,19 @@ pub(super) struct ExploreArgs {
     /// PCIe permits, or when it arrives
     #[arg(long, value_name = "at-answer|at-once", default_value_t)]
     obeys: Obeys,
+    /// Whether each policy is live (no caller waits for 10 s), safe and fair (the neighbor, which is
+    /// healthy, is neither isolated nor reset) in all orders
+    #[arg(long)]
+    properties: bool,
+
+    /// The neighbor may answer at any time before the unit gives up, as PCIe permits
+    #[arg(long)]
+    slow_neighbor: bool,
+
+    /// Instead of presets, every combination of the fields of a policy: those that are live, safe and
+    /// fair under all of --fault, and what the others fail at
+    #[arg(long, conflicts_with_all = ["policy", "policies_file"])]
+    every_policy: bool,
 
     /// Explain every violation that was found, also with several policies
     #[arg(long)]
@@ -89,6 +106,8 @@ struct Row {
     fault: ExploredFault,
     /// Different states that were reached.
     states: usize,
+    /// Every order was tried.
+    complete: bool,
     /// No sequence breaks an invariant that the policy claims.
     keeps_claims: bool,
     violations: BTreeMap<Invariant, lab::explore::Violation>,
@@ -98,6 +117,9 @@ struct Row {
 
 /// Explores everything; returns the exit status.
 pub(super) fn run(args: &ExploreArgs) -> Result<u8, CliError> {
+    if args.every_policy {
+        return try_every_policy(args);
+    }
     let policies: Vec<Policy> = match args.policy.as_slice() {
         [] => PRESETS
             .iter()
@@ -127,22 +149,78 @@ pub(super) fn run(args: &ExploreArgs) -> Result<u8, CliError> {
 }
 
 fn row(policy: &Policy, fault: ExploredFault, args: &ExploreArgs) -> Result<Row, CliError> {
-    let config = ExploreConfig {
+    let config = config(policy, fault, args);
+    let report = explore(&config).map_err(devices::Error::from).map_err(vmm::Error::from)?;
+    let keeps_claims = report.keeps_claims(policy, fault);
+    let Report { states, complete, violations } = report;
+    let claims =
+        Invariant::ALL.into_iter().filter(|claim| claim.is_claimed_by(policy, fault)).collect();
+    Ok(Row {
+        policy: policy.name.clone(),
+        fault,
+        states,
+        complete,
+        keeps_claims,
+        violations,
+        claims,
+    })
+}
+
+fn config(policy: &Policy, fault: ExploredFault, args: &ExploreArgs) -> ExploreConfig {
+    ExploreConfig {
         policy: policy.clone(),
         fault,
         ict: args.ict,
         ordering: args.ordering,
         obeys: args.obeys,
+        properties: args.properties,
+        slow_neighbor: args.slow_neighbor,
         depth: args.depth.into(),
         random: args.random,
         seed: args.seed,
-    };
-    let report = explore(&config).map_err(devices::Error::from).map_err(vmm::Error::from)?;
-    let keeps_claims = report.keeps_claims(policy, fault);
-    let Report { states, violations } = report;
-    let claims =
-        Invariant::ALL.into_iter().filter(|claim| claim.is_claimed_by(policy, fault)).collect();
-    Ok(Row { policy: policy.name.clone(), fault, states, keeps_claims, violations, claims })
+    }
+}
+
+/// Tries every combination of the fields of a policy; returns the exit status.
+fn try_every_policy(args: &ExploreArgs) -> Result<u8, CliError> {
+    let faults: Vec<ExploredFault> =
+        if args.fault.is_empty() { ExploredFault::all().collect() } else { args.fault.clone() };
+    let policies = candidates();
+    let Some(first) = policies.first() else { return Ok(0) };
+    let config = config(first, faults[0], args);
+    let jobs = available_parallelism().unwrap_or(NonZeroUsize::MIN);
+    let fates = try_candidates(&policies, &faults, &config, jobs)
+        .map_err(devices::Error::from)
+        .map_err(vmm::Error::from)?;
+    let mut failures: BTreeMap<(&str, String, &str), usize> = BTreeMap::new();
+    let mut out = io::stdout().lock();
+    let mut write = |line: String| writeln!(out, "{line}").map_err(CliError::Output);
+    for (policy, fate) in policies.iter().zip(&fates) {
+        match fate {
+            Fate::Fails(invariant, fault, _) => {
+                let key = (invariant.property(), fault.to_string(), invariant.name());
+                *failures.entry(key).or_default() += 1;
+            }
+            Fate::Holds { states, complete } => {
+                let orders = if *complete { "every order" } else { "not every order" };
+                write(format!("holds: {policy} ({states} states, {orders})"))?;
+            }
+        }
+    }
+    for ((property, fault, invariant), count) in &failures {
+        write(format!("{count} are not {property}: {invariant} under {fault}"))?;
+    }
+    let failed: usize = failures.values().sum();
+    write(format!(
+        "{} of {} hold: sequences of up to {} events, ICT {}, ordering {}{}",
+        policies.len() - failed,
+        policies.len(),
+        args.depth,
+        args.ict,
+        args.ordering,
+        if args.slow_neighbor { ", the neighbor may be slow" } else { "" },
+    ))?;
+    Ok(0)
 }
 
 fn write_json(row: &Row) -> io::Result<()> {
@@ -154,20 +232,27 @@ fn write_json(row: &Row) -> io::Result<()> {
 fn write_table(args: &ExploreArgs, rows: &[Row], stories: bool) -> io::Result<()> {
     let mut table = Table::new();
     table.load_style(ASCII_MARKDOWN);
-    let invariants = Invariant::ALL.map(Invariant::name);
-    table.set_header(["policy", "fault", "states"].into_iter().chain(invariants));
+    let columns: Vec<&str> = match args.properties {
+        true => vec!["live", "safe", "fair"],
+        false => Invariant::ALL.map(Invariant::name).to_vec(),
+    };
+    table.set_header(["policy", "fault", "states"].into_iter().chain(columns.iter().copied()));
     for row in rows {
-        let cells = [row.policy.clone(), row.fault.to_string(), row.states.to_string()];
-        table
-            .add_row(cells.into_iter().chain(Invariant::ALL.map(|invariant| cell(row, invariant))));
+        let more = if row.complete { "" } else { "+" };
+        let cells = [row.policy.clone(), row.fault.to_string(), format!("{}{more}", row.states)];
+        let found = columns.iter().map(|column| match args.properties {
+            true => property(row, column),
+            false => cell(row, column),
+        });
+        table.add_row(cells.into_iter().chain(found));
     }
     let mut out = io::stdout().lock();
     writeln!(out, "{table}")?;
     writeln!(
         out,
         "'-': not found in any sequence of up to {} events{}. 'n events': the shortest sequence that \
-         breaks the invariant. '(n)': the same, and the policy does not claim the invariant. \
-         ICT {}, ordering {}",
+         breaks the invariant. '(n)': the same, and the policy does not claim the invariant. 'n+': there \
+         are more states than fit, and some orders were not tried. ICT {}, ordering {}",
         args.depth,
         if args.random > 0 { format!(" or in {} random ones", args.random) } else { String::new() },
         args.ict,
@@ -186,11 +271,19 @@ fn write_table(args: &ExploreArgs, rows: &[Row], stories: bool) -> io::Result<()
     Ok(())
 }
 
-fn cell(row: &Row, invariant: Invariant) -> String {
-    let steps = row.violations.get(&invariant).map(|violation| violation.trace.len());
-    match steps {
+fn cell(row: &Row, name: &str) -> String {
+    match row.violations.iter().find(|(invariant, _)| invariant.name() == name) {
         None => "-".to_owned(),
-        Some(steps) if row.claims.contains(&invariant) => format!("{steps} events"),
-        Some(steps) => format!("({steps})"),
+        Some((invariant, found)) if row.claims.contains(invariant) => {
+            format!("{} events", found.trace.len())
+        }
+        Some((_, found)) => format!("({})", found.trace.len()),
     }
+}
+
+/// The shortest trace that breaks a property.
+fn property(row: &Row, name: &str) -> String {
+    let broken = row.violations.iter().filter(|(invariant, _)| invariant.property() == name);
+    let shortest = broken.map(|(_, found)| found.trace.len()).min();
+    shortest.map_or("-".to_owned(), |steps| format!("{steps} events"))
 }

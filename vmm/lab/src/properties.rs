@@ -24,7 +24,7 @@ impl Properties {
 
     /// The properties of `result`, where callers are to go on within `within`.
     pub fn of(result: &RunResult, within: Duration) -> Self {
-        let waits = [&result.stuck, &result.innocent, &result.waiting];
+        let waits = [&result.stuck, &result.innocent, &result.irq_moves, &result.waiting];
         let lockups = result.hard_lockups + result.soft_lockups;
         Self {
             live: lockups == 0 && waits.iter().all(|waits| waits.max() <= within),

@@ -10,6 +10,7 @@ mod doctor;
 #[path = "../../../tests/machine/elf.rs"]
 #[expect(dead_code, reason = "the machines of vmm's tests use the rest")]
 mod elf;
+mod experiment;
 mod host;
 mod lab;
 mod qemu_qtest;

@@ -9,7 +9,7 @@ use crate::sim::RunSpec;
 use crate::text::suggestion;
 
 /// Shorter names.
-const SHORT: [(&str, &str); 11] = [
+const SHORT: [(&str, &str); 10] = [
     ("deadline", "policy.deadline"),
     ("in_flight", "policy.in_flight"),
     ("completion", "policy.completion"),
@@ -17,7 +17,6 @@ const SHORT: [(&str, &str); 11] = [
     ("on_ite", "policy.on_ite"),
     ("precheck_on", "policy.precheck_on"),
     ("ict", "unit.ict"),
-    ("obeys", "workload.obeys"),
     ("mode", "fault.fault"),
     ("hot_plug", "costs.hot_plug"),
     ("reset", "costs.reset"),
@@ -84,8 +83,7 @@ fn set_path(spec: &mut RunSpec, name: &str, value: &toml::Value) -> Result<(), S
 }
 
 fn find<'a>(all: &'a mut Value, path: &str) -> Option<&'a mut Value> {
-    let (first, rest) = path.split_once('.')?;
-    rest.split('.').try_fold(all.get_mut(first)?, |inner, key| inner.get_mut(key))
+    path.split('.').try_fold(all, |inner, key| inner.get_mut(key))
 }
 
 /// The error for a name that is no axis.
@@ -93,8 +91,10 @@ fn unknown(name: &str, spec: &RunSpec) -> String {
     let all = serde_json::to_value(spec).unwrap_or_default();
     let mut known = vec![CPUS.to_owned(), DEVICES.to_owned()];
     for (group, settings) in all.as_object().into_iter().flatten() {
-        let keys = settings.as_object().into_iter().flat_map(|settings| settings.keys());
-        known.extend(keys.map(|key| format!("{group}.{key}")));
+        match settings.as_object() {
+            Some(settings) => known.extend(settings.keys().map(|key| format!("{group}.{key}"))),
+            None => known.push(group.clone()),
+        }
     }
     known.extend(
         SHORT

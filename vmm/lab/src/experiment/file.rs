@@ -1,7 +1,8 @@
 //! The file of an experiment.
 //!
 //! ```toml
-//! about = "a longer bound: later, not safer"
+//! about = "does a longer bound make giving up safe?"
+//! finding = "No: it makes it later."      # for the page of the experiment
 //! policies = ["bounded"]
 //! faults = ["ignore-invalidate"]
 //! units = ["serial", "parallel"]
@@ -36,6 +37,8 @@ const MAX_COMBINATIONS: usize = 10_000;
 #[serde(deny_unknown_fields)]
 struct File {
     about: String,
+    #[serde(default)]
+    finding: String,
     policies: Vec<Spanned<String>>,
     faults: Vec<Spanned<String>>,
     workloads: Vec<Spanned<String>>,
@@ -103,6 +106,7 @@ impl Experiment {
         let mut experiment = Self {
             name: name.to_owned(),
             about: file.about.clone(),
+            finding: file.finding.trim().to_owned(),
             seeds,
             show: measures(&file.show)?,
             across,
@@ -236,6 +240,10 @@ fn specs(
             let value = &row.values[*at];
             axis::set(&mut spec, row.name.get_ref(), value.get_ref())
                 .map_err(|reason| (value.span().start, reason))?;
+        }
+        let has_unit = spec.policy.applies_to(spec.unit.ordering);
+        if !has_unit || !spec.policy.describes(spec.workload.kind.path()) {
+            continue;
         }
         spec.check().map_err(|error| named(workload, error.to_string()))?;
         specs.push((place, spec));

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use super::Cell;
 use crate::share::Share;
+use crate::sim::Latencies;
 use crate::text::time;
 
 /// A value of a measure.
@@ -15,6 +16,8 @@ pub enum Value {
     Mean(f64),
     /// Some of all runs.
     Share(u64, u64),
+    /// Some of many events.
+    Ratio(u64, u64),
     /// Letters.
     Text(String),
 }
@@ -29,6 +32,8 @@ impl Value {
             Self::Mean(value) if *value >= 0.1 => format!("{value:.1}"),
             Self::Mean(value) => format!("{value:.1e}"),
             Self::Share(part, runs) => Share { part: *part, whole: *runs }.percent(),
+            Self::Ratio(0, _) => "-".to_owned(),
+            Self::Ratio(part, all) => format!("{:.1e}", Share { part: *part, whole: *all }.value()),
             Self::Text(text) => text.clone(),
         }
     }
@@ -38,7 +43,9 @@ impl Value {
         match self {
             Self::Time(value) => value.as_nanos().to_string(),
             Self::Mean(value) => value.to_string(),
-            Self::Share(part, runs) => Share { part: *part, whole: *runs }.value().to_string(),
+            Self::Share(part, all) | Self::Ratio(part, all) => {
+                Share { part: *part, whole: *all }.value().to_string()
+            }
             Self::Text(text) => text.clone(),
         }
     }
@@ -76,7 +83,17 @@ fn each(cell: &Cell, total: Duration) -> Value {
 
 fn longest(cell: &Cell) -> Duration {
     let sum = &cell.sum;
-    sum.stuck.max().max(sum.innocent.max()).max(sum.waiting.max())
+    let waits = [&sum.stuck, &sum.innocent, &sum.irq_moves, &sum.waiting];
+    waits.map(Latencies::max).into_iter().max().unwrap_or_default()
+}
+
+/// When software knew, if all of it knew in all runs.
+fn knows(latencies: &Latencies, cell: &Cell) -> Value {
+    match latencies.count() {
+        0 if cell.sum.gone.devices == 0 => Value::Text("-".to_owned()),
+        count if count < cell.sum.gone.devices => Value::Text("never".to_owned()),
+        _ => Value::Time(latencies.max()),
+    }
 }
 
 /// Stale accesses for each second in which a page was exposed.
@@ -134,5 +151,21 @@ measures! {
     "queue_full", "queue full", "calls in a run that found the ring full", |cell| mean(cell, cell.sum.host.queue_full);
     "quarantine", "to the fence", "the longest time from the first wait to the fence", |cell| Value::Time(cell.sum.time_to_quarantine.max());
     "zombie", "zombie", "the longest time for which a device was gone while its driver was bound", |cell| Value::Time(cell.sum.zombie.max());
+    "remapping_knows", "remapping driver knows", "the longest time from the loss of the link to its first failed or skipped invalidation", |cell| knows(&cell.sum.gone.remapping, cell);
+    "driver_knows", "driver knows", "the longest time from the loss to the first I/O that the driver gives up", |cell| knows(&cell.sum.gone.driver, cell);
+    "hot_plug_knows", "hot-plug knows", "the longest time from the loss to the mark as disconnected", |cell| knows(&cell.sum.gone.hot_plug, cell);
+    "lost_maps", "maps", "maps for a device that is gone, in a run", |cell| mean(cell, cell.sum.gone.maps);
+    "lost_unmaps", "unmaps", "invalidations for a device that is gone, in a run", |cell| mean(cell, cell.sum.gone.unmaps);
+    "lost_resets", "resets", "resets of a device that is gone, in a run", |cell| mean(cell, cell.sum.gone.resets);
+    "lost_checks", "reads of all ones", "reads of the vendor ID of a device that is gone, in a run", |cell| mean(cell, cell.sum.gone.checks);
+    "lost_teardowns", "teardowns", "teardowns of a device that is gone, in a run", |cell| mean(cell, cell.sum.gone.teardowns);
+    "own_hangs", "own hangs", "calls for the lost device that wait for more than 1 ms, in a run", |cell| mean(cell, cell.sum.gone.own_hangs);
+    "other_hangs", "others' hangs", "calls for other devices that do, in a run", |cell| mean(cell, cell.sum.gone.other_hangs);
+    "after_bound", "after the bound", "the share of invalidations that were given up at the deadline", |cell| {
+        let given_up = cell.sum.told.deadline_passed;
+        let all = cell.sum.told.all().iter().map(|(_, told)| told.dropped + told.held).sum();
+        Value::Ratio(given_up.dropped + given_up.held, all)
+    };
+    "irq_moves", "interrupt move", "the longest wait of a CPU that moves an interrupt", |cell| Value::Time(cell.sum.irq_moves.max());
     "recovered", "recovered", "runs that ended well", |cell| Value::Share(cell.sum.recovered, cell.sum.runs);
 }

@@ -38,6 +38,8 @@ pub struct Experiment {
     pub name: String,
     /// Its question, in a line.
     pub about: String,
+    /// What it shows, in a paragraph or two.
+    finding: String,
     /// The dimensions; the last varies fastest.
     pub dimensions: Vec<Dimension>,
     /// Seeds for each combination, from 0.

@@ -44,7 +44,26 @@ impl Results<'_> {
         }
         let explained =
             experiment.show.iter().map(|measure| format!("{}: {}", measure.header, measure.about));
-        format!("{}\n\n{}.\n", lines.join("\n"), explained.collect::<Vec<_>>().join("; "))
+        let legend = wrapped(&(explained.collect::<Vec<_>>().join("; ") + "."));
+        format!("{}\n\n{legend}\n", lines.join("\n"))
+    }
+
+    /// The page of the experiment: question, finding, command, table and figure.
+    pub fn page(&self) -> String {
+        let Experiment { name, about, finding, seeds, .. } = self.experiment;
+        let runs = if *seeds == 1 { "run".to_owned() } else { format!("{seeds} runs") };
+        let figure = match self.experiment.figure {
+            Some(_) => format!("\n![{about}]({name}.svg)\n"),
+            None => String::new(),
+        };
+        let finding = match finding.as_str() {
+            "" => String::new(),
+            text => format!("{text}\n\n"),
+        };
+        format!(
+            "# {name}: {about}\n\n{finding}```\nghostlink experiment {name}\n```\n\n{runs} for each cell.\n\n{}{figure}",
+            self.markdown()
+        )
     }
 
     fn text(&self, place: usize, measure: &Measure) -> String {
@@ -105,6 +124,22 @@ impl Experiment {
             |index: &usize| self.dimensions[*index].values.len() > 1 && Some(*index) != but;
         (0..self.dimensions.len()).filter(is_key).collect()
     }
+}
+
+/// A paragraph in lines of up to 100 columns.
+fn wrapped(text: &str) -> String {
+    let mut lines: Vec<String> = vec![String::new()];
+    for word in text.split(' ') {
+        match lines.last_mut() {
+            Some(last) if last.is_empty() => last.push_str(word),
+            Some(last) if last.chars().count() + 1 + word.chars().count() <= 100 => {
+                *last += " ";
+                last.push_str(word);
+            }
+            _ => lines.push(word.to_owned()),
+        }
+    }
+    lines.join("\n")
 }
 
 fn line(cells: &[String]) -> String {

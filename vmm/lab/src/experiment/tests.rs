@@ -43,6 +43,20 @@ fn an_axis_changes_what_it_names_and_the_table_says_so() {
 }
 
 #[test]
+fn a_page_has_the_finding_the_command_and_lines_that_fit() {
+    let text = GOOD.replace("seeds = 2", "finding = \"Later, not safer.\"\nseeds = 2");
+    let experiment = Experiment::parse("test", &text, None).unwrap();
+    let page = experiment.run(jobs(2), |_| (), || false).unwrap().unwrap().page();
+    for part in
+        ["# test: a test\n", "\nLater, not safer.\n", "\nghostlink experiment test\n", "(test.svg)"]
+    {
+        assert!(page.contains(part), "{part}: {page}");
+    }
+    let long = page.lines().filter(|line| !line.starts_with('|') && line.chars().count() > 100);
+    assert_eq!(long.count(), 0, "{page}");
+}
+
+#[test]
 fn threads_do_not_show() {
     assert_eq!(outputs(GOOD, 1), outputs(GOOD, 3));
 }

@@ -28,14 +28,23 @@ impl fmt::Display for Who {
     }
 }
 
-/// A page of a function, by its number. The victim has two, each unmapped by a CPU of its own, the
-/// neighbor one.
+/// A page of a function, by its number. Each function has two, each unmapped by a CPU of its own.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
 pub struct Page(pub Who, pub u8);
 
 impl Page {
     /// All pages.
-    pub const ALL: [Self; 3] = [Self(Who::Victim, 0), Self(Who::Victim, 1), Self(Who::Neighbor, 0)];
+    pub const ALL: [Self; 4] = [
+        Self(Who::Victim, 0),
+        Self(Who::Victim, 1),
+        Self(Who::Neighbor, 0),
+        Self(Who::Neighbor, 1),
+    ];
+
+    /// The page of the same function that is unmapped first: its pages are alike.
+    pub(super) const fn first(self) -> Self {
+        Self(self.0, 0)
+    }
 }
 
 impl fmt::Display for Page {

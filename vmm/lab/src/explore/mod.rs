@@ -23,6 +23,7 @@
 //! - `search`: the orders that are tried. `narrate`: a trace in plain words.
 
 pub mod action;
+mod candidates;
 mod fault;
 mod narrate;
 mod search;
@@ -38,6 +39,7 @@ use iommu::unit::Ordering;
 use serde::Serialize;
 
 pub use action::Action;
+pub use candidates::{Fate, candidates, try_candidates};
 pub use fault::{ExploredFault, UnexploredFault};
 
 /// An invariant, by the name of its violation.
@@ -53,10 +55,16 @@ pub enum Invariant {
     /// A function uses a translation whose invalidation the caller was told has failed. Callers in
     /// Linux give the page away all the same.
     StaleAfterFailure,
+    /// A caller waits for as long as the hard lock-up detector allows. Looked for only with
+    /// [`ExploreConfig::properties`].
+    Late,
+    /// The neighbor, which is healthy, is isolated or reset. Looked for only with
+    /// [`ExploreConfig::properties`].
+    Unfair,
 }
 
 impl Invariant {
-    /// All of them.
+    /// Those that are looked for always.
     pub const ALL: [Self; 4] =
         [Self::FalseCompletion, Self::LostWait, Self::StaleAfterSuccess, Self::StaleAfterFailure];
 
@@ -67,6 +75,17 @@ impl Invariant {
             Self::LostWait => "lost wait",
             Self::StaleAfterSuccess => "stale after success",
             Self::StaleAfterFailure => "stale after failure",
+            Self::Late => "late",
+            Self::Unfair => "unfair",
+        }
+    }
+
+    /// The property that its violation breaks: live, safe or fair.
+    pub const fn property(self) -> &'static str {
+        match self {
+            Self::LostWait | Self::Late => "live",
+            Self::FalseCompletion | Self::StaleAfterSuccess | Self::StaleAfterFailure => "safe",
+            Self::Unfair => "fair",
         }
     }
 
@@ -84,7 +103,7 @@ impl Invariant {
                     && !matches!(policy.on_ite, OnIte::RepeatWait | OnIte::DisableAts)
                     && !fault.lies()
             }
-            Self::StaleAfterFailure => false,
+            Self::StaleAfterFailure | Self::Late | Self::Unfair => false,
         }
     }
 }
@@ -111,6 +130,11 @@ pub struct ExploreConfig {
     pub ordering: Ordering,
     /// When ATCs drop what an Invalidate Request names.
     pub obeys: Obeys,
+    /// Whether to look for late callers and harm to the neighbor too.
+    pub properties: bool,
+    /// Whether the neighbor may answer at any time before the unit gives up, as `PCIe 10.3.1` permits.
+    /// It is healthy nevertheless. If not, it answers before time passes.
+    pub slow_neighbor: bool,
     /// Actions in a row that are tried in every order.
     pub depth: usize,
     /// The number of random traces, which are three times as long as `depth`.
@@ -134,6 +158,8 @@ pub struct Violation {
 pub struct Report {
     /// Different states that were reached by trying every order.
     pub states: usize,
+    /// Every order up to the depth was tried: there were not more states than fit.
+    pub complete: bool,
     /// The broken invariants, with a trace for each.
     pub violations: BTreeMap<Invariant, Violation>,
 }
@@ -156,5 +182,7 @@ pub fn explore(config: &ExploreConfig) -> Result<Report, HostError> {
     search.report()
 }
 
+#[cfg(test)]
+mod properties_tests;
 #[cfg(test)]
 mod tests;

@@ -82,6 +82,8 @@ fn ending(invariant: Invariant) -> &'static str {
         Invariant::StaleAfterSuccess => {
             "the device has reached a page of another user; the caller was told of success"
         }
+        Invariant::Late => "a caller has waited for as long as the hard lock-up detector allows",
+        Invariant::Unfair => "the neighbor, which is healthy, is isolated or reset",
         Invariant::StaleAfterFailure => {
             "the device has reached a page of another user; the caller was told of a failure"
         }

@@ -16,12 +16,13 @@ const LONGER: usize = 3;
 pub(super) struct Search<'a> {
     config: &'a ExploreConfig,
     states: HashSet<u64>,
+    is_complete: bool,
     found: BTreeMap<Invariant, Vec<Action>>,
 }
 
 impl<'a> Search<'a> {
     pub(super) fn new(config: &'a ExploreConfig) -> Self {
-        Self { config, states: HashSet::new(), found: BTreeMap::new() }
+        Self { config, states: HashSet::new(), is_complete: true, found: BTreeMap::new() }
     }
 
     /// Tries every order up to the depth. Shorter traces come first, so that the first violation
@@ -33,13 +34,15 @@ impl<'a> Search<'a> {
             for action in &trace {
                 world.act(*action);
             }
-            if let Some(invariant) = world.broken {
-                self.found.entry(invariant).or_insert(trace);
+            self.note(&world, &trace);
+            if world.broken.is_some() || self.states.contains(&world.fingerprint()) {
                 continue;
             }
-            if self.states.len() >= MAX_STATES || !self.states.insert(world.fingerprint()) {
-                continue;
+            if self.states.len() >= MAX_STATES {
+                self.is_complete = false;
+                break;
             }
+            self.states.insert(world.fingerprint());
             if trace.len() < self.config.depth {
                 for action in world.enabled() {
                     let mut longer = trace.clone();
@@ -48,11 +51,16 @@ impl<'a> Search<'a> {
                 }
             }
             world.settle();
-            if let Some(invariant) = world.broken {
-                self.found.entry(invariant).or_insert(trace);
-            }
+            self.note(&world, &trace);
         }
         Ok(())
+    }
+
+    /// Keeps `trace` for each invariant that it breaks first.
+    fn note(&mut self, world: &World, trace: &[Action]) {
+        for invariant in world.noted.iter().copied().chain(world.broken) {
+            self.found.entry(invariant).or_insert_with(|| trace.to_vec());
+        }
     }
 
     /// Tries longer orders at random, and shortens those that break an invariant.
@@ -119,6 +127,6 @@ impl<'a> Search<'a> {
             let narration = narrate::narrate(self.config, &trace, invariant)?;
             violations.insert(invariant, Violation { trace, narration });
         }
-        Ok(Report { states: self.states.len(), violations })
+        Ok(Report { states: self.states.len(), complete: self.is_complete, violations })
     }
 }

@@ -15,6 +15,8 @@ fn config(policy: &str, fault: &str) -> ExploreConfig {
         ict: Timeout::After(ICT),
         ordering: Ordering::Serial,
         obeys: Obeys::AtAnswer,
+        properties: false,
+        slow_neighbor: false,
         depth: 5,
         random: 0,
         seed: 1,

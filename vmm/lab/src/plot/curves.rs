@@ -92,7 +92,9 @@ fn number(value: &Value) -> Option<f64> {
     match value {
         Value::Time(time) => Some(time.as_secs_f64()),
         Value::Mean(mean) => Some(*mean),
-        Value::Share(part, runs) => Some(crate::share::Share { part: *part, whole: *runs }.value()),
+        Value::Share(part, all) | Value::Ratio(part, all) => {
+            Some(crate::share::Share { part: *part, whole: *all }.value())
+        }
         Value::Text(_) => None,
     }
 }

@@ -30,7 +30,7 @@ impl Machine<'_> {
         match state {
             State::Idle if now < quiet => {
                 let state = self.cpu(cpu);
-                (state.job.since, state.job.locked) = (now, Some(now));
+                (state.job.since, state.job.off, state.job.locked) = (now, now, Some(now));
                 state.state = State::Submitting { present: None };
                 self.tracer.emit(now, || Event::CpuBlocked { cpu, function: UNIT });
                 self.wake(cpu, costs.descriptor * 2 + costs.doorbell);

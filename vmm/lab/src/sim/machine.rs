@@ -18,6 +18,7 @@ use super::cpu::{Cpu, Gate, Lock, Tickets};
 use super::drivers::Drivers;
 use super::exposure::Exposed;
 use super::firmware::{self, Driver};
+use super::gone::Loss;
 use super::memory::{Stage, Tables};
 use super::oracle::{MappingId, Oracle};
 use super::scheduler::Scheduler;
@@ -66,6 +67,8 @@ pub(super) struct Device {
     pub(super) deferred: Vec<MappingId>,
     /// Pages that it could still reach when they were given back.
     pub(super) exposed: Exposed,
+    /// Its link is down, and which software knows.
+    pub(super) loss: Loss,
     /// Resets that the workload wants.
     pub(super) planned_resets: u32,
     /// It was in quarantine.

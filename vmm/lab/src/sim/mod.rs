@@ -31,6 +31,7 @@ mod drivers;
 mod error;
 mod exposure;
 mod firmware;
+mod gone;
 mod healthy;
 mod id;
 mod interrupts;
@@ -51,6 +52,7 @@ mod unit_row;
 
 pub use catalog::{Catalog, CatalogError};
 pub use error::SimulationError;
+pub use gone::Gone;
 pub use healthy::Healthy;
 pub use id::{ParseRunIdError, RunId};
 pub use latencies::Latencies;

@@ -5,6 +5,7 @@ use iommu::time::Instant;
 
 use super::RunResult;
 use super::cpu::State;
+use super::gone::Learner;
 use super::machine::{Device, Machine};
 
 impl Machine<'_> {
@@ -19,6 +20,10 @@ impl Machine<'_> {
             })
         });
         self.result.told.count(*verdict, held);
+        if *verdict != Verdict::Completed {
+            let device = self.cpu(cpu).device;
+            self.learn(device, Learner::Remapping);
+        }
         self.cpu(cpu).state = State::Returning;
         let job = &mut self.cpu(cpu).job;
         (job.told_success, job.held_by_atc) = (verdict.is_success(), held);
@@ -47,6 +52,7 @@ impl Machine<'_> {
 
     fn watch_device(&mut self, device: u16, is_up: bool) {
         let (now, function) = (self.now, self.slots.function(device));
+        self.note_link(device, is_up);
         let state = &mut self.devices[usize::from(device)];
         if !is_up && !state.unbound {
             state.gone.get_or_insert(now);

@@ -18,6 +18,7 @@ use iommu::submit::{Flush, FlushPath};
 
 use super::Kind;
 use super::cpu::{Purpose, State};
+use super::gone::Learner;
 use super::machine::{Machine, Task, covering};
 use super::memory::Tables;
 use super::oracle::{Mapping, MappingId};
@@ -49,6 +50,7 @@ impl Machine<'_> {
             return;
         }
         self.cpu(cpu).begun += 1;
+        self.note_attempt(device, |gone| &mut gone.maps);
         let pace = self.pace(cpu);
         let space = self.space(cpu);
         let (_, memory) = self.downstream.host.dma_path();
@@ -72,6 +74,7 @@ impl Machine<'_> {
         if !is_done && !is_aborted {
             let state = &mut self.devices[usize::from(device)];
             (state.works, state.has_failed_io) = (false, true);
+            self.learn(device, Learner::Driver);
             self.cpu(cpu).timed_out = true;
             let function = self.slots.function(device);
             self.tracer.emit(self.now, || Event::IoTimedOut { cpu, function });
@@ -161,6 +164,7 @@ impl Machine<'_> {
         state.state = State::Outside;
         state.generation = state.generation.wrapping_add(1);
         let device = state.device;
+        self.note_wanted(device, purpose);
         let function = self.slots.function(device);
         self.tracer.emit(now, || Event::CpuBlocked { cpu, function });
         let limit = self.spec.policy.in_flight;
@@ -194,12 +198,14 @@ impl Machine<'_> {
     fn look(&mut self, cpu: u16) {
         let (costs, now) = (self.spec.costs, self.now);
         self.cpu(cpu).job.locked = Some(now);
-        let function = self.slots.function(self.cpu(cpu).device);
+        let device = self.cpu(cpu).device;
+        let function = self.slots.function(device);
         let mut time = costs.descriptor * 3 + costs.doorbell;
         let path = self.flush_path(cpu);
         let looks_first = self.looks_first(path);
         if looks_first {
             time += costs.presence_check;
+            self.note_attempt(device, |gone| &mut gone.checks);
         }
         // Where the IOTLB has a wait of its own, the device is looked at after that.
         let looks_now = looks_first && !self.spec.policy.splits(path);
@@ -282,6 +288,7 @@ impl Machine<'_> {
             false => &mut self.result.innocent,
         };
         latencies.record(waited);
+        self.note_hang(device, waited);
         self.note_interrupts_off(cpu, true);
         let function = self.slots.function(device);
         self.tracer.emit(now, || Event::CpuReleased { cpu, function, waited });
@@ -318,6 +325,7 @@ impl Machine<'_> {
     fn reset_device(&mut self, device: u16) -> Duration {
         let (function, now) = (self.slots.function(device), self.now);
         let usual = self.spec.costs.reset;
+        self.note_attempt(device, |gone| &mut gone.resets);
         if !self.downstream.hierarchy.is_present(function, now) {
             return usual;
         }

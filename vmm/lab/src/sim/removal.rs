@@ -15,6 +15,7 @@ use iommu::event::Event;
 
 use super::cpu::{Purpose, State};
 use super::firmware::{Driver, Layout, PortState};
+use super::gone::Learner;
 use super::machine::Machine;
 
 impl Machine<'_> {
@@ -38,6 +39,7 @@ impl Machine<'_> {
         let disconnected = &mut self.downstream.drivers.disconnected[usize::from(device)];
         if !port.link_active || !port.present {
             *disconnected = true;
+            self.learn(device, Learner::HotPlug);
             self.let_go(device);
         } else if port.button {
             state.powers_down = true;
@@ -70,6 +72,7 @@ impl Machine<'_> {
         if std::mem::replace(&mut state.unbinding, true) {
             return;
         }
+        self.learn(device, Learner::Driver);
         for cpu in self.workers(device) {
             if matches!(self.cpu(cpu).state, State::Io(_)) {
                 self.wake(cpu, std::time::Duration::ZERO);

@@ -6,6 +6,7 @@ use std::time::Duration;
 use iommu::submit::{Counters, Verdict};
 use serde::{Deserialize, Serialize};
 
+use super::gone::Gone;
 use super::healthy::Healthy;
 use super::{Latencies, text};
 
@@ -173,6 +174,9 @@ pub struct RunResult {
     pub time_to_quarantine: Latencies,
     /// The time for which a device was gone while its driver was bound.
     pub zombie: Latencies,
+    /// What was done with devices that were gone, and when software knew.
+    #[serde(default)]
+    pub gone: Gone,
     /// Runs that ended well after a fault: no caller was waiting, and the device works, or its
     /// driver has let it go.
     pub recovered: u64,
@@ -218,6 +222,7 @@ impl RunResult {
         self.told.merge(&other.told);
         self.time_to_quarantine.merge(&other.time_to_quarantine);
         self.zombie.merge(&other.zombie);
+        self.gone.merge(&other.gone);
         self.recovered += other.recovered;
         self.virtual_time += other.virtual_time;
         self.steps += other.steps;

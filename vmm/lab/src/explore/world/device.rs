@@ -27,6 +27,8 @@ pub(super) struct Device {
     /// Requests whose completion has not been sent, and that its ATC obeys then: each with the one
     /// whose range it drops.
     pub(super) owed: Vec<(ITag, InvalidateRequest)>,
+    /// The host has reset it.
+    pub(super) was_reset: bool,
     /// It is in D3hot.
     pub(super) sleeps: bool,
     /// Under way to it, and from it. Each way keeps its order (`PCIe 2.4.1`).
@@ -47,6 +49,7 @@ impl Device {
             ats_off: false,
             obeys,
             owed: Vec::new(),
+            was_reset: false,
             sleeps: false,
             requests: VecDeque::new(),
             completions: VecDeque::new(),
@@ -142,6 +145,7 @@ impl FunctionAccess for Functions<'_> {
 
     fn reset(&mut self, function: Bdf, now: Instant) {
         for device in self.devices.iter_mut().filter(|device| device.id == function) {
+            device.was_reset = true;
             if device.link.carries(Lost::ConfigWrite, now) {
                 device.forget();
             }

@@ -4,13 +4,14 @@
 mod acts;
 mod device;
 
+use std::collections::BTreeSet;
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::Arc;
 
 use devices::fault::FaultMode;
 use devices::pcie::link::{InvalidateBehavior, LinkDownReasons};
 use iommu::Memory;
-use iommu::event::{Recorder, TimedEvent, Tracer, UnitRole};
+use iommu::event::{LockupDetector, Recorder, TimedEvent, Tracer, UnitRole};
 use iommu::ids::{Bdf, Gpa, Iova, PAGE_SIZE};
 use iommu::spec::offset;
 use iommu::submit::{FlushPath, HostError, HostSide, Ticket, Verdict};
@@ -30,6 +31,8 @@ const RING: u32 = 256;
 const UNMAP: u32 = 3;
 /// Steps after which a waiter that still waits will wait for ever: as many time-outs as can matter.
 const PATIENCE: usize = 6;
+/// The same, where a bound that starts again and again has to add up to a late caller.
+const LONG_PATIENCE: usize = 600;
 
 /// The state of a page.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -82,8 +85,14 @@ pub(super) struct World {
     false_completions: u64,
     /// The caller that was told a verdict last.
     reported: Option<Ticket>,
-    /// The invariant that was broken.
+    /// The neighbor may answer late.
+    slow_neighbor: bool,
+    /// Whether to note late callers and harm to the neighbor.
+    properties: bool,
+    /// The invariant that was broken. The trace ends there.
     pub(super) broken: Option<Invariant>,
+    /// Other invariants that were broken on the way.
+    pub(super) noted: BTreeSet<Invariant>,
 }
 
 impl World {
@@ -117,7 +126,10 @@ impl World {
             abandoned: None,
             false_completions: 0,
             reported: None,
+            slow_neighbor: config.slow_neighbor,
+            properties: config.properties,
             broken: None,
+            noted: BTreeSet::new(),
         };
         let effect = config.fault.effect();
         let victim = &mut world.devices[Who::Victim as usize];
@@ -139,9 +151,9 @@ impl World {
     pub(super) fn enabled(&self) -> Vec<Action> {
         let mut actions = Vec::new();
         for mapping in &self.mappings {
-            // The victim's pages are alike: the second is for while a caller waits for the first.
-            let has_turn =
-                mapping.page != Page(Who::Victim, 1) || !self.is_mapped(Page(Who::Victim, 0));
+            // A function's pages are alike: the second is for while a caller waits for the first.
+            let first = mapping.page.first();
+            let has_turn = mapping.page == first || !self.is_mapped(first);
             if mapping.state == State::Mapped && has_turn {
                 actions.push(Action::Unmap(mapping.page));
             }
@@ -207,7 +219,8 @@ impl World {
         let gives_up = self.host.unit().poll_timeout() == self.host.poll_timeout();
         let is_late = matches!(self.fault.mode(), Some(FaultMode::Late(_)));
         let may_be_late = is_late && (self.may_be_too_late || !gives_up);
-        is_idle(Who::Neighbor) && (may_be_late || is_idle(Who::Victim))
+        let neighbor_waits = self.slow_neighbor && !gives_up;
+        (neighbor_waits || is_idle(Who::Neighbor)) && (may_be_late || is_idle(Who::Victim))
     }
 
     fn is_mapped(&self, page: Page) -> bool {
@@ -265,12 +278,14 @@ impl World {
     /// Nothing more goes wrong, and all that can still come comes. A caller that waits then waits
     /// for ever, unless a time-out goes on and on.
     pub(super) fn settle(&mut self) {
-        for _ in 0..PATIENCE {
+        let patience = if self.properties { LONG_PATIENCE } else { PATIENCE };
+        for _ in 0..patience {
             while let Some(action) = self.oldest_message() {
                 self.act(action);
             }
             let waits = self.mappings.iter().any(|mapping| mapping.state != State::Mapped);
-            if !waits || self.broken.is_some() {
+            let is_over = !waits || self.noted.contains(&Invariant::Late);
+            if is_over || self.broken.is_some() {
                 return;
             }
             if self.host.poll_timeout().is_none() {
@@ -359,16 +374,36 @@ impl World {
             }
         }
         let mut reported = false;
+        self.note_properties();
         while let Some(ended) = self.host.poll_verdict() {
             reported = true;
             self.reported = Some(ended.ticket);
             self.returned(ended.ticket, ended.verdict);
         }
+        self.note_properties();
         if self.host.counters().false_completions > self.false_completions {
             self.false_completions = self.host.counters().false_completions;
             self.broken = Some(Invariant::FalseCompletion);
         }
         reported
+    }
+
+    /// Notes callers that wait for too long, and harm to the neighbor.
+    fn note_properties(&mut self) {
+        if !self.properties {
+            return;
+        }
+        let is_late = |mapping: &Mapping| match mapping.state {
+            State::Flushing(_, since, _) => self.now - since >= LockupDetector::Hard.threshold(),
+            State::Mapped => false,
+        };
+        if self.mappings.iter().any(is_late) {
+            self.noted.insert(Invariant::Late);
+        }
+        let neighbor = &self.devices[Who::Neighbor as usize];
+        if neighbor.was_reset || self.host.is_isolated(neighbor.id) {
+            self.noted.insert(Invariant::Unfair);
+        }
     }
 
     /// A call returns: its frame is given away, and another takes its place.
