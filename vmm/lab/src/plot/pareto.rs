@@ -11,7 +11,8 @@ use super::canvas::{Anchor, Canvas, Drawn, Ink, draw};
 const WIDTH: i32 = 920;
 const HEIGHT: i32 = 440;
 const TOP: i32 = 24;
-const BOTTOM: i32 = HEIGHT - 50;
+/// The lowest marks reach below it, and the labels of the axis stand below them.
+const BOTTOM: i32 = HEIGHT - 56;
 /// Radius of a mark with a number.
 const RADIUS: i32 = 10;
 /// Width of a letter at size 12, rounded up.
@@ -77,7 +78,7 @@ pub(crate) fn plot(points: &[Point]) -> Pareto {
     let clusters = clusters(points, &best, |point| (axis.x(point.longest), y(point.unsafe_share)));
     let labels = labels(&clusters);
     let svg = draw((WIDTH, HEIGHT), |canvas| {
-        axis.draw(canvas, (TOP, BOTTOM))?;
+        axis.draw(canvas, (TOP, BOTTOM + 16))?;
         for tenth in 0..=(top * 10.0).round() as i32 {
             let share = f64::from(tenth) / 10.0;
             canvas.line((axis.left, y(share)), (axis.right, y(share)), Ink::Grid, 1)?;
@@ -85,7 +86,7 @@ pub(crate) fn plot(points: &[Point]) -> Pareto {
             canvas.text((axis.left - 14, y(share)), Anchor::Right, Ink::Muted, 11, &label)?;
         }
         let text = "longest wait in any run, logarithmic: further left is more alive";
-        canvas.text((axis.left, BOTTOM + 34), Anchor::Left, Ink::Muted, 11, text)?;
+        canvas.text((axis.left, BOTTOM + 43), Anchor::Left, Ink::Muted, 11, text)?;
         let text = "runs that were unsafe: further down is safer";
         canvas.text((axis.left + 4, TOP - 12), Anchor::Left, Ink::Muted, 11, text)?;
         front_line(canvas, &clusters)?;
