@@ -219,11 +219,13 @@ impl Waiter {
         };
         match &self.job {
             Job::Flush(_) if self.repeats_wait => {}
-            Job::Flush(flush) if self.is_split => {
-                let left_out = !self.submitted();
-                flush.descriptors(self.needs_iotlb(), left_out, max_mask).for_each(&mut put);
+            Job::Flush(flush) => {
+                let (with_iotlb, left_out) = match self.is_split {
+                    true => (self.needs_iotlb(), !self.submitted()),
+                    false => (true, self.waived),
+                };
+                flush.descriptors(with_iotlb, left_out, max_mask).for_each(&mut put);
             }
-            Job::Flush(flush) => flush.descriptors(true, self.waived, max_mask).for_each(&mut put),
             Job::Fence(function, domain) => {
                 flush::fence(*function, *domain).into_iter().for_each(&mut put);
             }

@@ -303,6 +303,8 @@ impl Submitter {
     }
 
     /// Reports the CPUs that have spun for as long as a lock-up detector tolerates.
+    // Inlined although a second caller exists: each poll calls it.
+    #[inline(always)]
     pub(super) fn report_lockups(&mut self, now: Instant) {
         while let Some(ticket) = self.take_due(Timer::HardLockup, now)
             && let Some(mut waiter) = self.waiters.entry(ticket)
