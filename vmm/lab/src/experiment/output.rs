@@ -51,7 +51,7 @@ impl Results<'_> {
     /// The page of the experiment: question, finding, command, table and figure.
     pub fn page(&self) -> String {
         let Experiment { name, about, finding, seeds, .. } = self.experiment;
-        let runs = if *seeds == 1 { "run".to_owned() } else { format!("{seeds} runs") };
+        let runs = if *seeds == 1 { "One run".to_owned() } else { format!("{seeds} runs") };
         let figure = match self.experiment.figure {
             Some(_) => format!("\n![{about}]({name}.svg)\n"),
             None => String::new(),
