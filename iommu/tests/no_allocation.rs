@@ -11,7 +11,7 @@ use iommu::spec::control::GlobalBits;
 use iommu::spec::descriptor::{DeviceTlbDescriptor, IotlbDescriptor, WaitDescriptor};
 use iommu::spec::offset;
 use iommu::spec::tables::{ContextHigh, ContextLow, RootEntry, SecondStageEntry};
-use iommu::submit::{FunctionAccess, HostSide, PRESETS, Precheck, Verdict};
+use iommu::submit::{Flush, FlushPath, FunctionAccess, HostSide, PRESETS, Precheck, Verdict};
 use iommu::time::Instant;
 use iommu::unit::{Output, Unit, UnitConfig};
 use vm_memory::{Bytes, GuestAddress};
@@ -121,12 +121,12 @@ impl FunctionAccess for Functions {
     }
 }
 
-/// Submits an invalidation, answers it if it reaches the link, and returns the verdict.
-fn submit(host: &mut HostSide, functions: &mut Functions) -> Verdict {
+/// Submits an invalidation on `path`, answers it if it reaches the link, and returns the verdict.
+fn submit(host: &mut HostSide, path: FlushPath, functions: &mut Functions) -> Verdict {
     let (itag, range) = (ITag::new(0), PageRange::page(Iova(PAGE_SIZE)));
     let request =
         InvalidateRequest { destination: FUNCTION, itag, pasid: None, global: false, range };
-    host.submit(request, functions, NOW);
+    host.submit(Flush::from(request).on(path), functions, NOW);
     while let Some(sent) = host.poll_request() {
         let completion = InvalidateCompletion {
             requester: sent.destination,
@@ -140,10 +140,11 @@ fn submit(host: &mut HostSide, functions: &mut Functions) -> Verdict {
 
 #[test]
 fn submissions_do_not_allocate_under_any_policy() {
+    let paths = FlushPath::ALL.iter().flat_map(|path| [(*path, true), (*path, false)]);
     for preset in PRESETS {
         let policy = preset.policy();
-        let has_precheck = policy.precheck != Precheck::None;
-        for are_present in [true, false] {
+        for (path, are_present) in paths.clone() {
+            let has_precheck = policy.precheck_on(path) != Precheck::None;
             let mut functions = Functions { are_present };
             let config = UnitConfig::new(UnitRole::Host);
             let mut host = HostSide::new(config, policy.clone(), Tracer::none()).unwrap();
@@ -152,14 +153,15 @@ fn submissions_do_not_allocate_under_any_policy() {
                 false => Verdict::Skipped,
             };
             for _ in 0..500 {
-                assert_eq!(submit(&mut host, &mut functions), expected, "{policy}");
+                let verdict = submit(&mut host, path, &mut functions);
+                assert_eq!(verdict, expected, "{policy} on {path}");
             }
             let counted = allocation_counter::measure(|| {
                 for _ in 0..1000 {
-                    submit(&mut host, &mut functions);
+                    submit(&mut host, path, &mut functions);
                 }
             });
-            assert_eq!(counted.count_total, 0, "{policy}: {counted:?}");
+            assert_eq!(counted.count_total, 0, "{policy} on {path}: {counted:?}");
         }
     }
 }

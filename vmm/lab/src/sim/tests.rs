@@ -104,8 +104,12 @@ fn without_any_bound_a_silent_link_loss_locks_the_cpu_up_to_the_horizon() {
     spec.unit.ict = Timeout::Never;
     let result = run(&spec, &Tracer::none()).unwrap();
     assert!(result.never_returned >= 1 && result.recovered == 0);
-    assert!(result.hard_lockups >= 1 && result.soft_lockups >= 1);
+    // The soft detector reports from a timer interrupt, which such a CPU never takes.
+    assert!(result.hard_lockups >= 1 && result.soft_lockups == 0);
     assert!(result.interrupts_off.max() > Duration::from_secs(190));
+    spec.unit.ict = Timeout::After(Duration::from_secs(30));
+    let result = run(&spec, &Tracer::none()).unwrap();
+    assert!(result.hard_lockups >= 1 && result.soft_lockups >= 1, "it comes back after 30 s");
 }
 
 #[test]
