@@ -1,6 +1,6 @@
 //! Looks for what faults wait for in the lines that the guest sends to its console.
 
-use devices::root_complex::RootComplex;
+use devices::chipset::Chipset;
 use regex_lite::Regex;
 
 use crate::Error;
@@ -17,13 +17,13 @@ pub(crate) struct ConsoleWatch {
 }
 
 impl ConsoleWatch {
-    /// A watch for the faults of `root_complex`.
-    pub(crate) fn new(root_complex: &RootComplex) -> Result<Self, Error> {
+    /// A watch for the faults of `chipset`.
+    pub(crate) fn new(chipset: &Chipset) -> Result<Self, Error> {
         let compile = |(fault, text): (usize, &str)| match Regex::new(text) {
             Ok(expression) => Ok((fault, expression)),
             Err(source) => Err(Error::Expression { text: text.to_owned(), source }),
         };
-        let waiting = root_complex.console_expressions().map(compile).collect::<Result<_, _>>()?;
+        let waiting = chipset.console_expressions().map(compile).collect::<Result<_, _>>()?;
         Ok(Self { waiting, line: Vec::new() })
     }
 

@@ -143,7 +143,7 @@ fn false_completions(events: &[TimedEvent], victim: Bdf) -> (bool, bool) {
 fn longest_host_wait(events: &[TimedEvent], victim: Bdf) -> Duration {
     let mut waiting: HashMap<Ticket, Instant> = HashMap::new();
     let mut longest = Duration::ZERO;
-    for TimedEvent { at, event } in events {
+    for TimedEvent { at, event, .. } in events {
         match event {
             Event::Submitted { ticket, function, .. } if *function == victim => {
                 waiting.entry(*ticket).or_insert(*at);
@@ -168,7 +168,7 @@ mod tests {
     const VICTIM: Bdf = Bdf::new(1, 0, 0);
 
     fn at(nanos: u64, event: Event) -> TimedEvent {
-        TimedEvent { at: Instant::from_nanos(nanos), event }
+        TimedEvent { at: Instant::from_nanos(nanos), segment: 0, event }
     }
 
     fn submitted(ticket: u64) -> Event {

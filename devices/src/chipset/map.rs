@@ -3,6 +3,7 @@
 //! ```text
 //!  0xb000_0000     ECAM, 256 MiB, once software has set PCIEXBAR to it
 //!  0xc000_0000     PCI memory window, BARs live here
+//!  0xe000_0000     of that: ECAM and memory window of further PCI segments, 128 MiB each, if there are
 //!  0xfec0_0000     I/O APIC
 //!  0xfed0_0000     HPET, if there is one
 //!  0xfed9_0000     VT-d units, a page each
@@ -43,6 +44,21 @@ pub const ECAM: Range = Range { start: 0xb000_0000, size: 0x1000_0000 };
 pub const PCI_MEMORY: Range = Range { start: 0xc000_0000, size: 0x3e00_0000 };
 /// Where firmware puts BAR 0 of functions on bus 0, 1 MiB apart: the end of [`PCI_MEMORY`].
 pub const FIRMWARE_BARS: u32 = 0xfd00_0000;
+/// PCI segments besides segment 0 that a machine can have.
+pub const MAX_SEGMENTS: usize = 3;
+/// What further PCI segments have of [`PCI_MEMORY`].
+pub const SEGMENTS: Range = Range { start: 0xe000_0000, size: 0x1800_0000 };
+
+/// The ECAM of the further PCI segment with this index, from 0: buses 0 to 63.
+pub const fn segment_ecam(index: usize) -> Range {
+    Range { start: SEGMENTS.start + index as u64 * 0x800_0000, size: 0x400_0000 }
+}
+
+/// The window in which the BARs and bridge windows of that segment may lie.
+pub const fn segment_memory(index: usize) -> Range {
+    Range { start: segment_ecam(index).end(), size: 0x400_0000 }
+}
+
 /// The I/O APIC's page.
 pub const IO_APIC: Range = Range { start: 0xfec0_0000, size: 0x1000 };
 /// The registers of the HPET.
@@ -161,6 +177,16 @@ mod tests {
         for pair in ranges.windows(2) {
             assert!(pair[0].end() <= pair[1].start, "{pair:x?}");
         }
+        for index in 0..MAX_SEGMENTS {
+            assert_eq!(segment_ecam(index).end(), segment_memory(index).start);
+            let next = if index + 1 < MAX_SEGMENTS {
+                segment_ecam(index + 1).start
+            } else {
+                SEGMENTS.end()
+            };
+            assert_eq!(segment_memory(index).end(), next);
+        }
+        assert!(PCI_MEMORY.start < SEGMENTS.start && SEGMENTS.end() < FIRMWARE_BARS.into());
         let mut ports: Vec<_> = ports().collect();
         ports.sort_unstable();
         for pair in ports.windows(2) {

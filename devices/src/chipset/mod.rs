@@ -14,7 +14,8 @@
 //! ```
 //!
 //! - [`map`]: where everything is.
-//! - [`RootComplex`]: the remapping units, ports, links and functions.
+//! - [`RootComplex`]: the remapping units, ports, links and functions. Each further PCI segment has
+//!   another one.
 //!
 //! After each call all effects of the call have happened or wait as outputs. The caller then drains
 //! [`Chipset::poll_output`]. An address or port at which nothing answers reads as all ones, and
@@ -26,6 +27,7 @@ pub mod map;
 mod onboard;
 mod pc_testdev;
 mod power;
+mod segments;
 mod sleep;
 mod wires;
 
@@ -41,7 +43,6 @@ use iommu::unit::StickyRegisters;
 use crate::Error;
 use crate::bench::{Bench, Request};
 use crate::config_ports::ConfigPorts;
-use crate::fault::FaultMode;
 use crate::hpet::Hpet;
 use crate::io_apic::{self, IoApic};
 use crate::pcie::ConfigClient;
@@ -56,6 +57,7 @@ use map::{COM1_PIN, PortOwner, port};
 use pc_testdev::PcTestdev;
 pub use power::GuestExit;
 use power::ResetControl;
+use segments::Segments;
 use sleep::Sleep;
 pub use sleep::Suspended;
 use wires::{Source, Wires};
@@ -101,6 +103,7 @@ pub enum Output {
 #[derive(Debug)]
 pub struct Chipset {
     root_complex: RootComplex,
+    segments: Segments,
     io_apic: IoApic,
     /// The remapped message of each pin's last interrupt, if it was level-triggered.
     routes: [Option<Msi>; io_apic::PINS as usize],
@@ -142,8 +145,12 @@ impl Chipset {
     ) -> Result<Self, Error> {
         let ChipsetConfig { root_complex, memory: size, cpus, tsc_khz } = config;
         let Topology { hpet, pc_testdev, .. } = root_complex.topology;
+        let mut configs = root_complex.segments().into_iter();
+        let first = configs.next().map_or(root_complex, |first| first.config);
+        let segments = Segments::new(configs, media, &memory, &tracer)?;
         Ok(Self {
-            root_complex: RootComplex::with_media(root_complex, media, memory, tracer.clone())?,
+            root_complex: RootComplex::with_media(first, media, memory, tracer.clone())?,
+            segments,
             io_apic: IoApic::new(),
             routes: [None; io_apic::PINS as usize],
             config_ports: ConfigPorts::new(),
@@ -187,7 +194,7 @@ impl Chipset {
     pub fn sticky_registers(&self) -> Vec<StickyRegisters> {
         match self.reset_control.cycles_power() {
             true => Vec::new(),
-            false => self.root_complex.sticky_registers(),
+            false => self.all_sticky_registers(),
         }
     }
 
@@ -197,6 +204,9 @@ impl Chipset {
 
     /// One read of `data.len()` bytes at an address that is not RAM.
     pub fn memory_read(&mut self, address: u64, data: &mut [u8], now: Instant) {
+        if self.segments.read(address, data, now) {
+            return self.settle(now);
+        }
         match self.decode(address, data.len()) {
             Some(Target::Unit(offset)) => self.root_complex.unit_read(offset, data),
             Some(Target::Config(function, offset)) => {
@@ -221,6 +231,9 @@ impl Chipset {
 
     /// One write of `data` to an address that is not RAM.
     pub fn memory_write(&mut self, address: u64, data: &[u8], now: Instant) {
+        if self.segments.write(address, data, now) {
+            return self.settle(now);
+        }
         match self.decode(address, data.len()) {
             Some(Target::Unit(offset)) => self.root_complex.unit_write(offset, data, now),
             Some(Target::Config(function, offset)) => {
@@ -314,24 +327,6 @@ impl Chipset {
         self.settle(now);
     }
 
-    /// Lets `mode` happen to the port with index `port`, as [`RootComplex::inject`].
-    pub fn inject(&mut self, port: usize, mode: FaultMode, now: Instant) {
-        self.root_complex.inject(port, mode, now);
-        self.settle(now);
-    }
-
-    /// Ends `mode` at the port with index `port`.
-    pub fn lift(&mut self, port: usize, mode: FaultMode, now: Instant) {
-        self.root_complex.lift(port, mode, now);
-        self.settle(now);
-    }
-
-    /// The console has shown what `fault` waits for, as [`RootComplex::console_matched`].
-    pub fn console_matched(&mut self, fault: usize, now: Instant) {
-        self.root_complex.console_matched(fault, now);
-        self.settle(now);
-    }
-
     /// How many bytes [`Self::console_input`] takes now.
     pub fn console_room(&mut self) -> usize {
         self.com1.room()
@@ -345,7 +340,8 @@ impl Chipset {
 
     /// When [`Self::handle_timeout`] wants to be called next.
     pub fn poll_timeout(&self) -> Option<Instant> {
-        let due = self.root_complex.poll_timeout();
+        let due = [self.root_complex.poll_timeout(), self.segments.poll_timeout()];
+        let due = Instant::earliest(due);
         if self.hpet.is_none() && self.sleep.is_none() {
             return due;
         }
@@ -357,6 +353,7 @@ impl Chipset {
     /// Does what is due at `now`.
     pub fn handle_timeout(&mut self, now: Instant) {
         self.root_complex.handle_timeout(now);
+        self.segments.handle_timeout(now);
         if let Some(hpet) = &mut self.hpet {
             hpet.handle_timeout(now);
             self.forward_hpet(now);
@@ -370,7 +367,7 @@ impl Chipset {
         self.outputs.pop_front()
     }
 
-    /// The root complex, to look at.
+    /// The root complex of segment 0, to look at.
     pub fn root_complex(&self) -> &RootComplex {
         &self.root_complex
     }
@@ -421,6 +418,7 @@ impl Chipset {
             Some(Request::Doorbell { value }) => {
                 self.tracer.emit(now, || Event::Doorbell { value });
                 self.root_complex.doorbell(now);
+                self.segments.doorbell(now);
                 self.settle(now);
             }
             Some(Request::Report { metric, value }) => {
@@ -453,6 +451,8 @@ impl Chipset {
                 self.root_complex.io_apic_message(message, now);
             } else if let Some(message) = self.root_complex.poll_interrupt() {
                 self.outputs.push_back(Output::Interrupt(message));
+            } else if let Some(message) = self.segments.poll_interrupt() {
+                self.outputs.push_back(Output::Interrupt(message));
             } else {
                 break;
             }
@@ -483,6 +483,8 @@ impl Chipset {
 
 #[cfg(test)]
 mod onboard_tests;
+#[cfg(test)]
+mod segments_tests;
 #[cfg(test)]
 mod sleep_tests;
 #[cfg(test)]

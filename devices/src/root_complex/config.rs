@@ -10,7 +10,7 @@ use iommu::unit::{StickyRegisters, UnitConfig};
 
 use super::IO_APIC_ID;
 use crate::Error;
-use crate::chipset::map::Range;
+use crate::chipset::map::{self, Range};
 use crate::fault::Fault;
 use crate::pcie::link::Obeys;
 use crate::topology::Topology;
@@ -59,6 +59,25 @@ pub struct RootComplexConfig {
     pub sticky: Vec<StickyRegisters>,
 }
 
+/// The root complex of one PCI segment.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SegmentConfig {
+    /// The number of the segment.
+    pub number: u16,
+    /// The index of its first unit among those of the machine, which is the one with
+    /// `INCLUDE_PCI_ALL`. The others follow.
+    pub first_unit: usize,
+    /// Its configuration.
+    pub config: RootComplexConfig,
+}
+
+impl SegmentConfig {
+    /// The register page of its unit with this index, from 0.
+    pub fn unit(&self, index: usize) -> Range {
+        map::unit(self.first_unit + index)
+    }
+}
+
 impl RootComplexConfig {
     /// The default of [`Self::hot_plug`].
     pub const HOT_PLUG: Duration = Duration::from_millis(5);
@@ -92,20 +111,82 @@ impl RootComplexConfig {
         }
     }
 
-    /// The settings of all units that the guest sees: of the one with `INCLUDE_PCI_ALL`, and of those
+    /// The settings of all units of segment 0 that the guest sees: of the one with `INCLUDE_PCI_ALL`, and of those
     /// of [`Topology::units`].
     pub fn units(&self) -> Vec<UnitConfig> {
-        let settings = |name: &str| {
-            let found = self.unit_settings.iter().rev().find(|(other, _)| other == name);
-            let unit = found.map_or(self.guest_unit, |(_, unit)| *unit);
-            let ict = match self.host {
-                Host::Direct => unit.ict,
-                Host::Forwarded { .. } => Timeout::Never,
-            };
-            UnitConfig { role: UnitRole::Guest, ict, ..unit }
-        };
-        let further = self.topology.units().iter().map(|unit| settings(&unit.id));
+        let further = self.topology.units().iter().map(|unit| self.settings(&unit.id));
         std::iter::once(self.guest_unit).chain(further).collect()
+    }
+
+    /// The settings of the unit with that name.
+    fn settings(&self, name: &str) -> UnitConfig {
+        let found = self.unit_settings.iter().rev().find(|(other, _)| other == name);
+        let unit = found.map_or(self.guest_unit, |(_, unit)| *unit);
+        let ict = match self.host {
+            Host::Direct => unit.ict,
+            Host::Forwarded { .. } => Timeout::Never,
+        };
+        UnitConfig { role: UnitRole::Guest, ict, ..unit }
+    }
+
+    /// The root complexes of the machine: that of segment 0, and those of the further segments in
+    /// ascending order. Nothing but the machine's memory joins them.
+    pub fn segments(&self) -> Vec<SegmentConfig> {
+        let mut first_unit = 0;
+        let mut all = Vec::new();
+        let first = (0, self.guest_unit, self.topology.without_segments());
+        let further = self.topology.segments().iter().map(|segment| {
+            (segment.number, self.settings(&segment.unit), segment.topology.clone())
+        });
+        for (number, guest_unit, topology) in std::iter::once(first).chain(further) {
+            // Settings of unknown units stay with segment 0, which refuses them.
+            let is_own = |(name, _): &&(String, UnitConfig)| match number {
+                0 => !self.is_further_unit(name),
+                _ => topology.has_unit(name),
+            };
+            let unit_settings = self.unit_settings.iter().filter(is_own).cloned().collect();
+            let units = 1 + topology.units().len();
+            let sticky = self.sticky.iter().skip(first_unit).take(units).cloned().collect();
+            let faults = self.faults_of(&topology, number == 0);
+            let config = Self {
+                guest_unit,
+                unit_settings,
+                host: self.host.clone(),
+                topology,
+                faults,
+                sticky,
+                io_apic: self.io_apic,
+                obeys: self.obeys,
+                hot_plug: self.hot_plug,
+                oracle: self.oracle,
+            };
+            all.push(SegmentConfig { number, first_unit, config });
+            first_unit += units;
+        }
+        all
+    }
+
+    /// Whether a unit of a segment besides segment 0 has that name.
+    fn is_further_unit(&self, name: &str) -> bool {
+        let segments = self.topology.segments();
+        segments.iter().any(|segment| segment.unit == name || segment.topology.has_unit(name))
+    }
+
+    /// The faults of ports in `topology`, which is a segment of the machine. Those that name no port
+    /// are of the first one; without any, the first segment has them.
+    fn faults_of(&self, topology: &Topology, is_first: bool) -> Vec<Fault> {
+        if self.topology.segments().is_empty() {
+            return self.faults.clone();
+        }
+        let ports = topology.port_infos();
+        let all = self.topology.port_infos();
+        let is_there = |name: &str| ports.iter().any(|port| port.name == name);
+        let is_own = |fault: &&Fault| {
+            let name = fault.port.as_deref().or(all.first().map(|port| &port.name[..]));
+            let known = name.filter(|name| all.iter().any(|port| port.name == *name));
+            known.map_or(is_first, is_there)
+        };
+        self.faults.iter().filter(is_own).cloned().collect()
     }
 
     /// Checks that `ram`, the pieces of memory in ascending order, is within what the units can
@@ -115,7 +196,9 @@ impl RootComplexConfig {
     /// [`Error::AddressWidth`], [`Error::ReservedMemory`] and [`Error::NoUnit`].
     pub fn check(&self, ram: &[Range]) -> Result<(), Error> {
         let end = ram.last().map_or(0, |range| range.end());
-        let mut units = self.units();
+        let segments = self.segments();
+        let mut units: Vec<UnitConfig> =
+            segments.iter().flat_map(|segment| segment.config.units()).collect();
         if let Host::Forwarded { unit, .. } = self.host {
             units.push(unit);
         }
@@ -123,7 +206,7 @@ impl RootComplexConfig {
         if let Some(UnitConfig { host_address_width: width, .. }) = narrow {
             return Err(Error::AddressWidth { end, width: *width });
         }
-        let is_unit = |name: &str| self.topology.units().iter().any(|unit| unit.id == name);
+        let is_unit = |name: &str| self.topology.has_unit(name) || self.is_further_unit(name);
         if let Some((name, _)) = self.unit_settings.iter().find(|(name, _)| !is_unit(name)) {
             return Err(Error::NoUnit { name: name.clone() });
         }

@@ -48,7 +48,7 @@ use crate::pcie::host_bridge::EcamWindow;
 use crate::pcie::{ConfigAccess, Hierarchy, UpstreamMessage};
 use crate::stale::StaleCounts;
 use crate::topology::Media;
-pub use config::{Host, RootComplexConfig};
+pub use config::{Host, RootComplexConfig, SegmentConfig};
 use downstream::{Downstream, HotPlugDriver};
 use units::{GuestUnit, Units};
 use upstream::ToMemory;
@@ -245,6 +245,16 @@ impl RootComplex {
     /// The index of the port that the user calls `name`, as [`Self::inject`] takes it.
     pub fn port_index(&self, name: &str) -> Option<usize> {
         self.downstream.hierarchy.port_index(name)
+    }
+
+    /// How many ports there are.
+    pub fn port_count(&self) -> usize {
+        self.downstream.hierarchy.port_count()
+    }
+
+    /// How many units there are.
+    pub fn unit_count(&self) -> usize {
+        self.units.len()
     }
 
     /// The first of the units that the guest sees, to look at.

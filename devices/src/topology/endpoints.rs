@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::plan::{FunctionKind, Plan, Step};
-use super::{Address, DeviceSpec, Disk, Endpoint, MAX_BUSES, Namespace, Satc, TopologyError};
+use super::{Address, DeviceSpec, Disk, Endpoint, Namespace, Satc, TopologyError};
 use crate::dma::atc::Geometry;
 use crate::endpoint::{EndpointConfig, VirtualFunctions};
 use crate::nvme::{MAX_NAMESPACES, NvmeFeatures};
@@ -98,7 +98,7 @@ impl<'a> Plan<'a> {
         // Without ARI they are on the next bus.
         let needs_ari = last_virtual > 7;
         self.virtual_buses += usize::from(needs_ari);
-        if self.ports.len() + self.virtual_buses > MAX_BUSES {
+        if self.ports.len() + self.virtual_buses > self.max_buses {
             let reason = "there are no bus numbers left for its virtual functions".to_owned();
             return Err(self.error(index, reason));
         }

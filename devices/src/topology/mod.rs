@@ -16,6 +16,7 @@ mod endpoints;
 mod ids;
 mod plan;
 mod platform;
+mod segments;
 mod spec;
 mod text;
 mod types;
@@ -41,6 +42,7 @@ use platform::Platform;
 pub use platform::{
     Andd, DeviceScope, Drhd, Names, NamespaceDevice, ReservedMemory, Rmrr, ScopedUnit,
 };
+pub use segments::Segment;
 pub use spec::{
     DeviceSpec, Disk, Endpoint, Integrated, Namespace, Onboard, RootPort, Satc, Switch,
 };
@@ -114,6 +116,8 @@ pub struct Topology {
     pub hpet: bool,
     /// The machine has QEMU's `pc-testdev`.
     pub pc_testdev: bool,
+    /// The PCI segments besides segment 0, in ascending order.
+    segments: Vec<Segment>,
 }
 
 impl Topology {
@@ -123,10 +127,10 @@ impl Topology {
     /// The first entry that cannot be built, and why.
     pub fn new(devices: &[DeviceSpec]) -> Result<Self, TopologyError> {
         check::check(devices)?;
-        let (steps, platform) = plan::plan(devices)?;
+        let (steps, platform, segments) = segments::plan(devices)?;
         let hpet = devices.iter().any(|device| matches!(device, DeviceSpec::Hpet(_)));
         let pc_testdev = devices.iter().any(|device| matches!(device, DeviceSpec::PcTestdev(_)));
-        Ok(Self { steps, platform, hpet, pc_testdev })
+        Ok(Self { steps, platform, hpet, pc_testdev, segments })
     }
 
     /// The topology of [`simple_devices`].
@@ -166,9 +170,25 @@ impl Topology {
         })
     }
 
+    /// Segment 0 as it is.
+    pub(crate) fn without_segments(&self) -> Self {
+        Self { segments: Vec::new(), ..self.clone() }
+    }
+
+    /// The PCI segments besides segment 0, in ascending order. All else that a topology says is
+    /// about segment 0.
+    pub fn segments(&self) -> &[Segment] {
+        &self.segments
+    }
+
     /// The remapping units for some functions, in the order of the entries.
     pub fn units(&self) -> &[ScopedUnit] {
         &self.platform.units
+    }
+
+    /// Whether one of [`Self::units`] has that name.
+    pub(crate) fn has_unit(&self, name: &str) -> bool {
+        self.units().iter().any(|unit| unit.id == name)
     }
 
     /// Reserved memory of functions, in the order of the entries.
@@ -181,7 +201,8 @@ impl Topology {
         &self.platform.namespace
     }
 
-    /// The properties of the ports that a schedule of faults needs, in the order of their indices.
+    /// The properties of the ports of all segments that a schedule of faults needs, in the order of
+    /// their indices.
     pub fn port_infos(&self) -> Vec<PortInfo> {
         let info = |step: &Step| match step {
             Step::Port { name, port_type, .. } => Some(PortInfo {
@@ -191,12 +212,14 @@ impl Topology {
             }),
             Step::Function { .. } => None,
         };
-        self.steps.iter().filter_map(info).collect()
+        let further = self.segments.iter().flat_map(|segment| segment.topology.port_infos());
+        self.steps.iter().filter_map(info).chain(further).collect()
     }
 
-    /// The files that [`Self::build`] needs.
+    /// The files that [`Self::build`] needs, for all segments.
     pub fn files(&self) -> impl Iterator<Item = &Path> {
-        let namespaces = self.steps.iter().flat_map(|step| match step {
+        let further = self.segments.iter().flat_map(|segment| &segment.topology.steps);
+        let namespaces = self.steps.iter().chain(further).flat_map(|step| match step {
             Step::Function { kind: FunctionKind::Nvme { namespaces, .. }, .. } => &namespaces[..],
             _ => &[],
         });

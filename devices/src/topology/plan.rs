@@ -6,8 +6,7 @@ use std::path::PathBuf;
 
 use super::platform::Platform;
 use super::{
-    Address, DeviceSpec, FIRST_INTEGRATED, MAX_BUSES, MAX_DEPTH, RootPort, Satc, Switch,
-    TopologyError,
+    Address, DeviceSpec, FIRST_INTEGRATED, MAX_DEPTH, RootPort, Satc, Switch, TopologyError,
 };
 use crate::endpoint::EndpointConfig;
 use crate::nvme::NvmeFeatures;
@@ -79,13 +78,19 @@ pub(super) struct Plan<'a> {
     slots: BTreeSet<u8>,
     /// Buses of virtual functions, beside those of ports.
     pub(super) virtual_buses: usize,
+    /// Buses below bus 0 that there can be.
+    pub(super) max_buses: usize,
 }
 
-/// The steps that build `devices`, and what firmware reports besides.
-pub(super) fn plan(devices: &[DeviceSpec]) -> Result<(Vec<Step>, Platform), TopologyError> {
+/// The steps that build `devices`, which may have so many buses below bus 0, and what firmware reports
+/// besides.
+pub(super) fn plan(
+    devices: &[DeviceSpec],
+    max_buses: usize,
+) -> Result<(Vec<Step>, Platform), TopologyError> {
     let (steps, ports) = (Vec::new(), Vec::new());
     let (places, slots) = (Places::new(), BTreeSet::new());
-    let mut plan = Plan { devices, steps, ports, places, slots, virtual_buses: 0 };
+    let mut plan = Plan { devices, steps, ports, places, slots, virtual_buses: 0, max_buses };
     plan.reserve()?;
     plan.add_root_ports()?;
     plan.add_switches()?;
@@ -207,7 +212,7 @@ impl Plan<'_> {
         port_type: PortType,
     ) -> Result<usize, TopologyError> {
         // Each port leads to a bus of its own.
-        if self.ports.len() == MAX_BUSES {
+        if self.ports.len() == self.max_buses {
             return Err(self.error(index, "there are no bus numbers left for it".to_owned()));
         }
         let (name, devfn) = (port.name.clone(), addr.devfn());

@@ -8,7 +8,7 @@ use super::plan::{Plan, Step};
 use super::text::{Address, number};
 use super::{DeviceSpec, TopologyError};
 use crate::Error;
-use crate::chipset::map::{MAX_UNITS, Range};
+use crate::chipset::map::Range;
 
 /// Boot data is below, which an operating system reads and writes.
 const LOWEST_RESERVED: u64 = 1 << 20;
@@ -22,8 +22,13 @@ const HIGHEST_RESERVED: u64 = 1 << 52;
 pub struct Drhd {
     /// Its name, for its settings.
     pub id: String,
-    /// Root ports, with all that is below them, and functions on bus 0.
+    /// Root ports, with all that is below them, and functions on bus 0. Without any it is the unit
+    /// with `INCLUDE_PCI_ALL` of a further PCI segment.
+    #[serde(default)]
     pub scope: Names,
+    /// Its PCI segment.
+    #[serde(default, deserialize_with = "number")]
+    pub segment: u16,
 }
 
 /// Memory that functions use by DMA before an operating system starts: an RMRR structure (`VT-d
@@ -166,10 +171,6 @@ impl Plan<'_> {
         drhd: &Drhd,
         others: &[ScopedUnit],
     ) -> Result<ScopedUnit, TopologyError> {
-        if others.len() + 1 == MAX_UNITS {
-            let reason = format!("a machine can have {MAX_UNITS} units, with the one for the rest");
-            return Err(self.error(index, reason));
-        }
         let mut unit = ScopedUnit { id: drhd.id.clone(), scopes: Vec::new() };
         for name in &drhd.scope.0 {
             let scope = self.scope(index, name)?;
@@ -302,4 +303,4 @@ impl Plan<'_> {
 }
 
 /// The names of other devices below `\_SB`.
-const RESERVED_NAMES: [&str; 3] = ["PCI0", "MBRD", "COM1"];
+const RESERVED_NAMES: [&str; 6] = ["PCI0", "PCI1", "PCI2", "PCI3", "MBRD", "COM1"];

@@ -66,6 +66,9 @@ pub struct RootPort {
     /// Users can reach the slot: the DSDT has `ExternalFacingPort`.
     #[serde(default, deserialize_with = "on_off")]
     pub external: bool,
+    /// The PCI segment whose bus 0 it is on, and all that is below it.
+    #[serde(default, deserialize_with = "number")]
+    pub segment: u16,
     /// Vendor ID. Default: the type's own.
     #[serde(default, deserialize_with = "some_number")]
     pub vendor: Option<u16>,
@@ -87,6 +90,7 @@ impl RootPort {
             hotplug: HotPlug::default(),
             ats: true,
             external: false,
+            segment: 0,
             vendor: None,
             device: None,
             revision: None,

@@ -11,6 +11,7 @@ pub const TYPES: [(&str, &[(&str, &str)]); 12] = [
             ("hotplug=HOW", "surprise, button (with power control) or none [surprise]"),
             ("ats=on|off", "functions below may use ATS [on]"),
             ("external=on|off", "users can reach the slot: ExternalFacingPort in the DSDT [off]"),
+            ("segment=N", "the PCI segment on whose bus 0 it is, with all below it [0]"),
             ("vendor=N", "Vendor ID; drivers and quirks go by ids [its own]"),
             ("device=N", "Device ID [its own]"),
             ("revision=N", "Revision ID [its own]"),
@@ -92,7 +93,8 @@ pub const TYPES: [(&str, &[(&str, &str)]); 12] = [
         "drhd",
         &[
             ("id=NAME", "needed; its settings say --unit NAME.KEY=VALUE"),
-            ("scope=NAME[+NAME..]", "needed: its root ports, and functions on bus 0"),
+            ("scope=NAME[+NAME..]", "its root ports, and functions on bus 0; needed in segment 0"),
+            ("segment=N", "its PCI segment; without scope= it is the unit for the rest of it [0]"),
         ],
     ),
     (

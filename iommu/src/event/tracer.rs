@@ -13,9 +13,16 @@ use crate::time::Instant;
 pub struct TimedEvent {
     /// The time of the event.
     pub at: Instant,
+    /// The PCI segment of the functions and of the unit in it. As JSON, it is left out for segment 0.
+    #[serde(skip_serializing_if = "is_first")]
+    pub segment: u16,
     /// The event itself.
     #[serde(flatten)]
     pub event: Event,
+}
+
+fn is_first(segment: &u16) -> bool {
+    *segment == 0
 }
 
 /// A receiver of events. It is called with locks held: it must be quick, and must not call back
@@ -27,43 +34,54 @@ pub trait EventSink: Send + Sync {
 
 /// A handle to a sink, or to none. It is cheap to clone.
 #[derive(Clone, Default)]
-pub struct Tracer(Option<Arc<dyn EventSink>>);
+pub struct Tracer {
+    sink: Option<Arc<dyn EventSink>>,
+    segment: u16,
+}
 
 impl Tracer {
     /// A tracer without a sink.
     pub fn none() -> Self {
-        Self(None)
+        Self::default()
     }
 
     /// A tracer that sends events to `sink`.
     pub fn to(sink: Arc<dyn EventSink>) -> Self {
-        Self(Some(sink))
+        Self { sink: Some(sink), segment: 0 }
     }
 
     /// A tracer to the same sink that drops the events after `end`.
     #[must_use]
     pub fn until(&self, end: Instant) -> Self {
-        let sink = self.0.clone().map(|sink| Arc::new(Until { sink, end }) as Arc<dyn EventSink>);
-        Self(sink)
+        let sink =
+            self.sink.clone().map(|sink| Arc::new(Until { sink, end }) as Arc<dyn EventSink>);
+        Self { sink, segment: self.segment }
+    }
+
+    /// A tracer to the same sink, for the events of the PCI segment with that number. Without this it
+    /// is 0.
+    #[must_use]
+    pub fn in_segment(&self, segment: u16) -> Self {
+        Self { sink: self.sink.clone(), segment }
     }
 
     /// Whether there is a sink.
     pub fn is_on(&self) -> bool {
-        self.0.is_some()
+        self.sink.is_some()
     }
 
     /// Records the event that `event` builds. Without a sink the event is not built.
     #[inline]
     pub fn emit(&self, at: Instant, event: impl FnOnce() -> Event) {
-        if let Some(sink) = &self.0 {
-            sink.record(TimedEvent { at, event: event() });
+        if let Some(sink) = &self.sink {
+            sink.record(TimedEvent { at, segment: self.segment, event: event() });
         }
     }
 }
 
 impl fmt::Debug for Tracer {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_tuple("Tracer").field(&self.0.is_some()).finish()
+        f.debug_tuple("Tracer").field(&self.sink.is_some()).finish()
     }
 }
 

@@ -3,13 +3,12 @@
 //! ACPI namespace.
 
 use acpi_tables::sdt::Sdt;
-use devices::root_complex::{HPET_ID, IO_APIC_ID, RootComplexConfig};
-use devices::topology::{DeviceScope, Satc};
+use devices::root_complex::{HPET_ID, IO_APIC_ID, RootComplexConfig, SegmentConfig};
+use devices::topology::{DeviceScope, RootPortInfo, Satc};
 use iommu::ids::Bdf;
 
 use super::tables::IO_APIC_NUMBER;
 use super::{OEM, OEM_REVISION, OEM_TABLE};
-use crate::layout;
 
 /// Table flag: interrupts can be remapped.
 const INTR_REMAP: u8 = 1;
@@ -55,35 +54,28 @@ pub(super) fn build(config: &RootComplexConfig) -> Vec<u8> {
     // remapped by software that does not find it.
     let io_apic = scope(IO_APIC, IO_APIC_NUMBER, config.io_apic.unwrap_or(IO_APIC_ID));
     let namespace = || (1_u8..).zip(config.topology.namespace_devices());
-    let base = |index: usize| layout::unit(index).start.to_le_bytes();
-    for (index, unit) in (1..).zip(config.topology.units()) {
-        let scopes: Vec<u8> = unit.scopes.iter().flat_map(path_scope).collect();
-        table.append_slice(&structure(DRHD, 0, &[&base(index)[..], &scopes].concat()));
-    }
-    // The last, since software takes the first that has a function.
-    let mut drhd = [&base(0)[..], &io_apic].concat();
-    drhd.extend(namespace().flat_map(|(n, device)| scope(NAMESPACE_DEVICE, n, device.source)));
+    let mut platform = io_apic.to_vec();
+    platform.extend(namespace().flat_map(|(n, device)| scope(NAMESPACE_DEVICE, n, device.source)));
     if config.topology.hpet {
-        drhd.extend(scope(HPET, HPET_NUMBER, HPET_ID));
+        platform.extend(scope(HPET, HPET_NUMBER, HPET_ID));
     }
-    table.append_slice(&structure(DRHD, INCLUDE_PCI_ALL, &drhd));
+    let segments = config.segments();
+    for segment in &segments {
+        let platform = if segment.number == 0 { &platform[..] } else { &[] };
+        units(segment, platform).iter().for_each(|unit| table.append_slice(unit));
+    }
     for region in config.topology.reserved_memory() {
         let [start, last] = [region.range.start, region.range.end() - 1].map(u64::to_le_bytes);
         let scopes: Vec<u8> = region.scopes.iter().flat_map(path_scope).collect();
-        table.append_slice(&structure(RMRR, 0, &[&start[..], &last, &scopes].concat()));
+        table.append_slice(&structure(RMRR, 0, 0, &[&start[..], &last, &scopes].concat()));
     }
-    let ports: Vec<_> = config.topology.root_ports().collect();
-    let allowed = || ports.iter().filter(|port| port.ats);
-    if ports.iter().all(|port| port.ats) {
-        table.append_slice(&structure(ATSR, ALL_PORTS, &[]));
-    } else if allowed().count() > 0 {
-        let scopes: Vec<u8> = allowed().flat_map(|port| scope(BRIDGE, 0, port.function)).collect();
-        table.append_slice(&structure(ATSR, 0, &scopes));
-    }
-    for (index, unit) in config.units().iter().enumerate() {
-        if let Some(domain) = unit.proximity {
-            let domain = domain.to_le_bytes();
-            table.append_slice(&structure(RHSA, 0, &[&base(index)[..], &domain].concat()));
+    segments.iter().filter_map(ats_ports).for_each(|ports| table.append_slice(&ports));
+    for segment in &segments {
+        for (index, unit) in segment.config.units().iter().enumerate() {
+            if let Some(domain) = unit.proximity {
+                let (base, domain) = (base(segment, index), domain.to_le_bytes());
+                table.append_slice(&structure(RHSA, 0, 0, &[&base[..], &domain].concat()));
+            }
         }
     }
     for (number, device) in namespace() {
@@ -94,15 +86,45 @@ pub(super) fn build(config: &RootComplexConfig) -> Vec<u8> {
         let named = config.topology.satc(satc);
         let scopes: Vec<u8> = named.flat_map(|function| scope(ENDPOINT, 0, function)).collect();
         if !scopes.is_empty() {
-            table.append_slice(&structure(SATC, flags, &scopes));
+            table.append_slice(&structure(SATC, flags, 0, &scopes));
         }
     }
     table.as_slice().to_vec()
 }
 
-/// A remapping structure of segment 0.
-fn structure(kind: u16, flags: u8, rest: &[u8]) -> Vec<u8> {
-    numbered(kind, [flags, 0, 0, 0], rest)
+/// The units of a segment. `platform` are scopes of the one for the rest.
+fn units(segment: &SegmentConfig, platform: &[u8]) -> Vec<Vec<u8>> {
+    let mut all = Vec::new();
+    for (index, unit) in (1..).zip(segment.config.topology.units()) {
+        let scopes: Vec<u8> = unit.scopes.iter().flat_map(path_scope).collect();
+        let unit = [&base(segment, index)[..], &scopes].concat();
+        all.push(structure(DRHD, 0, segment.number, &unit));
+    }
+    // The last, since software takes the first that has a function.
+    let rest = [&base(segment, 0)[..], platform].concat();
+    all.push(structure(DRHD, INCLUDE_PCI_ALL, segment.number, &rest));
+    all
+}
+
+fn base(segment: &SegmentConfig, index: usize) -> [u8; 8] {
+    segment.unit(index).start.to_le_bytes()
+}
+
+/// The root ports of a segment below which functions may use ATS, if there are any.
+fn ats_ports(segment: &SegmentConfig) -> Option<Vec<u8>> {
+    let ports: Vec<RootPortInfo> = segment.config.topology.root_ports().collect();
+    if ports.iter().all(|port| port.ats) {
+        return Some(structure(ATSR, ALL_PORTS, segment.number, &[]));
+    }
+    let allowed = ports.iter().filter(|port| port.ats);
+    let scopes: Vec<u8> = allowed.flat_map(|port| scope(BRIDGE, 0, port.function)).collect();
+    (!scopes.is_empty()).then(|| structure(ATSR, 0, segment.number, &scopes))
+}
+
+/// A remapping structure of the segment with that number; of structures without one it is 0.
+fn structure(kind: u16, flags: u8, segment: u16, rest: &[u8]) -> Vec<u8> {
+    let [low, high] = segment.to_le_bytes();
+    numbered(kind, [flags, 0, low, high], rest)
 }
 
 /// A remapping structure with these four bytes behind its length.

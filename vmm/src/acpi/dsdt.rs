@@ -1,4 +1,4 @@
-//! The DSDT: the host bridge with the ranges that it decodes and the features that the operating
+//! The DSDT: the host bridges with the ranges that they decode and the features that the operating
 //! system may control, root ports that users can reach, COM1, devices that only ACPI knows, and the
 //! power states.
 
@@ -10,11 +10,12 @@ use acpi_tables::aml::{
 use acpi_tables::sdt::Sdt;
 use acpi_tables::{Aml, AmlSink};
 use devices::root_complex::inta_pin;
-use devices::topology::{NamespaceDevice, RootPortInfo, Topology};
+use devices::topology::{NamespaceDevice, RootPortInfo, Segment, Topology};
 
 use super::{OEM, OEM_REVISION, OEM_TABLE, bytes};
 use crate::layout::{
-    COM1_PIN, ECAM, HPET, IO_APIC, PCI_MEMORY, Range, SLEEP_TYPE_OFF, SLEEP_TYPE_RAM, UNITS, port,
+    COM1_PIN, ECAM, HPET, IO_APIC, PCI_MEMORY, Range, SEGMENTS, SLEEP_TYPE_OFF, SLEEP_TYPE_RAM,
+    UNITS, port, segment_ecam, segment_memory,
 };
 
 /// The UUID in calls of a PCIe host bridge's `_OSC` (`PCI Firmware 4.5`).
@@ -48,8 +49,9 @@ pub(super) fn build(topology: &Topology) -> Vec<u8> {
 }
 
 fn system_bus(topology: &Topology) -> Vec<u8> {
-    let ports: Vec<_> = topology.root_ports().filter(|port| port.external).map(external).collect();
-    let mut devices = vec![host_bridge(ports), motherboard(), com1()];
+    let segments = topology.segments();
+    let mut devices = vec![host_bridge(topology), motherboard(segments), com1()];
+    devices.extend(segments.iter().enumerate().map(further_host_bridge));
     devices.extend((0_u8..).zip(topology.namespace_devices()).map(namespace_device));
     devices.extend(topology.hpet.then(event_timer));
     bytes(&Scope::new("\\_SB_".into(), devices.iter().map(|device| device as &dyn Aml).collect()))
@@ -68,34 +70,63 @@ fn encoded(item: &dyn Aml) -> Encoded {
     Encoded(bytes(item))
 }
 
-fn host_bridge(ports: Vec<Encoded>) -> Encoded {
-    let last_bus = (ECAM.size >> 20) as u16 - 1;
-    let mmio = (PCI_MEMORY.start as u32, (PCI_MEMORY.end() - 1) as u32);
-    let cacheable = AddressSpaceCacheable::NotCacheable;
+/// The host bridge of segment 0. Further segments have the upper part of its memory.
+fn host_bridge(topology: &Topology) -> Encoded {
+    let end = if topology.segments().is_empty() { PCI_MEMORY.end() } else { SEGMENTS.start };
+    let window = Range { start: PCI_MEMORY.start, size: end - PCI_MEMORY.start };
+    let (buses, memory) = (buses(ECAM), memory(window));
     let resources = encoded(&ResourceTemplate::new(vec![
-        &AddressSpace::new_bus_number(0_u16, last_bus),
+        &buses,
         // Configuration ports: the bridge's own.
         &IO::new(port::PCI, port::PCI, 1, 8),
         &AddressSpace::new_io(0_u16, port::PCI - 1, None),
         &AddressSpace::new_io(port::PCI + 8, 0xffff_u16, None),
-        &AddressSpace::new_memory(cacheable, true, mmio.0, mmio.1, None),
+        &memory,
     ]));
-    let (wires, osc) = (routing(), control());
+    root_bus((0, 0), &resources, Some(routing()), topology)
+}
+
+/// The host bridge of a further segment. It has neither I/O ports nor wires: functions below it have
+/// messages only.
+fn further_host_bridge((index, segment): (usize, &Segment)) -> Encoded {
+    let (buses, memory) = (buses(segment_ecam(index)), memory(segment_memory(index)));
+    let resources = encoded(&ResourceTemplate::new(vec![&buses, &memory]));
+    root_bus((index as u8 + 1, segment.number), &resources, None, &segment.topology)
+}
+
+/// The buses of an ECAM.
+fn buses(ecam: Range) -> AddressSpace<u16> {
+    AddressSpace::new_bus_number(0, (ecam.size >> 20) as u16 - 1)
+}
+
+fn memory(window: Range) -> AddressSpace<u32> {
+    let cacheable = AddressSpaceCacheable::NotCacheable;
+    let (start, last) = (window.start as u32, (window.end() - 1) as u32);
+    AddressSpace::new_memory(cacheable, true, start, last, None)
+}
+
+/// A root bus with its number in the namespace, and that of its segment.
+fn root_bus(
+    (number, segment): (u8, u16),
+    resources: &Encoded,
+    wires: Option<Encoded>,
+    topology: &Topology,
+) -> Encoded {
     let mut objects = vec![
         encoded(&Name::new("_HID".into(), &EISAName::new("PNP0A08"))),
         encoded(&Name::new("_CID".into(), &EISAName::new("PNP0A03"))),
-        encoded(&Name::new("_UID".into(), &0_u8)),
-        encoded(&Name::new("_SEG".into(), &0_u8)),
+        encoded(&Name::new("_UID".into(), &number)),
+        encoded(&Name::new("_SEG".into(), &segment)),
         encoded(&Name::new("_BBN".into(), &0_u8)),
         // DMA is coherent.
         encoded(&Name::new("_CCA".into(), &1_u8)),
-        encoded(&Name::new("_CRS".into(), &resources)),
-        wires,
-        osc,
+        encoded(&Name::new("_CRS".into(), resources)),
     ];
-    objects.extend(ports);
+    objects.extend(wires);
+    objects.push(control());
+    objects.extend(topology.root_ports().filter(|port| port.external).map(external));
     let objects = objects.iter().map(|object| object as &dyn Aml).collect();
-    encoded(&Device::new("PCI0".into(), objects))
+    encoded(&Device::new(format!("PCI{number}").as_str().into(), objects))
 }
 
 /// A root port whose slot users can reach, by device properties in the form of Linux's
@@ -171,10 +202,11 @@ fn control() -> Encoded {
 }
 
 /// Memory that belongs to no bus, which the operating system must not assign.
-fn motherboard() -> Encoded {
+fn motherboard(segments: &[Segment]) -> Encoded {
     let fixed = |range: Range| Memory32Fixed::new(true, range.start as u32, range.size as u32);
-    let (ecam, units, io_apic) = (fixed(ECAM), fixed(UNITS), fixed(IO_APIC));
-    let resources = ResourceTemplate::new(vec![&ecam, &io_apic, &units]);
+    let mut ranges = vec![fixed(ECAM), fixed(IO_APIC), fixed(UNITS)];
+    ranges.extend((0..segments.len()).map(|index| fixed(segment_ecam(index))));
+    let resources = ResourceTemplate::new(ranges.iter().map(|range| range as &dyn Aml).collect());
     encoded(&Device::new(
         "MBRD".into(),
         vec![

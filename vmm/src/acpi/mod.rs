@@ -5,7 +5,7 @@
 //!   RSDP (0xe0000) --> XSDT --> FADT -+-> DSDT   host bridge, COM1, power states
 //!                          |           `-> FACS   (0xef000) shared with firmware
 //!                          +--> MADT            CPUs, I/O APIC
-//!                          +--> MCFG            ECAM
+//!                          +--> MCFG            ECAM of each PCI segment
 //!                          +--> DMAR            remapping unit, which ports may have ATS below
 //!                          +--> SRAT            if the unit has a proximity domain
 //!                          `--> HPET            its registers, if there is one
@@ -62,10 +62,11 @@ fn build(cpus: u8, ram: &[Range], config: &RootComplexConfig) -> Vec<(u64, Vec<u
     let mut listed = vec![
         placed.add(bytes(&tables::fadt(dsdt, ACPI_NVS.start, config.topology.pc_testdev))),
         placed.add(bytes(&tables::madt(cpus))),
-        placed.add(bytes(&tables::mcfg())),
+        placed.add(bytes(&tables::mcfg(config.topology.segments()))),
         placed.add(dmar::build(config)),
     ];
-    if config.units().iter().any(|unit| unit.proximity.is_some()) {
+    let mut units = config.segments().into_iter().flat_map(|segment| segment.config.units());
+    if units.any(|unit| unit.proximity.is_some()) {
         listed.push(placed.add(tables::srat(cpus, ram)));
     }
     if config.topology.hpet {

@@ -9,9 +9,10 @@ use acpi_tables::madt::{
 use acpi_tables::mcfg::MCFG;
 use acpi_tables::sdt::Sdt;
 use devices::hpet;
+use devices::topology::Segment;
 
 use super::{OEM, OEM_REVISION, OEM_TABLE};
-use crate::layout::{ECAM, HPET, IO_APIC, LOCAL_APIC, Range, port};
+use crate::layout::{ECAM, HPET, IO_APIC, LOCAL_APIC, Range, port, segment_ecam};
 
 /// A write of this to [`port::RESET`] resets the machine.
 const RESET_VALUE: u8 = 6;
@@ -83,11 +84,15 @@ pub(super) fn madt(cpus: u8) -> MADT {
     table
 }
 
-/// The MCFG: the address of ECAM.
-pub(super) fn mcfg() -> MCFG {
+/// The MCFG: the address of each segment's ECAM.
+pub(super) fn mcfg(segments: &[Segment]) -> MCFG {
     let mut table = MCFG::new(OEM, OEM_TABLE, OEM_REVISION);
-    let last_bus = (ECAM.size >> 20) - 1;
-    table.add_ecam(ECAM.start, 0, 0, last_bus as u8);
+    let last_bus = |ecam: Range| ((ecam.size >> 20) - 1) as u8;
+    table.add_ecam(ECAM.start, 0, 0, last_bus(ECAM));
+    for (index, segment) in segments.iter().enumerate() {
+        let ecam = segment_ecam(index);
+        table.add_ecam(ecam.start, segment.number, 0, last_bus(ecam));
+    }
     table
 }
 

@@ -260,6 +260,70 @@ fn a_root_port_that_users_can_reach_has_the_property_in_the_dsdt() {
     assert_eq!(count(uuid), 1);
 }
 
+/// Two units for functions with equal numbers, each in the structures of its segment.
+#[test]
+fn further_segments_have_units_ecam_and_root_buses_of_their_own() {
+    let devices = [
+        "root-port,id=a",
+        "drhd,id=u,segment=1",
+        "root-port,id=b,segment=1,external=on",
+        "root-port,id=c,segment=0xffff,ats=off",
+        "root-port,id=d,segment=0xffff",
+        "drhd,id=v,scope=a",
+        "drhd,id=w,segment=65535,scope=d",
+        "drhd,id=x,segment=65535",
+    ];
+    let mut config = config(&devices, UnitConfig::new(UnitRole::Host));
+    let near = UnitConfig { proximity: Some(3), ..config.guest_unit };
+    config.unit_settings.push(("w".to_owned(), near));
+    config.check(&RAM).unwrap();
+    let tables = build(1, &RAM, &config);
+    let dmar = table(&tables, "DMAR");
+    let mut structures = Vec::new();
+    let mut at = 48;
+    while at < dmar.len() {
+        let length = usize::from(dmar[at + 2]);
+        structures.push(&dmar[at..at + length]);
+        at += length;
+    }
+    let heads: Vec<_> = structures.iter().map(|s| (s[0], s[4], s[6], s[7])).collect();
+    assert_eq!(
+        heads[..5],
+        [(0, 0, 0, 0), (0, 1, 0, 0), (0, 1, 1, 0), (0, 0, 255, 255), (0, 1, 255, 255)]
+    );
+    assert_eq!(heads[5..8], [(2, 1, 0, 0), (2, 1, 1, 0), (2, 0, 255, 255)], "ATSR of each segment");
+    let bases: Vec<u64> = structures[..5].iter().map(|drhd| u64_at(drhd, 8)).collect();
+    assert_eq!(bases, [0xfed9_1000, 0xfed9_0000, 0xfed9_2000, 0xfed9_4000, 0xfed9_3000]);
+    let scope = |device| [2, 8, 0, 0, 0, 0, device, 0];
+    assert_eq!(structures[0][16..], scope(1));
+    assert_eq!(structures[2].len(), 16, "the I/O APIC is in segment 0 only");
+    assert_eq!((&structures[3][16..], &structures[7][8..]), (&scope(2)[..], &scope(2)[..]));
+    assert_eq!((structures[8][0], u64_at(structures[8], 8)), (3, 0xfed9_4000), "RHSA");
+    assert!(tables.iter().any(|(_, bytes)| bytes.starts_with(b"SRAT")));
+
+    let mcfg = table(&tables, "MCFG");
+    assert_eq!((mcfg.len(), u64_at(mcfg, 60), u64_at(mcfg, 76)), (92, 0xe000_0000, 0xe800_0000));
+    assert_eq!((&mcfg[68..72], &mcfg[84..88]), (&[1, 0, 0, 63][..], &[255, 255, 0, 63][..]));
+
+    let dsdt = table(&tables, "DSDT");
+    let count = |bytes: &[u8]| dsdt.windows(bytes.len()).filter(|window| *window == bytes).count();
+    for name in [&b"PCI0"[..], b"PCI1", b"PCI2", b"_PRT", b"ExternalFacingPort"] {
+        assert_eq!(count(name), 1, "{}", String::from_utf8_lossy(name));
+    }
+    assert_eq!((count(b"_OSC"), count(b"_SEG\x00"), count(b"_SEG\x01")), (3, 1, 1));
+    assert_eq!(count(b"_SEG\x0b\xff\xff"), 1);
+    let window =
+        |first: u32, last: u32| [first, last, 0, last - first + 1].map(u32::to_le_bytes).concat();
+    assert_eq!(count(&window(0xc000_0000, 0xdfff_ffff)), 1, "what is left of segment 0's window");
+    assert_eq!(count(&window(0xe400_0000, 0xe7ff_ffff)), 1);
+    assert_eq!(count(&window(0xec00_0000, 0xefff_ffff)), 1);
+    // Memory32Fixed of both ECAMs.
+    for ecam in [0xe000_0000_u32, 0xe800_0000] {
+        let range = [ecam, 0x400_0000].map(u32::to_le_bytes).concat();
+        assert_eq!(count(&[&[0x86, 9, 0, 1][..], &range].concat()), 1);
+    }
+}
+
 fn config_without_ats() -> RootComplexConfig {
     config(&["root-port,id=a,ats=off"], UnitConfig::new(UnitRole::Host))
 }

@@ -39,7 +39,7 @@ use vm_memory::{Bytes, GuestAddress, ReadVolatile};
 
 use crate::Error;
 use crate::config::{Kernel, MemorySize, Module};
-use crate::layout::{CMDLINE, CMDLINE_MAX, RAM_GAP, Range};
+use crate::layout::{CMDLINE, CMDLINE_MAX, RAM_ABOVE_GAP, RAM_GAP, Range};
 
 pub(crate) use registers::{configure_fpu, configure_registers, configure_sregs};
 
@@ -99,7 +99,8 @@ enum Entry {
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Ram<'a> {
     pub(crate) size: MemorySize,
-    /// Whole pages in RAM above 1 MiB, in ascending order and without overlaps.
+    /// Whole pages above 1 MiB, in ascending order and without overlaps: of RAM, and of the chipset's
+    /// addresses, where there is none.
     pub(crate) reserved: &'a [Range],
 }
 
@@ -116,7 +117,8 @@ impl Ram<'_> {
 
     /// Checks that `name`, which takes what is below `end`, leaves reserved memory alone.
     fn check(self, name: &str, end: u64) -> Result<(), Error> {
-        match self.reserved.iter().find(|range| range.start < end) {
+        let is_ram = |range: &&Range| !(RAM_GAP..RAM_ABOVE_GAP).contains(&range.start);
+        match self.reserved.iter().filter(is_ram).find(|range| range.start < end) {
             Some(range) => Err(Error::Reserved { name: name.to_owned(), end, range: *range }),
             None => Ok(()),
         }

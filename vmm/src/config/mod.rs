@@ -13,7 +13,7 @@ use iommu::event::Tracer;
 
 pub use memory_size::{MemorySize, ParseMemorySizeError};
 
-use crate::layout::Range;
+use crate::layout::{Range, segment_ecam};
 use crate::{Error, memory};
 
 /// The most virtual CPUs that a machine can have.
@@ -97,10 +97,13 @@ impl VmConfig {
         Ok(self.root_complex.check(&memory::ranges(self.memory))?)
     }
 
-    /// The reserved memory regions of functions, in ascending order.
+    /// The reserved memory regions of functions, and behind them ECAM of further PCI segments, in
+    /// ascending order.
     pub(crate) fn reserved_memory(&self) -> Vec<Range> {
         let regions = self.root_complex.topology.reserved_memory();
         let mut ranges: Vec<Range> = regions.iter().map(|region| region.range).collect();
+        let segments = self.root_complex.topology.segments().len();
+        ranges.extend((0..segments).map(segment_ecam));
         ranges.sort_by_key(|range| range.start);
         ranges
     }
@@ -162,6 +165,22 @@ mod tests {
             let unit = preset.config(UnitRole::Host);
             assert!(config(&largest, unit, &[]).check().is_ok(), "{preset}");
         }
+    }
+
+    #[test]
+    fn ecam_of_further_segments_is_reserved_and_their_units_are_checked() {
+        let unit = UnitConfig { host_address_width: 39, ..UnitConfig::new(UnitRole::Host) };
+        let devices = ["root-port,id=far,segment=1", "drhd,id=u,segment=1"];
+        let mut config = config("64M", unit, &devices);
+        assert!(config.check().is_ok());
+        assert_eq!(config.reserved_memory(), [Range { start: 0xe000_0000, size: 0x400_0000 }]);
+        let narrow = UnitConfig { host_address_width: 25, ..unit };
+        config.root_complex.unit_settings.push(("u".to_owned(), narrow));
+        let error = config.check().unwrap_err().to_string();
+        assert!(error.contains("host_address_width=25"), "{error}");
+        config.root_complex.unit_settings[0] = ("v".to_owned(), unit);
+        let error = config.check().unwrap_err().to_string();
+        assert!(error.contains("there are settings for the unit 'v'"), "{error}");
     }
 
     #[test]

@@ -69,7 +69,7 @@ impl SharedMachine {
     pub(crate) fn new(chipset: Chipset, outside: Outside) -> Result<Self, Error> {
         let timer = TimerFd::new().map_err(Error::host("make a timer"))?;
         let fd = timer.as_raw_fd();
-        let watch = ConsoleWatch::new(chipset.root_complex())?;
+        let watch = ConsoleWatch::new(&chipset)?;
         let routes = Routes::new()?;
         let due = chipset.poll_timeout();
         let state = State { chipset, due, timer, armed: None, routes, watch, has_spoken: false };

@@ -121,14 +121,14 @@ impl Machine {
         self.outputs.pop_front()
     }
 
-    /// The root complex, to look at.
+    /// The root complex of segment 0, to look at.
     pub fn root_complex(&self) -> &RootComplex {
         self.chipset.root_complex()
     }
 
     /// What the stale-DMA oracle has found so far, if there is one.
     pub fn stale_counts(&self) -> Option<StaleCounts> {
-        let mut counts = self.root_complex().stale_counts()?;
+        let mut counts = self.chipset.stale_counts()?;
         counts.merge(&self.stale_before);
         Some(counts)
     }

@@ -258,7 +258,16 @@ pub(super) mod testkit {
     /// As [`session_with`], with faults.
     pub(in crate::qtest) fn session_of(oracle: bool, faults: Vec<Fault>) -> Session {
         let unit = UnitConfig::new(UnitRole::Guest);
-        let topology = Topology::simple(2, 1);
+        session_on(Topology::simple(2, 1), unit, oracle, faults)
+    }
+
+    /// As [`session_of`], with another unit and other devices.
+    pub(in crate::qtest) fn session_on(
+        topology: Topology,
+        unit: UnitConfig,
+        oracle: bool,
+        faults: Vec<Fault>,
+    ) -> Session {
         let config = MachineConfig {
             memory: "64M".parse().unwrap(),
             root_complex: RootComplexConfig {

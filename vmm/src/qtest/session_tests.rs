@@ -1,5 +1,10 @@
 //! A machine as a test sees it through the protocol.
 
+use devices::endpoint::regs;
+use devices::topology::Topology;
+use iommu::event::UnitRole;
+use iommu::spec::offset;
+use iommu::unit::UnitConfig;
 use proptest::prelude::*;
 
 use super::testkit::session;
@@ -56,6 +61,73 @@ fn configuration_space_by_ports_and_once_enabled_by_ecam() {
         last("outl 0xcf8 0x80000060\noutl 0xcfc 0xb0000001\nreadl 0xb0060000"),
         "OK 0x0000000011e81234"
     );
+}
+
+/// Two functions 01:00.0, which a script finds by the ECAM of their segments, and which do DMA
+/// through the unit of their own.
+#[test]
+fn functions_of_two_segments_have_one_number_and_two_units() {
+    let devices = [
+        "root-port,id=near",
+        "ats-endpoint,bus=near",
+        "root-port,id=far,segment=1",
+        "ats-endpoint,bus=far",
+        "drhd,id=u,segment=1",
+    ]
+    .map(|text| text.parse().unwrap());
+    let topology = Topology::new(&devices).unwrap();
+    let unit = UnitConfig::new(UnitRole::Guest);
+    let mut session = super::testkit::session_on(topology, unit, false, Vec::new());
+    let mut run = |script: &str| {
+        let lines = script.lines().map(|line| session.execute(line.trim()).trim_end().to_owned());
+        lines.last().unwrap()
+    };
+    run("outl 0xcf8 0x80000060\noutl 0xcfc 0xb0000001");
+    // Bus 1, a window of 1 MiB, memory and bus mastering, BAR 0; then a fill of 8 bytes at 0x7000.
+    for (ecam, bar, pattern) in
+        [(0xb000_0000_u64, 0xc000_0000_u64, 0xa), (0xe000_0000, 0xe400_0000, 0xb)]
+    {
+        let (port, function) = (ecam + 0x8000, ecam + 0x10_0000);
+        let window = bar >> 16 | bar & 0xffff_0000;
+        run(&format!(
+            "writel {:#x} 0x00010100\nwritel {:#x} {window:#x}",
+            port + 0x18,
+            port + 0x20
+        ));
+        assert_eq!(run(&format!("readl {function:#x}")), "OK 0x000000006c6b1234");
+        run(&format!(
+            "writew {:#x} 6\nwritel {:#x} {bar:#x}\nwritew {:#x} 6",
+            port + 4,
+            function + 0x10,
+            function + 4
+        ));
+        for (register, value) in [
+            (regs::IOVA, 0x7000_u32),
+            (regs::LENGTH, 8),
+            (regs::PATTERN, pattern),
+            (regs::COMMAND, 3),
+        ] {
+            run(&format!("writel {:#x} {value:#x}", bar + register));
+        }
+        assert_eq!(run("readl 0x7000"), format!("OK {pattern:#018x}"), "the unit is off");
+    }
+    // The unit of segment 1 translates by a root table that is empty.
+    run("writeq 0xfed91020 0x1000\nwritel 0xfed91018 0x40000000\nwritel 0xfed91018 0x80000000");
+    let fill = |bar: u64, pattern: u32| {
+        format!(
+            "writel {:#x} {pattern}\nwritel {:#x} 3\nreadl 0x7000",
+            bar + regs::PATTERN,
+            bar + regs::COMMAND
+        )
+    };
+    assert_eq!(run(&fill(0xe400_0000, 1)), "OK 0x000000000000000b", "blocked");
+    assert_eq!(run(&fill(0xc000_0000, 2)), "OK 0x0000000000000002");
+    let record = |unit: u64| {
+        format!("readq {:#x}", 0xfed9_0000 + unit * 0x1000 + u64::from(offset::FRCD) + 8)
+    };
+    assert_eq!(run(&record(0)), "OK 0x0000000000000000");
+    let record = run(&record(1));
+    assert!(record.starts_with("OK 0x8") && record.ends_with("0100"), "of 01:00.0: {record}");
 }
 
 /// BAR at 0xe0000000, memory and bus mastering on.

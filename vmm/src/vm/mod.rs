@@ -94,7 +94,7 @@ impl VmHandle {
     /// What the stale-DMA oracle has found so far, if the machine has one. Also after the run, but not
     /// after [`Error::Stuck`]: a thread may hold the machine's lock then.
     pub fn stale_counts(&self) -> Option<StaleCounts> {
-        self.machine.with(|chipset, _| chipset.root_complex().stale_counts())
+        self.machine.with(|chipset, _| chipset.stale_counts())
     }
 
     /// The remapping units' registers that outlast the guest's reset, for the root complex of the

@@ -86,10 +86,12 @@ fn verdicts(steps: &str, expectations: &str) -> Vec<bool> {
     let function = Bdf::new(1, 0, 0);
     let events = [true, true, false].map(|present| TimedEvent {
         at: Instant::START,
+        segment: 0,
         event: Event::PresenceChecked { function, present },
     });
     let link = TimedEvent {
         at: Instant::START,
+        segment: 0,
         event: Event::WaitCompleted { unit: UnitRole::Guest, status_address: None },
     };
     let events: Vec<TimedEvent> = events.into_iter().chain([link]).collect();

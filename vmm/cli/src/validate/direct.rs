@@ -143,7 +143,7 @@ impl State {
 }
 
 impl EventSink for DirectObserver {
-    fn record(&self, TimedEvent { at, event }: TimedEvent) {
+    fn record(&self, TimedEvent { at, event, .. }: TimedEvent) {
         let mut state = self.state();
         if let Event::Doorbell { .. } = event {
             state.since.get_or_insert(at);
@@ -177,7 +177,11 @@ mod tests {
     fn observe(events: Vec<(u64, Event)>) -> Option<Observation> {
         let observer = DirectObserver::new(Duration::from_millis(750));
         for (millis, event) in events {
-            observer.record(TimedEvent { at: Instant::from_nanos(millis * 1_000_000), event });
+            observer.record(TimedEvent {
+                at: Instant::from_nanos(millis * 1_000_000),
+                segment: 0,
+                event,
+            });
         }
         observer.result()
     }

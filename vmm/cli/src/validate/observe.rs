@@ -225,7 +225,7 @@ impl State {
 }
 
 impl EventSink for Observer {
-    fn record(&self, TimedEvent { at, event }: TimedEvent) {
+    fn record(&self, TimedEvent { at, event, .. }: TimedEvent) {
         let mut state = self.state();
         self.begin(&mut state, at, &event);
         if let Event::Submitted { function: VICTIM, .. } | Event::Verdict { function: VICTIM, .. } =

@@ -5,7 +5,11 @@ use super::*;
 fn observe(start: Start, events: Vec<(u64, Event)>) -> Option<Observation> {
     let observer = Observer::new(start, Duration::from_millis(750));
     for (millis, event) in events {
-        observer.record(TimedEvent { at: Instant::from_nanos(millis * 1_000_000), event });
+        observer.record(TimedEvent {
+            at: Instant::from_nanos(millis * 1_000_000),
+            segment: 0,
+            event,
+        });
     }
     observer.result()
 }

@@ -117,7 +117,7 @@ struct Search {
 }
 
 impl EventSink for Moment {
-    fn record(&self, TimedEvent { at, event }: TimedEvent) {
+    fn record(&self, TimedEvent { at, event, .. }: TimedEvent) {
         let mut search = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         match event {
             Event::CpuReleased { function: VICTIM, .. } => search.flushes += 1,
