@@ -68,11 +68,12 @@ pub(super) struct ExploreArgs {
     #[arg(long, value_name = "at-answer|at-once", default_value_t)]
     obeys: Obeys,
     /// Whether each policy is live (no caller waits for 10 s), safe and fair (the neighbor, which is
-    /// healthy, is neither isolated nor reset) in all orders
+    /// healthy, is neither isolated nor reset, unless it owes an answer for 100 ms) in all orders
     #[arg(long)]
     properties: bool,
 
-    /// The neighbor may answer at any time before the unit gives up, as PCIe permits
+    /// The neighbor may answer at any time before the unit gives up, as PCIe permits. To take it for mute
+    /// is fair while it owes an answer for 100 ms
     #[arg(long)]
     slow_neighbor: bool,
 

@@ -58,8 +58,8 @@ pub enum Invariant {
     /// A caller waits for as long as the hard lock-up detector allows. Looked for only with
     /// [`ExploreConfig::properties`].
     Late,
-    /// The neighbor, which is healthy, is isolated or reset. Looked for only with
-    /// [`ExploreConfig::properties`].
+    /// The neighbor, which is healthy, is isolated or reset, and it has not owed an answer for
+    /// 100 ms, which would make it look mute. Looked for only with [`ExploreConfig::properties`].
     Unfair,
 }
 
@@ -133,7 +133,8 @@ pub struct ExploreConfig {
     /// Whether to look for late callers and harm to the neighbor too.
     pub properties: bool,
     /// Whether the neighbor may answer at any time before the unit gives up, as `PCIe 10.3.1` permits.
-    /// It is healthy nevertheless. If not, it answers before time passes.
+    /// A policy may take it for mute while it owes an answer for 100 ms. If not, it answers before
+    /// time passes.
     pub slow_neighbor: bool,
     /// Actions in a row that are tried in every order.
     pub depth: usize,

@@ -83,7 +83,9 @@ fn ending(invariant: Invariant) -> &'static str {
             "the device has reached a page of another user; the caller was told of success"
         }
         Invariant::Late => "a caller has waited for as long as the hard lock-up detector allows",
-        Invariant::Unfair => "the neighbor, which is healthy, is isolated or reset",
+        Invariant::Unfair => {
+            "the neighbor is isolated or reset, and it has answered what it was asked"
+        }
         Invariant::StaleAfterFailure => {
             "the device has reached a page of another user; the caller was told of a failure"
         }

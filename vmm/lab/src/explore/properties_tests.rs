@@ -59,17 +59,47 @@ fn nothing_is_broken_where_nothing_goes_wrong_and_a_slow_neighbor_only_makes_its
     assert_eq!(broken(&slow), ["live"]);
 }
 
-#[test]
-fn in_order_no_policy_has_all_three_beside_a_slow_neighbor() {
+/// Some of the candidates, and the names of those that hold beside a neighbor that may be slow.
+fn holding_beside_a_slow_neighbor(ordering: Ordering, step: usize) -> Vec<String> {
     let policies = candidates();
     assert!(policies.len() > 400, "{}", policies.len());
     let jobs = NonZeroUsize::new(2).unwrap();
     let faults = ["no-completion", "ignore-invalidate"].map(|fault| fault.parse().unwrap());
-    let mut config = config("bounded", "no-completion", Ordering::Serial);
+    let mut config = config("bounded", "no-completion", ordering);
     (config.slow_neighbor, config.depth) = (true, 4);
     // A few of them: the command in docs/results.md tries all.
-    let some: Vec<_> = policies.into_iter().step_by(11).collect();
+    let some: Vec<_> = policies.into_iter().step_by(step).collect();
     let fates = try_candidates(&some, &faults, &config, jobs).unwrap();
     let holds = some.iter().zip(fates).filter(|(_, fate)| matches!(fate, Fate::Holds { .. }));
-    assert_eq!(holds.map(|(policy, _)| policy.name.clone()).collect::<Vec<_>>(), [""; 0]);
+    holds.map(|(policy, _)| policy.name.clone()).collect()
+}
+
+#[test]
+fn beside_a_slow_neighbor_no_policy_has_all_three_in_order_and_some_have_in_parallel() {
+    for ordering in [Ordering::Serial, Ordering::Blocking] {
+        assert_eq!(holding_beside_a_slow_neighbor(ordering, 29), [""; 0], "{ordering}");
+    }
+    let parallel = holding_beside_a_slow_neighbor(Ordering::Parallel, 55);
+    assert!(parallel.iter().any(|name| name.starts_with("quarantine")), "{parallel:?}");
+}
+
+#[test]
+fn to_take_a_neighbor_for_mute_is_fair_while_it_owes_an_answer_and_unfair_after() {
+    // Nobody is mute here: the slow neighbor alone is behind each violation.
+    let slow = |policy: &str, ordering| ExploreConfig {
+        slow_neighbor: true,
+        ..config(policy, "none", ordering)
+    };
+    for ordering in [Ordering::Serial, Ordering::Parallel] {
+        // The neighbor's own answer is missing when the bound passes.
+        let report = explore(&slow("quarantine", ordering)).unwrap();
+        assert!(!report.violations.contains_key(&Invariant::Unfair), "{ordering}");
+        // The answer is there, and the unit does not say so behind the victim's request.
+        let posted = ExploreConfig {
+            fault: "no-completion".parse().unwrap(),
+            ..slow("quarantine-posted", ordering)
+        };
+        let is_unfair = explore(&posted).unwrap().violations.contains_key(&Invariant::Unfair);
+        assert_eq!(is_unfair, ordering == Ordering::Serial, "{ordering}");
+    }
 }

@@ -1,6 +1,7 @@
 //! A function, its behavior on Invalidate Requests, and its link to the unit.
 
 use std::collections::VecDeque;
+use std::time::Duration;
 
 use devices::dma::atc::{Atc, Spaces};
 use devices::pcie::link::{CompletionFault, InvalidateBehavior, Link, Obeys, PendingInvalidations};
@@ -9,6 +10,9 @@ use iommu::event::{Lost, Tracer};
 use iommu::ids::Bdf;
 use iommu::submit::FunctionAccess;
 use iommu::time::Instant;
+
+/// The time within which a function answers to be taken for healthy: the bound of most policies.
+const PROMPT: Duration = Duration::from_millis(100);
 
 /// One function, and its way to the unit.
 #[derive(Debug)]
@@ -27,7 +31,10 @@ pub(super) struct Device {
     /// Requests whose completion has not been sent, and that its ATC obeys then: each with the one
     /// whose range it drops.
     pub(super) owed: Vec<(ITag, InvalidateRequest)>,
-    /// The host has reset it.
+    /// The time at which each request was sent whose completion has not arrived at the unit, in order. Of meaning for
+    /// a function that completes each request once.
+    pub(super) unanswered: VecDeque<Instant>,
+    /// The host has reset it although it owed no answer for [`PROMPT`].
     pub(super) was_reset: bool,
     /// It is in D3hot.
     pub(super) sleeps: bool,
@@ -49,6 +56,7 @@ impl Device {
             ats_off: false,
             obeys,
             owed: Vec::new(),
+            unanswered: VecDeque::new(),
             was_reset: false,
             sleeps: false,
             requests: VecDeque::new(),
@@ -86,6 +94,7 @@ impl Device {
     /// The oldest completion arrives, and its requests are obeyed at the latest now.
     pub(super) fn send(&mut self) -> Option<InvalidateCompletion> {
         let completion = self.completions.pop_front()?;
+        self.unanswered.pop_front();
         self.obey(completion.itag_vector);
         Some(completion)
     }
@@ -103,6 +112,12 @@ impl Device {
         self.requests.clear();
         self.completions.clear();
         self.owed.clear();
+        self.unanswered.clear();
+    }
+
+    /// Whether it has not answered a request for so long that it cannot be told from a mute one.
+    pub(super) fn looks_mute(&self, now: Instant) -> bool {
+        self.unanswered.front().is_some_and(|sent| now - *sent >= PROMPT)
     }
 
     /// Sends the completion of a request, as the fault wants it.
@@ -145,7 +160,7 @@ impl FunctionAccess for Functions<'_> {
 
     fn reset(&mut self, function: Bdf, now: Instant) {
         for device in self.devices.iter_mut().filter(|device| device.id == function) {
-            device.was_reset = true;
+            device.was_reset |= !device.looks_mute(now);
             if device.link.carries(Lost::ConfigWrite, now) {
                 device.forget();
             }

@@ -87,6 +87,8 @@ pub(super) struct World {
     reported: Option<Ticket>,
     /// The neighbor may answer late.
     slow_neighbor: bool,
+    /// The neighbor is isolated.
+    holds_neighbor: bool,
     /// Whether to note late callers and harm to the neighbor.
     properties: bool,
     /// The invariant that was broken. The trace ends there.
@@ -127,6 +129,7 @@ impl World {
             false_completions: 0,
             reported: None,
             slow_neighbor: config.slow_neighbor,
+            holds_neighbor: false,
             properties: config.properties,
             broken: None,
             noted: BTreeSet::new(),
@@ -335,6 +338,9 @@ impl World {
                 completion.completion_count.hash(&mut hasher);
             }
         }
+        for sent in &self.devices[Who::Neighbor as usize].unanswered {
+            (self.now - *sent).hash(&mut hasher);
+        }
         (self.has_happened, self.abandoned).hash(&mut hasher);
         hasher.finish()
     }
@@ -370,6 +376,7 @@ impl World {
         while let Some(request) = self.host.poll_request() {
             let mut devices = self.devices.iter_mut();
             if let Some(device) = devices.find(|device| device.id == request.destination) {
+                device.unanswered.push_back(self.now);
                 device.requests.push_back(request);
             }
         }
@@ -401,7 +408,9 @@ impl World {
             self.noted.insert(Invariant::Late);
         }
         let neighbor = &self.devices[Who::Neighbor as usize];
-        if neighbor.was_reset || self.host.is_isolated(neighbor.id) {
+        let is_isolated = self.host.is_isolated(neighbor.id);
+        let isolates = is_isolated && !std::mem::replace(&mut self.holds_neighbor, is_isolated);
+        if neighbor.was_reset || (isolates && !neighbor.looks_mute(self.now)) {
             self.noted.insert(Invariant::Unfair);
         }
     }
