@@ -272,7 +272,7 @@ fn each_segment_has_its_configuration_space_and_0xcf8_leads_to_the_first() {
     let mut data = [0; 4];
     rig.chipset.port_read(0xcfc, &mut data, now);
     assert_eq!(data, [0xff; 4]);
-    // Accesses across the edges of what a segment has are nobody's.
+    // No segment claims an access across the edge of its windows.
     let mut data = [0; 8];
     for edge in [far, map::segment_memory(0).start, map::segment_memory(0).end()] {
         rig.chipset.memory_read(edge - 4, &mut data, now);

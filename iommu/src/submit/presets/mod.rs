@@ -23,7 +23,7 @@ pub struct Preset {
     pub name: &'static str,
     /// Whether `name:<t>` sets the deadline.
     pub takes_duration: bool,
-    /// Whether it is a row of tables in which nobody has selected policies.
+    /// Whether it is a row of tables if the user has selected no policies.
     pub in_tables: bool,
     /// The system and version that it reproduces.
     pub reproduces: &'static str,
