@@ -85,7 +85,7 @@ fn beside_a_slow_neighbor_no_policy_has_all_three_in_order_and_some_have_in_para
 
 #[test]
 fn to_take_a_neighbor_for_mute_is_fair_while_it_owes_an_answer_and_unfair_after() {
-    // Nobody is mute here: the slow neighbor alone is behind each violation.
+    // No function is mute here: the slow neighbor alone causes each violation.
     let slow = |policy: &str, ordering| ExploreConfig {
         slow_neighbor: true,
         ..config(policy, "none", ordering)

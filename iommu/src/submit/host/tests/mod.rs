@@ -336,8 +336,8 @@ fn a_full_ring_delays_callers_and_loses_none() {
 /// Gives up on the victim, and uses up the rest of the ring. The late answer comes while the wait
 /// of a second mute function has the slot of the first one. Returns the verdicts, and the number of
 /// false completions.
-fn late_answer_hits_a_new_waiter(policy: &str) -> (Vec<(Bdf, Verdict)>, u64) {
-    let mut rig = Rig::with(policy, Timeout::Never, Ordering::Parallel);
+fn late_answer_hits_a_new_waiter(policy: Policy) -> (Vec<(Bdf, Verdict)>, u64) {
+    let mut rig = Rig::with_policy(policy, Timeout::Never, Ordering::Parallel);
     rig.functions.mute.insert(VICTIM);
     rig.flush(VICTIM);
     rig.pass(BOUND);
@@ -354,13 +354,13 @@ fn late_answer_hits_a_new_waiter(policy: &str) -> (Vec<(Bdf, Verdict)>, u64) {
 
 #[test]
 fn a_late_status_write_wakes_the_next_user_of_the_slot() {
-    let woken = late_answer_hits_a_new_waiter("bounded:100ms");
+    let woken = late_answer_hits_a_new_waiter("bounded:100ms".parse().unwrap());
     assert_eq!(woken, (vec![(VICTIM, Verdict::Completed)], 1), "a false completion (XSA-373)");
 }
 
 #[test]
 fn a_late_status_write_of_a_lower_number_wakes_no_waiter() {
-    assert_eq!(late_answer_hits_a_new_waiter("amd"), (Vec::new(), 0));
+    assert_eq!(late_answer_hits_a_new_waiter("amd".parse().unwrap()), (Vec::new(), 0));
 }
 
 #[test]

@@ -114,17 +114,5 @@ fn a_number_of_its_own_keeps_a_late_status_write_from_another_wait() {
     let mut policy: Policy = "bounded:100ms".parse().unwrap();
     (policy.completion, policy.on_timeout) =
         (crate::submit::Completion::Numbered, OnTimeout::Report);
-    let mut rig = Rig::with_policy(policy, Timeout::Never, Ordering::Parallel);
-    rig.functions.mute.insert(VICTIM);
-    rig.flush(VICTIM);
-    rig.pass(BOUND);
-    for _ in 0..127 {
-        rig.flush(NEIGHBOR);
-    }
-    rig.verdicts();
-    rig.flush(VICTIM);
-    let late = rig.unanswered[0];
-    rig.answer(late);
-    assert_eq!(rig.verdicts(), []);
-    assert_eq!(rig.host.counters().false_completions, 0);
+    assert_eq!(late_answer_hits_a_new_waiter(policy), (vec![], 0));
 }
