@@ -14,6 +14,7 @@
 
 mod message;
 mod step;
+pub mod test_host;
 
 pub use message::{Message, Outcome, ParseMessageError, Quantity, Stamped, Text, ValueName};
 pub use step::{
