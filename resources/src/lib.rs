@@ -1,5 +1,5 @@
-//! The guest that ghostlink boots by default, built from source, and the experiments of
-//! `docs/results.md`. Both are embedded.
+//! The guest that ghostlink boots by default, built from source, the experiments of
+//! `docs/results.md`, the init of the test host, and the scripts that it needs. All are embedded.
 //!
 //! [`GUEST`] is a small driver for the bare (virtual) machine. `resources/README.md` describes it
 //! and the words of its command line.
@@ -8,24 +8,38 @@
 /// 64-bit boot protocol) or by its PVH note.
 pub static GUEST: &[u8] = include_bytes!(env!("GHOSTLINK_GUEST"));
 
+/// The first process of the test host (`vmm/testhost`): a static executable for Linux on x86-64.
+pub static TEST_HOST_INIT: &[u8] = include_bytes!(env!("GHOSTLINK_TEST_HOST_INIT"));
+
+/// The scripts that unpack Debian's packages into the cache, by name: `packages`, and what it reads
+/// in its directory.
+pub const SCRIPTS: [(&str, &str); 3] = [
+    ("packages", include_str!("../packages")),
+    ("common.sh", include_str!("../common.sh")),
+    ("run-unpacked", include_str!("../run-unpacked")),
+];
+
 mod experiments;
 
 pub use experiments::EXPERIMENTS;
 
 #[cfg(test)]
 mod tests {
-    use super::GUEST;
+    use super::{GUEST, TEST_HOST_INIT};
 
     #[test]
-    fn guest_is_a_64_bit_executable_for_x86() {
+    fn programs_are_64_bit_executables_for_x86() {
         const CLASS_64: u8 = 2;
         const LITTLE_ENDIAN: u8 = 1;
         const EXECUTABLE: [u8; 2] = 2u16.to_le_bytes();
+        const RELOCATABLE: [u8; 2] = 3u16.to_le_bytes();
         const X86_64: [u8; 2] = 62u16.to_le_bytes();
 
-        assert_eq!(&GUEST[..4], b"\x7fELF");
-        assert_eq!(GUEST[4..6], [CLASS_64, LITTLE_ENDIAN]);
-        assert_eq!(GUEST[16..18], EXECUTABLE);
-        assert_eq!(GUEST[18..20], X86_64);
+        for program in [GUEST, TEST_HOST_INIT] {
+            assert_eq!(&program[..4], b"\x7fELF");
+            assert_eq!(program[4..6], [CLASS_64, LITTLE_ENDIAN]);
+            assert!([EXECUTABLE, RELOCATABLE].contains(&[program[16], program[17]]));
+            assert_eq!(program[18..20], X86_64);
+        }
     }
 }
