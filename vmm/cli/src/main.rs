@@ -14,7 +14,6 @@ mod explore;
 mod faults;
 mod host;
 mod json_lines;
-mod kernel_config;
 mod merge;
 mod policies;
 mod progress;

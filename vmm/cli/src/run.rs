@@ -5,12 +5,12 @@ use std::path::PathBuf;
 use std::str::FromStr;
 use std::time::{Duration, Instant};
 
-use crate::kernel_config::KernelConfig;
 use clap::Args;
 use devices::pcie::link::Obeys;
 use devices::root_complex::RootComplexConfig;
 use devices::stale::StaleCounts;
 use iommu::time::{Timeout, parse_duration};
+use linux::KernelConfig;
 use vmm::{
     Console, Exit, FailureKind, Kernel, MemorySize, Module, Suspended, VcpuSnapshot, Vm, VmConfig,
 };
@@ -213,10 +213,12 @@ fn report_stale(config: &VmConfig, found: &StaleCounts) {
 
 /// Warns about options that the kernel lacks, if its configuration can be found.
 pub(super) fn warn_missing_options(config: &VmConfig) {
-    if let Kernel::File(path) = &config.kernel
-        && let Some(missing) =
-            KernelConfig::find(path).and_then(|found| found.missing_options(config))
-    {
+    let Kernel::File(path) = &config.kernel else { return };
+    let missing = KernelConfig::of_image(path).and_then(|found| {
+        let name = path.display().to_string();
+        found.missing_options(&name, config.cpus > 1, !config.modules.is_empty())
+    });
+    if let Some(missing) = missing {
         eprintln!("ghostlink: {missing}");
     }
 }
