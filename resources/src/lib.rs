@@ -1,5 +1,6 @@
-//! The guest that ghostlink boots by default, built from source, the experiments of
-//! `docs/results.md`, the init of the test host, and the scripts that it needs. All are embedded.
+//! The guest that ghostlink boots by default, built from source, the experiments of `docs/results.md`,
+//! the scenarios of `docs/linux.md`, the init of the test host, and the scripts that it needs. All are
+//! embedded.
 //!
 //! [`GUEST`] is a small driver for the bare (virtual) machine. `resources/README.md` describes it
 //! and the words of its command line.
@@ -20,12 +21,14 @@ pub const SCRIPTS: [(&str, &str); 3] = [
 ];
 
 mod experiments;
+mod scenarios;
 
 pub use experiments::EXPERIMENTS;
+pub use scenarios::SCENARIOS;
 
 #[cfg(test)]
 mod tests {
-    use super::{GUEST, TEST_HOST_INIT};
+    use super::{GUEST, SCENARIOS, TEST_HOST_INIT};
 
     #[test]
     fn programs_are_64_bit_executables_for_x86() {
@@ -41,5 +44,18 @@ mod tests {
             assert!([EXECUTABLE, RELOCATABLE].contains(&[program[16], program[17]]));
             assert_eq!(program[18..20], X86_64);
         }
+    }
+    #[test]
+    fn all_files_of_scenarios_are_embedded() {
+        let directory = concat!(env!("CARGO_MANIFEST_DIR"), "/scenarios");
+        let files = std::fs::read_dir(directory).expect("there are scenarios");
+        let files = files.map(|entry| entry.expect("an entry").path());
+        let mut names: Vec<String> = files
+            .filter(|path| path.extension().is_some_and(|extension| extension == "toml"))
+            .map(|path| path.file_stem().expect("a name").to_string_lossy().into_owned())
+            .collect();
+        names.sort_unstable();
+        let embedded: Vec<&str> = SCENARIOS.iter().map(|(name, _)| *name).collect();
+        assert_eq!(embedded, names, "resources/src/scenarios.rs lists them, in this order");
     }
 }

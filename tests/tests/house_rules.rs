@@ -41,8 +41,14 @@ const PLACES: &[Place] = &[
     },
     Place { name: "linux", builds_on: &[], tested_with: &[], never: TERMINAL },
     Place {
+        name: "scenario",
+        builds_on: &["devices", "iommu", "lab", "resources", "steps", "vmm"],
+        tested_with: &[],
+        never: &["clap", "indicatif"],
+    },
+    Place {
         name: "ghostlink",
-        builds_on: &["devices", "iommu", "lab", "linux", "resources", "vmm"],
+        builds_on: &["devices", "iommu", "lab", "linux", "resources", "scenario", "vmm"],
         tested_with: &["tests"],
         never: &[],
     },
@@ -187,6 +193,7 @@ fn unsafe_code_is_where_it_is_said_to_be() {
         "resources/steps/src/lib.rs",
         "vmm/lab/src/lib.rs",
         "vmm/linux/src/lib.rs",
+        "vmm/scenario/src/lib.rs",
         "vmm/cli/src/main.rs",
     ] {
         let text = fs::read_to_string(root().join(path)).expect("the root of a crate");

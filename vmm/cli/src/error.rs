@@ -70,9 +70,12 @@ pub(crate) enum CliError {
     /// Unknown fault to compare.
     #[error("--faults: {0}")]
     UnknownFault(#[from] UnknownFault),
-    /// Unusable scenario.
-    #[error(transparent)]
-    Scenario(#[from] crate::scenario::ScenarioError),
+    /// A scenario has no kernel to boot.
+    #[error(
+        "a scenario boots Linux: add --kernel and --initrd; 'resources/linux/get 6.12' prints a \
+         directory with vmlinuz and initramfs"
+    )]
+    NoKernel,
     /// Standard output is closed or full.
     #[error("cannot write to standard output: {0}")]
     Output(std::io::Error),
@@ -110,7 +113,7 @@ impl CliError {
             | Self::Matrix(_)
             | Self::File(_)
             | Self::Experiment(_)
-            | Self::Scenario(_) => USAGE,
+            | Self::NoKernel => USAGE,
             Self::Validate(_)
             | Self::Lab(_)
             | Self::Signals(_)

@@ -224,13 +224,13 @@ pub(super) fn warn_missing_options(config: &VmConfig) {
 }
 
 /// Makes `vm` report the state of its CPUs if its console stays silent for `silence`.
-pub(super) fn watch_silence(vm: &mut Vm, silence: Timeout) {
+fn watch_silence(vm: &mut Vm, silence: Timeout) {
     if let Timeout::After(after) = silence {
         vm.on_silence(after, move |cpus| report_silent_guest(after, cpus));
     }
 }
 
-fn report_silent_guest(after: Duration, cpus: &[VcpuSnapshot]) {
+pub(super) fn report_silent_guest(after: Duration, cpus: &[VcpuSnapshot]) {
     eprintln!(
         "ghostlink: the console has been silent for {}; Linux needs console=ttyS0 on its command line, \
          and prints earlier with earlyprintk=serial,ttyS0",

@@ -93,7 +93,7 @@ pub fn parse<T: DeserializeOwned>(text: &str) -> Result<T, Mistake> {
 }
 
 /// The parser's message on one line, with a suggestion for an unknown word.
-fn with_suggestion(message: &str) -> String {
+pub fn with_suggestion(message: &str) -> String {
     let line = message.trim().replace('\n', " ");
     let quoted: Vec<&str> = line.split('`').skip(1).step_by(2).collect();
     let unknown = line.starts_with("unknown field") || line.starts_with("unknown variant");

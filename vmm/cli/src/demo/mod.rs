@@ -44,7 +44,7 @@ pub(super) struct DemoArgs {
 
     /// Only this kind of host: the guest's unit is the physical one (direct), or a host with a policy
     /// is below it (forwarded) [default: both, or forwarded with --policy]
-    #[arg(long, value_enum, value_name = "HOST")]
+    #[arg(long, value_name = "direct|forwarded")]
     host: Option<HostKind>,
 
     /// Only this policy; may be given several times [default: linux, bounded, amd, present+bounded]

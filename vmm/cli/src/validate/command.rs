@@ -27,7 +27,7 @@ const DISAGREES: u8 = 1;
 pub(crate) struct ValidateArgs {
     /// Only this kind of host: the guest's unit is the physical one (direct), or a host with a policy
     /// is below it (forwarded) [default: both, or forwarded with --policies]
-    #[arg(long, value_enum, value_name = "HOST")]
+    #[arg(long, value_name = "direct|forwarded")]
     host: Option<HostKind>,
 
     /// Only these policies, see 'ghostlink policies' [default: all whose bound is below

@@ -12,7 +12,7 @@ use serde::Deserialize;
 /// A kernel's release: 6.12.117, of which the first two numbers are the series.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Deserialize)]
 #[serde(try_from = "String")]
-pub(super) struct Release {
+pub struct Release {
     series: (u32, u32),
     /// 0 for the mainline's own.
     stable: u32,
@@ -53,22 +53,48 @@ impl fmt::Display for Release {
     }
 }
 
+/// What is assumed of a kernel and a scenario's fix.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Assume {
+    /// Release and behaviour decide. A kernel whose release is before the fix, and that behaves as one
+    /// with it, has a backport. A kernel whose release has the fix has to behave so.
+    #[default]
+    Auto,
+    /// The kernel has the fix.
+    Fixed,
+    /// The kernel does not have the fix.
+    NotFixed,
+}
+
+impl FromStr for Assume {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        match text {
+            "auto" => Ok(Self::Auto),
+            "yes" => Ok(Self::Fixed),
+            "no" => Ok(Self::NotFixed),
+            _ => Err(format!("'{text}' is none of yes, no, auto")),
+        }
+    }
+}
+
 /// A change of the kernel whose presence a scenario detects.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub(super) struct Fix {
+pub struct Fix {
     /// In the mainline.
-    pub(super) commit: String,
+    pub commit: String,
     /// Its subject.
-    pub(super) subject: String,
+    pub subject: String,
     /// The first release with it of each series; the mainline's has two numbers. Empty if no release
     /// has it yet.
-    pub(super) releases: Vec<Release>,
+    pub releases: Vec<Release>,
 }
 
 impl Fix {
     /// Whether a kernel has it.
-    pub(super) fn is_in(&self, kernel: Release) -> bool {
+    pub fn is_in(&self, kernel: Release) -> bool {
         let stable = self.releases.iter().find(|first| first.series == kernel.series);
         let mainline = self.releases.iter().max();
         stable.or(mainline).is_some_and(|first| kernel >= *first)
