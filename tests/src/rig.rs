@@ -10,7 +10,7 @@ use devices::topology::{DeviceSpec, Topology};
 use iommu::event::{Event, Tracer, UnitRole};
 use iommu::time::Timeout;
 use iommu::unit::{Ordering, UnitConfig};
-use vmm::{Console, Error, Exit, Kernel, MemorySize, Vm, VmConfig, VmHandle};
+use vmm::{Console, DebugConsole, Error, Exit, Kernel, MemorySize, Vm, VmConfig, VmHandle};
 
 use crate::need::{Need, wanted};
 use crate::run::Run;
@@ -52,6 +52,7 @@ impl Rig {
             cpus: 2,
             root_complex: RootComplexConfig::forwarded(policy, UnitConfig::new(UnitRole::Host)),
             console: Console::Capture(console.clone()),
+            debugcon: DebugConsole::Discard,
             tracer: Tracer::to(watch.clone()),
             time_limit: Some(HANGS),
         };

@@ -18,7 +18,7 @@ use crate::sys;
 
 /// The most that is kept of a captured console. A guest decides how much it prints, so there has
 /// to be a limit; what comes after it is dropped.
-const CAPTURE_MAX: usize = 16 << 20;
+pub(crate) const CAPTURE_MAX: usize = 16 << 20;
 
 /// The most that is read at once; what COM1 can hold.
 const READ_MAX: usize = 64;

@@ -1,6 +1,7 @@
-//! Looks for what faults wait for in the lines that the guest sends to its console.
+//! Looks for what faults wait for in the lines that the guest sends to its consoles.
 
 use devices::chipset::Chipset;
+use devices::fault::GuestConsole;
 use regex_lite::Regex;
 
 use crate::Error;
@@ -17,14 +18,26 @@ pub(crate) struct ConsoleWatch {
 }
 
 impl ConsoleWatch {
-    /// A watch for the faults of `chipset`.
-    pub(crate) fn new(chipset: &Chipset) -> Result<Self, Error> {
+    /// A watch for the faults of `chipset` that wait for lines of `console`.
+    pub(crate) fn new(chipset: &Chipset, console: GuestConsole) -> Result<Self, Error> {
         let compile = |(fault, text): (usize, &str)| match Regex::new(text) {
             Ok(expression) => Ok((fault, expression)),
             Err(source) => Err(Error::Expression { text: text.to_owned(), source }),
         };
-        let waiting = chipset.console_expressions().map(compile).collect::<Result<_, _>>()?;
+        let waiting =
+            chipset.console_expressions(console).map(compile).collect::<Result<_, _>>()?;
         Ok(Self { waiting, line: Vec::new() })
+    }
+
+    /// The guest has sent this line, with its end or without; returns the faults whose expressions
+    /// match. Not to be mixed with [`Self::sent`].
+    pub(crate) fn line(&mut self, line: &[u8]) -> Vec<usize> {
+        if self.waiting.is_empty() {
+            return Vec::new();
+        }
+        let line = String::from_utf8_lossy(line.trim_ascii_end());
+        let found = self.waiting.extract_if(.., |(_, regex)| regex.is_match(&line));
+        found.map(|(fault, _)| fault).collect()
     }
 
     /// The guest has sent `bytes`; returns the faults whose expressions match now. A line counts as
@@ -72,6 +85,14 @@ mod tests {
     #[test]
     fn bytes_that_are_not_text_do_not_hide_the_rest_of_a_line() {
         assert_eq!(watch(&["^. up.$"]).sent(b"\xff up\xc3"), [0]);
+    }
+
+    #[test]
+    fn a_whole_line_matches_without_its_end_and_once() {
+        let mut watch = watch(&["mark drop$", "never"]);
+        assert!(watch.line(b"mark drops\n").is_empty());
+        assert_eq!(watch.line(b"\xff mark drop\r\n"), [0]);
+        assert!(watch.line(b"mark drop\n").is_empty());
     }
 
     #[test]

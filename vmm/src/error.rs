@@ -49,6 +49,12 @@ pub enum Error {
         /// The error in it.
         reason: String,
     },
+    /// The debug console is wanted in a machine with `pc-testdev`.
+    #[error(
+        "the debug console is port 0xe9, which belongs to pc-testdev in this machine; leave one of \
+         them out"
+    )]
+    DebugConsole,
     /// The kernel does not fit.
     #[error(
         "memory of {memory} is too small for '{name}', which ends at {end:#x}{}",

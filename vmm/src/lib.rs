@@ -28,6 +28,7 @@ mod clock;
 pub mod config;
 mod console;
 mod console_watch;
+mod debug_console;
 pub mod doctor;
 mod error;
 mod event_loop;
@@ -45,7 +46,7 @@ mod sys;
 mod testkit;
 mod vm;
 
-pub use config::{Console, Kernel, MemorySize, Module, VmConfig};
+pub use config::{Console, DebugConsole, Kernel, MemorySize, Module, VmConfig};
 pub use error::Error;
 pub use exit::Exit;
 pub use kvm::{Activity, CpuState, FailureKind, GuestFailure, LastExit, VcpuSnapshot};

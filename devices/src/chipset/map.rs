@@ -96,6 +96,8 @@ pub mod port {
     pub const TEST: u16 = 0xe0;
     /// The 24 ports of `pc-testdev` that set lines.
     pub const TEST_LINES: u16 = 0x2000;
+    /// The debug console, one byte, where there is no `pc-testdev`, to which the port belongs then.
+    pub const DEBUG_CONSOLE: u16 = 0xe9;
     /// The debug-exit port, four bytes.
     pub const DEBUG_EXIT: u16 = 0xf4;
     /// The first of the eight ports of COM1.

@@ -9,6 +9,7 @@
 //!   interrupt       |                                     ^ Output::Line
 //!                   +-> HPET, pc-testdev -----------------+
 //!                   +-> COM1 -----------------------------+-----------> Output::Console
+//!                   +-> debug console ------------------------------> Output::DebugConsole
 //!                   +-> bench, firmware configuration
 //!                   +-> debug exit, reset, power-off -----------------> Output::Exit
 //! ```
@@ -93,6 +94,8 @@ pub enum Output {
     Line(Line),
     /// The guest has sent this byte to COM1.
     Console(u8),
+    /// The guest has sent this byte to the debug console.
+    DebugConsole(u8),
     /// The guest has read all input of COM1: there is room for more.
     ConsoleEmpty,
     /// The guest has ended its run. A reset leaves it to the caller to build a new chipset.
@@ -281,7 +284,8 @@ impl Chipset {
             },
             PortOwner::Test | PortOwner::TestLines => match &self.pc_testdev {
                 Some(device) if owner == PortOwner::Test => device.port_read(offset, data),
-                _ => data.fill(0xff),
+                Some(_) => data.fill(0xff),
+                None => onboard::read_debug_console(port, data),
             },
         }
     }
@@ -311,8 +315,9 @@ impl Chipset {
             PortOwner::Clock => return self.write_clock(offset, data, now),
             PortOwner::Sleep => power::sleep(offset, data),
             PortOwner::Test => {
-                if let Some(device) = &mut self.pc_testdev {
-                    device.port_write(offset, data);
+                match &mut self.pc_testdev {
+                    Some(device) => device.port_write(offset, data),
+                    None => self.outputs.extend(onboard::debug_console(port, data)),
                 }
                 return;
             }

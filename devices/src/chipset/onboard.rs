@@ -1,9 +1,11 @@
-//! The optional devices of the chipset: HPET and `pc-testdev`, and the interrupts of ISA devices.
+//! The optional devices of the chipset: HPET and `pc-testdev`, and the interrupts of ISA devices. The
+//! debug console is at a port of `pc-testdev`, in machines without it.
 
 use iommu::time::Instant;
 
-use super::Chipset;
+use super::map::port;
 use super::wires::Source;
+use super::{Chipset, Output};
 use crate::hpet::{self, Hpet};
 use crate::io_apic;
 use crate::root_complex::{HPET_ID, Line};
@@ -52,6 +54,23 @@ impl Chipset {
             self.set_line(Source::TestDevice, Line { pin: isa_pin(line), level: *byte != 0 });
             self.settle(now);
         }
+    }
+}
+
+/// A read of a port of the debug console. The port reads as its own number, by which software finds
+/// it, as it does with QEMU's `isa-debugcon` (`hw/char/debugcon.c` there).
+pub(super) fn read_debug_console(port: u16, data: &mut [u8]) {
+    match data {
+        [byte] if port == port::DEBUG_CONSOLE => *byte = port::DEBUG_CONSOLE as u8,
+        _ => data.fill(0xff),
+    }
+}
+
+/// The byte that a write of `port` sends to the debug console. Wider accesses are none of its.
+pub(super) fn debug_console(port: u16, data: &[u8]) -> Option<Output> {
+    match data {
+        [byte] if port == port::DEBUG_CONSOLE => Some(Output::DebugConsole(*byte)),
+        _ => None,
     }
 }
 

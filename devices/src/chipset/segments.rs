@@ -11,7 +11,7 @@ use iommu::time::Instant;
 use super::Chipset;
 use super::map::{self, Range};
 use crate::Error;
-use crate::fault::FaultMode;
+use crate::fault::{FaultMode, GuestConsole};
 use crate::root_complex::{RootComplex, SegmentConfig};
 use crate::stale::StaleCounts;
 use crate::topology::Media;
@@ -176,16 +176,21 @@ impl Chipset {
         }
     }
 
-    /// What faults of all segments wait for on the console, as [`RootComplex::console_expressions`].
-    pub fn console_expressions(&self) -> impl Iterator<Item = (usize, &str)> {
+    /// What faults of all segments wait for on `console`, as [`RootComplex::console_expressions`].
+    pub fn console_expressions(
+        &self,
+        console: GuestConsole,
+    ) -> impl Iterator<Item = (usize, &str)> {
         let all = 1 + self.segments.0.len();
         let complexes = std::iter::once(&self.root_complex).chain(self.segments.complexes());
         complexes.enumerate().flat_map(move |(index, complex)| {
-            complex.console_expressions().map(move |(fault, text)| (fault * all + index, text))
+            complex
+                .console_expressions(console)
+                .map(move |(fault, text)| (fault * all + index, text))
         })
     }
 
-    /// The console has shown what `fault` of [`Self::console_expressions`] waits for.
+    /// A console has shown what `fault` of [`Self::console_expressions`] waits for.
     pub fn console_matched(&mut self, fault: usize, now: Instant) {
         let all = 1 + self.segments.0.len();
         match (fault % all).checked_sub(1) {

@@ -17,7 +17,7 @@ use vm_memory::{Bytes, GuestAddress};
 
 use super::*;
 use crate::endpoint::regs;
-use crate::fault::FaultMode;
+use crate::fault::{FaultMode, GuestConsole};
 use crate::pcie::ConfigAccess;
 use crate::pcie::spec::{ats, msi};
 use crate::topology::DeviceSpec;
@@ -357,12 +357,17 @@ fn faults_of_the_schedule_happen_in_the_segment_of_their_port() {
         ("on=doorbell,port=far,mode=silent", 1),
         ("on=serial:/down/,port=far,mode=silent", 1),
         ("on=serial:/down/,port=near,mode=silent", 0),
+        ("on=debugcon:/down/,port=far,mode=silent", 1),
+        ("on=debugcon:/down/,port=near,mode=silent", 0),
         ("after=descriptors:1,port=far,mode=silent", 1),
     ] {
         let mut rig = Rig::new(|config| config.faults = vec![fault.parse().unwrap()]);
         rig.pass(Duration::from_millis(1));
         rig.chipset.port_write(port::BENCH + 4, &1_u32.to_le_bytes(), rig.now);
-        let matched: Vec<usize> = rig.chipset.console_expressions().map(|(n, _)| n).collect();
+        let mut matched: Vec<usize> = Vec::new();
+        for console in GuestConsole::ALL {
+            matched.extend(rig.chipset.console_expressions(console).map(|(n, _)| n));
+        }
         matched.into_iter().for_each(|n| rig.chipset.console_matched(n, rig.now));
         let happened = |event: &Event| matches!(event, Event::FaultInjected { .. });
         rig.flush(1 - lost);

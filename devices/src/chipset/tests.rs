@@ -178,6 +178,29 @@ fn com1_sends_receives_and_interrupts() {
 }
 
 #[test]
+fn the_debug_console_takes_single_bytes_and_reads_as_its_port() {
+    let mut guest = guest();
+    assert_eq!(guest.output(0xe9, b"\xff"), [Output::DebugConsole(0xff)]);
+    assert_eq!(guest.input(0xe9, 1), 0xe9);
+    assert_eq!(guest.output(0xe9, b"ab"), []);
+    assert_eq!(guest.output(0xe8, b"abcd"), []);
+    assert_eq!(guest.output(0xea, b"a"), []);
+    assert_eq!([guest.input(0xe9, 2), guest.input(0xe8, 4)], [0xffff, u32::MAX]);
+    assert_eq!([guest.input(0xe8, 1), guest.input(0xea, 1)], [0xff, 0xff]);
+}
+
+#[test]
+fn with_pc_testdev_port_0xe9_is_that_device_s() {
+    let mut guest = guest_with(|config| {
+        let devices = ["pc-testdev".parse().unwrap()];
+        config.topology = crate::topology::Topology::new(&devices).unwrap();
+    });
+    assert_eq!(guest.output(0xe9, b"a"), []);
+    assert_eq!(guest.input(0xe1, 1), u32::from(b'a'));
+    assert_eq!(guest.input(0xe9, 1), u32::from(b'a'));
+}
+
+#[test]
 fn the_doorbell_drops_the_link_and_reports_are_events() {
     let mut guest = guest_with(|config| {
         config.faults = vec!["on=doorbell,port=rp1,mode=silent".parse().unwrap()];

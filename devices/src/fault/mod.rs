@@ -26,4 +26,4 @@ pub use effect::{Effect, PortEffect};
 pub use mode::FaultMode;
 pub use mode_text::{MODES, ParseModeError, current_name};
 pub use schedule::{PortInfo, Schedule, ScheduleError};
-pub use spec::{Fault, ParseFaultError, Point, Trigger};
+pub use spec::{Fault, GuestConsole, ParseFaultError, Point, Trigger};

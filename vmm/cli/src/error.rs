@@ -20,6 +20,18 @@ pub(crate) enum CliError {
         /// The error of the operating system.
         source: std::io::Error,
     },
+    /// The file for the debug console cannot be made.
+    #[error(
+        "cannot write the debug console to '{}': {source}; name a file in a directory that exists, or \
+         stdio",
+        path.display()
+    )]
+    DebugConsole {
+        /// The file.
+        path: std::path::PathBuf,
+        /// The error of the operating system.
+        source: std::io::Error,
+    },
     /// The file for the lines of the qtest protocol cannot be made.
     #[error(
         "cannot write the log to '{}': {source}; name a file in a directory that exists",
@@ -103,6 +115,7 @@ impl CliError {
             Self::Validate(ValidateError::Vmm(error)) => error.status(),
             Self::Validate(ValidateError::Interrupted(status)) => *status,
             Self::Events { .. }
+            | Self::DebugConsole { .. }
             | Self::UnknownFault(_)
             | Self::Log { .. }
             | Self::Socket(_)

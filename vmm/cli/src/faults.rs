@@ -103,6 +103,7 @@ pub(super) fn list() -> io::Result<()> {
         ("at=TIME", "this long after the start"),
         ("on=doorbell", "when the guest rings the bench's doorbell"),
         ("on=serial:/RE/", "when a line of the console matches"),
+        ("on=debugcon:/RE/", "when a line of the debug console, port 0xe9, matches"),
     ];
     for (trigger, text) in triggers {
         writeln!(out, "  {trigger:22} {text}")?;

@@ -1,8 +1,10 @@
 //! `ghostlink run`: boot one guest.
 
 use std::convert::Infallible;
+use std::fs::File;
 use std::path::PathBuf;
 use std::str::FromStr;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use clap::Args;
@@ -12,7 +14,8 @@ use devices::stale::StaleCounts;
 use iommu::time::{Timeout, parse_duration};
 use linux::KernelConfig;
 use vmm::{
-    Console, Exit, FailureKind, Kernel, MemorySize, Module, Suspended, VcpuSnapshot, Vm, VmConfig,
+    Console, DebugConsole, Exit, FailureKind, Kernel, MemorySize, Module, Suspended, VcpuSnapshot,
+    Vm, VmConfig,
 };
 
 use super::faults::FaultArgs;
@@ -33,7 +36,7 @@ pub(super) struct RunArgs {
     /// print KTAP
     #[arg(long, value_name = "FILE", conflicts_with_all = [
         "memory", "cpus", "host", "policy", "policies_file", "ict", "ordering", "unit", "unit_config", "io_apic_id", "ports",
-        "device", "topology", "edu", "fault", "faults", "drop_link", "obeys", "oracle", "time_limit",
+        "device", "topology", "edu", "debugcon", "fault", "faults", "drop_link", "obeys", "oracle", "time_limit",
     ])]
     scenario: Option<PathBuf>,
 
@@ -70,6 +73,10 @@ pub(super) struct RunArgs {
     #[command(flatten)]
     faults: FaultArgs,
 
+    /// Write the lines of the debug console, port 0xe9, to this file or to standard output
+    #[arg(long, value_name = "FILE|stdio")]
+    debugcon: Option<PathBuf>,
+
     /// Write events as JSON lines to this file
     #[arg(long, value_name = "FILE")]
     events: Option<PathBuf>,
@@ -98,6 +105,18 @@ pub(super) struct RunArgs {
     /// 4 after a triple fault
     #[arg(long)]
     no_reboot: bool,
+}
+
+/// The debug console that `--debugcon` describes. A file is created, or emptied.
+fn debug_console(path: Option<PathBuf>) -> Result<DebugConsole, CliError> {
+    let Some(path) = path else { return Ok(DebugConsole::Discard) };
+    if path.as_os_str() == "stdio" {
+        return Ok(DebugConsole::Stdout);
+    }
+    match File::create(&path) {
+        Ok(file) => Ok(DebugConsole::File(Arc::new(file))),
+        Err(source) => Err(CliError::DebugConsole { path, source }),
+    }
 }
 
 /// The value of `--initrd`.
@@ -264,6 +283,7 @@ impl RunArgs {
             cpus: self.cpus,
             root_complex,
             console: Console::Stdio,
+            debugcon: debug_console(self.debugcon)?,
             tracer,
             time_limit: self.time_limit,
         })

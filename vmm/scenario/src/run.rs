@@ -7,7 +7,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use iommu::event::{EventSink, Tracer};
-use vmm::{Console, Exit, Kernel, Module, VcpuSnapshot, Vm, VmConfig};
+use vmm::{Console, DebugConsole, Exit, Kernel, Module, VcpuSnapshot, Vm, VmConfig};
 
 use crate::file::Scenario;
 use crate::fix::Assume;
@@ -81,6 +81,7 @@ impl Scenario {
             cpus: self.cpus,
             root_complex: self.root_complex.clone(),
             console: Console::default(),
+            debugcon: DebugConsole::default(),
             tracer: Tracer::none(),
             time_limit: Some(self.time_limit),
         }

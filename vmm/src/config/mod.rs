@@ -3,11 +3,13 @@
 mod memory_size;
 
 use std::fmt;
+use std::fs::File;
 use std::path::PathBuf;
-use std::sync::mpsc::Sender;
+use std::sync::mpsc::{Sender, SyncSender};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use devices::fault::{GuestConsole, Trigger};
 use devices::root_complex::RootComplexConfig;
 use iommu::event::Tracer;
 
@@ -65,6 +67,29 @@ pub enum Console {
     Channel(Sender<Vec<u8>>),
 }
 
+/// Where the lines go that the guest sends to the debug console, port 0xe9. A line is passed on when
+/// it ends, or when it has [`DebugConsole::LONGEST_LINE`] bytes; the last one also when the run ends.
+#[derive(Debug, Clone, Default)]
+pub enum DebugConsole {
+    /// Nowhere. Faults can wait for them all the same.
+    #[default]
+    Discard,
+    /// To standard output.
+    Stdout,
+    /// To this file. The run ends with an error if it cannot be written.
+    File(Arc<File>),
+    /// To this buffer, which the embedder reads. It takes at most 16 MiB.
+    Capture(Arc<Mutex<Vec<u8>>>),
+    /// One by one to this channel, which closes when the machine is gone. A full channel holds the
+    /// guest's CPU up.
+    Channel(SyncSender<Vec<u8>>),
+}
+
+impl DebugConsole {
+    /// The longest line, in bytes. What follows is the next line.
+    pub const LONGEST_LINE: usize = 4096;
+}
+
 /// The configuration of a virtual machine.
 #[derive(Debug, Clone)]
 pub struct VmConfig {
@@ -82,6 +107,8 @@ pub struct VmConfig {
     pub root_complex: RootComplexConfig,
     /// The other end of COM1.
     pub console: Console,
+    /// The other end of the debug console.
+    pub debugcon: DebugConsole,
     /// The sink of events.
     pub tracer: Tracer,
     /// The longest duration of the run.
@@ -93,6 +120,15 @@ impl VmConfig {
     pub(crate) fn check(&self) -> Result<(), Error> {
         if !(1..=MAX_CPUS).contains(&self.cpus) {
             return Err(Error::Cpus { cpus: self.cpus });
+        }
+        let debug_console_is_used = !matches!(self.debugcon, DebugConsole::Discard)
+            || self
+                .root_complex
+                .faults
+                .iter()
+                .any(|fault| matches!(fault.trigger, Trigger::Line(GuestConsole::Debug, _)));
+        if self.root_complex.topology.pc_testdev && debug_console_is_used {
+            return Err(Error::DebugConsole);
         }
         Ok(self.root_complex.check(&memory::ranges(self.memory))?)
     }
@@ -132,6 +168,7 @@ mod tests {
                 ..root_complex
             },
             console: Console::default(),
+            debugcon: DebugConsole::default(),
             tracer: Tracer::none(),
             time_limit: None,
         }
@@ -164,6 +201,20 @@ mod tests {
             let largest = MemorySize::MAX.to_string();
             let unit = preset.config(UnitRole::Host);
             assert!(config(&largest, unit, &[]).check().is_ok(), "{preset}");
+        }
+    }
+
+    #[test]
+    fn with_pc_testdev_there_is_no_debug_console() {
+        let unit = UnitConfig::new(UnitRole::Guest);
+        let mut sink = config("64M", unit, &["pc-testdev"]);
+        let mut fault = sink.clone();
+        assert!(sink.check().is_ok());
+        sink.debugcon = DebugConsole::Stdout;
+        fault.root_complex.faults.push("on=debugcon:/x/,mode=silent".parse().unwrap());
+        for config in [sink, fault] {
+            let error = config.check().unwrap_err().to_string();
+            assert!(error.contains("0xe9") && error.contains("leave one of them out"), "{error}");
         }
     }
 

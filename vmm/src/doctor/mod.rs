@@ -17,7 +17,7 @@ use iommu::event::{Tracer, UnitRole};
 use iommu::unit::UnitConfig;
 use serde::Serialize;
 
-use crate::config::{Console, Kernel, MemorySize, VmConfig};
+use crate::config::{Console, DebugConsole, Kernel, MemorySize, VmConfig};
 use crate::kvm::{self, FailureKind};
 use crate::{Error, Exit, Vm};
 use assembler::{Leaf, Register};
@@ -222,6 +222,7 @@ fn run(image: &'static [u8]) -> Result<Outcome, Error> {
         cpus: 1,
         root_complex,
         console: Console::Capture(Arc::new(Mutex::new(Vec::new()))),
+        debugcon: DebugConsole::Discard,
         tracer: Tracer::none(),
         time_limit: Some(PATIENCE),
     };

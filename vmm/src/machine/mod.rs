@@ -11,6 +11,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use devices::chipset::{self, Chipset};
+use devices::fault::GuestConsole;
 use iommu::ats::Msi;
 use iommu::time::Instant;
 use vm_device::bus::{MmioAddress, PioAddress};
@@ -22,6 +23,7 @@ use crate::Error;
 use crate::clock::Clock;
 use crate::console::Output;
 use crate::console_watch::ConsoleWatch;
+use crate::debug_console::{DebugLine, DebugOutput};
 use crate::exit::{Exit, RunEnd};
 use crate::kvm::{InterruptSink, Routes};
 
@@ -34,6 +36,7 @@ pub(crate) struct SharedMachine {
     clock: Clock,
     interrupts: Box<dyn InterruptSink>,
     console: Output,
+    debugcon: DebugOutput,
     /// Written when COM1 has room for input again.
     room: EventFd,
     run_end: Arc<RunEnd>,
@@ -48,7 +51,8 @@ struct State {
     armed: Option<Instant>,
     routes: Routes,
     watch: ConsoleWatch,
-    /// Whether the guest has sent anything to COM1.
+    debug: DebugLine,
+    /// Whether the guest has sent anything to COM1 or to the debug console.
     has_spoken: bool,
 }
 
@@ -58,6 +62,8 @@ pub(crate) struct Outside {
     pub(crate) interrupts: Box<dyn InterruptSink>,
     /// COM1's output.
     pub(crate) console: Output,
+    /// The debug console's output.
+    pub(crate) debugcon: DebugOutput,
     /// Written when COM1 has room for input again.
     pub(crate) room: EventFd,
     /// Told when the guest ends its run.
@@ -69,13 +75,15 @@ impl SharedMachine {
     pub(crate) fn new(chipset: Chipset, outside: Outside) -> Result<Self, Error> {
         let timer = TimerFd::new().map_err(Error::host("make a timer"))?;
         let fd = timer.as_raw_fd();
-        let watch = ConsoleWatch::new(&chipset)?;
+        let watch = ConsoleWatch::new(&chipset, GuestConsole::Serial)?;
+        let debug = DebugLine::new(&chipset)?;
         let routes = Routes::new()?;
         let due = chipset.poll_timeout();
-        let state = State { chipset, due, timer, armed: None, routes, watch, has_spoken: false };
-        let Outside { interrupts, console, room, run_end } = outside;
+        let (armed, has_spoken) = (None, false);
+        let state = State { chipset, due, timer, armed, routes, watch, debug, has_spoken };
+        let Outside { interrupts, console, debugcon, room, run_end } = outside;
         let (state, clock) = (Mutex::new(state), Clock::start());
-        let this = Self { state, timer: fd, clock, interrupts, console, room, run_end };
+        let this = Self { state, timer: fd, clock, interrupts, console, debugcon, room, run_end };
         // Sets the timer for what is to happen at a time.
         this.with(|_, _| {});
         Ok(this)
@@ -113,7 +121,16 @@ impl SharedMachine {
         self.with(|_, _| {});
     }
 
-    /// Whether the guest has sent anything to COM1.
+    /// Passes on the line of the debug console that has no end yet. To be called when the CPUs have
+    /// ended.
+    pub(crate) fn end_debug_line(&self) {
+        let line = self.lock().debug.take();
+        if !line.is_empty() {
+            self.debugcon.write(line);
+        }
+    }
+
+    /// Whether the guest has sent anything to COM1 or to the debug console.
     pub(crate) fn has_spoken(&self) -> bool {
         self.lock().has_spoken
     }
@@ -125,14 +142,18 @@ impl SharedMachine {
     /// Does what the chipset's outputs ask for, with the lock held as long as its order matters.
     fn drain<'a>(&'a self, mut state: MutexGuard<'a, State>, now: Instant) {
         loop {
-            let batch = self.collect(&mut state, now);
+            let mut batch = self.collect(&mut state, now);
             state.arm(now);
             drop(state);
             batch.interrupts().iter().for_each(|msi| self.interrupts.inject(*msi));
             if !batch.console().is_empty() {
                 self.console.write(batch.console());
             }
-            if !batch.is_full() {
+            let is_full = batch.is_full();
+            if let Some(line) = batch.debug_line.take() {
+                self.debugcon.write(line);
+            }
+            if !is_full {
                 return;
             }
             state = self.lock();
@@ -157,6 +178,9 @@ impl SharedMachine {
                     batch.push_console(byte);
                     state.note_sent(byte, now);
                 }
+                chipset::Output::DebugConsole(byte) => {
+                    batch.debug_line = state.note_debug(byte, now, self.debugcon.discards());
+                }
                 chipset::Output::ConsoleEmpty => {
                     // Fails only if the counter is full: the event loop wakes up already.
                     let _ = self.room.write(1);
@@ -179,6 +203,23 @@ impl State {
         for fault in self.watch.sent(&[byte]) {
             self.chipset.console_matched(fault, now);
         }
+    }
+
+    /// The guest has sent `byte` to the debug console. Faults that wait for the line happen when it
+    /// ends. Returns the line then, unless it goes nowhere.
+    fn note_debug(&mut self, byte: u8, now: Instant, discards: bool) -> Option<Vec<u8>> {
+        self.has_spoken = true;
+        if !self.debug.push(byte) {
+            return None;
+        }
+        for fault in self.debug.matched() {
+            self.chipset.console_matched(fault, now);
+        }
+        if discards {
+            self.debug.discard();
+            return None;
+        }
+        Some(self.debug.take())
     }
 
     /// Notes the chipset's next deadline, and makes the timer fire no later. A deadline that has
@@ -206,12 +247,14 @@ impl State {
     }
 }
 
-/// Work for after the lock is released. It lives on the stack: an access allocates nothing.
+/// Work for after the lock is released. It lives on the stack: an access allocates nothing, but for
+/// the end of a line of the debug console.
 struct Batch {
     interrupts: [Msi; Self::SIZE],
     interrupt_count: usize,
     console: [u8; Self::SIZE],
     console_count: usize,
+    debug_line: Option<Vec<u8>>,
 }
 
 impl Batch {
@@ -221,6 +264,7 @@ impl Batch {
         interrupt_count: 0,
         console: [0; Self::SIZE],
         console_count: 0,
+        debug_line: None,
     };
 
     fn push_interrupt(&mut self, msi: Msi) {
@@ -242,7 +286,9 @@ impl Batch {
     }
 
     fn is_full(&self) -> bool {
-        self.interrupt_count == Self::SIZE || self.console_count == Self::SIZE
+        self.interrupt_count == Self::SIZE
+            || self.console_count == Self::SIZE
+            || self.debug_line.is_some()
     }
 }
 

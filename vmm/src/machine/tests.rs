@@ -84,6 +84,7 @@ fn run() -> Run {
     let outside = Outside {
         interrupts: Box::new(recorded.clone()),
         console: Output::new(&console, run_end.clone()),
+        debugcon: DebugOutput::new(Default::default(), run_end.clone()),
         room: EventFd::new(EFD_NONBLOCK).unwrap(),
         run_end: run_end.clone(),
     };

@@ -28,6 +28,7 @@ use crate::boot::{self, Ram, Start};
 use crate::bus::Bus;
 use crate::config::{Console, VmConfig};
 use crate::console::{Input, Output};
+use crate::debug_console::DebugOutput;
 use crate::event_loop::{Alarm, Deadlines, EventLoop, Signals, Subscriber};
 use crate::exit::{Exit, RunEnd};
 use crate::kvm::{Exits, Injector, KvmVm, Vcpu, VcpuSnapshot};
@@ -197,6 +198,7 @@ impl Vm {
         let outside = Outside {
             interrupts: Box::new(Injector::new(kvm)),
             console: Output::new(&config.console, run_end.clone()),
+            debugcon: DebugOutput::new(config.debugcon.clone(), run_end.clone()),
             room: room.try_clone().map_err(Error::host("clone an eventfd"))?,
             run_end: run_end.clone(),
         };
@@ -216,7 +218,7 @@ impl Vm {
         }
     }
 
-    /// Calls `tell` with what the CPUs do, once, if nothing has come to the console in the first `after`
+    /// Calls `tell` with what the CPUs do, once, if nothing has come to a console in the first `after`
     /// of the run. The run goes on.
     pub fn on_silence(
         &mut self,
@@ -263,8 +265,11 @@ impl Vm {
             devices.add(silence.into_alarm(machine, vcpus, run_end.clone())?);
         }
 
-        let exits =
-            Arc::new(VcpuExits { bus: Bus::new(&machine)?, machine, run_end: run_end.clone() });
+        let exits = Arc::new(VcpuExits {
+            bus: Bus::new(&machine)?,
+            machine: machine.clone(),
+            run_end: run_end.clone(),
+        });
         let mut threads = Threads::new(vcpu_threads, run_end.clone())?;
         for vcpu in vcpus {
             threads.start_vcpu(vcpu, exits.clone())?;
@@ -273,10 +278,11 @@ impl Vm {
         threads.start_devices(devices)?;
         supervisor.run();
         let stuck = threads.stop();
-        let outcome = run_end.take().unwrap_or(Ok(Exit::Stopped));
         if stuck.is_empty() {
-            return outcome;
+            machine.end_debug_line();
+            return run_end.take().unwrap_or(Ok(Exit::Stopped));
         }
+        let outcome = run_end.take().unwrap_or(Ok(Exit::Stopped));
         Err(Error::Stuck { outcome: Box::new(outcome), threads: stuck })
     }
 }

@@ -1,9 +1,11 @@
 //! Memory accesses and port accesses of a guest.
 
+use std::sync::Arc;
+use std::sync::mpsc::sync_channel;
 use std::time::Duration;
 
 use iommu::event::{Event, LinkState};
-use vmm::Exit;
+use vmm::{DebugConsole, Exit};
 
 use crate::code::{HALT, mov_eax, out8, out32, report_port};
 use crate::guest::{Guest, kvm_wanted};
@@ -36,6 +38,88 @@ fn com1_prints_single_bytes_and_strings() {
     let guest = Guest::new(&code);
     guest.run().unwrap();
     assert_eq!(guest.printed(), "ok then");
+}
+
+/// `rep outsb` of `text` to the debug console.
+fn debug_line(text: &[u8]) -> Vec<u8> {
+    let length = text.len() as u8;
+    // lea rsi, [rip + 15]: the text behind the code
+    let mut code = vec![0x48, 0x8d, 0x35, 15, 0, 0, 0];
+    // mov ecx, length; mov edx, 0xe9; cld; rep outsb; jmp over the text
+    code.extend([0xb9, length, 0, 0, 0, 0xba, 0xe9, 0, 0, 0, 0xfc, 0xf3, 0x6e, 0xeb, length]);
+    code.extend(text);
+    code
+}
+
+#[test]
+fn the_debug_console_takes_lines_and_reads_as_its_port() {
+    if !kvm_wanted() {
+        return;
+    }
+    // mov edx, 0xe9; in al, dx; then the byte to the debug-exit port.
+    let mut read = mov_eax(0);
+    read.extend([0xba, 0xe9, 0, 0, 0, 0xec, 0xba, 0xf4, 0, 0, 0, 0xef]);
+    let code = [debug_line(b"one\ntwo"), out8(0xe9, b'\n'), out8(0xe9, 0xff), read].concat();
+    let guest = Guest::new(&code);
+    assert_eq!(guest.run().unwrap(), Exit::DebugExit(0xe9));
+    // The last line has no end.
+    assert_eq!(*guest.debugcon.lock().unwrap(), b"one\ntwo\n\xff");
+    assert_eq!(guest.printed(), "");
+}
+
+#[test]
+fn a_fault_waits_for_a_whole_line_of_the_debug_console() {
+    if !kvm_wanted() {
+        return;
+    }
+    let doorbell = |value| out32(0x5e4, value);
+    for debugcon in [DebugConsole::Discard, DebugConsole::Capture(Arc::default())] {
+        let code = [
+            debug_line(b"mark drop"),
+            doorbell(1),
+            debug_line(b"s\nmark drop\n"),
+            doorbell(2),
+            debug_line(b"mark drop\n"),
+            out32(0xf4, 0),
+        ];
+        let mut guest = Guest::new(&code.concat());
+        guest.config.debugcon = debugcon;
+        guest.config.root_complex.faults =
+            vec!["on=debugcon:/^mark drop$/,mode=silent".parse().unwrap()];
+        guest.run().unwrap();
+        let events: Vec<_> = guest.events.events().into_iter().map(|event| event.event).collect();
+        assert!(
+            matches!(
+                events[..],
+                [
+                    Event::Doorbell { value: 1 },
+                    Event::FaultInjected { .. },
+                    Event::Link { state: LinkState::Down, .. },
+                    Event::Doorbell { value: 2 },
+                    Event::GuestExit { value: 0 },
+                ]
+            ),
+            "{events:?}"
+        );
+    }
+}
+
+#[test]
+fn a_line_of_the_debug_console_without_end_is_cut() {
+    if !kvm_wanted() {
+        return;
+    }
+    // mov ecx, 10000; mov edx, 0xe9; lea rsi, [rip]; cld; rep outsb: the code, and what is behind it
+    let mut code = vec![0xb9, 0x10, 0x27, 0, 0, 0xba, 0xe9, 0, 0, 0, 0x48, 0x8d, 0x35];
+    code.extend([0, 0, 0, 0, 0xfc, 0xf3, 0x6e]);
+    code.extend(out32(0xf4, 0));
+    let mut guest = Guest::new(&code);
+    let (sender, receiver) = sync_channel(16);
+    guest.config.debugcon = DebugConsole::Channel(sender);
+    guest.run().unwrap();
+    drop(guest);
+    let lines: Vec<usize> = receiver.iter().map(|line| line.len()).collect();
+    assert_eq!(lines, [4096, 4096, 10_000 - 2 * 4096]);
 }
 
 #[test]

@@ -7,7 +7,7 @@ use std::time::Duration;
 use devices::root_complex::RootComplexConfig;
 use iommu::event::{Recorder, Tracer, UnitRole};
 use iommu::unit::UnitConfig;
-use vmm::{Console, Error, Exit, Kernel, MemorySize, Vm, VmConfig};
+use vmm::{Console, DebugConsole, Error, Exit, Kernel, MemorySize, Vm, VmConfig};
 
 use crate::elf::elf;
 
@@ -32,6 +32,7 @@ pub(crate) fn kvm_wanted() -> bool {
 pub(crate) struct Guest {
     pub(crate) config: VmConfig,
     pub(crate) console: Arc<Mutex<Vec<u8>>>,
+    pub(crate) debugcon: Arc<Mutex<Vec<u8>>>,
     pub(crate) events: Arc<Recorder>,
 }
 
@@ -39,6 +40,7 @@ impl Guest {
     /// A machine of one CPU and little memory that enters `code` in long mode.
     pub(crate) fn new(code: &[u8]) -> Self {
         let console = Arc::new(Mutex::new(Vec::new()));
+        let debugcon = Arc::new(Mutex::new(Vec::new()));
         let events = Arc::new(Recorder::default());
         let root_complex = RootComplexConfig::direct(UnitConfig::new(UnitRole::Guest));
         let config = VmConfig {
@@ -49,10 +51,11 @@ impl Guest {
             cpus: 1,
             root_complex,
             console: Console::Capture(console.clone()),
+            debugcon: DebugConsole::Capture(debugcon.clone()),
             tracer: Tracer::to(events.clone()),
             time_limit: None,
         };
-        Self { config, console, events }
+        Self { config, console, debugcon, events }
     }
 
     /// Runs it to its end.

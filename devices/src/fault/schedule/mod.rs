@@ -5,7 +5,7 @@ use iommu::time::Instant;
 
 use super::effect::Effect;
 use super::mode::FaultMode;
-use super::spec::{Fault, Point, Trigger};
+use super::spec::{Fault, GuestConsole, Point, Trigger};
 
 /// A port as a schedule sees it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -108,12 +108,19 @@ impl Schedule {
         self.entries.get(fault).map(|entry| entry.fault.to_string()).unwrap_or_default()
     }
 
-    /// The regular expressions that faults wait for, each with the number of its fault.
-    pub fn expressions(&self) -> impl Iterator<Item = (usize, &str)> {
-        self.entries.iter().enumerate().filter_map(|(index, entry)| match &entry.fault.trigger {
-            Trigger::Serial(expression) => Some((index, expression.as_str())),
-            _ => None,
-        })
+    /// The regular expressions for lines of `console` that faults wait for, each with the number of
+    /// its fault.
+    pub fn expressions(&self, console: GuestConsole) -> impl Iterator<Item = (usize, &str)> {
+        let of_entry = move |(index, entry)| {
+            let Entry { fault, .. }: &Entry = entry;
+            match &fault.trigger {
+                Trigger::Line(of, expression) if *of == console => {
+                    Some((index, expression.as_str()))
+                }
+                _ => None,
+            }
+        };
+        self.entries.iter().enumerate().filter_map(of_entry)
     }
 
     /// When [`Self::handle_timeout`] must be called next.
@@ -143,7 +150,7 @@ impl Schedule {
     /// The console has shown what the fault with that number waits for.
     pub fn matched(&mut self, fault: usize, now: Instant) -> Option<Action> {
         let entry = self.entries.get(fault)?;
-        let waits = matches!(entry.fault.trigger, Trigger::Serial(_)) && !entry.has_happened;
+        let waits = matches!(entry.fault.trigger, Trigger::Line(..)) && !entry.has_happened;
         waits.then(|| self.happen(fault, now))
     }
 

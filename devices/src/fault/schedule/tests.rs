@@ -96,7 +96,8 @@ fn the_doorbell_rings_for_all_who_wait_for_it_and_once() {
 fn the_console_is_for_those_who_wait_for_it() {
     let mut schedule =
         schedule(&["on=doorbell,mode=silent", "on=serial:/up/,mode=no-completion"]).unwrap();
-    assert_eq!(schedule.expressions().collect::<Vec<_>>(), [(1, "up")]);
+    assert_eq!(schedule.expressions(GuestConsole::Serial).collect::<Vec<_>>(), [(1, "up")]);
+    assert_eq!(schedule.expressions(GuestConsole::Debug).count(), 0);
     assert_eq!(schedule.matched(0, at(0)), None);
     assert_eq!(schedule.matched(7, at(0)), None);
     assert!(schedule.matched(1, at(0)).is_some());

@@ -78,6 +78,28 @@ impl Point {
     }
 }
 
+/// A port by which the guest sends lines.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum GuestConsole {
+    /// COM1.
+    Serial,
+    /// The debug console, port 0xe9.
+    Debug,
+}
+
+impl GuestConsole {
+    /// Both consoles.
+    pub const ALL: [Self; 2] = [Self::Serial, Self::Debug];
+
+    /// The first part of a trigger's value.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Serial => "serial",
+            Self::Debug => "debugcon",
+        }
+    }
+}
+
 /// When a fault happens.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub enum Trigger {
@@ -85,8 +107,8 @@ pub enum Trigger {
     At(Duration),
     /// When the guest rings the bench's doorbell, before its OUT instruction retires.
     Doorbell,
-    /// When a line of the guest's console matches this regular expression.
-    Serial(String),
+    /// When a line of this console of the guest matches this regular expression.
+    Line(GuestConsole, String),
     /// When a point is reached for the n-th time; n is at least 1.
     Count(Point, u64),
 }
@@ -168,11 +190,16 @@ fn parse_on(value: &str) -> Result<Trigger, ParseFaultError> {
     if value == "doorbell" {
         return Ok(Trigger::Doorbell);
     }
-    let expression = value.strip_prefix("serial:/").and_then(|rest| rest.strip_suffix('/'));
-    match expression {
-        Some(expression) if !expression.is_empty() => Ok(Trigger::Serial(expression.to_owned())),
-        _ => Err(error(format!("on={value} is unknown; write on=doorbell or on=serial:/REGEX/"))),
-    }
+    let of_console = |console: GuestConsole| {
+        let rest = value.strip_prefix(console.name())?.strip_prefix(":/")?;
+        let expression = rest.strip_suffix('/').filter(|expression| !expression.is_empty())?;
+        Some(Trigger::Line(console, expression.to_owned()))
+    };
+    GuestConsole::ALL.into_iter().find_map(of_console).ok_or_else(|| {
+        error(format!(
+            "on={value} is unknown; write on=doorbell, on=serial:/REGEX/ or on=debugcon:/REGEX/"
+        ))
+    })
 }
 
 fn parse_count(key: &str, value: &str) -> Result<Trigger, ParseFaultError> {
@@ -246,9 +273,9 @@ impl FromStr for Fault {
 /// The first part of a list separated by commas, and the rest. A regular expression may contain
 /// commas: it ends at a slash before a comma or the end.
 fn cut(text: &str) -> (&str, Option<&str>) {
-    const EXPRESSION: &str = "on=serial:/";
-    let end = match text.strip_prefix(EXPRESSION) {
-        Some(body) => body.find("/,").map(|at| EXPRESSION.len() + at + 1),
+    const EXPRESSIONS: [&str; 2] = ["on=serial:/", "on=debugcon:/"];
+    let end = match EXPRESSIONS.into_iter().find(|start| text.starts_with(start)) {
+        Some(start) => text[start.len()..].find("/,").map(|at| start.len() + at + 1),
         None => text.find(','),
     };
     match end {
@@ -262,7 +289,9 @@ impl fmt::Display for Fault {
         match &self.trigger {
             Trigger::At(time) => write!(f, "at={}", format_duration(*time))?,
             Trigger::Doorbell => f.write_str("on=doorbell")?,
-            Trigger::Serial(expression) => write!(f, "on=serial:/{expression}/")?,
+            Trigger::Line(console, expression) => {
+                write!(f, "on={}:/{expression}/", console.name())?;
+            }
             Trigger::Count(point, number) => {
                 let (key, name) = point.text();
                 write!(f, "{key}={name}:{number}")?;

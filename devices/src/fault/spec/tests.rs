@@ -49,7 +49,8 @@ fn trigger() -> impl Strategy<Value = Trigger> {
     prop_oneof![
         time().prop_map(Trigger::At),
         Just(Trigger::Doorbell),
-        "[a-z,=.*+ ]{1,12}".prop_map(Trigger::Serial),
+        (prop::sample::select(GuestConsole::ALL.to_vec()), "[a-z,=.*+ ]{1,12}")
+            .prop_map(|(console, expression)| Trigger::Line(console, expression)),
         (prop::sample::select(Point::ALL.to_vec()), 1_u64..)
             .prop_map(|(point, number)| Trigger::Count(point, number)),
     ]
@@ -72,6 +73,7 @@ proptest! {
         let _ = text.parse::<Fault>();
         let _ = tail.parse::<Fault>();
         let _ = format!("on=serial:/{tail}").parse::<Fault>();
+        let _ = format!("on=debugcon:/{tail}").parse::<Fault>();
     }
 }
 
@@ -83,8 +85,11 @@ fn keys_come_in_any_order() {
         parse("at=3s,port=rp1,mode=surprise,for=500ms")
     );
     assert_eq!(parse("at=1s,mode=flap:1s:lost"), parse("at=1s,mode=flap:1s"));
-    let serial = parse("on=serial:/mounted, really/,mode=no-completion");
-    assert_eq!(serial.trigger, Trigger::Serial("mounted, really".to_owned()));
+    for console in GuestConsole::ALL {
+        let name = console.name();
+        let fault = parse(&format!("on={name}:/mounted, really/,mode=no-completion"));
+        assert_eq!(fault.trigger, Trigger::Line(console, "mounted, really".to_owned()));
+    }
 }
 
 #[test]
@@ -114,6 +119,9 @@ fn nonsense_is_refused_with_what_is_wrong() {
         ("at=1s,mode=earl", "no mode 'earl'; did you mean 'early'? there are silent"),
         ("on=bell,mode=silent", "on=bell is unknown"),
         ("on=serial:/x,mode=silent", "is unknown"),
+        ("on=debugcon:/x,mode=silent", "write on=doorbell, on=serial:/REGEX/ or on=debugcon:/"),
+        ("on=debugcon://,mode=silent", "is unknown"),
+        ("on=debugcon:x,mode=silent", "is unknown"),
         ("after=invalidations:0,mode=silent", "counting begins with 1"),
         ("after=invalidations,mode=silent", "needs a number"),
         ("before=requests:1,mode=silent", "after=requests:N"),

@@ -18,7 +18,7 @@ use iommu::time::Instant;
 
 use super::{Downstream, Drivers, HostLayer};
 use crate::fault::schedule::Action;
-use crate::fault::{FaultMode, Point};
+use crate::fault::{FaultMode, GuestConsole, Point};
 
 impl<H: HostLayer, D: Drivers> Downstream<H, D> {
     /// Lets `mode` happen to the port with index `port`.
@@ -61,12 +61,15 @@ impl<H: HostLayer, D: Drivers> Downstream<H, D> {
         }
     }
 
-    /// The expressions that faults wait for on the console, each with the number of its fault.
-    pub fn console_expressions(&self) -> impl Iterator<Item = (usize, &str)> {
-        self.schedule.expressions()
+    /// The expressions that faults wait for on `console`, each with the number of its fault.
+    pub fn console_expressions(
+        &self,
+        console: GuestConsole,
+    ) -> impl Iterator<Item = (usize, &str)> {
+        self.schedule.expressions(console)
     }
 
-    /// The console has shown what the fault with that number waits for.
+    /// A console has shown what the fault with that number waits for.
     pub fn console_matched(&mut self, fault: usize, now: Instant) {
         if let Some(action) = self.schedule.matched(fault, now) {
             self.act(action, now);

@@ -6,7 +6,7 @@ use iommu::time::Instant;
 
 use super::RootComplex;
 use super::units::GuestUnit;
-use crate::fault::{FaultMode, Point};
+use crate::fault::{FaultMode, GuestConsole, Point};
 
 impl RootComplex {
     /// Lets `mode` happen now, to the port with index `port`.
@@ -27,13 +27,16 @@ impl RootComplex {
         self.settle(now);
     }
 
-    /// The regular expressions for lines of the console that faults wait for, each with what
+    /// The regular expressions for lines of `console` that faults wait for, each with what
     /// [`Self::console_matched`] is to be told when it matches.
-    pub fn console_expressions(&self) -> impl Iterator<Item = (usize, &str)> {
-        self.downstream.console_expressions()
+    pub fn console_expressions(
+        &self,
+        console: GuestConsole,
+    ) -> impl Iterator<Item = (usize, &str)> {
+        self.downstream.console_expressions(console)
     }
 
-    /// The console has shown what a fault waits for.
+    /// A console has shown what a fault waits for.
     pub fn console_matched(&mut self, fault: usize, now: Instant) {
         self.downstream.console_matched(fault, now);
         self.settle(now);

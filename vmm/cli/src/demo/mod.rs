@@ -18,7 +18,7 @@ use iommu::ids::Bdf;
 use iommu::submit::{PRESETS, Preset};
 use iommu::time::Timeout;
 use iommu::unit::{Ordering, UnitConfig};
-use vmm::{Console, Exit, Kernel, MemorySize, Summary, Vm, VmConfig};
+use vmm::{Console, DebugConsole, Exit, Kernel, MemorySize, Summary, Vm, VmConfig};
 
 use super::host::{self, HostChoice, HostKind};
 use super::policies::PoliciesArgs;
@@ -210,6 +210,7 @@ impl Run {
             cpus: 2,
             root_complex: RootComplexConfig { faults: vec![silent], oracle: true, ..root_complex },
             console: Console::Capture(console),
+            debugcon: DebugConsole::Discard,
             tracer,
             time_limit: Some(TIME_LIMIT),
         }

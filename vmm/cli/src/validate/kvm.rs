@@ -14,7 +14,7 @@ use super::direct::DirectObserver;
 use super::observe::{Observation, Observer, Start};
 use super::pair::{Pair, When};
 use crate::host::HostChoice;
-use vmm::{Console, Exit, Kernel, MemorySize, Vm, VmConfig};
+use vmm::{Console, DebugConsole, Exit, Kernel, MemorySize, Vm, VmConfig};
 
 /// Healthy flushes before the one that is observed.
 const FLUSHES: u64 = 8;
@@ -63,6 +63,7 @@ pub(super) fn boot(
             ..root_complex
         },
         console: Console::Capture(console.clone()),
+        debugcon: DebugConsole::Discard,
         tracer: Tracer::to(sink),
         time_limit: Some(2 * patience + SLACK),
     };
