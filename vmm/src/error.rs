@@ -100,22 +100,21 @@ pub enum Error {
     },
     /// Several modules for a kernel that is no multiboot image.
     #[error(
-        "'{}' is one file too many: only multiboot images take several; join initramfs archives \
-         with cat",
-        path.display()
+        "'{name}' is one file too many: only multiboot images take several; join initramfs archives \
+         with cat"
     )]
     NoModules {
         /// The second of them.
-        path: PathBuf,
+        name: String,
     },
     /// The initramfs does not fit.
     #[error(
-        "the initramfs '{}' has {}, and of {memory} of memory {} are left beside the kernel{}",
-        path.display(), mib(*length), mib(*room), suggest_initrd(*memory, *length, *room)
+        "the initramfs '{name}' has {}, and of {memory} of memory {} are left beside the kernel{}",
+        mib(*length), mib(*room), suggest_initrd(*memory, *length, *room)
     )]
     InitrdTooLarge {
-        /// The file.
-        path: PathBuf,
+        /// Its file, or what it is.
+        name: String,
         /// Its bytes.
         length: u64,
         /// Bytes that there are for it.

@@ -129,7 +129,7 @@ impl FromStr for Modules {
     fn from_str(text: &str) -> Result<Self, Infallible> {
         let module = |part: &str| {
             let path = part.split(' ').next().unwrap_or(part);
-            Module { path: path.into(), string: part.to_owned() }
+            Module::File { path: path.into(), string: part.to_owned() }
         };
         Ok(Self(text.split(',').map(module).collect()))
     }

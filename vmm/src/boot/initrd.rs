@@ -1,4 +1,7 @@
 //! The initramfs: as high as it goes, where a kernel that unpacks itself does not come.
+//!
+//! A comma or a blank in the name of its file means nothing here, as it does for multiboot images, so
+//! the whole string is the path.
 
 use iommu::Memory;
 
@@ -17,28 +20,28 @@ pub(super) fn load(
     limit: u64,
     modules: &[Module],
 ) -> Result<Option<Range>, Error> {
-    // A comma or a blank only means something to a multiboot image.
-    let path = match modules {
+    let module = match modules {
         [] => return Ok(None),
-        [module] => std::path::Path::new(&module.string),
-        [_, second, ..] => return Err(Error::NoModules { path: second.path.clone() }),
+        [Module::File { string, .. }] => {
+            Module::File { path: string.into(), string: string.clone() }
+        }
+        [module] => module.clone(),
+        [_, second, ..] => return Err(Error::NoModules { name: second.to_string() }),
     };
-    let error = |source| Error::ModuleFile { path: path.to_owned(), source };
     let size = ram.size;
     // Below all reserved memory, so that it need not look for a gap.
     let reserved = ram.reserved.first().map_or(u64::MAX, |range| range.start);
     let limit = low_ram(size).min(limit).min(reserved);
     let room = limit.saturating_sub(kernel_end.next_multiple_of(PAGE));
-    let length = std::fs::metadata(path).map_err(error)?.len();
     // Whole pages, because the end of memory is at one.
-    if length.next_multiple_of(PAGE) > room {
-        return Err(Error::InitrdTooLarge { path: path.to_owned(), length, room, memory: size });
-    }
-    let bytes = std::fs::read(path).map_err(error)?;
+    let bytes = match module.read(room & !(PAGE - 1))? {
+        Ok(bytes) => bytes,
+        Err(length) => {
+            let name = module.to_string();
+            return Err(Error::InitrdTooLarge { name, length, room, memory: size });
+        }
+    };
     let length = bytes.len() as u64;
-    if length.next_multiple_of(PAGE) > room {
-        return Err(Error::InitrdTooLarge { path: path.to_owned(), length, room, memory: size });
-    }
     let start = (limit - length) & !(PAGE - 1);
     write_boot_data(memory, start, &bytes)?;
     Ok(Some(Range { start, size: length }))

@@ -261,6 +261,28 @@ mod tests {
     }
 
     #[test]
+    fn an_initramfs_in_memory_is_loaded_and_one_that_does_not_fit_says_what_would_do() {
+        let size = "8M".parse().unwrap();
+        let memory = crate::memory::allocate(size).unwrap();
+        let ram = Ram { size, reserved: &[] };
+        let load = |length: usize| {
+            let module = Module::Bytes { name: "of x".into(), bytes: vec![7; length].into() };
+            initrd::load(&memory, ram, 3 << 20, RAM_GAP, &[module])
+        };
+        let placed = load(0x1001).unwrap().unwrap();
+        assert_eq!((placed.start, placed.size), (0x7f_e000, 0x1001));
+        let mut end = [0; 2];
+        memory.read_slice(&mut end, GuestAddress(0x7f_f000)).unwrap();
+        assert_eq!(end, [7, 0]);
+        assert!(load(5 << 20).is_ok());
+        assert_eq!(
+            load((5 << 20) + 1).unwrap_err().to_string(),
+            "the initramfs 'of x' has 6 MiB, and of 8M of memory 5 MiB are left beside the kernel; \
+             try --memory 14M or more"
+        );
+    }
+
+    #[test]
     fn a_missing_file_and_a_directory_are_refused_by_name() {
         let memory = crate::memory::allocate(MemorySize::MIN).unwrap();
         for path in ["/no/such/kernel", "/"] {

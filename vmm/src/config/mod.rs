@@ -4,6 +4,7 @@ mod memory_size;
 
 use std::fmt;
 use std::fs::File;
+use std::io::Read;
 use std::path::PathBuf;
 use std::sync::mpsc::{Sender, SyncSender};
 use std::sync::{Arc, Mutex};
@@ -46,11 +47,63 @@ impl fmt::Display for Kernel {
 
 /// A file that a kernel is given beside itself: the initramfs, or a multiboot image's module.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Module {
-    /// The file.
-    pub path: PathBuf,
-    /// The string that comes with a module: its name and arguments. An initramfs has the path here, too.
-    pub string: String,
+pub enum Module {
+    /// A file.
+    File {
+        /// The file.
+        path: PathBuf,
+        /// The string that comes with a module: its name and arguments. An initramfs has the path here,
+        /// too.
+        string: String,
+    },
+    /// Bytes in memory.
+    Bytes {
+        /// The name in errors; the string that comes with a module.
+        name: String,
+        /// The content.
+        bytes: Arc<[u8]>,
+    },
+}
+
+impl Module {
+    /// The string that comes with a module.
+    pub(crate) fn string(&self) -> &str {
+        match self {
+            Self::File { string, .. } => string,
+            Self::Bytes { name, .. } => name,
+        }
+    }
+
+    /// The content, of `limit` bytes at most; or the length of a larger one.
+    pub(crate) fn read(&self, limit: u64) -> Result<Result<Arc<[u8]>, u64>, Error> {
+        let path = match self {
+            Self::File { path, .. } => path,
+            Self::Bytes { bytes, .. } => {
+                let length = bytes.len() as u64;
+                return Ok(if length > limit { Err(length) } else { Ok(Arc::clone(bytes)) });
+            }
+        };
+        let error = |source| Error::ModuleFile { path: path.clone(), source };
+        let length = std::fs::metadata(path).map_err(error)?.len();
+        if length > limit {
+            return Ok(Err(length));
+        }
+        // The file may have grown, and a pipe has no length.
+        let mut bytes = Vec::new();
+        let file = File::open(path).map_err(error)?;
+        file.take(limit.saturating_add(1)).read_to_end(&mut bytes).map_err(error)?;
+        let length = bytes.len() as u64;
+        Ok(if length > limit { Err(length) } else { Ok(bytes.into()) })
+    }
+}
+
+impl fmt::Display for Module {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::File { path, .. } => path.display().fmt(f),
+            Self::Bytes { name, .. } => f.write_str(name),
+        }
+    }
 }
 
 /// The other end of COM1.

@@ -18,7 +18,7 @@ fn runs(bytes: &'static [u8], initrd: bool) -> Exit {
     guest.config.memory = "4M".parse().unwrap();
     if initrd {
         let path = concat!(env!("CARGO_MANIFEST_DIR"), "/Cargo.toml");
-        guest.config.modules = vec![Module { path: path.into(), string: path.to_owned() }];
+        guest.config.modules = vec![Module::File { path: path.into(), string: path.to_owned() }];
     }
     guest.run().unwrap()
 }

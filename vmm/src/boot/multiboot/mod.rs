@@ -232,17 +232,15 @@ fn load_modules(
     let (mut at, mut strings) = (end.next_multiple_of(PAGE), Vec::new());
     let mut placed = Vec::new();
     for module in modules {
-        let error = |source| Error::ModuleFile { path: module.path.clone(), source };
-        let bytes = std::fs::read(&module.path).map_err(error)?;
+        let bytes = module.read(low_ram(size).saturating_sub(at))?.map_err(|length| {
+            let end = at.saturating_add(length);
+            Error::MemoryTooSmall { memory: size, name: module.to_string(), end }
+        })?;
         let end = at + bytes.len() as u64;
-        if end > low_ram(size) {
-            let name = module.path.display().to_string();
-            return Err(Error::MemoryTooSmall { memory: size, name, end });
-        }
         write_boot_data(memory, at, &bytes)?;
         // All of these lie below the gap, and so below 4 GiB.
         placed.push([at as u32, end as u32, (MODULE_STRINGS as usize + strings.len()) as u32]);
-        strings.extend_from_slice(module.string.as_bytes());
+        strings.extend_from_slice(module.string().as_bytes());
         strings.push(0);
         at = end.next_multiple_of(PAGE);
     }

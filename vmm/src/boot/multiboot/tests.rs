@@ -65,7 +65,7 @@ fn an_image_may_lie_below_1_mib_and_its_modules_above() {
     let directory = vmm_sys_util::tempdir::TempDir::new().unwrap();
     let path = directory.as_path().join("env");
     std::fs::write(&path, "x").unwrap();
-    let module = Module { path, string: String::new() };
+    let module = Module::File { path, string: String::new() };
     let image = flat(HAS_ADDRESSES, 0x8000, 0xe000, 0x8030);
     let (memory, start) = try_load(&image, &[module]).unwrap();
     assert_eq!(start, Start::Flat { entry: 0x8030, info: 0x7000, magic: 0x2bad_b002 });
@@ -78,7 +78,7 @@ fn modules_lie_behind_the_image_with_their_strings() {
     let directory = vmm_sys_util::tempdir::TempDir::new().unwrap();
     let path = directory.as_path().join("env");
     std::fs::write(&path, "NR_CPUS=1\n").unwrap();
-    let module = Module { path: path.clone(), string: "env x=1".to_owned() };
+    let module = Module::File { path: path.clone(), string: "env x=1".to_owned() };
     let image = flat(HAS_ADDRESSES, 0x10_0000, 0x20_0001, 0x10_0030);
     let (memory, _) = try_load(&image, std::slice::from_ref(&module)).unwrap();
     let list = u64::from(u32_in(&memory, 0x7000 + 24));
@@ -89,8 +89,15 @@ fn modules_lie_behind_the_image_with_their_strings() {
     std::fs::write(&path, vec![0; 7 << 20]).unwrap();
     let error = try_load(&image, &[module]).unwrap_err().to_string();
     assert!(error.starts_with("memory of 8M is too small for"), "{error}");
-    let missing = Module { path: "/no/such".into(), string: String::new() };
+    let missing = Module::File { path: "/no/such".into(), string: String::new() };
     assert!(matches!(try_load(&image, &[missing]), Err(Error::ModuleFile { .. })));
+    let bytes = |size| Module::Bytes { name: "env x".to_owned(), bytes: vec![7; size].into() };
+    let (memory, _) = try_load(&image, &[bytes(5)]).unwrap();
+    let list = u64::from(u32_in(&memory, 0x7000 + 24));
+    assert_eq!(u32_in(&memory, u32_in(&memory, list).into()), 0x0707_0707);
+    assert_eq!(text_in(&memory, u32_in(&memory, list + 8).into(), 6), "env x\0");
+    let error = try_load(&image, &[bytes(7 << 20)]).unwrap_err().to_string();
+    assert!(error.starts_with("memory of 8M is too small for 'env x'"), "{error}");
 }
 
 #[test]
