@@ -6,6 +6,8 @@ use std::path::Path;
 
 use flate2::Compression;
 use flate2::write::GzEncoder;
+use lzma_rust2::{XzOptions, XzWriter};
+use ruzstd::encoding::{CompressionLevel, compress_to_vec};
 
 /// A bzImage of this release, without a payload.
 pub(crate) fn bzimage(release: &str) -> Vec<u8> {
@@ -42,10 +44,52 @@ pub(crate) fn vmlinux(release: &str) -> Vec<u8> {
     image
 }
 
-pub(crate) fn gzip(text: &str) -> Vec<u8> {
+pub(crate) fn gzip(bytes: impl AsRef<[u8]>) -> Vec<u8> {
     let mut encoder = GzEncoder::new(Vec::new(), Compression::fast());
-    encoder.write_all(text.as_bytes()).unwrap();
+    encoder.write_all(bytes.as_ref()).unwrap();
     encoder.finish().unwrap()
+}
+
+pub(crate) fn xz(bytes: &[u8]) -> Vec<u8> {
+    let mut writer = XzWriter::new(Vec::new(), XzOptions::with_preset(1)).unwrap();
+    writer.write_all(bytes).unwrap();
+    writer.finish().unwrap()
+}
+
+pub(crate) fn zstd(bytes: &[u8]) -> Vec<u8> {
+    compress_to_vec(bytes, CompressionLevel::Fastest)
+}
+
+/// A module with this information: an ELF file with the section `.modinfo`.
+pub(crate) fn module(info: &[&str]) -> Vec<u8> {
+    const NAMES: &[u8] = b"\0.modinfo\0.shstrtab\0";
+    let info: Vec<u8> = info.iter().flat_map(|text| [text.as_bytes(), b"\0"].concat()).collect();
+    let mut file = vec![0; 64];
+    file[..7].copy_from_slice(b"\x7fELF\x02\x01\x01");
+    file[16] = 1; // relocatable
+    file[18] = 62;
+    file[20] = 1;
+    let [info_at, names_at] = [file.len(), file.len() + info.len()];
+    let table = names_at + NAMES.len();
+    file[40..48].copy_from_slice(&(table as u64).to_le_bytes());
+    file[52] = 64;
+    file[58] = 64;
+    file[60] = 3;
+    file[62] = 2;
+    file.extend_from_slice(&info);
+    file.extend_from_slice(NAMES);
+    for [name, kind, at, size] in
+        [[0; 4], [1, 1, info_at, info.len()], [10, 3, names_at, NAMES.len()]]
+    {
+        let mut header = [0; 64];
+        header[0] = name as u8;
+        header[4] = kind as u8;
+        header[24..32].copy_from_slice(&(at as u64).to_le_bytes());
+        header[32..40].copy_from_slice(&(size as u64).to_le_bytes());
+        header[48] = 1;
+        file.extend_from_slice(&header);
+    }
+    file
 }
 
 /// Writes a file below a directory, and makes the directories that it is in.

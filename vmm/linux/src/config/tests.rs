@@ -15,7 +15,7 @@ fn embedded() -> Vec<u8> {
 fn a_configuration_is_found_inside_and_beside() {
     let directory = TempDir::new().unwrap();
     let root = directory.as_path();
-    let packed = gzip(&format!("{}{}", "x".repeat(3000), "y"));
+    let packed = gzip("x".repeat(3000));
     // A text that looks like the marker comes first.
     let inside = [&vmlinux("6.12-x")[..], b"IKCFG_ST no archive IKCFG_ED", &embedded()].concat();
     put(root, "vmlinux-6.12-x", &inside);
@@ -39,9 +39,7 @@ fn the_payload_of_a_bzimage_is_unpacked_to_find_one() {
     let root = directory.as_path();
     let mut text = vmlinux("6.12");
     text.extend_from_slice(&embedded());
-    let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
-    std::io::Write::write_all(&mut encoder, &text).unwrap();
-    let payload = encoder.finish().unwrap();
+    let payload = gzip(&text);
     put(root, "bzImage", &bzimage_with("6.12", &payload));
     let find = |name: &str| GuestKernel::find(&root.join(name), None).unwrap().config;
     assert!(find("bzImage").unwrap().is_built_in("64BIT"));

@@ -1,9 +1,17 @@
 //! The modules of one kernel.
 
+mod load;
+#[cfg(test)]
+mod tests;
+
 use std::collections::{HashMap, HashSet};
 use std::fs;
 use std::io::{self, BufRead, BufReader, Read};
 use std::path::{Path, PathBuf};
+
+pub use load::ModuleError;
+
+pub(crate) use load::Loader;
 
 /// Directories below each other that are searched for modules.
 const DEEPEST: usize = 24;
@@ -90,7 +98,7 @@ impl ModuleTree {
     }
 
     /// What `modules.dep` says that a module needs; `None` if it does not know the module.
-    pub fn listed_dependencies(&self, name: &str) -> Option<&[String]> {
+    pub(crate) fn listed_dependencies(&self, name: &str) -> Option<&[String]> {
         self.dependencies.get(&normalize(name)).map(Vec::as_slice)
     }
 
