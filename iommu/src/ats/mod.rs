@@ -145,7 +145,7 @@ pub struct InvalidateCompletion {
 }
 
 /// The AT field of a TLP, which selects the kind of its address (`PCIe 2.2.4.1`).
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, strum::EnumIter)]
 #[serde(rename_all = "snake_case")]
 pub enum AddressType {
     /// AT=00: the unit translates it.
@@ -155,7 +155,7 @@ pub enum AddressType {
 }
 
 /// The direction of a DMA request.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, strum::EnumIter)]
 #[serde(rename_all = "snake_case")]
 pub enum Access {
     /// A read.

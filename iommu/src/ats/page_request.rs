@@ -60,7 +60,7 @@ impl PageRequest {
 }
 
 /// The result for a whole group of page requests (`PCIe 10.4.2.1`).
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, strum::EnumIter)]
 #[serde(rename_all = "snake_case")]
 pub enum ResponseCode {
     /// 0: the function may ask for translations again. Software has handled the group.

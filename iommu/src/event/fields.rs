@@ -5,7 +5,7 @@ use std::time::Duration;
 use serde::Serialize;
 
 /// One of the two remapping units.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, strum::EnumIter)]
 #[serde(rename_all = "snake_case")]
 pub enum UnitRole {
     /// The guest-visible unit.
@@ -15,7 +15,7 @@ pub enum UnitRole {
 }
 
 /// The state of a port's link.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, strum::EnumIter)]
 #[serde(rename_all = "snake_case")]
 pub enum LinkState {
     /// The link carries TLPs.
@@ -25,7 +25,7 @@ pub enum LinkState {
 }
 
 /// A TLP that a link, a port or a function has dropped.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, strum::EnumIter)]
 #[serde(rename_all = "snake_case")]
 pub enum Lost {
     /// A configuration read; it reads as all ones.
@@ -55,7 +55,7 @@ pub enum Lost {
 }
 
 /// Why a function or a port drops a TLP that its link has carried.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, strum::EnumIter)]
 #[serde(rename_all = "snake_case")]
 pub enum DropReason {
     /// It is in D3hot, or its physical function is (`PCIe 5.3.1.4.1`).
@@ -67,7 +67,7 @@ pub enum DropReason {
 }
 
 /// The result of a Page Request in the unit.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, strum::EnumIter)]
 #[serde(rename_all = "snake_case")]
 pub enum PageRequestOutcome {
     /// The unit has put it in the page request queue.
@@ -82,7 +82,7 @@ pub enum PageRequestOutcome {
 
 /// A lock-up detector of Linux, at its default threshold
 /// (`Documentation/admin-guide/lockup-watchdogs.rst`).
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, strum::EnumIter)]
 #[serde(rename_all = "snake_case")]
 pub enum LockupDetector {
     /// The hard lock-up detector: interrupts were off for 10 s.
@@ -102,7 +102,7 @@ impl LockupDetector {
 }
 
 /// A cache of translations.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, strum::EnumIter)]
 #[serde(rename_all = "snake_case")]
 pub enum TranslationCache {
     /// The ATC of a function.

@@ -4,6 +4,7 @@
 //! costs one branch and is never built.
 
 mod fields;
+mod samples;
 mod tracer;
 
 use std::time::Duration;
@@ -19,11 +20,13 @@ use crate::submit::{PortFence, Ticket, Verdict};
 pub use fields::{
     DropReason, LinkState, LockupDetector, Lost, PageRequestOutcome, TranslationCache, UnitRole,
 };
+pub use samples::Emitter;
 pub use tracer::{EventSink, Recorder, TimedEvent, Tracer};
 
 /// An event of the machine.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, strum::VariantNames)]
 #[serde(tag = "event", rename_all = "snake_case")]
+#[strum(serialize_all = "snake_case")]
 #[non_exhaustive]
 pub enum Event {
     /// The unit has fetched and accepted a descriptor, and moved its head past it.

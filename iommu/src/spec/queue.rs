@@ -51,7 +51,7 @@ pub struct QueueErrorRecord {
 }
 
 /// IQERCD.IQEI, the reason for which the unit has stopped fetching (`VT-d 11.4.9.9`).
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, thiserror::Error)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, thiserror::Error, strum::EnumIter)]
 #[serde(rename_all = "snake_case")]
 #[repr(u8)]
 pub enum QueueErrorInfo {

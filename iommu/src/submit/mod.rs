@@ -54,7 +54,7 @@ use crate::time::Instant;
 pub struct Ticket(pub u64);
 
 /// How a wait has ended.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, strum::EnumIter)]
 #[serde(rename_all = "snake_case")]
 pub enum Verdict {
     /// Success: the status write came.

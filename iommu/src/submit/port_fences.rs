@@ -16,7 +16,7 @@ use serde::Serialize;
 use crate::ids::Bdf;
 
 /// A fence at the port above a function.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, strum::EnumIter)]
 #[serde(rename_all = "kebab-case")]
 pub enum PortFence {
     /// ACS Translation Blocking: Translation Requests and requests with translated addresses become

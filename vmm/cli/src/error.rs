@@ -88,6 +88,32 @@ pub(crate) enum CliError {
          directory with vmlinuz and initramfs"
     )]
     NoKernel,
+    /// A name or pattern of a scenario is of no use.
+    #[error(transparent)]
+    Select(#[from] crate::test::SelectError),
+    /// A kernel is of no use.
+    #[error(transparent)]
+    Kernels(#[from] crate::test::KernelsError),
+    /// A file of results is of no use.
+    #[error(transparent)]
+    Results(#[from] crate::test::ResultsError),
+    /// A file of results cannot be written.
+    #[error(
+        "cannot write results to '{}': {source}; name a file in a directory that exists",
+        path.display()
+    )]
+    TestFile {
+        /// The file.
+        path: std::path::PathBuf,
+        /// The error of the operating system.
+        source: std::io::Error,
+    },
+    /// This program cannot start itself.
+    #[error("cannot find this program, which runs each scenario in a process of its own: {0}")]
+    Program(std::io::Error),
+    /// There is no place for the files of runs.
+    #[error("cannot make a temporary directory: {0}; TMPDIR names another place")]
+    Temporary(vmm_sys_util::errno::Error),
     /// Standard output is closed or full.
     #[error("cannot write to standard output: {0}")]
     Output(std::io::Error),
@@ -126,7 +152,12 @@ impl CliError {
             | Self::Matrix(_)
             | Self::File(_)
             | Self::Experiment(_)
+            | Self::Select(_)
+            | Self::Kernels(_)
+            | Self::Results(_)
+            | Self::TestFile { .. }
             | Self::NoKernel => USAGE,
+            Self::Program(_) | Self::Temporary(_) => crate::test::NOT_JUDGED,
             Self::Validate(_)
             | Self::Lab(_)
             | Self::Signals(_)

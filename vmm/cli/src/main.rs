@@ -20,6 +20,7 @@ mod progress;
 mod qtest;
 mod run;
 mod scenario;
+mod test;
 mod topology;
 mod unit;
 mod validate;
@@ -74,6 +75,8 @@ enum Command {
     Merge(merge::MergeArgs),
     /// Replay one simulated run, and explain its events in order
     Explain(explain::ExplainArgs),
+    /// Boot kernels in scenarios, and compare what they do with what is expected
+    Test(Box<test::TestArgs>),
     /// Run the built-in guest and the simulation with the same policies and faults, and compare them
     Validate(validate::command::ValidateArgs),
     /// Serve QEMU's qtest protocol: the machine without CPUs, driven by a script
@@ -102,6 +105,7 @@ fn run() -> u8 {
         Command::Experiment(args) => report(experiment::run(&args)),
         Command::Merge(args) => report(merge::run(&args)),
         Command::Explain(args) => report(explain::run(&args)),
+        Command::Test(args) => report(test::run(&args)),
         Command::Validate(args) => report(validate::command::run(&args)),
         Command::Qtest(args) => report(qtest::run(args)),
     }

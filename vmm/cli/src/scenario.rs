@@ -92,7 +92,10 @@ fn report(result: &RunResult) -> String {
     for (index, verdict) in verdicts.iter().enumerate() {
         let word = if verdict.status == Status::Failed { "not ok" } else { "ok" };
         let skip = if verdict.status == Status::Skipped { " # SKIP" } else { "" };
-        text += &format!("{word} {} {}{skip}\n#   {}\n", index + 1, verdict.that, verdict.evidence);
+        text += &format!("{word} {} {}{skip}\n", index + 1, verdict.that);
+        for line in &verdict.evidence {
+            text += &format!("#   {line}\n");
+        }
     }
     if let Outcome::NotJudged(reason) = &result.outcome {
         text += &format!("# {name}: not judged: {reason}\n");

@@ -21,7 +21,7 @@ use vmm::MemorySize;
 
 use crate::fix::Fix;
 use crate::host::{HostChoice, HostKind};
-use crate::unit;
+use crate::{names, unit};
 
 /// A scenario: a machine, the steps of the guest, faults, and expectations.
 #[derive(Debug, Clone)]
@@ -52,6 +52,8 @@ pub struct Scenario {
     pub stale_accesses: Option<u64>,
     /// Units, hierarchy and faults.
     pub root_complex: RootComplexConfig,
+    /// Options that the kernel must have built in, without `CONFIG_`, besides those of the steps.
+    pub needs: Vec<String>,
     /// A change of the kernel on which expectations depend.
     pub fix: Option<Fix>,
     /// Expectations besides the results of the steps.
@@ -64,7 +66,7 @@ pub struct Scenario {
 struct File {
     title: String,
     about: String,
-    steps: Vec<Step>,
+    steps: Spanned<Vec<Step>>,
     #[serde(default)]
     cmdline: String,
     #[serde(default = "two")]
@@ -80,12 +82,34 @@ struct File {
     ends: Option<End>,
     stale_accesses: Option<u64>,
     unit: Option<Spanned<Table>>,
-    fix: Option<Fix>,
+    #[serde(default)]
+    needs: Vec<KernelOption>,
+    fix: Option<Spanned<Fix>>,
     device: Vec<Spanned<DeviceSpec>>,
     #[serde(default)]
     fault: Vec<Spanned<Fault>>,
     #[serde(default)]
     expect: Vec<Spanned<Expectation>>,
+}
+
+/// An option of the kernel's configuration.
+#[derive(Debug, Deserialize)]
+#[serde(try_from = "String")]
+struct KernelOption(String);
+
+impl TryFrom<String> for KernelOption {
+    type Error = String;
+
+    fn try_from(text: String) -> Result<Self, String> {
+        let is_part = |next: char| next.is_ascii_alphanumeric() || next == '_';
+        match text.strip_prefix("CONFIG_") {
+            Some(name) => Err(format!("write '{name}', without CONFIG_")),
+            None if text.is_empty() || !text.chars().all(is_part) => {
+                Err(format!("'{text}' is not an option of a kernel; write such as IOMMU_DEBUGFS"))
+            }
+            None => Ok(Self(text)),
+        }
+    }
 }
 
 /// A way in which a guest ends its run.
@@ -307,10 +331,10 @@ impl Scenario {
         let root_complex = file.root_complex(host.clone())?;
         let scenario = Self {
             name: name.to_owned(),
-            title: file.title,
-            about: file.about,
-            steps: file.steps,
-            cmdline: file.cmdline,
+            title: file.title.clone(),
+            about: file.about.clone(),
+            steps: file.steps.get_ref().clone(),
+            cmdline: file.cmdline.clone(),
             cpus: file.cpus,
             memory: file.memory,
             host,
@@ -319,14 +343,28 @@ impl Scenario {
             ends: file.ends,
             stale_accesses: file.stale_accesses,
             root_complex,
-            fix: file.fix,
+            needs: file.needs.iter().map(|option| option.0.clone()).collect(),
+            fix: file.fix.as_ref().map(|fix| fix.get_ref().clone()),
             expect: file.expect.iter().map(|expect| expect.get_ref().clone()).collect(),
         };
-        for expectation in &file.expect {
-            let mistake = |reason| (expectation.span().start, reason);
-            scenario.check(expectation.get_ref()).map_err(mistake)?;
+        let steps = file.steps.span().start;
+        names::check_steps(&scenario).map_err(|reason| (steps, reason))?;
+        for fault in &file.fault {
+            names::check_trigger(&fault.get_ref().trigger, &scenario)
+                .map_err(|reason| (fault.span().start, reason))?;
         }
-        Ok(scenario)
+        for expectation in &file.expect {
+            names::check(expectation.get_ref(), &scenario)
+                .map_err(|reason| (expectation.span().start, reason))?;
+        }
+        let depends = scenario.expect.iter().any(|expectation| expectation.fixed.is_some());
+        match &file.fix {
+            Some(fix) if !depends => Err((
+                fix.span().start,
+                "no expectation depends on the fix; give some 'fixed'".to_owned(),
+            )),
+            _ => Ok(scenario),
+        }
     }
 
     /// The scenario of that name that is built in.
@@ -350,15 +388,6 @@ impl Scenario {
             position: position(text, at),
             reason,
         })
-    }
-
-    /// What is wrong with an expectation, given all else.
-    fn check(&self, expectation: &Expectation) -> Result<(), String> {
-        let that = &expectation.that;
-        if expectation.fixed.is_some() && self.fix.is_none() {
-            return Err(format!("'{that}' asks for a fix, and there is no [fix] that says which"));
-        }
-        Ok(())
     }
 }
 

@@ -4,15 +4,20 @@ use std::collections::BTreeMap;
 
 use devices::stale::StaleCounts;
 use regex_lite::Regex;
+use steps::{Message, Outcome, Stamped};
 use vmm::Exit;
 
 use crate::file::{Bounds, End, Expectation, Look, Scenario, Step};
 use crate::fix::{Assume, Release};
 use crate::observation::Observation;
-use crate::result::{Behavior, Detected, FixFound, Outcome, Reading, RunResult, Status, Verdict};
+use crate::result::{
+    Behavior, Detected, FixFound, Outcome as Judged, Reading, RunResult, Status, Verdict,
+};
 
 /// The number of the kernel's last lines that a result has.
 const LAST_LINES: usize = 10;
+/// The number of the last lines of evidence that the verdict on a step has.
+const EVIDENCE: usize = 20;
 
 /// What lock-up detectors print, and their names.
 const DETECTORS: [(&str, &str); 4] = [
@@ -25,42 +30,53 @@ const DETECTORS: [(&str, &str); 4] = [
 impl Observation {
     /// The result, for the kernel that the user has named `kernel`.
     pub fn judge(&self, scenario: &Scenario, kernel: &str, assume: Assume) -> RunResult {
+        Judge { observed: self, lines: self.kernel_lines() }.judge(scenario, kernel, assume)
+    }
+}
+
+/// An observation, with the lines of its kernel.
+struct Judge<'a> {
+    observed: &'a Observation,
+    lines: Vec<String>,
+}
+
+impl Judge<'_> {
+    fn judge(&self, scenario: &Scenario, kernel: &str, assume: Assume) -> RunResult {
         let fix = self.find_fix(scenario, assume);
         let fixed = fix.as_ref().map(|fix| fix.judged_as_fixed);
         let verdicts = self.verdicts(scenario, fixed);
         let failed = verdicts.iter().any(|verdict| verdict.status == Status::Failed);
-        let outcome = match (self.reached_runner(), failed) {
+        let observed = self.observed;
+        let outcome = match (observed.release().is_some(), failed) {
             (false, _) => {
-                let last = self.kernel_lines().next_back().unwrap_or("nothing");
-                Outcome::NotJudged(format!(
+                let last = self.lines.last().map_or("nothing", String::as_str);
+                Judged::NotJudged(format!(
                     "the kernel has not come to the scenario's steps: the run ended by {}, and its \
                      last line is: {last}",
-                    self.exit
+                    observed.exit
                 ))
             }
-            (true, true) => Outcome::Fail,
-            (true, false) => Outcome::Pass,
+            (true, true) => Judged::Fail,
+            (true, false) => Judged::Pass,
         };
-        let lines = self.kernel_lines().rev().take(LAST_LINES).map(str::to_owned);
-        let mut last_lines: Vec<String> = lines.collect();
-        last_lines.reverse();
+        let last_lines = self.lines[self.lines.len().saturating_sub(LAST_LINES)..].to_vec();
         let detected = self.detected();
         RunResult {
             scenario: scenario.name.clone(),
             title: scenario.title.clone(),
             host: scenario.host.to_string(),
             kernel: kernel.to_owned(),
-            release: self.release().map(str::to_owned),
+            release: observed.release().map(str::to_owned),
             outcome,
             behavior: Some(self.behavior(detected.as_ref())),
-            exit: self.exit.to_string(),
-            seconds: self.seconds,
+            exit: observed.exit.to_string(),
+            seconds: observed.seconds,
             verdicts,
             values: self.values(),
-            events: self.counts.kinds.clone(),
-            ite: self.counts.ite,
+            events: observed.counts.kinds.clone(),
+            ite: observed.counts.ite,
             detected,
-            stale: self.stale.to_string(),
+            stale: observed.stale.to_string(),
             fix,
             last_lines,
         }
@@ -79,12 +95,13 @@ impl Observation {
         let expectations = scenario.expect.iter().enumerate();
         let expectations = expectations.filter(|(_, expectation)| applies(expectation));
         verdicts.extend(expectations.map(|(index, expectation)| self.look(index, expectation)));
-        verdicts.extend(scenario.stale_accesses.map(|most| judge_stale(most, &self.stale)));
+        verdicts
+            .extend(scenario.stale_accesses.map(|most| judge_stale(most, &self.observed.stale)));
         verdicts
     }
 
     fn is_for_kernel(&self, expectation: &Expectation) -> bool {
-        let kernel = self.release().unwrap_or_default();
+        let kernel = self.observed.release().unwrap_or_default();
         let kernels = &expectation.kernels;
         kernels.is_empty() || kernels.iter().any(|release| is_of(kernel, release))
     }
@@ -93,16 +110,8 @@ impl Observation {
     fn find_fix(&self, scenario: &Scenario, assume: Assume) -> Option<FixFound> {
         let fix = scenario.fix.as_ref()?;
         let by_release = self.version().map(|release| fix.is_in(release));
-        let fits = |fixed: bool| {
-            let expectations = scenario.expect.iter().enumerate();
-            let mut about = expectations.filter(|(_, expectation)| {
-                expectation.fixed == Some(fixed) && self.is_for_kernel(expectation)
-            });
-            about.all(|(index, expectation)| self.look(index, expectation).status == Status::Ok)
-        };
-        let by_behavior = match (fits(true), fits(false)) {
-            (true, false) => Some(true),
-            (false, true) => Some(false),
+        let by_behavior = match [true, false].map(|fixed| self.fits(scenario, fixed)) {
+            [Some(with), Some(without)] if with != without => Some(with),
             _ => None,
         };
         // A kernel with a backport behaves as a fixed one before its release says so. The other
@@ -120,20 +129,33 @@ impl Observation {
         Some(FixFound { commit, subject, by_release, by_behavior, judged_as_fixed })
     }
 
+    /// Whether all expectations of kernels with the fix, or without, are met; `None` if there are none.
+    fn fits(&self, scenario: &Scenario, fixed: bool) -> Option<bool> {
+        let expectations = scenario.expect.iter().enumerate();
+        let about = expectations.filter(|(_, expectation)| {
+            expectation.fixed == Some(fixed) && self.is_for_kernel(expectation)
+        });
+        let met = |(index, expectation)| self.look(index, expectation).status == Status::Ok;
+        about.map(met).reduce(|all, met| all && met)
+    }
+
     /// The release that decides whether the kernel has the fix. Debian prints it in the version, and
     /// for 6.1 only there.
     fn version(&self) -> Option<Release> {
-        let debian = self.introduction()?.split_once(" Debian ").map(|(_, version)| version);
-        debian.or(self.release())?.parse().ok()
+        let banner = self.lines.iter().find_map(|line| Some(line.split_once("Linux version ")?.1));
+        let debian = banner.and_then(|banner| Some(banner.split_once(" Debian ")?.1));
+        debian.or(self.observed.release())?.parse().ok()
     }
 
-    /// Figures of the guest; of several with one name the last.
+    /// Values of the guest; of several with one name the last.
     fn values(&self) -> BTreeMap<String, Reading> {
-        let value = |(said, _): (&str, &str)| {
-            let (name, text) = said.split_once('=')?;
-            Some((name.to_owned(), Reading::parse(text)?))
+        let value = |stamped: &Stamped| match &stamped.message {
+            Message::Value { name, quantity } => {
+                Some((name.as_str().to_owned(), Reading::from(*quantity)))
+            }
+            _ => None,
         };
-        self.messages().filter_map(value).collect()
+        self.observed.messages.iter().filter_map(value).collect()
     }
 
     fn detected(&self) -> Option<Detected> {
@@ -144,7 +166,7 @@ impl Observation {
             })?;
             Some(Detected { detector: name.to_owned(), line: line.to_owned() })
         };
-        let mut all = self.kernel_lines().filter_map(find);
+        let mut all = self.lines.iter().filter_map(|line| find(line));
         let first = all.next()?;
         // A task that waits is not a CPU that is stuck: the first such report counts.
         match first.detector == "hung task" {
@@ -155,12 +177,12 @@ impl Observation {
 
     fn behavior(&self, detected: Option<&Detected>) -> Behavior {
         let is_stuck = detected.is_some_and(|detected| detected.detector != "hung task");
-        if self.kernel_lines().any(|line| line.contains("Kernel panic")) {
+        if self.lines.iter().any(|line| line.contains("Kernel panic")) {
             Behavior::Panics
         } else if is_stuck {
             Behavior::LocksUp
         } else {
-            match self.exit {
+            match self.observed.exit {
                 Exit::DebugExit(0) => Behavior::Lives,
                 Exit::PowerOff | Exit::Reset => Behavior::Ends,
                 _ => Behavior::NoEnd,
@@ -170,23 +192,24 @@ impl Observation {
 
     /// The runner writes 0 to the debug-exit port at its end.
     fn reached_the_end(&self, scenario: &Scenario) -> Verdict {
-        let at_end = self.exit == Exit::DebugExit(0);
+        let exit = self.observed.exit;
+        let at_end = exit == Exit::DebugExit(0);
         let (that, ok) = match (scenario.ends, scenario.survives) {
-            (Some(End::Reset), _) => ("the guest resets the machine", self.exit == Exit::Reset),
+            (Some(End::Reset), _) => ("the guest resets the machine", exit == Exit::Reset),
             (Some(End::PowerOff), _) => {
-                ("the guest switches the machine off", self.exit == Exit::PowerOff)
+                ("the guest switches the machine off", exit == Exit::PowerOff)
             }
             (None, true) => ("the runner gets to its end", at_end),
             (None, false) => ("the guest dies before", !at_end),
         };
-        Verdict::new(ok, that, format!("the run ended by {}", self.exit))
+        Verdict::new(ok, that, format!("the run ended by {exit}"))
     }
 
     /// A scenario whose fault has never begun says nothing about it.
     fn faults(&self, scenario: &Scenario) -> Vec<Verdict> {
         let faults = scenario.root_complex.faults.iter().map(|fault| {
             let text = fault.to_string();
-            let count = self.counts.faults.get(&text).copied().unwrap_or(0);
+            let count = self.observed.counts.faults.get(&text).copied().unwrap_or(0);
             let evidence = match count {
                 0 => "it has never begun".to_owned(),
                 _ => format!("fault_injected, {count} times"),
@@ -197,31 +220,42 @@ impl Observation {
     }
 
     fn step(&self, number: usize, step: &Step) -> Option<Verdict> {
-        let (words, succeeds) = (step.step.to_string(), step.succeeds?);
-        let (good, bad) = (format!("ok {number} {words}"), format!("not ok {number} {words}"));
-        let skipped = format!("{good} # SKIP");
-        let result = self.messages().find_map(|(said, line)| {
-            let ok = said == good || said.starts_with(&skipped);
-            (ok || said == bad).then_some((ok, said.starts_with(&skipped), line))
-        });
-        let that = if succeeds { words } else { format!("{words} fails") };
-        Some(match result {
-            Some((_, true, line)) => {
-                Verdict { status: Status::Skipped, that, evidence: line.to_owned() }
+        let (word, succeeds) = (step.step.to_string(), step.succeeds?);
+        let that = if succeeds { word.clone() } else { format!("{word} fails") };
+        let mut evidence = Vec::new();
+        for stamped in &self.observed.messages {
+            match &stamped.message {
+                Message::Step { .. } => evidence.clear(),
+                Message::Evidence(text) => evidence.push(text.as_str().to_owned()),
+                Message::Result { number: other, word: said, outcome }
+                    if usize::try_from(*other) == Ok(number) && said.as_str() == word =>
+                {
+                    let status = match outcome {
+                        Outcome::Skip(_) => Status::Skipped,
+                        Outcome::Ok if succeeds => Status::Ok,
+                        Outcome::NotOk if !succeeds => Status::Ok,
+                        _ => Status::Failed,
+                    };
+                    evidence.drain(..evidence.len().saturating_sub(EVIDENCE));
+                    evidence.insert(0, stamped.to_string());
+                    return Some(Verdict { status, that, evidence });
+                }
+                // The shell's runner does not say that a step begins.
+                Message::Result { .. } => evidence.clear(),
+                _ => {}
             }
-            Some((ok, false, line)) => Verdict::new(ok == succeeds, that, line),
-            None => Verdict::new(false, that, "the guest has not finished this step"),
-        })
+        }
+        Some(Verdict::new(false, that, "the guest has not finished this step"))
     }
 
     fn look(&self, index: usize, expectation: &Expectation) -> Verdict {
         let (ok, evidence) = match &expectation.look {
             Look::Console(pattern) => match self.find(&pattern.0) {
-                Some(line) => (true, line.to_owned()),
+                Some(line) => (true, line.clone()),
                 None => (false, format!("no line matches /{}/", pattern.0)),
             },
             Look::Absent(pattern) => match self.find(&pattern.0) {
-                Some(line) => (false, line.to_owned()),
+                Some(line) => (false, line.clone()),
                 None => (true, format!("no line matches /{}/", pattern.0)),
             },
             Look::Event { kind, count, .. } => self.count(index, kind, *count),
@@ -231,12 +265,12 @@ impl Observation {
     }
 
     /// The first matching line of the kernel.
-    fn find(&self, pattern: &Regex) -> Option<&str> {
-        self.kernel_lines().find(|line| pattern.is_match(line))
+    fn find(&self, pattern: &Regex) -> Option<&String> {
+        self.lines.iter().find(|line| pattern.is_match(line))
     }
 
     fn count(&self, index: usize, kind: &str, bounds: Bounds) -> (bool, String) {
-        let matched = self.counts.matched.get(index).cloned().unwrap_or_default();
+        let matched = self.observed.counts.matched.get(index).cloned().unwrap_or_default();
         let seen = matched.first.map_or_else(String::new, |event| format!(", the first {event}"));
         let count = matched.count;
         (bounds.contain(count), format!("{count} events {kind}, expected {bounds}{seen}"))

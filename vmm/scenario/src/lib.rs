@@ -19,6 +19,7 @@ mod file;
 mod fix;
 pub mod host;
 mod judge;
+mod names;
 mod observation;
 mod result;
 mod run;

@@ -4,6 +4,9 @@ use std::collections::BTreeMap;
 use std::fmt;
 
 use serde::{Deserialize, Serialize};
+use steps::Quantity;
+
+use crate::file::Scenario;
 
 /// Whether an expectation was met.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -24,15 +27,15 @@ pub struct Verdict {
     pub status: Status,
     /// The expectation.
     pub that: String,
-    /// The line, event or figure that decided it.
-    pub evidence: String,
+    /// The lines, events or figures that decided it.
+    pub evidence: Vec<String>,
 }
 
 impl Verdict {
     /// A verdict that is not about a step which may be skipped.
     pub(crate) fn new(ok: bool, that: impl Into<String>, evidence: impl Into<String>) -> Self {
         let status = if ok { Status::Ok } else { Status::Failed };
-        Self { status, that: that.into(), evidence: evidence.into() }
+        Self { status, that: that.into(), evidence: vec![evidence.into()] }
     }
 }
 
@@ -134,12 +137,13 @@ impl Reading {
             Self::Never => u64::MAX,
         }
     }
+}
 
-    /// The reading, if the text is one.
-    pub(crate) fn parse(text: &str) -> Option<Self> {
-        match text {
-            "never" => Some(Self::Never),
-            _ => text.parse().ok().map(Self::Number),
+impl From<Quantity> for Reading {
+    fn from(quantity: Quantity) -> Self {
+        match quantity {
+            Quantity::Number(number) => Self::Number(number),
+            Quantity::Never => Self::Never,
         }
     }
 }
@@ -166,6 +170,24 @@ pub struct FixFound {
     pub by_behavior: Option<bool>,
     /// What the verdicts are about: a kernel with the fix, or without.
     pub judged_as_fixed: bool,
+}
+
+impl fmt::Display for FixFound {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { commit, subject, by_release, by_behavior, judged_as_fixed } = self;
+        let has = |fixed: bool| if fixed { "with" } else { "without" };
+        write!(f, "judged as a kernel {} {commit} (\"{subject}\")", has(*judged_as_fixed))?;
+        match (by_release, by_behavior) {
+            (Some(false), Some(true)) => {
+                f.write_str("; it behaves so although its release is older: a backport")
+            }
+            (Some(true), Some(false)) => f.write_str(
+                "; it behaves as one without, although its release has the fix: a regression, or the \
+                 fix was reverted (--fixed no)",
+            ),
+            _ => Ok(()),
+        }
+    }
 }
 
 /// The report of a lock-up detector.
@@ -218,6 +240,48 @@ pub struct RunResult {
 }
 
 impl RunResult {
+    /// The result of a scenario that has not run with a kernel.
+    pub fn without_run(scenario: &Scenario, kernel: &str, outcome: Outcome) -> Self {
+        Self {
+            scenario: scenario.name.clone(),
+            title: scenario.title.clone(),
+            host: scenario.host.to_string(),
+            kernel: kernel.to_owned(),
+            release: None,
+            outcome,
+            behavior: None,
+            exit: String::new(),
+            seconds: 0.0,
+            verdicts: Vec::new(),
+            values: BTreeMap::new(),
+            events: BTreeMap::new(),
+            ite: 0,
+            detected: None,
+            stale: String::new(),
+            fix: None,
+            last_lines: Vec::new(),
+        }
+    }
+
+    /// Judges by what the kernel did alone, as `git bisect run` may want it: it lives, or locks up.
+    /// Anything else is no verdict.
+    #[must_use]
+    pub fn judged_by_behavior(mut self, expected: Behavior) -> Self {
+        let Some(behavior) = self.behavior else { return self };
+        let that = format!("the kernel: {expected}");
+        let lines = self.detected.iter().map(|detected| detected.line.clone());
+        let evidence = std::iter::once(format!("it: {behavior}")).chain(lines).collect();
+        let status = if behavior == expected { Status::Ok } else { Status::Failed };
+        self.outcome = match (behavior, &self.outcome) {
+            (_, Outcome::NotJudged(_) | Outcome::Skip(_)) => self.outcome,
+            (Behavior::Lives | Behavior::LocksUp, _) if status == Status::Ok => Outcome::Pass,
+            (Behavior::Lives | Behavior::LocksUp, _) => Outcome::Fail,
+            _ => Outcome::NotJudged(format!("the kernel neither lives nor locks up: {behavior}")),
+        };
+        self.verdicts = vec![Verdict { status, that, evidence }];
+        self
+    }
+
     /// The number of verdicts with that status.
     pub fn count(&self, status: Status) -> usize {
         self.verdicts.iter().filter(|verdict| verdict.status == status).count()

@@ -11,7 +11,7 @@ use vmm::{Console, DebugConsole, Exit, Kernel, Module, VcpuSnapshot, Vm, VmConfi
 
 use crate::file::Scenario;
 use crate::fix::Assume;
-use crate::observation::{Observation, printable};
+use crate::observation::{Observation, message_of, printable};
 use crate::result::RunResult;
 use crate::tally::Tally;
 
@@ -129,7 +129,9 @@ pub fn run(scenario: &Scenario, boot: &Boot, options: Options) -> Result<RunResu
         return Err(RunError::Interrupted(exit));
     }
     let counts = tally.counts();
-    let observation = Observation { console, counts, stale, exit, seconds };
+    let messages = console.iter().filter_map(|line| message_of(line)).collect();
+    let console = console.into_iter().filter(|line| message_of(line).is_none()).collect();
+    let observation = Observation { console, messages, counts, stale, exit, seconds };
     Ok(observation.judge(scenario, &boot.name, assume))
 }
 

@@ -1,0 +1,72 @@
+//! One scenario in this process: what `ghostlink test` starts, on this machine or on the test host.
+
+use std::io::{self, Read, Write};
+use std::path::Path;
+use std::time::Duration;
+
+use scenario::{Assume, Options, Outcome, RunError, RunResult, run};
+use vmm::Module;
+
+use super::boot::Named;
+use super::select::Selected;
+use crate::{CliError, FAILURE};
+
+/// Options of the run.
+pub(super) struct Here<'a> {
+    pub(super) kernel: &'a Named,
+    pub(super) selected: &'a Selected,
+    pub(super) initrd: Option<&'a Path>,
+    pub(super) cmdline: &'a str,
+    pub(super) assume: Assume,
+    pub(super) time_limit: Option<Duration>,
+    /// Whether this process ends with the one that has started it.
+    pub(super) is_tied: bool,
+    /// The file for the result.
+    pub(super) result: &'a Path,
+}
+
+/// Runs the scenario, prints its console, and writes the result to a file.
+pub(super) fn run_here(here: Here<'_>) -> Result<u8, CliError> {
+    let Here { kernel, selected, initrd, cmdline, assume, time_limit, is_tied, result } = here;
+    if is_tied {
+        end_with_parent();
+    }
+    let module = |path: &Path| Module { path: path.into(), string: path.display().to_string() };
+    let modules = initrd.map(module).into_iter().collect();
+    let scenario = &selected.scenario;
+    let options = Options {
+        cmdline: cmdline.to_owned(),
+        assume,
+        time_limit,
+        on_line: Some(Box::new(|line| {
+            let mut out = io::stdout().lock();
+            writeln!(out, "{line}").and_then(|()| out.flush())
+        })),
+        ..Options::default()
+    };
+    let found = match run(scenario, &kernel.boot(modules), options) {
+        Ok(found) => found,
+        Err(RunError::Interrupted(exit)) => return Ok(exit.status()),
+        Err(error) => {
+            let outcome = Outcome::NotJudged(error.to_string());
+            RunResult::without_run(scenario, &kernel.name, outcome)
+        }
+    };
+    let write = serde_json::to_vec(&found).map_err(io::Error::other);
+    match write.and_then(|json| std::fs::write(result, json)) {
+        Ok(()) => Ok(0),
+        Err(error) => {
+            eprintln!("ghostlink: cannot write '{}': {error}", result.display());
+            Ok(FAILURE)
+        }
+    }
+}
+
+/// Ends this process when standard input ends: the process that has started it holds the other end.
+fn end_with_parent() {
+    std::thread::spawn(|| {
+        let mut rest = [0; 64];
+        while io::stdin().read(&mut rest).is_ok_and(|length| length > 0) {}
+        std::process::exit(FAILURE.into());
+    });
+}
