@@ -50,7 +50,7 @@ pub(crate) fn check_steps(scenario: &Scenario) -> Result<(), String> {
 
 /// What is wrong with the trigger of a fault: what it waits for must be able to come.
 pub(crate) fn check_trigger(trigger: &Trigger, scenario: &Scenario) -> Result<(), String> {
-    let Trigger::Serial(expression) = trigger else { return Ok(()) };
+    let Trigger::Line(_, expression) = trigger else { return Ok(()) };
     if regex_lite::Regex::new(expression).is_ok_and(|regex| regex.is_match("")) {
         return Err(format!("/{expression}/ matches every line"));
     }

@@ -1,12 +1,13 @@
 //! One run of a scenario on this machine's KVM.
 
 use std::io;
-use std::sync::Arc;
-use std::sync::mpsc::{Receiver, channel};
+use std::sync::mpsc::{Receiver, channel, sync_channel};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use iommu::event::{EventSink, Tracer};
+use steps::Stamped;
 use vmm::{Console, DebugConsole, Exit, Kernel, Module, VcpuSnapshot, Vm, VmConfig};
 
 use crate::file::Scenario;
@@ -20,6 +21,8 @@ const CMDLINE: &str = "console=ttyS0 quiet panic=-1 random.trust_cpu=on mitigati
 
 /// The most that is kept of a console, in bytes: a guest decides how much it prints.
 const CONSOLE_MAX: usize = 16 << 20;
+/// The lines of the debug console that can wait to be read, before the guest has to.
+const DEBUG_LINES: usize = 256;
 /// The most that is kept of a line.
 const LINE_MAX: usize = 4096;
 
@@ -106,8 +109,10 @@ pub fn run(scenario: &Scenario, boot: &Boot, options: Options) -> Result<RunResu
     let Options { cmdline, assume, sink, on_line, on_silence, time_limit } = options;
     let tally = Arc::new(Tally::new(&scenario.expect, sink));
     let (sender, pieces) = channel();
+    let (debug_sender, debug_lines) = sync_channel(DEBUG_LINES);
     let mut vm = Vm::new(VmConfig {
         console: Console::Channel(sender),
+        debugcon: DebugConsole::Channel(debug_sender),
         tracer: Tracer::to(tally.clone()),
         time_limit: Some(time_limit.unwrap_or(scenario.time_limit)),
         ..scenario.vm_config(boot, &cmdline)
@@ -115,28 +120,36 @@ pub fn run(scenario: &Scenario, boot: &Boot, options: Options) -> Result<RunResu
     if let Some((after, report)) = on_silence {
         vm.on_silence(after, report);
     }
-    let reader = thread::spawn(move || read(&pieces, on_line));
+    let on_line = on_line.map(|on_line| Arc::new(Mutex::new(on_line)));
+    let pass_on = on_line.clone();
+    let reader = thread::spawn(move || read(&pieces, pass_on.as_ref()));
+    let listener = thread::spawn(move || read(&debug_lines, on_line.as_ref()));
     let handle = vm.handle();
     let start = Instant::now();
     let exit = vm.run()?;
     let seconds = start.elapsed().as_secs_f64();
     let stale = handle.stale_counts().unwrap_or_default();
-    // The console's channel closes when the machine is gone.
+    // The channels close when the machine is gone.
     drop(handle);
-    let console = reader.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
-    let console = console.map_err(RunError::Output)?;
+    let [console, said] = [reader, listener]
+        .map(|thread| thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)));
+    let (console, said) = (console.map_err(RunError::Output)?, said.map_err(RunError::Output)?);
     if let Exit::Signal(_) = exit {
         return Err(RunError::Interrupted(exit));
     }
     let counts = tally.counts();
-    let messages = console.iter().filter_map(|line| message_of(line)).collect();
+    let said = said.iter().filter_map(|line| line.parse::<Stamped>().ok());
+    let messages = console.iter().filter_map(|line| message_of(line)).chain(said).collect();
     let console = console.into_iter().filter(|line| message_of(line).is_none()).collect();
     let observation = Observation { console, messages, counts, stale, exit, seconds };
     Ok(observation.judge(scenario, &boot.name, assume))
 }
 
-/// Reads the console up to its end, and returns its lines.
-fn read(pieces: &Receiver<Vec<u8>>, mut on_line: Option<OnLine>) -> io::Result<Vec<String>> {
+/// Reads a console up to its end, and returns its lines.
+fn read(
+    pieces: &Receiver<Vec<u8>>,
+    on_line: Option<&Arc<Mutex<OnLine>>>,
+) -> io::Result<Vec<String>> {
     let mut lines = Vec::new();
     let (mut line, mut kept) = (Vec::new(), 0);
     let mut end = |line: &mut Vec<u8>| -> io::Result<()> {
@@ -146,7 +159,9 @@ fn read(pieces: &Receiver<Vec<u8>>, mut on_line: Option<OnLine>) -> io::Result<V
             return Ok(());
         }
         kept += text.len();
-        on_line.as_mut().map_or(Ok(()), |on_line| on_line(&text))?;
+        if let Some(on_line) = on_line {
+            on_line.lock().unwrap_or_else(PoisonError::into_inner)(&text)?;
+        }
         lines.push(text);
         Ok(())
     };
