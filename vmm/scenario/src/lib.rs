@@ -19,6 +19,8 @@ mod file;
 mod fix;
 pub mod host;
 mod judge;
+#[cfg(test)]
+mod mutation;
 mod names;
 mod observation;
 mod result;

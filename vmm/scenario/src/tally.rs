@@ -78,6 +78,16 @@ impl Tally {
         Self { inner: Mutex::new(inner), next }
     }
 
+    /// Counts an event that a test has made up as JSON.
+    #[cfg(test)]
+    pub(crate) fn add_json(&self, json: &Value) {
+        let mut inner = self.inner.lock().unwrap_or_else(PoisonError::into_inner);
+        let Inner { wanted, counts, .. } = &mut *inner;
+        for wanted in wanted.iter().filter(|wanted| json["event"] == wanted.kind.as_str()) {
+            wanted.count(json, counts);
+        }
+    }
+
     /// The counts up to now.
     pub fn counts(&self) -> Counts {
         let inner = self.inner.lock().unwrap_or_else(PoisonError::into_inner);
@@ -119,12 +129,18 @@ impl Inner {
         }
         let Ok(json) = serde_json::to_value(timed) else { return };
         for index in &kind.wanted {
-            let Wanted { expectation, with, .. } = &wanted[*index];
-            if with.iter().all(|(key, value)| same(&json[key], value)) {
-                let matched = &mut counts.matched[*expectation];
-                matched.count += 1;
-                matched.first.get_or_insert_with(|| json.to_string());
-            }
+            wanted[*index].count(&json, counts);
+        }
+    }
+}
+
+impl Wanted {
+    /// Counts the event, if its fields are as wanted.
+    fn count(&self, json: &Value, counts: &mut Counts) {
+        if self.with.iter().all(|(key, value)| same(&json[key], value)) {
+            let matched = &mut counts.matched[self.expectation];
+            matched.count += 1;
+            matched.first.get_or_insert_with(|| json.to_string());
         }
     }
 }
