@@ -31,7 +31,8 @@ pub(super) fn run_here(here: Here<'_>) -> Result<u8, CliError> {
     if is_tied {
         end_with_parent();
     }
-    let module = |path: &Path| Module { path: path.into(), string: path.display().to_string() };
+    let module =
+        |path: &Path| Module::File { path: path.into(), string: path.display().to_string() };
     let modules = initrd.map(module).into_iter().collect();
     let scenario = &selected.scenario;
     let options = Options {
