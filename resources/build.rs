@@ -35,7 +35,7 @@ const PACKAGES: [Package; 2] = [
         target: "x86_64-unknown-linux-musl",
         purpose: "the first processes of Linux guests and of the test host",
         sources: &["src", "Cargo.toml", "Cargo.lock", "../steps/src", "../steps/Cargo.toml"],
-        programs: &[("testhost", "GHOSTLINK_TEST_HOST_INIT")],
+        programs: &[("runner", "GHOSTLINK_RUNNER"), ("testhost", "GHOSTLINK_TEST_HOST_INIT")],
     },
 ];
 

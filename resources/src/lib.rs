@@ -9,6 +9,10 @@
 /// 64-bit boot protocol) or by its PVH note.
 pub static GUEST: &[u8] = include_bytes!(env!("GHOSTLINK_GUEST"));
 
+/// The runner of scenarios, the first process of a Linux guest (`resources/runner`): a static executable
+/// for Linux on x86-64.
+pub static RUNNER: &[u8] = include_bytes!(env!("GHOSTLINK_RUNNER"));
+
 /// The first process of the test host (`vmm/testhost`): a static executable for Linux on x86-64.
 pub static TEST_HOST_INIT: &[u8] = include_bytes!(env!("GHOSTLINK_TEST_HOST_INIT"));
 
@@ -28,7 +32,7 @@ pub use scenarios::SCENARIOS;
 
 #[cfg(test)]
 mod tests {
-    use super::{GUEST, SCENARIOS, TEST_HOST_INIT};
+    use super::{GUEST, RUNNER, SCENARIOS, TEST_HOST_INIT};
 
     #[test]
     fn programs_are_64_bit_executables_for_x86() {
@@ -38,7 +42,7 @@ mod tests {
         const RELOCATABLE: [u8; 2] = 3u16.to_le_bytes();
         const X86_64: [u8; 2] = 62u16.to_le_bytes();
 
-        for program in [GUEST, TEST_HOST_INIT] {
+        for program in [GUEST, RUNNER, TEST_HOST_INIT] {
             assert_eq!(&program[..4], b"\x7fELF");
             assert_eq!(program[4..6], [CLASS_64, LITTLE_ENDIAN]);
             assert!([EXECUTABLE, RELOCATABLE].contains(&[program[16], program[17]]));

@@ -331,6 +331,34 @@ impl Step {
     }
 }
 
+impl Step {
+    /// The names of the values that the step prints on a guest with `cpus` CPUs.
+    pub fn values(&self, cpus: u16) -> Vec<String> {
+        let name = match self {
+            Self::Stall => return (0..cpus).map(|cpu| format!("stall_cpu{cpu}_ms")).collect(),
+            Self::Read { .. }
+            | Self::Bar(_)
+            | Self::Config(_)
+            | Self::Remove(_)
+            | Self::Unbind(_)
+            | Self::Bind(_)
+            | Self::Rescan
+            | Self::ResetFunction(_)
+            | Self::ResetController(_)
+            | Self::Affinity { .. }
+            | Self::Suspend
+            | Self::GroupType(_)
+            | Self::Kexec => self.name().to_owned(),
+            Self::Vfio(VfioAction::Bind | VfioAction::Release) => return Vec::new(),
+            Self::Vfio(action) => format!("vfio_{action}"),
+            Self::Reset(MachineReset::Reboot) => "reboot".to_owned(),
+            Self::PowerOff => "poweroff".to_owned(),
+            _ => return Vec::new(),
+        };
+        vec![format!("{name}_ms")]
+    }
+}
+
 impl fmt::Display for Step {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let name = self.name();

@@ -85,6 +85,21 @@ fn a_hostile_word_is_quoted_short_and_on_one_line() {
 }
 
 #[test]
+fn values_are_named_by_their_steps() {
+    let values = |word: &str| word.parse::<Step>().unwrap().values(2);
+    assert_eq!(values("stall"), ["stall_cpu0_ms", "stall_cpu1_ms"]);
+    assert_eq!(values("vfio:unmap"), ["vfio_unmap_ms"]);
+    assert_eq!(values("reset_function:1"), ["reset_function_ms"]);
+    assert_eq!(values("reset:reboot"), ["reboot_ms"]);
+    assert!(values("vfio:bind").is_empty() && values("mark:x").is_empty());
+    for word in samples() {
+        for name in values(&word) {
+            assert!(name.parse::<crate::ValueName>().is_ok(), "{word}: {name}");
+        }
+    }
+}
+
+#[test]
 fn names_follow_each_other_in_the_list() {
     let mut names: Vec<_> = HELP.iter().map(Help::name).collect();
     names.dedup();
