@@ -73,6 +73,9 @@ pub(crate) enum CliError {
     /// Signals cannot be taken.
     #[error("cannot take signals: {0}; see that the process may open files")]
     Signals(std::io::Error),
+    /// There is no such kernel, or it has no configuration.
+    #[error(transparent)]
+    Kernel(#[from] linux::KernelError),
     /// The comparison has failed.
     #[error(transparent)]
     Lab(#[from] lab::LabError),
@@ -156,6 +159,7 @@ impl CliError {
             | Self::Kernels(_)
             | Self::Results(_)
             | Self::TestFile { .. }
+            | Self::Kernel(_)
             | Self::NoKernel => USAGE,
             Self::Program(_) | Self::Temporary(_) => crate::test::NOT_JUDGED,
             Self::Validate(_)

@@ -14,6 +14,7 @@ mod explore;
 mod faults;
 mod host;
 mod json_lines;
+mod kernel_config;
 mod merge;
 mod policies;
 mod progress;
@@ -79,6 +80,8 @@ enum Command {
     Test(Box<test::TestArgs>),
     /// Run the built-in guest and the simulation with the same policies and faults, and compare them
     Validate(validate::command::ValidateArgs),
+    /// Print the configuration that a kernel needs to be a guest, or check one
+    KernelConfig(kernel_config::KernelConfigArgs),
     /// Serve QEMU's qtest protocol: the machine without CPUs, driven by a script
     Qtest(qtest::QtestArgs),
 }
@@ -107,6 +110,7 @@ fn run() -> u8 {
         Command::Explain(args) => report(explain::run(&args)),
         Command::Test(args) => report(test::run(&args)),
         Command::Validate(args) => report(validate::command::run(&args)),
+        Command::KernelConfig(args) => report(kernel_config::run(&args)),
         Command::Qtest(args) => report(qtest::run(args)),
     }
 }

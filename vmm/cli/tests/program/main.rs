@@ -12,6 +12,7 @@ mod doctor;
 mod elf;
 mod experiment;
 mod host;
+mod kernel_config;
 mod lab;
 mod qemu_qtest;
 mod validate;

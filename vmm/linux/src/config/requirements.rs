@@ -85,10 +85,15 @@ pub const REQUIREMENTS: &[Requirement] = &[
     row("PROC_SYSCTL", Prerequisite, "has no settings in /proc/sys"),
     row("SYSFS", Runner, "has no /sys, where the runner finds devices"),
     row("TMPFS", Prerequisite, "has no tmpfs"),
+    row("MEMFD_CREATE", Runner, "has no files in memory, of which the runner starts its programs"),
     row("DEVTMPFS", Runner, "has no /dev with disks in it"),
     row("DEVMEM", Prerequisite, "has no /dev/mem"),
-    row("DEVPORT", Runner, "has no /dev/port, by which the runner reports and ends the run"),
-    row("X86_IOPL_IOPERM", Runner, "does not let the runner write to ports while a CPU is stuck"),
+    row("DEVPORT", Prerequisite, "has no /dev/port"),
+    row(
+        "X86_IOPL_IOPERM",
+        Runner,
+        "does not let the runner write to ports, by which it reports and ends the run",
+    ),
     row("MAGIC_SYSRQ", Steps(&["reset"]), "has no /proc/sysrq-trigger"),
     // Ports, and the remapping unit.
     row("PCI", Machine, "finds no devices"),
@@ -110,17 +115,18 @@ pub const REQUIREMENTS: &[Requirement] = &[
     row("BLK_DEV", Prerequisite, "has no disks"),
     module("BLK_DEV_NVME", "nvme", Steps(&["nvme"]), "has no driver for the disks"),
     row("MSDOS_PARTITION", Steps(&["disk"]), "finds no partition on a disk"),
-    module("EXT4_FS", "ext4", Steps(&["disk"]), "mounts no file system"),
     // Devices in user space.
     module("VFIO", "vfio", Steps(&["vfio"]), "gives no device to user space"),
     row("VFIO_CONTAINER", Prerequisite, "gives no device to user space"),
     module("VFIO_IOMMU_TYPE1", "vfio_iommu_type1", Steps(&["vfio"]), "maps no memory for VFIO"),
     module("VFIO_PCI", "vfio_pci", Steps(&["vfio"]), "gives no PCI device to user space"),
     // A second kernel, and sleep.
-    row("KEXEC_FILE", Steps(&["kdump"]), "loads no second kernel"),
+    row("KEXEC_FILE", Steps(&["kdump", "kexec"]), "loads no second kernel"),
     row("CRASH_DUMP", Steps(&["kdump"]), "starts no second kernel after a panic"),
     row("RELOCATABLE", Prerequisite, "does not run as a second kernel"),
     row("SUSPEND", Prerequisite, "does not sleep"),
+    row("PM_DEBUG", Steps(&["suspend"]), "does not suspend its devices alone"),
+    row("PM_SLEEP_DEBUG", Prerequisite, "has no /sys/power/pm_test"),
     row("RTC_DRV_CMOS", Prerequisite, "sets no alarm"),
     // Detectors.
     row("DEBUG_FS", Prerequisite, "has no debugfs"),
