@@ -19,6 +19,7 @@ experiments! {
     "irqs",
     "itesid",
     "obeys",
+    "prepare",
     "reset",
     "tail",
     "units",

@@ -216,6 +216,17 @@ pub enum Event {
         /// Whether the function answers again. Otherwise it stays blocked until a reset from outside.
         succeeded: bool,
     },
+    /// A driver of the host is about to reset a function: the unit is to block it until the reset is
+    /// over, and it gets no further invalidation.
+    ResetBlockBegan {
+        /// The function.
+        function: Bdf,
+    },
+    /// The reset of a function is over, and its context entry is restored.
+    ResetBlockEnded {
+        /// The function.
+        function: Bdf,
+    },
     /// The host side has made the port above a function block it.
     PortFenced {
         /// The function.

@@ -5,6 +5,7 @@
 //!   what a guest-visible unit forwards:            [Device-TLB]                     [wait]
 //!   a fence:                    [context cache] [IOTLB]                             [wait]
 //!   an interrupt that moves:    [interrupt entry cache]                             [wait]
+//!   before a reset:             [context cache] [IOTLB] [Device-TLB of the function] [wait]
 //! ```
 
 use super::fields::FlushPath;
@@ -29,7 +30,17 @@ pub struct Flush {
     iotlb: Option<IotlbScope>,
     device_tlbs: DeviceTlbs,
     path: FlushPath,
-    interrupt_entries: bool,
+    unit: UnitPart,
+}
+
+/// What a call invalidates in the unit besides the IOTLB.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum UnitPart {
+    None,
+    /// All of the interrupt entry cache.
+    InterruptEntries,
+    /// The context entry of the function, which the unit may have cached under this domain.
+    Context(DomainId),
 }
 
 impl Flush {
@@ -44,8 +55,7 @@ impl Flush {
             many if many.len() <= Self::MAX => DeviceTlbs::Many(many.into()),
             _ => return None,
         };
-        let interrupt_entries = false;
-        Some(Self { iotlb, device_tlbs, path: FlushPath::Unmap, interrupt_entries })
+        Some(Self { iotlb, device_tlbs, path: FlushPath::Unmap, unit: UnitPart::None })
     }
 
     /// The same invalidations on another path in the kernel.
@@ -63,12 +73,36 @@ impl Flush {
     /// another CPU (`VT-d 6.5.2.8`). The unit must have interrupt remapping.
     pub fn interrupt_entries() -> Self {
         let device_tlbs = DeviceTlbs::Many(Box::default());
-        Self { iotlb: None, device_tlbs, path: FlushPath::Unmap, interrupt_entries: true }
+        let (path, unit) = (FlushPath::Unmap, UnitPart::InterruptEntries);
+        Self { iotlb: None, device_tlbs, path, unit }
+    }
+
+    /// Blocks a function in the unit, and empties its Device-TLB by `request`, before a driver resets
+    /// it. From the submission on the function gets no other invalidation, until
+    /// [`super::HostSide::finish_reset`]. The call ends after those that are under way for the
+    /// function. Its path is [`FlushPath::Reset`].
+    pub fn before_reset(request: InvalidateRequest) -> Self {
+        let (iotlb, device_tlbs) = (Some(IotlbScope::Global), DeviceTlbs::One(request));
+        let unit = UnitPart::Context(DomainId(0));
+        Self { iotlb, device_tlbs, path: FlushPath::Reset, unit }
+    }
+
+    /// Whether it is that of [`Self::before_reset`].
+    pub(super) const fn is_before_reset(&self) -> bool {
+        matches!(self.unit, UnitPart::Context(_))
+    }
+
+    /// The domain under which the unit may have cached the function's context entry.
+    pub(super) fn set_cached_domain(&mut self, domain: DomainId) {
+        self.unit = UnitPart::Context(domain);
+        if domain != DomainId(0) {
+            self.iotlb = Some(IotlbScope::Domain(domain));
+        }
     }
 
     /// Whether something of the unit itself is invalidated: its IOTLB, or its interrupt entry cache.
     pub(super) const fn has_unit_part(&self) -> bool {
-        self.iotlb.is_some() || self.interrupt_entries
+        self.iotlb.is_some() || !matches!(self.unit, UnitPart::None)
     }
 
     /// The part of the IOTLB to invalidate.
@@ -100,28 +134,32 @@ impl Flush {
         let requests = self.device_tlbs().iter().enumerate();
         let wanted = requests.filter(move |(index, _)| waived & 1 << index == 0);
         let iotlb = self.iotlb.filter(|_| with_iotlb).map(|scope| iotlb(scope, max_mask));
-        let interrupts = InterruptEntryCacheDescriptor::new().into_bits();
-        let interrupts = (self.interrupt_entries && with_iotlb).then_some(interrupts);
-        let parts = interrupts.into_iter().chain(iotlb);
+        let cache = match self.unit {
+            UnitPart::None => None,
+            UnitPart::InterruptEntries => Some(InterruptEntryCacheDescriptor::new().into_bits()),
+            UnitPart::Context(domain) => Some(context(self.function(), domain)),
+        };
+        let parts = cache.filter(|_| with_iotlb).into_iter().chain(iotlb);
         parts.chain(wanted.map(|(_, request)| device_tlb(request)))
     }
 }
 
 impl From<InvalidateRequest> for Flush {
     fn from(request: InvalidateRequest) -> Self {
-        let (device_tlbs, interrupt_entries) = (DeviceTlbs::One(request), false);
-        Self { iotlb: None, device_tlbs, path: FlushPath::Unmap, interrupt_entries }
+        let device_tlbs = DeviceTlbs::One(request);
+        Self { iotlb: None, device_tlbs, path: FlushPath::Unmap, unit: UnitPart::None }
     }
 }
 
 /// The descriptors after which the unit reads the context entry of `function` again, which it may
 /// have cached under `domain` (`VT-d 6.5.2.1`, `VT-d 6.5.2.3`).
 pub(super) fn fence(function: Bdf, domain: DomainId) -> [u128; 2] {
-    let contexts = ContextCacheDescriptor::new()
-        .with_granularity(3)
-        .with_domain(domain.0)
-        .with_source_id(function.into_bits());
-    [contexts.into_bits(), iotlb(IotlbScope::Global, None)]
+    [context(function, domain), iotlb(IotlbScope::Global, None)]
+}
+
+fn context(function: Bdf, domain: DomainId) -> u128 {
+    let of = ContextCacheDescriptor::new().with_granularity(3).with_domain(domain.0);
+    of.with_source_id(function.into_bits()).into_bits()
 }
 
 /// As in Linux, a range that is too large for the unit becomes the whole domain or address space.

@@ -25,6 +25,7 @@ mod presets;
 mod quarantine;
 mod queue;
 mod recovery;
+mod reset_blocks;
 mod ring;
 mod status;
 mod submitter;
@@ -77,6 +78,9 @@ pub enum Verdict {
     Fenced,
     /// Success: a worker resets the function. Until then the function can use stale translations.
     Recovering,
+    /// Success: the driver blocks the function in the unit while it resets it, and the reset empties
+    /// the ATC. Until the unit has noticed, or the function is reset, it can use stale translations.
+    Blocked,
     /// Failure: the function has timed out before and was not reset since, so that the policy sends it
     /// no invalidation. Those of the unit's own caches were carried out.
     Withheld,
@@ -165,6 +169,10 @@ pub trait FunctionAccess {
 
     /// Sets the function up as before [`Self::begin_recovery`].
     fn end_recovery(&mut self, _function: Bdf, _now: Instant) {}
+
+    /// The reset of `function`, which the driver had blocked for it, is over, and the function may be
+    /// set up: Linux restores its configuration space after that.
+    fn end_reset(&mut self, _function: Bdf, _now: Instant) {}
 
     /// Sets up `fence` at the port above `function`, by writes to the port's configuration space.
     /// Returns the buses below that port; `None` if there is no port that has the fence.

@@ -64,6 +64,12 @@ pub struct Policy {
     /// Against which functions `on_timeout` acts.
     #[serde(default)]
     pub suspects: Suspects,
+    /// Whether the driver blocks a function in the unit before it resets it, and waits for the
+    /// invalidations that are under way: Linux's `pci_dev_reset_iommu_prepare` and
+    /// `pci_dev_reset_iommu_done` (c279e83953d9). Until the reset is over the function gets no
+    /// invalidation.
+    #[serde(default)]
+    pub reset_prepare: bool,
     /// The units with which its system exists.
     #[serde(default)]
     pub units: Units,

@@ -141,6 +141,14 @@ impl Quarantine {
         true
     }
 
+    /// Gives the context entry of `function`, which is not present now, to its quarantine, which
+    /// restores it at its end. Returns whether the function is in quarantine.
+    pub(super) fn adopt(&mut self, function: Bdf, entry: (Gpa, u64)) -> bool {
+        let Some(blocked) = self.blocked.get_mut(&function) else { return false };
+        blocked.entry = Some(entry);
+        true
+    }
+
     /// Treats `function` as removed. Returns whether that is new.
     pub(super) fn remove(&mut self, function: Bdf) -> bool {
         let is_new = self.removed.insert(function);
@@ -172,7 +180,7 @@ impl Quarantine {
 
 /// Clears P in the context entry of `function`. Returns the entry's address and former low half, if
 /// there is an entry, and the domain under which the unit may have cached it.
-fn clear_present(function: Bdf, hw: &Hardware<'_>) -> (Option<(Gpa, u64)>, DomainId) {
+pub(super) fn clear_present(function: Bdf, hw: &Hardware<'_>) -> (Option<(Gpa, u64)>, DomainId) {
     let read =
         |address: u64| hw.memory.read_obj::<u64>(GuestAddress(address)).map_or(0, u64::from_le);
     let root = RootTableAddress::from_bits(hw.read_qword(offset::RTADDR));

@@ -2,8 +2,8 @@
 //!
 //! ```text
 //!   deadline --> callers go on --WORKER--> Bus Master and ATS off, FLR --RESET--> it answers: set up again
-//!                                                                            \--> it does not: blocked until
-//!                                                                                 a reset from outside
+//!                                    |                     ^                 \--> it does not: blocked until
+//!                                    +--> blocked first ---+                      a reset from outside
 //! ```
 
 use std::collections::BTreeMap;
@@ -19,7 +19,9 @@ const WORKER: Duration = Duration::from_millis(1);
 /// The next step of a recovery.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Step {
-    /// The worker runs.
+    /// The worker runs, and blocks the function in the unit.
+    Block,
+    /// The worker resets the function.
     Reset,
     /// The function must answer.
     Check,
@@ -43,11 +45,11 @@ impl Recoveries {
         self.functions.iter().filter(|(_, step)| step.is_none()).map(|(function, _)| *function)
     }
 
-    /// A recovery begins. Returns whether that is new.
-    pub(super) fn begin(&mut self, function: Bdf, now: Instant) -> bool {
+    /// A recovery begins with the step `first`. Returns whether that is new.
+    pub(super) fn begin(&mut self, function: Bdf, first: Step, now: Instant) -> bool {
         let is_new = !self.covers(function);
         if is_new {
-            self.functions.insert(function, Some((now + WORKER, Step::Reset)));
+            self.functions.insert(function, Some((now + WORKER, first)));
         }
         is_new
     }
@@ -57,8 +59,8 @@ impl Recoveries {
         self.functions.values().flatten().map(|(at, _)| *at).min()
     }
 
-    /// Takes a step that is due. After [`Step::Reset`] the check follows; after [`Step::Check`] call
-    /// [`Self::end`], or the recovery has failed.
+    /// Takes a step that is due. After [`Step::Block`] call [`Self::reset_at`]. After [`Step::Reset`] the
+    /// check follows; after [`Step::Check`] call [`Self::end`], or the recovery has failed.
     pub(super) fn take_due(&mut self, now: Instant) -> Option<(Bdf, Step)> {
         let is_due = |step: &Option<(Instant, Step)>| step.is_some_and(|(at, _)| at <= now);
         let (function, next) = self.functions.iter_mut().find(|(_, step)| is_due(step))?;
@@ -67,6 +69,18 @@ impl Recoveries {
             *next = Some((now + RESET_TIME, Step::Check));
         }
         Some((*function, step))
+    }
+
+    /// The reset of `function` begins at `until`, or earlier with [`Self::expedite`].
+    pub(super) fn reset_at(&mut self, function: Bdf, until: Instant) {
+        self.functions.insert(function, Some((until, Step::Reset)));
+    }
+
+    /// The reset of `function`, if it is still to begin, begins at `now`.
+    pub(super) fn expedite(&mut self, function: Bdf, now: Instant) {
+        if let Some(Some((at, Step::Reset))) = self.functions.get_mut(&function) {
+            *at = (*at).min(now);
+        }
     }
 
     /// `function` was reset, and is set up.

@@ -24,6 +24,8 @@ pub(super) enum Stage {
     Queued,
     /// It is in the ring, and the waiter polls its status word.
     Polling(Token),
+    /// It waits until no invalidation of its function is under way.
+    Draining,
     /// It waits for the fence of one of its functions.
     Fencing,
     /// It waits for functions that were reset.
@@ -108,6 +110,11 @@ impl Waiter {
     /// Whether a caller waits.
     pub(super) fn is_caller(&self) -> bool {
         matches!(self.job, Job::Flush(_))
+    }
+
+    /// Whether its function is to be reset when it ends.
+    pub(super) fn is_before_reset(&self) -> bool {
+        matches!(&self.job, Job::Flush(flush) if flush.is_before_reset())
     }
 
     /// Whether this is the fence of `function`.

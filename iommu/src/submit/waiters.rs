@@ -40,6 +40,10 @@ impl Waiters {
         self.0.back()
     }
 
+    pub(super) fn iter(&self) -> impl Iterator<Item = &Waiter> {
+        self.0.iter()
+    }
+
     pub(super) fn iter_mut(&mut self) -> impl Iterator<Item = &mut Waiter> {
         self.0.iter_mut()
     }

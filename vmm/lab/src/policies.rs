@@ -32,6 +32,7 @@ pub(super) struct Row {
     watchdog: Option<bool>,
     in_flight: Option<Spanned<u16>>,
     suspects: Option<Suspects>,
+    reset_prepare: Option<bool>,
     units: Option<Units>,
 }
 
@@ -128,6 +129,7 @@ impl Row {
             watchdog: self.watchdog.unwrap_or(base.watchdog),
             in_flight: in_flight.or(base.in_flight),
             suspects: self.suspects.unwrap_or(base.suspects),
+            reset_prepare: self.reset_prepare.unwrap_or(base.reset_prepare),
             units: self.units.unwrap_or(base.units),
         };
         let at = self.name.span().start;

@@ -32,6 +32,9 @@ pub trait Drivers {
     /// The host has initiated an FLR of `function`: its driver may set it up again.
     fn set_up(&mut self, _hierarchy: &mut Hierarchy, _function: Bdf, _now: Instant) {}
 
+    /// The host had blocked `function` in the unit for its FLR, and does so no more.
+    fn end_reset(&mut self, _hierarchy: &mut Hierarchy, _function: Bdf, _now: Instant) {}
+
     /// The host has turned ATS off in `function` for good: its driver does not turn it on again.
     /// `has_arrived`: the function has got the write.
     fn ats_disabled(&mut self, _function: Bdf, _has_arrived: bool) {}
@@ -88,6 +91,10 @@ impl<D: Drivers> FunctionAccess for Functions<'_, D> {
         self.drivers.set_up(self.hierarchy, function, now);
     }
 
+    fn end_reset(&mut self, function: Bdf, now: Instant) {
+        self.drivers.end_reset(self.hierarchy, function, now);
+    }
+
     fn fence_port(
         &mut self,
         function: Bdf,
@@ -119,6 +126,14 @@ impl<H: HostLayer, D: Drivers> Downstream<H, D> {
     pub fn reset(&mut self, function: Bdf, now: Instant) {
         self.functions(now).reset(function, now);
         self.handle_reset(function, now);
+    }
+
+    /// A driver of the host has reset a function for which it has submitted
+    /// [`iommu::submit::Flush::before_reset`].
+    pub fn finish_reset(&mut self, function: Bdf, now: Instant) {
+        if let Some((host, mut functions)) = self.host(now) {
+            host.finish_reset(function, &mut functions, now);
+        }
     }
 
     fn functions(&mut self, now: Instant) -> Functions<'_, D> {

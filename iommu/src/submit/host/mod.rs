@@ -141,15 +141,21 @@ impl HostSide {
         ticket
     }
 
-    /// Whether `function` is in quarantine, and the unit blocks all its requests.
+    /// Whether the unit blocks all requests of `function`: it is in quarantine, or is reset.
     pub fn is_blocked(&self, function: Bdf) -> bool {
+        self.is_quarantined(function) || self.submitter.resets().is_blocked(function)
+    }
+
+    /// Whether `function` is in quarantine, and the unit blocks all its requests.
+    pub fn is_quarantined(&self, function: Bdf) -> bool {
         self.submitter.quarantine().is_blocked(function)
     }
 
     /// How often the result of [`Self::is_blocked`], [`Self::isolated`] or [`Self::is_below_fence`] may
     /// have changed.
     pub fn block_changes(&self) -> u64 {
-        self.submitter.quarantine().changes() + self.submitter.ports().changes()
+        let blocks = self.submitter.quarantine().changes() + self.submitter.resets().changes();
+        blocks + self.submitter.ports().changes()
     }
 
     /// The functions in quarantine, and those treated as removed.
@@ -183,6 +189,14 @@ impl HostSide {
     pub fn handle_reset(&mut self, function: Bdf, access: &mut dyn FunctionAccess, now: Instant) {
         let (submitter, mut hardware) = self.parts(access);
         submitter.handle_reset(function, &mut hardware, now);
+        submitter.poll(&mut hardware, now);
+    }
+
+    /// A driver has reset `function` after the call of [`Flush::before_reset`], and sets it up. The
+    /// reset may have failed.
+    pub fn finish_reset(&mut self, function: Bdf, access: &mut dyn FunctionAccess, now: Instant) {
+        let (submitter, mut hardware) = self.parts(access);
+        submitter.end_reset_block(function, &mut hardware, now);
         submitter.poll(&mut hardware, now);
     }
 

@@ -30,6 +30,7 @@ pub(super) const LINUX: Preset = Preset {
     watchdog: false,
     in_flight: None,
     suspects: Suspects::Every,
+    reset_prepare: false,
     units: Units::Any,
 };
 
@@ -142,6 +143,16 @@ pub(super) const LINUX_6_12_TEARDOWN: Preset = Preset {
     ..LINUX_6_12
 };
 
+pub(super) const LINUX_6_12_RESET: Preset = Preset {
+    name: "linux-6.12-reset",
+    path: PolicyPath::Reset,
+    reproduces: "Linux 6.12.0 to 6.12.77 and 6.13 to 6.19 before fe89277c9ceb where a device is reset: \
+        the remapping driver does not learn of the reset, and goes on invalidating",
+    source: "drivers/pci/pci.c, pcie_flr before f5b16b802174; drivers/iommu/intel/dmar.c, \
+        qi_check_fault before fe89277c9ceb",
+    ..LINUX_6_12
+};
+
 pub(super) const LINUX_7_0_RC1: Preset = Preset {
     name: "linux-7.0-rc1",
     reproduces: "Linux 7.0-rc1, 6.12.75 to 6.12.77, 6.18.16 and 6.19.6, with 10e60d878139 and before \
@@ -188,10 +199,13 @@ pub(super) const LINUX_7_0_TEARDOWN: Preset = Preset {
 pub(super) const LINUX_7_0_RESET: Preset = Preset {
     name: "linux-7.0-reset",
     path: PolicyPath::Reset,
-    reproduces: "Linux 7.0 to 7.2 where a device is about to be reset: blocking its domain is a \
-        teardown, with the same check",
-    source: "drivers/iommu/iommu.c, pci_dev_reset_iommu_prepare (c279e83953d9, f5b16b802174); \
-        drivers/iommu/intel/pasid.c",
+    reproduces: "Linux 7.0 to 7.2 where a device is reset: before that its domain gets no further \
+        invalidation for it, and its entry is torn down as at a detach, with the same check; \
+        afterwards it is attached again, also if the reset has failed",
+    source: "drivers/iommu/iommu.c, pci_dev_reset_iommu_prepare and pci_dev_reset_iommu_done \
+        (c279e83953d9, f5b16b802174; nested: 0d5fd7a9323c); drivers/iommu/intel/iommu.c, \
+        device_block_translation; pasid.c",
+    reset_prepare: true,
     ..LINUX_7_0
 };
 

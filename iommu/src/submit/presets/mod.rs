@@ -44,6 +44,7 @@ pub struct Preset {
     watchdog: bool,
     in_flight: Option<NonZeroU16>,
     suspects: Suspects,
+    reset_prepare: bool,
     units: Units,
 }
 
@@ -68,6 +69,7 @@ pub const PRESETS: &[Preset] = &[
     linux::LINUX_6_12,
     linux::LINUX_6_12_UNMAP,
     linux::LINUX_6_12_TEARDOWN,
+    linux::LINUX_6_12_RESET,
     linux::LINUX_7_0_RC1,
     linux::LINUX_7_0,
     linux::LINUX_7_0_UNMAP,
@@ -139,6 +141,7 @@ impl Preset {
             watchdog: self.watchdog,
             in_flight: self.in_flight,
             suspects: self.suspects,
+            reset_prepare: self.reset_prepare,
             units: self.units,
         }
     }

@@ -41,6 +41,7 @@ impl Submitter {
     /// The unit has executed the fence of `function`, and blocks it. Deadlines begin anew, since other
     /// callers stood behind the fence.
     pub(super) fn fence_done(&mut self, function: Bdf, hw: &mut Hardware<'_>, now: Instant) {
+        self.block_confirmed(function, hw, now);
         let Some(since) = self.quarantine.finish_fence(function) else { return };
         let waited = now - since;
         self.tracer.emit(now, || Event::Quarantined { function, waited });
@@ -58,7 +59,9 @@ impl Submitter {
     ) {
         self.queue.pressure.reset(function);
         self.end_port_fence(function, hw, now);
-        self.recoveries.end_failed(function);
+        if self.recoveries.end_failed(function) {
+            self.end_own_block(function, hw, now);
+        }
         let was_fencing = self.quarantine.is_fencing(function);
         if !self.quarantine.end(function, hw.memory) {
             return;

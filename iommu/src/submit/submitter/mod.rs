@@ -12,6 +12,7 @@ mod isolation;
 mod ports;
 mod pressure;
 mod recovery;
+mod reset_blocks;
 mod time_outs;
 
 use std::collections::VecDeque;
@@ -24,6 +25,7 @@ use super::port_fences::PortFences;
 use super::quarantine::Quarantine;
 use super::queue::{QueueLayout, SubmissionQueue};
 use super::recovery::Recoveries;
+use super::reset_blocks::ResetBlocks;
 use super::timers::{Timer, Timers};
 use super::waiter::{Job, Stage, Waiter};
 use super::waiters::Waiters;
@@ -45,6 +47,7 @@ pub(super) struct Submitter {
     quarantine: Quarantine,
     ports: PortFences,
     recoveries: Recoveries,
+    resets: ResetBlocks,
     verdicts: VecDeque<Conclusion>,
     next_ticket: u64,
     counters: Counters,
@@ -62,6 +65,7 @@ impl Submitter {
             quarantine: Quarantine::default(),
             ports: PortFences::default(),
             recoveries: Recoveries::default(),
+            resets: ResetBlocks::default(),
             verdicts: VecDeque::new(),
             next_ticket: 0,
             counters: Counters::default(),
@@ -88,6 +92,10 @@ impl Submitter {
         &self.ports
     }
 
+    pub(super) fn resets(&self) -> &ResetBlocks {
+        &self.resets
+    }
+
     /// Timer entries, void ones included.
     #[cfg(test)]
     pub(super) fn timer_entries(&self) -> usize {
@@ -100,8 +108,16 @@ impl Submitter {
     }
 
     /// A caller submits an invalidation, and begins to wait.
-    pub(super) fn submit(&mut self, flush: Flush, hw: &mut Hardware<'_>, now: Instant) -> Ticket {
+    pub(super) fn submit(
+        &mut self,
+        mut flush: Flush,
+        hw: &mut Hardware<'_>,
+        now: Instant,
+    ) -> Ticket {
         let path = flush.path();
+        if flush.is_before_reset() {
+            self.block_for_reset(&mut flush, hw, now);
+        }
         let mut waiter = self.new_waiter(Job::Flush(flush), now);
         waiter.is_split = self.policy.splits(path);
         let ticket = waiter.ticket;
@@ -116,6 +132,7 @@ impl Submitter {
             self.restart_deadline(&mut waiter, now);
         }
         let is_held_back = self.hold_outside(&mut waiter);
+        self.hold_for_drain(&mut waiter);
         self.waiters.push(waiter);
         self.enqueue_backlog(hw, now);
         let is_queued = |waiter: &Waiter| waiter.ticket == ticket && waiter.stage == Stage::Queued;
@@ -154,6 +171,7 @@ impl Submitter {
         }
         self.waive_below_fences(waiter);
         self.waive_recovering(waiter);
+        self.waive_blocked(waiter);
         self.waive_withheld(waiter, hw, now);
         let precheck = self.policy.precheck_on(path);
         // The check comes directly before the submission with the Device-TLBs.
@@ -211,6 +229,7 @@ impl Submitter {
         self.finish_resets(hw, now);
         self.run_recoveries(hw, now);
         self.handle_deadlines(hw, now);
+        self.finish_drains(hw, now);
         self.report_lockups(now);
         // The unit may answer a submission at once, and the next part of a split flush follows.
         loop {
@@ -218,6 +237,7 @@ impl Submitter {
             if !self.collect_completed(hw, now) {
                 break;
             }
+            self.finish_drains(hw, now);
         }
         let waiters = &self.waiters;
         self.timers.drop_void(waiters.len(), |timer, at, ticket| {
@@ -276,6 +296,9 @@ impl Submitter {
             }
             if let Job::Fence(function, _) = waiter.job {
                 return Some(function);
+            }
+            if waiter.is_before_reset() {
+                self.resets.confirm(waiter.function());
             }
             if waiter.is_split && self.begin_next_part(&mut waiter, hw, now) {
                 self.waiters.put_back(at, waiter);

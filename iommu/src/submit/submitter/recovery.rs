@@ -14,7 +14,8 @@ impl Submitter {
     /// A worker is to reset `function`. Its callers go on; what they want of the unit's own caches is
     /// submitted again, with a new deadline.
     pub(super) fn begin_recovery(&mut self, function: Bdf, now: Instant) {
-        if !self.recoveries.begin(function, now) {
+        let first = if self.policy.reset_prepare { Step::Block } else { Step::Reset };
+        if !self.recoveries.begin(function, first, now) {
             return;
         }
         self.tracer.emit(now, || Event::RecoveryBegan { function });
@@ -45,16 +46,28 @@ impl Submitter {
     /// Does the steps of recoveries that are due.
     pub(super) fn run_recoveries(&mut self, hw: &mut Hardware<'_>, now: Instant) {
         while let Some((function, step)) = self.recoveries.take_due(now) {
-            if step == Step::Reset {
-                hw.functions.begin_recovery(function, now);
-                self.tracer.emit(now, || Event::FunctionResetByHost { function });
-                continue;
+            match step {
+                Step::Block => {
+                    // Without a bound only a wait of the unit's own caches can have timed out.
+                    let bound = self.policy.deadline.expires(now).unwrap_or(now);
+                    let is_blocked = !self.fence_for_reset(function, hw, now);
+                    self.recoveries.reset_at(function, if is_blocked { now } else { bound });
+                    self.enqueue_backlog(hw, now);
+                    continue;
+                }
+                Step::Reset => {
+                    hw.functions.begin_recovery(function, now);
+                    self.tracer.emit(now, || Event::FunctionResetByHost { function });
+                    continue;
+                }
+                Step::Check => {}
             }
             let succeeded = self.check_presence(function, hw, now);
             if succeeded {
                 self.recoveries.end(function);
                 self.queue.pressure.reset(function);
                 hw.functions.end_recovery(function, now);
+                self.end_own_block(function, hw, now);
             }
             self.tracer.emit(now, || Event::RecoveryEnded { function, succeeded });
         }

@@ -216,6 +216,11 @@ impl Submitter {
     fn action_against(&self, ticket: Ticket) -> OnTimeout {
         let stands_behind =
             |waiter: &Waiter| waiter.is_polling() && !self.queue.pressure.blames(waiter);
+        let resets = matches!(self.policy.on_timeout, OnTimeout::Reset | OnTimeout::Recover);
+        if resets && self.waiters.get(ticket).is_some_and(Waiter::is_before_reset) {
+            // Its caller resets the function.
+            return OnTimeout::Report;
+        }
         match self.policy.suspects {
             Suspects::Oldest if self.waiters.get(ticket).is_some_and(stands_behind) => {
                 OnTimeout::Report
@@ -263,6 +268,10 @@ impl Submitter {
     fn reset_functions(&mut self, ticket: Ticket, hw: &mut Hardware<'_>, now: Instant) {
         let head = hw.read(offset::IQH);
         let Some(mut waiter) = self.waiters.entry(ticket) else { return };
+        if waiter.stage == Stage::Resetting {
+            // The unit has not confirmed in time that it blocks the functions.
+            return self.reset_now(ticket, hw, now);
+        }
         if !self.queue.is_fetched(&waiter, head) {
             // The ring is full, or the unit has stopped in front of it. A reset of the function would
             // not drop the unit's own translations.
@@ -270,13 +279,23 @@ impl Submitter {
             return;
         }
         self.queue.withdraw(&mut waiter);
+        waiter.stage = Stage::Resetting;
+        waiter.due[Timer::Deadline] = None;
+        match self.policy.reset_prepare {
+            true => self.block_then_reset(ticket, hw, now),
+            false => self.reset_now(ticket, hw, now),
+        }
+    }
+
+    /// Resets the functions of a waiter in [`Stage::Resetting`].
+    pub(super) fn reset_now(&mut self, ticket: Ticket, hw: &mut Hardware<'_>, now: Instant) {
+        let Some(mut waiter) = self.waiters.entry(ticket) else { return };
+        waiter.due[Timer::Deadline] = None;
         for function in waiter.functions() {
             self.queue.pressure.pause(function);
             hw.functions.reset(function, now);
             self.tracer.emit(now, || Event::FunctionResetByHost { function });
         }
-        waiter.stage = Stage::Resetting;
-        waiter.due[Timer::Deadline] = None;
         waiter.start(Timer::Reset, &mut self.timers, now);
     }
 
@@ -294,6 +313,7 @@ impl Submitter {
                 } else {
                     self.withhold(function, now);
                 }
+                self.end_own_block(function, hw, now);
             }
             // The unit has invalidated the IOTLB before it sent requests to the functions.
             let is_left = waiter.functions().next().is_some();

@@ -109,7 +109,7 @@ fn write_text(entry: &Entry, out: &mut dyn Write) -> io::Result<()> {
     )?;
     writeln!(
         out,
-        "    completion {}, slots {}{}, lock {}{}{}{}{}",
+        "    completion {}, slots {}{}, lock {}{}{}{}{}{}",
         policy.completion,
         policy.slots,
         if policy.fenced_waits { ", fn" } else { "" },
@@ -117,6 +117,7 @@ fn write_text(entry: &Entry, out: &mut dyn Write) -> io::Result<()> {
         if policy.watchdog { ", watchdog" } else { "" },
         in_flight.unwrap_or_default(),
         if policy.suspects == Suspects::Oldest { ", suspects oldest" } else { "" },
+        if policy.reset_prepare { ", reset prepare" } else { "" },
         match policy.units {
             Units::Any => String::new(),
             units => format!(", units {units}"),

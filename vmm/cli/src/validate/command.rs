@@ -240,6 +240,7 @@ const fn verdict(verdict: Option<Verdict>) -> &'static str {
         Some(Verdict::Removed) => "removed",
         Some(Verdict::Fenced) => "fenced",
         Some(Verdict::Recovering) => "recovering",
+        Some(Verdict::Blocked) => "blocked",
         Some(Verdict::Withheld) => "withheld",
         Some(Verdict::Reset) => "reset",
         Some(Verdict::AtsDisabled) => "ATS disabled",

@@ -317,6 +317,7 @@ const fn word(verdict: Verdict) -> &'static str {
         Verdict::Reset => "reset",
         Verdict::Fenced => "fenced",
         Verdict::Recovering => "left to a worker",
+        Verdict::Blocked => "waived during a reset",
         Verdict::Withheld => "withheld",
         Verdict::AtsDisabled => "ended with ATS turned off",
         Verdict::Crashed => "ended with their domain",

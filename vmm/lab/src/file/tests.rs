@@ -178,7 +178,7 @@ fn policy() -> impl Strategy<Value = Policy> {
     ];
     let where_ = (any_of(PolicyPath::ALL), any_of(PrecheckOn::ALL), any_of(LockScope::ALL));
     let other = prop::option::of((1..u64::MAX).prop_map(std::time::Duration::from_nanos));
-    let shape = (any_of(Slots::ALL), any::<bool>(), any_of(Units::ALL), other);
+    let shape = (any_of(Slots::ALL), any::<bool>(), any_of(Units::ALL), other, any::<bool>());
     let fields = (
         any_of(Precheck::ALL),
         deadline.prop_map(Timeout::After),
@@ -194,7 +194,7 @@ fn policy() -> impl Strategy<Value = Policy> {
     all.prop_map(|(name, fields, (path, precheck_on, lock), shape)| {
         let (precheck, deadline, on_timeout, on_ite, ite_marks, completion, ..) = fields;
         let (.., watchdog, in_flight, suspects) = fields;
-        let (slots, fenced_waits, units, other) = shape;
+        let (slots, fenced_waits, units, other, reset_prepare) = shape;
         let has_check = precheck != Precheck::None;
         Policy {
             name,
@@ -213,6 +213,7 @@ fn policy() -> impl Strategy<Value = Policy> {
             watchdog,
             in_flight,
             suspects,
+            reset_prepare,
             units,
         }
     })

@@ -25,6 +25,7 @@ pub(super) const fn verdict(verdict: Verdict) -> &'static str {
         Verdict::Removed => "the device is taken for removed",
         Verdict::Recovering => "a worker resets the device",
         Verdict::Fenced => "a port above the device blocks it",
+        Verdict::Blocked => "the driver blocks the device while it resets it",
         Verdict::Withheld => "the device has timed out before, and was not asked",
         Verdict::Reset => "the device was reset",
         Verdict::AtsDisabled => "ATS is turned off in the device for good",
@@ -103,6 +104,12 @@ fn host_side(event: &Event) -> Option<String> {
         }
         Event::QuarantineEnded { function } => {
             format!("{function} was reset, and leaves quarantine")
+        }
+        Event::ResetBlockBegan { function } => {
+            format!("a driver is about to reset {function}, and blocks it")
+        }
+        Event::ResetBlockEnded { function } => {
+            format!("the reset of {function} is over, and it is attached again")
         }
         Event::RecoveryBegan { function } => format!("a worker is to reset {function}"),
         Event::RecoveryEnded { function, succeeded: true } => format!("{function} answers again"),

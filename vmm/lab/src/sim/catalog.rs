@@ -172,6 +172,17 @@ fn workloads() -> Vec<Workload> {
                 2,
             ),
         ),
+        batch(
+            8,
+            Workload::new(
+                "reset",
+                "two devices with four CPUs each; after every eighth I/O of its first CPU a device is \
+                 reset, while the others unmap",
+                Kind::Reset,
+                2,
+                8,
+            ),
+        ),
         busy(),
         irqs(),
         Workload::new("wide", "64 devices on 64 CPUs", Kind::Strict, 64, 64),

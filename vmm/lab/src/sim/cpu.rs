@@ -16,7 +16,7 @@ pub(super) enum State {
     Idle,
     /// The device has the page. The CPU goes on when it is done, or when the driver gives up.
     Io(MappingId),
-    /// It has initiated a Function Level Reset before a detach, and gives the device its time.
+    /// It has initiated a Function Level Reset, and gives the device its time.
     Resetting,
     /// The ring holds as many invalidations of the device as the policy allows. Interrupts are on.
     Outside,
@@ -44,6 +44,8 @@ pub(super) enum Purpose {
     Deferred,
     /// A helper lets the device go.
     Unbind,
+    /// The device is blocked, and is reset then.
+    Prepare,
 }
 
 /// An invalidation that a CPU wants, and what is given back after it.

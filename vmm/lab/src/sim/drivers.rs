@@ -25,12 +25,17 @@ pub(super) struct Drivers {
     pub(super) uses_atc: Vec<bool>,
     /// Devices that were reset, and are to be set up when they are ready.
     pub(super) resetting: Vec<u16>,
+    /// Whether devices are set up only when [`downstream::Drivers::end_reset`] says so: while the unit
+    /// blocks a device, a Translation Request would be refused, which turns its ATC off.
+    holds_back: bool,
+    /// Devices that were reset, and are still blocked.
+    blocked: Vec<u16>,
     /// The next answer to a read of a vendor ID, if the read was made some time ago.
     pub(super) sample: Option<bool>,
 }
 
 impl Drivers {
-    pub(super) fn new(slots: SlotMap, layout: Layout) -> Self {
+    pub(super) fn new(slots: SlotMap, layout: Layout, holds_back: bool) -> Self {
         let devices = usize::from(slots.devices());
         Self {
             slots,
@@ -40,6 +45,8 @@ impl Drivers {
             ats_off: vec![false; devices],
             uses_atc: vec![true; devices],
             resetting: Vec::new(),
+            holds_back,
+            blocked: Vec::new(),
             sample: None,
         }
     }
@@ -82,6 +89,18 @@ impl downstream::Drivers for Drivers {
     fn set_up(&mut self, hierarchy: &mut Hierarchy, function: Bdf, now: Instant) {
         if let Some(device) = self.slots.device(function) {
             self.resets[usize::from(device)] += 1;
+            match self.holds_back {
+                true => self.blocked.push(device),
+                false => self.set_up_device(device, hierarchy, now),
+            }
+        }
+    }
+
+    fn end_reset(&mut self, hierarchy: &mut Hierarchy, function: Bdf, now: Instant) {
+        let Some(device) = self.slots.device(function) else { return };
+        let before = self.blocked.len();
+        self.blocked.retain(|blocked| *blocked != device);
+        if self.blocked.len() < before {
             self.set_up_device(device, hierarchy, now);
         }
     }

@@ -117,13 +117,14 @@ impl Machine<'_> {
 
     /// A caller wants an invalidation for `device`.
     pub(super) fn note_wanted(&mut self, device: u16, purpose: Purpose) {
-        self.note_attempt(
-            device,
-            match purpose {
-                Purpose::Unbind => |gone| &mut gone.teardowns,
-                Purpose::Reuse | Purpose::Deferred => |gone| &mut gone.unmaps,
-            },
-        );
+        match purpose {
+            Purpose::Unbind => self.note_attempt(device, |gone| &mut gone.teardowns),
+            Purpose::Reuse | Purpose::Deferred => {
+                self.note_attempt(device, |gone| &mut gone.unmaps);
+            }
+            // The reset is counted.
+            Purpose::Prepare => {}
+        }
     }
 
     /// A call for `device` has waited for so long.

@@ -75,6 +75,10 @@ pub(super) struct Device {
     pub(super) was_fenced: bool,
     /// It was taken for removed, or its driver has let it go.
     pub(super) was_removed: bool,
+    /// It is reset, or is about to be: no I/O begins.
+    pub(super) is_resetting: bool,
+    /// The CPUs that wait for the end of its reset.
+    pub(super) waiting_for_reset: Vec<u16>,
     /// Its driver has given an I/O up.
     pub(super) has_failed_io: bool,
     /// Its accesses to pages that had been given back.
@@ -145,7 +149,7 @@ impl<'a> Machine<'a> {
         let unit = UnitConfig { role: UnitRole::Host, ..spec.unit };
         let mut host = HostSide::with_memory(unit, spec.policy.clone(), memory, tracer.clone());
         host.set_fenced_waits(workload.fence);
-        let drivers = Drivers::new(slots, layout);
+        let drivers = Drivers::new(slots, layout, spec.policy.reset_prepare);
         let (driven, sink) = (UnitRole::Host, tracer.clone());
         let downstream = Downstream::new(host, hierarchy, drivers, fault.as_slice(), driven, sink)?;
         let workers = (0..workload.cpus).map(|cpu| Cpu::new(cpu % workload.devices, false));

@@ -42,6 +42,7 @@ mod oracle;
 mod outcome;
 mod program;
 mod removal;
+mod resets;
 mod result;
 mod scheduler;
 mod slot_map;
@@ -83,5 +84,7 @@ mod path_tests;
 mod port_fence_tests;
 #[cfg(test)]
 mod recovery_tests;
+#[cfg(test)]
+mod reset_tests;
 #[cfg(test)]
 mod tests;

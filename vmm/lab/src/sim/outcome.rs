@@ -20,7 +20,7 @@ impl Machine<'_> {
             })
         });
         self.result.told.count(*verdict, held);
-        if *verdict != Verdict::Completed {
+        if !matches!(verdict, Verdict::Completed | Verdict::Blocked) {
             let device = self.cpu(cpu).device;
             self.learn(device, Learner::Remapping);
         }
@@ -60,7 +60,7 @@ impl Machine<'_> {
             self.result.zombie.record(now - gone);
         }
         let host = &self.downstream.host;
-        let is_blocked = host.is_blocked(function) || host.is_below_fence(function);
+        let is_blocked = host.is_quarantined(function) || host.is_below_fence(function);
         let is_new = is_blocked && !std::mem::replace(&mut state.is_quarantined, is_blocked);
         if is_new {
             let helper = self.helper(device);

@@ -32,7 +32,7 @@ impl Machine<'_> {
         match self.cpu(cpu).state {
             State::Idle => self.begin_io(cpu),
             State::Io(mapping) => self.end_io(cpu, mapping),
-            State::Resetting => self.detach(cpu),
+            State::Resetting => self.end_reset(cpu),
             State::Outside => self.go_inside(cpu),
             State::Locking => self.look(cpu),
             State::Submitting { present } => self.submit(cpu, present),
@@ -47,6 +47,9 @@ impl Machine<'_> {
         let state = &self.devices[usize::from(device)];
         if state.unbinding || state.has_crashed || self.now >= self.quiet {
             self.cpu(cpu).state = State::Retired;
+            return;
+        }
+        if self.waits_for_reset(cpu) {
             return;
         }
         self.cpu(cpu).begun += 1;
@@ -70,7 +73,8 @@ impl Machine<'_> {
     fn end_io(&mut self, cpu: u16, mapping: MappingId) {
         let device = self.cpu(cpu).device;
         let is_done = std::mem::take(&mut self.cpu(cpu).done);
-        let is_aborted = self.devices[usize::from(device)].unbinding;
+        let state = &self.devices[usize::from(device)];
+        let is_aborted = state.unbinding || state.is_resetting;
         if !is_done && !is_aborted {
             let state = &mut self.devices[usize::from(device)];
             (state.works, state.has_failed_io) = (false, true);
@@ -80,23 +84,21 @@ impl Machine<'_> {
             self.tracer.emit(self.now, || Event::IoTimedOut { cpu, function });
         }
         self.cpu(cpu).held.push(mapping);
-        let is_enough = self.cpu(cpu).held.len() >= self.spec.workload.batch as usize;
+        let is_enough = self.cpu(cpu).held.len() >= self.spec.workload.held() as usize;
         if !is_enough && !is_aborted && is_done {
             self.cpu(cpu).state = State::Idle;
             let pause = self.rest(cpu);
             return self.pause(cpu, pause);
         }
         if self.spec.workload.kind == Kind::Detach && !is_aborted {
-            let time = self.reset_device(device);
             self.devices[usize::from(device)].planned_resets += 1;
-            self.cpu(cpu).state = State::Resetting;
-            return self.wake(cpu, time);
+            return self.begin_reset(cpu);
         }
         self.detach(cpu);
     }
 
     /// Takes all pages that a CPU holds out of the tables, and wants them back.
-    fn detach(&mut self, cpu: u16) {
+    pub(super) fn detach(&mut self, cpu: u16) {
         let device = self.cpu(cpu).device;
         let pages = std::mem::take(&mut self.cpu(cpu).held);
         self.unmap(device, &pages);
@@ -109,6 +111,7 @@ impl Machine<'_> {
         self.want(cpu, Purpose::Reuse, range, pages);
     }
 
+    /// Takes pages of a device out of the tables.
     pub(super) fn unmap(&mut self, device: u16, pages: &[MappingId]) {
         let (_, memory) = self.downstream.host.dma_path();
         for page in pages {
@@ -190,7 +193,8 @@ impl Machine<'_> {
     fn flush_path(&self, cpu: u16) -> FlushPath {
         match self.cpus[usize::from(cpu)].job.purpose {
             Purpose::Unbind => FlushPath::Teardown,
-            Purpose::Reuse | Purpose::Deferred => self.spec.workload.kind.path(),
+            Purpose::Prepare => FlushPath::Reset,
+            Purpose::Reuse | Purpose::Deferred => self.spec.workload.kind.unmap_path(),
         }
     }
 
@@ -242,14 +246,30 @@ impl Machine<'_> {
             _ => Some(scope),
         };
         let path = self.flush_path(cpu);
-        let Some(flush) = Flush::new(iotlb, &[request]) else { return };
-        let flush = flush.on(path);
+        let flush = match state.job.purpose {
+            Purpose::Prepare => Some(Flush::before_reset(request)),
+            _ => Flush::new(iotlb, &[request]).map(|flush| flush.on(path)),
+        };
+        let Some(flush) = flush else { return };
         #[cfg(test)]
         self.check.ask(cpu, scope, &request);
         self.downstream.drivers.sample = present;
         let ticket = self.downstream.submit(flush, self.now);
         self.downstream.drivers.sample = None;
         self.tickets.insert(ticket, cpu);
+        if self.cpu(cpu).job.purpose == Purpose::Prepare {
+            // Linux takes the lock only to take the device's tags off the domain.
+            let device = self.cpu(cpu).device;
+            self.release_lock(device);
+        }
+    }
+
+    /// The next CPU gets the lock under which a device's domain is invalidated.
+    fn release_lock(&mut self, device: u16) {
+        let lock = self.lock_of(device);
+        if let Some(next) = lock.and_then(|lock| self.devices[lock].lock.release()) {
+            self.wake(next, self.spec.costs.lock);
+        }
     }
 
     /// The wait is over: the pages are given back whatever the caller was told, as Linux does it.
@@ -274,9 +294,8 @@ impl Machine<'_> {
         if self.spec.workload.kind.is_built_in_guest() && self.is_victim(device) {
             self.touch_after_flush(touched);
         }
-        let lock = self.lock_of(device);
-        if let Some(next) = lock.and_then(|lock| self.devices[lock].lock.release()) {
-            self.wake(next, self.spec.costs.lock);
+        if purpose != Purpose::Prepare {
+            self.release_lock(device);
         }
         if self.spec.policy.in_flight.is_some()
             && let Some(next) = self.devices[usize::from(device)].gate.leave()
@@ -294,6 +313,10 @@ impl Machine<'_> {
         self.tracer.emit(now, || Event::CpuReleased { cpu, function, waited });
         match purpose {
             Purpose::Reuse => self.recover_or_rest(cpu),
+            Purpose::Prepare => {
+                self.result.reset_waits.record(waited);
+                return self.reset(cpu);
+            }
             Purpose::Deferred | Purpose::Unbind => self.cpu(cpu).state = State::Retired,
         }
         if purpose == Purpose::Unbind {
@@ -315,32 +338,15 @@ impl Machine<'_> {
             && resets
             && !self.devices[usize::from(device)].works
         {
+            if self.spec.policy.reset_prepare {
+                return self.begin_reset(cpu);
+            }
             pause += self.reset_device(device);
+        } else if self.is_reset_due(cpu) {
+            self.devices[usize::from(device)].planned_resets += 1;
+            return self.begin_reset(cpu);
         }
         self.pause(cpu, pause);
-    }
-
-    /// Function Level Reset, if the device is there, and everything is set up again. Returns after
-    /// which time the device is used.
-    fn reset_device(&mut self, device: u16) -> Duration {
-        let (function, now) = (self.slots.function(device), self.now);
-        let usual = self.spec.costs.reset;
-        self.note_attempt(device, |gone| &mut gone.resets);
-        if !self.downstream.hierarchy.is_present(function, now) {
-            return usual;
-        }
-        self.downstream.reset(function, now);
-        self.note_atc_change(device);
-        self.tracer.emit(now, || Event::DriverReset { function });
-        let ready = self.downstream.hierarchy.ready_at(usize::from(device));
-        ready.map_or(usual, |ready| usual.max(ready - now))
-    }
-
-    /// Sets everything up again, after a reset that the driver has not asked for.
-    pub(super) fn set_up(&mut self, device: u16) {
-        let has_ats = self.downstream.drivers.note_set_up(device);
-        let (mut driver, layout) = self.driver();
-        driver.enable_device(device, has_ats, layout);
     }
 
     /// A stretch of time with interrupts off is over on a CPU, or at the horizon.
@@ -371,7 +377,7 @@ impl Machine<'_> {
     }
 
     /// The time for which a CPU rests before its next I/O.
-    fn rest(&mut self, cpu: u16) -> Duration {
+    pub(super) fn rest(&mut self, cpu: u16) -> Duration {
         let pace = self.pace(cpu);
         self.jitter(pace)
     }

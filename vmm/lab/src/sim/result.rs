@@ -54,11 +54,14 @@ pub struct Told {
     /// All is well: a worker resets the device.
     #[serde(default)]
     pub recovering: Answers,
+    /// All is well: the driver blocks the device while it resets it.
+    #[serde(default)]
+    pub blocked: Answers,
 }
 
 impl Told {
     /// All of them, with the verdict that each is about.
-    pub fn all(&self) -> [(Verdict, Answers); 12] {
+    pub fn all(&self) -> [(Verdict, Answers); 13] {
         [
             (Verdict::Completed, self.completed),
             (Verdict::Skipped, self.skipped),
@@ -69,6 +72,7 @@ impl Told {
             (Verdict::Withheld, self.withheld),
             (Verdict::Fenced, self.fenced),
             (Verdict::Recovering, self.recovering),
+            (Verdict::Blocked, self.blocked),
             (Verdict::Reset, self.reset),
             (Verdict::AtsDisabled, self.ats_disabled),
             (Verdict::Crashed, self.crashed),
@@ -76,7 +80,13 @@ impl Told {
     }
 
     pub(super) fn count(&mut self, verdict: Verdict, held: bool) {
-        let answers = match verdict {
+        let answers = self.of(verdict);
+        let counter = if held { &mut answers.held } else { &mut answers.dropped };
+        *counter += 1;
+    }
+
+    const fn of(&mut self, verdict: Verdict) -> &mut Answers {
+        match verdict {
             Verdict::Completed => &mut self.completed,
             Verdict::Skipped => &mut self.skipped,
             Verdict::DeadlinePassed => &mut self.deadline_passed,
@@ -86,12 +96,11 @@ impl Told {
             Verdict::Withheld => &mut self.withheld,
             Verdict::Fenced => &mut self.fenced,
             Verdict::Recovering => &mut self.recovering,
+            Verdict::Blocked => &mut self.blocked,
             Verdict::Reset => &mut self.reset,
             Verdict::AtsDisabled => &mut self.ats_disabled,
             Verdict::Crashed => &mut self.crashed,
-        };
-        let counter = if held { &mut answers.held } else { &mut answers.dropped };
-        *counter += 1;
+        }
     }
 }
 
@@ -115,6 +124,10 @@ pub struct RunResult {
     /// As `stuck`, for invalidations of the interrupt entry cache, by which a CPU moves an interrupt.
     #[serde(default)]
     pub irq_moves: Latencies,
+    /// As `stuck`, for the wait of a driver that is about to reset its device, with a policy that
+    /// blocks the device before that. They are counted in `stuck` or `innocent` as well.
+    #[serde(default)]
+    pub reset_waits: Latencies,
     /// Callers that still waited at the horizon.
     pub never_returned: u64,
     /// The time for which those had been waiting at the horizon.
@@ -201,6 +214,7 @@ impl RunResult {
         self.stuck.merge(&other.stuck);
         self.innocent.merge(&other.innocent);
         self.irq_moves.merge(&other.irq_moves);
+        self.reset_waits.merge(&other.reset_waits);
         self.never_returned += other.never_returned;
         self.waiting.merge(&other.waiting);
         self.lost += other.lost;
@@ -231,16 +245,9 @@ impl RunResult {
 
 impl Told {
     fn merge(&mut self, other: &Self) {
-        self.completed.merge(other.completed);
-        self.skipped.merge(other.skipped);
-        self.deadline_passed.merge(other.deadline_passed);
-        self.unit_timed_out.merge(other.unit_timed_out);
-        self.quarantined.merge(other.quarantined);
-        self.removed.merge(other.removed);
-        self.withheld.merge(other.withheld);
-        self.fenced.merge(other.fenced);
-        self.recovering.merge(other.recovering);
-        self.reset.merge(other.reset);
+        for (verdict, answers) in other.all() {
+            self.of(verdict).merge(answers);
+        }
     }
 }
 

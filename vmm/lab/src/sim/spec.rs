@@ -30,6 +30,9 @@ pub enum Kind {
     Teardown,
     /// As [`Self::Teardown`], after a Function Level Reset, as VFIO does it.
     Detach,
+    /// As [`Self::Strict`], and after every batch of its first CPU a device is reset. Its other users
+    /// do not know of that: their I/O fails during the reset, and they unmap its pages then.
+    Reset,
     /// As [`Self::Strict`] by a driver that does not reset its devices. The victim writes to the page of
     /// each flush some more times.
     Direct,
@@ -40,13 +43,25 @@ pub enum Kind {
 }
 
 impl Kind {
-    /// The path in a kernel on which its invalidations are submitted. Those of a driver that lets its
-    /// device go are on [`FlushPath::Teardown`] in every kind.
+    /// The path in a kernel that it is about.
     pub const fn path(self) -> FlushPath {
         match self {
-            Self::Strict | Self::Lazy | Self::Sva | Self::Direct | Self::Forwarded => {
-                FlushPath::Unmap
-            }
+            Self::Reset => FlushPath::Reset,
+            _ => self.unmap_path(),
+        }
+    }
+
+    /// The path in a kernel on which its CPUs give pages back. A driver that lets its device go is on
+    /// [`FlushPath::Teardown`] in every kind, and one that is about to reset it on
+    /// [`FlushPath::Reset`].
+    pub(super) const fn unmap_path(self) -> FlushPath {
+        match self {
+            Self::Strict
+            | Self::Lazy
+            | Self::Sva
+            | Self::Reset
+            | Self::Direct
+            | Self::Forwarded => FlushPath::Unmap,
             Self::Teardown | Self::Detach => FlushPath::Teardown,
         }
     }
@@ -86,7 +101,8 @@ pub struct Workload {
     pub trickle: Duration,
     /// Further accesses of a device to pages that it was once given, per I/O.
     pub touches: u32,
-    /// I/Os of a CPU whose pages are given back together.
+    /// I/Os of a CPU whose pages are given back together. With [`Kind::Reset`] the I/Os of the first
+    /// CPU of a device between two resets.
     #[serde(default = "one")]
     pub batch: u32,
     /// The driver's wait descriptors have FN set: the unit executes nothing behind one before it is
@@ -124,6 +140,14 @@ const fn flush_limit() -> u32 {
 }
 
 impl Workload {
+    /// I/Os of a CPU whose pages are given back together.
+    pub(super) const fn held(&self) -> u32 {
+        match self.kind {
+            Kind::Reset => 1,
+            _ => self.batch,
+        }
+    }
+
     /// The same work with `cpus` CPUs for each device, called `name@cpus`. At most 65,535 CPUs.
     #[must_use]
     pub fn with_cpus_per_device(&self, cpus: u16) -> Self {

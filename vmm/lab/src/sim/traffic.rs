@@ -102,6 +102,7 @@ impl Machine<'_> {
         }
         if let Some(cpu) = cpu
             && self.cpu(cpu).state == State::Io(mapping)
+            && !self.devices[usize::from(target.device)].is_resetting
         {
             self.result.completed_io += 1;
             self.cpu(cpu).done = true;

@@ -6,6 +6,7 @@ mod port_fences;
 mod presets;
 mod quarantine;
 mod recovery;
+mod reset_blocks;
 mod systems;
 
 use std::collections::BTreeSet;

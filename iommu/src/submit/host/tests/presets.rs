@@ -44,6 +44,7 @@ fn each_preset_waits_for_a_mute_function_as_documented() {
         ("linux-6.12", None),
         ("linux-6.12-unmap", None),
         ("linux-6.12-teardown", None),
+        ("linux-6.12-reset", None),
         ("linux-7.0-rc1", None),
         ("linux-7.0", None),
         ("linux-7.0-unmap", None),
