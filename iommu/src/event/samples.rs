@@ -64,6 +64,8 @@ impl Event {
             | Self::QuarantineEnded { .. }
             | Self::RecoveryBegan { .. }
             | Self::RecoveryEnded { .. }
+            | Self::ResetBlockBegan { .. }
+            | Self::ResetBlockEnded { .. }
             | Self::PortFenced { .. }
             | Self::PortFenceEnded { .. }
             | Self::RemovalSimulated { .. }
@@ -165,6 +167,8 @@ fn host_samples() -> Vec<Event> {
         Event::QuarantineEnded { function },
         Event::RecoveryBegan { function },
         Event::RecoveryEnded { function, succeeded: true },
+        Event::ResetBlockBegan { function },
+        Event::ResetBlockEnded { function },
         Event::RemovalSimulated { function },
         Event::FunctionResetByHost { function },
         Event::AtsDisabledByHost { function },
