@@ -21,6 +21,9 @@ pub enum Need {
     Judge,
     /// A headless Chromium, see [`browser`]. `GHOSTLINK_NO_BROWSER=1` skips.
     Browser,
+    /// QEMU and Debian's kernel for `ghostlink testhost`, which gets them by itself.
+    /// `GHOSTLINK_NO_LINUX=1` skips.
+    TestHost,
 }
 
 impl Need {
@@ -29,6 +32,7 @@ impl Need {
             Self::Kvm => "GHOSTLINK_NO_KVM",
             Self::Qemu | Self::Judge => "GHOSTLINK_NO_QEMU",
             Self::Browser => "GHOSTLINK_NO_BROWSER",
+            Self::TestHost => "GHOSTLINK_NO_LINUX",
         }
     }
 
@@ -46,6 +50,7 @@ impl Need {
                     format!("there is no {program}: 'resources/packages qemu' unpacks QEMU")
                 })
             }
+            Self::TestHost => None,
             Self::Browser => (!is_found(&browser())).then(|| {
                 let program = browser();
                 let program = Path::new(&program).display();

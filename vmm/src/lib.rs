@@ -51,5 +51,5 @@ pub use error::Error;
 pub use exit::Exit;
 pub use kvm::{Activity, CpuState, FailureKind, GuestFailure, LastExit, VcpuSnapshot};
 pub use summary::{Outcome, Summary};
-pub use sys::SignalFd;
+pub use sys::{SignalFd, end_with_caller};
 pub use vm::{MachineThread, StuckThread, Suspended, Vm, VmHandle};

@@ -1,11 +1,13 @@
 //! Calls that the standard library does not have: terminal modes, signals as a file descriptor,
-//! and waiting for one of two descriptors.
+//! waiting for one of two descriptors, and processes that end with this one.
 #![allow(unsafe_code)]
 
 use std::fs::File;
 use std::io::{self, IsTerminal, Read};
 use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
+use std::os::unix::process::CommandExt;
+use std::process::Command;
 
 use libc::c_int;
 use vmm_sys_util::signal::{block_signal, create_sigset, get_blocked_signals, unblock_signal};
@@ -135,6 +137,28 @@ fn wait(first: RawFd, events: libc::c_short, second: RawFd) -> bool {
     }
 }
 
+/// Has the kernel kill the process that `command` starts when the calling thread ends, even if this
+/// process is killed. Call it on the thread that starts the process and waits for it.
+pub fn end_with_caller(command: &mut Command) {
+    let caller = std::process::id();
+    let request = move || {
+        // SAFETY: the call takes no pointers.
+        check(unsafe { libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL) })?;
+        // The kernel sends no signal if the caller has ended before the request. The parent is then
+        // another process.
+        // SAFETY: the call takes nothing.
+        let parent = unsafe { libc::getppid() };
+        if u32::try_from(parent) == Ok(caller) {
+            Ok(())
+        } else {
+            Err(io::Error::from_raw_os_error(libc::ESRCH))
+        }
+    };
+    // SAFETY: between fork and exec the closure makes two system calls, and neither allocates nor
+    // takes a lock.
+    unsafe { command.pre_exec(request) };
+}
+
 fn check(result: c_int) -> io::Result<()> {
     if result < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
 }
@@ -142,6 +166,7 @@ fn check(result: c_int) -> io::Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::os::unix::process::ExitStatusExt;
     use vmm_sys_util::eventfd::{EFD_NONBLOCK, EventFd};
     use vmm_sys_util::signal::SIGRTMIN;
 
@@ -169,6 +194,18 @@ mod tests {
         })
         .join()
         .unwrap();
+    }
+
+    #[test]
+    fn a_process_ends_with_the_thread_that_has_started_it() {
+        let start = || {
+            let mut command = Command::new("sleep");
+            command.arg("1000");
+            end_with_caller(&mut command);
+            command.spawn().unwrap()
+        };
+        let mut child = std::thread::spawn(start).join().unwrap();
+        assert_eq!(child.wait().unwrap().signal(), Some(libc::SIGKILL));
     }
 
     #[test]

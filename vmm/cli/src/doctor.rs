@@ -94,7 +94,7 @@ fn write_text(report: &Report) -> io::Result<()> {
         writeln!(
             out,
             "\nFor Linux take a host with VMX or SVM, bare metal or nested; or the complete one that \
-             QEMU emulates:\nresources/testhost/run ghostlink run --kernel .."
+             QEMU emulates:\nghostlink testhost -- ghostlink run --kernel .."
         )?;
     }
     Ok(())

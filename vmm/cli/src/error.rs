@@ -117,6 +117,9 @@ pub(crate) enum CliError {
     /// There is no place for the files of runs.
     #[error("cannot make a temporary directory: {0}; TMPDIR names another place")]
     Temporary(vmm_sys_util::errno::Error),
+    /// The test host, or the command on it.
+    #[error(transparent)]
+    TestHost(#[from] testhost::HostError),
     /// Standard output is closed or full.
     #[error("cannot write to standard output: {0}")]
     Output(std::io::Error),
@@ -143,6 +146,7 @@ impl CliError {
             Self::Vmm(error) => error.status(),
             Self::Validate(ValidateError::Vmm(error)) => error.status(),
             Self::Validate(ValidateError::Interrupted(status)) => *status,
+            Self::TestHost(error) => crate::testhost::status(error),
             Self::Events { .. }
             | Self::DebugConsole { .. }
             | Self::UnknownFault(_)

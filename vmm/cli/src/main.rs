@@ -22,6 +22,7 @@ mod qtest;
 mod run;
 mod scenario;
 mod test;
+mod testhost;
 mod topology;
 mod unit;
 mod validate;
@@ -82,6 +83,18 @@ enum Command {
     Validate(validate::command::ValidateArgs),
     /// Print the configuration that a kernel needs to be a guest, or check one
     KernelConfig(kernel_config::KernelConfigArgs),
+    /// Run a command on a machine with a complete KVM, which QEMU emulates; for machines whose KVM
+    /// cannot run Linux
+    ///
+    /// The command sees the files of this machine at their own paths, and can write to the current
+    /// directory and below. It finds this program in its PATH. Standard output, standard error and the
+    /// exit status are those of the command. The status is 125 if the command could not be started, 124
+    /// after the time limit, and 123 if the test host crashed or hung.
+    ///
+    /// QEMU and a kernel of Debian are taken from the cache, or downloaded by apt-get; nothing is
+    /// installed. The test host is booted once and saved in the cache; each command gets a machine of
+    /// its own that is restored from there.
+    Testhost(testhost::TestHostArgs),
     /// Serve QEMU's qtest protocol: the machine without CPUs, driven by a script
     Qtest(qtest::QtestArgs),
 }
@@ -111,6 +124,7 @@ fn run() -> u8 {
         Command::Test(args) => report(test::run(&args)),
         Command::Validate(args) => report(validate::command::run(&args)),
         Command::KernelConfig(args) => report(kernel_config::run(&args)),
+        Command::Testhost(args) => report(testhost::run(args)),
         Command::Qtest(args) => report(qtest::run(args)),
     }
 }
@@ -186,6 +200,10 @@ mod tests {
             ("run --device edu,edu", "'edu'", "KEY=VALUE"),
             ("run --unit fault_records", "'fault_records'", "KEY=VALUE"),
             ("run --io-apic-id ff:20.0", "'ff:20.0'", "none"),
+            ("testhost --cpus 0 true", "'0'", "1..=32"),
+            ("testhost --memory 64 true", "'64'", "512"),
+            ("testhost --time-limit soon true", "'soon'", "60s"),
+            ("testhost", "<COMMAND>", "required"),
             ("fly", "'fly'", "subcommand"),
         ] {
             let text = complaint(arguments);

@@ -117,6 +117,8 @@ fn mount(
     flags: MountFlags,
 ) -> Result<(), String> {
     let target = target.as_ref();
+    // The files outside are read-only; there it exists.
+    let _ = fs::create_dir_all(target);
     rustix::mount::mount(source, target, kind, flags, options)
         .map_err(|error| format!("cannot mount {source} at {}: {error}", target.display()))
 }

@@ -15,4 +15,5 @@ mod host;
 mod kernel_config;
 mod lab;
 mod qemu_qtest;
+mod testhost;
 mod validate;
