@@ -6,6 +6,7 @@ use std::str::FromStr;
 use std::time::Duration;
 
 use devices::fault::{Fault, Schedule};
+use devices::pcie::link::Obeys;
 use devices::root_complex::RootComplexConfig;
 use devices::topology::{DeviceSpec, Topology, TopologyError};
 use iommu::time::parse_duration;
@@ -81,6 +82,8 @@ struct File {
     survives: bool,
     ends: Option<End>,
     stale_accesses: Option<u64>,
+    #[serde(default)]
+    obeys: Obeys,
     unit: Option<Spanned<Table>>,
     #[serde(default)]
     needs: Vec<KernelOption>,
@@ -418,6 +421,6 @@ impl File {
         let faults: Vec<Fault> = self.fault.iter().map(|fault| fault.get_ref().clone()).collect();
         Schedule::new(&faults, &topology.port_infos())
             .map_err(|error| (self.fault[error.number - 1].span().start, error.to_string()))?;
-        Ok(RootComplexConfig { topology, faults, oracle: true, ..config })
+        Ok(RootComplexConfig { topology, faults, obeys: self.obeys, oracle: true, ..config })
     }
 }

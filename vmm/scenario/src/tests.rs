@@ -1,5 +1,6 @@
 //! Scenario files that are wrong, and verdicts on what a run has shown.
 
+use devices::pcie::link::Obeys;
 use devices::stale::StaleCounts;
 use iommu::event::{Event, EventSink, TimedEvent, UnitRole};
 use iommu::ids::Bdf;
@@ -374,7 +375,7 @@ fn the_scenarios_are_right_and_say_what_is_below_the_guest() {
         let (_, text) = resources::SCENARIOS.iter().find(|(other, _)| other == name).unwrap();
         // Each file says whether the guest is above a host. The names of the others say it.
         assert!(text.contains(&format!("\nhost = \"{}\"\n", scenario.host.kind())), "{name}");
-        let is_direct = name.split('-').any(|word| word == "direct");
+        let is_direct = name.split('-').any(|word| ["direct", "zombie"].contains(&word));
         assert_eq!(scenario.host == HostChoice::Direct, is_direct, "{name}");
     }
 }
@@ -402,4 +403,13 @@ fn stale_accesses_fail_a_scenario_that_allows_fewer_and_so_does_dma_that_was_not
     assert_eq!(parse("steps = []", "").unwrap().stale_accesses, None);
     let error = parse("steps = []\nstale_accesses = -1", "").unwrap_err();
     assert!(error.starts_with("line 5"), "{error}");
+}
+
+#[test]
+fn a_scenario_says_when_its_devices_obey() {
+    let obeys = |text: &str| Ok::<_, String>(parse(text, "")?.root_complex.obeys);
+    assert_eq!(obeys("steps = []"), Ok(Obeys::AtAnswer));
+    assert_eq!(obeys("steps = []\nobeys = 'at-once'"), Ok(Obeys::AtOnce));
+    let error = obeys("steps = []\nobeys = 'never'").unwrap_err();
+    assert!(error.contains("never") && error.contains("at-once"), "{error}");
 }
