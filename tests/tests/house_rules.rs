@@ -42,7 +42,7 @@ const PLACES: &[Place] = &[
     Place { name: "linux", builds_on: &[], tested_with: &[], never: TERMINAL },
     Place {
         name: "scenario",
-        builds_on: &["devices", "iommu", "lab", "resources", "steps", "vmm"],
+        builds_on: &["devices", "iommu", "lab", "linux", "resources", "steps", "vmm"],
         tested_with: &[],
         never: &["clap", "indicatif"],
     },

@@ -15,6 +15,7 @@
 //! - [`RunResult`]: what the run has shown.
 #![forbid(unsafe_code)]
 
+mod boot;
 mod file;
 mod fix;
 pub mod host;
@@ -30,9 +31,10 @@ mod tally;
 mod tests;
 pub mod unit;
 
+pub use boot::{Boot, BootError};
 pub use file::{Bounds, End, Expectation, Look, Pattern, Scenario, Step};
 pub use fix::{Assume, Fix, Release};
 pub use observation::Observation;
 pub use result::{Behavior, Detected, FixFound, Outcome, Reading, RunResult, Status, Verdict};
-pub use run::{Boot, OnLine, OnSilence, Options, RunError, run};
+pub use run::{OnLine, OnSilence, Options, RunError, run};
 pub use tally::{Counts, Matched, Tally};

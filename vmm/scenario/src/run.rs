@@ -8,8 +8,9 @@ use std::time::{Duration, Instant};
 
 use iommu::event::{EventSink, Tracer};
 use steps::Stamped;
-use vmm::{Console, DebugConsole, Exit, Kernel, Module, VcpuSnapshot, Vm, VmConfig};
+use vmm::{Console, DebugConsole, Exit, VcpuSnapshot, Vm, VmConfig};
 
+use crate::boot::Boot;
 use crate::file::Scenario;
 use crate::fix::Assume;
 use crate::observation::{Observation, message_of, printable};
@@ -25,17 +26,6 @@ const CONSOLE_MAX: usize = 16 << 20;
 const DEBUG_LINES: usize = 256;
 /// The most that is kept of a line.
 const LINE_MAX: usize = 4096;
-
-/// A kernel with the files that it boots with.
-#[derive(Debug, Clone)]
-pub struct Boot {
-    /// The kernel as the user has named it.
-    pub name: String,
-    /// Its image.
-    pub kernel: Kernel,
-    /// Its initramfs.
-    pub modules: Vec<Module>,
-}
 
 /// Takes a line of the console, without control characters.
 pub type OnLine = Box<dyn FnMut(&str) -> io::Result<()> + Send>;

@@ -3,8 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use linux::{GuestKernel, KernelError};
-use scenario::{Boot, Scenario};
-use vmm::Module;
+use scenario::Scenario;
 
 /// A kernel of the command line.
 #[derive(Debug, Clone)]
@@ -82,14 +81,5 @@ impl Named {
         (!missing.is_empty()).then(|| {
             format!("the kernel has no {}, says {}", missing.join(", no "), config.origin())
         })
-    }
-
-    /// What the kernel boots with in a scenario.
-    pub(super) fn boot(&self, modules: Vec<Module>) -> Boot {
-        Boot {
-            name: self.name.clone(),
-            kernel: vmm::Kernel::File(self.kernel.image.clone()),
-            modules,
-        }
     }
 }

@@ -4,8 +4,7 @@ use std::io::{self, Read, Write};
 use std::path::Path;
 use std::time::Duration;
 
-use scenario::{Assume, Options, Outcome, RunError, RunResult, run};
-use vmm::Module;
+use scenario::{Assume, Boot, Options, Outcome, RunError, RunResult, run};
 
 use super::boot::Named;
 use super::select::Selected;
@@ -15,7 +14,6 @@ use crate::{CliError, FAILURE};
 pub(super) struct Here<'a> {
     pub(super) kernel: &'a Named,
     pub(super) selected: &'a Selected,
-    pub(super) initrd: Option<&'a Path>,
     pub(super) cmdline: &'a str,
     pub(super) assume: Assume,
     pub(super) time_limit: Option<Duration>,
@@ -27,13 +25,10 @@ pub(super) struct Here<'a> {
 
 /// Runs the scenario, prints its console, and writes the result to a file.
 pub(super) fn run_here(here: Here<'_>) -> Result<u8, CliError> {
-    let Here { kernel, selected, initrd, cmdline, assume, time_limit, is_tied, result } = here;
+    let Here { kernel, selected, cmdline, assume, time_limit, is_tied, result } = here;
     if is_tied {
         end_with_parent();
     }
-    let module =
-        |path: &Path| Module::File { path: path.into(), string: path.display().to_string() };
-    let modules = initrd.map(module).into_iter().collect();
     let scenario = &selected.scenario;
     let options = Options {
         cmdline: cmdline.to_owned(),
@@ -45,13 +40,16 @@ pub(super) fn run_here(here: Here<'_>) -> Result<u8, CliError> {
         })),
         ..Options::default()
     };
-    let found = match run(scenario, &kernel.boot(modules), options) {
-        Ok(found) => found,
-        Err(RunError::Interrupted(exit)) => return Ok(exit.status()),
-        Err(error) => {
-            let outcome = Outcome::NotJudged(error.to_string());
-            RunResult::without_run(scenario, &kernel.name, outcome)
-        }
+    let without = |reason: String| {
+        RunResult::without_run(scenario, &kernel.name, Outcome::NotJudged(reason))
+    };
+    let found = match Boot::new(&kernel.name, &kernel.kernel, scenario) {
+        Err(error) => without(error.to_string()),
+        Ok(boot) => match run(scenario, &boot, options) {
+            Ok(found) => found,
+            Err(RunError::Interrupted(exit)) => return Ok(exit.status()),
+            Err(error) => without(error.to_string()),
+        },
     };
     let write = serde_json::to_vec(&found).map_err(io::Error::other);
     match write.and_then(|json| std::fs::write(result, json)) {

@@ -17,6 +17,8 @@ mod report;
 mod run;
 mod select;
 mod table;
+#[cfg(test)]
+mod tests;
 
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
@@ -53,10 +55,6 @@ pub(super) struct TestArgs {
     /// Where the kernel's modules are, if not where they are usual
     #[arg(long, value_name = "DIR")]
     modules: Option<PathBuf>,
-
-    /// Boot with this initramfs
-    #[arg(long, value_name = "FILE", hide = true)]
-    initrd: Option<PathBuf>,
 
     /// Words for the kernel's command line, behind those of the scenario
     #[arg(long, value_name = "TEXT", default_value = "")]
@@ -167,9 +165,6 @@ impl Job<'_> {
         if let Some(modules) = &self.args.modules {
             arguments.push(format!("--modules={}", absolute(modules)));
         }
-        if let Some(initrd) = &self.args.initrd {
-            arguments.push(format!("--initrd={}", absolute(initrd)));
-        }
         if let Some(limit) = self.args.time_limit {
             arguments.push(format!("--time-limit={}ms", limit.as_millis()));
         }
@@ -192,7 +187,6 @@ pub(super) fn run(args: &TestArgs) -> Result<u8, CliError> {
         return here::run_here(here::Here {
             kernel,
             selected,
-            initrd: args.initrd.as_deref(),
             cmdline: &args.cmdline,
             assume: args.fixed,
             time_limit: args.time_limit,

@@ -2,12 +2,12 @@
 
 use std::fs;
 use std::path::PathBuf;
-use std::process::Command;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::mpsc::{Sender, channel};
 use std::thread;
 
 use scenario::{Outcome, RunResult};
+use testhost::{Options, TestHost};
 use vmm::doctor::{Requirement, examine};
 use vmm_sys_util::tempdir::TempDir;
 
@@ -31,7 +31,7 @@ pub(super) fn run_all(
         pairs.map(|(kernel, selected)| Job { args, kernel, selected }).collect();
     report.begin()?;
     let program = std::env::current_exe().map_err(CliError::Program)?;
-    let place = match find_place(&program) {
+    let place = match find_place() {
         Ok(place) => place,
         Err(reason) => {
             eprintln!("ghostlink: {reason}");
@@ -42,7 +42,7 @@ pub(super) fn run_all(
     let at_once = match (args.jobs, &place) {
         (Some(jobs), _) => jobs.into(),
         (None, Place::Here) => 1,
-        (None, Place::TestHost) => thread::available_parallelism().map_or(1, usize::from),
+        (None, Place::TestHost(_)) => thread::available_parallelism().map_or(1, usize::from),
     };
     let work = TempDir::new().map_err(CliError::Temporary)?;
     let crew = Crew { place: &place, program, jobs: &jobs, work: work.as_path().to_owned() };
@@ -52,21 +52,16 @@ pub(super) fn run_all(
 }
 
 /// Where Linux runs: here, if this machine's KVM can.
-fn find_place(program: &std::path::Path) -> Result<Place, String> {
+fn find_place() -> Result<Place, String> {
     let Err(reason) = examine().check(Requirement::Linux) else { return Ok(Place::Here) };
     eprintln!(
         "ghostlink: this machine's KVM cannot run Linux ({reason}): scenarios run on the test host, \
          QEMU's software SVM"
     );
-    // Makes its saved state, before several runs need it.
-    let output = Command::new(program).args(["testhost", "--", "true"]).output();
-    let output = output.map_err(|error| format!("cannot start the test host: {error}"))?;
-    if output.status.success() {
-        return Ok(Place::TestHost);
-    }
-    let errors = String::from_utf8_lossy(&output.stderr);
-    let last = errors.lines().rfind(|line| !line.trim().is_empty()).unwrap_or("it says nothing");
-    Err(format!("there is no test host, so nothing can be judged: {last}"))
+    let note = |line: &str| eprintln!("ghostlink: {line}");
+    TestHost::find(Options { note, ..Options::default() })
+        .map(Place::TestHost)
+        .map_err(|error| format!("there is no test host, so nothing can be judged: {error}"))
 }
 
 /// The jobs, and how they are run.
