@@ -57,10 +57,8 @@ impl Boot {
             initramfs.file("boot/vmlinuz", 0o644, image);
         }
         initramfs.modules(kernel, &modules(steps()))?;
-        let module = Module::Bytes {
-            name: "the scenario's runner".into(),
-            bytes: initramfs.build().into(),
-        };
+        let module =
+            Module::Bytes { name: "the scenario's runner".into(), bytes: initramfs.build().into() };
         Ok(Self {
             name: name.to_owned(),
             kernel: Kernel::File(kernel.image.clone()),

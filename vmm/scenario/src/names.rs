@@ -16,22 +16,6 @@ use crate::host::HostChoice;
 /// The longest command line that the machine passes to a kernel, in bytes.
 const CMDLINE_MAX: usize = 2047;
 
-/// Steps that print how long they took.
-const TIMED: [&str; 12] = [
-    "affinity",
-    "bind",
-    "config",
-    "group_type",
-    "read",
-    "remove",
-    "rescan",
-    "reset_controller",
-    "reset_function",
-    "suspend",
-    "unbind",
-    "bar",
-];
-
 /// What is wrong with the steps of a scenario.
 pub(crate) fn check_steps(scenario: &Scenario) -> Result<(), String> {
     let steps = scenario.steps.len();
@@ -124,22 +108,8 @@ fn check_value(name: &str, scenario: &Scenario) -> Result<(), String> {
 
 /// The names of the values that the steps print.
 fn values(scenario: &Scenario) -> BTreeSet<String> {
-    let mut values = BTreeSet::new();
-    for step in &scenario.steps {
-        match &step.step {
-            steps::Step::Stall => {
-                values.extend((0..scenario.cpus).map(|cpu| format!("stall_cpu{cpu}_ms")));
-            }
-            steps::Step::Vfio(action) => {
-                values.insert(format!("vfio_{action}_ms"));
-            }
-            step if TIMED.contains(&step.name()) => {
-                values.insert(format!("{}_ms", step.name()));
-            }
-            _ => {}
-        }
-    }
-    values
+    let cpus = scenario.cpus.into();
+    scenario.steps.iter().flat_map(|step| step.step.values(cpus)).collect()
 }
 
 fn check_event(kind: &str, with: &Table, scenario: &Scenario) -> Result<(), String> {

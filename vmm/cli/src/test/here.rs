@@ -40,9 +40,8 @@ pub(super) fn run_here(here: Here<'_>) -> Result<u8, CliError> {
         })),
         ..Options::default()
     };
-    let without = |reason: String| {
-        RunResult::without_run(scenario, &kernel.name, Outcome::NotJudged(reason))
-    };
+    let without =
+        |reason: String| RunResult::without_run(scenario, &kernel.name, Outcome::NotJudged(reason));
     let found = match Boot::new(&kernel.name, &kernel.kernel, scenario) {
         Err(error) => without(error.to_string()),
         Ok(boot) => match run(scenario, &boot, options) {

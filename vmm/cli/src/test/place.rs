@@ -67,7 +67,8 @@ impl Place {
         }
         let errors = fs::read(directory.join("errors")).unwrap_or_default();
         let errors = String::from_utf8_lossy(&errors);
-        let last = errors.lines().rfind(|line| !line.trim().is_empty()).unwrap_or("it says nothing");
+        let last =
+            errors.lines().rfind(|line| !line.trim().is_empty()).unwrap_or("it says nothing");
         let status = status.map_or("a signal".to_owned(), |status| format!("status {status}"));
         Ok(not_judged(job, format!("the run ended with {status}: {last}")))
     }
