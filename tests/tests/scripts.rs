@@ -164,7 +164,6 @@ esac";
 fn a_kernel_that_apt_does_not_have_is_the_only_error() {
     let sandbox = Sandbox::new("no-kernel", KNOWS, "[ $2 != indextargets ] || echo mirror");
     let series = "apt offers no kernel of series 9.99";
-    sandbox.one_message(&["resources/scenarios/run", "--kernel", "9.99"], series);
     sandbox.one_message(&["resources/linux/get", "9.99"], series);
     sandbox.one_message(&["resources/packages", "kernel", "9.99"], series);
     let source = "apt offers no package linux-source-9.99";
@@ -175,7 +174,7 @@ fn a_kernel_that_apt_does_not_have_is_the_only_error() {
 fn a_download_that_fails_is_the_only_error() {
     let sandbox = Sandbox::new("no-download", KNOWS, "case $* in *' download '*) exit 1 ;; esac");
     let message = "downloading linux-image-9.98.7-amd64 failed";
-    sandbox.one_message(&["resources/scenarios/run", "--kernel", "9.98"], message);
+    sandbox.one_message(&["resources/packages", "kernel", "9.98"], message);
     sandbox.one_message(
         &["resources/packages", "tree", "busybox-static"],
         "downloading busybox-static failed",
@@ -243,11 +242,6 @@ fn wrong_arguments_are_one_message() {
         (&["resources/linux/get", "--crash", "/nosuch"], "--crash takes a directory with vmlinuz"),
         (&["resources/linux/build-kernel", "--nonsense"], "unknown option '--nonsense'"),
         (&["resources/tied"], "the program is missing"),
-        (&["resources/scenarios/table", "/nosuch"], "there are no results in '/nosuch'"),
-        (&["resources/scenarios/run", "nosuch"], "there is no scenario 'nosuch'"),
-        (&["resources/scenarios/run", "--kernel"], "--kernel takes a series"),
-        (&["resources/scenarios/run", "--kernel", "/dev/null"], "not the file '/dev/null'"),
-        (&["resources/scenarios/run", "--kernel", "/dev"], "'/dev' lacks vmlinuz or initramfs"),
     ] {
         sandbox.one_message(script, message);
     }

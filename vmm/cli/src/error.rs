@@ -85,12 +85,6 @@ pub(crate) enum CliError {
     /// Unknown fault to compare.
     #[error("--faults: {0}")]
     UnknownFault(#[from] UnknownFault),
-    /// A scenario has no kernel to boot.
-    #[error(
-        "a scenario boots Linux: add --kernel and --initrd; 'resources/linux/get 6.12' prints a \
-         directory with vmlinuz and initramfs"
-    )]
-    NoKernel,
     /// A name or pattern of a scenario is of no use.
     #[error(transparent)]
     Select(#[from] crate::test::SelectError),
@@ -163,8 +157,7 @@ impl CliError {
             | Self::Kernels(_)
             | Self::Results(_)
             | Self::TestFile { .. }
-            | Self::Kernel(_)
-            | Self::NoKernel => USAGE,
+            | Self::Kernel(_) => USAGE,
             Self::Program(_) | Self::Temporary(_) => crate::test::NOT_JUDGED,
             Self::Validate(_)
             | Self::Lab(_)

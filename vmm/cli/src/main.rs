@@ -20,7 +20,6 @@ mod policies;
 mod progress;
 mod qtest;
 mod run;
-mod scenario;
 mod test;
 mod testhost;
 mod topology;

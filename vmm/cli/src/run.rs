@@ -20,7 +20,6 @@ use vmm::{
 
 use super::faults::FaultArgs;
 use super::host::HostArgs;
-use super::scenario::{self, ScenarioArgs};
 use super::topology::TopologyArgs;
 use super::unit::UnitArgs;
 use crate::CliError;
@@ -31,14 +30,6 @@ pub(super) struct RunArgs {
     /// bzImage, 64-bit ELF file (vmlinux) or multiboot image to boot [default: the built-in guest]
     #[arg(long, value_name = "FILE")]
     kernel: Option<PathBuf>,
-
-    /// Run this scenario (a TOML file) with --kernel, --initrd and --cmdline, check what it expects, and
-    /// print KTAP
-    #[arg(long, value_name = "FILE", conflicts_with_all = [
-        "memory", "cpus", "host", "policy", "policies_file", "ict", "ordering", "unit", "unit_config", "io_apic_id", "ports",
-        "device", "topology", "edu", "debugcon", "fault", "faults", "drop_link", "obeys", "oracle", "time_limit",
-    ])]
-    scenario: Option<PathBuf>,
 
     /// Command line for the kernel
     #[arg(long, value_name = "TEXT", default_value = "")]
@@ -89,7 +80,7 @@ pub(super) struct RunArgs {
     #[arg(
         long,
         help = "Find DMA by translations whose invalidation was reported complete, or has failed: \
-                events 'stale_access', and a summary at the end. A scenario always does this"
+                events 'stale_access', and a summary at the end. 'ghostlink test' always does this"
     )]
     oracle: bool,
 
@@ -137,16 +128,6 @@ impl FromStr for Modules {
 
 /// Runs one guest, as often as it resets itself; returns the exit status.
 pub(super) fn run(args: RunArgs) -> Result<u8, CliError> {
-    if let Some(path) = &args.scenario {
-        let scenario_args = ScenarioArgs {
-            kernel: args.kernel,
-            initrd: args.initrd.unwrap_or_default().0,
-            cmdline: args.cmdline,
-            events: args.events,
-            silence: args.silence,
-        };
-        return scenario::run(path, scenario_args);
-    }
     let (no_reboot, silence) = (args.no_reboot, args.silence);
     let mut config = args.into_config()?;
     warn_missing_options(&config);
@@ -231,7 +212,7 @@ fn report_stale(config: &VmConfig, found: &StaleCounts) {
 }
 
 /// Warns about options that the kernel lacks, if its configuration can be found.
-pub(super) fn warn_missing_options(config: &VmConfig) {
+fn warn_missing_options(config: &VmConfig) {
     let Kernel::File(path) = &config.kernel else { return };
     let missing = KernelConfig::of_image(path).and_then(|found| {
         let name = path.display().to_string();
@@ -249,7 +230,7 @@ fn watch_silence(vm: &mut Vm, silence: Timeout) {
     }
 }
 
-pub(super) fn report_silent_guest(after: Duration, cpus: &[VcpuSnapshot]) {
+fn report_silent_guest(after: Duration, cpus: &[VcpuSnapshot]) {
     eprintln!(
         "ghostlink: the console has been silent for {}; Linux needs console=ttyS0 on its command line, \
          and prints earlier with earlyprintk=serial,ttyS0",

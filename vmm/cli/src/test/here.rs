@@ -2,12 +2,15 @@
 
 use std::io::{self, Read, Write};
 use std::path::Path;
+use std::sync::Arc;
 use std::time::Duration;
 
+use iommu::event::EventSink;
 use scenario::{Assume, Boot, Options, Outcome, RunError, RunResult, run};
 
 use super::boot::Named;
 use super::select::Selected;
+use crate::json_lines::JsonLines;
 use crate::{CliError, FAILURE};
 
 /// Options of the run.
@@ -17,6 +20,8 @@ pub(super) struct Here<'a> {
     pub(super) cmdline: &'a str,
     pub(super) assume: Assume,
     pub(super) time_limit: Option<Duration>,
+    /// A file for the events.
+    pub(super) events: Option<&'a Path>,
     /// Whether this process ends with the one that has started it.
     pub(super) is_tied: bool,
     /// The file for the result.
@@ -25,12 +30,17 @@ pub(super) struct Here<'a> {
 
 /// Runs the scenario, prints its console, and writes the result to a file.
 pub(super) fn run_here(here: Here<'_>) -> Result<u8, CliError> {
-    let Here { kernel, selected, cmdline, assume, time_limit, is_tied, result } = here;
+    let Here { kernel, selected, cmdline, assume, time_limit, events, is_tied, result } = here;
     if is_tied {
         end_with_parent();
     }
     let scenario = &selected.scenario;
+    let sink = |path: &Path| match JsonLines::create(path) {
+        Ok(file) => Ok(Arc::new(file) as Arc<dyn EventSink>),
+        Err(source) => Err(CliError::Events { path: path.to_owned(), source }),
+    };
     let options = Options {
+        sink: events.map(sink).transpose()?,
         cmdline: cmdline.to_owned(),
         assume,
         time_limit,

@@ -40,6 +40,9 @@ use select::Selected;
 /// Exit status if there is no verdict: `git bisect run` skips such a commit.
 pub(crate) const NOT_JUDGED: u8 = 125;
 
+/// The file for the events of a run, in its directory.
+const EVENTS: &str = "events.jsonl";
+
 /// Options of `ghostlink test`.
 #[derive(Debug, Args)]
 pub(super) struct TestArgs {
@@ -96,6 +99,10 @@ pub(super) struct TestArgs {
     /// Keep console and messages of each run in this directory
     #[arg(long, value_name = "DIR")]
     logs: Option<PathBuf>,
+
+    /// Keep the events of each run there as well, as JSON lines
+    #[arg(long, requires = "logs")]
+    events: bool,
 
     /// Print a table on standard output instead of KTAP
     #[arg(long)]
@@ -168,6 +175,9 @@ impl Job<'_> {
         if let Some(limit) = self.args.time_limit {
             arguments.push(format!("--time-limit={}ms", limit.as_millis()));
         }
+        if self.args.events {
+            arguments.extend(["--events", "--logs=."].map(str::to_owned));
+        }
         arguments.push(self.selected.argument.clone());
         arguments
     }
@@ -190,6 +200,7 @@ pub(super) fn run(args: &TestArgs) -> Result<u8, CliError> {
             cmdline: &args.cmdline,
             assume: args.fixed,
             time_limit: args.time_limit,
+            events: args.events.then(|| Path::new(EVENTS)),
             is_tied: args.tied,
             result,
         });

@@ -15,7 +15,7 @@ use super::boot::Named;
 use super::place::{Ended, Place};
 use super::report::{Kernel, Results};
 use super::select::Selected;
-use super::{Job, NOT_JUDGED, TestArgs, ktap, print};
+use super::{EVENTS, Job, NOT_JUDGED, TestArgs, ktap, print};
 use crate::CliError;
 use crate::progress::Progress;
 
@@ -169,7 +169,7 @@ impl Crew<'_> {
 /// Keeps what a run has written.
 fn keep(from: &std::path::Path, to: &std::path::Path, name: &str) -> std::io::Result<()> {
     fs::create_dir_all(to)?;
-    for file in ["console", "errors"] {
+    for file in ["console", "errors", EVENTS] {
         if from.join(file).exists() {
             fs::copy(from.join(file), to.join(format!("{name}.{file}")))?;
         }
