@@ -29,6 +29,13 @@ pub(crate) struct Record {
     pub(crate) text: String,
 }
 
+impl Record {
+    /// As dmesg prints it, with its end.
+    pub(crate) fn line(&self) -> String {
+        format!("[{:5}.{:06}] {}\n", self.at.as_secs(), self.at.subsec_micros(), self.text)
+    }
+}
+
 /// Parses what one read of `/dev/kmsg` returns: `PRIORITY,SEQUENCE,MICROSECONDS,FLAGS;TEXT`, and lines
 /// with properties behind it (`Documentation/ABI/testing/dev-kmsg` of Linux).
 fn parse(record: &str) -> Option<Record> {

@@ -5,6 +5,8 @@
 //! while the kernel's console is silent. It passes on the kernel's log in the same way. Each step
 //! becomes a line `ok 3 disk`, each figure a line `value NAME=VALUE`.
 //!
+//! With the word `shell` instead of steps it is a shell on the serial line ([`shell`]).
+//!
 //! Work that may lock its CPU up is done by processes pinned to CPU 0 ([`child`]). The runner itself
 //! is on the last CPU.
 
@@ -16,6 +18,7 @@ mod modules;
 mod pci;
 mod runner;
 mod second_kernel;
+mod shell;
 mod speaker;
 mod sys;
 mod vfio;
@@ -33,6 +36,7 @@ fn main() -> ExitCode {
     }
     boot::prepare(&arguments);
     match runner::Runner::new() {
+        Ok(mut runner) if arguments == [shell::WORD] => runner.shell(),
         Ok(mut runner) => runner.run(&arguments),
         Err(error) => eprintln!("runner: {error}"),
     }

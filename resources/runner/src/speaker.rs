@@ -1,12 +1,14 @@
 //! The runner's lines to the VMM, by the debug console.
 
-use std::io;
+use std::fs::File;
+use std::io::{self, Write};
 use std::os::unix::fs::FileExt;
 use std::time::Duration;
 
 use rustix::time::{ClockId, clock_gettime};
 use steps::{Message, Stamped, Text};
 
+use crate::shell::message_text;
 use crate::sys;
 
 /// The debug console.
@@ -26,13 +28,15 @@ enum Ports {
     /// By instructions.
     Instructions,
     /// By `/dev/port`, where the kernel has no ioperm.
-    File(std::fs::File),
+    File(File),
 }
 
 /// The way to the VMM.
 #[derive(Debug)]
 pub(crate) struct Speaker {
     ports: Ports,
+    /// Where messages are repeated.
+    terminal: Option<File>,
 }
 
 impl Speaker {
@@ -44,13 +48,22 @@ impl Speaker {
         let allowed = sys::allow_ports(DEBUG_CONSOLE, 1).and(sys::allow_ports(DEBUG_EXIT, 4));
         let ports = match allowed {
             Ok(()) => Ports::Instructions,
-            Err(_) => Ports::File(std::fs::File::options().write(true).open("/dev/port")?),
+            Err(_) => Ports::File(File::options().write(true).open("/dev/port")?),
         };
-        Ok(Self { ports })
+        Ok(Self { ports, terminal: None })
+    }
+
+    /// Repeats messages on a terminal.
+    pub(crate) fn repeat_on(&mut self, terminal: File) {
+        self.terminal = Some(terminal);
     }
 
     /// Sends a message as one line.
     pub(crate) fn say(&self, message: Message) {
+        if let (Some(terminal), Some(text)) = (&self.terminal, message_text(&message)) {
+            // Nothing can be done for a reader who is gone.
+            let _ = (&*terminal).write_all(text.as_bytes());
+        }
         let line = format!("{}\n", Stamped { at: uptime(), message });
         self.write(DEBUG_CONSOLE, line.as_bytes());
     }

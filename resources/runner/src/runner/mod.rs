@@ -10,6 +10,7 @@ mod endings;
 mod state;
 mod time;
 
+use std::cell::RefCell;
 use std::io;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
@@ -18,9 +19,10 @@ use steps::{Disk, Message, Outcome, Quantity, Step, Text, VfioAction};
 
 use crate::boot;
 use crate::child::{self, Done, Evidence, News};
-use crate::kernel_log::KernelLog;
+use crate::kernel_log::{KernelLog, Record};
 use crate::modules::Modules;
 use crate::pci::Function;
+use crate::shell::{self, Terminal};
 use crate::speaker::Speaker;
 use crate::vfio::Holder;
 
@@ -124,21 +126,54 @@ impl Runner {
                 Ok(step) => self.take(&step, number, rest),
                 Err(error) => Err(Failure::Failed(error.to_string())),
             };
-            self.pump();
-            let outcome = match result {
-                Ok(()) => Outcome::Ok,
-                Err(Failure::Skip(reason)) => Outcome::Skip(Text::new(&reason)),
-                Err(Failure::Failed(reason)) => {
-                    self.speaker.show(&reason);
-                    Outcome::NotOk
-                }
-            };
-            self.result(number, word, outcome);
+            self.conclude(number, word, result);
         }
         self.speaker.say(Message::End);
         self.pause(CONSOLE_DELAY);
         // Power-off would wait for devices that do not answer.
         self.speaker.end_machine();
+    }
+
+    /// Reads commands on the serial line, then ends the machine.
+    pub(crate) fn shell(&mut self) {
+        let terminal = Terminal::open().and_then(|terminal| {
+            self.speaker.repeat_on(terminal.output()?);
+            Ok(terminal)
+        });
+        let last_cpu = self.last_cpu();
+        match terminal {
+            Ok(terminal) => {
+                let runner = RefCell::new(&mut *self);
+                let mut number = 0;
+                let take = |step: &Step, word: &str| {
+                    let mut runner = runner.borrow_mut();
+                    number += 1;
+                    let result = runner.take(step, number, &[shell::WORD.to_owned()]);
+                    runner.conclude(number, word, result);
+                };
+                let log = || {
+                    let mut runner = runner.borrow_mut();
+                    runner.pump();
+                    runner.log.records().map(Record::line).collect()
+                };
+                shell::run(terminal, last_cpu, take, log);
+            }
+            Err(error) => self.show(format!("cannot open /dev/ttyS0: {error}")),
+        }
+        self.speaker.end_machine();
+    }
+
+    fn conclude(&mut self, number: u32, word: &str, result: Taken) {
+        self.pump();
+        let outcome = match result {
+            Ok(()) => Outcome::Ok,
+            Err(Failure::Skip(reason)) => Outcome::Skip(Text::new(&reason)),
+            Err(Failure::Failed(reason)) => {
+                self.speaker.show(&reason);
+                Outcome::NotOk
+            }
+        };
+        self.result(number, word, outcome);
     }
 
     fn result(&self, number: u32, word: &str, outcome: Outcome) {
