@@ -164,7 +164,6 @@ esac";
 fn a_kernel_that_apt_does_not_have_is_the_only_error() {
     let sandbox = Sandbox::new("no-kernel", KNOWS, "[ $2 != indextargets ] || echo mirror");
     let series = "apt offers no kernel of series 9.99";
-    sandbox.one_message(&["resources/linux/get", "9.99"], series);
     sandbox.one_message(&["resources/packages", "kernel", "9.99"], series);
     let source = "apt offers no package linux-source-9.99";
     sandbox.one_message(&["resources/linux/build-kernel", "9.99"], source);
@@ -193,13 +192,9 @@ fn a_download_that_fails_is_the_only_error() {
 fn without_apt_scripts_name_what_they_need() {
     let sandbox = Sandbox::new("no-apt", "", "");
     let path = sandbox.tools(&["bash", "dirname", "realpath", "mkdir", "id", "ls"]);
-    for (script, wanted) in [
-        (["resources/packages", "qemu"].as_slice(), "gets qemu-system-x86_64; install it"),
-        (&["resources/linux/get", "6.12"], "gets Debian's kernels; pass a kernel of your own"),
-    ] {
-        let lines = sandbox.fails_with(&path, script);
-        assert!(lines.len() == 1 && lines[0].contains(wanted), "{script:?}: {lines:#?}");
-    }
+    let lines = sandbox.fails_with(&path, &["resources/packages", "qemu"]);
+    let wanted = "gets qemu-system-x86_64; install it";
+    assert!(lines.len() == 1 && lines[0].contains(wanted), "{lines:#?}");
 }
 
 #[test]
@@ -236,10 +231,6 @@ fn wrong_arguments_are_one_message() {
         (&["resources/packages", "tree"], "tree takes the name of a package"),
         (&["resources/packages", "tree", "nosuch"], "apt offers no package nosuch"),
         (&["resources/packages", "kernel"], "by its series (6.12) or its version"),
-        (&["resources/linux/get"], "the series or the version of a kernel is missing"),
-        (&["resources/linux/get", "vmlinuz"], "by its series (6.12) or its version"),
-        (&["resources/linux/get", "--initramfs", "file"], "--initramfs takes a file, and"),
-        (&["resources/linux/get", "--crash", "/nosuch"], "--crash takes a directory with vmlinuz"),
         (&["resources/linux/build-kernel", "--nonsense"], "unknown option '--nonsense'"),
         (&["resources/tied"], "the program is missing"),
     ] {
@@ -285,4 +276,54 @@ fn a_tied_program_needs_no_setpriv() {
     let sandbox = Sandbox::new("no-setpriv", "", "");
     let tools = sandbox.tools(&["sh", "sed", "sleep", "true"]);
     ends_with_its_caller(&tools);
+}
+
+/// A program that knows two scenarios, of which the first is skipped and the second fails.
+const SCENARIOS: &str = "case $* in
+    'test --list') printf 'skipped  a title\\nfails  another\\n' ;;
+    *skipped*) printf 'KTAP version 1\\n1..1\\n  ok 1 skipped # SKIP a reason\\n' ;;
+    *) echo 'not ok 1 fails' && exit 1 ;;
+esac";
+
+#[test]
+fn scenarios_are_a_collection_of_kselftest() {
+    let sandbox = Sandbox::new("kselftest", KNOWS, "");
+    sandbox.program("ghostlink", SCENARIOS);
+    let run = |arguments: &[&str]| {
+        let output = Command::new(root().join("resources/run_kselftest.sh"))
+            .args(arguments)
+            .env("GHOSTLINK", sandbox.path("bin/ghostlink"))
+            .env("KSELFTEST_KERNEL", "/a/tree")
+            .stdin(Stdio::null())
+            .output()
+            .expect("there is bash");
+        let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+        (output.status.code(), text(&output.stdout), text(&output.stderr))
+    };
+    assert_eq!(run(&["--list"]).1, "ghostlink:skipped\nghostlink:fails\n");
+    let (status, printed, _) = run(&["-c", "ghostlink", "-o", "9"]);
+    assert_eq!(status, Some(0));
+    assert_eq!(
+        printed,
+        "TAP version 13\n1..2\n\
+         # timeout set to 9\n# selftests: ghostlink: skipped\n\
+         # KTAP version 1\n# 1..1\n#   ok 1 skipped # SKIP a reason\n\
+         ok 1 selftests: ghostlink: skipped # SKIP\n\
+         # timeout set to 9\n# selftests: ghostlink: fails\n# not ok 1 fails\n\
+         not ok 2 selftests: ghostlink: fails # exit=1\n"
+    );
+    let printed = run(&["-d", "-t", "ghostlink:fails"]).1;
+    assert!(printed.ends_with("test fails --kernel /a/tree\n"), "{printed}");
+    for (arguments, message) in [
+        (["-t", "ghostlink:nosuch"].as_slice(), "No such test 'ghostlink:nosuch'"),
+        (&["-t", "net:x"], "No such test 'net:x'"),
+        (&["-c", "net"], "No such collection 'net'"),
+        (&["-o", "soon"], "takes seconds, not 'soon'"),
+        (&["-s", "-p"], "exclude each other"),
+        (&["--netns"], "unknown option '--netns'"),
+    ] {
+        let (status, _, error) = run(arguments);
+        assert_eq!(status, Some(125), "{arguments:?}");
+        assert!(error.lines().count() == 1 && error.contains(message), "{arguments:?}: {error}");
+    }
 }
