@@ -12,8 +12,11 @@ macro_rules! experiments {
 experiments! {
     "answer",
     "bound",
+    "broken",
     "cost",
     "cpus",
+    "crowds",
+    "depth",
     "fences",
     "ict",
     "irqs",

@@ -16,6 +16,15 @@ use crate::spec::descriptor::{
     IotlbScope, PasidDeviceTlbDescriptor, kind,
 };
 
+/// The values of a descriptor that depend on unit and functions.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Limits {
+    /// log2 of the pages that one IOTLB invalidation can name; `None` if it can name none.
+    pub(super) max_mask: Option<u8>,
+    /// MIP: the most requests that the unit has pending in a function, 0 for 32.
+    pub(super) max_pending: u8,
+}
+
 /// The Device-TLB invalidations of one call. A single one is stored without an allocation.
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum DeviceTlbs {
@@ -124,23 +133,23 @@ impl Flush {
     }
 
     /// The descriptors, with those of the unit itself if `with_iotlb` is set, and without the Device-TLBs
-    /// whose bit is set in `waived`. The unit accepts ranges of up to 2^`max_mask` pages, or none.
+    /// whose bit is set in `waived`.
     pub(super) fn descriptors(
         &self,
         with_iotlb: bool,
         waived: u16,
-        max_mask: Option<u8>,
+        limits: Limits,
     ) -> impl Iterator<Item = u128> {
         let requests = self.device_tlbs().iter().enumerate();
         let wanted = requests.filter(move |(index, _)| waived & 1 << index == 0);
-        let iotlb = self.iotlb.filter(|_| with_iotlb).map(|scope| iotlb(scope, max_mask));
+        let iotlb = self.iotlb.filter(|_| with_iotlb).map(|scope| iotlb(scope, limits.max_mask));
         let cache = match self.unit {
             UnitPart::None => None,
             UnitPart::InterruptEntries => Some(InterruptEntryCacheDescriptor::new().into_bits()),
             UnitPart::Context(domain) => Some(context(self.function(), domain)),
         };
         let parts = cache.filter(|_| with_iotlb).into_iter().chain(iotlb);
-        parts.chain(wanted.map(|(_, request)| device_tlb(request)))
+        parts.chain(wanted.map(move |(_, request)| device_tlb(request, limits.max_pending)))
     }
 }
 
@@ -186,18 +195,20 @@ fn iotlb(scope: IotlbScope, max_mask: Option<u8>) -> u128 {
 }
 
 /// The descriptor for which the unit sends `request`.
-fn device_tlb(request: &InvalidateRequest) -> u128 {
+fn device_tlb(request: &InvalidateRequest, max_pending: u8) -> u128 {
     let source = request.destination.into_bits();
     let (address, size) = request.range.encode();
     if request.pasid.is_none() && !request.global {
         return DeviceTlbDescriptor::new()
             .with_source_id(source)
+            .with_max_pending(max_pending)
             .with_size(size)
             .with_page(address >> 12)
             .into_bits();
     }
     PasidDeviceTlbDescriptor::new()
         .with_source_id(source)
+        .with_max_pending(max_pending)
         .with_pasid(request.pasid.map_or(0, |pasid| pasid.get()))
         .with_global(request.global)
         .with_size(size)

@@ -2,7 +2,7 @@
 
 use super::Policy;
 use super::back_pressure::BackPressure;
-use super::flush::Flush;
+use super::flush::{Flush, Limits};
 use super::hardware::Hardware;
 use super::ring::Ring;
 use super::status::{StatusWords, Token, WordsView};
@@ -36,7 +36,7 @@ pub(super) struct SubmissionQueue {
     ring: Ring,
     status: StatusWords,
     pub(super) pressure: BackPressure,
-    max_mask: Option<u8>,
+    limits: Limits,
     has_fenced_waits: bool,
     /// Waiters in [`Stage::Polling`].
     polling: usize,
@@ -52,7 +52,7 @@ impl SubmissionQueue {
             ring: Ring::new(layout.ring, layout.slot_bytes),
             status: StatusWords::new(policy.completion, layout.status),
             pressure: BackPressure::new(policy),
-            max_mask: layout.max_mask,
+            limits: Limits { max_mask: layout.max_mask, max_pending: 0 },
             has_fenced_waits: policy.fenced_waits,
             polling: 0,
             waits: 0,
@@ -63,6 +63,11 @@ impl SubmissionQueue {
     /// Whether wait descriptors have FN set from now on.
     pub(super) fn set_fenced_waits(&mut self, fenced: bool) {
         self.has_fenced_waits = fenced;
+    }
+
+    /// The most requests that the unit has pending in a function from now on, 1 to 32.
+    pub(super) fn set_queue_depth(&mut self, depth: u8) {
+        self.limits.max_pending = depth % 32;
     }
 
     /// The number of waiters that poll.
@@ -81,7 +86,7 @@ impl SubmissionQueue {
     /// [`Self::ring_doorbell`]. Returns `false` if they do not fit, or no status word is free.
     pub(super) fn push(&mut self, waiter: &mut Waiter, memory: &Memory) -> bool {
         let mut descriptors = [0; MAX_SLOTS];
-        let count = waiter.descriptors(self.max_mask, &mut descriptors);
+        let count = waiter.descriptors(self.limits, &mut descriptors);
         let slots = count as u32 + 1;
         if !self.ring.has_room(slots) {
             return false;

@@ -1,6 +1,6 @@
 //! A waiter: its job, and the state of the job.
 
-use super::flush::{self, Flush};
+use super::flush::{self, Flush, Limits};
 use super::status::Token;
 use super::timers::{DueTimes, Timer, Timers};
 use super::{Ticket, Verdict};
@@ -218,7 +218,7 @@ impl Waiter {
     }
 
     /// Writes its descriptors except the wait to `out`, and returns their number.
-    pub(super) fn descriptors(&self, max_mask: Option<u8>, out: &mut [u128]) -> usize {
+    pub(super) fn descriptors(&self, limits: Limits, out: &mut [u128]) -> usize {
         let mut count = 0;
         let mut put = |descriptor| {
             out[count] = descriptor;
@@ -231,7 +231,7 @@ impl Waiter {
                     true => (self.needs_iotlb(), !self.submitted()),
                     false => (true, self.waived),
                 };
-                flush.descriptors(with_iotlb, left_out, max_mask).for_each(&mut put);
+                flush.descriptors(with_iotlb, left_out, limits).for_each(&mut put);
             }
             Job::Fence(function, domain) => {
                 flush::fence(*function, *domain).into_iter().for_each(&mut put);

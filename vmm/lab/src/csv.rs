@@ -107,6 +107,7 @@ fn harm(totals: &Totals) -> impl Iterator<Item = (&'static str, u128)> {
         ("healthy_reset", healthy.reset),
         ("healthy_removed", healthy.removed),
         ("healthy_failed_io", healthy.failed_io),
+        ("healthy_ats_off", healthy.ats_off),
     ];
     let times = times.into_iter().map(|(name, time)| (name, time.as_nanos()));
     times.chain(counts.map(|(name, count)| (name, u128::from(count))))

@@ -14,7 +14,7 @@ pub struct Properties {
     /// No device reaches a page that it should not reach any more, and no waiter takes the status
     /// write for another as its own.
     pub safe: bool,
-    /// No healthy device is fenced, reset, removed, or kept from working.
+    /// No healthy device is fenced, reset, removed, kept from working, or left without ATS.
     pub fair: bool,
 }
 

@@ -99,6 +99,13 @@ impl HostSide {
         self.submitter.set_fenced_waits(fenced);
     }
 
+    /// The Invalidate Queue Depth that all functions announce from now on, 1 to 32; 32 at first. The
+    /// driver puts it in descriptors as MIP, and the unit has no more requests pending in a function
+    /// (`PCIe 10.5.1`, `VT-d 6.5.2.5`).
+    pub fn set_queue_depth(&mut self, depth: u8) {
+        self.submitter.set_queue_depth(depth);
+    }
+
     /// Whether the unit's registers are gone: they read as all ones, and writes have no effect. The
     /// unit goes on with what it has fetched.
     pub fn set_unit_gone(

@@ -107,6 +107,11 @@ impl Submitter {
         self.queue.set_fenced_waits(fenced || self.policy.fenced_waits);
     }
 
+    /// The Invalidate Queue Depth of all functions from now on, 1 to 32.
+    pub(super) fn set_queue_depth(&mut self, depth: u8) {
+        self.queue.set_queue_depth(depth);
+    }
+
     /// A caller submits an invalidation, and begins to wait.
     pub(super) fn submit(
         &mut self,

@@ -84,6 +84,7 @@ fn spec(pair: &Pair, ordering: Ordering, measured: &Measured) -> RunSpec {
         about: String::new(),
         fault: None,
         spread: 0,
+        second: None,
         conforming: true,
     };
     let spec = RunSpec::new(pair.policy(), fault, workload, 0);

@@ -9,7 +9,7 @@ use crate::sim::RunSpec;
 use crate::text::suggestion;
 
 /// Shorter names.
-const SHORT: [(&str, &str); 10] = [
+const SHORT: [(&str, &str); 11] = [
     ("deadline", "policy.deadline"),
     ("in_flight", "policy.in_flight"),
     ("completion", "policy.completion"),
@@ -18,6 +18,7 @@ const SHORT: [(&str, &str); 10] = [
     ("precheck_on", "policy.precheck_on"),
     ("ict", "unit.ict"),
     ("mode", "fault.fault"),
+    ("queue_depth", "workload.queue_depth"),
     ("hot_plug", "costs.hot_plug"),
     ("reset", "costs.reset"),
 ];

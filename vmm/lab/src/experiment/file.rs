@@ -21,10 +21,9 @@ use serde::Deserialize;
 use toml::Spanned;
 
 use super::{Dimension, Experiment, Figure, MEASURES, Measure, axis};
-use crate::file::Rows;
+use crate::file::file_with_rows;
 use crate::matrix::explain;
-use crate::policies::Row;
-use crate::sim::{Catalog, FaultRow, RunId, RunSpec, UnitRow, Workload};
+use crate::sim::{Catalog, RunId, RunSpec};
 use crate::text::suggestion;
 use crate::toml_file::{self, Mistake};
 
@@ -33,8 +32,8 @@ const SEEDS: u64 = 20;
 /// The most combinations of one experiment.
 const MAX_COMBINATIONS: usize = 10_000;
 
-#[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
+file_with_rows! {
+/// The whole file.
 struct File {
     about: String,
     #[serde(default)]
@@ -49,14 +48,7 @@ struct File {
     figure: Option<FigureRow>,
     #[serde(default)]
     axis: Vec<AxisRow>,
-    #[serde(default)]
-    policy: Vec<Spanned<Row>>,
-    #[serde(default)]
-    fault: Vec<Spanned<FaultRow>>,
-    #[serde(default)]
-    workload: Vec<Spanned<Workload>>,
-    #[serde(default)]
-    unit: Vec<Spanned<UnitRow>>,
+}
 }
 
 #[derive(Debug, Deserialize)]
@@ -84,13 +76,7 @@ impl Experiment {
     pub fn parse(name: &str, text: &str, seeds: Option<u64>) -> Result<Self, Mistake> {
         let mut file: File = toml_file::parse(text)?;
         let mut catalog = Catalog::default();
-        let rows = Rows {
-            policy: std::mem::take(&mut file.policy),
-            fault: std::mem::take(&mut file.fault),
-            workload: std::mem::take(&mut file.workload),
-            unit: std::mem::take(&mut file.unit),
-        };
-        rows.add_to(&mut catalog)?;
+        file.take_rows().add_to(&mut catalog)?;
         let dimensions = dimensions(&file)?;
         let of_file = file.seeds.as_ref().map(|seeds| (seeds.span().start, *seeds.get_ref()));
         let (at, of_file) = of_file.unwrap_or((0, SEEDS));

@@ -144,7 +144,8 @@ measures! {
     "was_reset", "reset", "healthy devices that were reset, in a run", |cell| mean(cell, cell.sum.healthy.reset);
     "removed", "removed", "healthy devices that were taken for removed, in a run", |cell| mean(cell, cell.sum.healthy.removed);
     "failed_io", "failed I/O", "healthy devices that lost an I/O, in a run", |cell| mean(cell, cell.sum.healthy.failed_io);
-    "harm", "harm", "harms to healthy devices in a run: fenced, reset, removed, I/O lost", |cell| mean(cell, cell.sum.healthy.harms());
+    "ats_off", "ATS off", "healthy devices in which ATS was turned off, in a run", |cell| mean(cell, cell.sum.healthy.ats_off);
+    "harm", "harm", "harms to healthy devices in a run: fenced, reset, removed, I/O lost, ATS off", |cell| mean(cell, cell.sum.healthy.harms());
     "io", "I/O", "I/Os that completed in a run", |cell| mean(cell, cell.sum.completed_io);
     "submitted", "submitted", "submissions in a run", |cell| mean(cell, cell.sum.host.submitted);
     "resubmitted", "resubmitted", "submissions in a run that were not the first of their call", |cell| mean(cell, cell.sum.host.resubmitted);
@@ -167,5 +168,6 @@ measures! {
         Value::Ratio(given_up.dropped + given_up.held, all)
     };
     "irq_moves", "interrupt move", "the longest wait of a CPU that moves an interrupt", |cell| Value::Time(cell.sum.irq_moves.max());
+    "reset_wait", "before a reset", "the longest wait of a driver that is about to reset its device, with reset_prepare", |cell| Value::Time(cell.sum.reset_waits.max());
     "recovered", "recovered", "runs that ended well", |cell| Value::Share(cell.sum.recovered, cell.sum.runs);
 }

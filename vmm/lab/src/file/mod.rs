@@ -23,16 +23,49 @@ use crate::sim::{Catalog, FaultRow, UnitRow, Workload};
 use devices::pcie::link::Obeys;
 use iommu::time::Timeout;
 use iommu::unit::Ordering;
-use serde::Deserialize;
 use toml::Spanned;
 
 use super::matrix::Selection;
 use super::policies::Row;
 use crate::toml_file::{self, FileError, Mistake, TomlFile};
 
+/// Defines the type of a file that has tables of rows beside its own keys. Flattening would lose the
+/// places of the rows, and with them line and column of a mistake.
+macro_rules! file_with_rows {
+    ($(#[$meta:meta])* struct $name:ident { $($keys:tt)* }) => {
+        $(#[$meta])*
+        #[derive(Debug, serde::Deserialize)]
+        #[serde(deny_unknown_fields)]
+        struct $name {
+            $($keys)*
+            #[serde(default)]
+            policy: Vec<toml::Spanned<$crate::policies::Row>>,
+            #[serde(default)]
+            fault: Vec<toml::Spanned<$crate::sim::FaultRow>>,
+            #[serde(default)]
+            workload: Vec<toml::Spanned<$crate::sim::Workload>>,
+            #[serde(default)]
+            unit: Vec<toml::Spanned<$crate::sim::UnitRow>>,
+        }
+
+        impl $name {
+            /// Takes the rows out of the file.
+            fn take_rows(&mut self) -> $crate::file::Rows {
+                $crate::file::Rows {
+                    policy: std::mem::take(&mut self.policy),
+                    fault: std::mem::take(&mut self.fault),
+                    workload: std::mem::take(&mut self.workload),
+                    unit: std::mem::take(&mut self.unit),
+                }
+            }
+        }
+    };
+}
+
+pub(crate) use file_with_rows;
+
+file_with_rows! {
 /// A file with rows, and with a selection of rows.
-#[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
 struct File {
     #[serde(default)]
     policies: Vec<String>,
@@ -49,14 +82,7 @@ struct File {
     obeys: Option<Obeys>,
     /// What `units` was called before there was a table of them.
     ordering: Option<Spanned<Ordering>>,
-    #[serde(default)]
-    policy: Vec<Spanned<Row>>,
-    #[serde(default)]
-    fault: Vec<Spanned<FaultRow>>,
-    #[serde(default)]
-    workload: Vec<Spanned<Workload>>,
-    #[serde(default)]
-    unit: Vec<Spanned<UnitRow>>,
+}
 }
 
 /// Reads a user's rows into `catalog`, and returns the selection in the file.
@@ -71,9 +97,8 @@ pub fn read(path: &Path, catalog: &mut Catalog) -> Result<Selection, FileError> 
 
 /// As [`read`], from a text; an error has the offset of its byte.
 fn parse(text: &str, catalog: &mut Catalog) -> Result<Selection, Mistake> {
-    let file: File = toml_file::parse(text)?;
-    let File { policy, fault, workload, unit, .. } = file;
-    Rows { policy, fault, workload, unit }.add_to(catalog)?;
+    let mut file: File = toml_file::parse(text)?;
+    file.take_rows().add_to(catalog)?;
     let mut units = file.units;
     if let Some(ordering) = file.ordering {
         if !units.is_empty() {

@@ -291,6 +291,7 @@ impl Default for Catalog {
                     None => (*about).to_owned(),
                 },
                 fault: text.parse().ok(),
+                second: None,
                 spread: SPREAD,
                 conforming: forbidden.is_none(),
             }
@@ -408,6 +409,7 @@ fn late_answers(name: &str) -> Option<FaultRow> {
         name: name.to_owned(),
         about: format!("answers come late: {mode}"),
         fault: format!("before=completion:20,mode={name}").parse().ok(),
+        second: None,
         spread: SPREAD,
         conforming: true,
     })

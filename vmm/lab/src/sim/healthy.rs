@@ -19,6 +19,9 @@ pub struct Healthy {
     pub removed: u64,
     /// Those that were kept from working: their driver has given up an I/O.
     pub failed_io: u64,
+    /// Those in which ATS was turned off for good.
+    #[serde(default)]
+    pub ats_off: u64,
 }
 
 impl Healthy {
@@ -29,11 +32,12 @@ impl Healthy {
         self.reset += other.reset;
         self.removed += other.removed;
         self.failed_io += other.failed_io;
+        self.ats_off += other.ats_off;
     }
 
     /// Harms to healthy devices. A device that was harmed in two ways counts twice.
     pub const fn harms(self) -> u64 {
-        self.fenced + self.reset + self.removed + self.failed_io
+        self.fenced + self.reset + self.removed + self.failed_io + self.ats_off
     }
 }
 
@@ -72,6 +76,8 @@ impl Machine<'_> {
             healthy.reset += u64::from(resets > *planned_resets);
             healthy.removed += u64::from(*was_removed);
             healthy.failed_io += u64::from(*has_failed_io);
+            let has_no_ats = self.downstream.drivers.ats_off[usize::from(index)];
+            healthy.ats_off += u64::from(has_no_ats);
         }
         healthy
     }

@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 use std::time::Duration;
 
-use devices::fault::{FaultMode, Trigger};
+use devices::fault::{Fault, FaultMode, Trigger};
 use devices::pcie::UpstreamMessage;
 use devices::pcie::caps::express::HotPlug;
 use devices::root_complex::downstream::Downstream;
@@ -108,7 +108,7 @@ pub(super) struct Machine<'a> {
     pub(super) tickets: Tickets,
     /// Whether the victim's link was up, and how often quarantines had changed, when that was
     /// looked at last.
-    pub(super) watched: (bool, u64),
+    pub(super) watched: [(bool, u64); 2],
     /// How often quarantines had changed when healthy devices were looked at last.
     pub(super) isolations: u64,
     /// Devices with pages in [`Device::exposed`].
@@ -127,20 +127,20 @@ impl<'a> Machine<'a> {
         spec.check()?;
         let workload = &spec.workload;
         let mut random = fastrand::Rng::with_seed(spec.seed);
-        let fault = spec.fault.fault.clone().map(|mut fault| {
+        let mut faults: Vec<Fault> = spec.fault.faults().cloned().collect();
+        for fault in &mut faults {
             if let Trigger::Count(_, count) = &mut fault.trigger {
                 *count += u64::from(random.u32(0..=spec.fault.spread));
             }
-            fault
-        });
-        let is_safe = fault.as_ref().is_some_and(|fault| fault.mode == FaultMode::Safe);
+        }
+        let is_safe = faults.iter().any(|fault| fault.mode == FaultMode::Safe);
         let hot_plug = if is_safe { HotPlug::Button } else { HotPlug::Surprise };
         let slots = SlotMap::new(workload);
         let mut hierarchy = firmware::hierarchy(slots, hot_plug, tracer)?;
         hierarchy.seed(random.u64(..));
         hierarchy.set_obeys(spec.obeys);
         let now = Instant::START;
-        let contains = fault.as_ref().is_none_or(|fault| fault.mode != FaultMode::Aer);
+        let contains = faults.iter().all(|fault| fault.mode != FaultMode::Aer);
         let layout = Driver { hierarchy: &mut hierarchy, slots, now }.bring_up(contains);
         let (memory, mut tables) = tables(workload)?;
         for device in 0..workload.devices {
@@ -149,9 +149,10 @@ impl<'a> Machine<'a> {
         let unit = UnitConfig { role: UnitRole::Host, ..spec.unit };
         let mut host = HostSide::with_memory(unit, spec.policy.clone(), memory, tracer.clone());
         host.set_fenced_waits(workload.fence);
+        host.set_queue_depth(workload.queue_depth);
         let drivers = Drivers::new(slots, layout, spec.policy.reset_prepare);
         let (driven, sink) = (UnitRole::Host, tracer.clone());
-        let downstream = Downstream::new(host, hierarchy, drivers, fault.as_slice(), driven, sink)?;
+        let downstream = Downstream::new(host, hierarchy, drivers, &faults, driven, sink)?;
         let workers = (0..workload.cpus).map(|cpu| Cpu::new(cpu % workload.devices, false));
         let helpers = (0..workload.devices).map(|device| Cpu::new(device, true));
         let moves = workload.irq_moves != Timeout::Never;
@@ -173,7 +174,7 @@ impl<'a> Machine<'a> {
             cpus: workers.chain(helpers).chain(mover).collect(),
             devices: (0..workload.devices).map(|_| Device::default()).collect(),
             tickets: Tickets::default(),
-            watched: (true, 0),
+            watched: [(true, 0); 2],
             isolations: 0,
             exposed: Vec::new(),
             has_atc_changed: false,
@@ -207,7 +208,7 @@ impl<'a> Machine<'a> {
         self.now = next;
         if self.step() {
             self.settle();
-            self.watch_victim();
+            self.watch_victims();
             self.watch_isolation();
             self.watch_exposed();
         }
@@ -319,15 +320,16 @@ impl<'a> Machine<'a> {
         Duration::from_nanos(nanos / 2 + self.random.u64(0..=nanos))
     }
 
-    /// To which slot the fault has happened: ports and slots are in the same order.
-    pub(super) fn victim(&self) -> Option<u16> {
-        let mut happened = self.downstream.happened();
-        let port = happened.find(|(_, mode)| *mode != FaultMode::AllOnesUnit);
-        port.map(|(port, _)| port as u16)
+    /// To which slots faults have happened: ports and slots are in the same order.
+    pub(super) fn victims(&self) -> impl Iterator<Item = u16> {
+        let happened = self.downstream.happened();
+        let ports = happened.filter(|(_, mode)| *mode != FaultMode::AllOnesUnit);
+        ports.map(|(port, _)| port as u16)
     }
 
     pub(super) fn is_victim(&self, device: u16) -> bool {
-        self.victim() == Some(self.slots.slot(device))
+        let slot = self.slots.slot(device);
+        self.victims().any(|victim| victim == slot)
     }
 
     /// Whether a presence check comes before an invalidation on `path`.

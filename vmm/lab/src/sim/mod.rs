@@ -87,4 +87,6 @@ mod recovery_tests;
 #[cfg(test)]
 mod reset_tests;
 #[cfg(test)]
+mod second_fault_tests;
+#[cfg(test)]
 mod tests;

@@ -35,18 +35,20 @@ impl Machine<'_> {
         self.wake(cpu, self.spec.costs.poll);
     }
 
-    /// Looks at the slot to which the fault has happened, if something has changed.
-    pub(super) fn watch_victim(&mut self) {
-        let Some(slot) = self.victim() else { return };
-        let seen = (
-            self.downstream.hierarchy.is_link_up(usize::from(slot)),
-            self.downstream.host.block_changes(),
-        );
-        if std::mem::replace(&mut self.watched, seen) == seen {
-            return;
-        }
-        for device in self.slots.devices_in(slot) {
-            self.watch_device(device, seen.0);
+    /// Looks at the slots to which faults have happened, if something has changed.
+    pub(super) fn watch_victims(&mut self) {
+        for nth in 0..self.watched.len() {
+            let Some(slot) = self.victims().nth(nth) else { return };
+            let seen = (
+                self.downstream.hierarchy.is_link_up(usize::from(slot)),
+                self.downstream.host.block_changes(),
+            );
+            if std::mem::replace(&mut self.watched[nth], seen) == seen {
+                continue;
+            }
+            for device in self.slots.devices_in(slot) {
+                self.watch_device(device, seen.0);
+            }
         }
     }
 
@@ -96,11 +98,12 @@ impl Machine<'_> {
         let ended_well = |device: &Device| device.unbound || device.works && !device.has_crashed;
         let has_faulted = self.downstream.happened().next().is_some();
         self.result.faulted = u64::from(has_faulted);
-        let all = || has_faulted.then_some(0..self.spec.workload.devices);
-        let victims = self.victim().map(|slot| self.slots.devices_in(slot)).or_else(all);
-        let have_ended_well = victims.is_some_and(|mut devices| {
-            devices.all(|device| ended_well(&self.devices[usize::from(device)]))
-        });
+        // Without a victim it is the unit that is gone.
+        let has_victim = self.victims().next().is_some();
+        let mut devices = (0..).zip(&self.devices);
+        let have_ended_well = has_faulted
+            && devices
+                .all(|(index, device)| ended_well(device) || has_victim && !self.is_victim(index));
         let is_stuck = self.result.never_returned > 0;
         self.result.recovered = u64::from(have_ended_well && !is_stuck);
         self.result.host = *self.downstream.host.counters();

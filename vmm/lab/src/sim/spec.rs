@@ -109,6 +109,10 @@ pub struct Workload {
     /// done.
     #[serde(default)]
     pub fence: bool,
+    /// The Invalidate Queue Depth that devices announce, 1 to 32: the unit has no more requests
+    /// pending in a device, and does not fetch past the next one (`PCIe 10.5.1`).
+    #[serde(default = "queue_depth")]
+    pub queue_depth: u8,
     /// The mean time between two moves of an interrupt to another CPU, each of which invalidates the
     /// interrupt entry cache by the same queue. One CPU more does that.
     #[serde(default)]
@@ -123,6 +127,10 @@ pub struct Workload {
 
 const fn one() -> u32 {
     1
+}
+
+const fn queue_depth() -> u8 {
+    32
 }
 
 const fn one_function() -> u16 {
@@ -174,6 +182,7 @@ impl Workload {
             touches: 2,
             batch: one(),
             fence: false,
+            queue_depth: queue_depth(),
             irq_moves: Timeout::Never,
             flush_after: flush_after(),
             flush_limit: flush_limit(),
@@ -193,6 +202,10 @@ pub struct FaultRow {
     /// is missing. It happens to the first port unless it names another: `rp0`, `rp1` and so on.
     #[serde(default, with = "text::option", skip_serializing_if = "Option::is_none")]
     pub fault: Option<Fault>,
+    /// A second fault, as that of another device that is mute too. What it happens to is no healthy
+    /// device either.
+    #[serde(default, with = "text::option", skip_serializing_if = "Option::is_none")]
+    pub second: Option<Fault>,
     /// A fault that is counted happens up to this much later, as the seed decides.
     #[serde(default)]
     pub spread: u32,
@@ -200,6 +213,13 @@ pub struct FaultRow {
     /// what PCIe forbids.
     #[serde(default = "conforming")]
     pub conforming: bool,
+}
+
+impl FaultRow {
+    /// The faults of the row.
+    pub fn faults(&self) -> impl Iterator<Item = &Fault> {
+        self.fault.iter().chain(&self.second)
+    }
 }
 
 const fn conforming() -> bool {
@@ -394,6 +414,7 @@ impl RunSpec {
             ),
             ((1..=4096).contains(&workload.cpus), "it has 1 to 4096 CPUs"),
             ((1..=64).contains(&workload.batch), "batch is 1 to 64"),
+            ((1..=32).contains(&workload.queue_depth), "queue_depth is 1 to 32"),
             ((1..=4096).contains(&workload.flush_limit), "flush_limit is 1 to 4096"),
             (!workload.trickle.is_zero(), "trickle is longer than nothing"),
             (
@@ -408,9 +429,9 @@ impl RunSpec {
             (!needs_pasids || self.unit.pasid_bits.is_some(), "sva needs a unit with pasid_bits"),
             (!needs_pasids || per_device < PASIDS, "sva has at most 63 CPUs for each device"),
             (
-                self.fault.fault.as_ref().is_none_or(|fault| {
-                    matches!(fault.trigger, Trigger::At(_) | Trigger::Count(..))
-                }),
+                self.fault
+                    .faults()
+                    .all(|fault| matches!(fault.trigger, Trigger::At(_) | Trigger::Count(..))),
                 "a fault here happens at=T, or at one of the points that are counted: there is no guest \
                  to ring a doorbell or to write to a console",
             ),

@@ -194,3 +194,23 @@ fn only_the_oldest_of_a_stuck_unit_is_acted_against() {
         assert!(rig.verdicts().contains(&neighbor), "{on_timeout}");
     }
 }
+
+/// The unit has no more requests pending in a function than its Invalidate Queue Depth, and fetches
+/// nothing past the next one.
+#[test]
+fn the_queue_depth_of_a_mute_function_decides_when_others_are_not_asked() {
+    for depth in [1, 2, 31, 32] {
+        let mut rig = Rig::with("bounded:100ms", Timeout::After(ICT), Ordering::Parallel);
+        rig.host.set_queue_depth(depth);
+        rig.functions.mute.insert(VICTIM);
+        for _ in 0..depth {
+            rig.flush(VICTIM);
+        }
+        rig.flush(NEIGHBOR);
+        assert_eq!(rig.verdicts(), [(NEIGHBOR, Verdict::Completed)], "{depth}");
+        rig.flush(VICTIM);
+        rig.flush(NEIGHBOR);
+        assert_eq!(rig.verdicts(), [], "{depth}: the unit stands in front of the victim's request");
+        assert_eq!(rig.unanswered.len(), usize::from(depth));
+    }
+}
