@@ -15,5 +15,6 @@ mod host;
 mod kernel_config;
 mod lab;
 mod qemu_qtest;
+mod scenarios;
 mod testhost;
 mod validate;
