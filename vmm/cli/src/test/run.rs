@@ -53,10 +53,12 @@ pub(super) fn run_all(
 
 /// Where Linux runs: here, if this machine's KVM can.
 fn find_place() -> Result<Place, String> {
-    let Err(reason) = examine().check(Requirement::Linux) else { return Ok(Place::Here) };
+    if examine().check(Requirement::Linux).is_ok() {
+        return Ok(Place::Here);
+    }
     eprintln!(
-        "ghostlink: this machine's KVM cannot run Linux ({reason}): scenarios run on the test host, \
-         QEMU's software SVM"
+        "ghostlink: this machine's KVM cannot run Linux (see 'ghostlink doctor'): scenarios run on the \
+         test host, QEMU's software SVM"
     );
     let note = |line: &str| eprintln!("ghostlink: {line}");
     TestHost::find(Options { note, ..Options::default() })
