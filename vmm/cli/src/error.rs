@@ -105,6 +105,14 @@ pub(crate) enum CliError {
         /// The error of the operating system.
         source: std::io::Error,
     },
+    /// The initramfs cannot be made.
+    #[error(transparent)]
+    Boot(#[from] scenario::BootError),
+    /// This machine's KVM cannot run Linux.
+    #[error(
+        "this machine's KVM cannot run Linux ({0}), and a shell runs here; 'ghostlink doctor' says more"
+    )]
+    NoLinux(String),
     /// This program cannot start itself.
     #[error("cannot find this program, which runs each scenario in a process of its own: {0}")]
     Program(std::io::Error),
@@ -157,8 +165,9 @@ impl CliError {
             | Self::Kernels(_)
             | Self::Results(_)
             | Self::TestFile { .. }
+            | Self::Boot(_)
             | Self::Kernel(_) => USAGE,
-            Self::Program(_) | Self::Temporary(_) => crate::test::NOT_JUDGED,
+            Self::NoLinux(_) | Self::Program(_) | Self::Temporary(_) => crate::test::NOT_JUDGED,
             Self::Validate(_)
             | Self::Lab(_)
             | Self::Signals(_)

@@ -20,6 +20,7 @@ mod policies;
 mod progress;
 mod qtest;
 mod run;
+mod shell;
 mod test;
 mod testhost;
 mod topology;
@@ -94,6 +95,9 @@ enum Command {
     /// installed. The test host is booted once and saved in the cache; each command gets a machine of
     /// its own that is restored from there.
     Testhost(testhost::TestHostArgs),
+    /// Boot a kernel in the machine of a scenario, into a shell in which each step is a command. Ctrl-A x
+    /// ends it
+    Shell(shell::ShellArgs),
     /// Serve QEMU's qtest protocol: the machine without CPUs, driven by a script
     Qtest(qtest::QtestArgs),
 }
@@ -124,6 +128,7 @@ fn run() -> u8 {
         Command::Validate(args) => report(validate::command::run(&args)),
         Command::KernelConfig(args) => report(kernel_config::run(&args)),
         Command::Testhost(args) => report(testhost::run(args)),
+        Command::Shell(args) => report(shell::run(args)),
         Command::Qtest(args) => report(qtest::run(args)),
     }
 }
