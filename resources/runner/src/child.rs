@@ -47,6 +47,22 @@ pub(crate) fn start(cpu: usize, work: impl FnOnce()) -> io::Result<()> {
     }
 }
 
+/// Starts a process on `cpu` that starts and ends further ones for ever, as a server does.
+///
+/// Each end of a process makes RCU begin a grace period. On an idle machine no grace period is under
+/// way while a CPU is stuck, and the stall detector has nothing to report.
+pub(crate) fn keep_busy(cpu: usize) -> io::Result<()> {
+    const PAUSE: Duration = Duration::from_millis(100);
+    start(cpu, move || {
+        loop {
+            // Without memory for a process the next attempt may succeed.
+            let _ = start(cpu, || {});
+            std::thread::sleep(PAUSE);
+            reap();
+        }
+    })
+}
+
 /// Takes the states of processes that have ended.
 pub(crate) fn reap() {
     while let Ok(Some(_)) = rustix::process::wait(WaitOptions::NOHANG) {}

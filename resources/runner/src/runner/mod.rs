@@ -104,6 +104,7 @@ impl Runner {
             vfio: None,
             cpus: boot::cpus(),
         };
+        child::keep_busy(runner.last_cpu())?;
         runner.pump();
         Ok(runner)
     }
