@@ -14,6 +14,9 @@ use crate::result::{
     Behavior, Detected, FixFound, Outcome as Judged, Reading, RunResult, Status, Verdict,
 };
 
+/// The stall of a CPU from which on it counts as a lock-up, reported or not, in ms: the threshold of the
+/// soft lock-up detector.
+const STUCK: u64 = 20_000;
 /// The number of the kernel's last lines that a result has.
 const LAST_LINES: usize = 10;
 /// The number of the last lines of evidence that the verdict on a step has.
@@ -176,7 +179,9 @@ impl Judge<'_> {
     }
 
     fn behavior(&self, detected: Option<&Detected>) -> Behavior {
-        let is_stuck = detected.is_some_and(|detected| detected.detector != "hung task");
+        let is_reported = detected.is_some_and(|detected| detected.detector != "hung task");
+        let stalls = self.values().into_iter().filter(|(name, _)| name.starts_with("stall_cpu"));
+        let is_stuck = is_reported || stalls.into_iter().any(|(_, stall)| stall.value() >= STUCK);
         if self.lines.iter().any(|line| line.contains("Kernel panic")) {
             Behavior::Panics
         } else if is_stuck {

@@ -69,9 +69,9 @@ impl Outcome {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Behavior {
-    /// The runner came to its end, and no lock-up detector has reported a stall.
+    /// The runner came to its end, and no CPU has locked up.
     Lives,
-    /// A lock-up detector has reported a stall.
+    /// A lock-up detector has reported a stall, or a CPU was stuck for 20 s or longer.
     LocksUp,
     /// The kernel has panicked.
     Panics,

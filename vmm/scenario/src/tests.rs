@@ -307,6 +307,21 @@ fn what_the_kernel_did_is_told_whatever_was_expected() {
     assert_eq!(serde_json::from_str::<RunResult>(&json).unwrap(), result);
 }
 
+/// A detector may be off, or silent.
+#[test]
+fn a_cpu_that_is_stuck_for_20_s_has_locked_up() {
+    let console = |stall: &str| {
+        let console = CONSOLE.replace("rcu_preempt detected stalls", "nothing");
+        console.replace("stall_cpu0_ms=3120", &format!("stall_cpu0_ms={stall}"))
+    };
+    for (stall, behavior) in
+        [("19999", Behavior::Lives), ("20000", Behavior::LocksUp), ("never", Behavior::LocksUp)]
+    {
+        let result = result("['?nvme']", "", &console(stall), Assume::Auto);
+        assert_eq!((result.behavior, result.detected), (Some(behavior), None), "{stall}");
+    }
+}
+
 /// What is logged while the console is silent comes by the runner.
 #[test]
 fn lines_that_only_the_runner_has_passed_on_count() {

@@ -125,9 +125,9 @@ pub(super) struct TestArgs {
 /// What `--expect` expects of the kernel.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 enum Expected {
-    /// It comes to the end of the scenario, and no lock-up detector reports a stall
+    /// It comes to the end of the scenario, and no CPU locks up
     Lives,
-    /// A lock-up detector reports a stall
+    /// A lock-up detector reports a stall, or a CPU is stuck for 20 s or longer
     LocksUp,
 }
 
