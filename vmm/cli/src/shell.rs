@@ -43,8 +43,10 @@ pub(super) struct ShellArgs {
 /// Runs the shell; returns the exit status, which is 0 after `exit` and Ctrl-A x.
 pub(super) fn run(args: ShellArgs) -> Result<u8, CliError> {
     let mut scenario = scenario(&args.scenario)?;
-    let kernel = GuestKernel::find(Path::new(&args.kernel), args.modules.as_deref())
-        .map_err(|source| KernelsError::Kernel { what: args.kernel.clone(), source })?;
+    let kernel =
+        GuestKernel::find(Path::new(&args.kernel), args.modules.as_deref()).map_err(|source| {
+            KernelsError::Kernel { what: args.kernel.clone(), source: Box::new(source) }
+        })?;
     examine().check(Requirement::Linux).map_err(CliError::NoLinux)?;
     // What is in the initramfs depends on the steps: any may be typed.
     let vfio = !matches!(kernel.module("vfio_pci"), ModuleState::Absent | ModuleState::Unknown);

@@ -24,7 +24,7 @@ pub(crate) enum KernelsError {
         /// The argument.
         what: String,
         /// Why it cannot be used.
-        source: KernelError,
+        source: Box<KernelError>,
     },
     /// Two kernels have the same name.
     #[error(
@@ -51,8 +51,9 @@ pub(super) fn find(
             Some((name, what)) if !name.is_empty() && !name.contains('/') => (Some(name), what),
             _ => (None, argument.as_str()),
         };
-        let kernel = GuestKernel::find(Path::new(what), modules)
-            .map_err(|source| KernelsError::Kernel { what: what.to_owned(), source })?;
+        let kernel = GuestKernel::find(Path::new(what), modules).map_err(|source| {
+            KernelsError::Kernel { what: what.to_owned(), source: Box::new(source) }
+        })?;
         let name = name.map_or_else(|| kernel.release.to_string(), str::to_owned);
         let what = std::fs::canonicalize(what).unwrap_or_else(|_| what.into());
         kernels.push(Named { name, what, kernel });
