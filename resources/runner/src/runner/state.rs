@@ -19,8 +19,14 @@ const FINDS: Duration = Duration::from_secs(60);
 /// The time that writing and verifying a disk may take.
 const VERIFIES: Duration = Duration::from_secs(120);
 
-/// Warnings that a server has as well: the machine is slow, or the runner needs no console.
-const HARMLESS: [&str; 2] = ["hrtimer: interrupt took", "unable to open an initial console"];
+/// Warnings that a server has as well: the machine is slow, the runner needs no console, and 7.x reports
+/// each reset by VFIO.
+const HARMLESS: [&str; 4] = [
+    "hrtimer: interrupt took",
+    "unable to open an initial console",
+    "vfio-pci 0000:01:00.0: resetting",
+    "vfio-pci 0000:01:00.0: reset done",
+];
 
 impl Runner {
     pub(super) fn vtd(&mut self, mode: VtdMode) -> Taken {
