@@ -17,6 +17,7 @@ scenarios! {
     "boot-firmware",
     "boot-legacy",
     "boot-scalable",
+    "boot-segment",
     "boot-units",
     "built-debugfs",
     "built-hardlockup-never",
