@@ -57,6 +57,8 @@ fn parse(record: &str) -> Option<Record> {
 pub(crate) struct KernelLog {
     source: File,
     records: VecDeque<Record>,
+    /// The last so many records are not passed on yet.
+    unsent: usize,
 }
 
 impl KernelLog {
@@ -64,11 +66,23 @@ impl KernelLog {
     pub(crate) fn open() -> io::Result<Self> {
         let mut options = File::options();
         let source = options.read(true).custom_flags(libc::O_NONBLOCK).open("/dev/kmsg")?;
-        Ok(Self { source, records: VecDeque::new() })
+        Ok(Self { source, records: VecDeque::new(), unsent: 0 })
     }
 
-    /// Reads what is new, and passes it on.
-    pub(crate) fn pump(&mut self, speaker: &Speaker) {
+    /// Reads what is new, and passes on at most `most` records: on a slow machine each takes a while,
+    /// and a kernel that reports a stall may log faster. Returns whether all have been passed on.
+    pub(crate) fn pump(&mut self, speaker: &Speaker, most: usize) -> bool {
+        self.read();
+        for _ in 0..most.min(self.unsent) {
+            let Record { level, at, text, .. } = &self.records[self.records.len() - self.unsent];
+            speaker.say(Message::Log { level: *level, at: *at, text: Text::new(text) });
+            self.unsent -= 1;
+        }
+        self.unsent == 0
+    }
+
+    /// Reads what is new.
+    fn read(&mut self) {
         let mut buffer = [0; MAX_RECORD];
         loop {
             let length = match self.source.read(&mut buffer) {
@@ -79,12 +93,11 @@ impl KernelLog {
                 _ => return,
             };
             let Some(record) = parse(&String::from_utf8_lossy(&buffer[..length])) else { continue };
-            let Record { level, at, text, .. } = &record;
-            speaker.say(Message::Log { level: *level, at: *at, text: Text::new(text) });
             if self.records.len() == MAX_RECORDS {
                 self.records.pop_front();
             }
             self.records.push_back(record);
+            self.unsent = (self.unsent + 1).min(MAX_RECORDS);
         }
     }
 

@@ -39,7 +39,7 @@ impl Runner {
             MachineReset::Sysrq => "b",
             MachineReset::Panic => "c",
         };
-        self.pump();
+        self.pass_log_on();
         self.on_last_cpu(ENDS, |_| {
             fs::write("/proc/sysrq-trigger", key).map_err(|error| error.to_string())
         })?;
@@ -53,7 +53,7 @@ impl Runner {
 
     /// Calls reboot(2) in a process. Returns only if it does not end the machine in time.
     fn ends(&mut self, name: &str, command: RebootCommand) -> Taken {
-        self.pump();
+        self.pass_log_on();
         let done = self.in_process(self.last_cpu(), ENDS, move |_| {
             reboot(command).map_err(|error| format!("reboot(2): {error}"))
         })?;

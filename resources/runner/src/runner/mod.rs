@@ -31,6 +31,10 @@ pub(crate) const PROBE: &str = "probe";
 
 /// The pause between two looks at what is awaited.
 const PAUSE: Duration = Duration::from_millis(10);
+/// Records of the log that are passed on between two looks.
+const LOGGED_AT_ONCE: usize = 4;
+/// The time that passing on the rest of the log may take.
+const LOG_DELAY: Duration = Duration::from_secs(20);
 /// The time that a stuck CPU may delay the console, before the machine ends.
 const CONSOLE_DELAY: Duration = Duration::from_secs(2);
 
@@ -129,6 +133,7 @@ impl Runner {
             };
             self.conclude(number, word, result);
         }
+        self.pass_log_on();
         self.speaker.say(Message::End);
         self.pause(CONSOLE_DELAY);
         // Power-off would wait for devices that do not answer.
@@ -263,8 +268,14 @@ impl Runner {
 
     /// Passes on what the kernel has logged, and takes the states of ended processes.
     fn pump(&mut self) {
-        self.log.pump(&self.speaker);
+        self.log.pump(&self.speaker, LOGGED_AT_ONCE);
         child::reap();
+    }
+
+    /// Passes on all of the kernel's log, at most for [`LOG_DELAY`].
+    fn pass_log_on(&mut self) {
+        let end = Instant::now() + LOG_DELAY;
+        while !self.log.pump(&self.speaker, 1) && Instant::now() < end {}
     }
 
     fn pause(&mut self, time: Duration) {
