@@ -59,6 +59,9 @@ pub enum Metric {
     Fill = 18,
     /// The write of the queue's tail for a flush, in which it is also answered.
     AnsweredDoorbell = 19,
+    /// The longest flush of the victim's other CPUs, with its wait for the lock of the domain, in
+    /// nanoseconds.
+    CrowdStall = 20,
 }
 
 /// A complete request of a guest.

@@ -56,6 +56,9 @@ pub enum Metric {
     FillNs = 18,
     /// `costs=on`: the write of the queue's tail for a flush; the unit answers during that write.
     AnsweredDoorbellNs = 19,
+    /// `cpus_each=2` and more: the longest flush of the victim's other CPUs, with its wait for the
+    /// lock of the domain.
+    CrowdStallNs = 20,
 }
 
 /// Whether there is a bench port. The first call probes the port.

@@ -3,11 +3,14 @@
 //! ```text
 //!   CPU 0   set up - cache a page - healthy flushes - doorbell - measured flush - report
 //!   CPU 1                                    flushes of the neighbour's page, in a loop
+//!   CPU 2..                                  with `cpus_each=`: more flushes for both devices
 //! ```
 //!
 //! Each outcome of the measured flush is a result. Only the steps before it can fail.
 
 mod costs;
+mod crowd;
+mod domain;
 mod neighbor;
 mod rig;
 mod settings;
@@ -15,15 +18,17 @@ mod settings;
 use crate::bench::{self, Metric};
 use crate::cmdline::Cmdline;
 use crate::ktap::{Ktap, Verdict};
+use crate::machine::smp::Work;
 use crate::machine::time::{self, Deadline, Ticks, delay};
 use crate::machine::{exit, smp};
 use crate::pci::{Bdf, config};
 use crate::println;
 use crate::vtd::Flush;
 
+use crowd::Crowd;
 use neighbor::Neighbor;
 use rig::{Rig, Target};
-use settings::{Drop, MAX_FLUSHES, Scenario, Settings};
+use settings::{Drop, MAX_CPUS_EACH, MAX_FLUSHES, Scenario, Settings};
 
 /// Runs the scenario of the command line.
 pub fn run(cmdline: &Cmdline) -> ! {
@@ -61,19 +66,19 @@ fn run_steps(
     }
     ktap.result("healthy_flushes", Verdict::Pass);
 
-    let neighbor = rig.neighbor.as_ref().filter(|_| cpus > 1);
-    let neighbor = neighbor.map(|target| Neighbor::new(&rig.queue, target, settings.give_up));
-    let measured = match &neighbor {
-        None => measure(&rig, settings),
-        Some(neighbor) => smp::beside(&|| neighbor.run(), || {
-            neighbor.wait_until_busy();
-            let measured = measure(&rig, settings);
-            neighbor.stop();
-            measured
-        }),
-    };
+    let has_neighbor = rig.neighbor.is_some() && cpus > settings.cpus_each;
+    if cpus < settings.cpus_each * if has_neighbor { 2 } else { 1 } {
+        return Err(("measured_flush", "there are fewer CPUs than cpus_each= asks for"));
+    }
+    let neighbor = rig.neighbor.as_ref().filter(|_| has_neighbor);
+    let neighbor = neighbor.map(|target| Neighbor::new(&rig.queue, target, settings));
+    let crowd = Crowd::new(&rig.queue, &rig.victim, settings.give_up);
+    let measured = measure_beside(&rig, settings, neighbor.as_ref(), &crowd);
     let (verdict, flush) = measured.map_err(|reason| ("measured_flush", reason))?;
     report_measured(&rig.victim, &flush, neighbor.as_ref());
+    if settings.cpus_each > 1 {
+        crowd.report();
+    }
     ktap.result("measured_flush", verdict);
 
     match neighbor {
@@ -105,14 +110,52 @@ fn measure_healthy(rig: &Rig, settings: &Settings) -> Result<(), &'static str> {
     Ok(())
 }
 
+/// Makes the measured flush on CPU 0 while the other CPUs do their work: first those of the
+/// neighbour, and then those of the victim.
+fn measure_beside(
+    rig: &Rig,
+    settings: &Settings,
+    neighbor: Option<&Neighbor<'_>>,
+    crowd: &Crowd<'_>,
+) -> Result<(Verdict, Flush), &'static str> {
+    let body = || {
+        neighbor.inspect(|neighbor| neighbor.wait_until_busy());
+        let measured = measure(rig, settings, crowd);
+        // They wait for a flush that has not been made after an error.
+        crowd.begin();
+        neighbor.inspect(|neighbor| neighbor.stop());
+        measured
+    };
+    let run = || _ = neighbor.inspect(|neighbor| neighbor.run());
+    let disturb = [1, 2, 3].map(|number| move || _ = neighbor.inspect(|it| it.disturb(number)));
+    let flush = [1, 2, 3].map(|number| move || crowd.run(number));
+    let others = settings.cpus_each - 1;
+    let mut work: [Work<'_>; 2 * MAX_CPUS_EACH - 1] = [&|| (); _];
+    let mut workers = 0;
+    let mut add = |job| {
+        work[workers] = job;
+        workers += 1;
+    };
+    if neighbor.is_some() {
+        add(&run);
+        disturb[..others].iter().for_each(|job| add(job));
+    }
+    flush[..others].iter().for_each(|job| add(job));
+    smp::beside(&work[..workers], body)
+}
+
 /// Has the page cached again, lets the link drop, and makes the measured flush.
-fn measure(rig: &Rig, settings: &Settings) -> Result<(Verdict, Flush), &'static str> {
+fn measure(
+    rig: &Rig,
+    settings: &Settings,
+    crowd: &Crowd<'_>,
+) -> Result<(Verdict, Flush), &'static str> {
     rig.victim.cache_page()?;
     let flush = || {
         if settings.unmap {
             rig.victim.unmap();
         }
-        let flush = rig.victim.flush(&rig.queue, settings.give_up);
+        let flush = rig.victim.flush_and(&rig.queue, settings.give_up, || crowd.begin());
         if settings.unmap {
             touch_after_flush(&rig.victim);
         }

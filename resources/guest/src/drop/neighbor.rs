@@ -3,7 +3,9 @@
 use core::sync::atomic::{AtomicBool, AtomicU16, AtomicU32, AtomicU64, Ordering};
 
 use crate::bench::{self, Metric};
+use crate::drop::crowd;
 use crate::drop::rig::Target;
+use crate::drop::settings::Settings;
 use crate::machine::time::{Ticks, poll};
 use crate::println;
 use crate::vtd::{Flush, Outcome, Queue};
@@ -13,6 +15,8 @@ pub struct Neighbor<'a> {
     queue: &'a Queue,
     target: &'a Target,
     give_up: Ticks,
+    /// It uses pages of its own, one for each flush.
+    uses_pages: bool,
     stop: AtomicBool,
     longest: AtomicU64,
     flushes: AtomicU32,
@@ -26,11 +30,12 @@ pub struct Neighbor<'a> {
 
 impl<'a> Neighbor<'a> {
     /// A loop that does not run yet.
-    pub fn new(queue: &'a Queue, target: &'a Target, give_up: Ticks) -> Self {
+    pub fn new(queue: &'a Queue, target: &'a Target, settings: &Settings) -> Self {
         Self {
             queue,
             target,
-            give_up,
+            give_up: settings.give_up,
+            uses_pages: settings.unmap,
             stop: AtomicBool::new(false),
             longest: AtomicU64::new(0),
             flushes: AtomicU32::new(0),
@@ -45,8 +50,11 @@ impl<'a> Neighbor<'a> {
     /// Flushes until [`Neighbor::stop`], and ends after the flush in flight. Ends also after a
     /// stall, since the slots of that flush never return to the ring.
     pub fn run(&self) {
-        loop {
-            let flush = self.target.flush(self.queue, self.give_up);
+        for turn in 0.. {
+            let flush = match self.uses_pages {
+                true => self.target.take_turn(self.queue, turn, self.give_up),
+                false => self.target.flush(self.queue, self.give_up),
+            };
             self.record(&flush);
             if self.stop.load(Ordering::Acquire) || flush.outcome == Outcome::Stalled {
                 break;
@@ -63,6 +71,11 @@ impl<'a> Neighbor<'a> {
         }
         self.worst.fetch_max(flush.outcome as u32, Ordering::Relaxed);
         self.flushes.fetch_add(1, Ordering::Release);
+    }
+
+    /// Another CPU of the same device, with a page of its own.
+    pub fn disturb(&self, number: u64) {
+        crowd::disturb(self.target, self.queue, number, self.give_up, &self.stop);
     }
 
     /// Returns when the loop has made two flushes.

@@ -4,15 +4,21 @@
 
 use crate::device::endpoint::{self, Endpoint, Via, register};
 use crate::device::{CopyEngine, edu};
+use crate::drop::domain::DomainLock;
+use crate::machine::cpu::InterruptsOff;
 use crate::machine::memory::Pages;
-use crate::machine::time::Ticks;
+use crate::machine::time::{Deadline, Ticks};
 use crate::pci::Bdf;
 use crate::pci::enumerate::Functions;
+use crate::vtd::registers::Capability;
 use crate::vtd::tables::{PageSize, READ, SecondStage, WRITE};
-use crate::vtd::{Descriptor, Flush, Queue, TimeoutPolicy, Unit, bring_up};
+use crate::vtd::{Descriptor, Flush, Outcome, Queue, TimeoutPolicy, Unit, bring_up};
 
 /// The I/O virtual address of every target's page.
 const IOVA: u64 = 0x10_0000;
+/// Further pages, which a target uses in turn, and one for each of its other CPUs.
+const TURNS: u64 = 64;
+const PAGE_BYTES: u64 = PageSize::Small.bytes();
 /// Bytes that one DMA operation fills.
 const LENGTH: u32 = 64;
 const PATTERN: u32 = 0x6c69_6e6b;
@@ -27,13 +33,14 @@ pub struct Rig {
     pub neighbor: Option<Target>,
 }
 
-/// A device with a domain of its own and one page in it.
+/// A device with a domain of its own and one page of memory.
 pub struct Target {
     engine: Engine,
     domain: SecondStage,
     domain_id: u16,
     page: Pages,
-    invalidation: [Descriptor; 2],
+    capability: Capability,
+    lock: DomainLock,
 }
 
 enum Engine {
@@ -78,12 +85,8 @@ impl Target {
         let domain = SecondStage::new(unit.table_levels());
         let page = Pages::one();
         domain.map(IOVA, page.address(), PageSize::Small, READ | WRITE);
-        let bdf = engine.bdf();
-        let invalidation = [
-            Descriptor::page(domain_id, IOVA, unit.capability()),
-            Descriptor::device_page(bdf, IOVA),
-        ];
-        Self { engine, domain, domain_id, page, invalidation }
+        let (capability, lock) = (unit.capability(), DomainLock::new());
+        Self { engine, domain, domain_id, page, capability, lock }
     }
 
     /// Its requester id.
@@ -115,10 +118,14 @@ impl Target {
     /// Has the endpoint write the page by its ATC, which holds the translation then. Does nothing
     /// for a device without ATC.
     pub fn cache_page(&self) -> Result<(), &'static str> {
+        self.cache(IOVA)
+    }
+
+    fn cache(&self, iova: u64) -> Result<(), &'static str> {
         let Engine::Ats(endpoint) = &self.engine else { return Ok(()) };
         self.page.write(0, 0);
         endpoint
-            .fill(IOVA, LENGTH, PATTERN, Via::Atc)
+            .fill(iova, LENGTH, PATTERN, Via::Atc)
             .map_err(|_| "the endpoint could not write its page")?;
         let doubled = u64::from(PATTERN) << 32 | u64::from(PATTERN);
         if self.page.read(0) != doubled {
@@ -138,8 +145,12 @@ impl Target {
     /// Has the endpoint write to the page by its ATC, whatever comes of it. Does nothing for a device
     /// without ATC.
     pub fn touch(&self) {
+        self.touch_at(IOVA);
+    }
+
+    fn touch_at(&self, iova: u64) {
         if let Engine::Ats(endpoint) = &self.engine {
-            endpoint.fill(IOVA, LENGTH, PATTERN, Via::Atc).ok();
+            endpoint.fill(iova, LENGTH, PATTERN, Via::Atc).ok();
         }
     }
 
@@ -155,7 +166,57 @@ impl Target {
 
     /// Flushes the page as a driver does after it has unmapped it: first the unit, then the device.
     pub fn flush(&self, queue: &Queue, give_up: Ticks) -> Flush {
-        queue.flush(&self.invalidation, give_up)
+        self.flush_and(queue, give_up, || ())
+    }
+
+    /// As [`Self::flush`], and calls `begun` under the lock of the domain.
+    pub fn flush_and(&self, queue: &Queue, give_up: Ticks, begun: impl FnOnce()) -> Flush {
+        let _interrupts = InterruptsOff::enter();
+        let _domain = self.lock.lock();
+        begun();
+        queue.flush(&self.invalidation(IOVA), give_up)
+    }
+
+    /// Maps another page than in the last 64 turns, has the device write it, unmaps it, flushes it,
+    /// and has the device write to it once more, whatever comes of it.
+    pub fn take_turn(&self, queue: &Queue, turn: u64, give_up: Ticks) -> Flush {
+        let iova = IOVA + (1 + turn % TURNS) * PAGE_BYTES;
+        self.domain.map(iova, self.page.address(), PageSize::Small, READ | WRITE);
+        // A host may have isolated the device, or reset it.
+        self.cache(iova).ok();
+        self.domain.unmap(iova, PageSize::Small);
+        let flush = {
+            let _interrupts = InterruptsOff::enter();
+            let _domain = self.lock.lock();
+            queue.flush(&self.invalidation(iova), give_up)
+        };
+        self.touch_at(iova);
+        flush
+    }
+
+    /// Flushes a page that is not mapped, when the CPUs that came before have flushed theirs. Returns
+    /// the time with the wait for them, and the outcome.
+    pub fn flush_after_others(
+        &self,
+        queue: &Queue,
+        number: u64,
+        give_up: Ticks,
+    ) -> (Ticks, Outcome) {
+        let _interrupts = InterruptsOff::enter();
+        let deadline = Deadline::after(give_up);
+        let _domain = self.lock.lock();
+        let left = Ticks(give_up.0.saturating_sub(deadline.elapsed().0));
+        if left.0 == 0 {
+            return (deadline.elapsed(), Outcome::Stalled);
+        }
+        let iova = IOVA + (1 + TURNS + number) * PAGE_BYTES;
+        let outcome = queue.flush(&self.invalidation(iova), left).outcome;
+        (deadline.elapsed(), outcome)
+    }
+
+    fn invalidation(&self, iova: u64) -> [Descriptor; 2] {
+        let page = Descriptor::page(self.domain_id, iova, self.capability);
+        [page, Descriptor::device_page(self.bdf(), iova)]
     }
 }
 

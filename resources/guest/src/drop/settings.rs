@@ -9,6 +9,9 @@ use crate::vtd::TimeoutPolicy;
 /// The most healthy flushes that are measured.
 pub const MAX_FLUSHES: usize = 512;
 
+/// The most CPUs for each device.
+pub const MAX_CPUS_EACH: usize = 4;
+
 /// The fault of the link.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Scenario {
@@ -43,6 +46,8 @@ pub struct Settings {
     /// `unmap=on`: unmap the page before the measured flush, and have the device write to it
     /// afterwards.
     pub unmap: bool,
+    /// `cpus_each=N`: CPUs for each device, 1 to 4.
+    pub cpus_each: usize,
     /// `giveup_ms=N`: when a flush counts as stalled, 5000 by default.
     pub give_up: Ticks,
     /// `wait_ms=N`: how long `drop=wait` waits for the link to drop, 60000 by default.
@@ -82,9 +87,13 @@ impl Settings {
         if !(1..=MAX_FLUSHES).contains(&flushes) {
             return Err("flushes= takes 1 to 512");
         }
+        let cpus_each = number(cmdline, "cpus_each", 1)? as usize;
+        if !(1..=MAX_CPUS_EACH).contains(&cpus_each) {
+            return Err("cpus_each= takes 1 to 4");
+        }
         let give_up = Ticks::from_ms(number(cmdline, "giveup_ms", 5_000)?);
         let wait = Ticks::from_ms(number(cmdline, "wait_ms", 60_000)?);
-        Ok(Self { scenario, drop, timeout_policy, flushes, costs, unmap, give_up, wait })
+        Ok(Self { scenario, drop, timeout_policy, flushes, costs, unmap, cpus_each, give_up, wait })
     }
 }
 
@@ -92,7 +101,7 @@ fn number(cmdline: &Cmdline, key: &str, default: u64) -> Result<u64, &'static st
     if cmdline.get(key).is_none() {
         return Ok(default);
     }
-    cmdline.number(key).ok_or("flushes=, giveup_ms= and wait_ms= take decimal numbers")
+    cmdline.number(key).ok_or("flushes=, cpus_each=, giveup_ms= and wait_ms= take decimal numbers")
 }
 
 impl fmt::Display for Settings {

@@ -19,7 +19,8 @@ static AP_COUNT: AtomicU32 = AtomicU32::new(0);
 static READY: AtomicU32 = AtomicU32::new(0);
 static APIC_IDS: [AtomicU8; MAX_CPUS] = [const { AtomicU8::new(0) }; MAX_CPUS];
 
-type Work<'a> = &'a (dyn Fn() + Sync);
+/// Work for one processor.
+pub type Work<'a> = &'a (dyn Fn() + Sync);
 
 /// For each processor a pointer to its [`Work`], or null.
 static MAILBOXES: [AtomicPtr<()>; MAX_CPUS] = [const { AtomicPtr::new(ptr::null_mut()) }; MAX_CPUS];
@@ -55,16 +56,20 @@ fn install_trampoline() {
     unsafe { ptr::copy_nonoverlapping(start, page, length) };
 }
 
-/// Runs `work` on CPU 1 while `body` runs here; returns when both are done. There must be a CPU 1.
-pub fn beside<R>(work: &(dyn Fn() + Sync), body: impl FnOnce() -> R) -> R {
-    const WORKER: usize = 1;
-    let work: Work<'_> = work;
-    MAILBOXES[WORKER].store((&raw const work).cast_mut().cast(), Ordering::Release);
-    apic::send(APIC_IDS[WORKER].load(Ordering::Relaxed), interrupts::WAKE);
+/// Runs the first `work` on CPU 1, the next one on CPU 2 and so on, while `body` runs here; returns
+/// when all are done. There must be so many CPUs.
+pub fn beside<R>(work: &[Work<'_>], body: impl FnOnce() -> R) -> R {
+    let workers = 1..=work.len();
+    for (worker, work) in workers.clone().zip(work) {
+        MAILBOXES[worker].store((&raw const *work).cast_mut().cast(), Ordering::Release);
+        apic::send(APIC_IDS[worker].load(Ordering::Relaxed), interrupts::WAKE);
+    }
     let result = body();
-    // `work` borrows from the caller, so the worker must be done first.
-    while !MAILBOXES[WORKER].load(Ordering::Acquire).is_null() {
-        core::hint::spin_loop();
+    // `work` borrows from the caller, so the workers must be done first.
+    for worker in workers {
+        while !MAILBOXES[worker].load(Ordering::Acquire).is_null() {
+            core::hint::spin_loop();
+        }
     }
     result
 }

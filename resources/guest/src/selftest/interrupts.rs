@@ -40,7 +40,7 @@ pub(super) fn smp(machine: &Machine) -> Verdict {
     }
     let done = AtomicU32::new(0);
     for _ in 0..3 {
-        processors::beside(&|| _ = done.fetch_add(1, Ordering::Relaxed), || ());
+        processors::beside(&[&|| _ = done.fetch_add(1, Ordering::Relaxed)], || ());
     }
     let check = || {
         let expected = bench::cpus().map_or(machine.cpus, |cpus| cpus as usize);

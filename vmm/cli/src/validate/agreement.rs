@@ -13,8 +13,9 @@ use super::observe::{Affected, Observation, Told, nanos};
 pub(super) struct Limits {
     /// Difference that is always tolerated.
     slack: Duration,
-    /// The unit's time-out, after which each waiter resubmits on its own.
-    resubmits_after: Option<Duration>,
+    /// The unit's time-out, after which each waiter resubmits on its own, and how many time-outs a
+    /// waiter may lose to others.
+    resubmits_after: Option<(Duration, u32)>,
 }
 
 impl Limits {
@@ -29,8 +30,9 @@ impl Limits {
     }
 
     /// As `self`, for waiters that resubmit on their own after each time-out of the unit, in any order.
-    pub(super) fn with_own_resubmission(self, ict: Duration) -> Self {
-        Self { resubmits_after: Some(ict), ..self }
+    /// Each device has `cpus` CPUs.
+    pub(super) fn with_own_resubmission(self, ict: Duration, cpus: u8) -> Self {
+        Self { resubmits_after: Some((ict, u32::from(cpus) + 1)), ..self }
     }
 
     /// Whether they agree; nothing if both are too short to be compared.
@@ -39,17 +41,24 @@ impl Limits {
         is_compared.then(|| kvm.abs_diff(simulated) <= self.slack.max(simulated / 5))
     }
 
-    /// Whether the neighbour may have completed where it waits without end in the simulation. There the
-    /// victim is always the first to resubmit after ITE. Elsewhere the CPUs race, and if the neighbour
-    /// is the first its wait ends with the time-out, or with the next one.
+    /// Whether the neighbour may have completed where it waits without end in the simulation, or after
+    /// another number of time-outs. There the waiters of a host resubmit in order. Elsewhere the CPUs
+    /// race. If the neighbour is the first, its wait ends with the time-out, or with the next one.
+    /// Each further CPU of the victim may take its place once.
     fn allow_neighbor(self, kvm: Option<Affected>, simulated: Option<Affected>) -> bool {
-        const TIME_OUTS: [u32; 2] = [1, 2];
         let (Some(kvm), Some(simulated)) = (kvm, simulated) else { return false };
-        let ended = kvm.verdict == Some(Verdict::Completed) && simulated.verdict.is_none();
-        let after = |ict: Duration| {
-            TIME_OUTS.iter().any(|&count| self.agree(kvm.wait, ict * count) == Some(true))
+        let Some((ict, most)) = self.resubmits_after else { return false };
+        let completed = Some(Verdict::Completed);
+        let is_time_outs = |side: Affected| {
+            (1..=most).any(|count| self.agree(side.wait, ict * count) == Some(true))
         };
-        ended && self.resubmits_after.is_some_and(after)
+        let simulated_waits = simulated.verdict.is_none()
+            || most > 2 && simulated.verdict == completed && is_time_outs(simulated);
+        let harms = |side: Affected| (side.false_completion, side.stale);
+        kvm.verdict == completed
+            && is_time_outs(kvm)
+            && simulated_waits
+            && harms(kvm) == harms(simulated)
     }
 }
 
@@ -67,6 +76,8 @@ pub(crate) struct Agreement {
     pub(crate) stall_agrees: Option<bool>,
     /// The neighbour's longest waits agree; `None` as for `stall_agrees`.
     pub(crate) neighbor_agrees: Option<bool>,
+    /// The longest stalls of the victim's other CPUs agree; `None` as for `stall_agrees`.
+    pub(crate) crowd_agrees: Option<bool>,
     /// Observations of other tries under KVM.
     pub(crate) discarded: Vec<Observation>,
     /// The distance that would still agree in any case.
@@ -84,12 +95,21 @@ impl Agreement {
             side.neighbor.map_or(Some(Duration::ZERO), verdict)
         };
         let waits = wait(&kvm).zip(wait(&simulated));
+        let races = limits.allow_neighbor(kvm.neighbor, simulated.neighbor);
+        let crowd = |side: &Observation| side.crowd.map_or(Duration::ZERO, |crowd| crowd.stall);
+        let has_ended = |side: &Observation| side.crowd.is_none_or(|crowd| crowd.ended);
+        let crowds_end = has_ended(&kvm) && has_ended(&simulated);
         Self {
             outcome_agrees: outcome(&kvm) == outcome(&simulated)
-                && (neighbor(&kvm) == neighbor(&simulated)
-                    || limits.allow_neighbor(kvm.neighbor, simulated.neighbor)),
+                && has_ended(&kvm) == has_ended(&simulated)
+                && (neighbor(&kvm) == neighbor(&simulated) || races),
             stall_agrees: ended.then(stalls).flatten(),
-            neighbor_agrees: waits.and_then(|(kvm, simulated)| limits.agree(kvm, simulated)),
+            neighbor_agrees: waits
+                .filter(|_| !races)
+                .and_then(|(kvm, simulated)| limits.agree(kvm, simulated)),
+            crowd_agrees: crowds_end
+                .then(|| limits.agree(crowd(&kvm), crowd(&simulated)))
+                .flatten(),
             discarded: Vec::new(),
             slack: limits.slack,
             kvm,
@@ -102,6 +122,7 @@ impl Agreement {
         self.outcome_agrees
             && self.stall_agrees.unwrap_or(true)
             && self.neighbor_agrees.unwrap_or(true)
+            && self.crowd_agrees.unwrap_or(true)
     }
 
     /// The one of two tries that is nearer to the simulation, with the other one discarded.
@@ -123,13 +144,17 @@ fn outcome(side: &Observation) -> Outcome {
     (side.verdict, side.submissions, side.dropped, side.false_completion, side.stale)
 }
 
-fn neighbor(side: &Observation) -> Option<Option<Verdict>> {
-    side.neighbor.map(|affected| affected.verdict)
+/// Its verdict, whether another's status write ended a flush of it, and its stale accesses.
+type NeighborOutcome = (Option<Verdict>, bool, Option<Told>);
+
+fn neighbor(side: &Observation) -> Option<NeighborOutcome> {
+    side.neighbor.map(|it| (it.verdict, it.false_completion, it.stale))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::validate::observe::Crowd;
 
     fn observation(millis: u64) -> Observation {
         Observation {
@@ -140,6 +165,7 @@ mod tests {
             stale: None,
             stall: Duration::from_millis(millis),
             neighbor: None,
+            crowd: None,
         }
     }
 
@@ -167,13 +193,23 @@ mod tests {
 
     #[test]
     fn an_outcome_is_all_of_what_can_be_known_but_its_time() {
-        let changes: [fn(&mut Observation); 6] = [
-            |it| it.stale = Some(Told::Failure),
-            |it| it.verdict = None,
-            |it| it.submissions = 2,
-            |it| it.dropped = true,
-            |it| it.false_completion = true,
-            |it| it.neighbor = Some(Affected { verdict: None, wait: Duration::from_millis(50) }),
+        let neighbor = Affected::new(None, Duration::from_millis(50));
+        let changes: [&dyn Fn(&mut Observation); 9] = [
+            &|it: &mut Observation| it.stale = Some(Told::Failure),
+            &|it: &mut Observation| it.verdict = None,
+            &|it: &mut Observation| it.submissions = 2,
+            &|it: &mut Observation| it.dropped = true,
+            &|it: &mut Observation| it.false_completion = true,
+            &|it: &mut Observation| it.neighbor = Some(neighbor),
+            &|it: &mut Observation| {
+                it.neighbor = Some(Affected { false_completion: true, ..neighbor })
+            },
+            &|it: &mut Observation| {
+                it.neighbor = Some(Affected { stale: Some(Told::Failure), ..neighbor })
+            },
+            &|it: &mut Observation| {
+                it.crowd = Crowd::new(Duration::from_secs(1), Duration::from_secs(1))
+            },
         ];
         assert!(compare(observation(100), observation(100)).outcome_agrees);
         for change in changes {
@@ -188,7 +224,7 @@ mod tests {
         let ict = Duration::from_millis(300);
         let side = |verdict, millis| {
             let wait = Duration::from_millis(millis);
-            let neighbor = Some(Affected { verdict, wait });
+            let neighbor = Some(Affected::new(verdict, wait));
             Observation { verdict: None, neighbor, ..observation(750) }
         };
         let completed = Some(Verdict::Completed);
@@ -203,9 +239,29 @@ mod tests {
             let limits = Limits::new(Duration::from_millis(6));
             let serial = Agreement::new(kvm.clone(), simulated.clone(), limits);
             assert!(!serial.outcome_agrees, "one host resubmits in order: {kvm:?}");
-            let raced = Agreement::new(kvm.clone(), simulated, limits.with_own_resubmission(ict));
+            let raced =
+                Agreement::new(kvm.clone(), simulated, limits.with_own_resubmission(ict, 1));
             assert_eq!(raced.outcome_agrees, agrees, "{kvm:?}");
         }
+        // With further CPUs of the victim the neighbor may lose more time-outs.
+        for (kvm, cpus, agrees) in [(900, 1, false), (900, 2, true), (450, 2, false)] {
+            let limits = Limits::new(Duration::from_millis(6)).with_own_resubmission(ict, cpus);
+            let raced = Agreement::new(side(completed, kvm), side(completed, 300), limits);
+            assert_eq!(raced.agrees(), agrees, "{kvm} {cpus}");
+        }
+    }
+
+    #[test]
+    fn the_stalls_of_the_victims_other_cpus_agree_as_its_own_do() {
+        let with = |millis| Observation {
+            crowd: Crowd::new(Duration::from_millis(millis), Duration::from_secs(1)),
+            ..observation(100)
+        };
+        for (kvm, agrees) in [(220, Some(true)), (300, Some(false)), (5, Some(false))] {
+            let both = compare(with(kvm), with(200));
+            assert_eq!((both.crowd_agrees, both.outcome_agrees), (agrees, true), "{kvm}");
+        }
+        assert!(!compare(with(1000), with(200)).outcome_agrees, "they do not all come back");
     }
 
     #[test]

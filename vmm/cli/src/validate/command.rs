@@ -5,10 +5,13 @@ use std::io::{self, Write};
 use std::path::PathBuf;
 use std::time::Duration;
 
-use crate::validate::{self, Agreement, FAULTS, Measured, Observation, Pair, Told};
+use crate::validate::{
+    self, Affected, Agreement, FAULTS, MAX_CPUS, Measured, Observation, Pair, Told, grid,
+};
 use clap::{Args, ValueEnum};
 use comfy_table::presets::ASCII_MARKDOWN;
 use comfy_table::{CellAlignment, Table};
+use devices::pcie::link::Obeys;
 use iommu::submit::Verdict;
 use iommu::unit::Ordering;
 use lab::text::time;
@@ -46,11 +49,32 @@ pub(crate) struct ValidateArgs {
     #[arg(long)]
     long: bool,
 
-    /// Order in which waits in the units' queues complete: serial (after everything in front), parallel
-    /// (after what stands between a wait and the previous one), or blocking (as serial, and nothing is
-    /// fetched behind a pending wait)
-    #[arg(long, value_name = "ORDER", default_value_t)]
-    ordering: Ordering,
+    /// Kinds of units, by the order in which waits in their queues complete: serial (after everything
+    /// in front), parallel (after what stands between a wait and the previous one), or blocking (as
+    /// serial, and nothing is fetched behind a pending wait)
+    #[arg(
+        long,
+        alias = "ordering",
+        value_name = "ORDER,..",
+        value_delimiter = ',',
+        default_value = "serial"
+    )]
+    units: Vec<Ordering>,
+
+    /// CPUs for each device, 1 to 4, which share the lock of its domain
+    #[arg(
+        long,
+        value_name = "N,..",
+        value_delimiter = ',',
+        default_value = "1",
+        value_parser = clap::value_parser!(u8).range(1..=i64::from(MAX_CPUS))
+    )]
+    cpus_per_device: Vec<u8>,
+
+    /// When ATCs drop what an Invalidate Request names: at-answer (with the completion, as PCIe 10.1.1
+    /// permits) or at-once (when it arrives)
+    #[arg(long, value_name = "WHEN", default_value_t)]
+    obeys: Obeys,
 
     /// What to print
     #[arg(long, value_enum, default_value_t = Format::Table)]
@@ -64,8 +88,10 @@ pub(crate) struct ValidateArgs {
 /// What to print.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 enum Format {
-    /// A table for people.
+    /// A table for people: a row for each pair.
     Table,
+    /// A table with a row for each host and a column for each fault, for documents.
+    Grid,
     /// A JSON object for what was measured and for each pair, on lines of their own.
     Json,
 }
@@ -75,7 +101,6 @@ enum Format {
 struct Row<'a> {
     #[serde(flatten)]
     pair: &'a Pair,
-    ordering: Ordering,
     agrees: bool,
     #[serde(flatten)]
     agreement: &'a Agreement,
@@ -92,28 +117,28 @@ pub(crate) fn run(args: &ValidateArgs) -> Result<u8, CliError> {
     let mut rows = Vec::with_capacity(pairs.len());
     for (index, pair) in pairs.into_iter().enumerate() {
         progress.begin(index + 1, pair.to_string());
-        let agreement = validate::run(&pair, args.ordering, &measured)?;
+        let agreement = validate::run(&pair, &measured)?;
         let agrees = agreement.agrees();
-        let row = Row { pair: &pair, ordering: args.ordering, agrees, agreement: &agreement };
+        let row = Row { pair: &pair, agrees, agreement: &agreement };
         progress.suspended(|| lines.write(&row))?;
         rows.push((pair, agreement));
     }
     progress.finish();
-    if args.format == Format::Table {
-        write_table(&measured, &rows).map_err(CliError::Output)?;
+    match args.format {
+        Format::Table => write_table(&measured, &rows).map_err(CliError::Output)?,
+        Format::Grid => write_grids(&measured, &rows).map_err(CliError::Output)?,
+        Format::Json => {}
     }
     let all_agree = rows.iter().all(|(_, agreement)| agreement.agrees());
     Ok(if all_agree { 0 } else { DISAGREES })
 }
 
 impl ValidateArgs {
-    /// All pairs, fault by fault.
+    /// All pairs, by unit, by CPUs and by fault.
     fn pairs(&self) -> Result<Vec<Pair>, CliError> {
         if self.long && self.host == Some(HostKind::Direct) {
             return Err(PoliciesError::from(PolicyWithoutHost::new("--long".to_owned())).into());
         }
-        let usual = validate::usual_policies(self.long, self.ordering);
-        let hosts = host::compared(self.host, &self.policies, &self.own, usual)?;
         let faults = match self.faults.as_slice() {
             [] => FAULTS.to_vec(),
             chosen => {
@@ -121,10 +146,22 @@ impl ValidateArgs {
                 rows?.concat()
             }
         };
-        let of_fault =
-            |(fault, when)| hosts.iter().cloned().map(move |host| Pair { host, fault, when });
-        Ok(faults.into_iter().flat_map(of_fault).collect())
+        let mut pairs = Vec::new();
+        for &ordering in &self.units {
+            let usual = validate::usual_policies(self.long, ordering);
+            let hosts = host::compared(self.host, &self.policies, &self.own, usual)?;
+            for (&cpus, &(fault, when)) in iproduct(&self.cpus_per_device, &faults) {
+                let pair = |host| Pair { host, fault, when, ordering, cpus, obeys: self.obeys };
+                pairs.extend(hosts.iter().cloned().map(pair));
+            }
+        }
+        Ok(pairs)
     }
+}
+
+/// Each of `a` with each of `b`.
+fn iproduct<'a, A, B>(a: &'a [A], b: &'a [B]) -> impl Iterator<Item = (&'a A, &'a B)> {
+    a.iter().flat_map(move |a| b.iter().map(move |b| (a, b)))
 }
 
 /// Destinations of JSON lines: standard output, a file, or both.
@@ -162,6 +199,8 @@ fn write_table(measured: &Measured, rows: &[(Pair, Agreement)]) -> Result<(), io
     let mut table = Table::new();
     table.load_style(ASCII_MARKDOWN);
     table.set_header([
+        "unit",
+        "CPUs",
         "fault",
         "host",
         "policy",
@@ -170,6 +209,8 @@ fn write_table(measured: &Measured, rows: &[(Pair, Agreement)]) -> Result<(), io
         "ATC",
         "stale DMA",
         "KVM",
+        "simulated",
+        "other CPUs, KVM",
         "simulated",
         "neighbor",
         "KVM",
@@ -183,6 +224,8 @@ fn write_table(measured: &Measured, rows: &[(Pair, Agreement)]) -> Result<(), io
             (kvm, simulated) => format!("{kvm}, simulated: {simulated}"),
         };
         table.add_row([
+            pair.ordering.to_string(),
+            pair.cpus.to_string(),
             format!("{}/{}", pair.fault, pair.when.name()),
             pair.host.kind().to_owned(),
             pair.host.policy().unwrap_or("-").to_owned(),
@@ -192,20 +235,38 @@ fn write_table(measured: &Measured, rows: &[(Pair, Agreement)]) -> Result<(), io
             both(|it| stale(it.stale).to_owned()),
             stall(kvm),
             stall(simulated),
-            both(|it| it.neighbor.map_or("-".to_owned(), |it| verdict(it.verdict).to_owned())),
+            crowd(kvm),
+            crowd(simulated),
+            both(|it| it.neighbor.map_or("-".to_owned(), neighbor_text)),
             neighbor(kvm),
             neighbor(simulated),
             judgement(agreement),
         ]);
     }
-    for column in [4, 7, 8, 10, 11] {
+    for column in [1, 6, 9, 10, 11, 12, 14, 15] {
         if let Some(column) = table.column_mut(column) {
             column.set_cell_alignment(CellAlignment::Right);
         }
     }
-    let again = rows.iter().filter(|(_, agreement)| !agreement.discarded.is_empty()).count();
     let mut out = io::stdout().lock();
     writeln!(out, "{table}")?;
+    write_summary(&mut out, measured, rows)
+}
+
+fn write_grids(measured: &Measured, rows: &[(Pair, Agreement)]) -> Result<(), io::Error> {
+    let mut out = io::stdout().lock();
+    for grid in grid::grids(rows) {
+        writeln!(out, "{grid}\n")?;
+    }
+    write_summary(&mut out, measured, rows)
+}
+
+fn write_summary(
+    out: &mut impl Write,
+    measured: &Measured,
+    rows: &[(Pair, Agreement)],
+) -> Result<(), io::Error> {
+    let again = rows.iter().filter(|(_, agreement)| !agreement.discarded.is_empty()).count();
     let agreed = rows.iter().filter(|(_, agreement)| agreement.agrees()).count();
     writeln!(out, "{agreed} of {} pairs agree, {again} after more than one try", rows.len())?;
     let Measured { exit, register_read, vendor_id, descriptor, doorbell, .. } = measured;
@@ -230,7 +291,23 @@ fn verdict_text(side: &Observation) -> String {
     if side.false_completion { format!("{own} (another's)") } else { own.to_owned() }
 }
 
-const fn verdict(verdict: Option<Verdict>) -> &'static str {
+/// Its verdict, with what was not safe: a completion that was another's, and stale DMA.
+fn neighbor_text(it: Affected) -> String {
+    let own = verdict(it.verdict);
+    let anothers = if it.false_completion { " (another's)" } else { "" };
+    let stale = it.stale.map_or(String::new(), |told| format!(", stale {}", stale(Some(told))));
+    format!("{own}{anothers}{stale}")
+}
+
+fn crowd(side: &Observation) -> String {
+    side.crowd.map_or("-".to_owned(), |crowd| match crowd.ended {
+        true => time(crowd.stall),
+        false => "for ever".to_owned(),
+    })
+}
+
+/// The verdict's word in tables.
+pub(super) const fn verdict(verdict: Option<Verdict>) -> &'static str {
     match verdict {
         Some(Verdict::Completed) => "completed",
         Some(Verdict::Skipped) => "skipped",

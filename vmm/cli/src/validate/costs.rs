@@ -8,7 +8,6 @@ use devices::bench::Metric;
 use devices::root_complex::RootComplexConfig;
 use iommu::event::{Event, EventSink, TimedEvent};
 use iommu::submit::{FlushPath, PRESETS, Precheck, Preset};
-use iommu::unit::Ordering;
 use lab::sim::Costs;
 use serde::Serialize;
 
@@ -97,7 +96,7 @@ pub(super) fn calibrate() -> Result<Measured, ValidateError> {
 
 fn measure(pair: &Pair) -> Result<Arc<Reports>, ValidateError> {
     let reports = Arc::new(Reports::default());
-    kvm::boot(pair, Ordering::Serial, reports.clone(), "blame=owner costs=on")?;
+    kvm::boot(pair, reports.clone(), "blame=owner costs=on")?;
     Ok(reports)
 }
 

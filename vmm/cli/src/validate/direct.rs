@@ -13,10 +13,13 @@ use iommu::submit::Verdict;
 use iommu::time::Instant;
 use vmm::Outcome;
 
-use super::observe::{AFFECTED, Affected, NEIGHBOR, Observation, Told, VICTIM};
+use super::observe::{AFTERWARDS, Affected, Crowd, NEIGHBOR, Observation, Told, VICTIM};
 
 /// Slots in the guest's queue. Each slot has a status word of 8 bytes, in one page.
 const SLOTS: usize = 256;
+/// Waits and stale accesses of the neighbour that are kept, at most. It makes about one flush a
+/// millisecond.
+const KEPT: usize = 1 << 14;
 /// The type of a wait descriptor (`VT-d 6.5.2.10`).
 const WAIT: u8 = 5;
 
@@ -30,11 +33,14 @@ pub(super) struct DirectObserver {
 struct State {
     /// When the guest has rung the bench's doorbell, right before the flush.
     since: Option<Instant>,
-    submissions: u32,
-    dropped: bool,
+    /// When the unit has sent a request to the victim.
+    submissions: Vec<Instant>,
+    /// When the victim's ATC has dropped something.
+    dropped: Vec<Instant>,
     stale: Option<Told>,
     outcome: Option<Outcome>,
     stall: Duration,
+    crowd: Duration,
     neighbor: Waits,
 }
 
@@ -47,14 +53,16 @@ struct Waits {
     owners: [Bdf; SLOTS],
     /// When the unit has sent the first request of the neighbour's flush in progress.
     began: Option<Instant>,
-    /// When each wait of 10 ms and more began, and how long it was.
+    /// When each wait began, and how long it was.
     ended: Vec<(Instant, Duration)>,
+    /// When the flush ended before each stale access, and how.
+    stale: Vec<(Instant, Told)>,
 }
 
 impl Default for Waits {
     fn default() -> Self {
         let (requested, owners) = (Bdf::default(), [Bdf::default(); SLOTS]);
-        Self { requested, owners, began: None, ended: Vec::new() }
+        Self { requested, owners, began: None, ended: Vec::new(), stale: Vec::new() }
     }
 }
 
@@ -75,23 +83,35 @@ impl Waits {
                 if self.owners[(word / 8) as usize % SLOTS] == NEIGHBOR =>
             {
                 let Some(began) = self.began.take() else { return };
-                if at - began >= AFFECTED {
+                if self.ended.len() < KEPT {
                     self.ended.push((began, at - began));
                 }
+            }
+            Event::StaleAccess { function: NEIGHBOR, told_success, mapped: false, age, .. }
+                if self.stale.len() < KEPT =>
+            {
+                let ended = Instant::START + (at - Instant::START).saturating_sub(age);
+                self.stale.push((ended, Told::new(told_success)));
             }
             _ => {}
         }
     }
 
-    /// The longest wait that began within these times. One without an end counts up to `until`.
+    /// The longest wait that began within these times, and stale accesses after such waits. A wait
+    /// without an end counts up to `until`.
     fn longest(&self, from: Instant, to: Instant, until: Instant) -> Option<Affected> {
         let counts = |began: Instant| (from..=to).contains(&began);
-        let ended = self.ended.iter().filter(|(began, _)| counts(*began));
-        let ended = ended.map(|&(_, wait)| Affected { verdict: Some(Verdict::Completed), wait });
+        let ended = || self.ended.iter().filter(|(began, _)| counts(*began));
+        let last = ended().map(|&(began, wait)| began + wait).max();
+        let ended = ended().map(|&(_, wait)| Affected::new(Some(Verdict::Completed), wait));
         let endless = self.began.filter(|began| counts(*began) && *began < until);
-        let endless = endless.map(|began| Affected { verdict: None, wait: until - began });
-        let longest = ended.chain(endless).max_by_key(|affected| affected.wait);
-        longest.filter(|affected| affected.wait >= AFFECTED)
+        let endless = endless.map(|began| Affected::new(None, until - began));
+        let longest = ended.chain(endless).max_by_key(|affected| affected.wait)?;
+        // The unit tells its driver in the moment in which it completes the wait.
+        let is_due = |ended: Instant| ended >= from && last.is_some_and(|last| ended <= last);
+        let mut stale = self.stale.iter().filter(|(ended, _)| is_due(*ended));
+        let longest = Affected { stale: stale.next().map(|(_, told)| *told), ..longest };
+        longest.is_affected().then_some(longest)
     }
 }
 
@@ -106,14 +126,17 @@ impl DirectObserver {
         let state = self.state();
         let since = state.since?;
         let stall = state.stall.min(self.patience);
+        // Later ones are those of the victim's other CPUs.
+        let during = |times: &[Instant]| times.iter().filter(|at| **at <= since + stall).count();
         Some(Observation {
             verdict: verdict(state.outcome?),
-            submissions: state.submissions,
-            dropped: state.dropped,
+            submissions: during(&state.submissions) as u32,
+            dropped: during(&state.dropped) > 0,
             false_completion: false,
             stale: state.stale,
             stall,
             neighbor: state.neighbor.longest(since, since + stall, since + self.patience),
+            crowd: Crowd::new(state.crowd, self.patience),
         })
     }
 
@@ -138,6 +161,8 @@ impl State {
             self.outcome = Outcome::from_report(value);
         } else if is(Metric::GuestStall) {
             self.stall = Duration::from_nanos(value);
+        } else if is(Metric::CrowdStall) {
+            self.crowd = Duration::from_nanos(value);
         }
     }
 }
@@ -156,11 +181,19 @@ impl EventSink for DirectObserver {
         match event {
             Event::GuestReport { metric, value } => state.report(metric, value),
             _ if at - since > self.patience => {}
-            Event::InvalidateRequested { unit: UnitRole::Guest, function: VICTIM, .. } => {
-                state.submissions += 1;
+            Event::InvalidateRequested { unit: UnitRole::Guest, function: VICTIM, .. }
+                if state.submissions.len() < KEPT =>
+            {
+                state.submissions.push(at);
             }
-            Event::AtcInvalidated { function: VICTIM, dropped } => state.dropped |= dropped > 0,
-            Event::StaleAccess { function: VICTIM, told_success, mapped: false, .. } => {
+            Event::AtcInvalidated { function: VICTIM, dropped: 1.. }
+                if state.dropped.len() < KEPT =>
+            {
+                state.dropped.push(at);
+            }
+            Event::StaleAccess { function: VICTIM, told_success, mapped: false, age, .. }
+                if age >= AFTERWARDS =>
+            {
                 state.stale.get_or_insert(Told::new(told_success));
             }
             _ => {}
@@ -259,8 +292,7 @@ mod tests {
             events.push((900, report(Metric::Outcome, 1)));
             observe(events).unwrap().neighbor
         };
-        let wait =
-            |verdict, millis| Some(Affected { verdict, wait: Duration::from_millis(millis) });
+        let wait = |verdict, millis| Some(Affected::new(verdict, Duration::from_millis(millis)));
         let after = [(360, completed(6)), (361, requested(NEIGHBOR)), (361, fetched(10))];
         assert_eq!(neighbor(&after), wait(Some(Verdict::Completed), 308), "361 is after the flush");
         assert_eq!(neighbor(&[(360, completed(254))]), wait(None, 748), "that was the victim's");

@@ -22,17 +22,17 @@ const FLUSHES: u64 = 8;
 const SLACK: Duration = Duration::from_secs(60);
 
 /// Runs the pair once.
-pub(super) fn run(pair: &Pair, ordering: Ordering) -> Result<Observation, ValidateError> {
+pub(super) fn run(pair: &Pair) -> Result<Observation, ValidateError> {
     let observation = match pair.host {
         HostChoice::Direct => {
             // Both CPUs race for the ITE. By `blame=owner` it makes no difference which one finds it.
             let observer = Arc::new(DirectObserver::new(pair.patience()));
-            boot(pair, ordering, observer.clone(), "blame=owner unmap=on")?;
+            boot(pair, observer.clone(), "blame=owner unmap=on")?;
             observer.result()
         }
         HostChoice::Forwarded(_) => {
-            let observer = Arc::new(Observer::new(Start::Doorbell, pair.patience()));
-            boot(pair, ordering, observer.clone(), "blame=first unmap=on")?;
+            let observer = Arc::new(Observer::new(Start::Doorbell, pair.patience(), 0));
+            boot(pair, observer.clone(), "blame=first unmap=on")?;
             observer.result()
         }
     };
@@ -42,24 +42,33 @@ pub(super) fn run(pair: &Pair, ordering: Ordering) -> Result<Observation, Valida
 /// Runs the guest to its end, with `words` added to its command line.
 pub(super) fn boot(
     pair: &Pair,
-    ordering: Ordering,
     sink: Arc<dyn EventSink>,
     words: &str,
 ) -> Result<(), ValidateError> {
     let console = Arc::new(Mutex::new(Vec::new()));
     let ict = Timeout::After(pair.ict());
-    let unit = UnitConfig { ict, ordering, ..UnitConfig::new(UnitRole::Guest) };
-    let root_complex = pair.host.clone().into_root_complex(unit);
+    let unit = UnitConfig { ict, ordering: pair.ordering, ..UnitConfig::new(UnitRole::Guest) };
+    let mut root_complex = pair.host.clone().into_root_complex(unit);
+    if pair.ordering == Ordering::Blocking && pair.host != HostChoice::Direct {
+        // The simulation has the physical unit alone. If the guest's were blocking too, it would keep
+        // what stands behind the victim's wait from the host.
+        root_complex.guest_unit.ordering = Ordering::Serial;
+    }
     let patience = pair.patience();
     let config = VmConfig {
         kernel: Kernel::Image { name: "the built-in guest", bytes: resources::GUEST },
-        cmdline: format!("test=drop flushes={FLUSHES} giveup_ms={} {words}", patience.as_millis()),
+        cmdline: format!(
+            "test=drop flushes={FLUSHES} cpus_each={} giveup_ms={} {words}",
+            pair.cpus,
+            patience.as_millis()
+        ),
         modules: Vec::new(),
         memory: MemorySize::default(),
-        cpus: pair.devices(),
+        cpus: pair.devices() * pair.cpus,
         root_complex: RootComplexConfig {
             faults: fault(pair).into_iter().collect(),
             oracle: true,
+            obeys: pair.obeys,
             ..root_complex
         },
         console: Console::Capture(console.clone()),

@@ -16,12 +16,11 @@ mod agreement;
 pub(crate) mod command;
 mod costs;
 mod direct;
+mod grid;
 mod kvm;
 mod observe;
 mod pair;
 mod simulated;
-
-use iommu::unit::Ordering;
 
 use crate::host::HostChoice;
 use vmm::{Error, Exit};
@@ -29,8 +28,8 @@ use vmm::{Error, Exit};
 pub(crate) use agreement::Agreement;
 use agreement::Limits;
 pub(crate) use costs::Measured;
-pub(crate) use observe::{Observation, Told};
-pub(crate) use pair::{FAULTS, Pair, UnknownFault, faults, usual_policies};
+pub(crate) use observe::{Affected, Observation, Told};
+pub(crate) use pair::{FAULTS, MAX_CPUS, Pair, UnknownFault, faults, usual_policies};
 
 /// Most runs of a pair under KVM. A loaded host lengthens stalls, and a pause that exceeds a bound
 /// changes the outcome.
@@ -76,19 +75,15 @@ pub(crate) fn calibrate() -> Result<Measured, ValidateError> {
 ///
 /// # Errors
 /// If either cannot be run.
-pub(crate) fn run(
-    pair: &Pair,
-    ordering: Ordering,
-    measured: &Measured,
-) -> Result<Agreement, ValidateError> {
-    let simulated = simulated::run(pair, ordering, measured)?;
+pub(crate) fn run(pair: &Pair, measured: &Measured) -> Result<Agreement, ValidateError> {
+    let simulated = simulated::run(pair, measured)?;
     let limits = Limits::new(measured.exit);
     let limits = match pair.host {
-        HostChoice::Direct => limits.with_own_resubmission(pair.ict()),
+        HostChoice::Direct => limits.with_own_resubmission(pair.ict(), pair.cpus),
         HostChoice::Forwarded(_) => limits,
     };
     let attempt = || -> Result<Agreement, ValidateError> {
-        Ok(Agreement::new(kvm::run(pair, ordering)?, simulated.clone(), limits))
+        Ok(Agreement::new(kvm::run(pair)?, simulated.clone(), limits))
     };
     let mut best = attempt()?;
     for _ in 1..TRIES {

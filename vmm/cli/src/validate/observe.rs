@@ -18,6 +18,10 @@ pub(super) const NEIGHBOR: Bdf = Bdf::new(2, 0, 0);
 /// Shortest wait of the neighbour that counts as an effect of the fault.
 pub(super) const AFFECTED: Duration = Duration::from_millis(10);
 
+/// Shortest age of a stale access of the victim that counts. Under KVM the guest has it write 30 ms
+/// after the flush and later. The simulation's caller goes on with I/O at once.
+pub(super) const AFTERWARDS: Duration = Duration::from_millis(20);
+
 /// Selects the flush that is observed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Start {
@@ -29,7 +33,7 @@ pub(super) enum Start {
     UnderWay,
 }
 
-/// The neighbour's longest wait.
+/// The neighbour's longest wait, and the safety of its flushes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 pub(crate) struct Affected {
     /// The verdict; `None` if there was none to the end.
@@ -37,6 +41,42 @@ pub(crate) struct Affected {
     /// The time for which the neighbour waited.
     #[serde(rename = "wait_ns", serialize_with = "nanos")]
     pub(crate) wait: Duration,
+    /// Whether the status write of another wait ended one of its flushes.
+    pub(crate) false_completion: bool,
+    /// Whether the neighbour reached memory by a stale translation after one of its flushes, and if
+    /// it did, whether the caller had been told of success.
+    pub(crate) stale: Option<Told>,
+}
+
+impl Affected {
+    /// A wait without any harm but its length.
+    pub(super) const fn new(verdict: Option<Verdict>, wait: Duration) -> Self {
+        Self { verdict, wait, false_completion: false, stale: None }
+    }
+
+    /// Whether the fault has an effect on it.
+    pub(super) fn is_affected(&self) -> bool {
+        self.wait >= AFFECTED || self.false_completion || self.stale.is_some()
+    }
+}
+
+/// The longest stall of the victim's other CPUs, with their wait for the lock of the domain, if it is
+/// 10 ms or more.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+pub(crate) struct Crowd {
+    /// All of them came back.
+    pub(crate) ended: bool,
+    /// The longest stall.
+    #[serde(rename = "stall_ns", serialize_with = "nanos")]
+    pub(crate) stall: Duration,
+}
+
+impl Crowd {
+    /// Of a stall that is watched for `patience`.
+    pub(super) fn new(stall: Duration, patience: Duration) -> Option<Self> {
+        let ended = stall < patience;
+        (stall >= AFFECTED).then_some(Self { ended, stall: stall.min(patience) })
+    }
 }
 
 /// The answer to the caller before a stale access.
@@ -73,8 +113,11 @@ pub(crate) struct Observation {
     /// The time for which the CPU was stuck in the flush.
     #[serde(rename = "stall_ns", serialize_with = "nanos")]
     pub(crate) stall: Duration,
-    /// The neighbour, if it waited for 10 ms or more in a flush that began before this one was over.
+    /// The neighbour, if a flush of it that began before this one was over took 10 ms or more, or
+    /// was not safe.
     pub(crate) neighbor: Option<Affected>,
+    /// The victim's other CPUs, of which each wanted a flush during this one.
+    pub(crate) crowd: Option<Crowd>,
 }
 
 pub(super) fn nanos<S: Serializer>(time: &Duration, serializer: S) -> Result<S::Ok, S::Error> {
@@ -85,6 +128,8 @@ pub(super) fn nanos<S: Serializer>(time: &Duration, serializer: S) -> Result<S::
 pub(super) struct Observer {
     start: Start,
     patience: Duration,
+    /// CPUs of the simulation that are no helpers.
+    cpus: u16,
     state: Mutex<State>,
 }
 
@@ -110,12 +155,24 @@ struct State {
     /// The neighbour's waits that are not over.
     waiting: HashMap<Ticket, Instant>,
     neighbor: Option<Affected>,
+    /// The wait of the neighbour that another's status write has ended.
+    falsely_ended: Option<Ticket>,
+    /// When the last of the neighbour's flushes that count has ended.
+    neighbor_ended: Option<Instant>,
+    /// One of them was ended by another's status write, or led to a stale access.
+    neighbor_false: bool,
+    neighbor_stale: Option<Told>,
+    /// The victim's other CPUs that wait, since when.
+    crowd_waiting: HashMap<u16, Instant>,
+    /// The longest of their stalls that are over.
+    crowd: Duration,
 }
 
 impl Observer {
-    /// For `patience` from when it reaches the host side a flush is observed.
-    pub(super) fn new(start: Start, patience: Duration) -> Self {
-        Self { start, patience, state: Mutex::default() }
+    /// For `patience` from when it reaches the host side a flush is observed. Of the simulation's CPUs
+    /// `cpus` do I/O.
+    pub(super) fn new(start: Start, patience: Duration, cpus: u16) -> Self {
+        Self { start, patience, cpus, state: Mutex::default() }
     }
 
     /// The observation; `None` if there was no such flush.
@@ -126,9 +183,14 @@ impl Observer {
         for since in state.waiting.values().filter(|since| state.counts(**since)) {
             let wait = until - *since;
             if neighbor.is_none_or(|other| other.wait < wait) {
-                neighbor = Some(Affected { verdict: None, wait });
+                neighbor = Some(Affected::new(None, wait));
             }
         }
+        let mut neighbor =
+            neighbor.unwrap_or(Affected::new(Some(Verdict::Completed), Duration::ZERO));
+        (neighbor.false_completion, neighbor.stale) = (state.neighbor_false, state.neighbor_stale);
+        let waiting = state.crowd_waiting.values().filter(|since| state.counts(**since));
+        let crowd = waiting.map(|_| self.patience).max().unwrap_or_default().max(state.crowd);
         Some(Observation {
             verdict: state.verdict.map(|(_, verdict)| verdict),
             submissions: state.submissions,
@@ -136,7 +198,8 @@ impl Observer {
             false_completion: state.false_completion,
             stale: state.stale,
             stall: state.stall.unwrap_or(self.patience).min(self.patience),
-            neighbor: neighbor.filter(|affected| affected.wait >= AFFECTED),
+            neighbor: neighbor.is_affected().then_some(neighbor),
+            crowd: Crowd::new(crowd, self.patience),
         })
     }
 
@@ -192,7 +255,7 @@ impl State {
             }
             // A later flush, which the simulation's caller makes, is not the one that is observed.
             Event::StaleAccess { function: VICTIM, told_success, mapped: false, age, .. }
-                if self.next_verdict.is_none_or(|next| at < next + *age) =>
+                if *age >= AFTERWARDS && self.next_verdict.is_none_or(|next| at < next + *age) =>
             {
                 self.stale.get_or_insert(Told::new(*told_success));
             }
@@ -207,16 +270,51 @@ impl State {
     }
 
     fn neighbor(&mut self, at: Instant, event: &Event) {
+        /// From the end of a flush until the oracle knows of it.
+        const BRIEFLY: Duration = Duration::from_micros(100);
         match event {
+            Event::FalseCompletion { ticket } if self.waiting.contains_key(ticket) => {
+                self.falsely_ended = Some(*ticket);
+            }
+            Event::StaleAccess { function: NEIGHBOR, told_success, mapped: false, age, .. }
+                if self.neighbor_ended.is_some_and(|ended| at <= ended + BRIEFLY + *age) =>
+            {
+                self.neighbor_stale.get_or_insert(Told::new(*told_success));
+            }
             Event::Submitted { ticket, function: NEIGHBOR, attempt: 1 } => {
                 self.waiting.insert(*ticket, at);
             }
             Event::Verdict { ticket, function: NEIGHBOR, verdict, waited } => {
                 self.waiting.remove(ticket);
                 let began = Instant::START + (at - Instant::START).saturating_sub(*waited);
-                let is_longer = self.neighbor.is_none_or(|other| other.wait < *waited);
-                if self.counts(began) && is_longer {
-                    self.neighbor = Some(Affected { verdict: Some(*verdict), wait: *waited });
+                let is_false = self.falsely_ended.take_if(|falsely| falsely == ticket).is_some();
+                if !self.counts(began) {
+                    return;
+                }
+                self.neighbor_ended = Some(at);
+                self.neighbor_false |= is_false;
+                if self.neighbor.is_none_or(|other| other.wait < *waited) {
+                    self.neighbor = Some(Affected::new(Some(*verdict), *waited));
+                }
+            }
+            _ => {}
+        }
+    }
+}
+
+impl State {
+    /// What the victim's other CPUs say: in the simulation by their events, under KVM by a report.
+    fn crowd(&mut self, at: Instant, event: &Event, cpus: u16) {
+        match event {
+            Event::CpuBlocked { cpu, function: VICTIM }
+                if *cpu < cpus && self.cpu != Some(*cpu) =>
+            {
+                self.crowd_waiting.insert(*cpu, at);
+            }
+            Event::CpuReleased { cpu, function: VICTIM, waited } => {
+                let since = self.crowd_waiting.remove(cpu);
+                if since.is_some_and(|since| self.counts(since)) {
+                    self.crowd = self.crowd.max(*waited);
                 }
             }
             _ => {}
@@ -241,9 +339,15 @@ impl EventSink for Observer {
         {
             state.stall = Some(Duration::from_nanos(value));
         }
+        if let Event::GuestReport { metric, value } = event
+            && metric == Metric::CrowdStall as u32
+        {
+            state.crowd = Duration::from_nanos(value);
+        }
         if at - since <= self.patience {
             state.victim(at, &event);
             state.neighbor(at, &event);
+            state.crowd(at, &event, self.cpus);
         }
     }
 }

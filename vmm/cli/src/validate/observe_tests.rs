@@ -3,7 +3,7 @@
 use super::*;
 
 fn observe(start: Start, events: Vec<(u64, Event)>) -> Option<Observation> {
-    let observer = Observer::new(start, Duration::from_millis(750));
+    let observer = Observer::new(start, Duration::from_millis(750), 4);
     for (millis, event) in events {
         observer.record(TimedEvent {
             at: Instant::from_nanos(millis * 1_000_000),
@@ -51,7 +51,7 @@ fn the_first_flush_after_the_doorbell_counts_and_its_first_verdict() {
     assert_eq!((seen.verdict, seen.submissions), (Some(Verdict::DeadlinePassed), 2));
     assert_eq!((seen.dropped, seen.stall), (false, Duration::from_millis(201)));
     let wait = Duration::from_millis(201);
-    assert_eq!(seen.neighbor, Some(Affected { verdict: Some(Verdict::DeadlinePassed), wait }));
+    assert_eq!(seen.neighbor, Some(Affected::new(Some(Verdict::DeadlinePassed), wait)));
 }
 
 #[test]
@@ -69,7 +69,7 @@ fn who_waits_when_patience_ends_waits_for_ever() {
     let seen = seen.unwrap();
     assert_eq!((seen.verdict, seen.submissions), (None, 1));
     let wait = Duration::from_millis(740);
-    assert_eq!(seen.neighbor, Some(Affected { verdict: None, wait }));
+    assert_eq!(seen.neighbor, Some(Affected::new(None, wait)));
 }
 
 #[test]
@@ -139,17 +139,18 @@ fn without_a_flush_there_is_nothing_to_see() {
 
 #[test]
 fn a_stale_access_of_the_victim_counts_with_what_the_caller_was_told() {
-    let stale = |function, told_success, mapped| Event::StaleAccess {
+    let aged = |function, told_success, mapped, age| Event::StaleAccess {
         function,
         pasid: None,
         address: iommu::ids::Iova(0x10_0000),
         target: iommu::ids::Gpa(0x20_0000),
         cache: iommu::event::TranslationCache::Atc,
-        age: Duration::from_millis(30),
+        age: Duration::from_millis(age),
         told_success,
         mapped,
         foreign: None,
     };
+    let stale = |function, told_success, mapped| aged(function, told_success, mapped, 30);
     for (event, seen) in [
         (stale(VICTIM, true, false), Some(Told::Success)),
         (stale(VICTIM, false, false), Some(Told::Failure)),
@@ -160,6 +161,14 @@ fn a_stale_access_of_the_victim_counts_with_what_the_caller_was_told() {
         let events = vec![(0, BELL), (0, submitted(0, VICTIM, 1)), (100, verdict), (130, event)];
         assert_eq!(observe(Start::Doorbell, events).unwrap().stale, seen);
     }
+    // An access of a caller that goes on at once.
+    let events = vec![
+        (0, BELL),
+        (0, submitted(0, VICTIM, 1)),
+        (100, told(0, VICTIM, Verdict::Recovering, 100)),
+        (101, aged(VICTIM, true, false, 1)),
+    ];
+    assert_eq!(observe(Start::Doorbell, events).unwrap().stale, None);
     // The access is 30 ms after the end of the flush that it is about.
     for (next, seen) in [(99, None), (101, Some(Told::Success))] {
         let events = vec![
@@ -171,4 +180,80 @@ fn a_stale_access_of_the_victim_counts_with_what_the_caller_was_told() {
         ];
         assert_eq!(observe(Start::Doorbell, events).unwrap().stale, seen, "{next}");
     }
+}
+
+#[test]
+fn the_neighbors_false_completion_shows_however_short_its_wait_was() {
+    let events = |ticket| {
+        vec![
+            (0, BELL),
+            (0, submitted(0, VICTIM, 1)),
+            (1, submitted(1, NEIGHBOR, 1)),
+            (2, Event::FalseCompletion { ticket: Ticket(ticket) }),
+            (2, told(1, NEIGHBOR, Verdict::Completed, 1)),
+        ]
+    };
+    let neighbor = observe(Start::Doorbell, events(1)).unwrap().neighbor.unwrap();
+    assert!(neighbor.false_completion && neighbor.stale.is_none());
+    assert_eq!(observe(Start::Doorbell, events(7)).unwrap().neighbor, None);
+}
+
+#[test]
+fn the_neighbors_stale_access_counts_if_its_flush_counts() {
+    let stale = |told_success| Event::StaleAccess {
+        function: NEIGHBOR,
+        pasid: None,
+        address: iommu::ids::Iova(0x10_0000),
+        target: iommu::ids::Gpa(0x20_0000),
+        cache: iommu::event::TranslationCache::Atc,
+        age: Duration::from_millis(1),
+        told_success,
+        mapped: false,
+        foreign: None,
+    };
+    for (at, seen) in [(104, Some(Told::Failure)), (109, None)] {
+        let events = vec![
+            (0, BELL),
+            (0, submitted(0, VICTIM, 1)),
+            (1, submitted(1, NEIGHBOR, 1)),
+            (102, told(0, VICTIM, Verdict::DeadlinePassed, 102)),
+            (103, told(1, NEIGHBOR, Verdict::DeadlinePassed, 102)),
+            (104, submitted(2, NEIGHBOR, 1)),
+            (108, told(2, NEIGHBOR, Verdict::DeadlinePassed, 4)),
+            (at, stale(false)),
+        ];
+        let neighbor = observe(Start::Doorbell, events).unwrap().neighbor.unwrap();
+        assert_eq!((neighbor.verdict, neighbor.stale), (Some(Verdict::DeadlinePassed), seen));
+    }
+}
+
+#[test]
+fn the_victims_other_cpus_count_if_they_wait_during_the_observed_flush() {
+    let released = |cpu, waited| Event::CpuReleased {
+        cpu,
+        function: VICTIM,
+        waited: Duration::from_millis(waited),
+    };
+    let seen = |more: &[(u64, Event)]| {
+        let mut events = vec![
+            (0, blocked(0)),
+            (0, submitted(0, VICTIM, 1)),
+            (1, blocked(2)),
+            (100, told(0, VICTIM, Verdict::DeadlinePassed, 100)),
+            (100, released(0, 100)),
+            (101, blocked(0)),
+        ];
+        events.extend_from_slice(more);
+        observe(Start::From(Instant::START), events).unwrap().crowd
+    };
+    let crowd = |ended, millis| Some(Crowd { ended, stall: Duration::from_millis(millis) });
+    assert_eq!(
+        seen(&[(200, released(2, 199)), (201, blocked(2)), (700, released(2, 499))]),
+        crowd(true, 199)
+    );
+    assert_eq!(seen(&[(300, released(0, 199))]), crowd(false, 750), "CPU 2 does not come back");
+    assert_eq!(seen(&[(751, released(2, 750))]), crowd(false, 750), "that is too late");
+    let report = Event::GuestReport { metric: Metric::CrowdStall as u32, value: 205_000_000 };
+    let events = vec![(0, BELL), (0, submitted(0, VICTIM, 1)), (400, report)];
+    assert_eq!(observe(Start::Doorbell, events).unwrap().crowd, crowd(true, 205));
 }

@@ -4,6 +4,7 @@ use std::fmt;
 use std::time::Duration;
 
 use devices::fault::{FaultMode, current_name};
+use devices::pcie::link::Obeys;
 use iommu::submit::{FlushPath, PRESETS, Policy, Preset};
 use iommu::time::Timeout;
 use iommu::unit::Ordering;
@@ -43,7 +44,7 @@ pub(crate) const FAULTS: &[(&str, When)] = &[
     ("no-completion", When::Before),
     ("ignore-invalidate", When::Before),
     ("late:200ms", When::Before),
-    ("slow:20ms", When::Before),
+    ("slow:60ms", When::Before),
     ("dup", When::Before),
     ("early", When::Before),
     ("flap:150ms", When::Before),
@@ -100,7 +101,7 @@ pub(crate) fn usual_policies(long: bool, ordering: Ordering) -> Vec<Policy> {
     short.chain(long).collect()
 }
 
-/// A host and a fault.
+/// A host, a fault, and the machine.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Pair {
     /// The host below the guest, with its policy for invalidations that take too long.
@@ -109,15 +110,34 @@ pub(crate) struct Pair {
     pub(crate) fault: &'static str,
     /// The moment of the fault.
     pub(crate) when: When,
+    /// The order in which the units complete waits.
+    pub(crate) ordering: Ordering,
+    /// CPUs for each device, 1 to 4, that share the lock of its domain.
+    pub(crate) cpus: u8,
+    /// When ATCs drop what an Invalidate Request names.
+    pub(crate) obeys: Obeys,
 }
+
+/// The most CPUs for each device.
+pub(crate) const MAX_CPUS: u8 = 4;
 
 /// How much longer than a policy's bound the unit waits before it raises ITE.
 const AFTER_BOUND: Duration = Duration::from_millis(300);
+/// The same with several CPUs for each device, of which one after the other runs into its bound: the
+/// unit's time-out is no multiple of the usual bounds, so that both do not come at once.
+const AFTER_BOUNDS: Duration = Duration::from_millis(350);
 
 impl Pair {
     /// Nothing happens, with a host that has this policy.
     pub(super) fn healthy(policy: Policy) -> Self {
-        Self { host: HostChoice::Forwarded(policy), fault: "none", when: When::Before }
+        Self {
+            host: HostChoice::Forwarded(policy),
+            fault: "none",
+            when: When::Before,
+            ordering: Ordering::Serial,
+            cpus: 1,
+            obeys: Obeys::default(),
+        }
     }
 
     /// The policy of the driver that waits: the host's, or that of the guest's driver on bare metal,
@@ -134,7 +154,7 @@ impl Pair {
         self.fault.parse().ok()
     }
 
-    /// Devices, each with a CPU that flushes: the victim, and its neighbour where there is one.
+    /// Devices, each with CPUs that flush: the victim, and its neighbour where there is one.
     pub(super) fn devices(&self) -> u8 {
         match self.when {
             When::Before => 2,
@@ -149,19 +169,20 @@ impl Pair {
             Timeout::After(bound) => bound,
             Timeout::Never => Duration::ZERO,
         };
-        bound + AFTER_BOUND
+        bound + if self.cpus > 1 { AFTER_BOUNDS } else { AFTER_BOUND }
     }
 
     /// The time for which a flush is watched: a caller that still waits then counts as waiting without
-    /// end. Two of the unit's time-outs fit in, and no third.
+    /// end. Two of the unit's time-outs fit in, and no third; or one more for each further CPU.
     pub(crate) fn patience(&self) -> Duration {
-        self.ict() * 5 / 2
+        self.ict() * (3 + 2 * u32::from(self.cpus)) / 2
     }
 }
 
 impl fmt::Display for Pair {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}, {}/{}", self.host, self.fault, self.when.name())
+        let Self { host, fault, when, ordering, cpus, .. } = self;
+        write!(f, "{host}, {fault}/{}, {ordering}, {cpus} CPUs", when.name())
     }
 }
 
@@ -174,6 +195,9 @@ impl Serialize for Pair {
             policy: Option<&'a str>,
             fault: &'a str,
             when: When,
+            ordering: Ordering,
+            cpus_per_device: u8,
+            obeys: Obeys,
             ict_ns: u128,
             patience_ns: u128,
         }
@@ -182,6 +206,9 @@ impl Serialize for Pair {
             policy: self.host.policy(),
             fault: self.fault,
             when: self.when,
+            ordering: self.ordering,
+            cpus_per_device: self.cpus,
+            obeys: self.obeys,
             ict_ns: self.ict().as_nanos(),
             patience_ns: self.patience().as_nanos(),
         };
@@ -202,6 +229,15 @@ mod tests {
         assert_eq!(faults("silent").map(|rows| rows.len()), Ok(2));
         let message = faults("dpc").unwrap_err().to_string();
         assert!(message.contains("'dpc'") && message.contains("silent/sent"), "{message}");
+    }
+
+    #[test]
+    fn bounds_of_cpus_in_a_row_end_at_other_times_than_the_units_time_out() {
+        let mut pair = Pair::healthy("bounded:100ms".parse().unwrap());
+        assert_eq!((pair.ict().as_millis(), pair.patience().as_millis()), (400, 1000));
+        (pair.cpus, pair.ordering) = (4, Ordering::Blocking);
+        assert_eq!((pair.ict().as_millis(), pair.patience().as_millis()), (450, 2475));
+        assert_eq!(pair.to_string(), "forwarded, bounded:100ms, none/before, blocking, 4 CPUs");
     }
 
     #[test]

@@ -12,8 +12,9 @@ use std::time::Duration;
 
 use devices::fault::{Fault, Point, Trigger};
 use iommu::event::{Event, EventSink, TimedEvent, Tracer};
+use iommu::submit::{LockScope, Policy};
 use iommu::time::{Instant, Timeout};
-use iommu::unit::{Ordering, UnitConfig};
+use iommu::unit::UnitConfig;
 use lab::sim::{self, FaultRow, Kind, RunSpec, Workload};
 
 use super::ValidateError;
@@ -26,17 +27,20 @@ use crate::host::HostChoice;
 const FLUSHES: u64 = 3;
 /// I/Os of each CPU, more than the neighbour does before the victim's flush is on the queue.
 const BURST: u32 = 60;
+/// When the further CPUs of a device begin, after the moment of the fault: the first one then waits
+/// for its flush, as its I/O has been given up after [`IO_TIMEOUT`].
+const CROWD_AFTER: Duration = Duration::from_millis(2);
+/// Beyond the end of each run.
+const NEVER: Duration = Duration::from_secs(1 << 20);
 
 /// Runs the pair.
-pub(super) fn run(
-    pair: &Pair,
-    ordering: Ordering,
-    measured: &Measured,
-) -> Result<Observation, ValidateError> {
-    let mut spec = spec(pair, ordering, measured);
+pub(super) fn run(pair: &Pair, measured: &Measured) -> Result<Observation, ValidateError> {
+    let mut spec = spec(pair, measured);
+    // The victim's further CPUs begin when the observed flush is under way.
+    let at = moment(&spec)?;
+    spec.workload.crowd_from = at - Instant::START + CROWD_AFTER;
     let start = match pair.when {
         When::Before => {
-            let at = moment(&spec)?;
             spec.fault.fault = pair.mode().map(|mode| {
                 let trigger = Trigger::At(at - Instant::START);
                 Fault { trigger, port: None, mode, lasts: None }
@@ -54,13 +58,13 @@ pub(super) fn run(
     };
     // In its last tenth no I/O begins.
     spec.horizon = (spec.horizon + pair.patience()) * 10 / 9;
-    let observer = Arc::new(Observer::new(start, pair.patience()));
+    let observer = Arc::new(Observer::new(start, pair.patience(), spec.workload.cpus));
     sim::run(&spec, &Tracer::to(observer.clone()))?;
     observer.result().ok_or(ValidateError::Unmeasured("a simulated flush"))
 }
 
 /// A run without fault, for as long as it takes to get under way.
-fn spec(pair: &Pair, ordering: Ordering, measured: &Measured) -> RunSpec {
+fn spec(pair: &Pair, measured: &Measured) -> RunSpec {
     let (devices, batch) = match pair.when {
         When::Before => (2, 2),
         When::Sent => (1, 1),
@@ -77,7 +81,8 @@ fn spec(pair: &Pair, ordering: Ordering, measured: &Measured) -> RunSpec {
         trickle: pair.patience(),
         touches: 0,
         batch,
-        ..Workload::new(name, about, kind, devices, devices)
+        crowd_from: NEVER,
+        ..Workload::new(name, about, kind, devices, devices * u16::from(pair.cpus))
     };
     let fault = FaultRow {
         name: pair.fault.to_owned(),
@@ -87,13 +92,16 @@ fn spec(pair: &Pair, ordering: Ordering, measured: &Measured) -> RunSpec {
         second: None,
         conforming: true,
     };
-    let spec = RunSpec::new(pair.policy(), fault, workload, 0);
+    // The guest's driver holds a lock for each domain, whatever the host's would do.
+    let policy = Policy { lock: LockScope::Domain, ..pair.policy() };
+    let spec = RunSpec::new(policy, fault, workload, 0);
     let ict = Timeout::After(pair.ict());
     // Twice as long as the slowest of what comes before, for each of the CPUs.
     let io = 2 * PACE * 3 + IO_TIMEOUT;
     let flush = 4 * measured.flush + 2 * measured.presence_check;
     RunSpec {
-        unit: UnitConfig { ict, ordering, ..spec.unit },
+        unit: UnitConfig { ict, ordering: pair.ordering, ..spec.unit },
+        obeys: pair.obeys,
         costs: measured.costs(),
         horizon: (flush + io) * 4 * (FLUSHES as u32 + 2),
         ..spec

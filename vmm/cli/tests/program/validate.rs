@@ -76,6 +76,48 @@ fn a_guest_on_bare_metal_comes_to_the_same_as_the_simulation() {
 }
 
 #[test]
+fn cpus_units_and_what_devices_obey_are_axes() {
+    if !wanted(Need::Kvm) {
+        return;
+    }
+    let options = ["--policies", "bounded:100ms", "--faults", "ignore-invalidate"];
+    let axes = ["--units", "serial,blocking", "--cpus-per-device", "1,2", "--obeys", "at-once"];
+    let (_, rows) = validate(&[&options[..], &axes[..4]].concat());
+    assert_eq!(rows.len(), 4);
+    for row in &rows {
+        // A caller that is told of a failure reaches the page of another.
+        for side in ["kvm", "simulated"] {
+            assert_eq!(row[side]["verdict"], "deadline_passed", "{row}");
+            assert_eq!(row[side]["stale"], "failure", "{row}");
+        }
+        // The second CPU waits for the lock of the domain, and then for as long as the first.
+        let crowd = &row["simulated"]["crowd"];
+        match row["cpus_per_device"].as_u64() {
+            Some(1) => assert_eq!((crowd, &row["kvm"]["crowd"]), (&Value::Null, &Value::Null)),
+            _ => {
+                let stall = |side: &str| row[side]["crowd"]["stall_ns"].as_u64().unwrap();
+                assert!(stall("kvm") >= 195_000_000 && stall("simulated") >= 195_000_000, "{row}");
+            }
+        }
+        // What a blocking unit does not fetch, no device is asked to drop.
+        let is_stale = row["simulated"]["neighbor"]["stale"] == "failure";
+        assert_eq!(is_stale, row["ordering"] == "blocking", "{row}");
+    }
+    let (_, rows) = validate(&[&options[..], &axes[4..]].concat());
+    assert_eq!((rows.len(), &rows[0]["obeys"]), (1, &"at-once".into()));
+}
+
+#[test]
+fn cpus_that_the_guest_does_not_have_are_refused_with_the_value() {
+    for number in ["0", "5", "two"] {
+        let output = ghostlink(&["validate", "--cpus-per-device", number]).output().unwrap();
+        assert_eq!(output.status.code(), Some(2), "{number}");
+        let stderr = String::from_utf8(output.stderr).unwrap();
+        assert!(stderr.lines().count() == 1 && stderr.contains(number), "{stderr}");
+    }
+}
+
+#[test]
 fn what_only_a_forwarded_host_has_is_refused_for_a_direct_one() {
     for (option, named) in [
         (&["--policies", "amd"][..], "policy 'amd'"),

@@ -189,7 +189,9 @@ impl<'a> Machine<'a> {
         let end = Instant::START + self.spec.horizon;
         for cpu in 0..self.spec.workload.cpus {
             let delay = self.jitter(self.spec.workload.period);
-            self.pause(cpu, delay);
+            let is_first = cpu < self.spec.workload.devices;
+            let from = if is_first { Duration::ZERO } else { self.spec.workload.crowd_from };
+            self.pause(cpu, from + delay);
         }
         self.begin_moving();
         while let Some(next) = self.next_time().filter(|next| *next <= end) {

@@ -291,8 +291,8 @@ impl Machine<'_> {
             let Mapping { space, iova, .. } = *self.oracle.get(page);
             self.tables.free(device, space, iova);
         }
-        if self.spec.workload.kind.is_built_in_guest() && self.is_victim(device) {
-            self.touch_after_flush(touched);
+        if self.spec.workload.kind.is_built_in_guest() {
+            self.touch_after_flush(device, touched);
         }
         if purpose != Purpose::Prepare {
             self.release_lock(device);

@@ -34,7 +34,7 @@ pub enum Kind {
     /// do not know of that: their I/O fails during the reset, and they unmap its pages then.
     Reset,
     /// As [`Self::Strict`] by a driver that does not reset its devices. The victim writes to the page of
-    /// each flush some more times.
+    /// each flush some more times, the other devices once.
     Direct,
     /// As [`Self::Direct`] in a guest, whose own unit does the IOTLB part: only the Device-TLB part
     /// comes here. A page is out of the guest's unit then, so that its device can only reach it by
@@ -105,6 +105,9 @@ pub struct Workload {
     /// CPU of a device between two resets.
     #[serde(default = "one")]
     pub batch: u32,
+    /// When the CPUs beyond the first of each device begin.
+    #[serde(skip)]
+    pub crowd_from: Duration,
     /// The driver's wait descriptors have FN set: the unit executes nothing behind one before it is
     /// done.
     #[serde(default)]
@@ -181,6 +184,7 @@ impl Workload {
             trickle: Duration::from_secs(5),
             touches: 2,
             batch: one(),
+            crowd_from: Duration::ZERO,
             fence: false,
             queue_depth: queue_depth(),
             irq_moves: Timeout::Never,

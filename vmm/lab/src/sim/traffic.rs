@@ -43,12 +43,14 @@ impl Machine<'_> {
     }
 
     /// The victim writes to the page of a flush some more times, at the times at which the built-in
-    /// guest has it do so (`unmap=on`).
-    pub(super) fn touch_after_flush(&mut self, mapping: Option<MappingId>) {
+    /// guest has it do so (`unmap=on`). Another device does so once, soon after the flush.
+    pub(super) fn touch_after_flush(&mut self, device: u16, mapping: Option<MappingId>) {
         const PERIOD: Duration = Duration::from_millis(30);
+        const SOON: Duration = Duration::from_micros(100);
         let Some(mapping) = mapping else { return };
-        for time in 1..=4 {
-            self.scheduler.at(self.now + PERIOD * time, Task::Touch { mapping, cpu: None });
+        let (period, times) = if self.is_victim(device) { (PERIOD, 4) } else { (SOON, 1) };
+        for time in 1..=times {
+            self.scheduler.at(self.now + period * time, Task::Touch { mapping, cpu: None });
         }
     }
 
