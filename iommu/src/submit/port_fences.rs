@@ -78,6 +78,11 @@ pub(super) struct PortFences {
 }
 
 impl PortFences {
+    /// Whether no fence is anywhere.
+    pub(super) fn is_empty(&self) -> bool {
+        self.active.is_empty()
+    }
+
     /// Whether a fence is at a port above `function`.
     pub(super) fn covers(&self, function: Bdf) -> bool {
         self.active.iter().any(|active| active.buses.contains(&function.bus()))

@@ -35,6 +35,11 @@ pub(super) struct Recoveries {
 }
 
 impl Recoveries {
+    /// Whether no function is being recovered, and none could not be.
+    pub(super) fn is_empty(&self) -> bool {
+        self.functions.is_empty()
+    }
+
     /// Whether `function` is being recovered, or could not be.
     pub(super) fn covers(&self, function: Bdf) -> bool {
         self.functions.contains_key(&function)

@@ -174,10 +174,16 @@ impl Submitter {
             waiter.waive(Verdict::Quarantined, |function| self.quarantine.is_blocked(function));
             waiter.waive(Verdict::Skipped, |function| self.quarantine.is_skipped(function));
         }
-        self.waive_below_fences(waiter);
-        self.waive_recovering(waiter);
+        if !self.ports.is_empty() {
+            self.waive_below_fences(waiter);
+        }
+        if !self.recoveries.is_empty() {
+            self.waive_recovering(waiter);
+        }
         self.waive_blocked(waiter);
-        self.waive_withheld(waiter, hw, now);
+        if self.queue.pressure.is_on() {
+            self.waive_withheld(waiter, hw, now);
+        }
         let precheck = self.policy.precheck_on(path);
         // The check comes directly before the submission with the Device-TLBs.
         if precheck != Precheck::None && !(waiter.is_split && waiter.needs_iotlb()) {
@@ -232,7 +238,9 @@ impl Submitter {
             self.handle_timeout_error(hw, now);
         }
         self.finish_resets(hw, now);
-        self.run_recoveries(hw, now);
+        if !self.recoveries.is_empty() {
+            self.run_recoveries(hw, now);
+        }
         self.handle_deadlines(hw, now);
         self.finish_drains(hw, now);
         self.report_lockups(now);

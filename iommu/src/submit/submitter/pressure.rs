@@ -23,9 +23,6 @@ impl Submitter {
         hw: &mut Hardware<'_>,
         now: Instant,
     ) {
-        if !self.queue.pressure.is_on() {
-            return;
-        }
         for index in waiter.remaining() {
             let function = waiter.function_at(index);
             if !self.queue.pressure.is_withheld(function) || self.quarantine.is_fencing(function) {

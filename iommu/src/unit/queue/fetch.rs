@@ -42,6 +42,8 @@ pub(super) struct Fetcher<'a> {
 }
 
 impl<'a> Fetcher<'a> {
+    // Called once for each doorbell, from one place.
+    #[inline(always)]
     pub(super) fn new(ring: QueueAddress, memory: &'a Memory) -> Self {
         let base = GuestAddress(ring.page() * PAGE_SIZE);
         let slice = GuestMemoryBackend::get_slice(memory, base, ring.bytes() as usize).ok();

@@ -174,6 +174,7 @@ impl Translator {
         self.for_each_used(|caches| caches.invalidate_pasids(scope));
     }
 
+    #[inline]
     pub(super) fn invalidate_iotlb(&self, scope: IotlbScope) {
         match scope {
             IotlbScope::Global => self.invalidations.add_all(),
