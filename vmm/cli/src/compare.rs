@@ -31,12 +31,14 @@ pub(super) struct CompareArgs {
     #[arg(long, value_name = "NAME,..", value_delimiter = ',')]
     faults: Vec<String>,
 
-    /// Only these workloads; NAME@N has N CPUs for each device [default: three of them]
+    /// Only these workloads; NAME@N has N CPUs for each device [default: strict,
+    /// lazy and teardown; and strict@16, if neither units nor numbers of CPUs are chosen]
     #[arg(long, value_name = "NAME,..", value_delimiter = ',')]
     workloads: Vec<String>,
 
     /// Remapping units, by the order in which their waits complete: serial, parallel, blocking, or
-    /// your own [default: serial]
+    /// your own [default: serial; and with the workload strict parallel and blocking, if neither
+    /// workloads nor numbers of CPUs are chosen]
     #[arg(long, alias = "ordering", value_name = "NAME,..", value_delimiter = ',')]
     units: Vec<String>,
 
@@ -46,7 +48,7 @@ pub(super) struct CompareArgs {
     cpus_per_device: Vec<u16>,
 
     /// Runs of each policy, fault, workload and unit, each with its own random seed [default: from 20
-    /// on, or 5 in a large comparison, until each share's 95 % interval is below 5 points, or it
+    /// on, or 3 in a large comparison, until each share's 95 % interval is below 5 points, or it
     /// takes too long]
     #[arg(long, value_name = "N")]
     seeds: Option<u64>,

@@ -11,8 +11,12 @@ use super::text::suggestion;
 
 /// The workloads that are compared if nothing else is said.
 pub const WORKLOADS: [&str; 3] = ["strict", "lazy", "teardown"];
-/// The units that are compared if nothing else is said.
-pub const UNITS: [&str; 1] = [UnitRow::DEFAULT];
+/// A workload that is compared as well if neither workloads nor units nor numbers of CPUs are chosen.
+/// From 16 CPUs for each device on, a bound is multiplied until the unit runs out of room.
+pub const CROWD: &str = "strict@16";
+/// The units that are compared if nothing else is said, with the first of the workloads. The others are
+/// run on the first unit only. If workloads or numbers of CPUs are chosen, only the first is there.
+pub const UNITS: [&str; 3] = [UnitRow::DEFAULT, "parallel", "blocking"];
 
 /// The settings of the simulated machine that all runs of a comparison share.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -65,6 +69,9 @@ pub struct Matrix {
     /// The tables from which a user has chosen rows by name.
     #[serde(default)]
     pub named: Named,
+    /// Workloads but for the first are run on the first unit only.
+    #[serde(default)]
+    pub one_axis: bool,
 }
 
 /// The tables from which a user has chosen rows by name.
@@ -85,9 +92,11 @@ pub struct Selection {
     pub policies: Vec<String>,
     /// All, if it is empty.
     pub faults: Vec<String>,
-    /// [`WORKLOADS`] and all that a file adds, if it is empty.
+    /// [`WORKLOADS`] and all that a file adds, if it is empty; and [`CROWD`], if units and numbers of
+    /// CPUs are not chosen either.
     pub workloads: Vec<String>,
-    /// [`UNITS`] and all that a file adds, if it is empty.
+    /// [`UNITS`] and all that a file adds, if it is empty; the first of them if workloads or numbers of
+    /// CPUs are chosen.
     pub units: Vec<String>,
     /// Numbers of CPUs for each device: each workload is run with each of them. As the workloads
     /// say, if it is empty.
@@ -102,6 +111,11 @@ pub struct Selection {
 }
 
 impl Selection {
+    /// Whether neither workloads nor units nor numbers of CPUs are chosen.
+    fn has_usual_machine(&self) -> bool {
+        self.workloads.is_empty() && self.units.is_empty() && self.cpus_per_device.is_empty()
+    }
+
     /// The settings of the machine.
     pub fn machine(&self) -> MachineSettings {
         let usual = MachineSettings::default();
@@ -138,13 +152,19 @@ impl Matrix {
             [] => catalog.faults.clone(),
             names => named(names, |name| catalog.fault(name))?,
         };
+        let one_axis = selection.has_usual_machine();
         let workloads = match selection.workloads.as_slice() {
+            [] if one_axis => {
+                let usual = usual_workloads(catalog).into_iter();
+                let crowd = catalog.workload(CROWD).map_err(|e| MatrixError::Name(explain(&e)))?;
+                usual.chain([crowd]).collect()
+            }
             [] => usual_workloads(catalog),
             names => named(names, |name| catalog.workload(name))?,
         };
         let workloads = with_cpus(workloads, &selection.cpus_per_device)?;
         let units = match selection.units.as_slice() {
-            [] => usual_units(catalog),
+            [] => usual_units(catalog, one_axis),
             names => named(names, |name| catalog.unit(name).cloned())?,
         };
         let seeds = match selection.seeds {
@@ -159,7 +179,8 @@ impl Matrix {
             units: !selection.units.is_empty(),
         };
         let machine = selection.machine();
-        let mut matrix = Self { seeds, machine, policies, faults, workloads, units, named };
+        let mut matrix =
+            Self { seeds, machine, policies, faults, workloads, units, named, one_axis };
         matrix.leave_out_policies_without_runs()?;
         if selection.seeds.is_none() {
             matrix.seeds = Seeds::within_budget(matrix.cost());
@@ -169,8 +190,15 @@ impl Matrix {
 
     /// Whether `policy` is run with `workload` on `unit`. If its system does not exist with such a
     /// unit, or it describes another path in the kernel, the result would have no meaning for any
-    /// machine: the run is made only if both were chosen by name.
+    /// machine: the run is made only if both were chosen by name. Nor is it made with a workload and a
+    /// unit that both differ from the first one if one axis at a time is varied.
     pub fn applies(&self, policy: &Policy, workload: &Workload, unit: &UnitRow) -> bool {
+        if self.one_axis
+            && self.workloads.first().is_some_and(|first| first.name != workload.name)
+            && self.units.first().is_some_and(|first| first.name != unit.name)
+        {
+            return false;
+        }
         let Named { policies, workloads, units } = self.named;
         (policy.applies_to(unit.ordering) || policies && units)
             && (policy.describes(workload.kind.path()) || policies && workloads)
@@ -281,11 +309,12 @@ fn usual_workloads(catalog: &Catalog) -> Vec<Workload> {
     catalog.workloads.iter().filter(is_usual).cloned().collect()
 }
 
-/// As [`usual_workloads`], for units.
-fn usual_units(catalog: &Catalog) -> Vec<UnitRow> {
+/// As [`usual_workloads`], for units; only the first of [`UNITS`] unless `all` are wanted.
+fn usual_units(catalog: &Catalog, all: bool) -> Vec<UnitRow> {
     let built_in = Catalog::default();
+    let usual = if all { &UNITS[..] } else { &UNITS[..1] };
     let is_usual =
-        |row: &&UnitRow| UNITS.contains(&row.name.as_str()) || built_in.unit(&row.name).is_err();
+        |row: &&UnitRow| usual.contains(&row.name.as_str()) || built_in.unit(&row.name).is_err();
     catalog.units.iter().filter(is_usual).cloned().collect()
 }
 
@@ -339,142 +368,5 @@ pub fn explain(error: &CatalogError) -> String {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::seeds::Round;
-    use crate::shard::Shard;
-
-    /// All runs of a matrix with a fixed number of seeds.
-    fn ids(matrix: &Matrix) -> Vec<RunId> {
-        let round = Round::first(matrix.seeds, matrix.cells_with_runs(), Shard::WHOLE);
-        let places = (0..round.runs()).map(|nth| round.run(nth).unwrap());
-        places.map(|place| matrix.id(place).unwrap()).collect()
-    }
-
-    fn selection(policies: &[&str], seeds: u64) -> Selection {
-        let policies = policies.iter().map(|name| (*name).to_owned()).collect();
-        Selection { policies, seeds: Some(seeds), ..Selection::default() }
-    }
-
-    #[test]
-    fn runs_are_in_the_order_of_their_rows_and_each_is_there_once() {
-        let catalog = Catalog::default();
-        let matrix = Matrix::new(&catalog, &selection(&["linux", "amd"], 3)).unwrap();
-        let ids: Vec<RunId> = ids(&matrix);
-        assert_eq!(ids.len(), 2 * catalog.faults.len() * WORKLOADS.len() * 3);
-        assert_eq!(matrix.id(Place { cell: matrix.cells(), seed: 0 }), None);
-        let first: Vec<u64> = ids.iter().take(4).map(|id| id.seed).collect();
-        assert_eq!(first, [0, 1, 2, 0]);
-        assert_eq!((&*ids[0].policy, &*ids[ids.len() - 1].policy), ("linux", "amd"));
-        let different: std::collections::HashSet<&RunId> = ids.iter().collect();
-        assert_eq!(different.len(), ids.len());
-    }
-
-    #[test]
-    fn units_and_cpus_for_each_device_are_axes() {
-        let own = UnitRow {
-            name: "impatient".into(),
-            ict: Some("1s".parse().unwrap()),
-            ..UnitRow::default()
-        };
-        let mut catalog = Catalog::default();
-        catalog.units.push(own);
-        let selection = Selection {
-            faults: vec!["silent".into()],
-            workloads: vec!["strict".into(), "lazy".into()],
-            units: vec!["parallel".into(), "impatient".into()],
-            cpus_per_device: vec![2, 16],
-            ict: Some("3s".parse().unwrap()),
-            ..selection(&["linux"], 1)
-        };
-        let matrix = Matrix::new(&catalog, &selection).unwrap();
-        let ids: Vec<String> = ids(&matrix).iter().map(RunId::to_string).collect();
-        assert_eq!(ids.len(), 8);
-        assert_eq!(ids[0], "linux/silent/strict@2/parallel/0");
-        assert_eq!(ids[3], "linux/silent/strict@16/impatient/0");
-        let spec = |cell| matrix.spec(Place { cell, seed: 0 }).unwrap();
-        assert_eq!((spec(0).workload.cpus, spec(3).workload.cpus), (4, 32));
-        let icts = [0, 3].map(|place| spec(place).unit.ict.to_string());
-        assert_eq!(icts, ["3s", "1s"], "a row's own time-out precedes the one of the comparison");
-        // A name alone says the same.
-        let id = ids[3].parse().unwrap();
-        assert_eq!(matrix.machine.spec(&catalog, &id).unwrap(), spec(3));
-    }
-
-    #[test]
-    fn impossible_axes_are_refused_with_the_value() {
-        let refused = |workload: &str, units: &[&str], cpus: &[u16]| {
-            let selection = Selection {
-                workloads: vec![workload.to_owned()],
-                units: units.iter().map(|name| (*name).to_owned()).collect(),
-                cpus_per_device: cpus.to_vec(),
-                ..selection(&["linux"], 1)
-            };
-            Matrix::new(&Catalog::default(), &selection).unwrap_err().to_string()
-        };
-        assert!(refused("strict", &["serail"], &[]).contains("did you mean 'serial'?"));
-        assert!(refused("strict", &["serial", "serial"], &[]).contains("'serial' is named twice"));
-        assert!(refused("strict", &[], &[0]).contains("0 CPUs"));
-        assert!(refused("strict", &[], &[2, 2]).contains("2 CPUs"));
-        assert!(refused("strict@4", &[], &[2]).contains("'strict@4'"));
-        for number in ["0", "-1", "many", "", "70000"] {
-            let error = refused(&format!("strict@{number}"), &[], &[]);
-            assert!(error.contains(&format!("'{number}'")) && error.contains("strict@16"));
-        }
-        assert!(refused("stritc@4", &[], &[]).contains("did you mean 'strict'?"));
-    }
-
-    #[test]
-    fn names_that_are_none_are_refused_with_one_that_may_be_meant() {
-        let refused = |names: &[&str], seeds| {
-            Matrix::new(&Catalog::default(), &selection(names, seeds)).unwrap_err().to_string()
-        };
-        let error = refused(&["linus"], 1);
-        assert!(error.contains("'linus'") && error.contains("did you mean 'linux'?"), "{error}");
-        assert!(refused(&["amd", "amd"], 1).contains("'amd' is named twice"));
-        assert!(refused(&["amd"], 0).contains("0 seeds"));
-        // The cost grows with the CPUs: more of them, and each cell gets fewer seeds.
-        let precision = |cpus: &[u16]| {
-            let selection = Selection { cpus_per_device: cpus.to_vec(), ..Selection::default() };
-            Matrix::new(&Catalog::default(), &selection).unwrap().seeds
-        };
-        assert_ne!(precision(&[2]), precision(&[64]));
-        // A preset with a duration of one's own is as good as a row.
-        let matrix = Matrix::new(&Catalog::default(), &selection(&["bounded:7ms"], 1)).unwrap();
-        assert_eq!(matrix.policies[0].name, "bounded:7ms");
-    }
-
-    #[test]
-    fn a_policy_is_not_run_with_a_unit_or_on_a_path_that_it_does_not_describe() {
-        let names = |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect();
-        let select = |policies: &[&str], workloads: &[&str], units: &[&str]| Selection {
-            policies: names(policies),
-            faults: names(&["none"]),
-            workloads: names(workloads),
-            units: names(units),
-            seeds: Some(1),
-            ..Selection::default()
-        };
-        let runs = |selection: &Selection| -> Result<Vec<String>, String> {
-            let matrix = Matrix::new(&Catalog::default(), selection).map_err(|e| e.to_string())?;
-            Ok(ids(&matrix).iter().map(RunId::to_string).collect::<Vec<_>>())
-        };
-        let has = |runs: &[String], run: &str| runs.iter().any(|other| other.starts_with(run));
-        let usual = runs(&select(&[], &[], &[])).unwrap();
-        assert!(has(&usual, "linux-7.0-unmap/none/strict/"), "{usual:?}");
-        assert!(has(&usual, "linux-7.0-unmap/none/lazy/"));
-        assert!(!has(&usual, "linux-7.0-unmap/none/teardown/"));
-        assert!(has(&usual, "linux-7.0-teardown/none/teardown/"));
-        assert!(!has(&usual, "linux-7.0-teardown/none/strict/"));
-        assert!(has(&usual, "amd/none/strict/serial/"));
-        let parallel = runs(&select(&[], &[], &["parallel"])).unwrap();
-        assert!(!has(&parallel, "amd/") && has(&parallel, "vt-d-sequence:100ms/"));
-        // What was named on both sides is run.
-        let asked = runs(&select(&["amd"], &["strict"], &["parallel"])).unwrap();
-        assert_eq!(asked, ["amd/none/strict/parallel/0"]);
-        let asked = runs(&select(&["linux-7.0-teardown"], &["strict"], &[])).unwrap();
-        assert_eq!(asked, ["linux-7.0-teardown/none/strict/serial/0"]);
-        let refused = runs(&select(&["linux-7.0-reset"], &[], &[])).unwrap_err();
-        assert!(refused.contains("'linux-7.0-reset' describes the path reset"), "{refused}");
-    }
-}
+#[path = "matrix_tests.rs"]
+mod tests;

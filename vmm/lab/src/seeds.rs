@@ -47,9 +47,9 @@ impl Seeds {
     const MOST: u64 = 2560;
     /// Cost of a comparison up to which cells get more seeds, in runs of four CPUs: some 15 s on two
     /// cores.
-    const BUDGET: u64 = 40_000;
+    const BUDGET: u64 = 34_000;
     /// The fewest seeds of a cell.
-    const LEAST: u64 = 5;
+    const LEAST: u64 = 3;
 
     /// Until the intervals are narrow, as far as a budget allows. `cost` is that of one seed for
     /// every cell, in runs of four CPUs.
@@ -169,9 +169,9 @@ mod tests {
         };
         assert_eq!(precision(1), (20, 2560));
         assert_eq!(precision(42), (20, 640));
-        assert_eq!(precision(1_701), (20, 20));
-        assert_eq!(precision(5_000), (8, 8));
-        assert_eq!(precision(1_000_000), (5, 5));
+        assert_eq!(precision(1_700), (20, 20));
+        assert_eq!(precision(5_000), (6, 6));
+        assert_eq!(precision(1_000_000), (3, 3));
     }
 
     proptest! {

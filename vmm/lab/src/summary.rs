@@ -139,11 +139,14 @@ impl Summary {
         self.cells.iter().map(Totals::runs).sum()
     }
 
-    /// The groups, unit by unit.
+    /// The groups that have runs, unit by unit.
     pub fn groups(&self) -> Vec<Group> {
         let units = 0..self.units.len();
         let group = |unit| (0..self.workloads.len()).map(move |workload| Group { workload, unit });
-        units.flat_map(group).collect()
+        let has_runs = |group: &Group| {
+            (0..self.policies.len()).any(|policy| self.totals(policy, *group, |_| true).runs() > 0)
+        };
+        units.flat_map(group).filter(has_runs).collect()
     }
 
     /// The number of faults of a kind.
