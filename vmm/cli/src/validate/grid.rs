@@ -11,7 +11,7 @@ use super::{Agreement, Observation, Pair};
 pub(super) fn grids(rows: &[(Pair, Agreement)]) -> Vec<String> {
     let machines = distinct(rows, |pair| (pair.ordering.to_string(), pair.cpus));
     let faults = distinct(rows, |pair| (pair.fault, pair.when));
-    let hosts = distinct(rows, |pair| name(pair));
+    let hosts = distinct(rows, name);
     let grid = |(ordering, cpus): &(String, u8)| {
         let mut table = Table::new();
         table.load_style(ASCII_MARKDOWN);
