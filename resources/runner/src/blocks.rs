@@ -1,7 +1,7 @@
 //! Disks as block devices: a partition table, a pattern, and reads that pass the page cache.
 
 use std::fs::File;
-use std::io::{self, Read, Seek, SeekFrom, Write};
+use std::io::{self, Seek, SeekFrom, Write};
 use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::time::Duration;
 
@@ -50,8 +50,9 @@ fn pattern() -> Vec<u8> {
     bytes
 }
 
-/// Makes a partition on a disk, writes a pattern to it and reads it back, with the caches dropped in
-/// between, so that the data comes from the disk. Returns the number of bytes.
+/// Makes a partition on a disk, writes a pattern to it and reads it back past the page cache, a page at
+/// a time, so that the data comes from the disk and each page is mapped and unmapped for its own
+/// request. Returns the number of bytes.
 pub(crate) fn verify(number: u8) -> Result<usize, String> {
     let path = disk(number);
     let failed = |action: &str| {
@@ -79,14 +80,17 @@ pub(crate) fn verify(number: u8) -> Result<usize, String> {
     file.write_all(&pattern).map_err(failed("write"))?;
     file.sync_all().map_err(failed("flush"))?;
     drop(file);
-    std::fs::write("/proc/sys/vm/drop_caches", "3").map_err(|error| format!("caches: {error}"))?;
-    let mut read = vec![0; PATTERN];
-    let mut file = File::open(&partition).map_err(failed("open"))?;
-    file.read_exact(&mut read).map_err(failed("read"))?;
-    match read.iter().zip(&pattern).position(|(is, wrote)| is != wrote) {
-        None => Ok(PATTERN),
-        Some(at) => Err(format!("{partition} has other data than was written, from byte {at} on")),
+    let mut reader = DirectReader::open(&partition).map_err(failed("open"))?;
+    for (index, wrote) in pattern.chunks(ALIGNMENT).enumerate() {
+        let offset = index * ALIGNMENT;
+        let read = reader.read_at(offset as u64, ALIGNMENT).map_err(failed("read"))?;
+        if read != wrote {
+            return Err(format!(
+                "{partition} has other data than was written, from byte {offset} on"
+            ));
+        }
     }
+    Ok(PATTERN)
 }
 
 /// Repeats `attempt` until it succeeds, or fails with its last error after `limit`.
@@ -108,7 +112,7 @@ pub(crate) fn direct_read(number: u8, length: usize) -> io::Result<Vec<u8>> {
     direct_reader(number)?.read_at(0, length).map(<[u8]>::to_vec)
 }
 
-/// A disk that is open for direct reads.
+/// A disk or a partition that is open for direct reads.
 pub(crate) struct DirectReader {
     file: File,
     buffer: Vec<u8>,
@@ -116,11 +120,15 @@ pub(crate) struct DirectReader {
 
 /// Opens a disk.
 pub(crate) fn direct_reader(number: u8) -> io::Result<DirectReader> {
-    let file = File::options().read(true).custom_flags(libc::O_DIRECT).open(disk(number))?;
-    Ok(DirectReader { file, buffer: Vec::new() })
+    DirectReader::open(&disk(number))
 }
 
 impl DirectReader {
+    fn open(path: &str) -> io::Result<Self> {
+        let file = File::options().read(true).custom_flags(libc::O_DIRECT).open(path)?;
+        Ok(Self { file, buffer: Vec::new() })
+    }
+
     /// Reads `length` bytes at `offset`, both multiples of 4096.
     pub(crate) fn read_at(&mut self, offset: u64, length: usize) -> io::Result<&[u8]> {
         self.buffer.resize(length + ALIGNMENT, 0);
