@@ -13,6 +13,8 @@ use crate::speaker::Speaker;
 
 /// The most records that are kept; then the oldest goes.
 const MAX_RECORDS: usize = 16 << 10;
+/// The level of warnings, which backtraces have, too (`KERN_WARNING`).
+const WARNING: u8 = 4;
 /// The longest record that the kernel returns.
 const MAX_RECORD: usize = 8 << 10;
 
@@ -52,13 +54,24 @@ fn parse(record: &str) -> Option<Record> {
     })
 }
 
+/// Adds a record; without room the oldest goes.
+fn push(records: &mut VecDeque<Record>, record: Record) {
+    if records.len() == MAX_RECORDS {
+        records.pop_front();
+    }
+    records.push_back(record);
+}
+
 /// The log.
 #[derive(Debug)]
 pub(crate) struct KernelLog {
     source: File,
     records: VecDeque<Record>,
-    /// The last so many records are not passed on yet.
-    unsent: usize,
+    /// Warnings and worse that are not passed on yet.
+    urgent: VecDeque<Record>,
+    /// Other records that are not passed on yet. They go when there are no urgent ones: a report of a
+    /// stall does not wait for hundreds of lines about the boot.
+    others: VecDeque<Record>,
 }
 
 impl KernelLog {
@@ -66,19 +79,20 @@ impl KernelLog {
     pub(crate) fn open() -> io::Result<Self> {
         let mut options = File::options();
         let source = options.read(true).custom_flags(libc::O_NONBLOCK).open("/dev/kmsg")?;
-        Ok(Self { source, records: VecDeque::new(), unsent: 0 })
+        let (records, urgent, others) = Default::default();
+        Ok(Self { source, records, urgent, others })
     }
 
     /// Reads what is new, and passes on at most `most` records: on a slow machine each takes a while,
     /// and a kernel that reports a stall may log faster. Returns whether all have been passed on.
     pub(crate) fn pump(&mut self, speaker: &Speaker, most: usize) -> bool {
         self.read();
-        for _ in 0..most.min(self.unsent) {
-            let Record { level, at, text, .. } = &self.records[self.records.len() - self.unsent];
-            speaker.say(Message::Log { level: *level, at: *at, text: Text::new(text) });
-            self.unsent -= 1;
+        for _ in 0..most {
+            let next = self.urgent.pop_front().or_else(|| self.others.pop_front());
+            let Some(Record { level, at, text, .. }) = next else { return true };
+            speaker.say(Message::Log { level, at, text: Text::new(&text) });
         }
-        self.unsent == 0
+        self.urgent.is_empty() && self.others.is_empty()
     }
 
     /// Reads what is new.
@@ -93,11 +107,12 @@ impl KernelLog {
                 _ => return,
             };
             let Some(record) = parse(&String::from_utf8_lossy(&buffer[..length])) else { continue };
-            if self.records.len() == MAX_RECORDS {
-                self.records.pop_front();
-            }
-            self.records.push_back(record);
-            self.unsent = (self.unsent + 1).min(MAX_RECORDS);
+            let unsent = match record.level {
+                ..=WARNING => &mut self.urgent,
+                _ => &mut self.others,
+            };
+            push(unsent, record.clone());
+            push(&mut self.records, record);
         }
     }
 

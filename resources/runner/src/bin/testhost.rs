@@ -3,12 +3,12 @@
 //! It loads KVM and says that it is ready. There the machine is saved once, and restored for each
 //! command. After that it mounts the files of the machine outside by 9p, runs the command, and sends
 //! its output and its status. The machine outside ends QEMU.
-#![forbid(unsafe_code)]
 
 use std::collections::BTreeSet;
 use std::ffi::{CStr, CString};
 use std::fs::{self, File};
-use std::io::{self, Read};
+use std::io::{self, Read, Write};
+use std::os::fd::AsRawFd;
 use std::os::unix::fs::FileTypeExt;
 use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
@@ -163,6 +163,20 @@ impl Modules {
     }
 }
 
+/// Mixes `seed` into the kernel's random numbers, at once: what is only written there is used at the
+/// kernel's next turn, up to a minute later.
+fn add_randomness(seed: &[u8]) -> io::Result<()> {
+    const RNDRESEEDCRNG: libc::Ioctl = 0x5207;
+    let mut random = File::options().write(true).open("/dev/urandom")?;
+    random.write_all(seed)?;
+    // SAFETY: this request has no argument.
+    #[allow(unsafe_code)]
+    match unsafe { libc::ioctl(random.as_raw_fd(), RNDRESEEDCRNG) } {
+        0 => Ok(()),
+        _ => Err(io::Error::last_os_error()),
+    }
+}
+
 /// Sets the clock, and makes the files outside the root directory.
 fn enter(command: &Command) -> Result<(), String> {
     let now = Timespec {
@@ -171,8 +185,7 @@ fn enter(command: &Command) -> Result<(), String> {
     };
     rustix::time::clock_settime(ClockId::Realtime, now)
         .map_err(|error| format!("cannot set the clock: {error}"))?;
-    fs::write("/dev/urandom", &command.seed)
-        .map_err(|error| format!("cannot write to /dev/urandom: {error}"))?;
+    add_randomness(&command.seed).map_err(|error| format!("cannot seed /dev/urandom: {error}"))?;
     let outside = |cache: &str| {
         let options = format!("trans=virtio,version=9p2000.L,msize=512000,cache={cache}");
         CString::new(options).map_err(|error| error.to_string())

@@ -76,7 +76,7 @@ fn input_that_is_wrong_gives_status_2_and_one_line() {
         (&["run", "--initrd", large.path(), "--memory", "4M"], large.path(), "--memory 8M"),
         (&["run", "--policy", "hope"], "'hope'", "bounded:<t>"),
         (&["run", "--policy", "bounded:10"], "bounded:10", "ms"),
-        (&["run", "--host", "metal"], "'metal'", "direct, forwarded"),
+        (&["run", "--host", "metal"], "'metal'", "direct or forwarded"),
         (&["run", "--host", "direct", "--policy", "amd"], "policy 'amd'", "'forwarded'"),
         (&["qtest", "--host", "direct", "--policy", "amd"], "policy 'amd'", "'forwarded'"),
         (&["qtest", "--host", "direct", "--policies-file", "p.toml"], "'p.toml'", "'forwarded'"),
