@@ -17,7 +17,7 @@ scenarios! {
     "boot-firmware",
     "boot-legacy",
     "boot-scalable",
-    "boot-segment",
+    "boot-segment-direct",
     "boot-units",
     "built-debugfs",
     "built-hardlockup-never",
