@@ -75,12 +75,16 @@ pub(crate) struct KernelLog {
 }
 
 impl KernelLog {
-    /// Opens the log at its oldest record.
+    /// Opens the log at its oldest record. What the kernel has logged so far, and is no warning, is
+    /// for the steps alone: each byte that is passed on is an exit, and the boot has thousands.
     pub(crate) fn open() -> io::Result<Self> {
         let mut options = File::options();
         let source = options.read(true).custom_flags(libc::O_NONBLOCK).open("/dev/kmsg")?;
         let (records, urgent, others) = Default::default();
-        Ok(Self { source, records, urgent, others })
+        let mut log = Self { source, records, urgent, others };
+        log.read();
+        log.others.clear();
+        Ok(log)
     }
 
     /// Reads what is new, and passes on at most `most` records: on a slow machine each takes a while,
