@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use devices::topology::Topology;
-use vmm::{Exit, Vm};
+use vmm::{DebugConsole, Exit, Vm};
 
 use crate::code::{HALT, out8, out16, store};
 use crate::guest::{Guest, kvm_wanted};
@@ -38,6 +38,8 @@ fn sleeper(alarm: bool) -> Guest {
     let mut guest = Guest::new(&code.concat());
     let devices = ["pc-testdev".parse().unwrap()];
     guest.config.root_complex.topology = Topology::new(&devices).unwrap();
+    // pc-testdev has that port.
+    guest.config.debugcon = DebugConsole::Discard;
     guest
 }
 

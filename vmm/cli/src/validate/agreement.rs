@@ -154,20 +154,7 @@ fn neighbor(side: &Observation) -> Option<NeighborOutcome> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::validate::observe::Crowd;
-
-    fn observation(millis: u64) -> Observation {
-        Observation {
-            verdict: Some(Verdict::DeadlinePassed),
-            submissions: 1,
-            dropped: false,
-            false_completion: false,
-            stale: None,
-            stall: Duration::from_millis(millis),
-            neighbor: None,
-            crowd: None,
-        }
-    }
+    use crate::validate::observe::{Crowd, passed_deadline};
 
     fn compare(kvm: Observation, simulated: Observation) -> Agreement {
         Agreement::new(kvm, simulated, Limits::new(Duration::from_millis(6)))
@@ -185,7 +172,7 @@ mod tests {
             (20, 99, None),
             (100, 1, Some(false)),
         ] {
-            let both = compare(observation(kvm), observation(simulated));
+            let both = compare(passed_deadline(kvm), passed_deadline(simulated));
             assert_eq!(both.stall_agrees, agrees, "{kvm} {simulated}");
             assert_eq!(both.agrees(), agrees != Some(false), "{kvm} {simulated}");
         }
@@ -211,11 +198,11 @@ mod tests {
                 it.crowd = Crowd::new(Duration::from_secs(1), Duration::from_secs(1))
             },
         ];
-        assert!(compare(observation(100), observation(100)).outcome_agrees);
+        assert!(compare(passed_deadline(100), passed_deadline(100)).outcome_agrees);
         for change in changes {
-            let mut other = observation(100);
+            let mut other = passed_deadline(100);
             change(&mut other);
-            assert!(!compare(other, observation(100)).outcome_agrees);
+            assert!(!compare(other, passed_deadline(100)).outcome_agrees);
         }
     }
 
@@ -225,7 +212,7 @@ mod tests {
         let side = |verdict, millis| {
             let wait = Duration::from_millis(millis);
             let neighbor = Some(Affected::new(verdict, wait));
-            Observation { verdict: None, neighbor, ..observation(750) }
+            Observation { verdict: None, neighbor, ..passed_deadline(750) }
         };
         let completed = Some(Verdict::Completed);
         for (kvm, simulated, agrees) in [
@@ -234,7 +221,7 @@ mod tests {
             (side(completed, 450), side(None, 750), false),
             (side(Some(Verdict::UnitTimedOut), 310), side(None, 750), false),
             (side(None, 750), side(completed, 300), false),
-            (observation(750), side(None, 750), false),
+            (passed_deadline(750), side(None, 750), false),
         ] {
             let limits = Limits::new(Duration::from_millis(6));
             let serial = Agreement::new(kvm.clone(), simulated.clone(), limits);
@@ -255,7 +242,7 @@ mod tests {
     fn the_stalls_of_the_victims_other_cpus_agree_as_its_own_do() {
         let with = |millis| Observation {
             crowd: Crowd::new(Duration::from_millis(millis), Duration::from_secs(1)),
-            ..observation(100)
+            ..passed_deadline(100)
         };
         for (kvm, agrees) in [(220, Some(true)), (300, Some(false)), (5, Some(false))] {
             let both = compare(with(kvm), with(200));
@@ -266,8 +253,8 @@ mod tests {
 
     #[test]
     fn of_several_tries_the_nearest_counts_and_all_are_kept() {
-        let tries =
-            [150, 900, 130, 160].map(|millis| compare(observation(millis), observation(100)));
+        let tries = [150, 900, 130, 160]
+            .map(|millis| compare(passed_deadline(millis), passed_deadline(100)));
         let best = tries.into_iter().reduce(Agreement::or).unwrap();
         assert!(best.agrees() && best.kvm.stall == Duration::from_millis(130));
         let mut others: Vec<_> = best.discarded.iter().map(|it| it.stall.as_millis()).collect();
@@ -277,7 +264,7 @@ mod tests {
 
     #[test]
     fn two_that_wait_for_ever_have_no_stall_to_compare() {
-        let waits = |millis| Observation { verdict: None, ..observation(millis) };
+        let waits = |millis| Observation { verdict: None, ..passed_deadline(millis) };
         assert_eq!(compare(waits(750), waits(10)).stall_agrees, None);
     }
 }

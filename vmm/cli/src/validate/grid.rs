@@ -82,11 +82,11 @@ fn cell(agreement: &Agreement) -> String {
 mod tests {
     use std::time::Duration;
 
-    use iommu::submit::Verdict;
     use iommu::unit::Ordering;
 
     use super::*;
     use crate::validate::agreement::Limits;
+    use crate::validate::observe::passed_deadline;
 
     #[test]
     fn each_machine_has_a_table_with_the_pairs_that_there_are() {
@@ -94,18 +94,13 @@ mod tests {
             let healthy = Pair::healthy(policy.parse().unwrap());
             Pair { fault, cpus, ordering, ..healthy }
         };
-        let side = |millis| Observation {
-            verdict: Some(Verdict::DeadlinePassed),
-            submissions: 1,
-            dropped: false,
-            false_completion: false,
-            stale: None,
-            stall: Duration::from_millis(millis),
-            neighbor: None,
-            crowd: None,
+        let compare = |kvm| {
+            Agreement::new(
+                passed_deadline(kvm),
+                passed_deadline(100),
+                Limits::new(Duration::from_micros(10)),
+            )
         };
-        let compare =
-            |kvm| Agreement::new(side(kvm), side(100), Limits::new(Duration::from_micros(10)));
         let rows = [
             (pair("amd", "silent", 1, Ordering::Serial), compare(101)),
             (pair("bounded:100ms", "early", 1, Ordering::Serial), compare(200)),

@@ -352,6 +352,21 @@ impl EventSink for Observer {
     }
 }
 
+/// A caller whose deadline has passed after `millis`, and nothing else, for tests.
+#[cfg(test)]
+pub(super) fn passed_deadline(millis: u64) -> Observation {
+    Observation {
+        verdict: Some(Verdict::DeadlinePassed),
+        submissions: 1,
+        dropped: false,
+        false_completion: false,
+        stale: None,
+        stall: Duration::from_millis(millis),
+        neighbor: None,
+        crowd: None,
+    }
+}
+
 #[cfg(test)]
 #[path = "observe_tests.rs"]
 mod tests;
