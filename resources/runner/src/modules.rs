@@ -8,6 +8,7 @@
 //! module without a line is built into the kernel, or was not built.
 
 use std::collections::HashMap;
+use std::ffi::CString;
 use std::fs::File;
 use std::io;
 
@@ -68,23 +69,39 @@ impl Modules {
         order.push((name, module));
     }
 
-    /// Loads the module `name` and those that it depends on. Does nothing if it is not in the list.
+    /// Loads the module `name` and those that it depends on, with the parameters that the kernel's
+    /// command line has for them. Does nothing if it is not in the list.
     ///
     /// # Errors
     /// The first module that does not load, with the reason.
     pub(crate) fn load(&self, name: &str) -> Result<(), String> {
+        let cmdline = std::fs::read_to_string("/proc/cmdline").unwrap_or_default();
         for (name, module) in self.order(name) {
+            let parameters = parameters(&cmdline, name);
             let failed = |error: io::Error| {
                 format!("cannot load the module {name} ({}): {error}", module.path)
             };
             let file = File::open(&module.path).map_err(failed)?;
-            match rustix::system::finit_module(&file, c"", 0) {
+            match rustix::system::finit_module(&file, &parameters, 0) {
                 Ok(()) | Err(Errno::EXIST) => {}
                 Err(error) => return Err(failed(error.into())),
             }
         }
         Ok(())
     }
+}
+
+/// The parameters of a module on a kernel's command line: `nvme_core.io_timeout=3` is `io_timeout=3`
+/// for `nvme_core`. The kernel itself reads those of built-in modules only.
+fn parameters(cmdline: &str, module: &str) -> CString {
+    let words = cmdline.split_ascii_whitespace().take_while(|word| *word != "--");
+    let parameters: Vec<&str> = words
+        .filter_map(|word| word.split_once('.'))
+        .filter(|(name, _)| plain(name) == module)
+        .map(|(_, parameter)| parameter)
+        .collect();
+    // A command line has no NUL.
+    CString::new(parameters.join(" ")).unwrap_or_default()
 }
 
 /// A module's name as the kernel prints it.
@@ -112,6 +129,15 @@ mod tests {
         assert_eq!(order(list, "nvme"), ["t10_pi", "auth", "nvme_core", "nvme"]);
         assert_eq!(order(list, "nvme-core"), ["t10_pi", "auth", "nvme_core"]);
         assert!(order(list, "ext4").is_empty());
+    }
+
+    #[test]
+    fn a_module_gets_its_parameters_of_the_command_line() {
+        let cmdline =
+            "quiet nvme-core.io_timeout=3 nvme.x=1 a=nvme_core.y=2 nvme_core.z -- nvme_core.w=1";
+        assert_eq!(parameters(cmdline, "nvme_core").as_c_str(), c"io_timeout=3 z");
+        assert_eq!(parameters(cmdline, "nvme").as_c_str(), c"x=1");
+        assert_eq!(parameters(cmdline, "ext4").as_c_str(), c"");
     }
 
     #[test]
