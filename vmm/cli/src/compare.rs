@@ -31,8 +31,8 @@ pub(super) struct CompareArgs {
     #[arg(long, value_name = "NAME,..", value_delimiter = ',')]
     faults: Vec<String>,
 
-    /// Only these workloads; NAME@N has N CPUs for each device [default: strict,
-    /// lazy and teardown; and strict@16, if neither units nor numbers of CPUs are chosen]
+    /// Only these workloads; NAME@N has N CPUs for each device. The default is strict, lazy and
+    /// teardown, and strict@16 if neither units nor numbers of CPUs are chosen
     #[arg(long, value_name = "NAME,..", value_delimiter = ',')]
     workloads: Vec<String>,
 
